@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Every test, on a bare machine: toolchain, formatting, lints, unit tests, the suite, examples in docs.
+#
+#   scripts/test.sh                 what can run here; what cannot is listed at the end with its reason
+#   scripts/test.sh --live          a real Qdrant (QDRANT_BIN, or qdrant on PATH) is required, not optional
+#   scripts/test.sh export/1.18.3   further arguments go to the test binaries: here, a filter
+#
+# Every stage runs, also after one that failed; the exit code is 0 only when all of them passed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+test_args=()
+for arg in "$@"; do
+  case $arg in
+  --live) export SNAPMERGE_LIVE=1 ;;
+  -h | --help)
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+  *) test_args+=("$arg") ;;
+  esac
+done
+
+. scripts/toolchain.sh
+
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+# The output goes through a pipe to be kept for the summary; cargo should not take that for "no terminal".
+[ ! -t 1 ] || export CARGO_TERM_COLOR=always
+summary=() failed=0 logged=()
+
+# stage NAME COMMAND...: runs it, shows it, keeps its output and its verdict.
+stage() {
+  local name=$1 log=$logs/$1 start=$SECONDS verdict=ok
+  shift
+  printf '\n== %s: %s\n' "$name" "$*"
+  "$@" 2>&1 | tee "$log" || { verdict=FAILED failed=1; }
+  logged+=("$log")
+  summary+=("$(printf '%-7s %-7s %5ss   %s' "$name" "$verdict" "$((SECONDS - start))" "$(counts "$log")" | sed 's/ *$//')")
+}
+
+# counts LOG: what the test binaries of a stage say that they did, added up ("" for the others).
+counts() {
+  awk '/^test result:/ {
+    n++
+    for (i = 2; i <= NF; i++) {
+      if ($i ~ /^passed;/) passed += $(i - 1)
+      if ($i ~ /^failed;/) failed += $(i - 1)
+      if ($i ~ /^ignored;/) ignored += $(i - 1)
+    }
+  } END { if (n) printf "%d passed, %d failed, %d ignored", passed, failed, ignored }' "$1"
+}
+
+stage fmt cargo fmt --check
+stage clippy cargo clippy --locked --all-targets -- -D warnings
+stage unit cargo test --locked --lib --bins -- "${test_args[@]+"${test_args[@]}"}"
+stage suite cargo test --locked --test suite -- "${test_args[@]+"${test_args[@]}"}"
+stage doc cargo test --locked --doc -- "${test_args[@]+"${test_args[@]}"}"
+
+# A filter that fits no test is a slip of the pen, not a success.
+if [ ${#test_args[@]} != 0 ] && ! grep -qE '^test result: .* [1-9][0-9]* (passed|failed|ignored);|: test$' "${logged[@]}"; then
+  summary+=("no test has a name with: ${test_args[*]}") failed=1
+fi
+
+printf '\n== summary\n'
+printf '%s\n' "${summary[@]}"
+# The suite ends with its own list of ignored tests and reasons; libtest puts the reason on the test's line.
+ignored=$(sed -n -e '/^ignored: /,/^$/p' -e 's/^\(test .* \.\.\. ignored, .*\)/\1/p' "${logged[@]}" | sed '/^$/d')
+if [ -n "$ignored" ]; then printf '%s\n' "$ignored"; else echo "ignored: 0"; fi
+if [ "$failed" = 0 ]; then echo "all passed"; else echo "FAILED: see above"; fi
+exit "$failed"

@@ -1,0 +1,110 @@
+//! What can be typed, and what a process ends with.
+//!
+//! Keeps true: everything that a command does is decided by its arguments; the exit codes are one
+//! table.
+
+pub mod exit;
+pub mod supervise;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::args::{ExportArgs, InspectArgs, MergeArgs};
+use crate::commands::{Ended, export, inspect, merge};
+use crate::error::Result;
+
+/// Merge the snapshots of many Qdrant collections into one verified master, offline.
+#[derive(Debug, Parser)]
+#[command(
+    name = "snapmerge",
+    version,
+    max_term_width = 100,
+    after_help = exit::help(),
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what is in snapshots, and whether they can be merged
+    Inspect(InspectArgs),
+    /// Merge snapshots into one master snapshot
+    Merge(Box<MergeArgs>),
+    /// Print the points of a snapshot as JSON lines, in the shape of Qdrant's scroll answer
+    Export(ExportArgs),
+}
+
+impl Command {
+    /// Whether the storage engine works in it, which may die of what it reads.
+    pub fn is_risky(&self) -> bool {
+        match self {
+            Self::Inspect(_) => false,
+            Self::Merge(_) | Self::Export(_) => true,
+        }
+    }
+
+    /// Runs it.
+    pub fn run(self) -> Result<Ended> {
+        match self {
+            Self::Inspect(args) => inspect::run(&args),
+            Self::Merge(args) => merge::run(*args),
+            Self::Export(args) => export::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_text_has_examples_that_parse() {
+        let command = Cli::command();
+        let mut parsed = 0;
+        for verb in command.get_subcommands() {
+            let help = verb
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let examples: Vec<&str> = help
+                .lines()
+                .map(str::trim)
+                .filter(|line| line.starts_with("snapmerge "))
+                .collect();
+            assert!(!examples.is_empty(), "{} has no example", verb.get_name());
+            for example in examples {
+                let words = words(example);
+                Cli::try_parse_from(&words).unwrap_or_else(|err| panic!("{example}: {err}"));
+                parsed += 1;
+            }
+        }
+        assert!(parsed >= 8, "{parsed}");
+    }
+
+    /// The words of a shell line, with single quotes and a redirection.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.split(" > ").next().unwrap_or(line);
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for char in line.chars() {
+            match char {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                other => words.last_mut().unwrap().push(other),
+            }
+        }
+        words
+    }
+}

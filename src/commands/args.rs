@@ -1,0 +1,164 @@
+//! The arguments of the verbs.
+//!
+//! Keeps true: what is typed is only parsed here; what it means is settled by each command. Every
+//! help text ends with an example, and a test runs them all through the parser.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::merge::Policy;
+
+/// Checksums of sources, for every command that reads them.
+#[derive(Debug, Clone, Args)]
+pub struct ChecksumArgs {
+    /// The SHA-256 that a source must have; repeat it for more. Qdrant's own FILE.checksum beside a
+    /// source is looked for without this
+    #[arg(long, value_name = "FILE=HEX")]
+    pub sha256: Vec<String>,
+    /// Refuse sources that have no checksum
+    #[arg(long)]
+    pub require_checksum: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  snapmerge inspect album_2017.snapshot
+  snapmerge inspect album_2017.snapshot album_2018.snapshot.gz --json
+
+With several snapshots it also says what would stop them from being merged, and what only differs.
+Nothing is unpacked; of a plain file only headers and small files are read.")]
+pub struct InspectArgs {
+    /// Snapshot files, plain or .gz
+    #[arg(required = true, value_name = "SNAPSHOT")]
+    pub snapshots: Vec<PathBuf>,
+    /// Print the same as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Read every byte and compare the SHA-256
+    #[arg(long)]
+    pub check: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub checksums: ChecksumArgs,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(after_help = r#"Examples:
+  snapmerge export album_master.snapshot > points.jsonl
+  snapmerge export album_master.snapshot --ids 7,550e8400-e29b-41d4-a716-446655440000
+  snapmerge export album_2017.snapshot --no-vectors --filter '{"must":[{"key":"year","match":{"value":2017}}]}' --limit 10"#)]
+pub struct ExportArgs {
+    /// A snapshot file, plain or .gz
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: PathBuf,
+    /// Only these points, by id
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    pub ids: Option<Vec<String>>,
+    /// Leave the vectors out
+    #[arg(long)]
+    pub no_vectors: bool,
+    /// Only points that match this filter, in Qdrant's filter language
+    #[arg(long, value_name = "JSON")]
+    pub filter: Option<String>,
+    /// At most this many points
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Where to unpack [default: the system's folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Read a snapshot that lacks shards or whose replica was not active; exit with 3
+    #[arg(long)]
+    pub allow_incomplete: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub checksums: ChecksumArgs,
+}
+
+/// Arguments of `merge`.
+#[derive(Debug, Args)]
+#[command(after_help = r#"Examples:
+  snapmerge merge album_2017.snapshot album_2018.snapshot album_2019.snapshot -o album_master.snapshot
+  snapmerge merge a.snapshot b.snapshot -o master.snapshot --on-conflict newest:updated_at --ledger conflicts.jsonl
+  snapmerge merge a.snapshot.gz b.snapshot.gz -o master.snapshot.gz --stamp source --shards 3
+  snapmerge merge album_2017.snapshot -o year.snapshot --stamp year --stamp-value album_2017=2017
+  snapmerge merge a.snapshot b.snapshot -o master.snapshot --dry-run"#)]
+pub struct MergeArgs {
+    /// Snapshot files to merge, plain or .gz; their order decides conflicts
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<PathBuf>,
+    /// The master to write; compressed if it ends in .gz
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Print the plan and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Do not show progress
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Where to unpack and build [default: the folder of the output]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Who wins when an id is in more than one source: last, first, newest:FIELD, fail, or remap
+    /// (the first keeps the id, the others get new ones)
+    #[arg(long, value_name = "POLICY", default_value = "last")]
+    pub on_conflict: Policy,
+    /// Write every conflict to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Write the source's name into this payload field of each point
+    #[arg(long, value_name = "FIELD")]
+    pub stamp: Option<String>,
+    /// What --stamp writes for a source instead of its name: JSON, else text; repeat it for more
+    #[arg(long, value_name = "SOURCE=VALUE", requires = "stamp")]
+    pub stamp_value: Vec<String>,
+    /// Only points that match this filter, in Qdrant's filter language
+    #[arg(long, value_name = "JSON")]
+    pub filter: Option<String>,
+    /// Leave this top-level payload key out; repeat it for more
+    #[arg(long, value_name = "KEY")]
+    pub drop_payload: Vec<String>,
+    /// Number of shards of the master [default: as the sources]
+    #[arg(long, value_name = "N", help_heading = "Config of the master")]
+    pub shards: Option<u32>,
+    /// Edges per node of the HNSW graph
+    #[arg(long, value_name = "N", help_heading = "Config of the master")]
+    pub hnsw_m: Option<u64>,
+    /// Neighbours considered while the HNSW graph is built
+    #[arg(long, value_name = "N", help_heading = "Config of the master")]
+    pub hnsw_ef_construct: Option<u64>,
+    /// Whether vectors are left on disk
+    #[arg(long, value_name = "true|false", help_heading = "Config of the master")]
+    pub on_disk_vectors: Option<bool>,
+    /// Whether payload is left on disk
+    #[arg(long, value_name = "true|false", help_heading = "Config of the master")]
+    pub on_disk_payload: Option<bool>,
+    /// Size in KB from which a segment gets an index; 0 for never
+    #[arg(long, value_name = "KB", help_heading = "Config of the master")]
+    pub indexing_threshold: Option<u64>,
+    /// Size in KB from which vectors are memory-mapped; 0 for never
+    #[arg(long, value_name = "KB", help_heading = "Config of the master")]
+    pub memmap_threshold: Option<u64>,
+    /// Quantization: none, scalar, scalar:QUANTILE, product:xN or binary
+    #[arg(long, value_name = "KIND", help_heading = "Config of the master")]
+    pub quantization: Option<String>,
+    /// Take the master's config from this file: a collection's config.json, or what PUT
+    /// /collections/NAME takes
+    #[arg(long, value_name = "FILE", help_heading = "Config of the master")]
+    pub config: Option<PathBuf>,
+    /// Merge sources that lack shards or whose replica was not active; exit with 3
+    #[arg(long)]
+    pub allow_incomplete: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub checksums: ChecksumArgs,
+}

@@ -1,0 +1,184 @@
+//! `snapmerge export`.
+//!
+//! Keeps true: a line is what Qdrant's scroll would have answered for the point; an id that is asked
+//! for and not there is said, and changes the exit code.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufWriter, Write as _};
+
+use super::args::ExportArgs;
+use super::{Ended, Given};
+use crate::engine::{Columns, Filter};
+use crate::error::{Error, Kind, Result};
+use crate::merge::{Lane, Scan};
+use crate::point::{AsScrolled, PointId, Record};
+use crate::scratch::{Scratch, require_free};
+use crate::source::{Settled, Source};
+
+/// Ids that are read at once.
+const IDS_AT_ONCE: usize = 256;
+/// Bytes of output that are held back.
+const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// Runs the command.
+pub fn run(args: &ExportArgs) -> Result<Ended> {
+    let filter = args.filter.as_deref().map(Filter::parse).transpose()?;
+    let ids = args.ids.as_ref().map(|ids| parse_ids(ids)).transpose()?;
+    if filter.is_some() && ids.is_some() {
+        return Err(Error::usage(
+            "reading --ids and --filter",
+            "only one of them can choose the points",
+        )
+        .next("put the ids into the filter: {\"must\":[{\"has_id\":[1,2]}]}"));
+    }
+    let given = Given::new(&args.checksums)?;
+    given.all_used(std::iter::once(args.snapshot.as_path()))?;
+    let mut source = Source::open(&args.snapshot, &given.opening(&args.snapshot), None)?;
+    let missing = source.refuse_unreadable(args.allow_incomplete)?;
+    let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    require_free(&parent, source.snapshot.unpacked_bytes, "unpacking")?;
+    let scratch = Scratch::new(&parent)?;
+    let folder = scratch.folder("source")?;
+    let settled = source.settle(&folder, None)?;
+
+    let mut lines = Lines {
+        out: BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock()),
+        with_vectors: !args.no_vectors,
+        left: args.limit.unwrap_or(u64::MAX),
+    };
+    let absent = match ids {
+        Some(ids) => by_ids(&settled, ids, &mut lines)?,
+        None => {
+            all(&settled, filter.as_ref(), &mut lines)?;
+            Vec::new()
+        }
+    };
+    lines.end()?;
+    drop(settled);
+    drop(scratch);
+    for what in &missing {
+        super::warn(&format!("{}: {what}", args.snapshot.display()));
+    }
+    if !absent.is_empty() {
+        let ids: Vec<String> = absent.iter().map(ToString::to_string).collect();
+        super::warn(&format!(
+            "not in {}: {}",
+            args.snapshot.display(),
+            ids.join(", ")
+        ));
+    }
+    Ok((!missing.is_empty() || !absent.is_empty()).then_some(Kind::Differs))
+}
+
+fn parse_ids(texts: &[String]) -> Result<BTreeSet<PointId>> {
+    texts
+        .iter()
+        .map(|text| {
+            text.trim()
+                .parse()
+                .map_err(|why: String| Error::usage("reading --ids", why))
+        })
+        .collect()
+}
+
+/// Prints the points with `ids`; returns the ids that are not there.
+fn by_ids(
+    settled: &Settled,
+    ids: BTreeSet<PointId>,
+    lines: &mut Lines<'_>,
+) -> Result<Vec<PointId>> {
+    let mut absent = Vec::new();
+    let ids: Vec<PointId> = ids.into_iter().collect();
+    for some in ids.chunks(IDS_AT_ONCE) {
+        let mut records = Vec::new();
+        for shard in &settled.shards {
+            for mut record in shard.shard.retrieve(some, lines.columns())? {
+                record.shard_key.clone_from(&shard.key);
+                records.push(record);
+            }
+        }
+        records.sort_by_key(|record| record.id);
+        for id in some {
+            if records
+                .binary_search_by_key(id, |record| record.id)
+                .is_err()
+            {
+                absent.push(*id);
+            }
+        }
+        for record in &records {
+            lines.print(record)?;
+        }
+    }
+    Ok(absent)
+}
+
+fn all(settled: &Settled, filter: Option<&Filter>, lines: &mut Lines<'_>) -> Result<()> {
+    let lanes: Vec<Lane<'_>> = settled
+        .shards
+        .iter()
+        .map(|shard| Lane {
+            source: 0,
+            shard: &shard.shard,
+            key: shard.key.clone(),
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        let mut scan = Scan::start(scope, &lanes, filter)?;
+        let mut group = Vec::new();
+        while lines.left > 0 && scan.next_group(&mut group)?.is_some() {
+            for scanned in &group {
+                lines.print(&scanned.record)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Standard output, a record a line.
+struct Lines<'a> {
+    out: BufWriter<io::StdoutLock<'a>>,
+    with_vectors: bool,
+    left: u64,
+}
+
+impl Lines<'_> {
+    fn columns(&self) -> Columns {
+        Columns {
+            vectors: self.with_vectors,
+            payload: true,
+        }
+    }
+
+    fn print(&mut self, record: &Record) -> Result<()> {
+        if self.left == 0 {
+            return Ok(());
+        }
+        self.left -= 1;
+        let line = AsScrolled {
+            record,
+            with_vectors: self.with_vectors,
+        };
+        let written = serde_json::to_writer(&mut self.out, &line)
+            .map_err(io::Error::from)
+            .and_then(|()| self.out.write_all(b"\n"));
+        self.check(written)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let flushed = self.out.flush();
+        self.check(flushed)
+    }
+
+    /// A reader that has seen enough (`| head`) is no failure: the rest is left out.
+    fn check(&mut self, written: io::Result<()>) -> Result<()> {
+        match written {
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {
+                self.left = 0;
+                Ok(())
+            }
+            Err(err) => Err(Error::failed("writing points to standard output", err)),
+            Ok(()) => Ok(()),
+        }
+    }
+}

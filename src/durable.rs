@@ -1,0 +1,171 @@
+//! The one place that puts a finished file where others see it.
+//!
+//! Keeps true: a file is whole or absent under its final name: it is written under another name in
+//! a folder beside, synced, renamed, and the folder is synced; an existing file is replaced only
+//! when that was asked for.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+
+use crate::error::{Error, Kind, Result};
+use crate::scratch::Scratch;
+
+/// A file on its way to its final name.
+#[derive(Debug)]
+pub struct Staged {
+    _staging: Scratch,
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Staged {
+    /// Stages a file that is to become `target`. With `replace` an existing `target` is replaced at
+    /// the end; without, it is an error now and then.
+    pub fn new(target: &Path, replace: bool) -> Result<Self> {
+        if target.is_dir() {
+            return Err(
+                Error::usage(format!("writing {}", target.display()), "it is a folder")
+                    .next("name a file with -o"),
+            );
+        }
+        if !replace && target.symlink_metadata().is_ok() {
+            return Err(exists(target));
+        }
+        let name = target.file_name().ok_or_else(|| {
+            Error::usage(format!("writing {}", target.display()), "it names no file")
+        })?;
+        let staging = Scratch::new(folder_of(target))?;
+        let path = staging.path().join(name);
+        Ok(Self {
+            _staging: staging,
+            path,
+            target: target.to_owned(),
+        })
+    }
+
+    /// The name that the file has until it is published.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Creates the file, which may be read too; an error if it exists.
+    pub fn create(&self) -> Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&self.path)
+            .map_err(|err| Error::io("creating", &self.path, &err))
+    }
+
+    /// Syncs the file, gives it its final name, and syncs the folder.
+    pub fn publish(self, replace: bool) -> Result<()> {
+        let failed = |err: &io::Error| Error::io("publishing", &self.target, err);
+        let file = File::open(&self.path).map_err(|err| failed(&err))?;
+        file.sync_all().map_err(|err| failed(&err))?;
+        drop(file);
+        let flags = if replace {
+            RenameFlags::empty()
+        } else {
+            RenameFlags::NOREPLACE
+        };
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, &self.target, flags) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Err(exists(&self.target)),
+            // Some network file systems cannot rename without replacing; the name was free when we
+            // began.
+            Err(rustix::io::Errno::INVAL) => {
+                if !replace && self.target.symlink_metadata().is_ok() {
+                    return Err(exists(&self.target));
+                }
+                std::fs::rename(&self.path, &self.target).map_err(|err| failed(&err))?;
+            }
+            Err(err) => return Err(failed(&err.into())),
+        }
+        let folder = folder_of(&self.target);
+        let open = File::open(folder).map_err(|err| Error::io("syncing folder", folder, &err))?;
+        open.sync_all()
+            .map_err(|err| Error::io("syncing folder", folder, &err))
+    }
+}
+
+/// Writes `bytes` to `target`, whole or not at all.
+pub fn write(target: &Path, bytes: &[u8], replace: bool) -> Result<()> {
+    let staged = Staged::new(target, replace)?;
+    let mut file = staged.create()?;
+    file.write_all(bytes)
+        .map_err(|err| Error::io("writing", target, &err))?;
+    drop(file);
+    staged.publish(replace)
+}
+
+/// Copies all of `from` into `to`, which is at its start, `buffer_bytes` at a time.
+pub fn copy_all(
+    from: &mut dyn io::Read,
+    to: &mut dyn io::Write,
+    buffer_bytes: usize,
+) -> io::Result<u64> {
+    let mut reader = io::BufReader::with_capacity(buffer_bytes, from);
+    let mut writer = io::BufWriter::with_capacity(buffer_bytes, to);
+    let copied = io::copy(&mut reader.by_ref(), &mut writer)?;
+    writer.flush()?;
+    Ok(copied)
+}
+
+fn exists(target: &Path) -> Error {
+    Error::new(
+        Kind::Usage,
+        format!("writing {}", target.display()),
+        "it exists already",
+    )
+    .next("choose another name with -o, or give --force to replace it")
+}
+
+/// The folder that `target` lies in.
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_whole_or_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        let staged = Staged::new(&target, false).unwrap();
+        staged.create().unwrap().write_all(b"half").unwrap();
+        assert!(!target.exists());
+        drop(staged);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        write(&target, b"whole", false).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"whole");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_existing_file_is_replaced_only_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        write(&target, b"first", false).unwrap();
+        let err = write(&target, b"second", false).unwrap_err();
+        assert_eq!(err.kind(), Kind::Usage);
+        assert_eq!(std::fs::read(&target).unwrap(), b"first");
+        // Also when it appears between staging and publishing.
+        let late = folder.path().join("b.json");
+        let staged = Staged::new(&late, false).unwrap();
+        staged.create().unwrap();
+        std::fs::write(&late, b"theirs").unwrap();
+        assert!(staged.publish(false).is_err());
+        assert_eq!(std::fs::read(&late).unwrap(), b"theirs");
+        write(&target, b"second", true).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"second");
+    }
+}

@@ -1,0 +1,143 @@
+//! The engine's config for a collection's config.
+//!
+//! Keeps true: the engine always gets a full config. With a derived one its optimizer would drop
+//! quantization and build the index again without it.
+
+use qdrant_edge::{Distance, EdgeConfig};
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+use crate::schema::CollectionConfig;
+
+/// Segments up to this size are built as one, in KB: the engine's own bound depends on the number
+/// of processors, and a master must not depend on the machine that it was made on.
+const SEGMENT_KB_MAX: u64 = 1 << 40;
+
+/// What a shard is opened with.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    pub(super) inner: EdgeConfig,
+}
+
+impl ShardConfig {
+    /// The engine's config for a shard of a collection with `config`.
+    pub fn new(config: &CollectionConfig) -> Result<Self> {
+        let mut vectors = Map::new();
+        for (name, params) in config.vectors() {
+            let mut raw = params.raw.clone();
+            raw.insert(
+                "hnsw_config".into(),
+                Value::Object(config.effective_hnsw(name).raw),
+            );
+            let quantization = config.effective_quantization(name).cloned();
+            raw.insert(
+                "quantization_config".into(),
+                quantization.unwrap_or(Value::Null),
+            );
+            vectors.insert(name.clone(), Value::Object(raw));
+        }
+        let mut sparse = Map::new();
+        for (name, params) in config.sparse_vectors() {
+            // The collection has these under `index`, the engine beside the modifier.
+            let mut raw = params
+                .raw
+                .get("index")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
+            if let Some(modifier) = params.raw.get("modifier") {
+                raw.insert("modifier".into(), modifier.clone());
+            }
+            sparse.insert(name.clone(), Value::Object(raw));
+        }
+        let whole = json!({
+            "vectors": vectors,
+            "sparse_vectors": sparse,
+            "on_disk_payload": config.on_disk_payload(),
+            "hnsw_config": config.hnsw_config(),
+            "quantization_config": config.quantization_config(),
+            "max_search_threads": 1,
+            "optimizers": optimizers(config),
+        });
+        let inner = serde_json::from_value(whole).map_err(|err| {
+            Error::damaged(
+                "reading the collection's config for the storage engine",
+                err,
+            )
+            .next("the config may come from a newer Qdrant: update snapmerge")
+        })?;
+        Ok(Self { inner })
+    }
+
+    /// The same for writing records as they were read: no log, no index, no quantization, and no
+    /// normalisation. Cosine vectors are normalised when they are stored; to normalise them again
+    /// can change their last bits, so they are stored as [`Distance::Dot`], which leaves a vector
+    /// alone and lies on disk in the same way. [`super::restore_distances`] undoes it.
+    pub fn for_writing(&self) -> Self {
+        let mut inner = self.inner.clone();
+        inner.wal_enabled = Some(false);
+        inner.quantization_config = None;
+        for params in inner.vectors.values_mut() {
+            params.quantization_config = None;
+            if params.distance == Distance::Cosine {
+                params.distance = Distance::Dot;
+            }
+        }
+        Self { inner }
+    }
+
+    /// The same for what is finished offline: no log.
+    pub fn without_log(&self) -> Self {
+        let mut inner = self.inner.clone();
+        inner.wal_enabled = Some(false);
+        Self { inner }
+    }
+
+    /// The same with segments merged until there are at most `segments`.
+    pub fn with_segments(&self, segments: usize) -> Self {
+        let mut inner = self.inner.clone();
+        let mut optimizers = inner.optimizers.unwrap_or_default();
+        optimizers.default_segment_number = Some(segments);
+        inner.optimizers = Some(optimizers);
+        Self { inner }
+    }
+
+    /// Size in KB from which a segment gets an index; none if it never does.
+    pub fn indexing_threshold_kb(&self) -> Option<usize> {
+        let kb = self.inner.optimizers().get_indexing_threshold_kb();
+        (kb < usize::MAX).then_some(kb)
+    }
+
+    /// Names and distances of the dense vectors that [`Self::for_writing`] changes.
+    pub(super) fn cosine_vectors(&self) -> Vec<&str> {
+        self.inner
+            .vectors
+            .iter()
+            .filter(|(_, params)| params.distance == Distance::Cosine)
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+}
+
+/// The optimizer's settings, without those that only make sense in a running server.
+fn optimizers(config: &CollectionConfig) -> Value {
+    let mut taken = Map::new();
+    for key in [
+        "deleted_threshold",
+        "vacuum_min_vector_number",
+        "default_segment_number",
+        "max_segment_size",
+        "indexing_threshold",
+    ] {
+        if let Some(value) = config.optimizer_config().and_then(|map| map.get(key)) {
+            taken.insert(key.into(), value.clone());
+        }
+    }
+    let size = taken
+        .entry("max_segment_size")
+        .or_insert_with(|| SEGMENT_KB_MAX.into());
+    if size.is_null() {
+        *size = SEGMENT_KB_MAX.into();
+    }
+    Value::Object(taken)
+}

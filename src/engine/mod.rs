@@ -1,0 +1,16 @@
+//! Qdrant's own storage engine: the only user of `qdrant_edge`.
+//!
+//! Keeps true: nothing else in the house knows the engine's types; its panics are errors here; it
+//! only ever gets scratch copies.
+
+mod config;
+mod contain;
+mod convert;
+mod filter;
+mod shard;
+
+pub use config::ShardConfig;
+pub use contain::{install, take_warnings};
+pub use convert::datetime_micros;
+pub use filter::Filter;
+pub use shard::{ClosedSegment, Columns, Page, Shard, closed_segments, restore_distances};

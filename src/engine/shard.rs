@@ -1,0 +1,318 @@
+//! A shard, opened by the engine.
+//!
+//! Keeps true: it is always a scratch copy, since to open a shard is to write to it (it replays the
+//! log, makes segments, deletes what it takes for leftovers); scans are in the order of ids, each
+//! id once, in its newest version.
+
+use std::path::{Path, PathBuf};
+
+use qdrant_edge::{
+    CountRequest, CreateIndex, EdgeShard, FieldIndexOperations, PointInsertOperations,
+    PointOperations, RetrieveRequest, ScrollRequest, UpdateOperation, WithPayloadInterface,
+    WithVector,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::config::ShardConfig;
+use super::contain::contained;
+use super::convert::{id_from, id_to, point_to, record_from};
+use super::filter::Filter;
+use crate::error::{Error, Kind, Result};
+use crate::point::{PointId, Record};
+
+/// The folder of a shard that holds its segments.
+const SEGMENTS: &str = "segments";
+
+/// An open shard.
+pub struct Shard {
+    inner: EdgeShard,
+    folder: PathBuf,
+    what: String,
+    kind: Kind,
+}
+
+/// A page of records, and where the next one begins.
+#[derive(Debug)]
+pub struct Page {
+    /// The records, ascending by id.
+    pub records: Vec<Record>,
+    /// The id that the next page starts with; none at the end.
+    pub next: Option<PointId>,
+}
+
+/// Which part of the records a scan reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns {
+    /// Vectors too.
+    pub vectors: bool,
+    /// Payload too.
+    pub payload: bool,
+}
+
+impl Columns {
+    /// Everything.
+    pub const ALL: Self = Self {
+        vectors: true,
+        payload: true,
+    };
+    /// Ids only.
+    pub const IDS: Self = Self {
+        vectors: false,
+        payload: false,
+    };
+}
+
+impl Shard {
+    /// Opens the scratch copy of a source's shard in `folder` and replays its log; `what` names it
+    /// in errors. Failures are [`Kind::Damaged`].
+    pub fn open(folder: &Path, config: &ShardConfig, what: impl Into<String>) -> Result<Self> {
+        Self::load(folder, config, what.into(), Kind::Damaged)
+    }
+
+    /// Opens a shard of our own making again.
+    pub fn reopen(folder: &Path, config: &ShardConfig, what: impl Into<String>) -> Result<Self> {
+        Self::load(folder, config, what.into(), Kind::Failed)
+    }
+
+    /// Makes an empty shard in `folder`, which has none.
+    pub fn create(folder: &Path, config: &ShardConfig, what: impl Into<String>) -> Result<Self> {
+        let what = what.into();
+        let inner = contained(Kind::Failed, &|| format!("making {what}"), || {
+            EdgeShard::new(folder, config.inner.clone())
+        })?;
+        Ok(Self {
+            inner,
+            folder: folder.to_owned(),
+            what,
+            kind: Kind::Failed,
+        })
+    }
+
+    fn load(folder: &Path, config: &ShardConfig, what: String, kind: Kind) -> Result<Self> {
+        let inner = contained(kind, &|| format!("opening {what}"), || {
+            EdgeShard::load(folder, Some(config.inner.clone()))
+        })?;
+        Ok(Self {
+            inner,
+            folder: folder.to_owned(),
+            what,
+            kind,
+        })
+    }
+
+    /// What it is, for errors.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The folder that it lies in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The exact number of its points, or of those that match `filter`.
+    pub fn count(&self, filter: Option<&Filter>) -> Result<u64> {
+        let request = CountRequest {
+            filter: filter.map(Filter::inner),
+            exact: true,
+        };
+        let doing = || format!("counting {}", self.what);
+        contained(self.kind, &doing, || self.inner.count(request)).map(|count| count as u64)
+    }
+
+    /// A page of at most `limit` records from the id `from` on, or from the start.
+    pub fn page(
+        &self,
+        from: Option<PointId>,
+        limit: usize,
+        columns: Columns,
+        filter: Option<&Filter>,
+    ) -> Result<Page> {
+        let request = ScrollRequest {
+            offset: from.map(id_to),
+            limit: Some(limit),
+            filter: filter.map(Filter::inner),
+            with_payload: Some(WithPayloadInterface::Bool(columns.payload)),
+            with_vector: WithVector::Bool(columns.vectors),
+            order_by: None,
+        };
+        let doing = || match from {
+            Some(id) => format!("scanning {} from id {id} on", self.what),
+            None => format!("scanning {}", self.what),
+        };
+        let (records, next) = contained(self.kind, &doing, || self.inner.scroll(request))?;
+        Ok(Page {
+            records: records.into_iter().map(record_from).collect(),
+            next: next.map(id_from),
+        })
+    }
+
+    /// The records with `ids`, ascending by id; ids that the shard lacks are left out.
+    pub fn retrieve(&self, ids: &[PointId], columns: Columns) -> Result<Vec<Record>> {
+        let request = RetrieveRequest {
+            point_ids: ids.iter().copied().map(id_to).collect(),
+            with_payload: Some(WithPayloadInterface::Bool(columns.payload)),
+            with_vector: Some(WithVector::Bool(columns.vectors)),
+        };
+        let doing = || format!("reading {} points of {}", ids.len(), self.what);
+        let records = contained(self.kind, &doing, || self.inner.retrieve(request))?;
+        let mut records: Vec<Record> = records.into_iter().map(record_from).collect();
+        records.sort_by_key(|record| record.id);
+        Ok(records)
+    }
+
+    /// Writes records; one with an id that is there already replaces it.
+    pub fn upsert(&self, records: Vec<Record>) -> Result<()> {
+        let points = records.into_iter().map(point_to).collect();
+        let insert = PointInsertOperations::PointsList(points);
+        self.update(
+            || format!("writing points to {}", self.what),
+            UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert)),
+        )
+    }
+
+    /// Deletes the points with `ids`.
+    pub fn delete(&self, ids: &[PointId]) -> Result<()> {
+        let ids = ids.iter().copied().map(id_to).collect();
+        self.update(
+            || format!("deleting points of {}", self.what),
+            UpdateOperation::PointOperation(PointOperations::DeletePoints { ids }),
+        )
+    }
+
+    /// Creates a payload index on `field` with Qdrant's own `schema`.
+    pub fn create_index(&self, field: &str, schema: &Value) -> Result<()> {
+        let doing = || format!("creating the payload index on '{field}' in {}", self.what);
+        let field_name = field.parse().map_err(|()| {
+            Error::damaged(doing(), "the name is not a path that Qdrant could index")
+        })?;
+        let field_schema = serde_json::from_value(schema.clone())
+            .map_err(|err| Error::damaged(doing(), format!("{schema}: {err}")))?;
+        let create = CreateIndex {
+            field_name,
+            field_schema: Some(field_schema),
+        };
+        self.update(
+            doing,
+            UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create)),
+        )
+    }
+
+    fn update(&self, doing: impl Fn() -> String, operation: UpdateOperation) -> Result<()> {
+        contained(self.kind, &doing, || self.inner.update(operation))
+    }
+
+    /// Merges, indexes and quantizes as the shard's config says, until nothing is left to do.
+    pub fn optimize(&self) -> Result<bool> {
+        let doing = || format!("indexing {}", self.what);
+        contained(self.kind, &doing, || self.inner.optimize())
+    }
+
+    /// The number of vectors that lie in an index; approximate, as Qdrant's own.
+    pub fn indexed_vectors(&self) -> Result<u64> {
+        let doing = || format!("looking at {}", self.what);
+        contained(self.kind, &doing, || self.inner.info())
+            .map(|info| info.indexed_vectors_count as u64)
+    }
+
+    /// Flushes everything to disk and closes the shard.
+    pub fn close(self) -> Result<()> {
+        let doing = || format!("flushing {}", self.what);
+        contained(self.kind, &doing, || self.inner.flush())?;
+        let doing = || format!("closing {}", self.what);
+        contained(self.kind, &doing, || {
+            drop(self.inner);
+            Ok(())
+        })
+    }
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("what", &self.what).finish()
+    }
+}
+
+/// A segment of a closed shard, as it lies in its folder.
+#[derive(Debug, Clone)]
+pub struct ClosedSegment {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The highest operation number that it holds.
+    pub version: u64,
+    /// Whether any of its vectors has an index.
+    pub indexed: bool,
+}
+
+/// The segments of the closed shard in `folder`, by UUID.
+pub fn closed_segments(folder: &Path) -> Result<Vec<ClosedSegment>> {
+    let segments = folder.join(SEGMENTS);
+    let failed = |err: std::io::Error| Error::io("listing segments in", &segments, &err);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&segments).map_err(failed)? {
+        let folder = entry.map_err(failed)?.path();
+        let uuid = folder
+            .file_name()
+            .and_then(|name| Uuid::try_parse(&name.to_string_lossy()).ok());
+        // The engine marks what it is about to delete by another name, and what is half-made by
+        // the lack of a version.
+        let (Some(uuid), true) = (uuid, folder.join("version.info").exists()) else {
+            continue;
+        };
+        let state = read_state(&folder)?;
+        let indexed = state["config"]["vector_data"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .any(|(_, vector)| vector["index"]["type"] == "hnsw");
+        found.push(ClosedSegment {
+            uuid,
+            version: state["version"].as_u64().unwrap_or(0),
+            indexed,
+            folder,
+        });
+    }
+    found.sort_by_key(|segment| segment.uuid);
+    Ok(found)
+}
+
+/// Gives the closed shard in `folder` the distances that `config` has, after
+/// [`ShardConfig::for_writing`] stored cosine vectors as they were.
+pub fn restore_distances(folder: &Path, config: &ShardConfig) -> Result<()> {
+    let cosine = config.cosine_vectors();
+    // The engine keeps its own config beside the segments and would compare it with theirs.
+    let own = folder.join("edge_config.json");
+    if own.exists() {
+        std::fs::remove_file(&own).map_err(|err| Error::io("removing", &own, &err))?;
+    }
+    if cosine.is_empty() {
+        return Ok(());
+    }
+    for segment in closed_segments(folder)? {
+        let mut state = read_state(&segment.folder)?;
+        for name in &cosine {
+            if let Some(distance) = state
+                .pointer_mut("/config/vector_data")
+                .and_then(|vectors| vectors.get_mut(*name))
+                .and_then(|vector| vector.get_mut("distance"))
+            {
+                *distance = Value::String("Cosine".into());
+            }
+        }
+        let path = segment.folder.join("segment.json");
+        let bytes = serde_json::to_vec(&state)
+            .map_err(|err| Error::failed(format!("writing {}", path.display()), err))?;
+        std::fs::write(&path, bytes).map_err(|err| Error::io("writing", &path, &err))?;
+    }
+    Ok(())
+}
+
+fn read_state(segment: &Path) -> Result<Value> {
+    let path = segment.join("segment.json");
+    let bytes = std::fs::read(&path).map_err(|err| Error::io("reading", &path, &err))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|err| Error::failed(format!("reading {}", path.display()), err))
+}

@@ -1,0 +1,132 @@
+//! One error type for the whole house.
+//!
+//! Keeps true: every error says what was being done, to what, why it failed, and what to do next;
+//! callers branch on [`Kind`], never on text; each kind has exactly one exit code (see
+//! [`crate::cli::exit`]).
+
+use std::fmt;
+use std::path::Path;
+
+/// `Result` with snapmerge's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as a caller needs to know in order to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Anything without a kind of its own.
+    Failed,
+    /// The command line, or a value in it, cannot be meant.
+    Usage,
+    /// The work is done, but something differs or was left out.
+    Differs,
+    /// A source cannot be read safely: damaged, truncated, hostile, or of a form nobody can read.
+    Damaged,
+    /// The disk lacks the room that the work needs.
+    NoSpace,
+    /// The user asked to stop.
+    Cancelled,
+}
+
+/// An error: the act and its object, the reason, and the next step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: Kind,
+    doing: String,
+    why: String,
+    next: Option<String>,
+}
+
+impl Error {
+    /// An error of `kind` that happened while `doing` (an act and its object, in the present
+    /// participle: "reading config.json of a.snapshot"), because of `why`.
+    pub fn new(kind: Kind, doing: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            doing: doing.into(),
+            why: why.to_string(),
+            next: None,
+        }
+    }
+
+    /// Shorthand for [`Kind::Failed`].
+    pub fn failed(doing: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self::new(Kind::Failed, doing, why)
+    }
+
+    /// Shorthand for [`Kind::Usage`].
+    pub fn usage(doing: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self::new(Kind::Usage, doing, why)
+    }
+
+    /// Shorthand for [`Kind::Damaged`].
+    pub fn damaged(doing: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self::new(Kind::Damaged, doing, why)
+    }
+
+    /// An input or output error on `path`; a full disk gets the kind [`Kind::NoSpace`].
+    pub fn io(act: &str, path: &Path, why: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let doing = format!("{act} {}", path.display());
+        match why.kind() {
+            StorageFull | QuotaExceeded => Self::new(Kind::NoSpace, doing, why)
+                .next("free some room, or point --scratch and -o at another disk"),
+            _ => Self::failed(doing, why),
+        }
+    }
+
+    /// The same error with the step that gets the user out of it.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// The same error with `kind` in place of its own, unless it already has one that says more
+    /// than [`Kind::Failed`].
+    #[must_use]
+    pub fn or_kind(mut self, kind: Kind) -> Self {
+        if self.kind == Kind::Failed {
+            self.kind = kind;
+        }
+        self
+    }
+
+    /// The same error as part of a larger act: `outer` is put before what was being done.
+    #[must_use]
+    pub fn within(mut self, outer: impl fmt::Display) -> Self {
+        self.doing = format!("{outer}: {}", self.doing);
+        self
+    }
+
+    /// The kind, to branch on.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What was being done.
+    pub fn doing(&self) -> &str {
+        &self.doing
+    }
+
+    /// Why it failed.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// The next step, where there is one to give.
+    pub fn next_step(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.doing, self.why)?;
+        if let Some(next) = &self.next {
+            write!(f, "\n  next: {next}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,40 @@
+//! snapmerge turns the snapshots of many Qdrant collections into one verified master, and never
+//! touches the sources.
+//!
+//! The way through the house:
+//!
+//! ```text
+//! settle → scan → resolve → rebuild → pack → prove → publish → report
+//! ```
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`cli`] | what can be typed, the table of exit codes, the parent of the working process |
+//! | [`commands`] | one file a verb: inspect, merge, export |
+//! | [`source`] | snapshot files as sources: opened, checked, settled |
+//! | [`merge`] | plan, k-way scan, conflicts, the hash ring, the route `rebuild` |
+//! | [`proof`] | the packed master read back and compared |
+//! | [`report`] | text, JSON, progress |
+//! | [`engine`] | the only user of `qdrant_edge` |
+//! | [`snapshot`] | the tar: safe reading, ids and log without the engine, packing |
+//! | [`schema`] | a collection's config: read, compare, unite |
+//! | [`point`] | ids and their order, records, canonical bytes and digest |
+//! | [`scratch`], [`durable`], [`status`], [`error`] | folders that go away, files that stay, what is going on, what went wrong |
+//!
+//! Arrows go one way: cli → commands → (merge, proof, source, report) → (engine, snapshot, schema,
+//! point, durable, scratch). A test holds that (`tests/suite/house`).
+
+pub mod cli;
+pub mod commands;
+pub mod durable;
+pub mod engine;
+pub mod error;
+pub mod merge;
+pub mod point;
+pub mod proof;
+pub mod report;
+pub mod schema;
+pub mod scratch;
+pub mod snapshot;
+pub mod source;
+pub mod status;

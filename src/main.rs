@@ -1,0 +1,29 @@
+//! The program: parses what was typed, runs it, and ends with a code of the table.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use snapmerge::cli::{Cli, exit, supervise};
+use snapmerge::engine;
+use snapmerge::error::Result;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = run(cli).unwrap_or_else(|err| {
+        eprintln!("snapmerge: {err}");
+        exit::code(err.kind())
+    });
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    if cli.command.is_risky() && !supervise::is_worker() {
+        return supervise::run();
+    }
+    if supervise::is_worker() {
+        supervise::be_worker()?;
+    }
+    engine::install();
+    let ended = cli.command.run()?;
+    Ok(ended.map_or(exit::DONE, exit::code))
+}

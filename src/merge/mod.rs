@@ -1,0 +1,22 @@
+//! Merging: plan, scan, resolve, and the routes by which a master comes to be.
+//!
+//! Keeps true: a plan is made and can be printed before anything is done; records flow in the order
+//! of ids, in bounded memory; every record that is read is accounted for.
+
+mod conflict;
+mod layout;
+mod ledger;
+mod plan;
+mod rebuild;
+mod resolve;
+mod ring;
+mod scan;
+
+pub use conflict::{Policy, remapped};
+pub use layout::Layout;
+pub use ledger::{Conflict, Ledger};
+pub use plan::{Needs, Plan, PlanView, Route, Settings, Stamp, plan, require_disk};
+pub use rebuild::{Built, BuiltShard, Site, rebuild};
+pub use resolve::{Resolver, Tally};
+pub use ring::ShardRing;
+pub use scan::{Lane, Scan, Scanned};

@@ -1,0 +1,351 @@
+//! The plan of a merge: a value that can be printed, made before a byte moves.
+//!
+//! Keeps true: everything that can be refused is refused here, all reasons at once; the plan
+//! depends on the sources' headers and the settings alone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::conflict::Policy;
+use super::layout::Layout;
+use crate::engine::Filter;
+use crate::error::{Error, Kind, Result};
+use crate::schema::{
+    Datatype, Decision, Finding, Overrides, ShardKey, ShardingMethod, United, unite, vector_label,
+};
+use crate::scratch;
+use crate::source::{Source, SourceLabel};
+
+/// Disk space that any merge needs, in bytes: sparse files, folders, small files.
+const BASE_BYTES: u64 = 16 << 20;
+
+/// What the user wants of a merge.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Who wins conflicts.
+    pub on_conflict: Policy,
+    /// What is written into each payload.
+    pub stamp: Option<Stamp>,
+    /// Which points are read.
+    pub filter: Option<Filter>,
+    /// Top-level payload keys that are left out.
+    pub drop_payload: Vec<String>,
+    /// What the master's config has in place of the sources'.
+    pub overrides: Overrides,
+    /// Whether sources that lack something are merged as far as they go.
+    pub allow_incomplete: bool,
+}
+
+/// A payload field that tells each point's source.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stamp {
+    /// The field.
+    pub field: String,
+    /// What it is given, by the source's name; the name itself where there is nothing.
+    pub values: BTreeMap<String, Value>,
+}
+
+impl Stamp {
+    /// What the points of the source called `name` are given.
+    pub fn value(&self, name: &str) -> Value {
+        self.values
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| Value::String(name.to_owned()))
+    }
+}
+
+/// How a master comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Route {
+    /// Records are written into new shards and indexed there.
+    Rebuild,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rebuild => f.write_str("rebuild"),
+        }
+    }
+}
+
+/// Disk space that a merge needs, in bytes, at the most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Needs {
+    /// In the scratch folder.
+    pub scratch_bytes: u64,
+    /// In the output's folder.
+    pub output_bytes: u64,
+}
+
+/// A planned merge.
+#[derive(Debug)]
+pub struct Plan {
+    /// The sources in their order.
+    pub sources: Vec<SourceLabel>,
+    /// How the master comes to be.
+    pub route: Route,
+    /// Why so.
+    pub because: String,
+    /// The master's config, payload indexes, and how they came to be.
+    pub united: United,
+    /// The master's shards.
+    pub layout: Layout,
+    /// What the sources lack, if that was allowed.
+    pub missing: Vec<String>,
+    /// What is worth knowing before.
+    pub notes: Vec<String>,
+    /// Disk space.
+    pub needs: Needs,
+}
+
+/// What a plan says, for `--json`.
+#[derive(Debug, Serialize)]
+pub struct PlanView<'a> {
+    /// The name and version of this structure.
+    pub format: &'static str,
+    /// The route.
+    pub route: Route,
+    /// Why this route.
+    pub because: &'a str,
+    /// The sources in their order.
+    pub sources: &'a [SourceLabel],
+    /// Where sources differ.
+    pub findings: &'a [Finding],
+    /// What was chosen where they differ.
+    pub decisions: &'a [Decision],
+    /// The master's config, in Qdrant's own form.
+    pub config: &'a serde_json::Map<String, Value>,
+    /// The numbers of the master's shards.
+    pub shards: &'a [u32],
+    /// What the sources lack.
+    pub missing: &'a [String],
+    /// What is worth knowing.
+    pub notes: &'a [String],
+    /// Disk space.
+    pub needs: &'a Needs,
+}
+
+impl Plan {
+    /// The plan as it is told.
+    pub fn view(&self) -> PlanView<'_> {
+        PlanView {
+            format: "snapmerge-plan/1",
+            route: self.route,
+            because: &self.because,
+            sources: &self.sources,
+            findings: &self.united.findings,
+            decisions: &self.united.decisions,
+            config: self.united.config.raw(),
+            shards: &self.layout.shards,
+            missing: &self.missing,
+            notes: &self.notes,
+            needs: &self.needs,
+        }
+    }
+}
+
+/// Plans the merge of `sources` under `settings`.
+pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
+    refuse_twice(sources)?;
+    let mut missing = Vec::new();
+    let mut reasons: Vec<Error> = Vec::new();
+    for source in sources {
+        match source.refuse_unreadable(settings.allow_incomplete) {
+            Ok(lacking) => missing.extend(
+                lacking
+                    .into_iter()
+                    .map(|what| format!("{}: {what}", source.name)),
+            ),
+            Err(err) => reasons.push(err),
+        }
+    }
+    refuse_all(reasons)?;
+    let described: Vec<_> = sources
+        .iter()
+        .map(|source| (source.name.clone(), &source.config, &source.payload))
+        .collect();
+    let united = unite(&described, &settings.overrides)?;
+    refuse_lossy(&united)?;
+    let layout = layout(sources, &united, settings)?;
+    if let Some(stamp) = &settings.stamp {
+        refuse_unknown_stamps(stamp, sources)?;
+    }
+    Ok(Plan {
+        sources: sources.iter().map(Source::label).collect(),
+        route: Route::Rebuild,
+        because: "it is the only route so far: records are read, merged, written and indexed anew"
+            .into(),
+        notes: notes(sources),
+        needs: needs(sources),
+        united,
+        layout,
+        missing,
+    })
+}
+
+fn refuse_all(mut reasons: Vec<Error>) -> Result<()> {
+    if reasons.len() < 2 {
+        return reasons.pop().map_or(Ok(()), Err);
+    }
+    let kind = reasons.first().map_or(Kind::Failed, Error::kind);
+    let text: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    Err(Error::new(
+        kind,
+        format!("reading {} sources", reasons.len()),
+        text.join("\n"),
+    ))
+}
+
+fn refuse_twice(sources: &[Source]) -> Result<()> {
+    let mut seen: BTreeMap<(u64, u64), &Path> = BTreeMap::new();
+    for source in sources {
+        let path = &source.snapshot.path;
+        let meta = std::fs::metadata(path).map_err(|err| Error::io("reading", path, &err))?;
+        if let Some(other) = seen.insert((meta.dev(), meta.ino()), path) {
+            return Err(Error::usage(
+                format!("merging {}", path.display()),
+                format!("it is given twice (also as {})", other.display()),
+            )
+            .next("give each source once"));
+        }
+    }
+    Ok(())
+}
+
+/// What is stored lossily cannot be read and written again without a change.
+fn refuse_lossy(united: &United) -> Result<()> {
+    let lossy: Vec<String> = united
+        .config
+        .vectors()
+        .iter()
+        .filter(|(_, params)| {
+            matches!(
+                params.datatype(),
+                Datatype::Turbo4 | Datatype::Turbo8 | Datatype::Turbo16
+            )
+        })
+        .map(|(name, params)| format!("{} is stored as {}", vector_label(name), params.datatype()))
+        .collect();
+    if lossy.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "planning the route rebuild",
+        format!(
+            "{}: the originals are not in the snapshot, and writing again what was read would \
+             change it",
+            lossy.join(", ")
+        ),
+    )
+    .next("merge before the datatype is changed"))
+}
+
+fn refuse_unknown_stamps(stamp: &Stamp, sources: &[Source]) -> Result<()> {
+    for name in stamp.values.keys() {
+        if !sources.iter().any(|source| source.name == *name) {
+            let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+            return Err(Error::usage(
+                format!("reading --stamp-value {name}=…"),
+                format!("no source has this name; they are {}", names.join(", ")),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn layout(sources: &[Source], united: &United, settings: &Settings) -> Result<Layout> {
+    if *united.config.sharding_method() != ShardingMethod::Custom {
+        return Ok(Layout::automatic(united.config.shard_number()));
+    }
+    let mut keys: BTreeMap<ShardKey, u32> = BTreeMap::new();
+    for source in sources {
+        for (key, shards) in source.shard_keys.keys() {
+            let wanted = settings
+                .overrides
+                .shard_number
+                .unwrap_or_else(|| u32::try_from(shards.len()).unwrap_or(u32::MAX));
+            let count = keys.entry(key.clone()).or_default();
+            *count = (*count).max(wanted);
+        }
+    }
+    Layout::by_key(&keys)
+}
+
+fn notes(sources: &[Source]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for source in sources {
+        let name = &source.name;
+        if source.config_is_derived {
+            notes.push(format!(
+                "{name} is a {} without a collection's config: what its segments tell was taken, \
+                 and Qdrant's defaults for the rest",
+                source.snapshot.form.words()
+            ));
+        }
+        for (number, shard) in &source.snapshot.shards {
+            if !shard.has_log {
+                notes.push(format!(
+                    "shard {number} of {name} has no log: deletes that the optimizer held back \
+                     while the snapshot was taken are not in it"
+                ));
+            }
+        }
+        let (unknown, names) = &source.snapshot.unknown;
+        if *unknown > 0 {
+            notes.push(format!(
+                "{unknown} members of {name} are not known and were not looked at: {}",
+                names.join(", ")
+            ));
+        }
+    }
+    notes
+}
+
+fn needs(sources: &[Source]) -> Needs {
+    let unpacked: u64 = sources
+        .iter()
+        .map(|source| source.snapshot.unpacked_bytes)
+        .sum();
+    let segments: u64 = sources
+        .iter()
+        .flat_map(|source| source.snapshot.shards.values())
+        .flat_map(|shard| shard.segments.values())
+        .flat_map(|segment| segment.files.values())
+        .map(|file| file.stored_bytes)
+        .sum();
+    // Built, and indexed beside; then, when the sources are gone, unpacked again to be proven.
+    Needs {
+        scratch_bytes: BASE_BYTES + unpacked + 3 * segments,
+        // Packed, and for a .gz compressed beside it.
+        output_bytes: BASE_BYTES + 2 * segments,
+    }
+}
+
+/// Refuses a merge that `needs` more than the disks have free.
+pub fn require_disk(needs: &Needs, scratch: &Path, output_folder: &Path) -> Result<()> {
+    let device = |folder: &Path| {
+        let mut folder = PathBuf::from(folder);
+        loop {
+            if let Ok(meta) = std::fs::metadata(&folder) {
+                return Some(meta.dev());
+            }
+            if !folder.pop() {
+                return None;
+            }
+        }
+    };
+    if device(scratch) == device(output_folder) {
+        let both = needs.scratch_bytes + needs.output_bytes;
+        return scratch::require_free(scratch, both, "the merge");
+    }
+    scratch::require_free(scratch, needs.scratch_bytes, "unpacking and building")?;
+    scratch::require_free(output_folder, needs.output_bytes, "the master")
+}

@@ -1,0 +1,306 @@
+//! The report of a merge.
+//!
+//! Keeps true: what the master lacks or what nobody vouches for stands in it in so many words; its
+//! JSON has the name and version of its structure.
+
+use std::fmt::{self, Write as _};
+use std::time::Instant;
+
+use humansize::{BINARY, format_size};
+use serde::Serialize;
+
+/// How long a stage took, and how much it did.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageReport {
+    /// Its name.
+    pub stage: String,
+    /// Wall-clock time in seconds.
+    pub seconds: f64,
+    /// Points that passed, if it counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<u64>,
+    /// Bytes that passed, if it counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+impl StageReport {
+    /// A stage that began at `started` and ends now.
+    pub fn new(stage: &str, started: Instant) -> Self {
+        Self {
+            stage: stage.to_owned(),
+            seconds: started.elapsed().as_secs_f64(),
+            points: None,
+            bytes: None,
+        }
+    }
+
+    /// The same with the points that passed.
+    #[must_use]
+    pub fn points(mut self, points: u64) -> Self {
+        self.points = Some(points);
+        self
+    }
+
+    /// The same with the bytes that passed.
+    #[must_use]
+    pub fn bytes(mut self, bytes: u64) -> Self {
+        self.bytes = Some(bytes);
+        self
+    }
+}
+
+/// A source in the report.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceReport {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// The file's size in bytes.
+    pub file_bytes: u64,
+    /// What is known about its integrity, in words.
+    pub checksum: String,
+    /// Whether its SHA-256 was compared with one that it must have.
+    pub verified: bool,
+    /// Points that it has.
+    pub read: u64,
+    /// Points of it that are in the master.
+    pub won: u64,
+    /// Of those, points that are there under a new id.
+    pub remapped: u64,
+    /// Points of it that lost a conflict.
+    pub lost: u64,
+    /// Points of it that the filter left out.
+    pub filtered: u64,
+}
+
+/// Conflicts in the report.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConflictReport<C> {
+    /// Who wins.
+    pub policy: String,
+    /// How many ids are in more than one place.
+    pub count: u64,
+    /// The first of them.
+    pub first: Vec<C>,
+    /// The file that has them all, if one was asked for.
+    pub ledger: Option<String>,
+}
+
+/// A shard of the master in the report.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShardReport {
+    /// Its number.
+    pub shard: u32,
+    /// Its key, with custom sharding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Its points.
+    pub points: u64,
+    /// Its segments.
+    pub segments: u64,
+    /// Vectors of it that lie in an index; approximate, as Qdrant's own.
+    pub indexed_vectors: u64,
+}
+
+/// The master in the report.
+#[derive(Debug, Clone, Serialize)]
+pub struct MasterReport {
+    /// Its file.
+    pub file: String,
+    /// The file's size in bytes.
+    pub file_bytes: u64,
+    /// The file's SHA-256, also in FILE.checksum.
+    pub sha256: String,
+    /// Its points.
+    pub points: u64,
+    /// The digest of its points: the same points have the same digest, whatever file they are in.
+    pub digest: String,
+    /// Its shards.
+    pub shards: Vec<ShardReport>,
+}
+
+/// What was proven of the master before it got its name.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProofReport {
+    /// Points that were read back from the packed file and compared.
+    pub points: u64,
+    /// Bytes of it that were read.
+    pub bytes: u64,
+    /// What was compared, in words.
+    pub compared: String,
+}
+
+/// The report of a merge. `C` is a conflict, `F` and `D` a finding and a decision about configs.
+#[derive(Debug, Clone, Serialize)]
+pub struct MergeReport<C, F, D> {
+    /// The name and version of this structure: `snapmerge-merge/1`.
+    pub format: &'static str,
+    /// snapmerge's version.
+    pub version: &'static str,
+    /// How the master came to be.
+    pub route: String,
+    /// Why so.
+    pub because: String,
+    /// The sources in their order.
+    pub sources: Vec<SourceReport>,
+    /// Conflicts.
+    pub conflicts: ConflictReport<C>,
+    /// The master.
+    pub master: MasterReport,
+    /// What was proven.
+    pub proof: ProofReport,
+    /// Where the sources' configs differ.
+    pub findings: Vec<F>,
+    /// What was chosen where they differ.
+    pub decisions: Vec<D>,
+    /// What the sources lacked, if that was allowed.
+    pub missing: Vec<String>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    /// How long what took.
+    pub stages: Vec<StageReport>,
+    /// Wall-clock time of the whole, in seconds.
+    pub seconds: f64,
+}
+
+impl<C: fmt::Display, F: fmt::Display, D: fmt::Display> MergeReport<C, F, D> {
+    /// The report as text.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String cannot fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        let master = &self.master;
+        writeln!(
+            out,
+            "{}: {} points, {}, route {}, proven",
+            master.file,
+            master.points,
+            format_size(master.file_bytes, BINARY),
+            self.route
+        )?;
+        writeln!(out, "  because  {}", self.because)?;
+        writeln!(out, "  SHA-256  {}", master.sha256)?;
+        writeln!(out, "  digest   {}", master.digest)?;
+        writeln!(
+            out,
+            "  proof    {} points in {} read back from the packed file; {}",
+            self.proof.points,
+            format_size(self.proof.bytes, BINARY),
+            self.proof.compared
+        )?;
+        self.write_sources(out)?;
+        self.write_conflicts(out)?;
+        writeln!(
+            out,
+            "\nshards{:>13} {:>9} {:>16}",
+            "points", "segments", "vectors indexed"
+        )?;
+        for shard in &master.shards {
+            let name = match &shard.key {
+                Some(key) => format!("{} {key}", shard.shard),
+                None => shard.shard.to_string(),
+            };
+            writeln!(
+                out,
+                "  {name:<6} {:>10} {:>9} {:>16}",
+                shard.points, shard.segments, shard.indexed_vectors
+            )?;
+        }
+        list(out, "configs that differ", &self.findings)?;
+        list(out, "chosen for the master", &self.decisions)?;
+        list(out, "MISSING", &self.missing)?;
+        list(out, "notes", &self.notes)?;
+        writeln!(
+            out,
+            "\nstage        seconds       points/s         per second"
+        )?;
+        for stage in &self.stages {
+            let rate = |count: Option<u64>| {
+                #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+                count.map(|count| count as f64 / stage.seconds.max(1e-6))
+            };
+            let points = rate(stage.points).map_or_else(|| "-".into(), |rate| format!("{rate:.0}"));
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate for people"
+            )]
+            let bytes = rate(stage.bytes)
+                .map_or_else(|| "-".into(), |rate| format_size(rate as u64, BINARY));
+            writeln!(
+                out,
+                "  {:<10} {:>8.2} {points:>14} {bytes:>18}",
+                stage.stage, stage.seconds
+            )?;
+        }
+        writeln!(out, "  {:<10} {:>8.2}", "whole", self.seconds)
+    }
+
+    fn write_sources(&self, out: &mut String) -> fmt::Result {
+        let widest = self
+            .sources
+            .iter()
+            .map(|source| source.name.len())
+            .max()
+            .unwrap_or(0)
+            .max(7);
+        writeln!(
+            out,
+            "\n{:<widest$}   {:>10} {:>10} {:>10} {:>10}  checksum",
+            "sources", "read", "won", "lost", "filtered"
+        )?;
+        for source in &self.sources {
+            writeln!(
+                out,
+                "  {:<widest$} {:>10} {:>10} {:>10} {:>10}  {}",
+                source.name, source.read, source.won, source.lost, source.filtered, source.checksum
+            )?;
+            if source.remapped > 0 {
+                writeln!(
+                    out,
+                    "  {:<widest$} {} of them under new ids",
+                    "", source.remapped
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_conflicts(&self, out: &mut String) -> fmt::Result {
+        let conflicts = &self.conflicts;
+        if conflicts.count == 0 {
+            return writeln!(out, "\nconflicts: none");
+        }
+        writeln!(
+            out,
+            "\nconflicts: {} (--on-conflict {})",
+            conflicts.count, conflicts.policy
+        )?;
+        for conflict in &conflicts.first {
+            writeln!(out, "  {conflict}")?;
+        }
+        let more = conflicts.count - conflicts.first.len() as u64;
+        match (&conflicts.ledger, more) {
+            (Some(path), _) => writeln!(out, "  all of them in {path}"),
+            (None, 0) => Ok(()),
+            (None, more) => writeln!(out, "  and {more} more; --ledger FILE lists them all"),
+        }
+    }
+}
+
+fn list<T: fmt::Display>(out: &mut String, title: &str, items: &[T]) -> fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{title}")?;
+    for item in items {
+        writeln!(out, "  - {}", item.to_string().replace('\n', "\n    "))?;
+    }
+    Ok(())
+}

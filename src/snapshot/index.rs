@@ -1,0 +1,434 @@
+//! What a snapshot file holds, found out in one walk over its headers.
+//!
+//! A plain file is sought over, so that gigabytes take milliseconds; a .gz is decompressed once,
+//! and hashed on the way.
+//!
+//! Keeps true: only the small files that are asked for are read; what is unknown is listed; nothing
+//! here opens a segment, so nothing here can be hurt by what is in one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::ids::{TrackerFiles, is_tracker_file};
+use super::input::{Hashes, Input};
+use super::layout::{self, Part, Place};
+use super::log::LogFiles;
+use super::walk::{Member, MemberKind, Stream, Walker};
+use crate::error::{Error, Result};
+
+/// Largest JSON file of a snapshot that is read, in bytes.
+const JSON_BYTES_MAX: u64 = 16 << 20;
+/// Largest file of an id tracker that is read, in bytes: 4 billion points of 24 bytes.
+const TRACKER_BYTES_MAX: u64 = 96 << 30;
+/// Bytes that a file system spends on a file besides its content, at the most that is usual.
+const FILE_OVERHEAD_BYTES: u64 = 4096;
+/// Unknown members that are listed by name.
+const UNKNOWN_LISTED_MAX: usize = 20;
+
+/// How much of a snapshot is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Want {
+    /// The id trackers of the segments: some 24 bytes a point.
+    pub trackers: bool,
+    /// The log.
+    pub log: bool,
+    /// The SHA-256 of the whole file.
+    pub hash: bool,
+}
+
+/// The form of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// A whole collection: `POST /collections/NAME/snapshots`.
+    Collection,
+    /// One shard: `POST /collections/NAME/shards/ID/snapshots`.
+    Shard,
+    /// One shard, streamed: `GET /collections/NAME/shards/ID/snapshot`.
+    StreamedShard,
+}
+
+impl Form {
+    /// The form in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Collection => "collection snapshot",
+            Self::Shard => "shard snapshot",
+            Self::StreamedShard => "streamed shard snapshot",
+        }
+    }
+}
+
+/// A file of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSize {
+    /// Its size in bytes, holes included.
+    pub bytes: u64,
+    /// What is stored of it, in bytes.
+    pub stored_bytes: u64,
+}
+
+/// A segment as it lies in a snapshot.
+#[derive(Debug, Default)]
+pub struct Segment {
+    /// Its files by name within the segment.
+    pub files: BTreeMap<String, FileSize>,
+    /// `segment.json`.
+    pub state: Option<Vec<u8>>,
+    /// `version.info`.
+    pub version: Option<Vec<u8>>,
+    /// `payload_index/config.json`.
+    pub payload_index: Option<Vec<u8>>,
+    /// The files of the id tracker, if they were asked for.
+    pub trackers: TrackerFiles,
+    /// Bytes that the snapshot spends on it.
+    pub bytes: u64,
+    /// Its tar in the snapshot's tar, as offset and length in bytes; none if it is streamed.
+    pub tar: Option<(u64, u64)>,
+}
+
+/// A shard as it lies in a snapshot.
+#[derive(Debug, Default)]
+pub struct Shard {
+    /// Its segments.
+    pub segments: BTreeMap<Uuid, Segment>,
+    /// `replica_state.json`.
+    pub replica_state: Option<Vec<u8>>,
+    /// `shard_config.json`.
+    pub shard_config: Option<Vec<u8>>,
+    /// The log's files, if they were asked for.
+    pub log: LogFiles,
+    /// Whether there is a log at all.
+    pub has_log: bool,
+    /// Bytes that the snapshot spends on the log.
+    pub log_bytes: u64,
+    /// Names of clocks, queue positions and manifests.
+    pub left: Vec<String>,
+}
+
+/// A snapshot file and what lies in it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether it is a .gz.
+    pub compressed: bool,
+    /// The file's size in bytes.
+    pub file_bytes: u64,
+    /// Its form.
+    pub form: Form,
+    /// `config.json`.
+    pub config: Option<Vec<u8>>,
+    /// `payload_index.json`.
+    pub payload_index: Option<Vec<u8>>,
+    /// `shard_key_mapping.json`.
+    pub shard_keys: Option<Vec<u8>>,
+    /// The shards by number; a shard snapshot has its one shard as number 0.
+    pub shards: BTreeMap<u32, Shard>,
+    /// Members that no known Qdrant writes: how many, and the first names.
+    pub unknown: (u64, Vec<String>),
+    /// The hashes, if they were asked for.
+    pub hashes: Option<Hashes>,
+    /// Bytes that its files take on disk when unpacked, at the most.
+    pub unpacked_bytes: u64,
+}
+
+impl Snapshot {
+    /// Walks over the snapshot at `path`. `passed` counts the file's bytes for a progress bar.
+    pub fn open(path: &Path, want: Want, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
+        let file_bytes = std::fs::metadata(path)
+            .map_err(|err| Error::io("opening snapshot", path, &err))?
+            .len();
+        let mut input = Input::open(path, want.hash, passed)?;
+        let mut snapshot = Self {
+            path: path.to_owned(),
+            compressed: input.is_compressed(),
+            file_bytes,
+            form: Form::Collection,
+            config: None,
+            payload_index: None,
+            shard_keys: None,
+            shards: BTreeMap::new(),
+            unknown: (0, Vec::new()),
+            hashes: None,
+            unpacked_bytes: 0,
+        };
+        let mut roots = Roots::default();
+        let mut walker = Walker::new(&mut input, path.display().to_string());
+        while let Some(member) = walker.next_member()? {
+            snapshot.take(&mut walker, &member, want, &mut roots)?;
+        }
+        snapshot.form = roots.form(&snapshot)?;
+        snapshot.hashes = input.into_hashes();
+        Ok(snapshot)
+    }
+
+    /// The name of the collection it was taken of, as far as the file's name tells: what Qdrant
+    /// appends (peer and time) and the endings are taken away.
+    pub fn source_name(&self) -> String {
+        source_name(&self.path)
+    }
+
+    /// What is being read, for errors.
+    pub fn what(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn take<S: Stream>(
+        &mut self,
+        walker: &mut Walker<S>,
+        member: &Member,
+        want: Want,
+        roots: &mut Roots,
+    ) -> Result<()> {
+        let place = layout::place(&member.path, member.kind == MemberKind::Directory);
+        if member.kind == MemberKind::File {
+            self.unpacked_bytes += member.stored_bytes + FILE_OVERHEAD_BYTES;
+        }
+        match place {
+            Place::Nothing => {}
+            Place::Unknown => {
+                self.unknown.0 += 1;
+                if self.unknown.1.len() < UNKNOWN_LISTED_MAX {
+                    self.unknown.1.push(member.path.clone());
+                }
+            }
+            Place::InnerSnapshot => roots.inner_snapshots += 1,
+            Place::Collection(name) => {
+                let bytes = walker.read_small(member, JSON_BYTES_MAX)?;
+                match name {
+                    layout::CONFIG => self.config = Some(bytes),
+                    layout::PAYLOAD_INDEX => self.payload_index = Some(bytes),
+                    layout::SHARD_KEYS => self.shard_keys = Some(bytes),
+                    _ => {}
+                }
+            }
+            Place::Shard { shard, part } => {
+                match shard {
+                    Some(_) => roots.numbered = true,
+                    None => roots.bare = true,
+                }
+                let number = shard.unwrap_or(0);
+                if matches!(part, Part::SegmentFile(..)) {
+                    roots.streamed = true;
+                }
+                let shard = self.shards.entry(number).or_default();
+                let inner_bytes = shard.take(walker, member, part, want, number)?;
+                self.unpacked_bytes += inner_bytes;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shard {
+    /// Takes one member in; returns the disk space of files that lie in a tar inside.
+    fn take<S: Stream>(
+        &mut self,
+        walker: &mut Walker<S>,
+        member: &Member,
+        part: Part<'_>,
+        want: Want,
+        number: u32,
+    ) -> Result<u64> {
+        match part {
+            Part::ReplicaState => {
+                self.replica_state = Some(walker.read_small(member, JSON_BYTES_MAX)?);
+            }
+            Part::ShardConfig => {
+                self.shard_config = Some(walker.read_small(member, JSON_BYTES_MAX)?);
+            }
+            Part::Left(name) => self.left.push(name.to_owned()),
+            Part::Log(name) => {
+                self.has_log = true;
+                self.log_bytes += member.stored_bytes;
+                if want.log {
+                    let what = format!("shard {number} of {}", walker.what());
+                    self.log
+                        .add(name, member.bytes, walker.contents(member), &what)?;
+                }
+            }
+            Part::SegmentFile(uuid, name) => {
+                let segment = self.segments.entry(uuid).or_default();
+                segment.bytes += member.stored_bytes;
+                segment.take(walker, member, name, want)?;
+            }
+            Part::SegmentTar(uuid) => {
+                if member.pieces.is_some() {
+                    return Err(walker.damaged(format!(
+                        "segment {} is stored as a sparse file, which Qdrant does not do",
+                        member.path
+                    )));
+                }
+                let mut segment = Segment {
+                    bytes: member.bytes,
+                    tar: Some((member.position, member.bytes)),
+                    ..Segment::default()
+                };
+                let what = format!("{} of {}", member.path, walker.what());
+                let mut inner = Walker::inner(walker.data(), what);
+                let mut inner_bytes = 0;
+                while let Some(file) = inner.next_member()? {
+                    let is_directory = file.kind == MemberKind::Directory;
+                    match layout::segment_file(&file.path, is_directory) {
+                        Some(Some(name)) => {
+                            inner_bytes += file.stored_bytes + FILE_OVERHEAD_BYTES;
+                            segment.take(&mut inner, &file, name, want)?;
+                        }
+                        Some(None) => {}
+                        None => {
+                            return Err(inner
+                                .damaged(format!(
+                                    "member {} does not lie under {}/",
+                                    file.path,
+                                    layout::SEGMENT_TAR_ROOT
+                                ))
+                                .next(super::readable::BRIDGE));
+                        }
+                    }
+                }
+                if self.segments.insert(uuid, segment).is_some() {
+                    return Err(
+                        walker.damaged(format!("segment {uuid} is in shard {number} twice"))
+                    );
+                }
+                // The tar itself is not kept, only what is in it.
+                return Ok(inner_bytes.saturating_sub(member.stored_bytes));
+            }
+        }
+        Ok(0)
+    }
+}
+
+impl Segment {
+    fn take<S: Stream>(
+        &mut self,
+        walker: &mut Walker<S>,
+        member: &Member,
+        name: &str,
+        want: Want,
+    ) -> Result<()> {
+        self.files.insert(
+            name.to_owned(),
+            FileSize {
+                bytes: member.bytes,
+                stored_bytes: member.stored_bytes,
+            },
+        );
+        match name {
+            layout::SEGMENT_STATE => self.state = Some(walker.read_small(member, JSON_BYTES_MAX)?),
+            layout::VERSION => self.version = Some(walker.read_small(member, JSON_BYTES_MAX)?),
+            "payload_index/config.json" => {
+                self.payload_index = Some(walker.read_small(member, JSON_BYTES_MAX)?);
+            }
+            name if want.trackers && is_tracker_file(name) => {
+                if let Some(slot) = self.trackers.from_name(name) {
+                    *slot = Some(walker.read_small(member, TRACKER_BYTES_MAX)?);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What was seen at the root of the tar, to tell the form from.
+#[derive(Default)]
+struct Roots {
+    numbered: bool,
+    bare: bool,
+    streamed: bool,
+    inner_snapshots: u64,
+}
+
+impl Roots {
+    fn form(&self, snapshot: &Snapshot) -> Result<Form> {
+        let doing = format!("reading {}", snapshot.path.display());
+        if self.inner_snapshots > 0 {
+            return Err(Error::usage(
+                doing,
+                format!(
+                    "it is a full storage snapshot with {} collection snapshots inside",
+                    self.inner_snapshots
+                ),
+            )
+            .next("unpack it with tar and give the collection snapshots that are in it"));
+        }
+        match (self.numbered, self.bare, &snapshot.config) {
+            (true, true, _) => Err(Error::damaged(
+                doing,
+                "it has shards in folders and a shard at its root; no Qdrant writes both",
+            )),
+            (_, false, Some(_)) => Ok(Form::Collection),
+            (true, false, None) => Err(Error::damaged(
+                doing,
+                "it has shards but no config.json, so its vectors' sizes and distances are unknown",
+            )
+            .next("fetch or copy the snapshot again")),
+            (false, true, None) if self.streamed => Ok(Form::StreamedShard),
+            (false, true, None) => Ok(Form::Shard),
+            (false, true, Some(_)) => Err(Error::damaged(
+                doing,
+                "it has a config.json and a shard at its root; no Qdrant writes both",
+            )),
+            (false, false, None) => Err(Error::damaged(
+                doing,
+                "it holds no collection and no shard: it is no Qdrant snapshot",
+            )
+            .next("give a file that Qdrant's snapshot API returned, plain or .gz")),
+        }
+    }
+}
+
+/// The name of the collection that the snapshot at `path` was taken of, as far as its file name
+/// tells: `album_2017-6053835381806815-2026-11-22-14-15-16.snapshot.gz` is `album_2017`.
+pub fn source_name(path: &Path) -> String {
+    let file = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let stem = file.strip_suffix(".gz").unwrap_or(&file);
+    let stem = stem.strip_suffix(".snapshot").unwrap_or(stem);
+    let parts: Vec<&str> = stem.rsplitn(8, '-').collect();
+    // Peer, year, month, day, hour, minute, second: all numbers, the year with four digits.
+    if let [second, minute, hour, day, month, year, peer, name] = parts.as_slice() {
+        let two = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if [second, minute, hour, day, month].into_iter().all(two)
+            && year.len() == 4
+            && digits(year)
+            && digits(peer)
+            && !name.is_empty()
+        {
+            return (*name).to_owned();
+        }
+    }
+    stem.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_named_after_its_collection() {
+        for (file, name) in [
+            ("album_2017.snapshot", "album_2017"),
+            ("album_2017.snapshot.gz", "album_2017"),
+            (
+                "album_2017-6053835381806815-2026-11-22-14-15-16.snapshot",
+                "album_2017",
+            ),
+            ("a-b-c-1-2026-11-22-14-15-16.snapshot.gz", "a-b-c"),
+            ("a-2026-11-22.snapshot", "a-2026-11-22"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(source_name(Path::new(file)), name, "{file}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Snapshots as they lie on disk: read safely, unpacked, packed.
+//!
+//! Keeps true: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
+
+pub mod ids;
+mod index;
+mod input;
+pub mod layout;
+pub mod log;
+mod pack;
+pub mod readable;
+mod unpack;
+mod walk;
+
+pub use index::{FileSize, Form, Segment, Shard, Snapshot, Want, source_name};
+pub use input::{Hashes, Sha256Hex};
+pub use pack::{PackedShard, Packer};
+pub use unpack::{Unpacked, unpack};

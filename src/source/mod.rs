@@ -1,0 +1,182 @@
+//! Sources: snapshot files, looked into, checked, and settled.
+//!
+//! Keeps true: a source is only read; the engine sees it only as a scratch copy, and only after
+//! everything that can be checked without the engine was checked: the tar, the checksum, the
+//! segments' form.
+
+mod checksum;
+mod derive;
+mod settle;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use serde::Serialize;
+
+pub use checksum::{Checksum, Expectation, parse_sha256};
+pub use settle::{Settled, SettledShard, SettlingCost};
+
+use crate::error::{Error, Result};
+use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys};
+use crate::snapshot::readable::{Obstacle, obstacles};
+use crate::snapshot::{Snapshot, Want, source_name};
+
+/// How a source is opened.
+#[derive(Debug, Clone, Default)]
+pub struct Opening {
+    /// The SHA-256 that the user gave for it.
+    pub sha256: Option<String>,
+    /// Whether a source without any checksum is refused.
+    pub require_checksum: bool,
+    /// Whether the whole file is hashed now, rather than when it is settled.
+    pub hash_now: bool,
+    /// What besides the layout is read.
+    pub trackers: bool,
+    /// Whether the log is read.
+    pub log: bool,
+}
+
+/// A snapshot file as a source.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name: the collection's, as far as the file's name tells it.
+    pub name: String,
+    /// The file, looked into.
+    pub snapshot: Snapshot,
+    /// The collection's config.
+    pub config: CollectionConfig,
+    /// The collection's payload indexes.
+    pub payload: PayloadSchema,
+    /// Its shard keys; empty without custom sharding.
+    pub shard_keys: ShardKeys,
+    /// Whether config and payload indexes were derived from segments, for lack of a config.
+    pub config_is_derived: bool,
+    /// What is known about its integrity.
+    pub checksum: Checksum,
+    /// What its SHA-256 must be.
+    expected: Vec<Expectation>,
+}
+
+/// What a source is, for reports.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceLabel {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// The file's size in bytes.
+    pub file_bytes: u64,
+    /// What is known about its integrity.
+    pub checksum: Checksum,
+}
+
+impl Source {
+    /// Opens the snapshot at `path`; `passed` counts its bytes for a progress bar. A .gz with a
+    /// checksum is compared with it at once, since all of it is read anyway.
+    pub fn open(path: &Path, opening: &Opening, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
+        let expected = checksum::expectations(path, opening.sha256.as_deref())?;
+        if opening.require_checksum && expected.is_empty() {
+            return Err(Error::damaged(
+                format!("checking {}", path.display()),
+                "there is no checksum for it, and --require-checksum was given",
+            )
+            .next(format!(
+                "put Qdrant's checksum beside it as {}.checksum, or give --sha256 FILE=HEX",
+                source_file(path)
+            )));
+        }
+        let want = Want {
+            trackers: opening.trackers,
+            log: opening.log,
+            hash: opening.hash_now || (is_gz(path) && !expected.is_empty()),
+        };
+        let snapshot = Snapshot::open(path, want, passed)?;
+        let checksum = match &snapshot.hashes {
+            Some(hashes) => checksum::compare(path, &expected, hashes)?,
+            None if expected.is_empty() => Checksum::Unverified,
+            None => Checksum::Unchecked {
+                by: expected.iter().map(|wanted| wanted.by.clone()).collect(),
+            },
+        };
+        let what = snapshot.what();
+        let (config, payload, config_is_derived) = match &snapshot.config {
+            Some(bytes) => {
+                let payload = match &snapshot.payload_index {
+                    Some(bytes) => PayloadSchema::parse(&what, bytes)?,
+                    None => PayloadSchema::default(),
+                };
+                (CollectionConfig::parse(&what, bytes)?, payload, false)
+            }
+            None => {
+                let (config, payload) = derive::derive(&snapshot)?;
+                (config, payload, true)
+            }
+        };
+        let shard_keys = match &snapshot.shard_keys {
+            Some(bytes) => ShardKeys::parse(&what, bytes)?,
+            None => ShardKeys::default(),
+        };
+        Ok(Self {
+            name: source_name(path),
+            snapshot,
+            config,
+            payload,
+            shard_keys,
+            config_is_derived,
+            checksum,
+            expected,
+        })
+    }
+
+    /// The shards that the snapshot must have by its own config; none if it does not say.
+    pub fn shards_wanted(&self) -> Option<Vec<u32>> {
+        if self.config_is_derived {
+            return None;
+        }
+        if self.shard_keys.is_empty() {
+            // Custom sharding without a key has no shard at all yet.
+            return (*self.config.sharding_method() != crate::schema::ShardingMethod::Custom)
+                .then(|| (0..self.config.shard_number()).collect());
+        }
+        Some(self.shard_keys.shard_ids())
+    }
+
+    /// Everything that stands in the way of reading it.
+    pub fn obstacles(&self) -> Vec<Obstacle> {
+        obstacles(&self.snapshot, self.shards_wanted().as_deref())
+    }
+
+    /// The source for a report.
+    pub fn label(&self) -> SourceLabel {
+        SourceLabel {
+            name: self.name.clone(),
+            file: self.snapshot.path.display().to_string(),
+            file_bytes: self.snapshot.file_bytes,
+            checksum: self.checksum.clone(),
+        }
+    }
+}
+
+/// Gives sources with the same name different ones, by the folders that they lie in.
+pub fn tell_apart(sources: &mut [Source]) {
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    for (source, name) in sources.iter_mut().zip(&names) {
+        if names.iter().filter(|other| *other == name).count() > 1 {
+            let folder = source.snapshot.path.parent();
+            if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
+                source.name = format!("{}/{name}", folder.display());
+            }
+        }
+    }
+}
+
+fn is_gz(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "gz")
+}
+
+fn source_file(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

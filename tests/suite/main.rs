@@ -1,0 +1,77 @@
+//! The one integration test binary: everything that is seen from outside, by running the built
+//! `snapmerge` on real snapshots, and the rules of the house.
+//!
+//! Keeps true: a test that cannot run here (no server, no further snapshots) is *ignored* and listed
+//! at the end with its reason, never passed; `--ignored` makes it fail with that reason.
+
+// Tests fail by panicking; the lints that forbid it are for the program.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+#[macro_use]
+mod support;
+
+mod fixtures;
+mod house;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use support::{Env, Trial};
+
+/// Every module of tests; a new one is named above and added here.
+fn trials(env: &'static Env) -> Vec<Trial> {
+    [
+        house::trials(env),
+        support::trials(env),
+        fixtures::trials(env),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn main() -> ExitCode {
+    let args = libtest_mimic::Arguments::from_args();
+    let env: &'static Env = match Env::find() {
+        // Every test may look at it for as long as the process lives.
+        Ok(env) => Box::leak(Box::new(env)),
+        Err(why) => {
+            eprintln!("suite: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+
+    let mut ignored: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let tests: Vec<libtest_mimic::Trial> = trials(env)
+        .into_iter()
+        .map(|trial| {
+            let reason = trial.ignored.clone();
+            let test = trial.into_libtest();
+            if let Some(reason) = reason
+                && args.is_ignored(&test)
+                && !args.is_filtered_out(&test)
+            {
+                ignored
+                    .entry(reason)
+                    .or_default()
+                    .push(test.name().to_owned());
+            }
+            test
+        })
+        .collect();
+    if args.list {
+        return libtest_mimic::run(&args, tests).exit_code();
+    }
+
+    let conclusion = libtest_mimic::run(&args, tests);
+    // libtest-mimic counts what was ignored; this says what and why. scripts/test.sh repeats it.
+    println!("ignored: {}", ignored.values().map(Vec::len).sum::<usize>());
+    for (reason, names) in &ignored {
+        println!("  {} because {reason}:", names.len());
+        for name in names {
+            println!("    {name}");
+        }
+    }
+    println!();
+    conclusion.exit_code()
+}

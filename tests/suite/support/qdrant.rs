@@ -1,0 +1,451 @@
+//! A real Qdrant server, where one is at hand (`QDRANT_BIN`, or `qdrant` on PATH): started on free
+//! ports of this machine alone with a temporary folder, spoken to over REST, stopped with its value.
+//!
+//! Keeps true: it reaches nothing outside, never reports telemetry, and is stopped by its own pid.
+
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use sha2::Digest;
+
+use super::points::{self, PointId};
+use super::{Env, Outcome, Trial, temp_dir};
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The server's executable, or why there is none.
+pub fn find() -> Result<PathBuf, String> {
+    find_in(std::env::var_os("QDRANT_BIN"), std::env::var_os("PATH"))
+}
+
+fn find_in(
+    told: Option<std::ffi::OsString>,
+    path: Option<std::ffi::OsString>,
+) -> Result<PathBuf, String> {
+    if let Some(told) = told {
+        let bin = PathBuf::from(told);
+        // Told wrongly is not the same as not there, and must not look like it.
+        return match bin.is_file() {
+            true => Ok(bin),
+            false => Err(format!("QDRANT_BIN is {}, which is no file", bin.display())),
+        };
+    }
+    std::env::split_paths(&path.unwrap_or_default())
+        .map(|dir| dir.join("qdrant"))
+        .find(|bin| bin.is_file())
+        .ok_or_else(|| "there is no Qdrant server (no QDRANT_BIN, no qdrant on PATH)".to_owned())
+}
+
+/// A server of one test.
+pub struct Server {
+    bin: PathBuf,
+    cluster: bool,
+    dir: tempfile::TempDir,
+    agent: ureq::Agent,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    http: u16,
+    grpc: u16,
+}
+
+impl Server {
+    /// A single server.
+    pub fn start(bin: &Path) -> Outcome<Self> {
+        Self::start_as(bin, false)
+    }
+
+    /// A cluster of one node, which custom sharding needs.
+    pub fn start_cluster(bin: &Path) -> Outcome<Self> {
+        Self::start_as(bin, true)
+    }
+
+    fn start_as(bin: &Path, cluster: bool) -> Outcome<Self> {
+        let config = ureq::Agent::config_builder()
+            // A status is an answer; what it means is the caller's to say.
+            .http_status_as_error(false)
+            .timeout_global(Some(CALL_TIMEOUT))
+            .proxy(None)
+            .build();
+        let mut server = Self {
+            bin: bin.to_owned(),
+            cluster,
+            dir: temp_dir()?,
+            agent: config.into(),
+            running: None,
+        };
+        server.launch()?;
+        Ok(server)
+    }
+
+    /// Its folder; the log is `qdrant.log` in it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports().0)
+    }
+
+    /// `http://127.0.0.1:PORT` of gRPC.
+    pub fn grpc_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports().1)
+    }
+
+    fn ports(&self) -> (u16, u16) {
+        let running = self.running.as_ref().expect("the server was stopped");
+        (running.http, running.grpc)
+    }
+
+    /// Ends it as an operator would (SIGTERM: it flushes), and starts it again on the same folder.
+    pub fn restart(&mut self) -> Outcome {
+        self.stop()?;
+        self.launch()
+    }
+
+    /// Ends it with SIGTERM and waits.
+    pub fn stop(&mut self) -> Outcome {
+        let Some(mut running) = self.running.take() else {
+            return Ok(());
+        };
+        kill_process(Pid::from_child(&running.child), Signal::TERM)?;
+        let start = Instant::now();
+        while running.child.try_wait()?.is_none() {
+            if start.elapsed() > START_TIMEOUT {
+                running.child.kill()?;
+                running.child.wait()?;
+                return Err(
+                    format!("the server did not end by SIGTERM\n{}", self.log_end()).into(),
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Outcome {
+        let mut last = String::new();
+        // Another process may take a free port before the server does: then there are others.
+        for _ in 0..3 {
+            match self.launch_once() {
+                Ok(()) => return Ok(()),
+                Err(why) => last = why.message().unwrap_or_default().to_owned(),
+            }
+            if !last.contains("in use") {
+                break;
+            }
+        }
+        Err(last.into())
+    }
+
+    fn launch_once(&mut self) -> Outcome {
+        let [http, grpc, p2p] = free_ports()?;
+        let dir = self.dir.path();
+        let log = File::create(dir.join("qdrant.log"))?;
+        let mut command = Command::new(&self.bin);
+        command
+            .current_dir(dir)
+            .env("QDRANT__SERVICE__HOST", "127.0.0.1")
+            .env("QDRANT__SERVICE__HTTP_PORT", http.to_string())
+            .env("QDRANT__SERVICE__GRPC_PORT", grpc.to_string())
+            .env("QDRANT__STORAGE__STORAGE_PATH", dir.join("storage"))
+            .env("QDRANT__STORAGE__SNAPSHOTS_PATH", dir.join("snapshots"))
+            .env("QDRANT__STORAGE__TEMP_PATH", dir.join("temp"))
+            .env("QDRANT__TELEMETRY_DISABLED", "true")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        if self.cluster {
+            command
+                .env("QDRANT__CLUSTER__ENABLED", "true")
+                .env("QDRANT__CLUSTER__P2P__PORT", p2p.to_string())
+                .args(["--uri", &format!("http://127.0.0.1:{p2p}")]);
+        }
+        let child = command
+            .spawn()
+            .map_err(|e| format!("starting {}: {e}", self.bin.display()))?;
+        self.running = Some(Running { child, http, grpc });
+
+        let start = Instant::now();
+        loop {
+            if let Some(running) = &mut self.running
+                && let Some(status) = running.child.try_wait()?
+            {
+                self.running = None;
+                return Err(format!("the server ended: {status}\n{}", self.log_end()).into());
+            }
+            if matches!(self.call("GET", "/readyz", None), Ok((200, _))) {
+                return Ok(());
+            }
+            ensure!(
+                start.elapsed() < START_TIMEOUT,
+                "the server is not ready after {START_TIMEOUT:?}\n{}",
+                self.log_end()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn log_end(&self) -> String {
+        let log = std::fs::read(self.dir.path().join("qdrant.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned()
+    }
+
+    /// One call: status and body, whatever they are. A body that is not JSON comes as a JSON string.
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Outcome<(u16, Value)> {
+        let url = format!("{}{path}", self.url());
+        let request = ureq::http::Request::builder().method(method).uri(url);
+        let answer = match body {
+            None => self.agent.run(request.body(())?),
+            Some(body) => self.agent.run(
+                request
+                    .header("content-type", "application/json")
+                    .body(body.to_string())?,
+            ),
+        };
+        read_answer(answer.map_err(|e| format!("{method} {path}: {e}"))?)
+    }
+
+    /// One call that must succeed: its `result`.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Outcome<Value> {
+        let (status, answer) = self.call(method, path, body)?;
+        ensure!(status == 200, "{method} {path}: {status} {answer}");
+        Ok(answer["result"].clone())
+    }
+
+    pub fn get(&self, path: &str) -> Outcome<Value> {
+        self.ask("GET", path, None)
+    }
+
+    pub fn put(&self, path: &str, body: &Value) -> Outcome<Value> {
+        self.ask("PUT", path, Some(body))
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Outcome<Value> {
+        self.ask("POST", path, Some(body))
+    }
+
+    pub fn delete(&self, path: &str) -> Outcome<Value> {
+        self.ask("DELETE", path, None)
+    }
+
+    /// Restores a snapshot file into `collection` (made from it where it is not there yet), and waits.
+    pub fn upload(&self, collection: &str, snapshot: &Path) -> Outcome<Value> {
+        let (status, answer) = self.try_upload(collection, snapshot)?;
+        ensure!(
+            status == 200,
+            "restoring {}: {status} {answer}",
+            snapshot.display()
+        );
+        ensure_eq!(answer["result"], json!(true), "the answer to the upload");
+        Ok(answer)
+    }
+
+    /// The same, for a snapshot that the server may refuse: status and answer.
+    pub fn try_upload(&self, collection: &str, snapshot: &Path) -> Outcome<(u16, Value)> {
+        const BOUNDARY: &str = "snapmerge-suite-boundary";
+        let file = File::open(snapshot).map_err(|e| format!("{}: {e}", snapshot.display()))?;
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"snapshot\"; filename=\"upload.snapshot\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let tail = format!("\r\n--{BOUNDARY}--\r\n");
+        let bytes = head.len() as u64 + file.metadata()?.len() + tail.len() as u64;
+        let mut body = Cursor::new(head).chain(file).chain(Cursor::new(tail));
+        let path =
+            format!("/collections/{collection}/snapshots/upload?wait=true&priority=snapshot");
+        let request = ureq::http::Request::builder()
+            .method("POST")
+            .uri(format!("{}{path}", self.url()))
+            .header(
+                "content-type",
+                format!("multipart/form-data; boundary={BOUNDARY}"),
+            )
+            .header("content-length", bytes)
+            .body(ureq::SendBody::from_reader(&mut body))?;
+        let answer = self.agent.run(request);
+        read_answer(answer.map_err(|e| format!("POST {path}: {e}"))?)
+    }
+
+    /// Makes a snapshot of `collection` and downloads it to `to`; its SHA-256 as the server gives it.
+    pub fn snapshot(&self, collection: &str, to: &Path) -> Outcome<String> {
+        let base = format!("/collections/{collection}/snapshots");
+        let made = self.post(&format!("{base}?wait=true"), &json!({}))?;
+        let name = made["name"].as_str().ok_or("the snapshot has no name")?;
+        let answer = self
+            .agent
+            .get(format!("{}{base}/{name}", self.url()))
+            .call()
+            .map_err(|e| format!("downloading {name}: {e}"))?;
+        ensure_eq!(answer.status().as_u16(), 200, "downloading {name}");
+        std::io::copy(
+            &mut answer.into_body().into_reader(),
+            &mut File::create(to)?,
+        )?;
+        Ok(made["checksum"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// How many points, counted exactly.
+    pub fn count(&self, collection: &str) -> Outcome<u64> {
+        let path = format!("/collections/{collection}/points/count");
+        let answer = self.post(&path, &json!({"exact": true}))?;
+        answer["count"]
+            .as_u64()
+            .ok_or_else(|| format!("no count: {answer}").into())
+    }
+
+    /// Every point, with payload and vectors, in id order: what a truth file holds.
+    pub fn scroll(&self, collection: &str) -> Outcome<Vec<Value>> {
+        let path = format!("/collections/{collection}/points/scroll");
+        let mut points = Vec::new();
+        let mut offset = Value::Null;
+        loop {
+            let body =
+                json!({"limit": 500, "offset": offset, "with_payload": true, "with_vector": true});
+            let mut page = self.post(&path, &body)?;
+            match page["points"].take() {
+                Value::Array(page) => points.extend(page),
+                other => return Err(format!("no points: {other}").into()),
+            }
+            offset = page["next_page_offset"].take();
+            if offset.is_null() {
+                break;
+            }
+        }
+        let ids = points
+            .iter()
+            .map(PointId::of)
+            .collect::<Outcome<Vec<_>>>()?;
+        ensure!(
+            ids.is_sorted_by(|a, b| a < b),
+            "the server's scroll is not in id order"
+        );
+        Ok(points)
+    }
+
+    /// Waits until `collection` is green, at most `within`; its info.
+    pub fn wait_green(&self, collection: &str, within: Duration) -> Outcome<Value> {
+        let start = Instant::now();
+        loop {
+            let info = self.get(&format!("/collections/{collection}"))?;
+            if info["status"] == "green" {
+                return Ok(info);
+            }
+            ensure!(
+                start.elapsed() < within,
+                "not green after {within:?}: {info}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+    }
+}
+
+fn read_answer(answer: ureq::http::Response<ureq::Body>) -> Outcome<(u16, Value)> {
+    let status = answer.status().as_u16();
+    let mut text = String::new();
+    answer.into_body().into_reader().read_to_string(&mut text)?;
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Ok((status, body))
+}
+
+/// Three ports that nobody listened on a moment ago.
+fn free_ports() -> Outcome<[u16; 3]> {
+    // All are held at once, so that no two are the same.
+    let held = [
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+    ];
+    let port = |n: usize| -> Outcome<u16> { Ok(held[n].local_addr()?.port()) };
+    Ok([port(0)?, port(1)?, port(2)?])
+}
+
+pub fn trials(env: &'static Env) -> Vec<Trial> {
+    vec![
+        Trial::new(
+            "support/qdrant/finds_or_says_why_not",
+            finds_or_says_why_not,
+        ),
+        // What the tests of a master rest on: a snapshot that no one touched comes back as it was.
+        env.live("support/qdrant/brings_a_fixture_back", |bin| {
+            let case = env.case("album_2017");
+            let dir = temp_dir()?;
+            let truth = case.truth()?;
+            let mut server = Server::start(bin)?;
+            server.upload("album", &case.unpack(dir.path())?)?;
+            server.wait_green("album", START_TIMEOUT)?;
+            ensure_eq!(server.count("album")?, 1000, "points after the restore");
+            points::ensure_same(&server.scroll("album")?, &truth)?;
+
+            server.post(
+                "/collections/album/points/delete?wait=true",
+                &json!({"points": [0]}),
+            )?;
+            server.restart()?;
+            server.wait_green("album", START_TIMEOUT)?;
+            points::ensure_same(&server.scroll("album")?, &truth[1..])?;
+
+            let again = dir.path().join("again.snapshot");
+            let sha256 = server.snapshot("album", &again)?;
+            let digest = sha2::Sha256::digest(std::fs::read(&again)?);
+            let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+            ensure_eq!(digest, sha256, "SHA-256 of the download");
+
+            let (status, answer) = server.try_upload("other", Path::new(file!()))?;
+            ensure!(
+                (400..600).contains(&status),
+                "no snapshot, and yet: {status} {answer}"
+            );
+            ensure!(
+                server.get("/collections/nowhere").is_err(),
+                "a 404 passed as an answer"
+            );
+            server.stop()
+        }),
+        env.live("support/qdrant/starts_a_cluster_of_one", |bin| {
+            let server = Server::start_cluster(bin)?;
+            ensure_eq!(server.get("/cluster")?["status"], "enabled", "the cluster");
+            Ok(())
+        }),
+    ]
+}
+
+fn finds_or_says_why_not() -> Outcome {
+    let dir = temp_dir()?;
+    let bin = dir.path().join("qdrant");
+    let path = Some(dir.path().as_os_str().to_owned());
+    let nothing = find_in(None, None);
+    ensure!(
+        nothing.is_err_and(|why| why.contains("QDRANT_BIN")),
+        "nothing"
+    );
+    ensure!(find_in(None, path.clone()).is_err(), "an empty folder");
+    std::fs::write(&bin, "")?;
+    ensure_eq!(find_in(None, path.clone()), Ok(bin.clone()), "on PATH");
+    let wrong = find_in(Some("nowhere/qdrant".into()), path);
+    ensure!(
+        wrong.is_err_and(|why| why.contains("nowhere")),
+        "told wrongly is not passed over"
+    );
+    ensure_eq!(find_in(Some(bin.clone().into()), None), Ok(bin), "told");
+    Ok(())
+}
