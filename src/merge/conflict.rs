@@ -227,7 +227,7 @@ mod tests {
             .map(|text| serde_json::from_str(text).unwrap())
             .collect();
         let refs: Vec<&Map<String, Value>> = maps.iter().collect();
-        let names = vec!["a", "b", "c"];
+        let names = ["a", "b", "c"];
         decide(
             &policy.parse().unwrap(),
             PointId::Num(5),
