@@ -4,10 +4,11 @@
 //! help text ends with an example, and a test runs them all through the parser.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 
-use crate::merge::Policy;
+use crate::merge::{Policy, Route};
 
 /// Checksums of sources, for every command that reads them.
 #[derive(Debug, Clone, Args)]
@@ -78,6 +79,35 @@ pub struct ExportArgs {
     pub checksums: ChecksumArgs,
 }
 
+/// What can be said of the route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteChoice {
+    /// The best that can be taken.
+    Auto,
+    /// This one.
+    Only(Route),
+}
+
+impl FromStr for RouteChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            other => other.parse().map(Self::Only),
+        }
+    }
+}
+
+/// What can be said of the master's layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LayoutChoice {
+    /// As the sources.
+    Same,
+    /// A shard key for each source.
+    BySource,
+}
+
 /// Arguments of `merge`.
 #[derive(Debug, Args)]
 #[command(after_help = r#"Examples:
@@ -85,6 +115,8 @@ pub struct ExportArgs {
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --on-conflict newest:updated_at --ledger conflicts.jsonl
   snapmerge merge a.snapshot.gz b.snapshot.gz -o master.snapshot.gz --stamp source --shards 3
   snapmerge merge album_2017.snapshot -o year.snapshot --stamp year --stamp-value album_2017=2017
+  snapmerge merge a.snapshot b.snapshot -o master.snapshot --route rebuild --indexing-threshold 10000
+  snapmerge merge a.snapshot b.snapshot -o master.snapshot --layout by-source
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --dry-run"#)]
 pub struct MergeArgs {
     /// Snapshot files to merge, plain or .gz; their order decides conflicts
@@ -108,6 +140,16 @@ pub struct MergeArgs {
     /// Where to unpack and build [default: the folder of the output]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
+    /// How the master comes to be: auto, graft (segments are carried over whole, with their graphs)
+    /// or rebuild (records are written into new shards and indexed anew)
+    #[arg(long, value_name = "ROUTE", default_value = "auto")]
+    pub route: RouteChoice,
+    /// How the master is laid out: same (as the sources) or by-source (a shard key for each source)
+    #[arg(long, value_name = "LAYOUT", default_value = "same")]
+    pub layout: LayoutChoice,
+    /// Keep the sources' default_segment_number, so that a server merges carried segments
+    #[arg(long)]
+    pub server_consolidates: bool,
     /// Who wins when an id is in more than one source: last, first, newest:FIELD, fail, or remap
     /// (the first keeps the id, the others get new ones)
     #[arg(long, value_name = "POLICY", default_value = "last")]

@@ -11,27 +11,28 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::args::MergeArgs;
+use super::args::{LayoutChoice, MergeArgs, RouteChoice};
 use super::{Ended, Given};
 use crate::durable::{self, Staged};
 use crate::engine::{Filter, take_warnings};
 use crate::error::{Error, Kind, Result};
 use crate::merge::{
-    Built, Conflict, Ledger, Plan, Settings, Site, Stamp, Tally, plan, rebuild, require_disk,
+    Built, Carried, Conflict, Ledger, Plan, Route, Settings, Site, Stamp, Tally, graft, plan,
+    rebuild, require_disk,
 };
-use crate::proof::{Expected, Proof, read_back};
+use crate::proof::{Expected, Proof, read_back, read_carried};
 use crate::report::merge::{
     ConflictReport, MasterReport, MergeReport, ProofReport, ShardReport, SourceReport, StageReport,
 };
 use crate::report::progress::{Progress, Unit};
 use crate::schema::{Decision, Finding, Overrides, Quantization, UserConfig};
 use crate::scratch::Scratch;
-use crate::source::{Checksum, Source, tell_apart};
+use crate::source::{Checksum, Opening, Source, tell_apart};
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 * 1024;
 
-type Report = MergeReport<Conflict, Finding, Decision>;
+type Report = MergeReport<Conflict, Finding, Decision, Carried>;
 
 /// Runs the command.
 pub fn run(args: MergeArgs) -> Result<Ended> {
@@ -66,15 +67,26 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
     let compressed = is_gz(&args.output);
     let packed = staged.path().with_extension("packed");
     let target = create(&packed)?;
-    let (built, ledger) = rebuild(
-        &mut sources,
-        &plan,
-        &settings,
-        ledger,
-        target,
-        &packed,
-        site,
-    )?;
+    let (built, ledger) = match plan.route {
+        Route::Graft => graft(
+            &mut sources,
+            &plan,
+            &settings,
+            ledger,
+            target,
+            &packed,
+            site,
+        )?,
+        Route::Rebuild => rebuild(
+            &mut sources,
+            &plan,
+            &settings,
+            ledger,
+            target,
+            &packed,
+            site,
+        )?,
+    };
     refuse_what_is_lost(&sources, &built)?;
 
     let proving = Instant::now();
@@ -88,7 +100,15 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         layout: &plan.layout,
         config: plan.united.config.raw(),
     };
-    let proof = read_back(&packed, &expected, &scratch, progress)?;
+    let syncing = sync_beside(&packed)?;
+    let proof = match &built.sha256 {
+        Some(sha256) => read_carried(&packed, &expected, sha256)?,
+        None => read_back(&packed, &expected, &scratch, progress)?,
+    };
+    syncing
+        .join()
+        .unwrap_or_else(|_| Err(std::io::Error::other("a thread ended")))
+        .map_err(|err| Error::io("syncing", &packed, &err))?;
     let mut stages = built.stages.clone();
     stages.push(
         StageReport::new("prove", proving)
@@ -193,6 +213,12 @@ fn settings(args: &MergeArgs) -> Result<Settings> {
             ..Overrides::default()
         },
         allow_incomplete: args.allow_incomplete,
+        route: match args.route {
+            RouteChoice::Auto => None,
+            RouteChoice::Only(route) => Some(route),
+        },
+        by_source: args.layout == LayoutChoice::BySource,
+        server_consolidates: args.server_consolidates,
     })
 }
 
@@ -223,11 +249,14 @@ fn open(args: &MergeArgs, progress: Progress) -> Result<Vec<Source>> {
     let stage = progress.stage("look into sources", None, Unit::Bytes);
     let mut sources = Vec::new();
     for path in &args.sources {
-        sources.push(Source::open(
-            path,
-            &given.opening(path),
-            Some(stage.counter()),
-        )?);
+        // By graft, ids and logs are looked at without the engine.
+        let look_inside = args.route != RouteChoice::Only(Route::Rebuild);
+        let opening = Opening {
+            trackers: look_inside,
+            log: look_inside,
+            ..given.opening(path)
+        };
+        sources.push(Source::open(path, &opening, Some(stage.counter()))?);
     }
     tell_apart(&mut sources);
     Ok(sources)
@@ -315,6 +344,12 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
         "with --on-conflict remap a new id may be one that a source has already: merge the \
          original sources instead of an earlier master",
     ))
+}
+
+/// Syncs the packed file in a thread of its own: the disk works while it is read back from memory.
+fn sync_beside(packed: &Path) -> Result<std::thread::JoinHandle<std::io::Result<()>>> {
+    let file = File::open(packed).map_err(|err| Error::io("opening", packed, &err))?;
+    Ok(std::thread::spawn(move || file.sync_data()))
 }
 
 /// Compresses the proven file into the staged one, and reads that back; returns its SHA-256.
@@ -433,7 +468,7 @@ fn report(
             file_bytes: master.file_bytes,
             sha256: master.sha256,
             points: proof.points,
-            digest: proof.digest.to_string(),
+            digest: proof.digest.map(|digest| digest.to_string()),
             shards: built
                 .shards
                 .iter()
@@ -453,11 +488,19 @@ fn report(
         proof: ProofReport {
             points: proof.points,
             bytes: proof.bytes,
-            compared: "ids, vectors, payloads, shards and config are what was to be written".into(),
+            compared: match built.carried {
+                None => "ids, vectors, payloads, shards and config are what was to be written",
+                Some(_) => {
+                    "its bytes are what was carried, no id is in it twice, and config and shards \
+                     are as planned"
+                }
+            }
+            .into(),
         },
         findings: plan.united.findings.clone(),
         decisions: plan.united.decisions.clone(),
         missing: plan.missing.clone(),
+        carried: built.carried.clone(),
         notes,
         stages,
         seconds: started.elapsed().as_secs_f64(),

@@ -31,9 +31,9 @@ impl Layout {
         }
     }
 
-    /// One group of shards for each key of `keys`, with as many shards as it has there. Shards are
-    /// numbered from 1 on, as a server numbers them when keys are created in this order.
-    pub fn by_key(keys: &BTreeMap<ShardKey, u32>) -> Result<Self> {
+    /// One group of shards for each key of `keys`, which come with their numbers of shards. Shards
+    /// are numbered from 1 on in this order, as a server numbers them when keys are created in it.
+    pub fn by_key(keys: &[(ShardKey, u32)]) -> Result<Self> {
         let mut next = 1;
         let mut groups = Vec::new();
         for (key, shards) in keys {

@@ -4,15 +4,18 @@
 //! of ids, in bounded memory; every record that is read is accounted for.
 
 mod conflict;
+mod graft;
 mod layout;
 mod ledger;
 mod plan;
 mod rebuild;
 mod resolve;
 mod ring;
+mod route;
 mod scan;
 
 pub use conflict::{Policy, remapped};
+pub use graft::{Carried, graft};
 pub use layout::Layout;
 pub use ledger::{Conflict, Ledger};
 pub use plan::{Needs, Plan, PlanView, Route, Settings, Stamp, plan, require_disk};

@@ -7,16 +7,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::conflict::Policy;
 use super::layout::Layout;
+use super::route::{Targets, graft_targets};
 use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
 use crate::schema::{
-    Datatype, Decision, Finding, Overrides, ShardKey, ShardingMethod, United, unite, vector_label,
+    CollectionConfig, Datatype, Decision, Finding, Overrides, ShardKey, ShardingMethod, United,
+    unite, vector_label,
 };
 use crate::scratch;
 use crate::source::{Source, SourceLabel};
@@ -39,6 +42,12 @@ pub struct Settings {
     pub overrides: Overrides,
     /// Whether sources that lack something are merged as far as they go.
     pub allow_incomplete: bool,
+    /// The route; none for the best that can be taken.
+    pub route: Option<Route>,
+    /// Whether the master has a shard key for each source.
+    pub by_source: bool,
+    /// Whether a server may merge the segments that were carried over.
+    pub server_consolidates: bool,
 }
 
 /// A payload field that tells each point's source.
@@ -64,13 +73,28 @@ impl Stamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Route {
+    /// Segments are carried over whole, with their graphs.
+    Graft,
     /// Records are written into new shards and indexed there.
     Rebuild,
+}
+
+impl FromStr for Route {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "graft" => Ok(Self::Graft),
+            "rebuild" => Ok(Self::Rebuild),
+            _ => Err(format!("'{text}' is none of auto, graft, rebuild")),
+        }
+    }
 }
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Graft => f.write_str("graft"),
             Self::Rebuild => f.write_str("rebuild"),
         }
     }
@@ -98,6 +122,8 @@ pub struct Plan {
     pub united: United,
     /// The master's shards.
     pub layout: Layout,
+    /// By `graft`, the shard of the master that each shard of each source joins.
+    pub targets: Targets,
     /// What the sources lack, if that was allowed.
     pub missing: Vec<String>,
     /// What is worth knowing before.
@@ -172,23 +198,124 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         .iter()
         .map(|source| (source.name.clone(), &source.config, &source.payload))
         .collect();
-    let united = unite(&described, &settings.overrides)?;
-    refuse_lossy(&united)?;
+    let mut united = unite(&described, &settings.overrides)?;
+    if settings.by_source {
+        let params = [
+            ("sharding_method", Value::from("custom")),
+            ("shard_number", Value::from(1)),
+        ];
+        set(&mut united, "params", &params)?;
+    }
     let layout = layout(sources, &united, settings)?;
     if let Some(stamp) = &settings.stamp {
         refuse_unknown_stamps(stamp, sources)?;
     }
+    let mut notes = notes(sources);
+    let (route, because, targets) = route(sources, settings, &layout)?;
+    match route {
+        Route::Graft if !settings.server_consolidates => {
+            notes.extend(keep_segments(sources, &targets, &mut united)?);
+        }
+        Route::Graft => {}
+        Route::Rebuild => refuse_lossy(&united)?,
+    }
+    if settings.by_source {
+        notes.push(
+            "a server restores a master with shard keys only into a collection that was made with \
+             sharding_method custom, and whose keys were made in the order of their shards' \
+             numbers; into a new name it restores nothing and reports success (qdrant#10135)"
+                .into(),
+        );
+    }
     Ok(Plan {
         sources: sources.iter().map(Source::label).collect(),
-        route: Route::Rebuild,
-        because: "it is the only route so far: records are read, merged, written and indexed anew"
-            .into(),
-        notes: notes(sources),
+        route,
+        because,
+        notes,
         needs: needs(sources),
         united,
         layout,
+        targets,
         missing,
     })
+}
+
+fn route(
+    sources: &[Source],
+    settings: &Settings,
+    layout: &Layout,
+) -> Result<(Route, String, Targets)> {
+    let none = Targets::new;
+    match (settings.route, graft_targets(sources, settings, layout)) {
+        (Some(Route::Rebuild), _) => Ok((Route::Rebuild, "it was asked for".into(), none())),
+        (Some(Route::Graft), Ok(targets)) => Ok((Route::Graft, "it was asked for".into(), targets)),
+        (Some(Route::Graft), Err(reasons)) => Err(Error::usage(
+            "planning the route graft",
+            reasons.join("\n  and "),
+        )
+        .next("leave --route out, or give --route rebuild")),
+        (None, Ok(targets)) => Ok((
+            Route::Graft,
+            "the sources' vectors and shards line up and no record is changed, so segments can be \
+             carried over with their graphs"
+                .into(),
+            targets,
+        )),
+        (None, Err(reasons)) => Ok((
+            Route::Rebuild,
+            format!("segments cannot be carried over: {}", reasons.join("; ")),
+            none(),
+        )),
+    }
+}
+
+/// A server merges segments, and indexes them anew, while a shard has more than
+/// `default_segment_number`; so the master's says how many it has. Returns what to tell.
+fn keep_segments(
+    sources: &[Source],
+    targets: &Targets,
+    united: &mut United,
+) -> Result<Option<String>> {
+    // What Qdrant takes for 0, "by the number of processors", is never less.
+    const LEAST: u64 = 2;
+    let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
+    for ((source, number), target) in targets {
+        let segments = sources
+            .get(*source)
+            .and_then(|source| source.snapshot.shards.get(number))
+            .map_or(0, |shard| shard.segments.len() as u64);
+        *by_target.entry(*target).or_default() += segments;
+    }
+    let most = by_target.values().copied().max().unwrap_or(0);
+    let stated = united
+        .config
+        .optimizer_config()
+        .and_then(|map| map.get("default_segment_number"))
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    if most <= stated.max(LEAST) {
+        return Ok(None);
+    }
+    let number = [("default_segment_number", Value::from(most))];
+    set(united, "optimizer_config", &number)?;
+    Ok(Some(format!(
+        "the master's default_segment_number is {most} instead of {stated}, so that a server leaves \
+         the carried segments and their graphs alone; a search looks into each of them, which costs \
+         some time for some recall; --server-consolidates keeps {stated}"
+    )))
+}
+
+/// Sets values in an object of the master's config.
+fn set(united: &mut United, object: &str, values: &[(&str, Value)]) -> Result<()> {
+    let mut raw = united.config.raw().clone();
+    if let Some(map) = raw.get_mut(object).and_then(Value::as_object_mut) {
+        for (key, value) in values {
+            map.insert((*key).into(), value.clone());
+        }
+    }
+    let bytes = Value::Object(raw).to_string();
+    united.config = CollectionConfig::parse("the master", bytes.as_bytes())?;
+    Ok(())
 }
 
 fn refuse_all(mut reasons: Vec<Error>) -> Result<()> {
@@ -245,7 +372,7 @@ fn refuse_lossy(united: &United) -> Result<()> {
             lossy.join(", ")
         ),
     )
-    .next("merge before the datatype is changed"))
+    .next("use --route graft, which carries what is stored"))
 }
 
 fn refuse_unknown_stamps(stamp: &Stamp, sources: &[Source]) -> Result<()> {
@@ -265,15 +392,23 @@ fn layout(sources: &[Source], united: &United, settings: &Settings) -> Result<La
     if *united.config.sharding_method() != ShardingMethod::Custom {
         return Ok(Layout::automatic(united.config.shard_number()));
     }
-    let mut keys: BTreeMap<ShardKey, u32> = BTreeMap::new();
+    // In the order in which they came up, so that a server that creates them so numbers their
+    // shards as the first source's.
+    let mut keys: Vec<(ShardKey, u32)> = Vec::new();
     for source in sources {
-        for (key, shards) in source.shard_keys.keys() {
-            let wanted = settings
-                .overrides
-                .shard_number
-                .unwrap_or_else(|| u32::try_from(shards.len()).unwrap_or(u32::MAX));
-            let count = keys.entry(key.clone()).or_default();
-            *count = (*count).max(wanted);
+        let stated = settings.overrides.shard_number;
+        if settings.by_source {
+            keys.push((ShardKey::Word(source.name.clone()), stated.unwrap_or(1)));
+            continue;
+        }
+        let mut own: Vec<(&ShardKey, &Vec<u32>)> = source.shard_keys.keys().iter().collect();
+        own.sort_by_key(|(_, shards)| shards.first().copied());
+        for (key, shards) in own {
+            let wanted = stated.unwrap_or_else(|| u32::try_from(shards.len()).unwrap_or(u32::MAX));
+            match keys.iter_mut().find(|(known, _)| known == key) {
+                Some((_, count)) => *count = (*count).max(wanted),
+                None => keys.push((key.clone(), wanted)),
+            }
         }
     }
     Layout::by_key(&keys)

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use super::graft::Carried;
 use super::layout::Layout;
 use super::ledger::Ledger;
 use super::plan::{Plan, Settings};
@@ -56,8 +57,12 @@ pub struct BuiltShard {
 pub struct Built {
     /// Its shards.
     pub shards: Vec<BuiltShard>,
-    /// The digest of everything that was to be written.
-    pub digest: Digest,
+    /// The digest of everything that was to be written, if records were looked at.
+    pub digest: Option<Digest>,
+    /// The SHA-256 of what was written, if it was written front to back.
+    pub sha256: Option<String>,
+    /// How segments travelled, if they did.
+    pub carried: Option<Carried>,
     /// What became of each source's points.
     pub tallies: Vec<Tally>,
     /// Points whose stamped field had another value before.
@@ -137,7 +142,9 @@ pub fn rebuild(
     Ok((
         Built {
             shards,
-            digest: written.digest,
+            digest: Some(written.digest),
+            sha256: None,
+            carried: None,
             tallies,
             restamped,
             stages,

@@ -12,6 +12,7 @@ use super::plan::Settings;
 use super::scan::Scanned;
 use crate::error::Result;
 use crate::point::{PointId, Record};
+use crate::schema::ShardKey;
 
 /// What became of a source's points.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -153,7 +154,10 @@ impl<'a> Resolver<'a> {
 
     /// Makes the changes that were declared, and no other.
     fn change(&mut self, record: &mut Record, source: usize) {
-        if !self.keeps_keys {
+        if self.settings.by_source {
+            let name = self.names.get(source).copied().unwrap_or_default();
+            record.shard_key = Some(ShardKey::Word(name.to_owned()));
+        } else if !self.keeps_keys {
             record.shard_key = None;
         }
         for key in &self.settings.drop_payload {

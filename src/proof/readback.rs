@@ -19,8 +19,8 @@ use crate::source::{Opening, Source};
 /// What the master must be.
 #[derive(Debug)]
 pub struct Expected<'a> {
-    /// The digest of its points.
-    pub digest: Digest,
+    /// The digest of its points, if records were looked at.
+    pub digest: Option<Digest>,
     /// Its shards and their points.
     pub shards: BTreeMap<u32, u64>,
     /// Where its points belong.
@@ -36,8 +36,8 @@ pub struct Proof {
     pub points: u64,
     /// Bytes of the file that were read.
     pub bytes: u64,
-    /// The digest that both sides have.
-    pub digest: Digest,
+    /// The digest that both sides have, if points were compared one by one.
+    pub digest: Option<Digest>,
     /// The SHA-256 of the file.
     pub sha256: String,
 }
@@ -50,11 +50,91 @@ pub fn read_back(
     progress: Progress,
 ) -> Result<Proof> {
     let failed = |why: String| Error::failed("proving the master", why);
+    let Some(wanted) = expected.digest else {
+        return Err(failed("nobody said what its points should be".into()));
+    };
+    let (mut master, sha256) = master_of(path, expected, false)?;
+    let bytes = master.snapshot.file_bytes;
+    let folder = scratch.folder("proof")?;
+    let settled = master.settle(&folder, None)?;
+    let total = wanted.points();
+    let stage = progress.stage("prove", Some(total), Unit::Points);
+    let lanes: Vec<Lane<'_>> = settled
+        .shards
+        .iter()
+        .map(|shard| Lane {
+            source: 0,
+            shard: &shard.shard,
+            key: shard.key.clone(),
+        })
+        .collect();
+    let mut found = Digest::default();
+    let mut by_shard: BTreeMap<u32, u64> = settled
+        .shards
+        .iter()
+        .map(|shard| (shard.number, 0))
+        .collect();
+    std::thread::scope(|scope| -> Result<()> {
+        let mut scan = Scan::start(scope, &lanes, None)?;
+        let mut group = Vec::new();
+        let mut buffer = Vec::new();
+        while let Some(id) = scan.next_group(&mut group)? {
+            if group.len() > 1 {
+                return Err(failed(format!("point {id} is in {} shards", group.len())));
+            }
+            for scanned in &group {
+                let number = settled.shards.get(scanned.lane).map(|shard| shard.number);
+                let place = expected.layout.shard(&scanned.record)?;
+                if number != Some(place) {
+                    return Err(failed(format!(
+                        "point {id} lies in shard {}, where a server would look in shard {place}",
+                        number.unwrap_or_default()
+                    )));
+                }
+                *by_shard.entry(place).or_default() += 1;
+                found.add(&scanned.record, &mut buffer);
+            }
+            stage.add(group.len() as u64);
+        }
+        Ok(())
+    })?;
+    drop(stage);
+    if by_shard != expected.shards {
+        return Err(failed(format!(
+            "its shards have {by_shard:?} points, not {:?}",
+            expected.shards
+        )));
+    }
+    if found != wanted {
+        return Err(failed(format!(
+            "its points have the digest {found}, not {wanted}"
+        ))
+        .next(
+            "this is a fault of snapmerge or of the disk: please report it; nothing was written",
+        ));
+    }
+    Ok(Proof {
+        points: found.points(),
+        bytes,
+        digest: Some(found),
+        sha256,
+    })
+}
+
+/// Opens the master at `path`, hashed, with its id `trackers` or without, and looks at everything
+/// but its points.
+pub(super) fn master_of(
+    path: &Path,
+    expected: &Expected<'_>,
+    trackers: bool,
+) -> Result<(Source, String)> {
+    let failed = |why: String| Error::failed("proving the master", why);
     let opening = Opening {
         hash_now: true,
+        trackers,
         ..Opening::default()
     };
-    let mut master = Source::open(path, &opening, None)?;
+    let master = Source::open(path, &opening, None)?;
     let sha256 = match &master.snapshot.hashes {
         Some(hashes) => hashes.file.clone(),
         None => return Err(failed("it was not hashed".into())),
@@ -85,70 +165,5 @@ pub fn read_back(
             "its shard keys are not the ones that were planned".into(),
         ));
     }
-    let bytes = master.snapshot.file_bytes;
-    let folder = scratch.folder("proof")?;
-    let settled = master.settle(&folder, None)?;
-    let total = expected.digest.points();
-    let stage = progress.stage("prove", Some(total), Unit::Points);
-    let lanes: Vec<Lane<'_>> = settled
-        .shards
-        .iter()
-        .map(|shard| Lane {
-            source: 0,
-            shard: &shard.shard,
-            key: shard.key.clone(),
-        })
-        .collect();
-    let mut found = Digest::default();
-    let mut by_shard: BTreeMap<u32, u64> = settled
-        .shards
-        .iter()
-        .map(|shard| (shard.number, 0))
-        .collect();
-    std::thread::scope(|scope| -> Result<()> {
-        let mut scan = Scan::start(scope, &lanes, None)?;
-        let mut group = Vec::new();
-        let mut buffer = Vec::new();
-        while let Some(id) = scan.next_group(&mut group)? {
-            if group.len() > 1 {
-                return Err(failed(format!("point {id} is in {} shards", group.len())));
-            }
-            for scanned in &group {
-                let number = settled.shards.get(scanned.lane).map(|shard| shard.number);
-                let wanted = expected.layout.shard(&scanned.record)?;
-                if number != Some(wanted) {
-                    return Err(failed(format!(
-                        "point {id} lies in shard {}, where a server would look in shard {wanted}",
-                        number.unwrap_or_default()
-                    )));
-                }
-                *by_shard.entry(wanted).or_default() += 1;
-                found.add(&scanned.record, &mut buffer);
-            }
-            stage.add(group.len() as u64);
-        }
-        Ok(())
-    })?;
-    drop(stage);
-    if by_shard != expected.shards {
-        return Err(failed(format!(
-            "its shards have {by_shard:?} points, not {:?}",
-            expected.shards
-        )));
-    }
-    if found != expected.digest {
-        return Err(failed(format!(
-            "its points have the digest {found}, not {}",
-            expected.digest
-        ))
-        .next(
-            "this is a fault of snapmerge or of the disk: please report it; nothing was written",
-        ));
-    }
-    Ok(Proof {
-        points: found.points(),
-        bytes,
-        digest: found,
-        sha256,
-    })
+    Ok((master, sha256))
 }

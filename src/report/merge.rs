@@ -115,8 +115,9 @@ pub struct MasterReport {
     pub sha256: String,
     /// Its points.
     pub points: u64,
-    /// The digest of its points: the same points have the same digest, whatever file they are in.
-    pub digest: String,
+    /// The digest of its points, if they were compared one by one: the same points have the same
+    /// digest, whatever file they are in.
+    pub digest: Option<String>,
     /// Its shards.
     pub shards: Vec<ShardReport>,
 }
@@ -132,9 +133,10 @@ pub struct ProofReport {
     pub compared: String,
 }
 
-/// The report of a merge. `C` is a conflict, `F` and `D` a finding and a decision about configs.
+/// The report of a merge. `C` is a conflict, `F` and `D` a finding and a decision about configs, `T`
+/// how segments travelled.
 #[derive(Debug, Clone, Serialize)]
-pub struct MergeReport<C, F, D> {
+pub struct MergeReport<C, F, D, T> {
     /// The name and version of this structure: `snapmerge-merge/1`.
     pub format: &'static str,
     /// snapmerge's version.
@@ -157,6 +159,9 @@ pub struct MergeReport<C, F, D> {
     pub decisions: Vec<D>,
     /// What the sources lacked, if that was allowed.
     pub missing: Vec<String>,
+    /// How segments travelled, by the route graft.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<T>,
     /// What is worth knowing.
     pub notes: Vec<String>,
     /// How long what took.
@@ -165,7 +170,7 @@ pub struct MergeReport<C, F, D> {
     pub seconds: f64,
 }
 
-impl<C: fmt::Display, F: fmt::Display, D: fmt::Display> MergeReport<C, F, D> {
+impl<C: fmt::Display, F: fmt::Display, D: fmt::Display, T: fmt::Display> MergeReport<C, F, D, T> {
     /// The report as text.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -186,7 +191,9 @@ impl<C: fmt::Display, F: fmt::Display, D: fmt::Display> MergeReport<C, F, D> {
         )?;
         writeln!(out, "  because  {}", self.because)?;
         writeln!(out, "  SHA-256  {}", master.sha256)?;
-        writeln!(out, "  digest   {}", master.digest)?;
+        if let Some(digest) = &master.digest {
+            writeln!(out, "  digest   {digest}")?;
+        }
         writeln!(
             out,
             "  proof    {} points in {} read back from the packed file; {}",
@@ -194,6 +201,9 @@ impl<C: fmt::Display, F: fmt::Display, D: fmt::Display> MergeReport<C, F, D> {
             format_size(self.proof.bytes, BINARY),
             self.proof.compared
         )?;
+        if let Some(carried) = &self.carried {
+            writeln!(out, "  carried  {carried}")?;
+        }
         self.write_sources(out)?;
         self.write_conflicts(out)?;
         writeln!(

@@ -2,6 +2,7 @@
 //!
 //! Keeps true: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
 
+mod carry;
 pub mod ids;
 mod index;
 mod input;
@@ -12,7 +13,8 @@ pub mod readable;
 mod unpack;
 mod walk;
 
+pub use carry::Carrier;
 pub use index::{FileSize, Form, Segment, Shard, Snapshot, Want, source_name};
 pub use input::{Hashes, Sha256Hex};
-pub use pack::{PackedShard, Packer};
-pub use unpack::{Unpacked, unpack};
+pub use pack::{PackedShard, Packer, write_segment};
+pub use unpack::{Unpacked, unpack, walk_segments};

@@ -19,7 +19,7 @@ use super::walk::BLOCK;
 use crate::error::{Error, Result};
 
 /// What Qdrant writes into a collection's `version.info` in every version since 1.6.1.
-const COLLECTION_VERSION: &str = "0.4.2";
+pub(super) const COLLECTION_VERSION: &str = "0.4.2";
 /// Peer id that a master names as its own; a restore puts the server's in its place
 /// (lib/collection/src/shards/replica_set/snapshots.rs).
 const PEER: u64 = 1;
@@ -53,27 +53,9 @@ impl Packer {
 
     /// Adds a segment from its unpacked `folder` to shard `shard`, as a tar in the tar.
     pub fn segment(&mut self, shard: u32, uuid: Uuid, folder: &Path) -> Result<()> {
-        let mut files = Vec::new();
-        list_files(folder, &mut files)?;
-        files.sort();
         let path = format!("{shard}/{}/{uuid}.tar", layout::SEGMENTS);
         let header_at = self.begin(&path)?;
-        let mut inner = Builder::new(self.out.get_mut());
-        inner.mode(HeaderMode::Deterministic);
-        inner.sparse(true);
-        for file in &files {
-            let name = file.strip_prefix(folder).unwrap_or(file);
-            let to = Path::new(layout::SEGMENT_TAR_ROOT).join(name);
-            let mut open =
-                File::open(file).map_err(|err| Error::io("reading scratch file", file, &err))?;
-            inner
-                .append_file(&to, &mut open)
-                .map_err(|err| Error::io("packing into", &self.path, &err))?;
-        }
-        inner
-            .finish()
-            .map_err(|err| Error::io("packing into", &self.path, &err))?;
-        drop(inner);
+        write_segment(folder, self.out.get_mut(), &self.path)?;
         self.end(&path, header_at)
     }
 
@@ -83,14 +65,10 @@ impl Packer {
         let number = shard.number;
         let (name, bytes) = log::write_empty(shard.version_max + 1);
         self.bytes(&format!("{number}/{}/{name}", layout::LOG), &bytes)?;
-        let state = serde_json::json!({
-            "is_local": true,
-            "this_peer_id": PEER,
-            "peers": { PEER.to_string(): "Active" },
-        });
-        self.json(&format!("{number}/{}", layout::REPLICA_STATE), &state)?;
-        let kind = serde_json::json!({ "type": "ReplicaSet" });
-        self.json(&format!("{number}/{}", layout::SHARD_CONFIG), &kind)
+        for (name, value) in shard_files() {
+            self.json(&format!("{number}/{name}"), &value)?;
+        }
+        Ok(())
     }
 
     /// Adds what the collection has, and ends the tar. The file is not synced.
@@ -147,7 +125,38 @@ impl Packer {
     }
 }
 
-fn header(bytes: u64) -> Header {
+/// The files of a shard with one active replica, besides its segments and its log.
+pub(super) fn shard_files() -> [(&'static str, serde_json::Value); 2] {
+    let state = serde_json::json!({
+        "is_local": true,
+        "this_peer_id": PEER,
+        "peers": { PEER.to_string(): "Active" },
+    });
+    let kind = serde_json::json!({ "type": "ReplicaSet" });
+    [(layout::REPLICA_STATE, state), (layout::SHARD_CONFIG, kind)]
+}
+
+/// Writes the segment in `folder` as a tar to `out`, which `path` names in errors.
+pub fn write_segment(folder: &Path, out: &mut dyn io::Write, path: &Path) -> Result<()> {
+    let mut files = Vec::new();
+    list_files(folder, &mut files)?;
+    files.sort();
+    let mut tar = Builder::new(out);
+    tar.mode(HeaderMode::Deterministic);
+    tar.sparse(true);
+    for file in &files {
+        let name = file.strip_prefix(folder).unwrap_or(file);
+        let to = Path::new(layout::SEGMENT_TAR_ROOT).join(name);
+        let mut open =
+            File::open(file).map_err(|err| Error::io("reading scratch file", file, &err))?;
+        tar.append_file(&to, &mut open)
+            .map_err(|err| Error::io("packing into", path, &err))?;
+    }
+    tar.finish()
+        .map_err(|err| Error::io("packing into", path, &err))
+}
+
+pub(super) fn header(bytes: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);
     header.set_mode(0o644);

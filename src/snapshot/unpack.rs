@@ -4,12 +4,14 @@
 //! engine wants it (`SHARD/segments/UUID/…`, `SHARD/wal/…`); files are created new, never written
 //! over; holes stay holes; the SHA-256 of the very bytes that were unpacked comes with them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+use uuid::Uuid;
 
 use super::index::Snapshot;
 use super::input::{Hashes, Input};
@@ -31,11 +33,12 @@ pub struct Unpacked {
     pub hashes: Option<Hashes>,
 }
 
-/// Unpacks the segments and logs of `snapshot` under `folder`, which exists. `passed` counts the
-/// file's bytes for a progress bar.
+/// Unpacks the segments and logs of `snapshot`, or of those of its shards that are `wanted`, under
+/// `folder`, which exists. `passed` counts the file's bytes for a progress bar.
 pub fn unpack(
     snapshot: &Snapshot,
     folder: &Path,
+    wanted: Option<&BTreeSet<u32>>,
     hash: bool,
     passed: Option<Arc<AtomicU64>>,
 ) -> Result<Unpacked> {
@@ -50,6 +53,9 @@ pub fn unpack(
             continue;
         };
         let shard = shard.unwrap_or(0);
+        if wanted.is_some_and(|wanted| !wanted.contains(&shard)) {
+            continue;
+        }
         match part {
             Part::SegmentFile(uuid, name) => {
                 let to = format!("{shard}/{}/{uuid}/{name}", layout::SEGMENTS);
@@ -74,13 +80,39 @@ pub fn unpack(
         }
     }
     // A shard without points may have no segment at all; the engine wants the folder.
-    for shard in snapshot.shards.keys() {
+    let unpacked = |shard: &&u32| wanted.is_none_or(|wanted| wanted.contains(shard));
+    for shard in snapshot.shards.keys().filter(unpacked) {
         sink.folder(&folder.join(shard.to_string()).join(layout::SEGMENTS))?;
     }
     Ok(Unpacked {
         hashes: input.into_hashes(),
         ..sink.done
     })
+}
+
+/// Calls `take` with every segment that is packed as a tar: its shard, its UUID, its length in bytes,
+/// its bytes, and what it is for errors. Returns the hashes, if they were asked for.
+pub fn walk_segments(
+    snapshot: &Snapshot,
+    hash: bool,
+    passed: Option<Arc<AtomicU64>>,
+    mut take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
+) -> Result<Option<Hashes>> {
+    let mut input = Input::open(&snapshot.path, hash, passed)?;
+    let mut walker = Walker::new(&mut input, snapshot.what());
+    while let Some(member) = walker.next_member()? {
+        if let Place::Shard {
+            shard,
+            part: Part::SegmentTar(uuid),
+        } = layout::place(&member.path, member.kind == MemberKind::Directory)
+        {
+            let what = format!("{} of {}", member.path, walker.what());
+            let shard = shard.unwrap_or(0);
+            take(shard, uuid, member.bytes, &mut walker.data(), &what)?;
+        }
+    }
+    drop(walker);
+    Ok(input.into_hashes())
 }
 
 /// Where unpacked files go.

@@ -4,15 +4,19 @@
 //! read whole is refused with all the reasons at once, unless what is there can be read and the
 //! user said that this is enough.
 
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+use uuid::Uuid;
 
 use super::{Checksum, Source, checksum};
 use crate::engine::{Shard, ShardConfig};
 use crate::error::{Error, Result};
 use crate::schema::ShardKey;
-use crate::snapshot::unpack;
+use crate::snapshot::{unpack, walk_segments};
 
 /// A settled shard.
 #[derive(Debug)]
@@ -73,16 +77,27 @@ impl Source {
     /// counts the file's bytes for a progress bar. The caller has asked
     /// [`Self::refuse_unreadable`].
     pub fn settle(&mut self, folder: &Path, passed: Option<Arc<AtomicU64>>) -> Result<Settled> {
+        self.settle_some(folder, None, passed)
+    }
+
+    /// The same for those shards only that are `wanted`.
+    pub fn settle_some(
+        &mut self,
+        folder: &Path,
+        wanted: Option<&BTreeSet<u32>>,
+        passed: Option<Arc<AtomicU64>>,
+    ) -> Result<Settled> {
         let path = &self.snapshot.path;
         let hash = matches!(self.checksum, Checksum::Unchecked { .. });
-        let unpacked = unpack(&self.snapshot, folder, hash, passed)?;
+        let unpacked = unpack(&self.snapshot, folder, wanted, hash, passed)?;
         if let Some(hashes) = &unpacked.hashes {
             self.checksum = checksum::compare(path, &self.expected, hashes)?;
         }
         let config = ShardConfig::new(&self.config)
             .map_err(|err| err.within(format!("reading {}", path.display())))?;
         let mut shards = Vec::new();
-        for number in self.snapshot.shards.keys().copied() {
+        let is_wanted = |number: &u32| wanted.is_none_or(|wanted| wanted.contains(number));
+        for number in self.snapshot.shards.keys().copied().filter(is_wanted) {
             let what = format!("shard {number} of {}", path.display());
             let shard = Shard::open(&folder.join(number.to_string()), &config, what)?;
             shards.push(SettledShard {
@@ -98,5 +113,20 @@ impl Source {
                 files: unpacked.files,
             },
         })
+    }
+
+    /// Calls `take` with every packed segment, as [`walk_segments`] does, and compares the checksum
+    /// if that is still to be done.
+    pub fn walk_segments(
+        &mut self,
+        passed: Option<Arc<AtomicU64>>,
+        take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
+    ) -> Result<()> {
+        let hash = matches!(self.checksum, Checksum::Unchecked { .. });
+        let hashes = walk_segments(&self.snapshot, hash, passed, take)?;
+        if let Some(hashes) = &hashes {
+            self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;
+        }
+        Ok(())
     }
 }

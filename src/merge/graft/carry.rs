@@ -1,0 +1,195 @@
+//! Carrying segments from the sources' tars into the master's.
+//!
+//! Keeps true: each source is read once, front to back, and hashed on the way if its checksum was
+//! not compared yet; a mismatch ends the merge before the master has a name; no two segments of a
+//! shard have one UUID.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::Carried;
+use super::look::{Carriage, Lane};
+use crate::error::{Error, Kind, Result};
+use crate::merge::plan::Plan;
+use crate::merge::rebuild::Site;
+use crate::report::progress::Unit;
+use crate::snapshot::{Carrier, PackedShard, layout};
+use crate::source::Source;
+
+/// A packed master.
+pub struct Packed {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Its SHA-256, of what was written.
+    pub sha256: String,
+    /// Segments by shard.
+    pub segments: BTreeMap<u32, u64>,
+    /// Vectors in an index by shard.
+    pub indexed: BTreeMap<u32, u64>,
+    /// How segments travelled.
+    pub carried: Carried,
+}
+
+/// Writes the master of `plan` into `target` out of `lanes`.
+pub fn carry(
+    sources: &mut [Source],
+    lanes: &[Lane],
+    plan: &Plan,
+    target: File,
+    target_path: &Path,
+    site: Site<'_>,
+) -> Result<Packed> {
+    let total = sources
+        .iter()
+        .map(|source| source.snapshot.file_bytes)
+        .sum();
+    let stage = site.progress.stage("carry", Some(total), Unit::Bytes);
+    let mut cart = Cart {
+        carrier: Carrier::new(target, target_path),
+        names: BTreeSet::new(),
+        carried: Carried::default(),
+    };
+    for (at, source) in sources.iter_mut().enumerate() {
+        let name = source.name.clone();
+        let untouched: BTreeMap<(u32, Uuid), &Lane> = lanes
+            .iter()
+            .filter(|lane| lane.source == at && lane.reasons.is_empty())
+            .flat_map(|lane| {
+                let number = lane.number;
+                lane.segments
+                    .iter()
+                    .map(move |segment| ((number, segment.uuid), lane))
+            })
+            .collect();
+        let mut seen = 0;
+        source.walk_segments(
+            Some(stage.counter()),
+            |number, uuid, bytes, reader, what| {
+                let Some(lane) = untouched.get(&(number, uuid)) else {
+                    return Ok(());
+                };
+                seen += 1;
+                let path = cart.name(lane.target, uuid, &format!("{name}/{number}"));
+                let failed = |err: &io::Error| read_failed(what, err);
+                cart.carrier.member(&path, bytes, reader, &failed)?;
+                cart.carried.untouched_segments += 1;
+                cart.carried.untouched_bytes += bytes;
+                Ok(())
+            },
+        )?;
+        if seen != untouched.len() {
+            return Err(Error::damaged(
+                format!("carrying the segments of {name}"),
+                format!("{} were there before, {seen} now", untouched.len()),
+            )
+            .next("the file changed while it was read: try again"));
+        }
+    }
+    for lane in lanes.iter().filter(|lane| !lane.reasons.is_empty()) {
+        let name = sources
+            .get(lane.source)
+            .map(|source| source.name.clone())
+            .unwrap_or_default();
+        let reasons = lane.reasons.join("; ");
+        cart.carried
+            .settled
+            .push(format!("shard {} of {name}: {reasons}", lane.number));
+        for segment in &lane.segments {
+            cart.settled(lane, segment, &name)?;
+        }
+    }
+    drop(stage);
+    let mut segments = BTreeMap::new();
+    let mut indexed = BTreeMap::new();
+    for number in &plan.layout.shards {
+        let of_shard: Vec<&Carriage> = lanes
+            .iter()
+            .filter(|lane| lane.target == *number)
+            .flat_map(|lane| &lane.segments)
+            .collect();
+        let version_max = of_shard.iter().map(|segment| segment.version).max();
+        cart.carrier.shard(PackedShard {
+            number: *number,
+            version_max: version_max.unwrap_or(0),
+        })?;
+        segments.insert(*number, of_shard.len() as u64);
+        let vectors = of_shard.iter().map(|segment| segment.indexed_vectors).sum();
+        indexed.insert(*number, vectors);
+    }
+    let schema: serde_json::Value = serde_json::from_slice(&plan.united.payload.to_bytes())
+        .map_err(|err| Error::failed("packing the payload indexes", err))?;
+    let Cart {
+        carrier, carried, ..
+    } = cart;
+    let (file, sha256) = carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)?;
+    let bytes = file
+        .metadata()
+        .map_err(|err| Error::io("looking at", target_path, &err))?
+        .len();
+    Ok(Packed {
+        bytes,
+        sha256,
+        segments,
+        indexed,
+        carried,
+    })
+}
+
+/// The master as it grows.
+struct Cart {
+    carrier: Carrier,
+    names: BTreeSet<(u32, Uuid)>,
+    carried: Carried,
+}
+
+impl Cart {
+    /// The member's name for a segment in shard `shard`; of two with one UUID, the second gets a
+    /// new one, made of where it came `from`.
+    fn name(&mut self, shard: u32, uuid: Uuid, from: &str) -> String {
+        let mut own = uuid;
+        let mut round = 0;
+        while !self.names.insert((shard, own)) {
+            round += 1;
+            let name = format!("{from}/{uuid}/{round}");
+            own = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
+        }
+        format!("{shard}/{}/{own}.tar", layout::SEGMENTS)
+    }
+
+    fn settled(&mut self, lane: &Lane, segment: &Carriage, source: &str) -> Result<()> {
+        let Some(path) = &segment.packed else {
+            return Err(Error::failed(
+                format!("packing segment {} of {source}", segment.uuid),
+                "it was not settled",
+            ));
+        };
+        let failed = |err: &io::Error| Error::io("reading scratch file", path, err);
+        let mut file = File::open(path).map_err(|err| failed(&err))?;
+        let bytes = file.metadata().map_err(|err| failed(&err))?.len();
+        let name = self.name(
+            lane.target,
+            segment.uuid,
+            &format!("{source}/{}", lane.number),
+        );
+        self.carrier.member(&name, bytes, &mut file, &failed)?;
+        std::fs::remove_file(path).map_err(|err| failed(&err))?;
+        self.carried.settled_segments += 1;
+        self.carried.settled_bytes += bytes;
+        Ok(())
+    }
+}
+
+fn read_failed(what: &str, err: &io::Error) -> Error {
+    let kind = match err.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            Kind::Damaged
+        }
+        _ => Kind::Failed,
+    };
+    Error::new(kind, format!("carrying {what}"), err)
+        .next("the source was damaged or changed while it was read: fetch or copy it again")
+}

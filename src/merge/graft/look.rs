@@ -1,0 +1,155 @@
+//! Looking into the sources' shards without opening one.
+//!
+//! Keeps true: what a shard holds is known from its id trackers and its log alone; a shard about
+//! which anything is unsure is to be settled, with the reason.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::tail::{Copies, not_taken_in};
+use crate::error::{Error, Result};
+use crate::merge::plan::Plan;
+use crate::point::PointId;
+use crate::schema::{PayloadSchema, same_index};
+use crate::snapshot::{Form, Segment, Shard, ids, log};
+use crate::source::Source;
+
+/// A shard of a source on its way into the master.
+#[derive(Debug)]
+pub struct Lane {
+    /// Which source.
+    pub source: usize,
+    /// The shard's number there.
+    pub number: u32,
+    /// The shard of the master that it joins.
+    pub target: u32,
+    /// Its ids, ascending, each once.
+    pub ids: Vec<PointId>,
+    /// Those of them that lose a conflict, ascending.
+    pub losers: Vec<PointId>,
+    /// Why it must be settled; nothing if it travels untouched.
+    pub reasons: Vec<String>,
+    /// Its segments; replaced when it is settled and packed again.
+    pub segments: Vec<Carriage>,
+}
+
+/// A segment on its way into the master.
+#[derive(Debug, Clone)]
+pub struct Carriage {
+    /// Its UUID in the source.
+    pub uuid: Uuid,
+    /// Its highest operation number.
+    pub version: u64,
+    /// Vectors of it that lie in an index.
+    pub indexed_vectors: u64,
+    /// Its tar in scratch, if it was settled and packed again.
+    pub packed: Option<std::path::PathBuf>,
+}
+
+impl Lane {
+    /// Has it settled, for this reason.
+    pub fn because(&mut self, reason: &str) {
+        if !self.reasons.iter().any(|known| known == reason) {
+            self.reasons.push(reason.to_owned());
+        }
+    }
+}
+
+/// The lanes of all sources, in the order of sources and shards.
+pub fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
+    let mut lanes = Vec::new();
+    for (at, source) in sources.iter_mut().enumerate() {
+        let streamed = source.snapshot.form == Form::StreamedShard;
+        let path = source.snapshot.path.display().to_string();
+        for (number, shard) in &mut source.snapshot.shards {
+            let what = format!("shard {number} of {path}");
+            let target = plan.targets.get(&(at, *number)).copied().ok_or_else(|| {
+                Error::failed(format!("placing {what}"), "the plan has no place for it")
+            })?;
+            let mut lane = Lane {
+                source: at,
+                number: *number,
+                target,
+                ids: Vec::new(),
+                losers: Vec::new(),
+                reasons: Vec::new(),
+                segments: Vec::new(),
+            };
+            if streamed {
+                lane.because("it was streamed, so its segments are not packed yet");
+            }
+            look(shard, &what, &plan.united.payload, &mut lane)?;
+            lanes.push(lane);
+        }
+    }
+    Ok(lanes)
+}
+
+fn look(shard: &mut Shard, what: &str, wanted: &PayloadSchema, lane: &mut Lane) -> Result<()> {
+    let mut copies = Vec::new();
+    for (uuid, segment) in &mut shard.segments {
+        let trackers = std::mem::take(&mut segment.trackers);
+        let held = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
+        drop(trackers);
+        if held.pending_deletes + held.pending_others > 0 {
+            lane.because("a segment has changes beside it that older servers do not read");
+        }
+        if held.unversioned + held.torn_bytes > 0 {
+            lane.because("a segment has points that were half written");
+        }
+        if let Some(field) = lacks_index(segment, wanted) {
+            lane.because(&format!("it lacks the payload index of '{field}'"));
+        }
+        lane.segments
+            .push(carriage(*uuid, segment, held.entries.len() as u64));
+        copies.extend(held.entries.iter().map(|entry| (entry.id, entry.version)));
+    }
+    let copies = Copies::new(copies);
+    let log = log::read(
+        std::mem::take(&mut shard.log),
+        &format!("the log of {what}"),
+    )?;
+    if let Some(why) = not_taken_in(&log, &copies) {
+        lane.because(&format!("its log is not all in its segments: {why}"));
+    }
+    lane.ids = copies.ids();
+    Ok(())
+}
+
+fn carriage(uuid: Uuid, segment: &Segment, points: u64) -> Carriage {
+    let state: Value = segment
+        .state
+        .as_deref()
+        .and_then(|bytes| serde_json::from_slice(bytes).ok())
+        .unwrap_or_default();
+    let graphs = state["config"]["vector_data"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, vector)| vector["index"]["type"] == "hnsw")
+        .count() as u64;
+    Carriage {
+        uuid,
+        version: state["version"].as_u64().unwrap_or(0),
+        indexed_vectors: graphs * points,
+        packed: None,
+    }
+}
+
+/// A payload index that the master has and `segment` lacks.
+fn lacks_index(segment: &Segment, wanted: &PayloadSchema) -> Option<String> {
+    let held: Value = segment
+        .payload_index
+        .as_deref()
+        .and_then(|bytes| serde_json::from_slice(bytes).ok())
+        .unwrap_or_default();
+    wanted
+        .fields()
+        .iter()
+        .find(|(field, schema)| {
+            !held["indexed_fields"]
+                .get(field.as_str())
+                .is_some_and(|index| same_index(index, schema))
+        })
+        .map(|(field, _)| field.clone())
+}
