@@ -144,7 +144,8 @@ mod tests {
         let payload = |nums: &[u64]| Op::Payload {
             ids: Some(ids(nums)),
         };
-        let cases: Vec<(Vec<Op>, Vec<(u64, u64)>, bool)> = vec![
+        type Case = (Vec<Op>, Vec<(u64, u64)>, bool);
+        let cases: Vec<Case> = vec![
             (vec![], vec![(1, 3)], true),
             (vec![upsert(&[1])], vec![(1, 10)], true),
             (vec![upsert(&[1])], vec![(1, 12)], true),
