@@ -148,8 +148,12 @@ pub struct MergeArgs {
     #[arg(long, value_name = "LAYOUT", default_value = "same")]
     pub layout: LayoutChoice,
     /// Keep the sources' default_segment_number, so that a server merges carried segments
-    #[arg(long)]
+    #[arg(long, conflicts_with = "consolidate")]
     pub server_consolidates: bool,
+    /// By the route graft, merge the carried segments now, until there are as few as the config
+    /// wants: slower, and one graph to search instead of many
+    #[arg(long)]
+    pub consolidate: bool,
     /// Who wins when an id is in more than one source: last, first, newest:FIELD, fail, or remap
     /// (the first keeps the id, the others get new ones)
     #[arg(long, value_name = "POLICY", default_value = "last")]

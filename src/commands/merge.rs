@@ -219,6 +219,7 @@ fn settings(args: &MergeArgs) -> Result<Settings> {
         },
         by_source: args.layout == LayoutChoice::BySource,
         server_consolidates: args.server_consolidates,
+        consolidate: args.consolidate,
     })
 }
 

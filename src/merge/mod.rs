@@ -15,11 +15,12 @@ mod route;
 mod scan;
 
 pub use conflict::{Policy, remapped};
-pub use graft::{Carried, graft};
+pub use graft::{Carried, Consolidated, graft};
 pub use layout::Layout;
 pub use ledger::{Conflict, Ledger};
-pub use plan::{Needs, Plan, PlanView, Route, Settings, Stamp, plan, require_disk};
+pub use plan::{Needs, Plan, PlanView, Settings, Stamp, plan, require_disk};
 pub use rebuild::{Built, BuiltShard, Site, rebuild};
 pub use resolve::{Resolver, Tally};
 pub use ring::ShardRing;
+pub use route::Route;
 pub use scan::{Lane, Scan, Scanned};

@@ -4,22 +4,19 @@
 //! depends on the sources' headers and the settings alone.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::conflict::Policy;
 use super::layout::Layout;
-use super::route::{Targets, graft_targets};
+use super::route::{Route, Targets, built_otherwise, keep_segments, route, set};
 use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
 use crate::schema::{
-    CollectionConfig, Datatype, Decision, Finding, Overrides, ShardKey, ShardingMethod, United,
-    unite, vector_label,
+    Datatype, Decision, Finding, Overrides, ShardKey, ShardingMethod, United, unite, vector_label,
 };
 use crate::scratch;
 use crate::source::{Source, SourceLabel};
@@ -48,6 +45,8 @@ pub struct Settings {
     pub by_source: bool,
     /// Whether a server may merge the segments that were carried over.
     pub server_consolidates: bool,
+    /// Whether carried segments are merged offline until there are as few as the config wants.
+    pub consolidate: bool,
 }
 
 /// A payload field that tells each point's source.
@@ -66,37 +65,6 @@ impl Stamp {
             .get(name)
             .cloned()
             .unwrap_or_else(|| Value::String(name.to_owned()))
-    }
-}
-
-/// How a master comes to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Route {
-    /// Segments are carried over whole, with their graphs.
-    Graft,
-    /// Records are written into new shards and indexed there.
-    Rebuild,
-}
-
-impl FromStr for Route {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "graft" => Ok(Self::Graft),
-            "rebuild" => Ok(Self::Rebuild),
-            _ => Err(format!("'{text}' is none of auto, graft, rebuild")),
-        }
-    }
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Graft => f.write_str("graft"),
-            Self::Rebuild => f.write_str("rebuild"),
-        }
     }
 }
 
@@ -213,10 +181,12 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
     let mut notes = notes(sources);
     let (route, because, targets) = route(sources, settings, &layout)?;
     match route {
-        Route::Graft if !settings.server_consolidates => {
-            notes.extend(keep_segments(sources, &targets, &mut united)?);
+        Route::Graft => {
+            if !settings.server_consolidates && !settings.consolidate {
+                notes.extend(keep_segments(sources, &targets, &mut united)?);
+            }
+            notes.extend(built_otherwise(sources, &united));
         }
-        Route::Graft => {}
         Route::Rebuild => refuse_lossy(&united)?,
     }
     if settings.by_source {
@@ -238,84 +208,6 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         targets,
         missing,
     })
-}
-
-fn route(
-    sources: &[Source],
-    settings: &Settings,
-    layout: &Layout,
-) -> Result<(Route, String, Targets)> {
-    let none = Targets::new;
-    match (settings.route, graft_targets(sources, settings, layout)) {
-        (Some(Route::Rebuild), _) => Ok((Route::Rebuild, "it was asked for".into(), none())),
-        (Some(Route::Graft), Ok(targets)) => Ok((Route::Graft, "it was asked for".into(), targets)),
-        (Some(Route::Graft), Err(reasons)) => Err(Error::usage(
-            "planning the route graft",
-            reasons.join("\n  and "),
-        )
-        .next("leave --route out, or give --route rebuild")),
-        (None, Ok(targets)) => Ok((
-            Route::Graft,
-            "the sources' vectors and shards line up and no record is changed, so segments can be \
-             carried over with their graphs"
-                .into(),
-            targets,
-        )),
-        (None, Err(reasons)) => Ok((
-            Route::Rebuild,
-            format!("segments cannot be carried over: {}", reasons.join("; ")),
-            none(),
-        )),
-    }
-}
-
-/// A server merges segments, and indexes them anew, while a shard has more than
-/// `default_segment_number`; so the master's says how many it has. Returns what to tell.
-fn keep_segments(
-    sources: &[Source],
-    targets: &Targets,
-    united: &mut United,
-) -> Result<Option<String>> {
-    // What Qdrant takes for 0, "by the number of processors", is never less.
-    const LEAST: u64 = 2;
-    let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
-    for ((source, number), target) in targets {
-        let segments = sources
-            .get(*source)
-            .and_then(|source| source.snapshot.shards.get(number))
-            .map_or(0, |shard| shard.segments.len() as u64);
-        *by_target.entry(*target).or_default() += segments;
-    }
-    let most = by_target.values().copied().max().unwrap_or(0);
-    let stated = united
-        .config
-        .optimizer_config()
-        .and_then(|map| map.get("default_segment_number"))
-        .and_then(Value::as_u64)
-        .unwrap_or(0);
-    if most <= stated.max(LEAST) {
-        return Ok(None);
-    }
-    let number = [("default_segment_number", Value::from(most))];
-    set(united, "optimizer_config", &number)?;
-    Ok(Some(format!(
-        "the master's default_segment_number is {most} instead of {stated}, so that a server leaves \
-         the carried segments and their graphs alone; a search looks into each of them, which costs \
-         some time for some recall; --server-consolidates keeps {stated}"
-    )))
-}
-
-/// Sets values in an object of the master's config.
-fn set(united: &mut United, object: &str, values: &[(&str, Value)]) -> Result<()> {
-    let mut raw = united.config.raw().clone();
-    if let Some(map) = raw.get_mut(object).and_then(Value::as_object_mut) {
-        for (key, value) in values {
-            map.insert((*key).into(), value.clone());
-        }
-    }
-    let bytes = Value::Object(raw).to_string();
-    united.config = CollectionConfig::parse("the master", bytes.as_bytes())?;
-    Ok(())
 }
 
 fn refuse_all(mut reasons: Vec<Error>) -> Result<()> {

@@ -4,18 +4,55 @@
 //! all reasons at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde_json::Value;
 
 use super::conflict::Policy;
 use super::layout::Layout;
 use super::plan::Settings;
-use crate::schema::{Overrides, ShardKey, ShardingMethod, vector_label};
+use crate::error::{Error, Result};
+use crate::schema::{CollectionConfig, Overrides, ShardKey, ShardingMethod, United, vector_label};
 use crate::source::Source;
+
+/// How a master comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Route {
+    /// Segments are carried over whole, with their graphs.
+    Graft,
+    /// Records are written into new shards and indexed there.
+    Rebuild,
+}
+
+impl FromStr for Route {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "graft" => Ok(Self::Graft),
+            "rebuild" => Ok(Self::Rebuild),
+            _ => Err(format!("'{text}' is none of auto, graft, rebuild")),
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Graft => f.write_str("graft"),
+            Self::Rebuild => f.write_str("rebuild"),
+        }
+    }
+}
 
 /// The shard of the master that each shard of each source joins, by source and number.
 pub type Targets = BTreeMap<(usize, u32), u32>;
 
 /// Where each shard would go by `graft`, or all reasons why it cannot be.
-pub fn graft_targets(
+fn graft_targets(
     sources: &[Source],
     settings: &Settings,
     layout: &Layout,
@@ -146,4 +183,121 @@ fn by_source(sources: &[Source], layout: &Layout, reasons: &mut Vec<String>) -> 
         }
     }
     targets
+}
+
+/// The route of a merge, why it is taken, and where each shard goes by it.
+pub fn route(
+    sources: &[Source],
+    settings: &Settings,
+    layout: &Layout,
+) -> Result<(Route, String, Targets)> {
+    let none = Targets::new;
+    match (settings.route, graft_targets(sources, settings, layout)) {
+        (Some(Route::Rebuild), _) => Ok((Route::Rebuild, "it was asked for".into(), none())),
+        (Some(Route::Graft), Ok(targets)) => Ok((Route::Graft, "it was asked for".into(), targets)),
+        (Some(Route::Graft), Err(reasons)) => Err(Error::usage(
+            "planning the route graft",
+            reasons.join("\n  and "),
+        )
+        .next("leave --route out, or give --route rebuild")),
+        (None, Ok(targets)) => Ok((
+            Route::Graft,
+            "the sources' vectors and shards line up and no record is changed, so segments can be \
+             carried over with their graphs"
+                .into(),
+            targets,
+        )),
+        (None, Err(reasons)) => Ok((
+            Route::Rebuild,
+            format!("segments cannot be carried over: {}", reasons.join("; ")),
+            none(),
+        )),
+    }
+}
+
+/// A server merges segments, and indexes them anew, while a shard has more than
+/// `default_segment_number`; so the master's says how many it has. Returns what to tell.
+pub fn keep_segments(
+    sources: &[Source],
+    targets: &Targets,
+    united: &mut United,
+) -> Result<Option<String>> {
+    // What Qdrant takes for 0, "by the number of processors", is never less.
+    const LEAST: u64 = 2;
+    let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
+    for ((source, number), target) in targets {
+        let segments = sources
+            .get(*source)
+            .and_then(|source| source.snapshot.shards.get(number))
+            .map_or(0, |shard| shard.segments.len() as u64);
+        *by_target.entry(*target).or_default() += segments;
+    }
+    let most = by_target.values().copied().max().unwrap_or(0);
+    let stated = united
+        .config
+        .optimizer_config()
+        .and_then(|map| map.get("default_segment_number"))
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    if most <= stated.max(LEAST) {
+        return Ok(None);
+    }
+    let number = [("default_segment_number", Value::from(most))];
+    set(united, "optimizer_config", &number)?;
+    Ok(Some(format!(
+        "the master's default_segment_number is {most} instead of {stated}, so that a server leaves \
+         the carried segments and their graphs alone; a search looks into each of them, which costs \
+         some time for some recall; --server-consolidates keeps {stated}"
+    )))
+}
+
+/// Sources whose segments were built with other settings than the master has.
+pub fn built_otherwise(sources: &[Source], united: &United) -> Option<String> {
+    let master = &united.config;
+    let differs = |source: &&Source| {
+        source.config.vectors().keys().any(|name| {
+            let (own, its) = (
+                source.config.effective_hnsw(name),
+                master.effective_hnsw(name),
+            );
+            (
+                own.m,
+                own.ef_construct,
+                own.full_scan_threshold,
+                own.payload_m,
+                own.on_disk,
+            ) != (
+                its.m,
+                its.ef_construct,
+                its.full_scan_threshold,
+                its.payload_m,
+                its.on_disk,
+            ) || source.config.effective_quantization(name) != master.effective_quantization(name)
+        })
+    };
+    let names: Vec<&str> = sources
+        .iter()
+        .filter(differs)
+        .map(|source| source.name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the segments of {} are carried as they are, though they were built with other HNSW or \
+             quantization settings than the master's: a server builds them anew in the background",
+            names.join(", ")
+        )
+    })
+}
+
+/// Sets values in an object of the master's config.
+pub fn set(united: &mut United, object: &str, values: &[(&str, Value)]) -> Result<()> {
+    let mut raw = united.config.raw().clone();
+    if let Some(map) = raw.get_mut(object).and_then(Value::as_object_mut) {
+        for (key, value) in values {
+            map.insert((*key).into(), value.clone());
+        }
+    }
+    let bytes = Value::Object(raw).to_string();
+    united.config = CollectionConfig::parse("the master", bytes.as_bytes())?;
+    Ok(())
 }

@@ -2,5 +2,6 @@
 //!
 //! Keeps true: text and JSON are made of the same values; nothing here decides anything.
 
+pub mod inspect;
 pub mod merge;
 pub mod progress;

@@ -6,6 +6,7 @@
 
 mod checksum;
 mod derive;
+mod look;
 mod settle;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use std::sync::atomic::AtomicU64;
 use serde::Serialize;
 
 pub use checksum::{Checksum, Expectation, parse_sha256};
+pub use look::{ShardIds, not_taken_in};
 pub use settle::{Settled, SettledShard, SettlingCost};
 
 use crate::error::{Error, Result};

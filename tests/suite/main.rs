@@ -12,6 +12,7 @@ mod support;
 
 mod fixtures;
 mod house;
+mod inspect;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         house::trials(env),
         support::trials(env),
         fixtures::trials(env),
+        inspect::trials(env),
     ]
     .into_iter()
     .flatten()

@@ -52,6 +52,18 @@ pub struct Carried {
     pub settled_bytes: u64,
     /// Which shards were settled, and why.
     pub settled: Vec<String>,
+    /// What `--consolidate` did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consolidated: Option<Consolidated>,
+}
+
+/// What merging a master's segments offline did.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Consolidated {
+    /// Segments that the sources brought.
+    pub segments_before: u64,
+    /// Segments that the master has.
+    pub segments_after: u64,
 }
 
 impl fmt::Display for Carried {
@@ -69,6 +81,13 @@ impl fmt::Display for Carried {
                 ", {} ({}) settled in scratch and packed again",
                 self.settled_segments,
                 size(self.settled_bytes)
+            )?;
+        }
+        if let Some(done) = &self.consolidated {
+            write!(
+                f,
+                "; {} segments consolidated into {}",
+                done.segments_before, done.segments_after
             )?;
         }
         for settled in &self.settled {
@@ -95,6 +114,11 @@ pub fn graft(
     let mut lanes = look::lanes(sources, plan)?;
     let mut workshop = Workshop::new(site, plan);
     // What the log still holds decides which ids there are.
+    if settings.consolidate {
+        for lane in &mut lanes {
+            lane.because("--consolidate merges its segments");
+        }
+    }
     workshop.settle(sources, &mut lanes)?;
     meet(sources, &mut lanes, settings, &mut ledger, &mut workshop)?;
     drop(stage);
@@ -115,7 +139,17 @@ pub fn graft(
 
     let started = Instant::now();
     workshop.settle(sources, &mut lanes)?;
-    let settled_bytes = workshop.finish(&mut lanes)?;
+    let mut consolidated = None;
+    let settled_bytes = if settings.consolidate {
+        let (bytes, before, after) = workshop.consolidate(&mut lanes)?;
+        consolidated = Some(Consolidated {
+            segments_before: before,
+            segments_after: after,
+        });
+        bytes
+    } else {
+        workshop.finish(&mut lanes)?
+    };
     if workshop.was_used() {
         stages.push(StageReport::new("settle", started).bytes(settled_bytes));
     }
@@ -142,7 +176,10 @@ pub fn graft(
         shards,
         digest: None,
         sha256: Some(packed.sha256),
-        carried: Some(packed.carried),
+        carried: Some(Carried {
+            consolidated,
+            ..packed.carried
+        }),
         tallies,
         restamped: 0,
         stages,

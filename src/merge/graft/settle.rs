@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::look::{Carriage, Lane};
-use crate::engine::{Columns, Shard, closed_segments};
+use crate::engine::{ClosedSegment, Columns, Shard, ShardConfig, closed_segments};
 use crate::error::{Error, Result};
 use crate::merge::plan::Plan;
 use crate::merge::rebuild::Site;
 use crate::point::PointId;
-use crate::snapshot::write_segment;
+use crate::snapshot::{layout, write_segment};
 use crate::source::Source;
 
 /// Ids that are read or deleted at once.
@@ -84,45 +84,111 @@ impl<'a> Workshop<'a> {
     pub fn finish(&mut self, lanes: &mut [Lane]) -> Result<u64> {
         let mut bytes = 0;
         for lane in lanes {
-            let Some(shard) = self.open.remove(&(lane.source, lane.number)) else {
+            if let Some(closed) = self.close(lane)? {
+                lane.segments = Vec::new();
+                bytes += self.pack(lane, closed)?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The same, with the segments of each of the master's shards merged until there are no more
+    /// than its config wants, and indexed as it wants; every lane was settled. Returns the bytes
+    /// that were packed, and the segments before and after.
+    pub fn consolidate(&mut self, lanes: &mut [Lane]) -> Result<(u64, u64, u64)> {
+        let config = ShardConfig::new(&self.plan.united.config)?.without_log();
+        let (mut bytes, mut before, mut after) = (0, 0, 0);
+        for target in &self.plan.layout.shards {
+            let home = self.site.scratch.path().join(format!("whole-{target}"));
+            let segments = home.join(layout::SEGMENTS);
+            std::fs::create_dir_all(&segments)
+                .map_err(|err| Error::io("making scratch folder", &segments, &err))?;
+            let mut first = None;
+            for (at, lane) in lanes.iter_mut().enumerate() {
+                if lane.target != *target {
+                    continue;
+                }
+                let Some(closed) = self.close(lane)? else {
+                    continue;
+                };
+                lane.segments = Vec::new();
+                first.get_or_insert(at);
+                for segment in closed.segments {
+                    // Two sources may have segments with one UUID.
+                    let to = segments.join(uuid::Uuid::new_v4().to_string());
+                    std::fs::rename(&segment.folder, &to)
+                        .map_err(|err| Error::io("moving scratch folder", &to, &err))?;
+                    before += 1;
+                }
+                remove(&closed.folder)?;
+            }
+            let Some(lane) = first.and_then(|at| lanes.get_mut(at)) else {
                 continue;
             };
-            for losers in lane.losers.chunks(IDS_AT_ONCE) {
-                shard.delete(losers)?;
-            }
-            for (field, schema) in self.plan.united.payload.fields() {
-                shard.create_index(field, schema)?;
-            }
-            let left = shard.count(None)?;
-            let expected = (lane.ids.len() - lane.losers.len()) as u64;
-            if left != expected {
-                return Err(Error::failed(
-                    format!("deleting what lost from {}", shard.what()),
-                    format!("{left} points are left where {expected} should be"),
-                )
-                .next("use --route rebuild, and please report this"));
-            }
-            // The engine tells it of the whole shard only.
-            let mut indexed_vectors = shard.indexed_vectors()?;
-            let folder = shard.folder().to_owned();
+            let what = format!("shard {target} of the master");
+            let shard = Shard::reopen(&home, &config, what)?;
+            shard.optimize()?;
+            let indexed_vectors = shard.indexed_vectors()?;
             shard.close()?;
-            lane.segments = Vec::new();
-            for segment in closed_segments(&folder)? {
-                let path = self.packed_path(lane, segment.uuid)?;
-                let mut file = File::create_new(&path)
-                    .map_err(|err| Error::io("creating scratch file", &path, &err))?;
-                write_segment(&segment.folder, &mut file, &path)?;
-                bytes += file.metadata().map(|meta| meta.len()).unwrap_or(0);
-                lane.segments.push(Carriage {
-                    uuid: segment.uuid,
-                    version: segment.version,
-                    indexed_vectors: std::mem::take(&mut indexed_vectors),
-                    packed: Some(path),
-                });
-            }
-            std::fs::remove_dir_all(&folder)
-                .map_err(|err| Error::io("removing scratch folder", &folder, &err))?;
+            let closed = Closed {
+                segments: closed_segments(&home)?,
+                folder: home,
+                indexed_vectors,
+            };
+            after += closed.segments.len() as u64;
+            bytes += self.pack(lane, closed)?;
         }
+        Ok((bytes, before, after))
+    }
+
+    /// Makes a settled shard what it is to be in the master, and closes it.
+    fn close(&mut self, lane: &Lane) -> Result<Option<Closed>> {
+        let Some(shard) = self.open.remove(&(lane.source, lane.number)) else {
+            return Ok(None);
+        };
+        for losers in lane.losers.chunks(IDS_AT_ONCE) {
+            shard.delete(losers)?;
+        }
+        for (field, schema) in self.plan.united.payload.fields() {
+            shard.create_index(field, schema)?;
+        }
+        let left = shard.count(None)?;
+        let expected = (lane.ids.len() - lane.losers.len()) as u64;
+        if left != expected {
+            return Err(Error::failed(
+                format!("deleting what lost from {}", shard.what()),
+                format!("{left} points are left where {expected} should be"),
+            )
+            .next("use --route rebuild, and please report this"));
+        }
+        // The engine tells it of the whole shard only.
+        let indexed_vectors = shard.indexed_vectors()?;
+        let folder = shard.folder().to_owned();
+        shard.close()?;
+        Ok(Some(Closed {
+            segments: closed_segments(&folder)?,
+            folder,
+            indexed_vectors,
+        }))
+    }
+
+    fn pack(&self, lane: &mut Lane, closed: Closed) -> Result<u64> {
+        let mut bytes = 0;
+        let mut indexed_vectors = closed.indexed_vectors;
+        for segment in closed.segments {
+            let path = self.packed_path(lane, segment.uuid)?;
+            let mut file = File::create_new(&path)
+                .map_err(|err| Error::io("creating scratch file", &path, &err))?;
+            write_segment(&segment.folder, &mut file, &path)?;
+            bytes += file.metadata().map(|meta| meta.len()).unwrap_or(0);
+            lane.segments.push(Carriage {
+                uuid: segment.uuid,
+                version: segment.version,
+                indexed_vectors: std::mem::take(&mut indexed_vectors),
+                packed: Some(path),
+            });
+        }
+        remove(&closed.folder)?;
         Ok(bytes)
     }
 
@@ -136,6 +202,18 @@ impl<'a> Workshop<'a> {
             .map_err(|err| Error::io("making scratch folder", &folder, &err))?;
         Ok(folder.join(format!("{uuid}.tar")))
     }
+}
+
+/// A settled shard, closed.
+struct Closed {
+    segments: Vec<ClosedSegment>,
+    folder: PathBuf,
+    indexed_vectors: u64,
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    std::fs::remove_dir_all(folder)
+        .map_err(|err| Error::io("removing scratch folder", folder, &err))
 }
 
 /// All ids of a settled shard, ascending.
