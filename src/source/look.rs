@@ -61,6 +61,17 @@ impl ShardIds {
         (ids, in_several)
     }
 
+    /// The ids, ascending, each once.
+    pub fn ids(&self) -> Vec<PointId> {
+        let mut ids: Vec<PointId> = Vec::with_capacity(self.segments.iter().map(Vec::len).sum());
+        for segment in &self.segments {
+            ids.extend(segment.iter().map(|entry| entry.id));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     /// The number of the operation that last changed the point `id`; none if there is no such
     /// point.
     pub fn version(&self, id: PointId) -> Option<u64> {

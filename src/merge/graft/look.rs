@@ -6,13 +6,12 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::tail::{Copies, not_taken_in};
 use crate::error::{Error, Result};
 use crate::merge::plan::Plan;
 use crate::point::PointId;
 use crate::schema::{PayloadSchema, same_index};
 use crate::snapshot::{Form, Segment, Shard, ids, log};
-use crate::source::Source;
+use crate::source::{ShardIds, Source, not_taken_in};
 
 /// A shard of a source on its way into the master.
 #[derive(Debug)]
@@ -86,7 +85,7 @@ pub fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
 }
 
 fn look(shard: &mut Shard, what: &str, wanted: &PayloadSchema, lane: &mut Lane) -> Result<()> {
-    let mut copies = Vec::new();
+    let mut held_ids = ShardIds::default();
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
         let held = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
@@ -102,17 +101,24 @@ fn look(shard: &mut Shard, what: &str, wanted: &PayloadSchema, lane: &mut Lane) 
         }
         lane.segments
             .push(carriage(*uuid, segment, held.entries.len() as u64));
-        copies.extend(held.entries.iter().map(|entry| (entry.id, entry.version)));
+        held_ids.add(held.entries);
     }
-    let copies = Copies::new(copies);
     let log = log::read(
         std::mem::take(&mut shard.log),
         &format!("the log of {what}"),
     )?;
-    if let Some(why) = not_taken_in(&log, &copies) {
-        lane.because(&format!("its log is not all in its segments: {why}"));
+    if let Some(torn) = log.torn.first() {
+        lane.because(&format!("{} of its log is cut off or damaged", torn.file));
     }
-    lane.ids = copies.ids();
+    // The tail of a log is rarely empty on a real server: an entry stays in it until the next
+    // flush, and the last one always.
+    if let Some(entry) = not_taken_in(&log, &held_ids).first() {
+        lane.because(&format!(
+            "its log is not all in its segments, from entry {} ({}) on",
+            entry.index, entry.name
+        ));
+    }
+    lane.ids = held_ids.ids();
     Ok(())
 }
 

@@ -12,7 +12,6 @@ mod carry;
 mod look;
 mod overlap;
 mod settle;
-mod tail;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 6] = [
     &["commands"],
     &["merge", "proof", "archive", "source", "report"],
     &[
-        "engine", "server", "snapshot", "schema", "point", "durable", "scratch",
+        "engine", "server", "snapshot", "schema", "point", "durable", "scratch", "status",
     ],
     &["error"],
 ];
