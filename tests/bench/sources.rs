@@ -1,0 +1,209 @@
+//! Sources: real snapshots of photo albums, made with the house's own engine and packer.
+//!
+//! Keeps true: the same shape gives the same points; a set of sources is whole or absent, so that an
+//! interrupted run is not measured by the next.
+
+use std::f32::consts::TAU;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rand::{Rng, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use snapmerge::engine::{Shard, ShardConfig, closed_segments};
+use snapmerge::point::{PointId, Record, Vector};
+use snapmerge::schema::CollectionConfig;
+use snapmerge::snapshot::{PackedShard, Packer};
+
+use super::{Outcome, fresh};
+
+/// Changed whenever what is made changes.
+const VERSION: u32 = 1;
+/// Vectors lie around this many centres.
+const CENTRES: usize = 64;
+/// How far around.
+const SPREAD: f32 = 0.6;
+/// Points written at once.
+const BATCH: u64 = 1000;
+/// Payload indexes.
+const INDEXES: [(&str, &str); 2] = [("year", "integer"), ("camera", "keyword")];
+
+/// What is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Points of all sources together.
+    pub points: u64,
+    /// Dimensions.
+    pub dims: usize,
+    /// Sources.
+    pub sources: u64,
+    /// Whether they have HNSW graphs.
+    pub indexed: bool,
+}
+
+/// The sources of `shape` under `dir`, made if they are not there.
+pub fn make(dir: &Path, shape: Shape) -> Outcome<Vec<PathBuf>> {
+    let Shape {
+        points,
+        dims,
+        sources,
+        indexed,
+    } = shape;
+    let kind = if indexed { "indexed" } else { "plain" };
+    let folder = dir.join(format!("v{VERSION}-{points}x{dims}-{sources}-{kind}"));
+    let years: Vec<u64> = (0..sources).map(|source| 2017 + source).collect();
+    let files = |folder: &Path| -> Vec<PathBuf> {
+        let name = |year| folder.join(format!("album_{year}.snapshot"));
+        years.iter().map(name).collect()
+    };
+    if folder.exists() {
+        return Ok(files(&folder));
+    }
+    let making = fresh(&dir.join("making"))?;
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut centres = vec![0.0; CENTRES * dims];
+    normals(&mut random, &mut centres);
+    let mut next_id = 1;
+    for (at, (year, file)) in (0..).zip(years.iter().zip(files(&making))) {
+        let count = points * (at + 1) / sources - points * at / sources;
+        eprintln!("bench: making {} with {count} points", file.display());
+        let mut album = Album {
+            random: ChaCha8Rng::seed_from_u64(*year),
+            centres: &centres,
+            dims,
+            year: *year,
+        };
+        album.make(next_id, count, indexed, &making.join("shard"), &file)?;
+        next_id += count;
+    }
+    std::fs::rename(&making, &folder)?;
+    Ok(files(&folder))
+}
+
+/// A collection's config as a server of two cores writes it.
+fn config(dims: usize) -> Value {
+    json!({
+        "params": {
+            "vectors": {"size": dims, "distance": "Cosine"},
+            "shard_number": 1,
+            "replication_factor": 1,
+            "write_consistency_factor": 1,
+            "on_disk_payload": true,
+        },
+        "hnsw_config": {
+            "m": 16,
+            "ef_construct": 100,
+            "full_scan_threshold": 10_000,
+            "max_indexing_threads": 0,
+            "on_disk": false,
+        },
+        "optimizer_config": {
+            "deleted_threshold": 0.2,
+            "vacuum_min_vector_number": 1000,
+            "default_segment_number": 2,
+            "max_segment_size": null,
+            "memmap_threshold": null,
+            "indexing_threshold": 10_000,
+            "flush_interval_sec": 5,
+            "max_optimization_threads": null,
+        },
+        "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
+        "quantization_config": null,
+    })
+}
+
+/// One source on its way.
+struct Album<'a> {
+    random: ChaCha8Rng,
+    centres: &'a [f32],
+    dims: usize,
+    year: u64,
+}
+
+impl Album<'_> {
+    fn make(
+        &mut self,
+        first_id: u64,
+        count: u64,
+        indexed: bool,
+        scratch: &Path,
+        file: &Path,
+    ) -> Outcome {
+        let raw = config(self.dims);
+        let parsed = CollectionConfig::parse("the bench's config", raw.to_string().as_bytes())?;
+        let config = ShardConfig::new(&parsed)?.without_log();
+        let folder = fresh(scratch)?;
+        let shard = Shard::create(&folder, &config, "a shard of the bench")?;
+        for (field, schema) in INDEXES {
+            shard.create_index(field, &json!(schema))?;
+        }
+        let mut done = 0;
+        while done < count {
+            let batch = BATCH.min(count - done);
+            let ids = first_id + done..first_id + done + batch;
+            shard.upsert(ids.map(|id| self.point(id)).collect())?;
+            done += batch;
+        }
+        if indexed {
+            shard.optimize()?;
+        }
+        shard.close()?;
+
+        let mut packer = Packer::new(File::create_new(file)?, file);
+        let mut version_max = 0;
+        for segment in closed_segments(&folder)? {
+            packer.segment(0, segment.uuid, &segment.folder)?;
+            version_max = version_max.max(segment.version);
+        }
+        packer.shard(PackedShard {
+            number: 0,
+            version_max,
+        })?;
+        let schema: serde_json::Map<String, Value> = INDEXES
+            .iter()
+            .map(|(field, schema)| ((*field).to_owned(), json!(schema)))
+            .collect();
+        let packed = packer.finish(&raw, &json!({}), &json!({ "schema": schema }))?;
+        packed.sync_all()?;
+        std::fs::remove_dir_all(&folder)?;
+        Ok(())
+    }
+
+    /// A photo as the users' albums have them.
+    fn point(&mut self, id: u64) -> Record {
+        let label = self.random.random_range(0..CENTRES);
+        let mut values = vec![0.0; self.dims];
+        normals(&mut self.random, &mut values);
+        let centre = &self.centres[label * self.dims..(label + 1) * self.dims];
+        for (value, centre) in values.iter_mut().zip(centre) {
+            *value = centre + SPREAD * *value;
+        }
+        let payload = json!({
+            "year": self.year,
+            "camera": format!("cam{}", label % 7),
+            "path": format!("/photos/{}/{id:07}.jpg", self.year),
+            "tags": ["a", "b"],
+            "exif": {"iso": 100 + id % 1000, "f": 2.8},
+        });
+        let Value::Object(payload) = payload else {
+            unreachable!("an object");
+        };
+        Record {
+            id: PointId::Num(id),
+            vectors: vec![(String::new(), Vector::Dense(values))],
+            payload,
+            shard_key: None,
+        }
+    }
+}
+
+/// Fills `values` with normally distributed numbers (Box and Muller).
+fn normals(random: &mut ChaCha8Rng, values: &mut [f32]) {
+    for pair in values.chunks_mut(2) {
+        let radius = (-2.0 * (1.0 - random.random::<f32>()).ln()).sqrt();
+        let angle = TAU * random.random::<f32>();
+        for (value, part) in pair.iter_mut().zip([angle.cos(), angle.sin()]) {
+            *value = radius * part;
+        }
+    }
+}
