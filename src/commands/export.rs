@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::merge::{Lane, Scan};
 use crate::point::{AsScrolled, PointId, Record};
 use crate::scratch::{Scratch, require_free};
-use crate::source::{Settled, Source};
+use crate::source::{Purpose, Settled, Source};
 
 /// Ids that are read at once.
 const IDS_AT_ONCE: usize = 256;
@@ -39,7 +39,11 @@ pub fn run(args: &ExportArgs) -> Result<Ended> {
     require_free(&parent, source.snapshot.unpacked_bytes, "unpacking")?;
     let scratch = Scratch::new(&parent)?;
     let folder = scratch.folder("source")?;
-    let settled = source.settle(&folder, None)?;
+    let purpose = match &filter {
+        Some(_) => Purpose::Filtering,
+        None => Purpose::Reading,
+    };
+    let settled = source.settle(&folder, purpose, None)?;
 
     let mut lines = Lines {
         out: BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock()),

@@ -102,6 +102,21 @@ impl ShardConfig {
         Self { inner }
     }
 
+    /// How many segments a shard may have before a server merges them.
+    pub fn segments_max(&self) -> usize {
+        let configured = self.inner.optimizers().default_segment_number.unwrap_or(0);
+        // By default it depends on the server's processors; this is the least that it may be.
+        if configured == 0 { 2 } else { configured }
+    }
+
+    /// Whether segments stay as they are written: there is nothing that the optimizer would build.
+    pub fn stays_plain(&self) -> bool {
+        self.indexing_threshold_kb().is_none()
+            && self.inner.sparse_vectors.is_empty()
+            && self.inner.quantization_config.is_none()
+            && (self.inner.vectors.values()).all(|params| params.quantization_config.is_none())
+    }
+
     /// Size in KB from which a segment gets an index; none if it never does.
     pub fn indexing_threshold_kb(&self) -> Option<usize> {
         let kb = self.inner.optimizers().get_indexing_threshold_kb();

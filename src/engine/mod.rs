@@ -3,14 +3,16 @@
 //! Keeps true: nothing else in the house knows the engine's types; its panics are errors here; it
 //! only ever gets scratch copies.
 
+mod closed;
 mod config;
 mod contain;
 mod convert;
 mod filter;
 mod shard;
 
+pub use closed::{ClosedSegment, closed_segments, lighten, restore_distances};
 pub use config::ShardConfig;
 pub use contain::{install, take_warnings};
 pub use convert::datetime_micros;
 pub use filter::Filter;
-pub use shard::{ClosedSegment, Columns, Page, Shard, closed_segments, restore_distances};
+pub use shard::{Columns, Page, Shard};

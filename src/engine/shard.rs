@@ -12,17 +12,14 @@ use qdrant_edge::{
     WithVector,
 };
 use serde_json::Value;
-use uuid::Uuid;
 
+use super::closed::empty;
 use super::config::ShardConfig;
 use super::contain::contained;
 use super::convert::{id_from, id_to, point_to, record_from};
 use super::filter::Filter;
 use crate::error::{Error, Kind, Result};
 use crate::point::{PointId, Record};
-
-/// The folder of a shard that holds its segments.
-const SEGMENTS: &str = "segments";
 
 /// An open shard.
 pub struct Shard {
@@ -216,10 +213,33 @@ impl Shard {
             .map(|info| info.indexed_vectors_count as u64)
     }
 
+    /// Flushes everything to disk, so that the engine holds nothing back in memory.
+    pub fn flush(&self) -> Result<()> {
+        let doing = || format!("flushing {}", self.what);
+        contained(self.kind, &doing, || self.inner.flush())
+    }
+
+    /// Closes a shard that nobody needs any more and removes its folder. What lies in it is not
+    /// written to the disk first, as closing would do.
+    pub fn discard(self) -> Result<()> {
+        let Self {
+            inner,
+            folder,
+            what,
+            kind,
+        } = self;
+        empty(&folder)?;
+        contained(kind, &|| format!("closing {what}"), || {
+            drop(inner);
+            Ok(())
+        })?;
+        std::fs::remove_dir_all(&folder)
+            .map_err(|err| Error::io("removing scratch folder", &folder, &err))
+    }
+
     /// Flushes everything to disk and closes the shard.
     pub fn close(self) -> Result<()> {
-        let doing = || format!("flushing {}", self.what);
-        contained(self.kind, &doing, || self.inner.flush())?;
+        self.flush()?;
         let doing = || format!("closing {}", self.what);
         contained(self.kind, &doing, || {
             drop(self.inner);
@@ -232,87 +252,4 @@ impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shard").field("what", &self.what).finish()
     }
-}
-
-/// A segment of a closed shard, as it lies in its folder.
-#[derive(Debug, Clone)]
-pub struct ClosedSegment {
-    /// Its UUID.
-    pub uuid: Uuid,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// The highest operation number that it holds.
-    pub version: u64,
-    /// Whether any of its vectors has an index.
-    pub indexed: bool,
-}
-
-/// The segments of the closed shard in `folder`, by UUID.
-pub fn closed_segments(folder: &Path) -> Result<Vec<ClosedSegment>> {
-    let segments = folder.join(SEGMENTS);
-    let failed = |err: std::io::Error| Error::io("listing segments in", &segments, &err);
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(&segments).map_err(failed)? {
-        let folder = entry.map_err(failed)?.path();
-        let uuid = folder
-            .file_name()
-            .and_then(|name| Uuid::try_parse(&name.to_string_lossy()).ok());
-        // The engine marks what it is about to delete by another name, and what is half-made by
-        // the lack of a version.
-        let (Some(uuid), true) = (uuid, folder.join("version.info").exists()) else {
-            continue;
-        };
-        let state = read_state(&folder)?;
-        let indexed = state["config"]["vector_data"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .any(|(_, vector)| vector["index"]["type"] == "hnsw");
-        found.push(ClosedSegment {
-            uuid,
-            version: state["version"].as_u64().unwrap_or(0),
-            indexed,
-            folder,
-        });
-    }
-    found.sort_by_key(|segment| segment.uuid);
-    Ok(found)
-}
-
-/// Gives the closed shard in `folder` the distances that `config` has, after
-/// [`ShardConfig::for_writing`] stored cosine vectors as they were.
-pub fn restore_distances(folder: &Path, config: &ShardConfig) -> Result<()> {
-    let cosine = config.cosine_vectors();
-    // The engine keeps its own config beside the segments and would compare it with theirs.
-    let own = folder.join("edge_config.json");
-    if own.exists() {
-        std::fs::remove_file(&own).map_err(|err| Error::io("removing", &own, &err))?;
-    }
-    if cosine.is_empty() {
-        return Ok(());
-    }
-    for segment in closed_segments(folder)? {
-        let mut state = read_state(&segment.folder)?;
-        for name in &cosine {
-            if let Some(distance) = state
-                .pointer_mut("/config/vector_data")
-                .and_then(|vectors| vectors.get_mut(*name))
-                .and_then(|vector| vector.get_mut("distance"))
-            {
-                *distance = Value::String("Cosine".into());
-            }
-        }
-        let path = segment.folder.join("segment.json");
-        let bytes = serde_json::to_vec(&state)
-            .map_err(|err| Error::failed(format!("writing {}", path.display()), err))?;
-        std::fs::write(&path, bytes).map_err(|err| Error::io("writing", &path, &err))?;
-    }
-    Ok(())
-}
-
-fn read_state(segment: &Path) -> Result<Value> {
-    let path = segment.join("segment.json");
-    let bytes = std::fs::read(&path).map_err(|err| Error::io("reading", &path, &err))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|err| Error::failed(format!("reading {}", path.display()), err))
 }

@@ -7,28 +7,30 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use super::conflict::Policy;
 use super::graft::Carried;
-use super::layout::Layout;
 use super::ledger::Ledger;
+use super::parallel::in_parallel;
 use super::plan::{Plan, Settings};
 use super::resolve::{Resolver, Tally};
 use super::scan::{Lane, Scan};
+use super::write::{Part, Parts, Writers};
 use crate::engine::{Shard, ShardConfig, closed_segments, restore_distances};
 use crate::error::{Error, Result};
-use crate::point::{Digest, Record};
+use crate::point::Digest;
 use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
 use crate::scratch::Scratch;
 use crate::snapshot::{PackedShard, Packer};
-use crate::source::{Settled, Source};
+use crate::source::{Purpose, Settled, Source};
 
-/// Bytes of records that are written at once, at about.
-const BATCH_BYTES: usize = 1 << 20;
-/// Records that are written at once, at the most.
-const BATCH_RECORDS: usize = 1000;
+/// Sources that are settled, and parts that are finished, at once.
+const AT_ONCE: usize = 2;
+/// Points of parts that are finished at once: what the engine holds of each in memory grows with
+/// its points.
+const FINISHED_AT_ONCE_POINTS: u64 = 300_000;
 
 /// Where the work is done and shown.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +85,12 @@ pub fn rebuild(
     site: Site<'_>,
 ) -> Result<(Built, Ledger)> {
     let mut stages = Vec::new();
-    let settled = settle(sources, site, &mut stages)?;
+    forget_what_was_looked_at(sources);
+    let purpose = match &settings.filter {
+        Some(_) => Purpose::Filtering,
+        None => Purpose::Reading,
+    };
+    let settled = settle(sources, purpose, site, &mut stages)?;
     let config = ShardConfig::new(&plan.united.config)?;
     let folder = site.scratch.folder("master")?;
 
@@ -108,24 +115,23 @@ pub fn rebuild(
 
     // Their disk space is needed from here on.
     let started = Instant::now();
-    drop(settled);
-    for source in 0..sources.len() {
+    for (source, settled) in settled.into_iter().enumerate() {
+        for shard in settled.shards {
+            shard.shard.discard()?;
+        }
         remove(&site.scratch.path().join(source_folder(source)))?;
     }
     stages.push(StageReport::new("clean up", started));
 
     let started = Instant::now();
-    let mut shards = Vec::new();
     let stage = site.progress.stage("index", None, Unit::None);
-    for (number, points) in &written.points {
-        shards.push(finish(&folder, *number, *points, plan, &config)?);
-    }
+    let shards = finish_all(&written.parts, plan, &config)?;
     drop(stage);
     let points = written.digest.points();
     stages.push(StageReport::new("index", started).points(points));
 
     let started = Instant::now();
-    let bytes = pack(&folder, plan, &shards, target, target_path, site)?;
+    let bytes = pack(plan, &written.parts, target, target_path, site)?;
     stages.push(StageReport::new("pack", started).bytes(bytes));
     remove(&folder)?;
 
@@ -162,8 +168,22 @@ fn remove(folder: &Path) -> Result<()> {
         .map_err(|err| Error::io("removing scratch folder", folder, &err))
 }
 
+/// The route was chosen by ids and logs, which take memory and are of no more use.
+fn forget_what_was_looked_at(sources: &mut [Source]) {
+    for shard in sources
+        .iter_mut()
+        .flat_map(|source| source.snapshot.shards.values_mut())
+    {
+        shard.log = Default::default();
+        for segment in shard.segments.values_mut() {
+            segment.trackers = Default::default();
+        }
+    }
+}
+
 fn settle(
     sources: &mut [Source],
+    purpose: Purpose,
     site: Site<'_>,
     stages: &mut Vec<StageReport>,
 ) -> Result<Vec<Settled>> {
@@ -173,19 +193,18 @@ fn settle(
         .sum();
     let started = Instant::now();
     let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
-    let mut settled = Vec::new();
-    for (at, source) in sources.iter_mut().enumerate() {
+    let settled = in_parallel(sources.iter_mut().enumerate(), AT_ONCE, |(at, source)| {
         let folder = site.scratch.folder(&source_folder(at))?;
-        settled.push(source.settle(&folder, Some(stage.counter()))?);
-    }
+        source.settle(&folder, purpose, Some(stage.counter()))
+    })?;
     stages.push(StageReport::new("settle", started).bytes(total));
     Ok(settled)
 }
 
 /// What was written.
 struct Written {
-    /// Points by shard.
-    points: BTreeMap<u32, u64>,
+    /// What every shard was written as.
+    parts: Vec<Part>,
     digest: Digest,
     /// By source: its points, and those that match the filter.
     counts: Vec<(u64, u64)>,
@@ -225,9 +244,16 @@ fn write(
     let total: u64 = counts.iter().map(|(_, matching)| matching).sum();
     let stage = site.progress.stage("merge", Some(total), Unit::Points);
     let writing = config.for_writing();
+    // A new id may be one that comes later; only within one part the engine finds that out.
+    let at_most = if config.stays_plain() && settings.on_conflict != Policy::Remap {
+        config.segments_max()
+    } else {
+        1
+    };
+    let parts = Parts::new(total / plan.layout.shards.len().max(1) as u64, at_most);
 
     std::thread::scope(|scope| {
-        let mut writers = Writers::start(scope, &plan.layout, &writing, folder)?;
+        let mut writers = Writers::start(scope, &plan.layout, &writing, folder, parts)?;
         let mut scan = Scan::start(scope, &lanes, filter)?;
         let mut digest = Digest::default();
         let mut buffer = Vec::new();
@@ -250,10 +276,10 @@ fn write(
             })?;
         }
         drop(scan);
-        let points = writers.finish()?;
+        let parts = writers.finish()?;
         all_scanned(&lanes, &by_lane, filter)?;
         Ok(Written {
-            points,
+            parts,
             digest,
             counts,
             scanned,
@@ -281,136 +307,47 @@ fn all_scanned(
     Ok(())
 }
 
-/// The threads that write the master's shards.
-struct Writers<'layout, 'scope> {
-    layout: &'layout Layout,
-    lanes: BTreeMap<u32, Writer<'scope>>,
-}
-
-struct Writer<'scope> {
-    batch: Vec<Record>,
-    batch_bytes: usize,
-    batches: SyncSender<Vec<Record>>,
-    thread: std::thread::ScopedJoinHandle<'scope, Result<u64>>,
-}
-
-impl<'layout, 'scope> Writers<'layout, 'scope> {
-    fn start<'env: 'scope>(
-        scope: &'scope std::thread::Scope<'scope, 'env>,
-        layout: &'layout Layout,
-        config: &'env ShardConfig,
-        folder: &Path,
-    ) -> Result<Self> {
-        let mut lanes = BTreeMap::new();
-        for number in &layout.shards {
-            let what = format!("shard {number} of the master");
-            let shard = Shard::create(&folder.join(number.to_string()), config, what)?;
-            let (batches, receiver) = sync_channel(1);
-            let thread = scope.spawn(move || write_batches(shard, &receiver));
-            lanes.insert(
-                *number,
-                Writer {
-                    batch: Vec::new(),
-                    batch_bytes: 0,
-                    batches,
-                    thread,
-                },
-            );
-        }
-        Ok(Self { layout, lanes })
-    }
-
-    fn write(&mut self, record: Record) -> Result<()> {
-        let number = self.layout.shard(&record)?;
-        let writer = self.lanes.get_mut(&number).ok_or_else(|| {
-            Error::failed(
-                format!("placing point {}", record.id),
-                format!("the master has no shard {number}"),
-            )
-        })?;
-        writer.batch_bytes += record.weight_bytes();
-        writer.batch.push(record);
-        if writer.batch_bytes >= BATCH_BYTES || writer.batch.len() >= BATCH_RECORDS {
-            writer.batch_bytes = 0;
-            let batch = std::mem::take(&mut writer.batch);
-            if writer.batches.send(batch).is_err() {
-                return Err(self.failure(number));
+/// Finishes every part; returns the shards that they make.
+fn finish_all(parts: &[Part], plan: &Plan, config: &ShardConfig) -> Result<Vec<BuiltShard>> {
+    let most = parts.iter().map(|part| part.points).max().unwrap_or(0);
+    let at_once = match AT_ONCE as u64 * most {
+        few if few <= FINISHED_AT_ONCE_POINTS => AT_ONCE,
+        _ => 1,
+    };
+    let finished = in_parallel(parts, at_once, |part| finish(part, plan, config))?;
+    let mut shards: BTreeMap<u32, BuiltShard> = BTreeMap::new();
+    for part in finished {
+        match shards.get_mut(&part.number) {
+            None => {
+                shards.insert(part.number, part);
             }
-        }
-        Ok(())
-    }
-
-    /// Why the writer of shard `number` stopped listening.
-    fn failure(&mut self, number: u32) -> Error {
-        let unknown = || Error::failed(format!("writing shard {number}"), "its thread ended");
-        match self.lanes.remove(&number) {
-            None => unknown(),
-            Some(writer) => {
-                drop(writer.batches);
-                match writer.thread.join() {
-                    Ok(Err(err)) => err,
-                    Ok(Ok(_)) | Err(_) => unknown(),
-                }
+            Some(shard) => {
+                shard.points += part.points;
+                shard.segments += part.segments;
+                shard.indexed_vectors += part.indexed_vectors;
             }
         }
     }
-
-    /// Writes what is left; returns the points by shard.
-    fn finish(mut self) -> Result<BTreeMap<u32, u64>> {
-        let numbers: Vec<u32> = self.lanes.keys().copied().collect();
-        for number in numbers {
-            let Some(writer) = self.lanes.get_mut(&number) else {
-                continue;
-            };
-            let batch = std::mem::take(&mut writer.batch);
-            if !batch.is_empty() && writer.batches.send(batch).is_err() {
-                return Err(self.failure(number));
-            }
-        }
-        let mut points = BTreeMap::new();
-        for (number, writer) in self.lanes {
-            drop(writer.batches);
-            let count = writer.thread.join().unwrap_or_else(|_| {
-                Err(Error::failed(
-                    format!("writing shard {number}"),
-                    "its thread panicked",
-                ))
-            })?;
-            points.insert(number, count);
-        }
-        Ok(points)
-    }
+    Ok(shards.into_values().collect())
 }
 
-/// Writes batches until there are no more; returns the points that the shard has then.
-fn write_batches(shard: Shard, batches: &Receiver<Vec<Record>>) -> Result<u64> {
-    for batch in batches {
-        shard.upsert(batch)?;
-    }
-    let points = shard.count(None)?;
-    shard.close()?;
-    Ok(points)
-}
-
-/// Gives a written shard its distances, payload indexes and indexes.
-fn finish(
-    folder: &Path,
-    number: u32,
-    points: u64,
-    plan: &Plan,
-    config: &ShardConfig,
-) -> Result<BuiltShard> {
-    let folder = folder.join(number.to_string());
-    restore_distances(&folder, config)?;
+/// Gives a written part its distances, payload indexes and indexes.
+fn finish(part: &Part, plan: &Plan, config: &ShardConfig) -> Result<BuiltShard> {
+    let Part {
+        number,
+        folder,
+        points,
+    } = part;
+    restore_distances(folder, config)?;
     let what = format!("shard {number} of the master");
-    let shard = Shard::reopen(&folder, &config.without_log(), what)?;
+    let shard = Shard::reopen(folder, &config.without_log(), what)?;
     for (field, schema) in plan.united.payload.fields() {
         shard.create_index(field, schema)?;
     }
     shard.optimize()?;
     let indexed_vectors = shard.indexed_vectors()?;
     let counted = shard.count(None)?;
-    if counted != points {
+    if counted != *points {
         return Err(Error::failed(
             format!("indexing shard {number} of the master"),
             format!("it had {points} points before and {counted} after"),
@@ -418,34 +355,37 @@ fn finish(
     }
     shard.close()?;
     Ok(BuiltShard {
-        number,
-        points,
-        segments: closed_segments(&folder)?.len() as u64,
+        number: *number,
+        points: *points,
+        segments: closed_segments(folder)?.len() as u64,
         indexed_vectors,
     })
 }
 
-/// Packs the built shards; returns the bytes of the file.
+/// Packs the finished parts, which come by their shards; returns the bytes of the file.
 fn pack(
-    folder: &Path,
     plan: &Plan,
-    shards: &[BuiltShard],
+    parts: &[Part],
     target: std::fs::File,
     target_path: &Path,
     site: Site<'_>,
 ) -> Result<u64> {
     let stage = site.progress.stage("pack", None, Unit::None);
     let mut packer = Packer::new(target, target_path);
-    for shard in shards {
+    for parts in parts.chunk_by(|a, b| a.number == b.number) {
         let mut version_max = 0;
-        for segment in closed_segments(&folder.join(shard.number.to_string()))? {
-            packer.segment(shard.number, segment.uuid, &segment.folder)?;
-            version_max = version_max.max(segment.version);
+        for part in parts {
+            for segment in closed_segments(&part.folder)? {
+                packer.segment(part.number, segment.uuid, &segment.folder)?;
+                version_max = version_max.max(segment.version);
+            }
         }
-        packer.shard(PackedShard {
-            number: shard.number,
-            version_max,
-        })?;
+        if let Some(part) = parts.first() {
+            packer.shard(PackedShard {
+                number: part.number,
+                version_max,
+            })?;
+        }
     }
     let schema: serde_json::Value = serde_json::from_slice(&plan.united.payload.to_bytes())
         .map_err(|err| Error::failed("packing the payload indexes", err))?;

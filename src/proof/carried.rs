@@ -13,11 +13,21 @@ use super::readback::{Expected, Proof, master_of};
 use crate::error::{Error, Result};
 use crate::point::PointId;
 use crate::snapshot::ids;
+use crate::source::Opening;
 
 /// Reads the master at `path` back, whose bytes had the hash `sha256` when they were written.
 pub fn read_carried(path: &Path, expected: &Expected<'_>, sha256: &str) -> Result<Proof> {
     let failed = |why: String| Error::failed("proving the master", why);
-    let (mut master, found) = master_of(path, expected, true)?;
+    let opening = Opening {
+        hash_now: true,
+        trackers: true,
+        ..Opening::default()
+    };
+    let mut master = master_of(path, expected, &opening)?;
+    let Some(hashes) = &master.snapshot.hashes else {
+        return Err(failed("it was not hashed".into()));
+    };
+    let found = hashes.file.clone();
     if found != sha256 {
         return Err(failed(format!(
             "what was read back has the SHA-256 {found}, what was written {sha256}"

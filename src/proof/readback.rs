@@ -5,16 +5,21 @@
 //! every part that a restore needs.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::engine::{Shard, ShardConfig};
 use crate::error::{Error, Result};
-use crate::merge::{Lane, Layout, Scan};
-use crate::point::Digest;
-use crate::report::progress::{Progress, Unit};
+use crate::merge::{Lane, Layout, Scan, in_parallel};
+use crate::point::{Digest, PointId};
+use crate::report::progress::{Progress, Stage, Unit};
 use crate::scratch::Scratch;
+use crate::snapshot::{ids, log};
 use crate::source::{Opening, Source};
+
+/// Segments that are read at once.
+const AT_ONCE: usize = 2;
 
 /// What the master must be.
 #[derive(Debug)]
@@ -42,7 +47,20 @@ pub struct Proof {
     pub sha256: String,
 }
 
+/// What lies in one segment.
+#[derive(Debug, Clone)]
+struct Found {
+    shard: u32,
+    points: u64,
+    digest: Digest,
+    /// Its lowest and its highest id.
+    range: Option<(PointId, PointId)>,
+}
+
 /// Reads the master at `path` back and compares it with what is `expected`.
+///
+/// Each segment is opened by itself, so that the engine holds no more than [`AT_ONCE`] of them in
+/// memory.
 pub fn read_back(
     path: &Path,
     expected: &Expected<'_>,
@@ -53,92 +71,155 @@ pub fn read_back(
     let Some(wanted) = expected.digest else {
         return Err(failed("nobody said what its points should be".into()));
     };
-    let (mut master, sha256) = master_of(path, expected, false)?;
+    let opening = Opening {
+        log: true,
+        ..Opening::default()
+    };
+    let mut master = master_of(path, expected, &opening)?;
+    for (number, shard) in &mut master.snapshot.shards {
+        let log = log::read(std::mem::take(&mut shard.log), "the master's log")?;
+        if !log.entries.is_empty() {
+            return Err(failed(format!("the log of shard {number} is not empty")));
+        }
+    }
     let bytes = master.snapshot.file_bytes;
     let folder = scratch.folder("proof")?;
-    let settled = master.settle(&folder, None)?;
-    let total = wanted.points();
-    let stage = progress.stage("prove", Some(total), Unit::Points);
-    let lanes: Vec<Lane<'_>> = settled
-        .shards
-        .iter()
-        .map(|shard| Lane {
-            source: 0,
-            shard: &shard.shard,
-            key: shard.key.clone(),
-        })
-        .collect();
-    let mut found = Digest::default();
-    let mut by_shard: BTreeMap<u32, u64> = settled
-        .shards
-        .iter()
-        .map(|shard| (shard.number, 0))
-        .collect();
-    std::thread::scope(|scope| -> Result<()> {
-        let mut scan = Scan::start(scope, &lanes, None)?;
-        let mut group = Vec::new();
-        let mut buffer = Vec::new();
-        while let Some(id) = scan.next_group(&mut group)? {
-            if group.len() > 1 {
-                return Err(failed(format!("point {id} is in {} shards", group.len())));
-            }
-            for scanned in &group {
-                let number = settled.shards.get(scanned.lane).map(|shard| shard.number);
-                let place = expected.layout.shard(&scanned.record)?;
-                if number != Some(place) {
-                    return Err(failed(format!(
-                        "point {id} lies in shard {}, where a server would look in shard {place}",
-                        number.unwrap_or_default()
-                    )));
-                }
-                *by_shard.entry(place).or_default() += 1;
-                found.add(&scanned.record, &mut buffer);
-            }
-            stage.add(group.len() as u64);
-        }
-        Ok(())
-    })?;
+    let (segments, hashes) = master.unpack_apart(&folder)?;
+    let Some(hashes) = hashes else {
+        return Err(failed("it was not hashed".into()));
+    };
+    let stage = progress.stage("prove", Some(wanted.points()), Unit::Points);
+    let config = ShardConfig::new(&master.config)?.without_log();
+    let look = |(number, folder): &(u32, PathBuf)| {
+        let what = format!("shard {number} of the packed master");
+        let shard = Shard::reopen(folder, &config, what)?;
+        let found = read_segment(&shard, *number, &master, expected, &stage)?;
+        shard.discard()?;
+        Ok(found)
+    };
+    let found = in_parallel(&segments, AT_ONCE, look)?;
     drop(stage);
+    if mingled(&found) {
+        refuse_twice(path, expected)?;
+    }
+    let mut digest = Digest::default();
+    let mut by_shard: BTreeMap<u32, u64> = master
+        .snapshot
+        .shards
+        .keys()
+        .map(|shard| (*shard, 0))
+        .collect();
+    for found in &found {
+        digest.join(&found.digest);
+        *by_shard.entry(found.shard).or_default() += found.points;
+    }
     if by_shard != expected.shards {
         return Err(failed(format!(
             "its shards have {by_shard:?} points, not {:?}",
             expected.shards
         )));
     }
-    if found != wanted {
+    if digest != wanted {
         return Err(failed(format!(
-            "its points have the digest {found}, not {wanted}"
+            "its points have the digest {digest}, not {wanted}"
         ))
         .next(
             "this is a fault of snapmerge or of the disk: please report it; nothing was written",
         ));
     }
     Ok(Proof {
-        points: found.points(),
+        points: digest.points(),
         bytes,
-        digest: Some(found),
-        sha256,
+        digest: Some(digest),
+        sha256: hashes.file,
     })
 }
 
-/// Opens the master at `path`, hashed, with its id `trackers` or without, and looks at everything
-/// but its points.
-pub(super) fn master_of(
-    path: &Path,
+fn read_segment(
+    shard: &Shard,
+    number: u32,
+    master: &Source,
     expected: &Expected<'_>,
-    trackers: bool,
-) -> Result<(Source, String)> {
+    stage: &Stage,
+) -> Result<Found> {
     let failed = |why: String| Error::failed("proving the master", why);
+    let lanes = [Lane {
+        source: 0,
+        shard,
+        key: master.shard_keys.key_of(number).cloned(),
+    }];
+    let mut found = Found {
+        shard: number,
+        points: 0,
+        digest: Digest::default(),
+        range: None,
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let mut scan = Scan::start(scope, &lanes, None)?;
+        let mut group = Vec::new();
+        let mut buffer = Vec::new();
+        while let Some(id) = scan.next_group(&mut group)? {
+            let lowest = found.range.map_or(id, |(lowest, _)| lowest);
+            found.range = Some((lowest, id));
+            for scanned in &group {
+                let place = expected.layout.shard(&scanned.record)?;
+                if number != place {
+                    return Err(failed(format!(
+                        "point {id} lies in shard {number}, where a server would look in shard \
+                         {place}"
+                    )));
+                }
+                found.points += 1;
+                found.digest.add(&scanned.record, &mut buffer);
+            }
+            stage.add(group.len() as u64);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Whether some segments of one shard have ids that are not apart.
+fn mingled(found: &[Found]) -> bool {
+    let mut ranges: Vec<(u32, PointId, PointId)> = found
+        .iter()
+        .filter_map(|found| found.range.map(|(from, to)| (found.shard, from, to)))
+        .collect();
+    ranges.sort_unstable();
+    ranges
+        .array_windows()
+        .any(|[(shard, _, end), (other, start, _)]| shard == other && start <= end)
+}
+
+/// A point that lies in two segments of a shard is one for a server, and was counted twice.
+fn refuse_twice(path: &Path, expected: &Expected<'_>) -> Result<()> {
     let opening = Opening {
-        hash_now: true,
-        trackers,
+        trackers: true,
         ..Opening::default()
     };
-    let master = Source::open(path, &opening, None)?;
-    let sha256 = match &master.snapshot.hashes {
-        Some(hashes) => hashes.file.clone(),
-        None => return Err(failed("it was not hashed".into())),
-    };
+    let mut master = master_of(path, expected, &opening)?;
+    for (number, shard) in &mut master.snapshot.shards {
+        let mut all: Vec<PointId> = Vec::new();
+        for (uuid, segment) in &mut shard.segments {
+            let trackers = std::mem::take(&mut segment.trackers);
+            let held = ids::read(&trackers, &format!("segment {uuid} of the master"))?;
+            all.extend(held.entries.iter().map(|entry| entry.id));
+        }
+        all.sort_unstable();
+        if let Some([id, _]) = all.array_windows().find(|[a, b]| a == b) {
+            return Err(Error::failed(
+                "proving the master",
+                format!("point {id} is in two segments of shard {number}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Opens the master at `path` and looks at everything but its points.
+pub(super) fn master_of(path: &Path, expected: &Expected<'_>, opening: &Opening) -> Result<Source> {
+    let failed = |why: String| Error::failed("proving the master", why);
+    let master = Source::open(path, opening, None)?;
     master.refuse_unreadable(false)?;
     let (unknown, names) = &master.snapshot.unknown;
     if *unknown > 0 {
@@ -165,5 +246,5 @@ pub(super) fn master_of(
             "its shard keys are not the ones that were planned".into(),
         ));
     }
-    Ok((master, sha256))
+    Ok(master)
 }

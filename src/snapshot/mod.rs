@@ -17,4 +17,4 @@ pub use carry::Carrier;
 pub use index::{FileSize, Form, Segment, Shard, Snapshot, Want, source_name};
 pub use input::{Hashes, Sha256Hex};
 pub use pack::{PackedShard, Packer, write_segment};
-pub use unpack::{Unpacked, unpack, walk_segments};
+pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};

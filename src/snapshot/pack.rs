@@ -6,7 +6,8 @@
 //! so that what is packed depends on nothing but what it holds.
 
 use std::fs::{self, File};
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -23,6 +24,11 @@ pub(super) const COLLECTION_VERSION: &str = "0.4.2";
 /// Peer id that a master names as its own; a restore puts the server's in its place
 /// (lib/collection/src/shards/replica_set/snapshots.rs).
 const PEER: u64 = 1;
+
+/// Bytes copied at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// What [`std::os::unix::fs::MetadataExt::blocks`] counts in.
+const DISK_BLOCK: u64 = 512;
 
 /// A collection snapshot being written to a file.
 pub struct Packer {
@@ -144,16 +150,48 @@ pub fn write_segment(folder: &Path, out: &mut dyn io::Write, path: &Path) -> Res
     let mut tar = Builder::new(out);
     tar.mode(HeaderMode::Deterministic);
     tar.sparse(true);
+    let mut buffer = vec![0; BUFFER_BYTES];
     for file in &files {
         let name = file.strip_prefix(folder).unwrap_or(file);
         let to = Path::new(layout::SEGMENT_TAR_ROOT).join(name);
         let mut open =
             File::open(file).map_err(|err| Error::io("reading scratch file", file, &err))?;
-        tar.append_file(&to, &mut open)
+        append(&mut tar, &to, &mut open, &mut buffer)
             .map_err(|err| Error::io("packing into", path, &err))?;
     }
     tar.finish()
         .map_err(|err| Error::io("packing into", path, &err))
+}
+
+/// Adds a file. The crate copies 8 KiB at a time, which is too little for what is big, and most of
+/// that has no holes that it would have to look for.
+fn append(
+    tar: &mut Builder<&mut dyn io::Write>,
+    to: &Path,
+    file: &mut File,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let meta = file.metadata()?;
+    let bytes = meta.len();
+    let mut header = header(bytes);
+    let has_holes = meta.blocks() * DISK_BLOCK < bytes;
+    if has_holes || bytes < buffer.len() as u64 || header.set_path(to).is_err() {
+        return tar.append_file(to, file);
+    }
+    header.set_cksum();
+    let out = tar.get_mut();
+    out.write_all(header.as_bytes())?;
+    let mut left = bytes;
+    while left > 0 {
+        let count = file.read(buffer)?;
+        let some = buffer.get(..count).unwrap_or_default();
+        left = (left.checked_sub(count as u64))
+            .filter(|_| count > 0)
+            .ok_or_else(|| io::Error::other("a file changed its size while it was packed"))?;
+        out.write_all(some)?;
+    }
+    let padding = (BLOCK - bytes % BLOCK) % BLOCK;
+    out.write_all(&vec![0; usize::try_from(padding).unwrap_or(0)])
 }
 
 pub(super) fn header(bytes: u64) -> Header {

@@ -33,15 +33,37 @@ pub struct Unpacked {
     pub hashes: Option<Hashes>,
 }
 
-/// Unpacks the segments and logs of `snapshot`, or of those of its shards that are `wanted`, under
-/// `folder`, which exists. `passed` counts the file's bytes for a progress bar.
+/// What is unpacked, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unpacking<'a> {
+    /// The shards; all of them without.
+    pub wanted: Option<&'a BTreeSet<u32>>,
+    /// Whether the whole file is hashed on the way.
+    pub hash: bool,
+    /// Whether each segment gets a shard's folder of its own (`SHARD/UUID/segments/UUID/…`), and
+    /// logs are left out.
+    pub apart: bool,
+}
+
+/// Unpacks the segments and logs of `snapshot` under `folder`, which exists. `passed` counts the
+/// file's bytes for a progress bar.
 pub fn unpack(
     snapshot: &Snapshot,
     folder: &Path,
-    wanted: Option<&BTreeSet<u32>>,
-    hash: bool,
+    unpacking: Unpacking<'_>,
     passed: Option<Arc<AtomicU64>>,
 ) -> Result<Unpacked> {
+    let Unpacking {
+        wanted,
+        hash,
+        apart,
+    } = unpacking;
+    let place_of = |shard: u32, uuid: Uuid, name: &str| {
+        if apart {
+            return format!("{shard}/{uuid}/{}/{uuid}/{name}", layout::SEGMENTS);
+        }
+        format!("{shard}/{}/{uuid}/{name}", layout::SEGMENTS)
+    };
     let mut input = Input::open(&snapshot.path, hash, passed)?;
     let mut sink = Sink::new(folder);
     let mut walker = Walker::new(&mut input, snapshot.what());
@@ -58,9 +80,9 @@ pub fn unpack(
         }
         match part {
             Part::SegmentFile(uuid, name) => {
-                let to = format!("{shard}/{}/{uuid}/{name}", layout::SEGMENTS);
-                sink.file(&mut walker, &member, &to)?;
+                sink.file(&mut walker, &member, &place_of(shard, uuid, name))?;
             }
+            Part::Log(_) if apart => {}
             Part::Log(name) => {
                 let to = format!("{shard}/{}/{name}", layout::LOG);
                 sink.file(&mut walker, &member, &to)?;
@@ -71,8 +93,7 @@ pub fn unpack(
                 while let Some(file) = inner.next_member()? {
                     let is_directory = file.kind == MemberKind::Directory;
                     if let Some(Some(name)) = layout::segment_file(&file.path, is_directory) {
-                        let to = format!("{shard}/{}/{uuid}/{name}", layout::SEGMENTS);
-                        sink.file(&mut inner, &file, &to)?;
+                        sink.file(&mut inner, &file, &place_of(shard, uuid, name))?;
                     }
                 }
             }
@@ -80,7 +101,7 @@ pub fn unpack(
         }
     }
     // A shard without points may have no segment at all; the engine wants the folder.
-    let unpacked = |shard: &&u32| wanted.is_none_or(|wanted| wanted.contains(shard));
+    let unpacked = |shard: &&u32| !apart && wanted.is_none_or(|wanted| wanted.contains(shard));
     for shard in snapshot.shards.keys().filter(unpacked) {
         sink.folder(&folder.join(shard.to_string()).join(layout::SEGMENTS))?;
     }

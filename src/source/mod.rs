@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use checksum::{Checksum, Expectation, parse_sha256};
 pub use look::{ShardIds, not_taken_in};
-pub use settle::{Settled, SettledShard, SettlingCost};
+pub use settle::{Purpose, Settled, SettledShard, SettlingCost};
 
 use crate::error::{Error, Result};
 use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys};

@@ -5,18 +5,31 @@
 //! user said that this is enough.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use uuid::Uuid;
 
 use super::{Checksum, Source, checksum};
-use crate::engine::{Shard, ShardConfig};
+use crate::engine::{Shard, ShardConfig, lighten};
 use crate::error::{Error, Result};
 use crate::schema::ShardKey;
-use crate::snapshot::{unpack, walk_segments};
+use crate::snapshot::log::{self, LogFiles, Op};
+use crate::snapshot::{Hashes, Unpacking, layout, unpack, walk_segments};
+
+/// What shards are settled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be changed and packed again: with everything that their segments have.
+    Carrying,
+    /// To be read: without graphs, and without payload indexes as far as the log allows.
+    Reading,
+    /// To be read through a filter, which may mean something else without payload indexes.
+    Filtering,
+}
 
 /// A settled shard.
 #[derive(Debug)]
@@ -73,23 +86,42 @@ impl Source {
         Ok(missing.into_iter().map(|obstacle| obstacle.why).collect())
     }
 
-    /// Unpacks the source under `folder`, compares its checksum, and opens its shards. `passed`
-    /// counts the file's bytes for a progress bar. The caller has asked
+    /// Unpacks the source under `folder`, compares its checksum, and opens its shards for
+    /// `purpose`. `passed` counts the file's bytes for a progress bar. The caller has asked
     /// [`Self::refuse_unreadable`].
-    pub fn settle(&mut self, folder: &Path, passed: Option<Arc<AtomicU64>>) -> Result<Settled> {
-        self.settle_some(folder, None, passed)
+    pub fn settle(
+        &mut self,
+        folder: &Path,
+        purpose: Purpose,
+        passed: Option<Arc<AtomicU64>>,
+    ) -> Result<Settled> {
+        self.settle_for(folder, None, purpose, passed)
     }
 
-    /// The same for those shards only that are `wanted`.
+    /// The same for those shards only that are `wanted`, to be changed.
     pub fn settle_some(
         &mut self,
         folder: &Path,
         wanted: Option<&BTreeSet<u32>>,
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<Settled> {
+        self.settle_for(folder, wanted, Purpose::Carrying, passed)
+    }
+
+    fn settle_for(
+        &mut self,
+        folder: &Path,
+        wanted: Option<&BTreeSet<u32>>,
+        purpose: Purpose,
+        passed: Option<Arc<AtomicU64>>,
+    ) -> Result<Settled> {
         let path = &self.snapshot.path;
-        let hash = matches!(self.checksum, Checksum::Unchecked { .. });
-        let unpacked = unpack(&self.snapshot, folder, wanted, hash, passed)?;
+        let unpacking = Unpacking {
+            wanted,
+            hash: matches!(self.checksum, Checksum::Unchecked { .. }),
+            apart: false,
+        };
+        let unpacked = unpack(&self.snapshot, folder, unpacking, passed)?;
         if let Some(hashes) = &unpacked.hashes {
             self.checksum = checksum::compare(path, &self.expected, hashes)?;
         }
@@ -99,7 +131,16 @@ impl Source {
         let is_wanted = |number: &u32| wanted.is_none_or(|wanted| wanted.contains(number));
         for number in self.snapshot.shards.keys().copied().filter(is_wanted) {
             let what = format!("shard {number} of {}", path.display());
-            let shard = Shard::open(&folder.join(number.to_string()), &config, what)?;
+            let folder = folder.join(number.to_string());
+            match purpose {
+                Purpose::Carrying => {}
+                // What cannot be read is for the engine to judge.
+                Purpose::Reading => {
+                    lighten(&folder, has_filters(&folder, &what).unwrap_or(true))?;
+                }
+                Purpose::Filtering => lighten(&folder, true)?,
+            }
+            let shard = Shard::open(&folder, &config, what)?;
             shards.push(SettledShard {
                 number,
                 key: self.shard_keys.key_of(number).cloned(),
@@ -113,6 +154,27 @@ impl Source {
                 files: unpacked.files,
             },
         })
+    }
+
+    /// Unpacks the source under `folder`, each segment as a shard of its own, to be read and
+    /// without its log. Returns each segment's shard number and folder, and the hashes of the very
+    /// bytes that were unpacked.
+    pub fn unpack_apart(&self, folder: &Path) -> Result<(Vec<(u32, PathBuf)>, Option<Hashes>)> {
+        let unpacking = Unpacking {
+            hash: true,
+            apart: true,
+            ..Unpacking::default()
+        };
+        let unpacked = unpack(&self.snapshot, folder, unpacking, None)?;
+        let mut segments = Vec::new();
+        for (number, shard) in &self.snapshot.shards {
+            for uuid in shard.segments.keys() {
+                let folder = folder.join(number.to_string()).join(uuid.to_string());
+                lighten(&folder, false)?;
+                segments.push((*number, folder));
+            }
+        }
+        Ok((segments, unpacked.hashes))
     }
 
     /// Calls `take` with every packed segment, as [`walk_segments`] does, and compares the checksum
@@ -129,4 +191,31 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Whether the log of the unpacked shard in `folder`, called `what`, may hold an operation that
+/// filters points.
+fn has_filters(folder: &Path, what: &str) -> Result<bool> {
+    let folder = folder.join(layout::LOG);
+    let what = format!("the log of {what}");
+    if !folder.exists() {
+        return Ok(false);
+    }
+    let failed = |path: &Path, err: std::io::Error| Error::io("reading scratch", path, &err);
+    let mut files = LogFiles::default();
+    for entry in std::fs::read_dir(&folder).map_err(|err| failed(&folder, err))? {
+        let path = entry.map_err(|err| failed(&folder, err))?.path();
+        let file = File::open(&path).map_err(|err| failed(&path, err))?;
+        let size = file.metadata().map_err(|err| failed(&path, err))?.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        files.add(&name, size, file, &what)?;
+    }
+    let log = log::read(files, &what)?;
+    Ok(!log.entries.iter().all(|entry| match &entry.op {
+        // Under another name there may be a condition to it.
+        Op::Upsert(_) => entry.name == "upsert_points",
+        Op::Delete(_) => entry.name == "delete_points",
+        Op::Index { .. } => true,
+        _ => false,
+    }))
 }

@@ -136,7 +136,8 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured> {
         }
         "merge" | "whole" => {
             let mut command = Command::new(env!("CARGO_BIN_EXE_snapmerge"));
-            command.args(["merge", "--json", "--quiet"]).args(files);
+            command.args(["merge", "--json", "--quiet", "--route", "rebuild"]);
+            command.args(files);
             if stage == "merge" {
                 command.args(["--indexing-threshold", "0"]);
             }

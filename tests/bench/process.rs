@@ -24,6 +24,8 @@ pub struct Stage {
     pub name: String,
     /// Wall-clock time.
     pub seconds: f64,
+    /// Processor time of all threads.
+    pub cpu_seconds: f64,
     /// Peak of RssAnon.
     pub anon_bytes: u64,
 }
@@ -33,6 +35,8 @@ pub struct Stage {
 pub struct Measured {
     /// From start to end.
     pub seconds: f64,
+    /// Processor time of all threads.
+    pub cpu_seconds: f64,
     /// Peak of RssAnon.
     pub anon_bytes: u64,
     /// Its stages.
@@ -41,6 +45,7 @@ pub struct Measured {
 
 struct Sample {
     at: Duration,
+    cpu_seconds: f64,
     anon_bytes: u64,
 }
 
@@ -62,12 +67,14 @@ pub fn run_merge(command: Command) -> Outcome<Measured> {
         stages.push(Stage {
             name,
             seconds,
+            cpu_seconds: cpu(&samples, from, from + seconds),
             anon_bytes: peak(&samples, from, from + seconds),
         });
         from += seconds;
     }
     Ok(Measured {
         seconds,
+        cpu_seconds: cpu(&samples, 0.0, f64::MAX),
         anon_bytes: peak(&samples, 0.0, f64::MAX),
         stages,
     })
@@ -86,14 +93,27 @@ pub fn run_worker(command: Command) -> Outcome<Measured> {
         stages.push(Stage {
             name: (*name).to_owned(),
             seconds: to - from,
+            cpu_seconds: cpu(&samples, from, to),
             anon_bytes: peak(&samples, from, to),
         });
     }
     Ok(Measured {
         seconds,
+        cpu_seconds: cpu(&samples, 0.0, f64::MAX),
         anon_bytes: peak(&samples, 0.0, f64::MAX),
         stages,
     })
+}
+
+/// Processor time between two moments.
+fn cpu(samples: &[Sample], from: f64, to: f64) -> f64 {
+    let until = |end: f64| {
+        let before = samples.partition_point(|sample| sample.at.as_secs_f64() <= end);
+        samples[..before]
+            .last()
+            .map_or(0.0, |sample| sample.cpu_seconds)
+    };
+    until(to) - until(from)
 }
 
 fn peak(samples: &[Sample], from: f64, to: f64) -> u64 {
@@ -140,9 +160,12 @@ impl Watch {
             let mut worker = (!works_in_child).then_some(parent);
             while !flag.load(Ordering::Relaxed) {
                 worker = worker.or_else(|| child_of(parent));
-                if let Some(anon_bytes) = worker.and_then(anon_bytes) {
+                let seen =
+                    worker.and_then(|worker| Some((anon_bytes(worker)?, cpu_seconds(worker)?)));
+                if let Some((anon_bytes, cpu_seconds)) = seen {
                     samples.push(Sample {
                         at: started.elapsed(),
+                        cpu_seconds,
                         anon_bytes,
                     });
                 }
@@ -177,4 +200,14 @@ fn anon_bytes(process: u32) -> Option<u64> {
         .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024)
+}
+
+fn cpu_seconds(process: u32) -> Option<f64> {
+    /// What the kernel counts in, on every Linux that there is.
+    const TICKS_A_SECOND: f64 = 100.0;
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in brackets, may have anything in it.
+    let (_, fields) = text.rsplit_once(')')?;
+    let ticks = |at: usize| fields.split_whitespace().nth(at)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / TICKS_A_SECOND)
 }

@@ -3,7 +3,7 @@
 //! Keeps true: a row stands for the same thing in every run; medians are taken value by value.
 
 use super::Copied;
-use super::process::Measured;
+use super::process::{Measured, Stage};
 use super::sources::Shape;
 
 /// One row.
@@ -13,6 +13,8 @@ pub struct Row {
     pub name: String,
     /// In seconds.
     pub seconds: f64,
+    /// Processor time of all threads, in seconds.
+    pub cpu_seconds: f64,
     /// Points that passed.
     pub points: u64,
     /// Bytes of the source files.
@@ -25,16 +27,18 @@ pub struct Row {
 
 /// The rows of one stage.
 pub fn rows(stage: &str, measured: &Measured, points: u64, bytes: u64, copied: Copied) -> Vec<Row> {
-    let row = |name: String, seconds: f64, anon_bytes: u64, whole: bool| Row {
+    let row = |name: String, (seconds, cpu_seconds, anon_bytes): (f64, f64, u64), whole| Row {
         name,
         seconds,
+        cpu_seconds,
         points,
         bytes,
         anon_bytes,
-        ratios: whole.then(|| (seconds / copied.plain, seconds / copied.synced)),
+        ratios: Some((seconds / copied.plain, seconds / copied.synced)).filter(|_| whole),
     };
+    let of = |stage: &Stage| (stage.seconds, stage.cpu_seconds, stage.anon_bytes);
     if let ("settle" | "scan", [only]) = (stage, measured.stages.as_slice()) {
-        return vec![row(stage.to_owned(), only.seconds, only.anon_bytes, true)];
+        return vec![row(stage.to_owned(), of(only), true)];
     }
     let name = match stage {
         "merge" => "merge without indexing",
@@ -42,13 +46,12 @@ pub fn rows(stage: &str, measured: &Measured, points: u64, bytes: u64, copied: C
     };
     let mut rows = vec![row(
         name.to_owned(),
-        measured.seconds,
-        measured.anon_bytes,
+        (measured.seconds, measured.cpu_seconds, measured.anon_bytes),
         true,
     )];
     for stage in &measured.stages {
         let name = format!("– {}", stage.name);
-        rows.push(row(name, stage.seconds, stage.anon_bytes, false));
+        rows.push(row(name, of(stage), false));
     }
     rows
 }
@@ -70,6 +73,7 @@ pub fn median(samples: Vec<Vec<Row>>) -> Vec<Row> {
         .enumerate()
         .map(|(at, row)| Row {
             seconds: of(at, &|row| row.seconds),
+            cpu_seconds: of(at, &|row| row.cpu_seconds),
             anon_bytes: of(at, &|row| row.anon_bytes as f64) as u64,
             ratios: row.ratios.map(|_| {
                 (
@@ -97,17 +101,18 @@ pub fn heading(shape: &Shape, bytes: u64) -> String {
 /// The table.
 pub fn show(rows: &[Row]) -> String {
     let mut text = String::from(
-        "\n| | seconds | points/s | MB/s | peak RssAnon, MB | × cp | × cp and sync |\n\
-         |---|--:|--:|--:|--:|--:|--:|\n",
+        "\n| | seconds | CPU s | points/s | MB/s | peak RssAnon, MB | × cp | × cp and sync |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for row in rows {
         let (cp, synced) = row.ratios.map_or((String::new(), String::new()), |(a, b)| {
             (format!("{a:.1}"), format!("{b:.1}"))
         });
         text += &format!(
-            "| {} | {:.2} | {:.0} | {:.0} | {:.0} | {cp} | {synced} |\n",
+            "| {} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {cp} | {synced} |\n",
             row.name,
             row.seconds,
+            row.cpu_seconds,
             row.points as f64 / row.seconds,
             row.bytes as f64 / 1e6 / row.seconds,
             row.anon_bytes as f64 / 1e6,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use snapmerge::merge::{Lane, Scan};
-use snapmerge::source::{Opening, Settled, Source};
+use snapmerge::source::{Opening, Purpose, Settled, Source};
 
 use super::{Outcome, fresh};
 
@@ -23,7 +23,11 @@ pub fn run(stage: &str, files: &[PathBuf], dir: &Path) -> Outcome {
     let from = clock.now();
     let mut settled = Vec::new();
     for (at, source) in sources.iter_mut().enumerate() {
-        settled.push(source.settle(&fresh(&folder.join(at.to_string()))?, None)?);
+        settled.push(source.settle(
+            &fresh(&folder.join(at.to_string()))?,
+            Purpose::Reading,
+            None,
+        )?);
     }
     if stage == "settle" {
         println!("settle {from} {}", clock.now());
@@ -35,7 +39,7 @@ pub fn run(stage: &str, files: &[PathBuf], dir: &Path) -> Outcome {
     }
     for settled in settled {
         for shard in settled.shards {
-            shard.shard.close()?;
+            shard.shard.discard()?;
         }
     }
     std::fs::remove_dir_all(&folder)?;

@@ -1,0 +1,221 @@
+//! A shard's folder while the engine has not opened it.
+//!
+//! Keeps true: everything here is scratch; what is changed in it is only how the engine opens a
+//! segment, never what its points are.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::config::ShardConfig;
+use crate::error::{Error, Result};
+
+/// The folder of a shard that holds its segments.
+const SEGMENTS: &str = "segments";
+/// The file of a segment that says how it is stored.
+const STATE: &str = "segment.json";
+/// The folder of a segment that holds its payload indexes.
+const PAYLOAD_INDEX: &str = "payload_index";
+/// Storages of vectors in segments that nothing is added to, whatever their index is.
+const FIXED: [&str; 2] = ["Mmap", "InRamMmap"];
+
+/// A segment of a closed shard, as it lies in its folder.
+#[derive(Debug, Clone)]
+pub struct ClosedSegment {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The highest operation number that it holds.
+    pub version: u64,
+    /// Whether any of its vectors has an index.
+    pub indexed: bool,
+}
+
+/// The segments of the closed shard in `folder`, by UUID.
+pub fn closed_segments(folder: &Path) -> Result<Vec<ClosedSegment>> {
+    let segments = folder.join(SEGMENTS);
+    let failed = |err: std::io::Error| Error::io("listing segments in", &segments, &err);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&segments).map_err(failed)? {
+        let folder = entry.map_err(failed)?.path();
+        let uuid = folder
+            .file_name()
+            .and_then(|name| Uuid::try_parse(&name.to_string_lossy()).ok());
+        // The engine marks what it is about to delete by another name, and what is half-made by
+        // the lack of a version.
+        let (Some(uuid), true) = (uuid, folder.join("version.info").exists()) else {
+            continue;
+        };
+        let state = read_state(&folder)?;
+        let indexed = state["config"]["vector_data"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .any(|(_, vector)| vector["index"]["type"] == "hnsw");
+        found.push(ClosedSegment {
+            uuid,
+            version: state["version"].as_u64().unwrap_or(0),
+            indexed,
+            folder,
+        });
+    }
+    found.sort_by_key(|segment| segment.uuid);
+    Ok(found)
+}
+
+/// Gives the closed shard in `folder` the distances that `config` has, after
+/// [`ShardConfig::for_writing`] stored cosine vectors as they were.
+pub fn restore_distances(folder: &Path, config: &ShardConfig) -> Result<()> {
+    let cosine = config.cosine_vectors();
+    // The engine keeps its own config beside the segments and would compare it with theirs.
+    let own = folder.join("edge_config.json");
+    if own.exists() {
+        std::fs::remove_file(&own).map_err(|err| Error::io("removing", &own, &err))?;
+    }
+    if cosine.is_empty() {
+        return Ok(());
+    }
+    for segment in closed_segments(folder)? {
+        let mut state = read_state(&segment.folder)?;
+        for name in &cosine {
+            if let Some(distance) = state
+                .pointer_mut("/config/vector_data")
+                .and_then(|vectors| vectors.get_mut(*name))
+                .and_then(|vector| vector.get_mut("distance"))
+            {
+                *distance = Value::String("Cosine".into());
+            }
+        }
+        write_state(&segment.folder, &state)?;
+    }
+    Ok(())
+}
+
+/// Makes the closed shard in `folder` cheaper to open for who only reads points: without graphs
+/// and quantized vectors where the segment does not become another kind by that, and without
+/// payload indexes unless `keeps_payload_indexes`. The engine would hold them in memory.
+pub fn lighten(folder: &Path, keeps_payload_indexes: bool) -> Result<()> {
+    for segment in closed_segments(folder)? {
+        if !keeps_payload_indexes {
+            let indexes = segment.folder.join(PAYLOAD_INDEX);
+            if indexes.exists() {
+                std::fs::remove_dir_all(&indexes)
+                    .map_err(|err| Error::io("removing scratch folder", &indexes, &err))?;
+            }
+        }
+        let mut state = read_state(&segment.folder)?;
+        if forget_graphs(&mut state) {
+            write_state(&segment.folder, &state)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether it changed anything. A segment whose vectors lie in a storage that things are added to
+/// is told from others by its index alone, and must keep it.
+fn forget_graphs(state: &mut Value) -> bool {
+    let mut changed = false;
+    let vectors = state
+        .pointer_mut("/config/vector_data")
+        .and_then(Value::as_object_mut);
+    for (_, vector) in vectors.into_iter().flatten() {
+        let fixed = vector["storage_type"]
+            .as_str()
+            .is_some_and(|kind| FIXED.contains(&kind));
+        if !fixed {
+            continue;
+        }
+        if vector["index"]["type"] == "hnsw" {
+            vector["index"] = json!({"type": "plain", "options": {}});
+            changed = true;
+        }
+        if vector["quantization_config"].is_object() {
+            vector["quantization_config"] = Value::Null;
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Empties every file in `folder` without making any shorter: who has one mapped reads zeros, and
+/// there is nothing left to write to the disk.
+pub(super) fn empty(folder: &Path) -> Result<()> {
+    let failed = |path: &Path, err: std::io::Error| Error::io("emptying scratch", path, &err);
+    for entry in std::fs::read_dir(folder).map_err(|err| failed(folder, err))? {
+        let path = entry.map_err(|err| failed(folder, err))?.path();
+        let meta = path.symlink_metadata().map_err(|err| failed(&path, err))?;
+        if meta.is_dir() {
+            empty(&path)?;
+        } else if meta.len() > 0 {
+            let file = OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .map_err(|err| failed(&path, err))?;
+            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // A file system that cannot do it only costs time.
+            let _ = fallocate(&file, how, 0, meta.len());
+        }
+    }
+    Ok(())
+}
+
+fn read_state(segment: &Path) -> Result<Value> {
+    let path = segment.join(STATE);
+    let bytes = std::fs::read(&path).map_err(|err| Error::io("reading", &path, &err))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|err| Error::failed(format!("reading {}", path.display()), err))
+}
+
+fn write_state(segment: &Path, state: &Value) -> Result<()> {
+    let path = segment.join(STATE);
+    let bytes = serde_json::to_vec(state)
+        .map_err(|err| Error::failed(format!("writing {}", path.display()), err))?;
+    std::fs::write(&path, bytes).map_err(|err| Error::io("writing", &path, &err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn graphs_are_forgotten_only_where_the_segment_stays_what_it_is() {
+        let vector = |storage: &str| {
+            json!({
+                "size": 4,
+                "storage_type": storage,
+                "index": {"type": "hnsw", "options": {"m": 16}},
+                "quantization_config": {"scalar": {"type": "int8"}},
+            })
+        };
+        let state = |storage: &str| json!({"config": {"vector_data": {"": vector(storage)}}});
+        for storage in ["Mmap", "InRamMmap"] {
+            let mut lighter = state(storage);
+            assert!(forget_graphs(&mut lighter), "{storage}");
+            let vector = &lighter["config"]["vector_data"][""];
+            assert_eq!(vector["index"]["type"], "plain", "{storage}");
+            assert_eq!(vector["quantization_config"], Value::Null, "{storage}");
+            assert!(!forget_graphs(&mut lighter), "{storage}");
+        }
+        for storage in ["ChunkedMmap", "InRamChunkedMmap", "GraphInline", "Memory"] {
+            let mut kept = state(storage);
+            assert!(!forget_graphs(&mut kept), "{storage}");
+            assert_eq!(kept, state(storage));
+        }
+    }
+
+    #[test]
+    fn an_emptied_file_keeps_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep").join("file");
+        std::fs::create_dir(folder.path().join("deep")).unwrap();
+        std::fs::write(&path, vec![7; 10_000]).unwrap();
+        empty(folder.path()).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), 10_000);
+        assert!(bytes.iter().all(|byte| *byte == 0 || *byte == 7));
+    }
+}

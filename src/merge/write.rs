@@ -1,0 +1,243 @@
+//! Writing records into the master's shards, each in a thread of its own.
+//!
+//! A shard that stays as it is written is written as several parts, one after the other, each with
+//! a segment of its own: what the engine holds in memory grows with the points of a segment.
+//!
+//! Keeps true: every record is written once, in the order in which it came; records that come by
+//! ascending id make parts whose ids are apart; how many parts there are depends on the points and
+//! the master's config, not on the machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use super::layout::Layout;
+use crate::engine::{Shard, ShardConfig};
+use crate::error::{Error, Result};
+use crate::point::Record;
+
+/// Bytes of records that are written at once, at about.
+const BATCH_BYTES: usize = 1 << 20;
+/// Records that are written at once, at the most.
+const BATCH_RECORDS: usize = 1000;
+/// A part with fewer points than this is not worth its segment.
+const PART_POINTS_MIN: u64 = 50_000;
+/// Points after which the engine must write down what it holds back in memory.
+const FLUSH_POINTS: usize = 50_000;
+
+/// How shards are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    at_most: usize,
+    points_each: u64,
+}
+
+impl Parts {
+    /// Shards of about `points` points in `at_most` parts.
+    pub fn new(points: u64, at_most: usize) -> Self {
+        let parts = points
+            .div_ceil(PART_POINTS_MIN)
+            .clamp(1, at_most.max(1) as u64);
+        Self {
+            at_most: at_most.max(1),
+            points_each: points.div_ceil(parts).max(1),
+        }
+    }
+}
+
+/// A part of a shard, written and closed.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The shard's number.
+    pub number: u32,
+    /// Where the part lies.
+    pub folder: PathBuf,
+    /// Its points.
+    pub points: u64,
+}
+
+/// The threads that write the master's shards.
+pub struct Writers<'layout, 'scope> {
+    layout: &'layout Layout,
+    lanes: BTreeMap<u32, Writer<'scope>>,
+}
+
+struct Writer<'scope> {
+    batch: Vec<Record>,
+    batch_bytes: usize,
+    batches: SyncSender<Vec<Record>>,
+    thread: std::thread::ScopedJoinHandle<'scope, Result<Vec<Part>>>,
+}
+
+impl<'layout, 'scope> Writers<'layout, 'scope> {
+    /// Starts the threads in `scope`. The shards of `layout` are written under `folder`.
+    pub fn start<'env: 'scope>(
+        scope: &'scope std::thread::Scope<'scope, 'env>,
+        layout: &'layout Layout,
+        config: &'env ShardConfig,
+        folder: &Path,
+        parts: Parts,
+    ) -> Result<Self> {
+        let mut lanes = BTreeMap::new();
+        for number in &layout.shards {
+            let mut writing = Writing::start(*number, folder.to_owned(), config)?;
+            let (batches, receiver) = sync_channel(1);
+            let thread = scope.spawn(move || {
+                writing.all(&receiver, parts)?;
+                writing.end()
+            });
+            lanes.insert(
+                *number,
+                Writer {
+                    batch: Vec::new(),
+                    batch_bytes: 0,
+                    batches,
+                    thread,
+                },
+            );
+        }
+        Ok(Self { layout, lanes })
+    }
+
+    /// Writes a record to the shard that it belongs to.
+    pub fn write(&mut self, record: Record) -> Result<()> {
+        let number = self.layout.shard(&record)?;
+        let writer = self.lanes.get_mut(&number).ok_or_else(|| {
+            Error::failed(
+                format!("placing point {}", record.id),
+                format!("the master has no shard {number}"),
+            )
+        })?;
+        writer.batch_bytes += record.weight_bytes();
+        writer.batch.push(record);
+        if writer.batch_bytes >= BATCH_BYTES || writer.batch.len() >= BATCH_RECORDS {
+            writer.batch_bytes = 0;
+            let batch = std::mem::take(&mut writer.batch);
+            if writer.batches.send(batch).is_err() {
+                return Err(self.failure(number));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the writer of shard `number` stopped listening.
+    fn failure(&mut self, number: u32) -> Error {
+        let unknown = || Error::failed(format!("writing shard {number}"), "its thread ended");
+        match self.lanes.remove(&number) {
+            None => unknown(),
+            Some(writer) => {
+                drop(writer.batches);
+                match writer.thread.join() {
+                    Ok(Err(err)) => err,
+                    Ok(Ok(_)) | Err(_) => unknown(),
+                }
+            }
+        }
+    }
+
+    /// Writes what is left; returns the parts, by their shards.
+    pub fn finish(mut self) -> Result<Vec<Part>> {
+        let numbers: Vec<u32> = self.lanes.keys().copied().collect();
+        for number in numbers {
+            let Some(writer) = self.lanes.get_mut(&number) else {
+                continue;
+            };
+            let batch = std::mem::take(&mut writer.batch);
+            if !batch.is_empty() && writer.batches.send(batch).is_err() {
+                return Err(self.failure(number));
+            }
+        }
+        let mut parts = Vec::new();
+        for (number, writer) in self.lanes {
+            drop(writer.batches);
+            let written = writer.thread.join().unwrap_or_else(|_| {
+                Err(Error::failed(
+                    format!("writing shard {number}"),
+                    "its thread panicked",
+                ))
+            })?;
+            parts.extend(written);
+        }
+        Ok(parts)
+    }
+}
+
+/// A shard that is being written.
+struct Writing<'env> {
+    number: u32,
+    folder: PathBuf,
+    config: &'env ShardConfig,
+    shard: Shard,
+    written: Vec<Part>,
+}
+
+impl<'env> Writing<'env> {
+    fn start(number: u32, folder: PathBuf, config: &'env ShardConfig) -> Result<Self> {
+        Ok(Self {
+            shard: Self::part(number, &folder, 0, config)?,
+            number,
+            folder,
+            config,
+            written: Vec::new(),
+        })
+    }
+
+    fn part(number: u32, folder: &Path, part: usize, config: &ShardConfig) -> Result<Shard> {
+        let what = format!("shard {number} of the master");
+        Shard::create(&folder.join(format!("{number}.{part}")), config, what)
+    }
+
+    fn all(&mut self, batches: &Receiver<Vec<Record>>, parts: Parts) -> Result<()> {
+        let (mut in_part, mut unflushed) = (0, 0);
+        for batch in batches {
+            if in_part >= parts.points_each && self.written.len() + 1 < parts.at_most {
+                let next = self.written.len() + 1;
+                let next = Self::part(self.number, &self.folder, next, self.config)?;
+                let full = std::mem::replace(&mut self.shard, next);
+                self.written.push(close(self.number, full)?);
+                (in_part, unflushed) = (0, 0);
+            }
+            in_part += batch.len() as u64;
+            unflushed += batch.len();
+            self.shard.upsert(batch)?;
+            if unflushed >= FLUSH_POINTS {
+                self.shard.flush()?;
+                unflushed = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<Vec<Part>> {
+        let mut written = self.written;
+        written.push(close(self.number, self.shard)?);
+        Ok(written)
+    }
+}
+
+fn close(number: u32, shard: Shard) -> Result<Part> {
+    let part = Part {
+        number,
+        folder: shard.folder().to_owned(),
+        points: shard.count(None)?,
+    };
+    shard.close()?;
+    Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_has_as_many_parts_as_it_may_and_as_are_worth_it() {
+        let each = |points, at_most| Parts::new(points, at_most).points_each;
+        assert_eq!(each(0, 2), 1);
+        assert_eq!(each(1, 1), 1);
+        assert_eq!(each(49_999, 8), 49_999);
+        assert_eq!(each(100_001, 2), 50_001);
+        assert_eq!(each(1_000_000, 2), 500_000);
+        assert_eq!(each(1_000_000, 8), 125_000);
+        assert_eq!(each(1_000_000, 1), 1_000_000);
+    }
+}
