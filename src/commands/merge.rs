@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -225,7 +226,11 @@ fn settings(args: &MergeArgs) -> Result<Settings> {
 
 /// Refuses an output that would be lost or would cost a source, before anything is read.
 fn refuse_output(args: &MergeArgs) -> Result<()> {
-    let real = |path: &Path| path.canonicalize().ok();
+    // By device and inode: a hard link is the same file under another name.
+    let real = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
     let output = real(&args.output);
     for source in &args.sources {
         if output.is_some() && output == real(source) {

@@ -10,9 +10,12 @@
 #[macro_use]
 mod support;
 
+mod export;
 mod fixtures;
 mod house;
 mod inspect;
+mod live;
+mod merge;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -26,6 +29,9 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         support::trials(env),
         fixtures::trials(env),
         inspect::trials(env),
+        export::trials(env),
+        merge::trials(env),
+        live::trials(env),
     ]
     .into_iter()
     .flatten()

@@ -30,6 +30,7 @@ macro_rules! ensure_eq {
 pub mod cases;
 #[macro_use]
 pub mod cli;
+pub mod packed;
 pub mod points;
 pub mod qdrant;
 pub mod rust;
@@ -47,6 +48,7 @@ pub type Outcome<T = ()> = Result<T, Failed>;
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     [
         cli::trials(),
+        packed::trials(),
         points::trials(),
         qdrant::trials(env),
         rust::trials(),

@@ -50,6 +50,8 @@ pub struct Server {
     dir: tempfile::TempDir,
     agent: ureq::Agent,
     running: Option<Running>,
+    /// A cluster's members know each other by it: it stays the same over restarts.
+    p2p: Option<u16>,
 }
 
 struct Running {
@@ -82,6 +84,7 @@ impl Server {
             dir: temp_dir()?,
             agent: config.into(),
             running: None,
+            p2p: None,
         };
         server.launch()?;
         Ok(server)
@@ -110,6 +113,15 @@ impl Server {
     /// Ends it as an operator would (SIGTERM: it flushes), and starts it again on the same folder.
     pub fn restart(&mut self) -> Outcome {
         self.stop()?;
+        self.launch()
+    }
+
+    /// Ends it as a failing machine would (SIGKILL: nothing is flushed), and starts it again.
+    pub fn crash(&mut self) -> Outcome {
+        if let Some(mut running) = self.running.take() {
+            running.child.kill()?;
+            running.child.wait()?;
+        }
         self.launch()
     }
 
@@ -144,12 +156,17 @@ impl Server {
             if !last.contains("in use") {
                 break;
             }
+            // One that was never up is known to nobody.
+            if !self.dir.path().join("storage/raft_state.json").exists() {
+                self.p2p = None;
+            }
         }
         Err(last.into())
     }
 
     fn launch_once(&mut self) -> Outcome {
         let [http, grpc, p2p] = free_ports()?;
+        let p2p = *self.p2p.get_or_insert(p2p);
         let dir = self.dir.path();
         let log = File::create(dir.join("qdrant.log"))?;
         let mut command = Command::new(&self.bin);
