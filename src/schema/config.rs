@@ -166,9 +166,12 @@ impl CollectionConfig {
         let shard_number = match params.get("shard_number") {
             None => 1,
             Some(value) => match value.as_u64().and_then(|n| u32::try_from(n).ok()) {
-                Some(n) if n > 0 => n,
+                Some(n) if n > 0 && u64::from(n) <= known::SHARDS_MOST => n,
                 _ => {
-                    problems.push(format!("params.shard_number: wants 1 or more, has {value}"));
+                    problems.push(format!(
+                        "params.shard_number: wants 1 to {}, has {value}",
+                        known::SHARDS_MOST
+                    ));
                     1
                 }
             },

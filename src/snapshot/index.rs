@@ -18,15 +18,23 @@ use super::ids::{TrackerFiles, is_tracker_file};
 use super::input::{Hashes, Input};
 use super::layout::{self, Part, Place};
 use super::log::LogFiles;
+use super::name::source_name;
 use super::walk::{Member, MemberKind, Stream, Walker};
 use crate::error::{Error, Result};
 
 /// Largest JSON file of a snapshot that is read, in bytes.
 const JSON_BYTES_MAX: u64 = 16 << 20;
-/// Largest file of an id tracker that is read, in bytes: 4 billion points of 24 bytes.
-const TRACKER_BYTES_MAX: u64 = 96 << 30;
+/// Largest file of an id tracker that is read, in bytes: some 170 million points in one segment.
+const TRACKER_BYTES_MAX: u64 = 4 << 30;
+/// What may be kept in memory of names and small files, in bytes: Qdrant's come to some kilobytes a
+/// segment, and a .gz can claim a thousand times its size.
+const KEPT_BYTES_MAX: u64 = 256 << 20;
+/// Members that no Qdrant is known to write: a newer one may have a few.
+const UNKNOWN_MAX: u64 = 1000;
 /// Bytes that a file system spends on a file besides its content, at the most that is usual.
 const FILE_OVERHEAD_BYTES: u64 = 4096;
+/// What a remembered name costs besides its letters, in bytes.
+const NAME_COST_BYTES: u64 = 128;
 /// Unknown members that are listed by name.
 const UNKNOWN_LISTED_MAX: usize = 20;
 
@@ -136,6 +144,8 @@ pub struct Snapshot {
     pub hashes: Option<Hashes>,
     /// Bytes that its files take on disk when unpacked, at the most.
     pub unpacked_bytes: u64,
+    /// What is kept in memory of names and small files, in bytes.
+    kept_bytes: u64,
 }
 
 impl Snapshot {
@@ -157,6 +167,7 @@ impl Snapshot {
             unknown: (0, Vec::new()),
             hashes: None,
             unpacked_bytes: 0,
+            kept_bytes: 0,
         };
         let mut roots = Roots::default();
         let mut walker = Walker::new(&mut input, path.display().to_string());
@@ -174,6 +185,11 @@ impl Snapshot {
         source_name(&self.path)
     }
 
+    /// The hashes of the whole file as it is now.
+    pub fn hash(&self) -> Result<Option<Hashes>> {
+        Input::hash(&self.path)
+    }
+
     /// What is being read, for errors.
     pub fn what(&self) -> String {
         self.path.display().to_string()
@@ -188,12 +204,31 @@ impl Snapshot {
     ) -> Result<()> {
         let place = layout::place(&member.path, member.kind == MemberKind::Directory);
         if member.kind == MemberKind::File {
-            self.unpacked_bytes += member.stored_bytes + FILE_OVERHEAD_BYTES;
+            let bytes = member.stored_bytes.saturating_add(FILE_OVERHEAD_BYTES);
+            self.unpacked_bytes = self.unpacked_bytes.saturating_add(bytes);
         }
         match place {
             Place::Nothing => {}
             Place::Unknown => {
+                // Whatever lies there, the engine of a server would take it for a segment.
+                if member.kind == MemberKind::File && layout::is_among_segments(&member.path) {
+                    return Err(walker
+                        .damaged(format!(
+                            "member {} lies among the segments and is none that is known",
+                            member.path
+                        ))
+                        .next(super::readable::BRIDGE));
+                }
                 self.unknown.0 += 1;
+                if self.unknown.0 > UNKNOWN_MAX {
+                    return Err(walker
+                        .damaged(format!(
+                            "it has more than {UNKNOWN_MAX} members that no Qdrant is known to \
+                             write, such as {}",
+                            member.path
+                        ))
+                        .next("give a file that Qdrant's snapshot API returned, plain or .gz"));
+                }
                 if self.unknown.1.len() < UNKNOWN_LISTED_MAX {
                     self.unknown.1.push(member.path.clone());
                 }
@@ -201,6 +236,7 @@ impl Snapshot {
             Place::InnerSnapshot => roots.inner_snapshots += 1,
             Place::Collection(name) => {
                 let bytes = walker.read_small(member, JSON_BYTES_MAX)?;
+                self.kept_bytes += member.bytes;
                 match name {
                     layout::CONFIG => self.config = Some(bytes),
                     layout::PAYLOAD_INDEX => self.payload_index = Some(bytes),
@@ -218,16 +254,34 @@ impl Snapshot {
                     roots.streamed = true;
                 }
                 let shard = self.shards.entry(number).or_default();
-                let inner_bytes = shard.take(walker, member, part, want, number)?;
-                self.unpacked_bytes += inner_bytes;
+                let inner = shard.take(walker, member, part, want, number)?;
+                self.unpacked_bytes = self.unpacked_bytes.saturating_add(inner.unpacked_bytes);
+                self.kept_bytes += inner.kept_bytes;
             }
+        }
+        if self.kept_bytes > KEPT_BYTES_MAX {
+            return Err(walker
+                .damaged(format!(
+                    "the names and configs of its segments come to more than {KEPT_BYTES_MAX} \
+                     bytes; no snapshot's do"
+                ))
+                .next("give a file that Qdrant's snapshot API returned, plain or .gz"));
         }
         Ok(())
     }
 }
 
+/// What one member costs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    /// Disk space of files that lie in a tar inside, beyond that tar's own.
+    unpacked_bytes: u64,
+    /// Memory.
+    kept_bytes: u64,
+}
+
 impl Shard {
-    /// Takes one member in; returns the disk space of files that lie in a tar inside.
+    /// Takes one member in.
     fn take<S: Stream>(
         &mut self,
         walker: &mut Walker<S>,
@@ -235,12 +289,18 @@ impl Shard {
         part: Part<'_>,
         want: Want,
         number: u32,
-    ) -> Result<u64> {
+    ) -> Result<Cost> {
+        let mut cost = Cost {
+            unpacked_bytes: 0,
+            kept_bytes: NAME_COST_BYTES + member.path.len() as u64,
+        };
         match part {
             Part::ReplicaState => {
+                cost.kept_bytes += member.bytes;
                 self.replica_state = Some(walker.read_small(member, JSON_BYTES_MAX)?);
             }
             Part::ShardConfig => {
+                cost.kept_bytes += member.bytes;
                 self.shard_config = Some(walker.read_small(member, JSON_BYTES_MAX)?);
             }
             Part::Left(name) => self.left.push(name.to_owned()),
@@ -255,8 +315,11 @@ impl Shard {
             }
             Part::SegmentFile(uuid, name) => {
                 let segment = self.segments.entry(uuid).or_default();
+                if segment.tar.is_some() {
+                    return Err(twice(walker, uuid, number));
+                }
                 segment.bytes += member.stored_bytes;
-                segment.take(walker, member, name, want)?;
+                cost.kept_bytes += segment.take(walker, member, name, want)?;
             }
             Part::SegmentTar(uuid) => {
                 if member.pieces.is_some() {
@@ -272,13 +335,14 @@ impl Shard {
                 };
                 let what = format!("{} of {}", member.path, walker.what());
                 let mut inner = Walker::inner(walker.data(), what);
-                let mut inner_bytes = 0;
+                let mut inner_bytes = 0_u64;
                 while let Some(file) = inner.next_member()? {
                     let is_directory = file.kind == MemberKind::Directory;
                     match layout::segment_file(&file.path, is_directory) {
                         Some(Some(name)) => {
-                            inner_bytes += file.stored_bytes + FILE_OVERHEAD_BYTES;
-                            segment.take(&mut inner, &file, name, want)?;
+                            let bytes = file.stored_bytes.saturating_add(FILE_OVERHEAD_BYTES);
+                            inner_bytes = bytes.saturating_add(inner_bytes);
+                            cost.kept_bytes += segment.take(&mut inner, &file, name, want)?;
                         }
                         Some(None) => {}
                         None => {
@@ -293,26 +357,31 @@ impl Shard {
                     }
                 }
                 if self.segments.insert(uuid, segment).is_some() {
-                    return Err(
-                        walker.damaged(format!("segment {uuid} is in shard {number} twice"))
-                    );
+                    return Err(twice(walker, uuid, number));
                 }
                 // The tar itself is not kept, only what is in it.
-                return Ok(inner_bytes.saturating_sub(member.stored_bytes));
+                cost.unpacked_bytes = inner_bytes.saturating_sub(member.stored_bytes);
             }
         }
-        Ok(0)
+        Ok(cost)
     }
 }
 
+fn twice<S: Stream>(walker: &Walker<S>, uuid: Uuid, shard: u32) -> Error {
+    walker.damaged(format!("segment {uuid} is in shard {shard} twice"))
+}
+
 impl Segment {
+    /// Takes one file in; returns what is kept of it in memory, in bytes.
     fn take<S: Stream>(
         &mut self,
         walker: &mut Walker<S>,
         member: &Member,
         name: &str,
         want: Want,
-    ) -> Result<()> {
+    ) -> Result<u64> {
+        let small = |walker: &mut Walker<S>| walker.read_small(member, JSON_BYTES_MAX);
+        let mut kept_bytes = NAME_COST_BYTES + name.len() as u64;
         self.files.insert(
             name.to_owned(),
             FileSize {
@@ -321,19 +390,19 @@ impl Segment {
             },
         );
         match name {
-            layout::SEGMENT_STATE => self.state = Some(walker.read_small(member, JSON_BYTES_MAX)?),
-            layout::VERSION => self.version = Some(walker.read_small(member, JSON_BYTES_MAX)?),
-            "payload_index/config.json" => {
-                self.payload_index = Some(walker.read_small(member, JSON_BYTES_MAX)?);
-            }
+            layout::SEGMENT_STATE => self.state = Some(small(walker)?),
+            layout::VERSION => self.version = Some(small(walker)?),
+            "payload_index/config.json" => self.payload_index = Some(small(walker)?),
             name if want.trackers && is_tracker_file(name) => {
                 if let Some(slot) = self.trackers.from_name(name) {
                     *slot = Some(walker.read_small(member, TRACKER_BYTES_MAX)?);
                 }
+                return Ok(kept_bytes);
             }
-            _ => {}
+            _ => return Ok(kept_bytes),
         }
-        Ok(())
+        kept_bytes += member.bytes;
+        Ok(kept_bytes)
     }
 }
 
@@ -381,54 +450,6 @@ impl Roots {
                 "it holds no collection and no shard: it is no Qdrant snapshot",
             )
             .next("give a file that Qdrant's snapshot API returned, plain or .gz")),
-        }
-    }
-}
-
-/// The name of the collection that the snapshot at `path` was taken of, as far as its file name
-/// tells: `album_2017-6053835381806815-2026-11-22-14-15-16.snapshot.gz` is `album_2017`.
-pub fn source_name(path: &Path) -> String {
-    let file = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let stem = file.strip_suffix(".gz").unwrap_or(&file);
-    let stem = stem.strip_suffix(".snapshot").unwrap_or(stem);
-    let parts: Vec<&str> = stem.rsplitn(8, '-').collect();
-    // Peer, year, month, day, hour, minute, second: all numbers, the year with four digits.
-    if let [second, minute, hour, day, month, year, peer, name] = parts.as_slice() {
-        let two = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
-        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        if [second, minute, hour, day, month].into_iter().all(two)
-            && year.len() == 4
-            && digits(year)
-            && digits(peer)
-            && !name.is_empty()
-        {
-            return (*name).to_owned();
-        }
-    }
-    stem.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_is_named_after_its_collection() {
-        for (file, name) in [
-            ("album_2017.snapshot", "album_2017"),
-            ("album_2017.snapshot.gz", "album_2017"),
-            (
-                "album_2017-6053835381806815-2026-11-22-14-15-16.snapshot",
-                "album_2017",
-            ),
-            ("a-b-c-1-2026-11-22-14-15-16.snapshot.gz", "a-b-c"),
-            ("a-2026-11-22.snapshot", "a-2026-11-22"),
-            ("plain", "plain"),
-        ] {
-            assert_eq!(source_name(Path::new(file)), name, "{file}");
         }
     }
 }

@@ -65,15 +65,19 @@ impl Input {
     /// as they are read or passed over.
     pub fn open(path: &Path, hashed: bool, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
         let act = "opening snapshot";
-        let mut file = File::open(path).map_err(|err| Error::io(act, path, &err))?;
-        let meta = file.metadata().map_err(|err| Error::io(act, path, &err))?;
-        if meta.is_dir() {
-            return Err(Error::usage(
-                format!("opening snapshot {}", path.display()),
-                "it is a folder",
-            )
-            .next("give a snapshot file, plain or .gz"));
+        let meta = std::fs::metadata(path).map_err(|err| Error::io(act, path, &err))?;
+        // To open a pipe would be to wait for whoever writes to it; and what is read is read twice.
+        if !meta.is_file() {
+            let what = match meta.is_dir() {
+                true => "it is a folder",
+                false => "it is a pipe or a device, which cannot be read twice",
+            };
+            return Err(
+                Error::usage(format!("opening snapshot {}", path.display()), what)
+                    .next("give a snapshot file, plain or .gz"),
+            );
         }
+        let mut file = File::open(path).map_err(|err| Error::io(act, path, &err))?;
         if meta.len() == 0 {
             return Err(Error::damaged(
                 format!("opening snapshot {}", path.display()),
@@ -99,6 +103,14 @@ impl Input {
             Form::Plain(buffered)
         };
         Ok(Self { form })
+    }
+
+    /// The hashes of the whole file at `path`.
+    pub fn hash(path: &Path) -> Result<Option<Hashes>> {
+        let mut input = Self::open(path, true, None)?;
+        io::copy(&mut input, &mut io::sink())
+            .map_err(|err| Error::io("reading snapshot", path, &err))?;
+        Ok(input.into_hashes())
     }
 
     /// Whether the file is compressed, so that reading any of it means reading all before it.

@@ -133,15 +133,15 @@ fn part(path: &str, is_directory: bool) -> Option<Option<Part<'_>>> {
     let segment = path.strip_prefix("segments/")?;
     let Some((name, file)) = segment.split_once('/') else {
         if is_directory {
-            return Uuid::try_parse(segment).ok().map(|_| None);
+            return uuid(segment).map(|_| None);
         }
         if SHARD_MANIFESTS.contains(&segment) {
             return Some(Some(Part::Left(segment)));
         }
-        let uuid = Uuid::try_parse(segment.strip_suffix(".tar")?).ok()?;
+        let uuid = uuid(segment.strip_suffix(".tar")?)?;
         return Some(Some(Part::SegmentTar(uuid)));
     };
-    let uuid = Uuid::try_parse(name).ok()?;
+    let uuid = uuid(name)?;
     if file == SEGMENT_FOLDER_ROOT {
         return is_directory.then_some(None);
     }
@@ -153,6 +153,22 @@ fn part(path: &str, is_directory: bool) -> Option<Option<Part<'_>>> {
         return Some(Some(Part::Left(file)));
     }
     Some(Some(Part::SegmentFile(uuid, file)))
+}
+
+/// A segment's name. There is one way to write it: of two ways, one would be unpacked over the other.
+fn uuid(name: &str) -> Option<Uuid> {
+    Uuid::try_parse(name)
+        .ok()
+        .filter(|uuid| uuid.hyphenated().to_string() == name)
+}
+
+/// Whether the member called `path` lies in the folder that a shard has for its segments.
+pub fn is_among_segments(path: &str) -> bool {
+    let within = |path: &str| path.starts_with("segments/");
+    within(path)
+        || path.split_once('/').is_some_and(|(shard, rest)| {
+            shard.bytes().all(|byte| byte.is_ascii_digit()) && within(rest)
+        })
 }
 
 /// The name within the segment of a member of a segment's tar; none for directories, for the
@@ -209,6 +225,16 @@ mod tests {
         ] {
             assert_eq!(place(path, false), expected, "{path}");
         }
+        for name in [
+            UUID.to_uppercase(),
+            UUID.replace('-', ""),
+            format!("{{{UUID}}}"),
+        ] {
+            let path = format!("0/segments/{name}.tar");
+            assert_eq!(place(&path, false), Place::Unknown, "{path}");
+            assert!(is_among_segments(&path), "{path}");
+        }
+        assert!(!is_among_segments("0/wal/open-1"));
         for path in ["0", "0/wal", "segments", "0/segments"] {
             assert_eq!(place(path, true), Place::Nothing, "{path}");
         }

@@ -145,7 +145,7 @@ impl LogFiles {
                 reader
                     .take(FIRST_INDEX_BYTES_MAX)
                     .read_to_end(&mut text)
-                    .map_err(|err| Error::failed(doing(), err))?;
+                    .map_err(|err| read_failed(doing(), &err))?;
                 let state: FirstIndex =
                     serde_json::from_slice(&text).map_err(|err| damaged(err.to_string()))?;
                 self.ack = Some(state.ack_index);
@@ -161,7 +161,7 @@ impl LogFiles {
             entries.push(Raw { bytes, record });
         })
         .map_err(|err| match err {
-            ScanError::Io(err) => Error::failed(doing(), err),
+            ScanError::Io(err) => read_failed(doing(), &err),
             ScanError::Damaged(why) => damaged(why),
         })?;
         let part = Part {
@@ -176,6 +176,13 @@ impl LogFiles {
             None => Ok(true),
             Some(other) => Err(damaged(format!("{} has the same number", other.name))),
         }
+    }
+}
+
+fn read_failed(doing: String, err: &std::io::Error) -> Error {
+    match super::walk::is_damage(err) {
+        true => Error::damaged(doing, format!("its compressed data is damaged: {err}")),
+        false => Error::failed(doing, err),
     }
 }
 

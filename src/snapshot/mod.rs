@@ -8,13 +8,15 @@ mod index;
 mod input;
 pub mod layout;
 pub mod log;
+mod name;
 mod pack;
 pub mod readable;
 mod unpack;
 mod walk;
 
 pub use carry::Carrier;
-pub use index::{FileSize, Form, Segment, Shard, Snapshot, Want, source_name};
+pub use index::{FileSize, Form, Segment, Shard, Snapshot, Want};
 pub use input::{Hashes, Sha256Hex};
+pub use name::source_name;
 pub use pack::{PackedShard, Packer, write_segment};
 pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};

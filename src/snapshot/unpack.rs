@@ -174,7 +174,8 @@ impl Sink {
             .create_new(true)
             .open(&path)
             .map_err(|err| match err.kind() {
-                // Two names of the tar that differ, but lead to one file.
+                // Two names of the tar that differ, but lead to one file: on a disk that takes
+                // upper and lower case for the same.
                 io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => walker.damaged(
                     format!("member {} would be unpacked over another one", member.path),
                 ),

@@ -8,33 +8,32 @@
 //! - a member is yielded only if its header's checksum is right, its name stays inside the folder
 //!   it is unpacked to, and it is a file or a directory (what Qdrant itself accepts:
 //!   lib/common/common/src/tar_unpack.rs);
-//! - no member comes twice under one name;
+//! - no member comes twice under one name, and none lies where another is a file;
 //! - the end is reached only through the trailer of two zero blocks, with nothing after it: a tar
 //!   cut off anywhere is an error, since a failed streamed snapshot is an HTTP 200 with a short
 //!   body. Only a tar inside a tar may end without one, since Qdrant writes a segment's so
 //!   (lib/common/common/src/tar_ext.rs); its length is the outer header's;
-//! - nothing is allocated by a size that a header claims.
+//! - nothing is allocated by a size that a header claims, and no number of a header overflows.
 
-use std::collections::HashSet;
+mod contents;
+mod names;
+mod sparse;
+
 use std::io::{self, Read};
 
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
-use crate::error::{Error, Kind, Result};
+pub use self::contents::{Contents, Data};
+use self::names::{NAME_BYTES_MAX, Names};
+pub use self::sparse::Piece;
+use crate::error::{Error, Result};
 
 /// Size of a tar block in bytes.
 pub const BLOCK: u64 = 512;
-/// Longest name that is accepted, in bytes (Linux's PATH_MAX).
-const NAME_BYTES_MAX: u64 = 4096;
-/// Longest part of a name between slashes, in bytes (Linux's NAME_MAX).
-const PART_BYTES_MAX: usize = 255;
-/// Largest file that a sparse member may unfold to, in bytes: no file of a segment comes near, and
-/// most file systems stop there.
-const SPARSE_BYTES_MAX: u64 = 1 << 44;
-/// Most members that one tar may have: Qdrant writes some dozens a segment.
-const MEMBERS_MAX: usize = 1_000_000;
-/// Most pieces that a sparse member may have.
-const PIECES_MAX: usize = 1_000_000;
+/// Most bytes that a member can have: more than any disk holds, little enough to be added up.
+const MEMBER_BYTES_MAX: u64 = 1 << 60;
+/// Most bytes that may follow the trailer: tar programs fill up to blocks of some kilobytes.
+const REST_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes that are read forward, and can be passed over without being looked at.
 pub trait Stream: Read {
@@ -67,15 +66,6 @@ pub enum MemberKind {
     Directory,
 }
 
-/// A run of bytes of a sparse file that is stored; everything between runs is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// Where the run belongs in the file, in bytes.
-    pub offset: u64,
-    /// Length of the run in bytes.
-    pub bytes: u64,
-}
-
 /// One member of a tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -105,7 +95,7 @@ pub struct Walker<S> {
     /// Zero bytes after them.
     padding: u64,
     current: String,
-    seen: HashSet<String>,
+    names: Names,
     /// Whether the tar may end without a trailer.
     may_just_end: bool,
     ended: bool,
@@ -121,7 +111,7 @@ impl<S: Stream> Walker<S> {
             unread: 0,
             padding: 0,
             current: String::new(),
-            seen: HashSet::new(),
+            names: Names::default(),
             may_just_end: false,
             ended: false,
         }
@@ -159,6 +149,12 @@ impl<S: Stream> Walker<S> {
             let stored_bytes = header
                 .entry_size()
                 .map_err(|err| self.damaged(format!("a header's size cannot be read ({err})")))?;
+            if stored_bytes > MEMBER_BYTES_MAX {
+                return Err(self.damaged(format!(
+                    "the member after {} claims {stored_bytes} bytes, more than any disk holds",
+                    self.current_or_start()
+                )));
+            }
             if header.entry_type() == EntryType::GNULongName {
                 if long_name.is_some() {
                     return Err(self.damaged("two long names before one member"));
@@ -178,16 +174,7 @@ impl<S: Stream> Walker<S> {
 
     /// The contents of the current member, its holes filled with zeros.
     pub fn contents<'a>(&'a mut self, member: &'a Member) -> Contents<'a, S> {
-        Contents {
-            data: self.data(),
-            pieces: member.pieces.as_deref(),
-            bytes: member.bytes,
-            at: 0,
-            whole: Piece {
-                offset: 0,
-                bytes: member.bytes,
-            },
-        }
+        Contents::new(self.data(), member)
     }
 
     /// Reads the whole current member into memory; an error if it is larger than `bytes_max`.
@@ -217,20 +204,24 @@ impl<S: Stream> Walker<S> {
     fn header(&mut self) -> Result<Option<Header>> {
         let mut header = Header::new_gnu();
         let (first, rest) = header.as_mut_bytes().split_at_mut(1);
-        if self.may_just_end {
-            let count = self
-                .stream
-                .read(first)
-                .map_err(|err| self.read_error(&err))?;
-            if count == 0 {
-                self.ended = true;
-                return Ok(None);
-            }
-            self.position += 1;
-        } else {
-            self.fill(first)?;
+        let begun = self.stream.read(first);
+        let count = begun.map_err(|err| self.read_error(&err))?;
+        if count == 0 && self.may_just_end {
+            self.ended = true;
+            return Ok(None);
         }
-        self.fill(rest)?;
+        let whole = match count {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => self.stream.read_exact(rest),
+        };
+        if let Err(err) = whole {
+            let is_short = self.position == 0 && err.kind() == io::ErrorKind::UnexpectedEof;
+            return Err(match is_short {
+                true => self.no_tar("it is shorter than a tar header"),
+                false => self.read_error(&err),
+            });
+        }
+        self.position += BLOCK;
         let bytes = header.as_bytes();
         if bytes.iter().all(|byte| *byte == 0) {
             self.finish()?;
@@ -251,14 +242,17 @@ impl<S: Stream> Walker<S> {
         let at = self.position - BLOCK;
         match header.cksum() {
             Ok(told) if told == sum => Ok(Some(header)),
-            Ok(_) | Err(_) if at == 0 => Err(self
-                .damaged("it is not a tar: its first block is no tar header")
-                .next("give a file that Qdrant's snapshot API returned, plain or .gz")),
+            Ok(_) | Err(_) if at == 0 => Err(self.no_tar("its first block is no tar header")),
             Ok(_) | Err(_) => Err(self.damaged(format!(
                 "the tar header at byte {at} (after {}) does not match its checksum",
                 self.current_or_start()
             ))),
         }
+    }
+
+    fn no_tar(&self, why: &str) -> Error {
+        self.damaged(format!("it is not a tar: {why}"))
+            .next("give a file that Qdrant's snapshot API returned, plain or .gz")
     }
 
     fn long_name(&mut self, bytes: u64) -> Result<Vec<u8>> {
@@ -284,7 +278,7 @@ impl<S: Stream> Walker<S> {
         long_name: Option<Vec<u8>>,
     ) -> Result<Member> {
         let raw = long_name.unwrap_or_else(|| header.path_bytes().into_owned());
-        let path = self.safe_path(&raw)?;
+        let path = names::clean(&raw).map_err(|why| self.damaged(why))?;
         self.current.clone_from(&path);
         let (kind, bytes, pieces) = match header.entry_type() {
             EntryType::Regular => (MemberKind::File, stored_bytes, None),
@@ -303,13 +297,8 @@ impl<S: Stream> Walker<S> {
         if kind == MemberKind::Directory && stored_bytes > 0 {
             return Err(self.damaged(format!("directory {path} claims {stored_bytes} bytes")));
         }
-        if self.seen.len() >= MEMBERS_MAX {
-            return Err(self.damaged(format!("it has more than {MEMBERS_MAX} members")));
-        }
-        // Directories may be named again by another writer; a file may not.
-        if !self.seen.insert(path.clone()) && kind == MemberKind::File {
-            return Err(self.damaged(format!("member {path} is in it twice")));
-        }
+        let taken = self.names.add(&path, kind);
+        taken.map_err(|why| self.damaged(why))?;
         self.unread = stored_bytes;
         self.padding = padding(stored_bytes);
         Ok(Member {
@@ -322,113 +311,32 @@ impl<S: Stream> Walker<S> {
         })
     }
 
-    /// The map of a GNU sparse member (format 0.0, "oldgnu": the one that the tar crate and thus
-    /// Qdrant writes).
+    /// The size and the map of a GNU sparse member (the format that the tar crate and thus Qdrant
+    /// writes).
     fn sparse(&mut self, header: &Header, stored_bytes: u64) -> Result<(u64, Vec<Piece>)> {
-        let Some(gnu) = header.as_gnu() else {
-            return Err(self.damaged(format!(
-                "sparse member {} has no GNU header",
-                self.current_or_start()
-            )));
+        let refuse = |walker: &Self, why: String| {
+            walker.damaged(format!("sparse member {} {why}", walker.current))
         };
-        let bytes = gnu.real_size().map_err(|err| {
-            self.damaged(format!("a sparse member's size cannot be read ({err})"))
-        })?;
-        if bytes > SPARSE_BYTES_MAX {
-            return Err(self.damaged(format!(
-                "sparse member {} claims to be {bytes} bytes long; no file of a segment is longer \
-                 than {SPARSE_BYTES_MAX}",
-                self.current
-            )));
-        }
-        let mut pieces = Vec::new();
-        for slot in &gnu.sparse {
-            self.piece(slot, &mut pieces)?;
-        }
+        let Some(gnu) = header.as_gnu() else {
+            return Err(refuse(self, "has no GNU header".into()));
+        };
+        let bytes = gnu
+            .real_size()
+            .map_err(|err| refuse(self, format!("has a size that cannot be read ({err})")))?;
+        let mut map = sparse::Map::default();
+        map.add(&gnu.sparse).map_err(|why| refuse(self, why))?;
         let mut more = gnu.is_extended();
         while more {
             let mut extension = GnuExtSparseHeader::new();
             self.fill(extension.as_mut_bytes())?;
-            for slot in &extension.sparse {
-                self.piece(slot, &mut pieces)?;
-            }
+            map.add(&extension.sparse)
+                .map_err(|why| refuse(self, why))?;
             more = extension.is_extended();
         }
-        let mut end = 0;
-        let mut sum = 0_u64;
-        for piece in &pieces {
-            let piece_end = piece.offset.checked_add(piece.bytes);
-            let (Some(piece_end), Some(total)) = (piece_end, sum.checked_add(piece.bytes)) else {
-                return Err(self.damaged(format!("the runs of {} overflow", self.current)));
-            };
-            if piece.offset < end || piece_end > bytes {
-                return Err(self.damaged(format!(
-                    "the runs of sparse member {} overlap or leave the file",
-                    self.current
-                )));
-            }
-            end = piece_end;
-            sum = total;
-        }
-        if sum != stored_bytes {
-            return Err(self.damaged(format!(
-                "the runs of sparse member {} add up to {sum} bytes, its header says {stored_bytes}",
-                self.current
-            )));
-        }
-        pieces.retain(|piece| piece.bytes > 0);
+        let pieces = map
+            .finish(bytes, stored_bytes)
+            .map_err(|why| refuse(self, why))?;
         Ok((bytes, pieces))
-    }
-
-    fn piece(&self, slot: &tar::GnuSparseHeader, pieces: &mut Vec<Piece>) -> Result<()> {
-        if slot.is_empty() {
-            return Ok(());
-        }
-        let (Ok(offset), Ok(bytes)) = (slot.offset(), slot.length()) else {
-            return Err(self.damaged(format!(
-                "the runs of sparse member {} cannot be read",
-                self.current
-            )));
-        };
-        if pieces.len() >= PIECES_MAX {
-            return Err(self.damaged(format!(
-                "sparse member {} has more than {PIECES_MAX} runs",
-                self.current
-            )));
-        }
-        pieces.push(Piece { offset, bytes });
-        Ok(())
-    }
-
-    fn safe_path(&self, raw: &[u8]) -> Result<String> {
-        let shown = String::from_utf8_lossy(raw);
-        // A hostile name is shown as far as a line allows.
-        let shown: String = shown.chars().take(120).collect();
-        let refuse = |why: &str| Err(self.damaged(format!("member name '{shown}' {why}")));
-        let Ok(name) = std::str::from_utf8(raw) else {
-            return refuse("is not UTF-8");
-        };
-        if raw.len() as u64 > NAME_BYTES_MAX {
-            return refuse("is too long to be unpacked");
-        }
-        if name.starts_with('/') {
-            return refuse("is absolute; unpacking it would leave the folder");
-        }
-        if name.contains('\0') {
-            return refuse("holds a zero byte");
-        }
-        let mut parts = Vec::new();
-        for part in name.split('/') {
-            match part {
-                "" | "." => {}
-                ".." => return refuse("climbs out of the folder that it is unpacked to"),
-                part if part.len() > PART_BYTES_MAX => {
-                    return refuse("has a part longer than 255 bytes");
-                }
-                part => parts.push(part),
-            }
-        }
-        Ok(parts.join("/"))
     }
 
     /// After the first zero block: a second one, then nothing but zeros.
@@ -439,6 +347,7 @@ impl<S: Stream> Walker<S> {
             return Err(self.damaged("its trailer is one zero block, not two"));
         }
         let mut rest = [0; 8192];
+        let end = self.position;
         loop {
             let count = self
                 .stream
@@ -447,7 +356,8 @@ impl<S: Stream> Walker<S> {
             if count == 0 {
                 break;
             }
-            if rest.iter().take(count).any(|byte| *byte != 0) {
+            let much = self.position - end > REST_BYTES_MAX;
+            if much || rest.iter().take(count).any(|byte| *byte != 0) {
                 return Err(self.damaged(format!(
                     "something follows its trailer, at about byte {}",
                     self.position
@@ -495,20 +405,22 @@ fn read_error(what: &str, position: u64, current: &str, err: &io::Error) -> Erro
         format!("at byte {position} (in or after {current})")
     };
     match err.kind() {
-        io::ErrorKind::UnexpectedEof => Error::new(
-            Kind::Damaged,
+        io::ErrorKind::UnexpectedEof => Error::damaged(
             doing,
             format!("it is cut off: it ends {place}, before the end of the tar"),
-        )
-        .next("fetch or copy the snapshot again, and compare its SHA-256 with the server's"),
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Error::new(
-            Kind::Damaged,
+        ),
+        _ if is_damage(err) => Error::damaged(
             doing,
             format!("its compressed data is damaged {place}: {err}"),
-        )
-        .next("fetch or copy the snapshot again"),
+        ),
         _ => Error::failed(doing, format!("{err} {place}")),
     }
+}
+
+/// Whether a read failed because of what was read: cut off, or no gzip that can be unpacked.
+pub(super) fn is_damage(err: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(err.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 fn padding(bytes: u64) -> u64 {
@@ -525,88 +437,5 @@ fn describe(kind: EntryType) -> String {
             "a PAX header, which Qdrant does not write".into()
         }
         other => format!("of type {:?}", char::from(other.as_byte())),
-    }
-}
-
-/// The stored bytes of a walker's current member: a [`Stream`] of its own, so that a tar in a
-/// member can be walked in turn.
-pub struct Data<'a, S> {
-    walker: &'a mut Walker<S>,
-}
-
-impl<S: Stream> Read for Data<'_, S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.walker.unread).unwrap_or(usize::MAX);
-        let length = buffer.len().min(most);
-        let Some(buffer) = buffer.get_mut(..length) else {
-            return Ok(0);
-        };
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        let count = self.walker.stream.read(buffer)?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.walker.unread -= count as u64;
-        self.walker.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl<S: Stream> Stream for Data<'_, S> {
-    fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        if bytes > self.walker.unread {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.walker.stream.skip(bytes)?;
-        self.walker.unread -= bytes;
-        self.walker.position += bytes;
-        Ok(())
-    }
-}
-
-/// The contents of a member, read forward: stored runs as they are, holes as zeros.
-pub struct Contents<'a, S> {
-    data: Data<'a, S>,
-    /// Runs that are still to come, the current one first; none for a file that is not sparse.
-    pieces: Option<&'a [Piece]>,
-    bytes: u64,
-    at: u64,
-    whole: Piece,
-}
-
-impl<S: Stream> Read for Contents<'_, S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = loop {
-            match self.pieces {
-                None => break Some(self.whole),
-                Some([first, rest @ ..]) => {
-                    if first.offset + first.bytes > self.at {
-                        break Some(*first);
-                    }
-                    self.pieces = Some(rest);
-                }
-                Some([]) => break None,
-            }
-        };
-        let (stored, left) = match piece {
-            Some(piece) if piece.offset <= self.at => (true, piece.offset + piece.bytes - self.at),
-            Some(piece) => (false, piece.offset - self.at),
-            None => (false, self.bytes - self.at),
-        };
-        let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let length = buffer.len().min(most);
-        let Some(buffer) = buffer.get_mut(..length) else {
-            return Ok(0);
-        };
-        let count = if stored {
-            self.data.read(buffer)?
-        } else {
-            buffer.fill(0);
-            buffer.len()
-        };
-        self.at += count as u64;
-        Ok(count)
     }
 }

@@ -270,7 +270,7 @@ fn damage_is_named_all_at_once() {
         (json!({"sparse_vectors": {"": {}}}), "without a name"),
         (
             json!({"shard_number": 0}),
-            "shard_number: wants 1 or more, has 0",
+            "shard_number: wants 1 to 10000, has 0",
         ),
         (json!({"shard_number": 4294967296u64}), "shard_number"),
         (json!({"sharding_method": 1}), "sharding_method"),

@@ -38,7 +38,9 @@ pub(super) enum ScanError {
 impl From<std::io::Error> for ScanError {
     fn from(err: std::io::Error) -> Self {
         match err.kind() {
-            ErrorKind::UnexpectedEof => Self::Damaged("it ends before its size".to_owned()),
+            ErrorKind::UnexpectedEof => {
+                Self::Damaged("it is cut off: it ends before its size".to_owned())
+            }
             _ => Self::Io(err),
         }
     }
