@@ -12,6 +12,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 use crate::error::{Error, Kind, Result};
 use crate::scratch::Scratch;
+use crate::status;
 
 /// A file on its way to its final name.
 #[derive(Debug)]
@@ -67,6 +68,7 @@ impl Staged {
         let file = File::open(&self.path).map_err(|err| failed(&err))?;
         file.sync_all().map_err(|err| failed(&err))?;
         drop(file);
+        status::publishing(&self.path, &self.target);
         let flags = if replace {
             RenameFlags::empty()
         } else {

@@ -4,11 +4,13 @@
 //! that the next run can tell what a killed one left, and removes that and nothing else; what is
 //! needed is compared with what is free before the first byte is written.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
 use crate::status;
@@ -18,10 +20,18 @@ pub const PREFIX: &str = ".snapmerge-";
 /// The file in each folder whose lock says that its process lives.
 const LOCK: &str = "lock";
 
+/// Tries to make a folder: another run may take one for a leftover before it is locked.
+const TRIES_MAX: usize = 10;
+/// A disk with less than this free is full for whoever writes page by page, in bytes.
+const FULL_BYTES: u64 = 1 << 20;
+
+/// The way out of a full disk.
+pub const MORE_ROOM: &str = "free some room, or point --scratch DIR and -o at other disks";
+
 /// A folder of ours; removed when dropped, or by the next run if this one is killed.
 #[derive(Debug)]
 pub struct Scratch {
-    folder: TempDir,
+    folder: PathBuf,
     _lock: File,
 }
 
@@ -32,25 +42,41 @@ impl Scratch {
         fs::create_dir_all(parent)
             .map_err(|err| Error::io("making scratch folder", parent, &err))?;
         remove_stale(parent);
-        let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir_in(parent)
-            .map_err(|err| Error::io("making a scratch folder in", parent, &err))?;
-        status::folder(folder.path());
-        let path = folder.path().join(LOCK);
-        let lock =
-            File::create_new(&path).map_err(|err| Error::io("making scratch lock", &path, &err))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|err| Error::io("locking", &path, &err.into()))?;
-        Ok(Self {
-            folder,
-            _lock: lock,
-        })
+        for _ in 0..TRIES_MAX {
+            let folder = parent.join(format!("{PREFIX}{}", Uuid::new_v4().simple()));
+            // Told before it is there: this process may be killed at any moment.
+            status::folder(&folder);
+            match lock(&folder) {
+                Ok(Some(lock)) => {
+                    return Ok(Self {
+                        folder,
+                        _lock: lock,
+                    });
+                }
+                Ok(None) => {}
+                Err(err) => {
+                    let _ = remove(&folder);
+                    let failed = Error::io("making a scratch folder in", parent, &err);
+                    return Err(match err.kind() {
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                            failed.next(
+                                "choose a folder that you may write to, with -o and --scratch",
+                            )
+                        }
+                        _ => failed,
+                    });
+                }
+            }
+        }
+        Err(Error::failed(
+            format!("making a scratch folder in {}", parent.display()),
+            "something removes it again and again",
+        ))
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// A new folder in it.
@@ -59,6 +85,50 @@ impl Scratch {
         fs::create_dir(&path).map_err(|err| Error::io("making scratch folder", &path, &err))?;
         Ok(path)
     }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next run.
+        let _ = remove(&self.folder);
+    }
+}
+
+/// Makes `folder` and the lock in it; none if another run took it for a leftover and removed it.
+fn lock(folder: &Path) -> io::Result<Option<File>> {
+    DirBuilder::new().mode(0o700).create(folder)?;
+    let path = folder.join(LOCK);
+    let lock = match File::create_new(&path) {
+        Ok(lock) => lock,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(err),
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(err) => return Err(err.into()),
+    }
+    // A lock on a file that is not there any more locks nothing.
+    let held = lock.metadata()?.ino();
+    let there = fs::metadata(&path).is_ok_and(|meta| meta.ino() == held);
+    Ok(there.then_some(lock))
+}
+
+/// Removes a folder of ours and what is in it, its lock at the end: whatever is left when this is
+/// broken off is known for a leftover.
+pub fn remove(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_dir_all(folder)
 }
 
 /// Removes what killed runs left in `parent`. A folder that cannot be looked at or removed stays:
@@ -73,25 +143,25 @@ pub fn remove_stale(parent: &Path) {
             continue;
         }
         // Without write access there is nothing to remove; with a held lock its process lives.
-        // A folder without a lock file was killed before it had one, or is this moment made: its
-        // age tells.
-        let free = match OpenOptions::new().write(true).open(entry.path().join(LOCK)) {
-            Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
-            Err(_) => is_old(&entry.path()),
-        };
-        if free {
-            let _ = fs::remove_dir_all(entry.path());
+        match OpenOptions::new().write(true).open(entry.path().join(LOCK)) {
+            Ok(lock) => {
+                if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                    let _ = remove(&entry.path());
+                }
+            }
+            // Its process was killed before it had a lock, or makes it at this moment and will see
+            // that its folder is gone. One that is not empty is none of ours.
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                let _ = fs::remove_dir(entry.path());
+            }
+            Err(_) => {}
         }
     }
 }
 
-fn is_old(folder: &Path) -> bool {
-    const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
-    fs::metadata(folder)
-        .and_then(|meta| meta.modified())
-        .ok()
-        .and_then(|modified| modified.elapsed().ok())
-        .is_some_and(|age| age > MINUTE)
+/// Whether the disk of `folder` has no room left to speak of.
+pub fn is_full(folder: &Path) -> bool {
+    free_bytes(folder).is_ok_and(|free| free < FULL_BYTES)
 }
 
 /// Bytes that an unprivileged user can still write to the disk that `path` (or the nearest folder
@@ -129,7 +199,7 @@ pub fn require_free(folder: &Path, bytes: u64, purpose: &str) -> Result<()> {
             size(free)
         ),
     )
-    .next("free some room, or point --scratch DIR and -o at other disks"))
+    .next(MORE_ROOM))
 }
 
 #[cfg(test)]
@@ -143,9 +213,10 @@ mod tests {
         let dead = Scratch::new(parent.path()).unwrap();
         let dead_path = dead.path().to_owned();
         // As SIGKILL leaves it: the folder there, the lock gone with its process.
-        let Scratch { folder, _lock } = dead;
-        let _ = folder.keep();
-        drop(_lock);
+        flock(&dead._lock, FlockOperation::Unlock).unwrap();
+        std::mem::forget(dead);
+        let halfway = parent.path().join(format!("{PREFIX}halfway"));
+        fs::create_dir(&halfway).unwrap();
         let other = parent.path().join("mine");
         fs::create_dir(&other).unwrap();
         let next = Scratch::new(parent.path()).unwrap();
@@ -153,6 +224,10 @@ mod tests {
         assert!(next.path().exists());
         assert!(other.exists());
         assert!(!dead_path.exists());
+        assert!(!halfway.exists());
+        let live_path = live.path().to_owned();
+        drop(live);
+        assert!(!live_path.exists());
     }
 
     #[test]

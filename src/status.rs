@@ -22,6 +22,16 @@ struct Watched {
     next: u64,
     acts: BTreeMap<u64, String>,
     folders: Vec<PathBuf>,
+    publishing: Vec<Publishing>,
+}
+
+/// A file that is about to get its final name, or has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publishing {
+    /// Its name until then.
+    pub staged: PathBuf,
+    /// Its final name.
+    pub target: PathBuf,
 }
 
 /// What a process told last.
@@ -31,6 +41,19 @@ pub struct Status {
     pub acts: Vec<String>,
     /// Folders of its that go away with it.
     pub folders: Vec<PathBuf>,
+    /// Files that it was about to publish, or has published.
+    pub publishing: Vec<Publishing>,
+}
+
+impl Status {
+    /// The files that were published; asked before [`Self::folders`] are removed.
+    pub fn published(&self) -> Vec<&Path> {
+        self.publishing
+            .iter()
+            .filter(|file| !file.staged.exists() && file.target.exists())
+            .map(|file| file.target.as_path())
+            .collect()
+    }
 }
 
 /// Tells everything from now on to `file`.
@@ -40,6 +63,7 @@ pub fn watch(file: File) {
         next: 0,
         acts: BTreeMap::new(),
         folders: Vec::new(),
+        publishing: Vec::new(),
     });
 }
 
@@ -79,6 +103,17 @@ pub fn folder(folder: &Path) {
     }
 }
 
+/// Tells that the file `staged` is about to become `target`.
+pub fn publishing(staged: &Path, target: &Path) {
+    if let Some(watched) = lock().as_mut() {
+        watched.publishing.push(Publishing {
+            staged: staged.to_owned(),
+            target: target.to_owned(),
+        });
+        watched.tell();
+    }
+}
+
 /// What was told to `file` last; nothing if that cannot be read.
 pub fn told(file: &File) -> Status {
     let mut length = [0; 8];
@@ -99,6 +134,7 @@ impl Watched {
         let status = Status {
             acts: self.acts.values().cloned().collect(),
             folders: self.folders.clone(),
+            publishing: self.publishing.clone(),
         };
         let Ok(text) = serde_json::to_vec(&status) else {
             return;

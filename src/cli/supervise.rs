@@ -5,24 +5,27 @@
 //! the child was doing, says so, and removes what it left.
 //!
 //! Keeps true: however the child ends, its folders are removed and the user gets one of the exit
-//! codes of the table; when the parent is killed, the child goes with it.
+//! codes of the table; when the parent is killed, the child goes with it; a child that wants more
+//! memory than the machine has ends alone.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, kill_process,
+    set_parent_process_death_signal, setrlimit,
+};
 
+use super::exit;
 use crate::error::{Error, Kind, Result};
-use crate::scratch::free_bytes;
+use crate::scratch;
 use crate::status::{self, Status};
 
-/// Tells a child that it is one.
+/// Tells a child that it is one, and whose.
 const WORKER: &str = "SNAPMERGE_WORKER";
-/// A disk with less than this free is full for a file that is written page by page, in bytes.
-const FULL_BYTES: u64 = 1 << 20;
 
 /// Whether this process is a child that does the work. It then watches its parent's life.
 pub fn is_worker() -> bool {
@@ -33,6 +36,16 @@ pub fn is_worker() -> bool {
 pub fn be_worker() -> Result<()> {
     let failed = |err: std::io::Error| Error::failed("preparing the working process", err);
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|err| failed(err.into()))?;
+    // The parent may have died before this was asked for.
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if parent != std::env::var(WORKER).ok() {
+        return Err(Error::new(
+            Kind::Cancelled,
+            "working",
+            "the process that began this is gone",
+        ));
+    }
+    limit_memory();
     // Standard input is the unnamed file that the parent reads.
     let file = std::os::fd::AsFd::as_fd(&std::io::stdin())
         .try_clone_to_owned()
@@ -41,84 +54,153 @@ pub fn be_worker() -> Result<()> {
     Ok(())
 }
 
+/// A damaged length in a file can ask for more memory than there is. Then this process is to end, and
+/// not whichever the system picks when it has run out.
+fn limit_memory() {
+    let Some(bytes) = memory_bytes() else {
+        return;
+    };
+    let limit = getrlimit(Resource::Data);
+    if limit.current.is_none_or(|current| current > bytes) {
+        // Without it the work goes on as well.
+        let _ = setrlimit(
+            Resource::Data,
+            Rlimit {
+                current: Some(bytes),
+                maximum: limit.maximum,
+            },
+        );
+    }
+}
+
+/// The memory of this machine in bytes.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Runs this program again with the same arguments as a child; returns its exit code.
 pub fn run() -> Result<u8> {
     let failed = |err: std::io::Error| Error::failed("starting the working process", err);
     let told = tempfile::tempfile().map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
+    let stop = Stop::on_signal()?;
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))
-        .env(WORKER, "1")
+        .env(WORKER, getpid().as_raw_nonzero().to_string())
         .stdin(Stdio::from(told.try_clone().map_err(failed)?))
         .spawn()
         .map_err(failed)?;
-    let cancelled = stop_on_signal(&child)?;
+    stop.begin(&child);
     let status = child.wait().map_err(failed)?;
-    if let Some(code) = status.code()
-        && !cancelled.load(Ordering::SeqCst)
-    {
-        return Ok(u8::try_from(code).unwrap_or(1));
+    // Whoever ends by itself has cleaned up and said what there is to say, even when Ctrl-C came at
+    // that moment.
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    if let Some(code) = code.filter(|code| exit::TABLE.iter().any(|(known, _)| known == code)) {
+        return Ok(code);
     }
-    Err(explain(
-        status,
-        &status::told(&told),
-        cancelled.load(Ordering::SeqCst),
-    ))
+    Err(explain(status, &status::told(&told), stop.was_asked()))
 }
 
-/// Ctrl-C and the like stop the child at once; what it leaves is removed here.
-fn stop_on_signal(child: &Child) -> Result<Arc<AtomicBool>> {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&cancelled);
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    ctrlc::set_handler(move || {
-        flag.store(true, Ordering::SeqCst);
-        if let Some(pid) = pid {
-            // It may have ended already.
-            let _ = kill_process(pid, Signal::KILL);
+/// Ctrl-C and the like: they stop the child at once, and what it leaves is removed by the parent.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    /// The child's process id; 0 before there is one.
+    child: Arc<AtomicI32>,
+}
+
+impl Stop {
+    /// Listens from now on.
+    fn on_signal() -> Result<Self> {
+        let stop = Self {
+            asked: Arc::default(),
+            child: Arc::default(),
+        };
+        let (asked, child) = (Arc::clone(&stop.asked), Arc::clone(&stop.child));
+        ctrlc::set_handler(move || {
+            asked.store(true, Ordering::SeqCst);
+            kill(&child);
+        })
+        .map_err(|err| Error::failed("listening for Ctrl-C", err))?;
+        Ok(stop)
+    }
+
+    /// From now on there is a child to stop.
+    fn begin(&self, child: &Child) {
+        if let Ok(pid) = i32::try_from(child.id()) {
+            self.child.store(pid, Ordering::SeqCst);
         }
-    })
-    .map_err(|err| Error::failed("listening for Ctrl-C", err))?;
-    Ok(cancelled)
+        if self.was_asked() {
+            kill(&self.child);
+        }
+    }
+
+    fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn kill(child: &AtomicI32) {
+    if let Some(pid) = Pid::from_raw(child.load(Ordering::SeqCst)) {
+        // It may have ended already.
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 fn explain(status: ExitStatus, told: &Status, cancelled: bool) -> Error {
-    let full = told
+    let full = told.folders.iter().any(|folder| scratch::is_full(folder));
+    let published: Vec<String> = told
+        .published()
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let left: Vec<String> = told
         .folders
         .iter()
-        .any(|folder| free_bytes(folder).is_ok_and(|free| free < FULL_BYTES));
-    for folder in &told.folders {
         // What it removed itself is not there any more.
-        let _ = std::fs::remove_dir_all(folder);
-    }
+        .filter(|folder| folder.exists() && scratch::remove(folder).is_err())
+        .map(|folder| folder.display().to_string())
+        .collect();
+    let cancel = |doing: String| {
+        let mut why = "cancelled".to_owned();
+        match published.as_slice() {
+            [] => {}
+            done => why += &format!("; {} was complete already", done.join(" and ")),
+        }
+        match left.as_slice() {
+            [] => why += "; nothing was left behind",
+            left => why += &format!("; could not remove {}", left.join(" and ")),
+        }
+        Error::new(Kind::Cancelled, doing, why)
+    };
     if cancelled {
-        return Error::new(
-            Kind::Cancelled,
-            "working",
-            "cancelled; nothing was left behind",
-        );
+        return cancel("working".into());
     }
     let doing = match told.acts.as_slice() {
         [] => "working".to_owned(),
         [act] => act.clone(),
         acts => format!("one of: {}", acts.join("; ")),
     };
-    let signal = status.signal().unwrap_or(0);
     if full {
-        return Error::new(Kind::NoSpace, doing, "the disk is full")
-            .next("free some room, or point --scratch DIR and -o at other disks");
+        return Error::new(Kind::NoSpace, doing, "the disk is full").next(scratch::MORE_ROOM);
     }
     const KILL: i32 = 9;
     const INTERRUPT: i32 = 2;
     const TERMINATE: i32 = 15;
+    let Some(signal) = status.signal() else {
+        return Error::failed(doing, format!("the working process ended with {status}"))
+            .next("this is a fault of snapmerge: please report it");
+    };
     match signal {
         KILL => Error::failed(doing, "the working process was killed").next(
             "if nobody killed it, the system ran out of memory (see its log): free some and try \
              again",
         ),
-        INTERRUPT | TERMINATE => {
-            Error::new(Kind::Cancelled, doing, "cancelled; nothing was left behind")
-        }
+        INTERRUPT | TERMINATE => cancel(doing),
         signal => Error::damaged(
             doing,
             format!("the storage engine died of signal {signal} on a file that is damaged"),
@@ -136,7 +218,7 @@ mod tests {
     fn a_dead_child_is_explained() {
         let told = Status {
             acts: vec!["opening shard 0 of a.snapshot".into()],
-            folders: Vec::new(),
+            ..Status::default()
         };
         let explained = |signal| explain(ExitStatus::from_raw(signal), &told, false);
         for (signal, kind) in [
