@@ -1,15 +1,23 @@
 //! The program: parses what was typed, runs it, and ends with a code of the table.
 
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use snapmerge::cli::{Cli, exit, supervise};
 use snapmerge::engine;
-use snapmerge::error::Result;
+use snapmerge::error::{Error, Result};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let code = run(cli).unwrap_or_else(|err| {
+    engine::install();
+    let code = catch_unwind(|| run(cli)).unwrap_or_else(|panic| {
+        Err(
+            Error::failed("working", engine::panic_message(panic.as_ref()))
+                .next("this is a fault of snapmerge: please report it"),
+        )
+    });
+    let code = code.unwrap_or_else(|err| {
         eprintln!("snapmerge: {err}");
         exit::code(err.kind())
     });
@@ -23,7 +31,6 @@ fn run(cli: Cli) -> Result<u8> {
     if supervise::is_worker() {
         supervise::be_worker()?;
     }
-    engine::install();
     let ended = cli.command.run()?;
     Ok(ended.map_or(exit::DONE, exit::code))
 }

@@ -11,11 +11,13 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Mutex, Once, PoisonError};
 
 use qdrant_edge::OperationError;
 
 use crate::error::{Error, Kind, Result};
+use crate::scratch;
 use crate::status;
 
 /// Different warnings that are kept; an engine that has more to say is at its end anyway.
@@ -86,10 +88,11 @@ impl log::Log for Keeper {
     fn flush(&self) {}
 }
 
-/// Runs `act` of the engine; a failure or a panic becomes an error of `kind` in what is being
-/// `done`.
+/// Runs `act` of the engine on the shard in `folder`; a failure or a panic becomes an error of `kind`
+/// in what is being `done`, or of [`Kind::NoSpace`] if the disk is full.
 pub(super) fn contained<T>(
     kind: Kind,
+    folder: &Path,
     doing: &dyn Fn() -> String,
     act: impl FnOnce() -> Result<T, OperationError>,
 ) -> Result<T> {
@@ -100,32 +103,50 @@ pub(super) fn contained<T>(
             let text = err.to_string();
             // Some of its errors carry a backtrace.
             let why = text.lines().next().unwrap_or_default();
-            Err(Error::new(
+            Err(failed(
                 kind,
+                folder,
                 doing(),
                 format!("the storage engine: {why}"),
             ))
         }
         Err(panic) => {
-            let place = PANICKED_AT.with(|slot| slot.borrow_mut().take());
-            let message = message(panic.as_ref());
-            let place = place.map(|at| format!(" ({at})")).unwrap_or_default();
-            Err(Error::new(
+            let message = panic_message(panic.as_ref());
+            Err(failed(
                 kind,
+                folder,
                 doing(),
-                format!("the storage engine gave up: {message}{place}"),
+                format!("the storage engine gave up: {message}"),
             ))
         }
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+fn failed(kind: Kind, folder: &Path, doing: String, why: String) -> Error {
+    // The engine has no error of its own for a full disk: it wraps the system's in text, or has a
+    // text of its own for what it will not begin. And when it fails otherwise on a full disk, then
+    // because of that.
+    let no_space = format!("os error {}", rustix::io::Errno::NOSPC.raw_os_error());
+    let texts = [no_space.as_str(), "Not enough space available"];
+    if texts.iter().any(|text| why.contains(text)) || scratch::is_full(folder) {
+        return Error::new(Kind::NoSpace, doing, why).next(scratch::MORE_ROOM);
+    }
+    match kind {
+        Kind::Damaged => Error::damaged(doing, why),
+        _ => Error::new(kind, doing, why),
+    }
+}
+
+/// What a caught panic said and where, in one line; the place is that of this thread's last one.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let place = PANICKED_AT.with(|slot| slot.borrow_mut().take());
+    let place = place.map(|at| format!(" ({at})")).unwrap_or_default();
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("without a message");
-    text.lines().next().unwrap_or_default().to_owned()
+    format!("{}{place}", text.lines().next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -136,12 +157,18 @@ mod tests {
     fn a_panic_becomes_an_error() {
         install();
         let doing = || "opening shard 0 of a.snapshot".to_owned();
-        let err =
-            contained::<()>(Kind::Damaged, &doing, || panic!("index 7 out of range")).unwrap_err();
+        let folder = tempfile::tempdir().unwrap();
+        let run = |act: fn() -> Result<(), OperationError>| {
+            contained(Kind::Damaged, folder.path(), &doing, act)
+        };
+        let err = run(|| panic!("index 7 out of range")).unwrap_err();
         assert_eq!(err.kind(), Kind::Damaged);
         assert_eq!(err.doing(), doing());
         assert!(err.why().contains("index 7 out of range"), "{err}");
         assert!(err.why().contains("contain.rs"), "{err}");
-        contained(Kind::Damaged, &doing, || Ok(())).unwrap();
+        assert!(err.next_step().is_some());
+        run(|| Ok(())).unwrap();
+        let full = run(|| Err(std::io::Error::from(rustix::io::Errno::NOSPC).into())).unwrap_err();
+        assert_eq!(full.kind(), Kind::NoSpace, "{full}");
     }
 }

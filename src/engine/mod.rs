@@ -12,7 +12,7 @@ mod shard;
 
 pub use closed::{ClosedSegment, closed_segments, lighten, restore_distances};
 pub use config::ShardConfig;
-pub use contain::{install, take_warnings};
+pub use contain::{install, panic_message, take_warnings};
 pub use convert::datetime_micros;
 pub use filter::Filter;
 pub use shard::{Columns, Page, Shard};

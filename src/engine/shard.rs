@@ -75,7 +75,7 @@ impl Shard {
     /// Makes an empty shard in `folder`, which has none.
     pub fn create(folder: &Path, config: &ShardConfig, what: impl Into<String>) -> Result<Self> {
         let what = what.into();
-        let inner = contained(Kind::Failed, &|| format!("making {what}"), || {
+        let inner = contained(Kind::Failed, folder, &|| format!("making {what}"), || {
             EdgeShard::new(folder, config.inner.clone())
         })?;
         Ok(Self {
@@ -87,7 +87,7 @@ impl Shard {
     }
 
     fn load(folder: &Path, config: &ShardConfig, what: String, kind: Kind) -> Result<Self> {
-        let inner = contained(kind, &|| format!("opening {what}"), || {
+        let inner = contained(kind, folder, &|| format!("opening {what}"), || {
             EdgeShard::load(folder, Some(config.inner.clone()))
         })?;
         Ok(Self {
@@ -115,7 +115,10 @@ impl Shard {
             exact: true,
         };
         let doing = || format!("counting {}", self.what);
-        contained(self.kind, &doing, || self.inner.count(request)).map(|count| count as u64)
+        contained(self.kind, &self.folder, &doing, || {
+            self.inner.count(request)
+        })
+        .map(|count| count as u64)
     }
 
     /// A page of at most `limit` records from the id `from` on, or from the start.
@@ -138,7 +141,9 @@ impl Shard {
             Some(id) => format!("scanning {} from id {id} on", self.what),
             None => format!("scanning {}", self.what),
         };
-        let (records, next) = contained(self.kind, &doing, || self.inner.scroll(request))?;
+        let (records, next) = contained(self.kind, &self.folder, &doing, || {
+            self.inner.scroll(request)
+        })?;
         Ok(Page {
             records: records.into_iter().map(record_from).collect(),
             next: next.map(id_from),
@@ -153,7 +158,9 @@ impl Shard {
             with_vector: Some(WithVector::Bool(columns.vectors)),
         };
         let doing = || format!("reading {} points of {}", ids.len(), self.what);
-        let records = contained(self.kind, &doing, || self.inner.retrieve(request))?;
+        let records = contained(self.kind, &self.folder, &doing, || {
+            self.inner.retrieve(request)
+        })?;
         let mut records: Vec<Record> = records.into_iter().map(record_from).collect();
         records.sort_by_key(|record| record.id);
         Ok(records)
@@ -197,26 +204,28 @@ impl Shard {
     }
 
     fn update(&self, doing: impl Fn() -> String, operation: UpdateOperation) -> Result<()> {
-        contained(self.kind, &doing, || self.inner.update(operation))
+        contained(self.kind, &self.folder, &doing, || {
+            self.inner.update(operation)
+        })
     }
 
     /// Merges, indexes and quantizes as the shard's config says, until nothing is left to do.
     pub fn optimize(&self) -> Result<bool> {
         let doing = || format!("indexing {}", self.what);
-        contained(self.kind, &doing, || self.inner.optimize())
+        contained(self.kind, &self.folder, &doing, || self.inner.optimize())
     }
 
     /// The number of vectors that lie in an index; approximate, as Qdrant's own.
     pub fn indexed_vectors(&self) -> Result<u64> {
         let doing = || format!("looking at {}", self.what);
-        contained(self.kind, &doing, || self.inner.info())
+        contained(self.kind, &self.folder, &doing, || self.inner.info())
             .map(|info| info.indexed_vectors_count as u64)
     }
 
     /// Flushes everything to disk, so that the engine holds nothing back in memory.
     pub fn flush(&self) -> Result<()> {
         let doing = || format!("flushing {}", self.what);
-        contained(self.kind, &doing, || self.inner.flush())
+        contained(self.kind, &self.folder, &doing, || self.inner.flush())
     }
 
     /// Closes a shard that nobody needs any more and removes its folder. What lies in it is not
@@ -229,7 +238,7 @@ impl Shard {
             kind,
         } = self;
         empty(&folder)?;
-        contained(kind, &|| format!("closing {what}"), || {
+        contained(kind, &folder, &|| format!("closing {what}"), || {
             drop(inner);
             Ok(())
         })?;
@@ -241,7 +250,7 @@ impl Shard {
     pub fn close(self) -> Result<()> {
         self.flush()?;
         let doing = || format!("closing {}", self.what);
-        contained(self.kind, &doing, || {
+        contained(self.kind, &self.folder, &doing, || {
             drop(self.inner);
             Ok(())
         })
