@@ -58,9 +58,10 @@ impl Error {
         Self::new(Kind::Usage, doing, why)
     }
 
-    /// Shorthand for [`Kind::Damaged`].
+    /// Shorthand for [`Kind::Damaged`], with the way out of most damage as the next step.
     pub fn damaged(doing: impl Into<String>, why: impl fmt::Display) -> Self {
         Self::new(Kind::Damaged, doing, why)
+            .next("fetch or copy the snapshot again, and compare its SHA-256 with the server's")
     }
 
     /// An input or output error on `path`; a full disk gets the kind [`Kind::NoSpace`].
