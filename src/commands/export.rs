@@ -181,6 +181,12 @@ impl Lines<'_> {
                 self.left = 0;
                 Ok(())
             }
+            Err(err) if err.kind() == io::ErrorKind::StorageFull => {
+                Err(
+                    Error::new(Kind::NoSpace, "writing points to standard output", err)
+                        .next("free some room where it leads to"),
+                )
+            }
             Err(err) => Err(Error::failed("writing points to standard output", err)),
             Ok(()) => Ok(()),
         }

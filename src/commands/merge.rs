@@ -46,7 +46,16 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
     };
     refuse_output(&args)?;
     let mut sources = open(&args, progress)?;
-    let plan = plan(&sources, &settings)?;
+    let plan = match plan(&sources, &settings) {
+        Ok(plan) => plan,
+        Err(err) => {
+            // What cannot be merged as it is may only be damaged: a config with a flipped bit.
+            for source in &mut sources {
+                source.verify()?;
+            }
+            return Err(err);
+        }
+    };
     if args.dry_run {
         print_plan(&plan, args.json)?;
         return Ok((!plan.missing.is_empty()).then_some(Kind::Differs));
@@ -231,15 +240,24 @@ fn refuse_output(args: &MergeArgs) -> Result<()> {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.dev(), meta.ino()))
     };
-    let output = real(&args.output);
-    for source in &args.sources {
-        if output.is_some() && output == real(source) {
+    let mut written = vec![args.output.clone(), checksum_file(&args.output)];
+    written.extend(args.ledger.clone());
+    for file in &written {
+        let there = real(file);
+        if there.is_some() && args.sources.iter().any(|source| there == real(source)) {
             return Err(Error::usage(
-                format!("writing {}", args.output.display()),
+                format!("writing {}", file.display()),
                 "it is one of the sources, which are only read",
             )
-            .next("choose another name with -o"));
+            .next("choose another name"));
         }
+    }
+    if args.ledger.as_ref() == Some(&args.output) {
+        return Err(Error::usage(
+            format!("writing {}", args.output.display()),
+            "it is both the output and the ledger",
+        )
+        .next("choose another name for --ledger"));
     }
     // Both names are tried now, so that a merge of hours does not end with this.
     drop(Staged::new(&args.output, args.force)?);
@@ -404,9 +422,7 @@ impl<R: std::io::Read> std::io::Read for HashingReader<R> {
 
 /// Gives the master its name, with its checksum beside it as Qdrant does it.
 fn publish(args: &MergeArgs, staged: Staged, sha256: &str) -> Result<()> {
-    let mut checksum = args.output.as_os_str().to_owned();
-    checksum.push(".checksum");
-    let checksum = PathBuf::from(checksum);
+    let checksum = checksum_file(&args.output);
     // A checksum of another file would make the master look damaged.
     match std::fs::remove_file(&checksum) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
@@ -416,6 +432,13 @@ fn publish(args: &MergeArgs, staged: Staged, sha256: &str) -> Result<()> {
     }
     staged.publish(args.force)?;
     durable::write(&checksum, sha256.as_bytes(), true)
+}
+
+/// Where Qdrant has the checksum of `file`.
+fn checksum_file(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".checksum");
+    PathBuf::from(name)
 }
 
 struct Master<'a> {

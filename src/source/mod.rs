@@ -131,6 +131,16 @@ impl Source {
         })
     }
 
+    /// Compares the checksum now, if that is still to be done.
+    pub fn verify(&mut self) -> Result<()> {
+        if matches!(self.checksum, Checksum::Unchecked { .. })
+            && let Some(hashes) = self.snapshot.hash()?
+        {
+            self.checksum = checksum::compare(&self.snapshot.path, &self.expected, &hashes)?;
+        }
+        Ok(())
+    }
+
     /// The shards that the snapshot must have by its own config; none if it does not say.
     pub fn shards_wanted(&self) -> Option<Vec<u32>> {
         if self.config_is_derived {
