@@ -11,6 +11,7 @@
 mod support;
 
 mod export;
+mod damage;
 mod fixtures;
 mod house;
 mod inspect;
@@ -32,6 +33,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         export::trials(env),
         merge::trials(env),
         live::trials(env),
+        damage::trials(env),
     ]
     .into_iter()
     .flatten()

@@ -68,6 +68,17 @@ impl Cli {
         self
     }
 
+    /// The same, run by another program that gets it as its last arguments.
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        let (program, before) = wrapper.split_first().expect("a wrapper is a program");
+        let inner = std::mem::replace(&mut self.program, program.into());
+        let args = std::mem::take(&mut self.args);
+        self.args = before.iter().map(OsString::from).collect();
+        self.args.push(inner.into());
+        self.args.extend(args);
+        self
+    }
+
     /// The folder to run in; the checkout otherwise.
     pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.dir = Some(dir.as_ref().to_owned());
@@ -158,6 +169,12 @@ impl Running {
     pub fn signal(&self, signal: Signal) -> Outcome {
         kill_process(Pid::from_child(&self.child), signal)
             .map_err(|e| format!("{}: sending {signal:?}: {e}", self.shown).into())
+    }
+
+    /// Sends a signal to the program and all that it started, as Ctrl-C on a terminal does.
+    pub fn signal_group(&self, signal: Signal) -> Outcome {
+        kill_process_group(Pid::from_child(&self.child), signal)
+            .map_err(|e| format!("{}: sending {signal:?} to all: {e}", self.shown).into())
     }
 
     /// Waits for its end, or stops it after the timeout and fails.

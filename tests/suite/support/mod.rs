@@ -31,6 +31,7 @@ pub mod cases;
 #[macro_use]
 pub mod cli;
 pub mod packed;
+pub mod craft;
 pub mod points;
 pub mod qdrant;
 pub mod rust;
