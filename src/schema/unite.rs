@@ -130,14 +130,21 @@ fn refuse_what_blocks(
     let unknown = sources
         .iter()
         .any(|(_, c, p)| !c.unknown_values().is_empty() || !p.unknown_values().is_empty());
-    let kind = if unknown { Kind::Damaged } else { Kind::Usage };
+    let (kind, next) = if unknown {
+        let next = "update snapmerge, or fetch the snapshot again if its Qdrant is not newer; \
+                    nothing was written";
+        (Kind::Damaged, next)
+    } else {
+        let next = "merge only sources that fit each other; nothing was written";
+        (Kind::Usage, next)
+    };
     let names: Vec<&str> = sources.iter().map(|(name, _, _)| name.as_str()).collect();
     Err(Error::new(
         kind,
         format!("uniting the configs of {}", names.join(", ")),
         format!("{} thing(s) in the way:{}", blocks.len(), blocks.concat()),
     )
-    .next("merge only sources that fit each other; nothing was written"))
+    .next(next))
 }
 
 #[cfg(test)]
