@@ -23,6 +23,13 @@ use crate::source::{Source, SourceLabel};
 
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 const BASE_BYTES: u64 = 16 << 20;
+/// What the engine must see free to begin with a shard's indexes, however small it is, in bytes: it
+/// makes its files ahead in pieces of 32 MiB, and wants twice of what a shard takes. Measured.
+const ENGINE_SHARD_BYTES: u64 = 48 << 20;
+/// The same for each vector of a point.
+const ENGINE_VECTOR_BYTES: u64 = 80 << 20;
+/// The same for each payload index.
+const ENGINE_INDEX_BYTES: u64 = 6 << 20;
 
 /// What the user wants of a merge.
 #[derive(Debug, Clone, Default)]
@@ -202,7 +209,11 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         route,
         because,
         notes,
-        needs: needs(sources),
+        needs: needs(
+            sources,
+            &united,
+            route == Route::Rebuild || settings.consolidate,
+        ),
         united,
         layout,
         targets,
@@ -336,7 +347,7 @@ fn notes(sources: &[Source]) -> Vec<String> {
     notes
 }
 
-fn needs(sources: &[Source]) -> Needs {
+fn needs(sources: &[Source], united: &United, builds: bool) -> Needs {
     let unpacked: u64 = sources
         .iter()
         .map(|source| source.snapshot.unpacked_bytes)
@@ -348,9 +359,21 @@ fn needs(sources: &[Source]) -> Needs {
         .flat_map(|segment| segment.files.values())
         .map(|file| file.stored_bytes)
         .sum();
+    let vectors: u64 = united
+        .config
+        .vectors()
+        .values()
+        .map(|vector| if vector.multivector.is_some() { 2 } else { 1 })
+        .sum();
+    let indexes = united.payload.fields().len() as u64;
+    // Shards are built one after the other.
+    let engine = match builds {
+        true => ENGINE_SHARD_BYTES + vectors * ENGINE_VECTOR_BYTES + indexes * ENGINE_INDEX_BYTES,
+        false => 0,
+    };
     // Built, and indexed beside; then, when the sources are gone, unpacked again to be proven.
     Needs {
-        scratch_bytes: BASE_BYTES + unpacked + 3 * segments,
+        scratch_bytes: BASE_BYTES + engine + unpacked + 3 * segments,
         // Packed, and for a .gz compressed beside it.
         output_bytes: BASE_BYTES + 2 * segments,
     }
