@@ -120,8 +120,9 @@ fn flipped(mut bytes: Vec<u8>, at: impl FnOnce(usize) -> usize) -> Outcome<Vec<u
     Ok(bytes)
 }
 
+/// Where the last of them begins.
 fn find(bytes: &[u8], part: &[u8]) -> usize {
-    let found = bytes.windows(part.len()).position(|window| window == part);
+    let found = bytes.windows(part.len()).rposition(|window| window == part);
     found.expect("a fixture has it")
 }
 

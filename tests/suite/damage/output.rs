@@ -109,6 +109,12 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             let run = bed.merge().arg(other).run()?.code(2)?.says(&["uint8"])?;
             ensure_eq!(run.stderr.matches("snapmerge: ").count(), 1, "errors");
             bed.is_clean()?;
+            // What only a newer Qdrant knows is said to be that.
+            let newer = replaced(&bed.bytes, b"\"Dot\"", b"\"Dat\"");
+            let unknown = Bed::new("a.snapshot", &newer)?;
+            let run = unknown.merge().run()?.code(13)?;
+            run.says(&["Dat", "not known", "  next: "])?;
+            unknown.is_clean()?;
             // Told apart from a source that only looks so because it is damaged.
             let broken = replaced(&bed.bytes, b"\"size\":16", b"\"size\":17");
             let bed = Bed::new("a.snapshot", &broken)?;

@@ -81,9 +81,14 @@ impl Tar {
         bytes
     }
 
-    /// The first member whose path ends with `end`.
+    /// The first member whose path ends with `end`: an ending like `.tar`, or a file's whole name.
     pub fn find(&mut self, end: &str) -> Outcome<&mut Member> {
-        let found = self.members.iter_mut().find(|m| m.path.ends_with(end));
+        let name = format!("/{end}");
+        let is_it = |path: &str| match end.starts_with('.') {
+            true => path.ends_with(end),
+            false => path == end || path.ends_with(&name),
+        };
+        let found = self.members.iter_mut().find(|m| is_it(&m.path));
         found.ok_or_else(|| format!("no member ends with {end}").into())
     }
 
