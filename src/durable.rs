@@ -5,14 +5,23 @@
 //! when that was asked for.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
 use rustix::fs::{CWD, RenameFlags};
+
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Kind, Result};
 use crate::scratch::Scratch;
 use crate::status;
+
+/// Bytes copied at once.
+const COPY_BYTES: usize = 256 * 1024;
 
 /// A file on its way to its final name.
 #[derive(Debug)]
@@ -38,7 +47,15 @@ impl Staged {
         let name = target.file_name().ok_or_else(|| {
             Error::usage(format!("writing {}", target.display()), "it names no file")
         })?;
-        let staging = Scratch::new(folder_of(target))?;
+        let folder = folder_of(target);
+        if !folder.is_dir() {
+            return Err(Error::usage(
+                format!("writing {}", target.display()),
+                format!("there is no folder {}", folder.display()),
+            )
+            .next("make the folder first"));
+        }
+        let staging = Scratch::new(folder)?;
         let path = staging.path().join(name);
         Ok(Self {
             _staging: staging,
@@ -54,12 +71,45 @@ impl Staged {
 
     /// Creates the file, which may be read too; an error if it exists.
     pub fn create(&self) -> Result<File> {
-        File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&self.path)
-            .map_err(|err| Error::io("creating", &self.path, &err))
+        create(&self.path)
+    }
+
+    /// Creates another file beside it, called `name`, which goes away with the staging unless it is
+    /// taken.
+    pub fn create_beside(&self, name: &str) -> Result<(PathBuf, File)> {
+        let path = self.path.with_extension(name);
+        let file = create(&path)?;
+        Ok((path, file))
+    }
+
+    /// Takes a file that was created beside it in its place.
+    pub fn take(&self, path: &Path) -> Result<()> {
+        std::fs::rename(path, &self.path).map_err(|err| Error::io("renaming", path, &err))
+    }
+
+    /// Compresses the file at `path` in its place, and reads that back; what is decompressed must
+    /// have the SHA-256 `content`. Returns the SHA-256 of the compressed file.
+    pub fn compress(&self, path: &Path, content: &str) -> Result<String> {
+        let failed = |err: &io::Error| Error::io("compressing into", &self.path, err);
+        let mut from = File::open(path).map_err(|err| failed(&err))?;
+        let mut encoder = GzEncoder::new(self.create()?, Compression::default());
+        copy_all(&mut from, &mut encoder).map_err(|err| failed(&err))?;
+        encoder.finish().map_err(|err| failed(&err))?;
+        std::fs::remove_file(path).map_err(|err| Error::io("removing", path, &err))?;
+
+        let hash_of = |reader: &mut dyn io::Read| -> Result<String> {
+            let mut hash = Sha256::new();
+            copy_all(reader, &mut hash).map_err(|err| failed(&err))?;
+            Ok(format!("{:x}", hash.finalize()))
+        };
+        let open = || File::open(&self.path).map_err(|err| failed(&err));
+        if hash_of(&mut MultiGzDecoder::new(open()?))? != content {
+            return Err(Error::failed(
+                format!("reading {} back", self.path.display()),
+                "what was compressed is not what was given",
+            ));
+        }
+        hash_of(&mut open()?)
     }
 
     /// Syncs the file, gives it its final name, and syncs the folder.
@@ -104,17 +154,46 @@ pub fn write(target: &Path, bytes: &[u8], replace: bool) -> Result<()> {
     staged.publish(replace)
 }
 
-/// Copies all of `from` into `to`, which is at its start, `buffer_bytes` at a time.
-pub fn copy_all(
-    from: &mut dyn io::Read,
-    to: &mut dyn io::Write,
-    buffer_bytes: usize,
-) -> io::Result<u64> {
-    let mut reader = io::BufReader::with_capacity(buffer_bytes, from);
-    let mut writer = io::BufWriter::with_capacity(buffer_bytes, to);
-    let copied = io::copy(&mut reader.by_ref(), &mut writer)?;
-    writer.flush()?;
-    Ok(copied)
+/// A file being synced while something else goes on.
+pub struct Syncing {
+    path: PathBuf,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// Begins to sync the file at `path`.
+pub fn sync_in_background(path: &Path) -> Result<Syncing> {
+    let file = File::open(path).map_err(|err| Error::io("opening", path, &err))?;
+    Ok(Syncing {
+        path: path.to_owned(),
+        thread: std::thread::spawn(move || file.sync_data()),
+    })
+}
+
+impl Syncing {
+    /// Waits until it is synced.
+    pub fn wait(self) -> Result<()> {
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a thread ended")))
+            .map_err(|err| Error::io("syncing", &self.path, &err))
+    }
+}
+
+/// Copies all of `from` into `to`.
+fn copy_all(from: &mut dyn io::Read, to: &mut dyn io::Write) -> io::Result<()> {
+    let mut reader = io::BufReader::with_capacity(COPY_BYTES, from);
+    let mut writer = io::BufWriter::with_capacity(COPY_BYTES, to);
+    io::copy(&mut reader, &mut writer)?;
+    writer.flush()
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|err| Error::io("creating", path, &err))
 }
 
 fn exists(target: &Path) -> Error {

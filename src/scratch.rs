@@ -131,6 +131,11 @@ pub fn remove(folder: &Path) -> io::Result<()> {
     fs::remove_dir_all(folder)
 }
 
+/// Creates a new file in a scratch folder.
+pub fn create(path: &Path) -> Result<File> {
+    File::create_new(path).map_err(|err| Error::io("creating scratch file", path, &err))
+}
+
 /// Removes what killed runs left in `parent`. A folder that cannot be looked at or removed stays:
 /// it may be another user's, and is no obstacle.
 pub fn remove_stale(parent: &Path) {

@@ -1,39 +1,32 @@
 //! `snapmerge merge`.
+//!
+//! Keeps true: what can be refused is refused before anything is read or written; the master gets
+//! its name last, proven, with its checksum beside it.
+
+mod told;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
+use self::told::{Master, print_plan, report};
 use super::args::{LayoutChoice, MergeArgs, RouteChoice};
 use super::{Ended, Given};
 use crate::durable::{self, Staged};
-use crate::engine::{Filter, take_warnings};
+use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
 use crate::merge::{
-    Built, Carried, Conflict, Ledger, Plan, Route, Settings, Site, Stamp, Tally, graft, plan,
-    rebuild, require_disk,
+    Built, Ledger, Route, Settings, Site, Stamp, Tally, graft, plan, rebuild, require_disk,
 };
-use crate::proof::{Expected, Proof, read_back, read_carried};
-use crate::report::merge::{
-    ConflictReport, MasterReport, MergeReport, ProofReport, ShardReport, SourceReport, StageReport,
-};
+use crate::proof::{Expected, read_back, read_carried};
+use crate::report::merge::{ConflictReport, StageReport};
 use crate::report::progress::{Progress, Unit};
-use crate::schema::{Decision, Finding, Overrides, Quantization, UserConfig};
+use crate::schema::{Overrides, Quantization, UserConfig};
 use crate::scratch::Scratch;
-use crate::source::{Checksum, Opening, Source, tell_apart};
-
-/// Bytes copied at once.
-const COPY_BYTES: usize = 256 * 1024;
-
-type Report = MergeReport<Conflict, Finding, Decision, Carried>;
+use crate::source::{Opening, Source, tell_apart};
 
 /// Runs the command.
 pub fn run(args: MergeArgs) -> Result<Ended> {
@@ -75,8 +68,7 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         progress,
     };
     let compressed = is_gz(&args.output);
-    let packed = staged.path().with_extension("packed");
-    let target = create(&packed)?;
+    let (packed, target) = staged.create_beside("packed")?;
     let (built, ledger) = match plan.route {
         Route::Graft => graft(
             &mut sources,
@@ -110,15 +102,13 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         layout: &plan.layout,
         config: plan.united.config.raw(),
     };
-    let syncing = sync_beside(&packed)?;
+    // The disk works while the file is read back from memory.
+    let syncing = durable::sync_in_background(&packed)?;
     let proof = match &built.sha256 {
         Some(sha256) => read_carried(&packed, &expected, sha256)?,
         None => read_back(&packed, &expected, &scratch, progress)?,
     };
-    syncing
-        .join()
-        .unwrap_or_else(|_| Err(std::io::Error::other("a thread ended")))
-        .map_err(|err| Error::io("syncing", &packed, &err))?;
+    syncing.wait()?;
     let mut stages = built.stages.clone();
     stages.push(
         StageReport::new("prove", proving)
@@ -129,12 +119,13 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
     // or compressed and compared once more.
     let sha256 = if compressed {
         let compressing = Instant::now();
-        let sha256 = compress(&packed, &staged, &proof, progress)?;
+        let stage = progress.stage("compress", None, Unit::None);
+        let sha256 = staged.compress(&packed, &proof.sha256)?;
+        drop(stage);
         stages.push(StageReport::new("compress", compressing).bytes(proof.bytes));
         sha256
     } else {
-        std::fs::rename(&packed, staged.path())
-            .map_err(|err| Error::io("renaming", &packed, &err))?;
+        staged.take(&packed)?;
         proof.sha256.clone()
     };
     let publishing = Instant::now();
@@ -286,57 +277,6 @@ fn open(args: &MergeArgs, progress: Progress) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn print_plan(plan: &Plan, json: bool) -> Result<()> {
-    if json {
-        return super::print_json(&plan.view());
-    }
-    let size = |bytes| humansize::format_size(bytes, humansize::BINARY);
-    let mut text = format!("plan: route {}\n  because {}\n", plan.route, plan.because);
-    text += "\nsources\n";
-    for source in &plan.sources {
-        text += &format!(
-            "  {}  {}  {}\n",
-            source.name,
-            size(source.file_bytes),
-            source.checksum.words()
-        );
-    }
-    text += &format!("\nmaster: {} shards\n", plan.layout.shards.len());
-    let mut list = |title: &str, items: Vec<String>| {
-        if !items.is_empty() {
-            text += &format!("\n{title}\n");
-            for item in items {
-                text += &format!("  - {}\n", item.replace('\n', "\n    "));
-            }
-        }
-    };
-    let strings = |items: &[String]| items.to_vec();
-    list(
-        "configs that differ",
-        plan.united
-            .findings
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-    );
-    list(
-        "chosen for the master",
-        plan.united
-            .decisions
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-    );
-    list("MISSING", strings(&plan.missing));
-    list("notes", strings(&plan.notes));
-    text += &format!(
-        "\ndisk: up to {} for scratch and {} for the master\nnothing was done (--dry-run)\n",
-        size(plan.needs.scratch_bytes),
-        size(plan.needs.output_bytes)
-    );
-    super::print(&text)
-}
-
 /// Every point that was read is in the master, lost a conflict, or was filtered out.
 fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
     for (source, tally) in sources.iter().zip(&built.tallies) {
@@ -370,56 +310,6 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
     ))
 }
 
-/// Syncs the packed file in a thread of its own: the disk works while it is read back from memory.
-fn sync_beside(packed: &Path) -> Result<std::thread::JoinHandle<std::io::Result<()>>> {
-    let file = File::open(packed).map_err(|err| Error::io("opening", packed, &err))?;
-    Ok(std::thread::spawn(move || file.sync_data()))
-}
-
-/// Compresses the proven file into the staged one, and reads that back; returns its SHA-256.
-fn compress(packed: &Path, staged: &Staged, proof: &Proof, progress: Progress) -> Result<String> {
-    let stage = progress.stage("compress", None, Unit::None);
-    let failed = |err: &std::io::Error| Error::io("compressing into", staged.path(), err);
-    let mut from = File::open(packed).map_err(|err| failed(&err))?;
-    let mut encoder = GzEncoder::new(staged.create()?, Compression::default());
-    durable::copy_all(&mut from, &mut encoder, COPY_BYTES).map_err(|err| failed(&err))?;
-    encoder.finish().map_err(|err| failed(&err))?;
-    std::fs::remove_file(packed).map_err(|err| Error::io("removing", packed, &err))?;
-
-    let file = File::open(staged.path()).map_err(|err| failed(&err))?;
-    let mut tap = HashingReader {
-        inner: BufReader::with_capacity(COPY_BYTES, file),
-        hash: Sha256::new(),
-    };
-    let mut content = Sha256::new();
-    let mut decoder = flate2::read::MultiGzDecoder::new(&mut tap);
-    durable::copy_all(&mut decoder, &mut content, COPY_BYTES).map_err(|err| failed(&err))?;
-    drop(decoder);
-    drop(stage);
-    if format!("{:x}", content.finalize()) != proof.sha256 {
-        return Err(Error::failed(
-            format!("reading {} back", staged.path().display()),
-            "what was compressed is not what was proven",
-        ));
-    }
-    Ok(format!("{:x}", tap.hash.finalize()))
-}
-
-struct HashingReader<R> {
-    inner: R,
-    hash: Sha256,
-}
-
-impl<R: std::io::Read> std::io::Read for HashingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        if let Some(bytes) = buffer.get(..count) {
-            self.hash.update(bytes);
-        }
-        Ok(count)
-    }
-}
-
 /// Gives the master its name, with its checksum beside it as Qdrant does it.
 fn publish(args: &MergeArgs, staged: Staged, sha256: &str) -> Result<()> {
     let checksum = checksum_file(&args.output);
@@ -439,110 +329,6 @@ fn checksum_file(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".checksum");
     PathBuf::from(name)
-}
-
-struct Master<'a> {
-    file: &'a Path,
-    file_bytes: u64,
-    sha256: String,
-}
-
-#[expect(clippy::too_many_arguments, reason = "a report is made of everything")]
-fn report(
-    sources: &[Source],
-    plan: &Plan,
-    built: &Built,
-    proof: &Proof,
-    master: Master<'_>,
-    conflicts: ConflictReport<Conflict>,
-    stages: Vec<StageReport>,
-    started: Instant,
-) -> Report {
-    let mut notes = plan.notes.clone();
-    if built.restamped > 0 {
-        notes.push(format!(
-            "the stamp replaced another value of its field in {} points",
-            built.restamped
-        ));
-    }
-    notes.extend(
-        take_warnings()
-            .into_iter()
-            .map(|warning| format!("the storage engine: {warning}")),
-    );
-    MergeReport {
-        format: "snapmerge-merge/1",
-        version: env!("CARGO_PKG_VERSION"),
-        route: plan.route.to_string(),
-        because: plan.because.clone(),
-        sources: sources
-            .iter()
-            .zip(&built.tallies)
-            .map(|(source, tally)| SourceReport {
-                name: source.name.clone(),
-                file: source.snapshot.path.display().to_string(),
-                file_bytes: source.snapshot.file_bytes,
-                checksum: source.checksum.words(),
-                verified: matches!(source.checksum, Checksum::Verified { .. }),
-                read: tally.read,
-                won: tally.won,
-                remapped: tally.remapped,
-                lost: tally.lost,
-                filtered: tally.filtered,
-            })
-            .collect(),
-        conflicts,
-        master: MasterReport {
-            file: master.file.display().to_string(),
-            file_bytes: master.file_bytes,
-            sha256: master.sha256,
-            points: proof.points,
-            digest: proof.digest.map(|digest| digest.to_string()),
-            shards: built
-                .shards
-                .iter()
-                .map(|shard| ShardReport {
-                    shard: shard.number,
-                    key: plan
-                        .layout
-                        .keys
-                        .key_of(shard.number)
-                        .map(ToString::to_string),
-                    points: shard.points,
-                    segments: shard.segments,
-                    indexed_vectors: shard.indexed_vectors,
-                })
-                .collect(),
-        },
-        proof: ProofReport {
-            points: proof.points,
-            bytes: proof.bytes,
-            compared: match built.carried {
-                None => "ids, vectors, payloads, shards and config are what was to be written",
-                Some(_) => {
-                    "its bytes are what was carried, no id is in it twice, and config and shards \
-                     are as planned"
-                }
-            }
-            .into(),
-        },
-        findings: plan.united.findings.clone(),
-        decisions: plan.united.decisions.clone(),
-        missing: plan.missing.clone(),
-        carried: built.carried.clone(),
-        notes,
-        stages,
-        seconds: started.elapsed().as_secs_f64(),
-    }
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(|err| Error::io("creating", path, &err))
 }
 
 fn is_gz(path: &Path) -> bool {

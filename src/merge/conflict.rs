@@ -308,7 +308,7 @@ mod tests {
         assert_ne!(remapped("a", five), remapped("a", PointId::Num(6)));
         assert_eq!(
             remapped("album_2018", five).to_string(),
-            "",
+            "80d6cdfd-ede3-56a2-92d9-281aaf91f6e1",
         );
     }
 }

@@ -10,8 +10,8 @@
 #[macro_use]
 mod support;
 
-mod export;
 mod damage;
+mod export;
 mod fixtures;
 mod house;
 mod inspect;

@@ -4,7 +4,6 @@
 //! engine; what is packed is what the engine flushed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::look::{Carriage, Lane};
@@ -13,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::merge::plan::Plan;
 use crate::merge::rebuild::Site;
 use crate::point::PointId;
+use crate::scratch;
 use crate::snapshot::{layout, write_segment};
 use crate::source::Source;
 
@@ -177,8 +177,7 @@ impl<'a> Workshop<'a> {
         let mut indexed_vectors = closed.indexed_vectors;
         for segment in closed.segments {
             let path = self.packed_path(lane, segment.uuid)?;
-            let mut file = File::create_new(&path)
-                .map_err(|err| Error::io("creating scratch file", &path, &err))?;
+            let mut file = scratch::create(&path)?;
             write_segment(&segment.folder, &mut file, &path)?;
             bytes += file.metadata().map(|meta| meta.len()).unwrap_or(0);
             lane.segments.push(Carriage {

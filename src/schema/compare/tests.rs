@@ -1,3 +1,5 @@
+//! Tests of comparing configs: what blocks, what differs, what is worth a note.
+
 use super::*;
 use crate::schema::PayloadSchema;
 use crate::schema::config::tests::config;

@@ -1,3 +1,5 @@
+//! Tests of reading configs: real shapes, unknown values, damage.
+
 use super::*;
 use crate::error::Kind;
 use serde_json::json;

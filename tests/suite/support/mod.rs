@@ -30,8 +30,8 @@ macro_rules! ensure_eq {
 pub mod cases;
 #[macro_use]
 pub mod cli;
-pub mod packed;
 pub mod craft;
+pub mod packed;
 pub mod points;
 pub mod qdrant;
 pub mod rust;

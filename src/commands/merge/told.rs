@@ -1,0 +1,170 @@
+//! What a merge tells: its plan, and its report.
+//!
+//! Keeps true: everything that was decided, left out or not vouched for is in it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::engine::take_warnings;
+use crate::error::Result;
+use crate::merge::{Built, Carried, Conflict, Plan};
+use crate::proof::Proof;
+use crate::report::merge::{
+    ConflictReport, MasterReport, MergeReport, ProofReport, ShardReport, SourceReport, StageReport,
+};
+use crate::schema::{Decision, Finding};
+use crate::source::{Checksum, Source};
+
+type Report = MergeReport<Conflict, Finding, Decision, Carried>;
+
+/// Prints a plan.
+pub(super) fn print_plan(plan: &Plan, json: bool) -> Result<()> {
+    if json {
+        return super::super::print_json(&plan.view());
+    }
+    let size = |bytes| humansize::format_size(bytes, humansize::BINARY);
+    let mut text = format!("plan: route {}\n  because {}\n", plan.route, plan.because);
+    text += "\nsources\n";
+    for source in &plan.sources {
+        text += &format!(
+            "  {}  {}  {}\n",
+            source.name,
+            size(source.file_bytes),
+            source.checksum.words()
+        );
+    }
+    text += &format!("\nmaster: {} shards\n", plan.layout.shards.len());
+    let mut list = |title: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            text += &format!("\n{title}\n");
+            for item in items {
+                text += &format!("  - {}\n", item.replace('\n', "\n    "));
+            }
+        }
+    };
+    let strings = |items: &[String]| items.to_vec();
+    list(
+        "configs that differ",
+        plan.united
+            .findings
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    );
+    list(
+        "chosen for the master",
+        plan.united
+            .decisions
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    );
+    list("MISSING", strings(&plan.missing));
+    list("notes", strings(&plan.notes));
+    text += &format!(
+        "\ndisk: up to {} for scratch and {} for the master\nnothing was done (--dry-run)\n",
+        size(plan.needs.scratch_bytes),
+        size(plan.needs.output_bytes)
+    );
+    super::super::print(&text)
+}
+
+/// The master's file.
+pub(super) struct Master<'a> {
+    /// Its name.
+    pub file: &'a Path,
+    /// Its size in bytes.
+    pub file_bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
+/// The report of a merge.
+#[expect(clippy::too_many_arguments, reason = "a report is made of everything")]
+pub(super) fn report(
+    sources: &[Source],
+    plan: &Plan,
+    built: &Built,
+    proof: &Proof,
+    master: Master<'_>,
+    conflicts: ConflictReport<Conflict>,
+    stages: Vec<StageReport>,
+    started: Instant,
+) -> Report {
+    let mut notes = plan.notes.clone();
+    if built.restamped > 0 {
+        notes.push(format!(
+            "the stamp replaced another value of its field in {} points",
+            built.restamped
+        ));
+    }
+    notes.extend(
+        take_warnings()
+            .into_iter()
+            .map(|warning| format!("the storage engine: {warning}")),
+    );
+    MergeReport {
+        format: "snapmerge-merge/1",
+        version: env!("CARGO_PKG_VERSION"),
+        route: plan.route.to_string(),
+        because: plan.because.clone(),
+        sources: sources
+            .iter()
+            .zip(&built.tallies)
+            .map(|(source, tally)| SourceReport {
+                name: source.name.clone(),
+                file: source.snapshot.path.display().to_string(),
+                file_bytes: source.snapshot.file_bytes,
+                checksum: source.checksum.words(),
+                verified: matches!(source.checksum, Checksum::Verified { .. }),
+                read: tally.read,
+                won: tally.won,
+                remapped: tally.remapped,
+                lost: tally.lost,
+                filtered: tally.filtered,
+            })
+            .collect(),
+        conflicts,
+        master: MasterReport {
+            file: master.file.display().to_string(),
+            file_bytes: master.file_bytes,
+            sha256: master.sha256,
+            points: proof.points,
+            digest: proof.digest.map(|digest| digest.to_string()),
+            shards: built
+                .shards
+                .iter()
+                .map(|shard| ShardReport {
+                    shard: shard.number,
+                    key: plan
+                        .layout
+                        .keys
+                        .key_of(shard.number)
+                        .map(ToString::to_string),
+                    points: shard.points,
+                    segments: shard.segments,
+                    indexed_vectors: shard.indexed_vectors,
+                })
+                .collect(),
+        },
+        proof: ProofReport {
+            points: proof.points,
+            bytes: proof.bytes,
+            compared: match built.carried {
+                None => "ids, vectors, payloads, shards and config are what was to be written",
+                Some(_) => {
+                    "its bytes are what was carried, no id is in it twice, and config and shards \
+                     are as planned"
+                }
+            }
+            .into(),
+        },
+        findings: plan.united.findings.clone(),
+        decisions: plan.united.decisions.clone(),
+        missing: plan.missing.clone(),
+        carried: built.carried.clone(),
+        notes,
+        stages,
+        seconds: started.elapsed().as_secs_f64(),
+    }
+}
