@@ -33,10 +33,11 @@ pub fn in_parallel<P: Send, R: Send>(
     let whole = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(keep_on)).collect();
         // All are waited for, whatever happened to the first.
-        threads
-            .into_iter()
-            .map(|thread| thread.join().is_ok())
-            .fold(true, |whole, ended| whole && ended)
+        let mut whole = true;
+        for thread in threads {
+            whole &= thread.join().is_ok();
+        }
+        whole
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(at, _)| *at);

@@ -51,6 +51,9 @@ pub struct Settled {
     pub cost: SettlingCost,
 }
 
+/// A segment unpacked as a shard of its own: its shard's number, and its folder.
+pub type ApartSegment = (u32, PathBuf);
+
 /// What settling wrote.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SettlingCost {
@@ -159,7 +162,7 @@ impl Source {
     /// Unpacks the source under `folder`, each segment as a shard of its own, to be read and
     /// without its log. Returns each segment's shard number and folder, and the hashes of the very
     /// bytes that were unpacked.
-    pub fn unpack_apart(&self, folder: &Path) -> Result<(Vec<(u32, PathBuf)>, Option<Hashes>)> {
+    pub fn unpack_apart(&self, folder: &Path) -> Result<(Vec<ApartSegment>, Option<Hashes>)> {
         let unpacking = Unpacking {
             hash: true,
             apart: true,

@@ -265,11 +265,11 @@ impl Segment {
     }
 }
 
+/// Files by name.
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// The plain files of a tar with the bytes of those that are `wanted`, and the names of all else.
-fn members(
-    bytes: &[u8],
-    wanted: impl Fn(&str) -> bool,
-) -> Outcome<(BTreeMap<String, Vec<u8>>, Vec<String>)> {
+fn members(bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Outcome<(Files, Vec<String>)> {
     let (mut files, mut odd) = (BTreeMap::new(), Vec::new());
     for entry in Archive::new(bytes).entries()? {
         let mut entry = entry?;
