@@ -99,8 +99,11 @@ fn look(shard: &mut Shard, what: &str, wanted: &PayloadSchema, lane: &mut Lane) 
         if let Some(field) = lacks_index(segment, wanted) {
             lane.because(&format!("it lacks the payload index of '{field}'"));
         }
-        lane.segments
-            .push(carriage(*uuid, segment, held.entries.len() as u64));
+        let mut carriage = carriage(*uuid, segment, held.entries.len() as u64);
+        // Of a segment that was not closed in order, a point may be newer than what it says.
+        let newest = held.entries.iter().map(|entry| entry.version).max();
+        carriage.version = carriage.version.max(newest.unwrap_or(0));
+        lane.segments.push(carriage);
         held_ids.add(held.entries);
     }
     let log = log::read(
