@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use qdrant_edge::{
-    CountRequest, CreateIndex, EdgeShard, FieldIndexOperations, PointInsertOperations,
-    PointOperations, RetrieveRequest, ScrollRequest, UpdateOperation, WithPayloadInterface,
-    WithVector,
+    CountRequest, CreateIndex, EdgeShard, FieldIndexOperations, Payload, PayloadOps,
+    PointInsertOperations, PointOperations, RetrieveRequest, ScrollRequest, SetPayloadOp,
+    UpdateOperation, WithPayloadInterface, WithVector,
 };
 use serde_json::Value;
 
@@ -20,6 +20,9 @@ use super::convert::{id_from, id_to, point_to, record_from};
 use super::filter::Filter;
 use crate::error::{Error, Kind, Result};
 use crate::point::{PointId, Record};
+
+/// Ids that are read at once.
+const IDS_AT_ONCE: usize = 4096;
 
 /// An open shard.
 pub struct Shard {
@@ -65,6 +68,52 @@ impl Shard {
     /// in errors. Failures are [`Kind::Damaged`].
     pub fn open(folder: &Path, config: &ShardConfig, what: impl Into<String>) -> Result<Self> {
         Self::load(folder, config, what.into(), Kind::Damaged)
+    }
+
+    /// Removes older copies of points from the scratch copy of a source's shard in `folder`, before
+    /// its log is replayed.
+    ///
+    /// A point may lie in two segments, the older copy where the optimizer was at work when the
+    /// snapshot was taken. A server removes it when it loads the shard (`deduplicate_points` in
+    /// lib/shard/src/segment_holder/mod.rs), the engine does not, and its filters match what a
+    /// point was before: an operation of the log that deletes by filter would uncover an older
+    /// copy, or delete the newer one for it.
+    pub fn drop_older_copies(folder: &Path, config: &ShardConfig, what: &str) -> Result<()> {
+        // The same segments, without the log.
+        let bare = folder.join("bare");
+        let failed = |err: std::io::Error| Error::io("making scratch folder", &bare, &err);
+        std::fs::create_dir(&bare).map_err(failed)?;
+        std::os::unix::fs::symlink("../segments", bare.join("segments")).map_err(failed)?;
+        let shard = Self::open(&bare, config, what)?;
+        let doing = || format!("looking for older copies of points in {what}");
+        let copies = contained(shard.kind, &bare, &doing, || shard.inner.info())?.points_count;
+        if copies as u64 > shard.count(None)? {
+            let mut ids = Vec::new();
+            let mut from = None;
+            loop {
+                let page = shard.page(from, IDS_AT_ONCE, Columns::IDS, None)?;
+                ids.extend(page.records.iter().map(|record| id_to(record.id)));
+                match page.next {
+                    Some(next) => from = Some(next),
+                    None => break,
+                }
+            }
+            // Any operation on a point first removes its older copies. This one does nothing else:
+            // it is the first in a new log, so that every point is newer.
+            let nothing = SetPayloadOp {
+                payload: Payload::default(),
+                points: Some(ids),
+                filter: None,
+                key: None,
+            };
+            shard.update(
+                doing,
+                UpdateOperation::PayloadOperation(PayloadOps::SetPayload(nothing)),
+            )?;
+        }
+        shard.close()?;
+        std::fs::remove_dir_all(&bare)
+            .map_err(|err| Error::io("removing scratch folder", &bare, &err))
     }
 
     /// Opens a shard of our own making again.

@@ -135,15 +135,22 @@ impl Source {
         for number in self.snapshot.shards.keys().copied().filter(is_wanted) {
             let what = format!("shard {number} of {}", path.display());
             let folder = folder.join(number.to_string());
-            match purpose {
-                Purpose::Carrying => {}
-                // What cannot be read is for the engine to judge.
-                Purpose::Reading => {
-                    lighten(&folder, has_filters(&folder, &what).unwrap_or(true))?;
-                }
-                Purpose::Filtering => lighten(&folder, true)?,
+            // What cannot be read is for the engine to judge.
+            let filters =
+                purpose == Purpose::Filtering || has_filters(&folder, &what).unwrap_or(true);
+            if purpose != Purpose::Carrying {
+                lighten(&folder, filters)?;
             }
-            let shard = Shard::open(&folder, &config, what)?;
+            if filters {
+                Shard::drop_older_copies(&folder, &config, &what)?;
+            }
+            let shard = match purpose {
+                // The log is replayed all the same, but then put away, and changes get numbers
+                // above all that the segments hold. Those of a log that is missing, or cut off,
+                // would begin below, and the engine passes over what it takes for old.
+                Purpose::Carrying => Shard::open(&folder, &config.without_log(), what)?,
+                Purpose::Reading | Purpose::Filtering => Shard::open(&folder, &config, what)?,
+            };
             shards.push(SettledShard {
                 number,
                 key: self.shard_keys.key_of(number).cloned(),
