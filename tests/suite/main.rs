@@ -13,6 +13,7 @@ mod support;
 mod damage;
 mod export;
 mod fixtures;
+mod graft;
 mod house;
 mod inspect;
 mod live;
@@ -29,6 +30,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         house::trials(env),
         support::trials(env),
         fixtures::trials(env),
+        graft::trials(env),
         inspect::trials(env),
         export::trials(env),
         merge::trials(env),
