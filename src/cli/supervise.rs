@@ -26,6 +26,13 @@ use crate::status::{self, Status};
 
 /// Tells a child that it is one, and whose.
 const WORKER: &str = "SNAPMERGE_WORKER";
+/// How glibc's allocator is to behave in the child: with an arena for each of its many threads, and
+/// with thresholds that grow by themselves, it would keep much of what was freed. Elsewhere these
+/// mean nothing.
+const ALLOCATOR: [(&str, &str); 2] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_TRIM_THRESHOLD_", "1048576"),
+];
 
 /// Whether this process is a child that does the work. It then watches its parent's life.
 pub fn is_worker() -> bool {
@@ -89,9 +96,13 @@ pub fn run() -> Result<u8> {
     let told = tempfile::tempfile().map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
     let stop = Stop::on_signal()?;
+    let unset = ALLOCATOR
+        .iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none());
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))
         .env(WORKER, getpid().as_raw_nonzero().to_string())
+        .envs(unset.copied())
         .stdin(Stdio::from(told.try_clone().map_err(failed)?))
         .spawn()
         .map_err(failed)?;

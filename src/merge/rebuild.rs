@@ -16,7 +16,7 @@ use super::parallel::in_parallel;
 use super::plan::{Plan, Settings};
 use super::resolve::{Resolver, Tally};
 use super::scan::{Lane, Scan};
-use super::write::{Part, Parts, Writers};
+use super::write::{Making, Part, Parts, Writers};
 use crate::engine::{Shard, ShardConfig, closed_segments, restore_distances};
 use crate::error::{Error, Result};
 use crate::point::Digest;
@@ -26,11 +26,8 @@ use crate::scratch::Scratch;
 use crate::snapshot::{PackedShard, Packer};
 use crate::source::{Purpose, Settled, Source};
 
-/// Sources that are settled, and parts that are finished, at once.
+/// Sources that are settled at once.
 const AT_ONCE: usize = 2;
-/// Points of parts that are finished at once: what the engine holds of each in memory grows with
-/// its points.
-const FINISHED_AT_ONCE_POINTS: u64 = 300_000;
 
 /// Where the work is done and shown.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +122,7 @@ pub fn rebuild(
 
     let started = Instant::now();
     let stage = site.progress.stage("index", None, Unit::None);
-    let shards = finish_all(&written.parts, plan, &config)?;
+    let shards = finish_all(&written.parts, &config)?;
     drop(stage);
     let points = written.digest.points();
     stages.push(StageReport::new("index", started).points(points));
@@ -253,7 +250,13 @@ fn write(
     let parts = Parts::new(total / plan.layout.shards.len().max(1) as u64, at_most);
 
     std::thread::scope(|scope| {
-        let mut writers = Writers::start(scope, &plan.layout, &writing, folder, parts)?;
+        let making = Making {
+            folder,
+            config: &writing,
+            indexes: &plan.united.payload,
+            parts,
+        };
+        let mut writers = Writers::start(scope, &plan.layout, making)?;
         let mut scan = Scan::start(scope, &lanes, filter)?;
         let mut digest = Digest::default();
         let mut buffer = Vec::new();
@@ -308,42 +311,36 @@ fn all_scanned(
 }
 
 /// Finishes every part; returns the shards that they make.
-fn finish_all(parts: &[Part], plan: &Plan, config: &ShardConfig) -> Result<Vec<BuiltShard>> {
-    let most = parts.iter().map(|part| part.points).max().unwrap_or(0);
-    let at_once = match AT_ONCE as u64 * most {
-        few if few <= FINISHED_AT_ONCE_POINTS => AT_ONCE,
-        _ => 1,
-    };
-    let finished = in_parallel(parts, at_once, |part| finish(part, plan, config))?;
+fn finish_all(parts: &[Part], config: &ShardConfig) -> Result<Vec<BuiltShard>> {
     let mut shards: BTreeMap<u32, BuiltShard> = BTreeMap::new();
-    for part in finished {
-        match shards.get_mut(&part.number) {
-            None => {
-                shards.insert(part.number, part);
-            }
-            Some(shard) => {
-                shard.points += part.points;
-                shard.segments += part.segments;
-                shard.indexed_vectors += part.indexed_vectors;
-            }
-        }
+    for part in parts {
+        let indexed_vectors = finish(part, config)?;
+        let shard = shards.entry(part.number).or_insert_with(|| BuiltShard {
+            number: part.number,
+            points: 0,
+            segments: 0,
+            indexed_vectors: 0,
+        });
+        shard.points += part.points;
+        shard.segments += closed_segments(&part.folder)?.len() as u64;
+        shard.indexed_vectors += indexed_vectors;
     }
     Ok(shards.into_values().collect())
 }
 
-/// Gives a written part its distances, payload indexes and indexes.
-fn finish(part: &Part, plan: &Plan, config: &ShardConfig) -> Result<BuiltShard> {
+/// Gives a written part its distances and indexes; returns how many vectors lie in one.
+fn finish(part: &Part, config: &ShardConfig) -> Result<u64> {
     let Part {
         number,
         folder,
         points,
     } = part;
     restore_distances(folder, config)?;
+    if config.stays_plain() {
+        return Ok(0);
+    }
     let what = format!("shard {number} of the master");
     let shard = Shard::reopen(folder, &config.without_log(), what)?;
-    for (field, schema) in plan.united.payload.fields() {
-        shard.create_index(field, schema)?;
-    }
     shard.optimize()?;
     let indexed_vectors = shard.indexed_vectors()?;
     let counted = shard.count(None)?;
@@ -354,12 +351,7 @@ fn finish(part: &Part, plan: &Plan, config: &ShardConfig) -> Result<BuiltShard> 
         ));
     }
     shard.close()?;
-    Ok(BuiltShard {
-        number: *number,
-        points: *points,
-        segments: closed_segments(folder)?.len() as u64,
-        indexed_vectors,
-    })
+    Ok(indexed_vectors)
 }
 
 /// Packs the finished parts, which come by their shards; returns the bytes of the file.

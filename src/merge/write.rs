@@ -15,6 +15,7 @@ use super::layout::Layout;
 use crate::engine::{Shard, ShardConfig};
 use crate::error::{Error, Result};
 use crate::point::Record;
+use crate::schema::PayloadSchema;
 
 /// Bytes of records that are written at once, at about.
 const BATCH_BYTES: usize = 1 << 20;
@@ -45,6 +46,32 @@ impl Parts {
     }
 }
 
+/// What parts are made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Making<'a> {
+    /// Where: a folder each.
+    pub folder: &'a Path,
+    /// The config for writing.
+    pub config: &'a ShardConfig,
+    /// The payload indexes. They are there before the points come: to build one afterwards, the
+    /// engine holds all of it back in memory at once.
+    pub indexes: &'a PayloadSchema,
+    /// How many parts there are.
+    pub parts: Parts,
+}
+
+impl Making<'_> {
+    fn part(self, number: u32, part: usize) -> Result<Shard> {
+        let what = format!("shard {number} of the master");
+        let folder = self.folder.join(format!("{number}.{part}"));
+        let shard = Shard::create(&folder, self.config, what)?;
+        for (field, schema) in self.indexes.fields() {
+            shard.create_index(field, schema)?;
+        }
+        Ok(shard)
+    }
+}
+
 /// A part of a shard, written and closed.
 #[derive(Debug, Clone)]
 pub struct Part {
@@ -70,20 +97,18 @@ struct Writer<'scope> {
 }
 
 impl<'layout, 'scope> Writers<'layout, 'scope> {
-    /// Starts the threads in `scope`. The shards of `layout` are written under `folder`.
+    /// Starts the threads in `scope`, one for each shard of `layout`.
     pub fn start<'env: 'scope>(
         scope: &'scope std::thread::Scope<'scope, 'env>,
         layout: &'layout Layout,
-        config: &'env ShardConfig,
-        folder: &Path,
-        parts: Parts,
+        making: Making<'env>,
     ) -> Result<Self> {
         let mut lanes = BTreeMap::new();
         for number in &layout.shards {
-            let mut writing = Writing::start(*number, folder.to_owned(), config)?;
+            let mut writing = Writing::start(*number, making)?;
             let (batches, receiver) = sync_channel(1);
             let thread = scope.spawn(move || {
-                writing.all(&receiver, parts)?;
+                writing.all(&receiver)?;
                 writing.end()
             });
             lanes.insert(
@@ -165,34 +190,30 @@ impl<'layout, 'scope> Writers<'layout, 'scope> {
 /// A shard that is being written.
 struct Writing<'env> {
     number: u32,
-    folder: PathBuf,
-    config: &'env ShardConfig,
+    making: Making<'env>,
     shard: Shard,
     written: Vec<Part>,
 }
 
 impl<'env> Writing<'env> {
-    fn start(number: u32, folder: PathBuf, config: &'env ShardConfig) -> Result<Self> {
+    fn start(number: u32, making: Making<'env>) -> Result<Self> {
         Ok(Self {
-            shard: Self::part(number, &folder, 0, config)?,
+            shard: making.part(number, 0)?,
             number,
-            folder,
-            config,
+            making,
             written: Vec::new(),
         })
     }
 
-    fn part(number: u32, folder: &Path, part: usize, config: &ShardConfig) -> Result<Shard> {
-        let what = format!("shard {number} of the master");
-        Shard::create(&folder.join(format!("{number}.{part}")), config, what)
-    }
-
-    fn all(&mut self, batches: &Receiver<Vec<Record>>, parts: Parts) -> Result<()> {
+    fn all(&mut self, batches: &Receiver<Vec<Record>>) -> Result<()> {
         let (mut in_part, mut unflushed) = (0, 0);
+        let Parts {
+            at_most,
+            points_each,
+        } = self.making.parts;
         for batch in batches {
-            if in_part >= parts.points_each && self.written.len() + 1 < parts.at_most {
-                let next = self.written.len() + 1;
-                let next = Self::part(self.number, &self.folder, next, self.config)?;
+            if in_part >= points_each && self.written.len() + 1 < at_most {
+                let next = self.making.part(self.number, self.written.len() + 1)?;
                 let full = std::mem::replace(&mut self.shard, next);
                 self.written.push(close(self.number, full)?);
                 (in_part, unflushed) = (0, 0);

@@ -122,6 +122,11 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured> {
     let mut command = match stage {
         "settle" | "scan" => {
             let mut command = Command::new(std::env::current_exe()?);
+            // As the program sets them for its own child.
+            command.envs([
+                ("MALLOC_ARENA_MAX", "2"),
+                ("MALLOC_TRIM_THRESHOLD_", "1048576"),
+            ]);
             command
                 .args(["--worker", stage])
                 .arg("--dir")
