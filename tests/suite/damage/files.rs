@@ -72,7 +72,7 @@ pub fn bad() -> Vec<Bad> {
         .gz(),
         Bad::new(
             "tar_header_flipped",
-            &["does not match its checksum", "after 0/segments"],
+            &["does not match its checksum", "after version.info"],
             |env| {
                 let bytes = plain(env, "uint8")?;
                 let at = find(&bytes, b"config.json\0");
