@@ -131,6 +131,11 @@ pub fn remove(folder: &Path) -> io::Result<()> {
     fs::remove_dir_all(folder)
 }
 
+/// Moves a folder within scratch.
+pub fn move_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|err| Error::io("moving scratch folder", from, &err))
+}
+
 /// Creates a new file in a scratch folder.
 pub fn create(path: &Path) -> Result<File> {
     File::create_new(path).map_err(|err| Error::io("creating scratch file", path, &err))

@@ -1,4 +1,4 @@
-//! `snapmerge export`.
+//! `snapmerge export`: a snapshot's points as JSON lines.
 //!
 //! Keeps true: a line is what Qdrant's scroll would have answered for the point; an id that is asked
 //! for and not there is said, and changes the exit code.

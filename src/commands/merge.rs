@@ -1,4 +1,4 @@
-//! `snapmerge merge`.
+//! `snapmerge merge`: many snapshots into one master.
 //!
 //! Keeps true: what can be refused is refused before anything is read or written; the master gets
 //! its name last, proven, with its checksum beside it.

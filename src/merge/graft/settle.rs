@@ -116,8 +116,7 @@ impl<'a> Workshop<'a> {
                 for segment in closed.segments {
                     // Two sources may have segments with one UUID.
                     let to = segments.join(uuid::Uuid::new_v4().to_string());
-                    std::fs::rename(&segment.folder, &to)
-                        .map_err(|err| Error::io("moving scratch folder", &to, &err))?;
+                    scratch::move_folder(&segment.folder, &to)?;
                     before += 1;
                 }
                 remove(&closed.folder)?;

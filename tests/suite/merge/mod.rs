@@ -71,14 +71,22 @@ impl Sources {
         self.dir.path().join(name)
     }
 
-    /// Merges all sources with `flags` into `master.snapshot`, which must succeed.
+    /// Merges all sources by the route rebuild with `flags` into `master.snapshot`, which must
+    /// succeed.
     pub fn merge(&self, flags: &[&str]) -> Outcome<Master> {
         let master = self.path("master.snapshot");
-        let run = cli!["merge", "--json", "--force", "-o", &master]
-            .args(flags)
-            .args(&self.files)
-            .run()?
-            .ok()?;
+        let run = cli![
+            "merge",
+            "--route=rebuild",
+            "--json",
+            "--force",
+            "-o",
+            &master
+        ]
+        .args(flags)
+        .args(&self.files)
+        .run()?
+        .ok()?;
         Ok(Master {
             report: run.json()?,
             packed: Packed::open(&master)?,
@@ -148,9 +156,16 @@ fn one_is_itself(case: &Case) -> Outcome {
     );
 
     let zipped = sources.path("zipped.snapshot.gz");
-    let run = cli!["merge", &case.snapshot_gz, "-o", &zipped, "--json"]
-        .run()?
-        .ok()?;
+    let run = cli![
+        "merge",
+        "--route=rebuild",
+        &case.snapshot_gz,
+        "-o",
+        &zipped,
+        "--json"
+    ]
+    .run()?
+    .ok()?;
     ensure_eq!(
         run.json()?["master"]["digest"].as_str(),
         Some(master.digest()?),
