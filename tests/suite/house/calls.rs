@@ -156,7 +156,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
                     "// println!\nlet s = \"println!\";\ndbg!(x);\nfn print() {}\nFile::create(p)",
                 ),
                 (
-                    "src/cli/mod.rs",
+                    "src/main.rs",
                     "std::process::exit(2); eprintln!(); todo!()",
                 ),
                 ("src/point/tests.rs", "println!(); std::fs::write(p, b)"),
@@ -170,7 +170,8 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
                 "src/report/text.rs:2",
                 "src/engine/open.rs:5",
                 "src/engine/open.rs:3",
-                "src/cli/mod.rs:1",
+                "src/main.rs:1",
+                "src/main.rs:1",
             ])
         }),
         Trial::new("house/lints", || lints(env)),
