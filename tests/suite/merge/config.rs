@@ -47,7 +47,7 @@ fn filled(master: &Master) -> Outcome<Vec<Segment>> {
 
 fn flags(env: &Env) -> Outcome {
     let sources = Sources::named(env, &["album_2017"])?;
-    let before = sources.merge(&[])?;
+    let before = sources.rebuild(&[])?;
     for segment in filled(&before)? {
         // Otherwise than it will be, in every respect.
         let vector = &segment.state["config"]["vector_data"][""];
@@ -200,7 +200,7 @@ fn off_disk(env: &Env) -> Outcome {
         let of = |s: &Segment| s.state["config"]["vector_data"][""]["storage_type"].clone();
         Ok(filled(master)?.iter().map(of).collect())
     };
-    let there = sources.merge(&[])?;
+    let there = sources.rebuild(&[])?;
     ensure!(
         storage(&there)?.iter().all(|kind| kind == "Mmap"),
         "not on disk as it was"

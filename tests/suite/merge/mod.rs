@@ -8,6 +8,7 @@ mod refused;
 mod shards;
 pub mod vectors;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -20,6 +21,10 @@ use crate::support::{Env, Outcome, Trial, names_in, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     let mut trials = env.per_case("merge/one", |case| one_is_itself(&case));
+    for name in ["album_2018", "sparse_dense", "shard_keys"] {
+        let name_of = format!("merge/compressed/{name}");
+        trials.push(Trial::new(name_of, move || compressed(&env.case(name))));
+    }
     trials.extend(policies::trials(env));
     trials.extend(changes::trials(env));
     trials.extend(vectors::trials(env));
@@ -71,22 +76,20 @@ impl Sources {
         self.dir.path().join(name)
     }
 
-    /// Merges all sources by the route rebuild with `flags` into `master.snapshot`, which must
-    /// succeed.
+    /// Merges all sources by the route `rebuild`, which fits any flags.
+    pub fn rebuild(&self, flags: &[&str]) -> Outcome<Master> {
+        self.merge(&[&["--route", "rebuild"], flags].concat())
+    }
+
+    /// Merges all sources with `flags` into `master.snapshot`, which must succeed; the route is the
+    /// program's to choose.
     pub fn merge(&self, flags: &[&str]) -> Outcome<Master> {
         let master = self.path("master.snapshot");
-        let run = cli![
-            "merge",
-            "--route=rebuild",
-            "--json",
-            "--force",
-            "-o",
-            &master
-        ]
-        .args(flags)
-        .args(&self.files)
-        .run()?
-        .ok()?;
+        let run = cli!["merge", "--json", "--force", "-o", &master]
+            .args(flags)
+            .args(&self.files)
+            .run()?
+            .ok()?;
         Ok(Master {
             report: run.json()?,
             packed: Packed::open(&master)?,
@@ -115,78 +118,113 @@ impl Master {
         self.packed.ensure_whole()
     }
 
+    /// By the route `rebuild` it is digested point by point; `graft` carries points without a look.
     pub fn digest(&self) -> Outcome<&str> {
         let digest = self.report["master"]["digest"].as_str();
         digest.ok_or_else(|| "the report has no digest".into())
     }
 }
 
-/// Any case, merged alone, is itself: points, config, payload indexes. So is the .gz of it, in and out.
+/// Any case, merged alone, is itself by either route: points, config, payload indexes.
 fn one_is_itself(case: &Case) -> Outcome {
     let sources = Sources::of(vec![case.clone()])?;
     let truth = &sources.truths[0];
-    let master = sources.merge(&[])?;
-    master.ensure_holds(truth)?;
-
-    // The server that restores the master gives it a uuid of its own.
-    let mut config = master.packed.config()?;
-    ensure!(
-        config["uuid"].is_null(),
-        "it has the uuid of another collection"
-    );
-    drop_nulls(&mut config);
     let mut want = case.info["config"].clone();
     drop_nulls(&mut want);
-    ensure_eq!(config, want, "config");
-    let schema = master.packed.json("payload_index.json")?;
-    let types = |fields: &Value, of: fn(&Value) -> &Value| -> Vec<(String, Value)> {
-        let fields = fields.as_object().into_iter().flatten();
-        let mut types: Vec<_> = fields.map(|(k, v)| (k.clone(), of(v).clone())).collect();
-        types.sort_by(|a, b| a.0.cmp(&b.0));
-        types
-    };
-    ensure_eq!(
-        types(&schema["schema"], |v| if v.is_object() {
-            &v["type"]
-        } else {
-            v
-        }),
-        types(&case.info["payload_schema"], |v| &v["data_type"]),
-        "payload indexes"
-    );
-
-    let zipped = sources.path("zipped.snapshot.gz");
-    let run = cli![
-        "merge",
-        "--route=rebuild",
-        &case.snapshot_gz,
-        "-o",
-        &zipped,
-        "--json"
-    ]
-    .run()?
-    .ok()?;
-    ensure_eq!(
-        run.json()?["master"]["digest"].as_str(),
-        Some(master.digest()?),
-        "digest of the same from a .gz"
-    );
-    ensure!(
-        std::fs::read(&zipped)?.starts_with(&[0x1f, 0x8b]),
-        "it is not compressed"
-    );
-    ensure_same(&exported(&zipped)?, truth)?;
+    for route in ["rebuild", "graft"] {
+        let master = sources.merge(&["--route", route])?;
+        ensure_eq!(master.report["route"], json!(route), "route");
+        master.ensure_holds(truth)?;
+        let mut config = master.packed.config()?;
+        // The server that restores the master gives it a uuid of its own.
+        ensure!(
+            config["uuid"].is_null(),
+            "it has the uuid of another collection"
+        );
+        drop_nulls(&mut config);
+        if route == "graft" {
+            keep_segments(&mut config, &want, &master)?;
+        }
+        ensure_eq!(config, want, "config by {route}");
+        ensure_eq!(
+            types(&master.packed.json("payload_index.json")?["schema"]),
+            types(&case.info["payload_schema"]),
+            "payload indexes by {route}"
+        );
+    }
 
     let snapshot = format!("{}.snapshot", case.name);
-    let mut names = vec!["master.snapshot", "zipped.snapshot.gz"];
-    let checksums: Vec<String> = names
-        .iter()
-        .map(|name| format!("{name}.checksum"))
-        .collect();
-    names.extend(checksums.iter().map(String::as_str));
-    names.push(&snapshot);
+    let mut names = vec!["master.snapshot", "master.snapshot.checksum", &snapshot];
     names.sort_unstable();
     ensure_eq!(names_in(sources.dir())?, names, "files afterwards");
+    Ok(())
+}
+
+/// A grafted master may say that it has more segments than the sources wanted, lest a server merges
+/// them: never fewer, and no more than it has. Puts the sources' number back.
+fn keep_segments(config: &mut Value, want: &Value, master: &Master) -> Outcome {
+    const AT: &str = "/optimizer_config/default_segment_number";
+    let wanted = want.pointer(AT).and_then(Value::as_u64);
+    let there = config.pointer_mut(AT).ok_or("no default_segment_number")?;
+    if there.as_u64() != wanted {
+        let mut most = 0;
+        for shard in master.packed.shards()? {
+            most = most.max(master.packed.segments(shard)?.len() as u64);
+        }
+        ensure_eq!(there.as_u64(), Some(most), "default_segment_number");
+        ensure!(there.as_u64() > wanted, "fewer segments than the sources'");
+        *there = json!(wanted);
+    }
+    Ok(())
+}
+
+/// Fields and kinds of payload indexes, as `payload_index.json` or as a server states them.
+fn types(fields: &Value) -> Vec<(String, Value)> {
+    let kind = |index: &Value| match (index.get("data_type"), index.get("type")) {
+        (Some(kind), _) | (None, Some(kind)) => kind.clone(),
+        (None, None) => index.clone(),
+    };
+    let fields = fields.as_object().into_iter().flatten();
+    let mut types: Vec<_> = fields
+        .map(|(field, index)| (field.clone(), kind(index)))
+        .collect();
+    types.sort_by(|a, b| a.0.cmp(&b.0));
+    types
+}
+
+/// Compressed in, compressed out, by either route: what is inside is the same.
+fn compressed(case: &Case) -> Outcome {
+    let sources = Sources::of(vec![case.clone()])?;
+    let plain = sources.rebuild(&[])?;
+    for route in ["rebuild", "graft"] {
+        let zipped = sources.path(&format!("{route}.snapshot.gz"));
+        let run = cli![
+            "merge",
+            &case.snapshot_gz,
+            "-o",
+            &zipped,
+            "--json",
+            "--route",
+            route
+        ]
+        .run()?
+        .ok()?;
+        let report = run.json()?;
+        if route == "rebuild" {
+            ensure_eq!(
+                report["master"]["digest"].as_str(),
+                Some(plain.digest()?),
+                "digest"
+            );
+        }
+        let mut inside = Vec::new();
+        let file = std::fs::File::open(&zipped)?;
+        flate2::read::GzDecoder::new(file).read_to_end(&mut inside)?;
+        let unzipped = sources.path("unzipped.snapshot");
+        std::fs::write(&unzipped, inside)?;
+        Packed::open(&unzipped)?.ensure_whole()?;
+        ensure_same(&exported(&zipped)?, &sources.truths[0])?;
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{ALBUMS, Sources};
+use super::{ALBUMS, Master, Sources};
 use crate::support::cases::{Case, CaseSet};
 use crate::support::points::PointId;
 use crate::support::{Env, Outcome, Trial, names_in};
@@ -33,6 +33,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.push(Trial::new("merge/policy/in_the_order_given", || {
         in_the_order_given(env)
     }));
+    trials.push(Trial::new("merge/policy/same_again", || same_again(env)));
     trials.push(Trial::new("merge/policy/three_of_one_id", || {
         let all = ["edited", "three_shards", "album_2017", "all_indexes"];
         decides(Sources::named(env, &all)?, "newest:score")
@@ -177,13 +178,55 @@ fn decides(sources: Sources, policy: &str) -> Outcome {
         "{policy} has the winners {winners:?}: the cases do not try it"
     );
 
+    let rebuilt = sources.rebuild(&["--on-conflict", policy])?;
+    ensure_merged(&sources, &rebuilt, &want, policy)?;
+    ensure_eq!(
+        rebuilt.report["conflicts"]["ledger"],
+        Value::Null,
+        "no ledger was asked for"
+    );
+
+    // By the route that it chooses itself, and with everything in the ledger.
     let ledger = sources.path("ledger.jsonl");
     let ledger_arg = ledger.to_str().ok_or("a path is not UTF-8")?;
     let master = sources.merge(&["--on-conflict", policy, "--ledger", ledger_arg])?;
-    master.ensure_holds(want.points.values())?;
+    ensure_merged(&sources, &master, &want, policy)?;
+    let shards_differ = sources.cases.iter().any(|case| case.name == "three_shards");
+    let route = match policy == "remap" || shards_differ {
+        true => "rebuild",
+        false => "graft",
+    };
+    ensure_eq!(master.report["route"], json!(route), "route");
+    if route == "rebuild" {
+        let digests = (master.digest()?, rebuilt.digest()?);
+        ensure_eq!(digests.0, digests.1, "digests of the same merge");
+        ensure_eq!(
+            master.packed.config()?,
+            rebuilt.packed.config()?,
+            "config of the same merge"
+        );
+    }
+    ensure_eq!(
+        master.report["conflicts"]["ledger"],
+        json!(ledger_arg),
+        "ledger"
+    );
+    let lines: Vec<Value> = std::fs::read_to_string(&ledger)?
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    ensure_eq!(lines.len(), want.conflicts.len(), "lines of the ledger");
+    for (got, want) in lines.iter().zip(&want.conflicts) {
+        ensure_eq!(got, want, "a line of the ledger");
+    }
+    Ok(())
+}
 
+/// Fails unless the master holds the winners, and the report accounts for every point.
+fn ensure_merged(sources: &Sources, master: &Master, want: &Expected, policy: &str) -> Outcome {
+    master.ensure_holds(want.points.values())?;
     let report = &master.report;
-    for (nth, name) in names.iter().enumerate() {
+    for (nth, case) in sources.cases.iter().enumerate() {
         let read = sources.truths[nth].len() as u64;
         let source = &report["sources"][nth];
         let got = ["read", "won", "lost", "filtered", "remapped"].map(|key| source[key].as_u64());
@@ -191,7 +234,7 @@ fn decides(sources: Sources, policy: &str) -> Outcome {
         ensure_eq!(
             (&source["name"], got),
             (
-                &json!(name),
+                &json!(case.name),
                 [read, won, want.lost[nth], 0, want.remapped[nth]].map(Some)
             ),
             "name, read, won, lost, filtered, remapped"
@@ -205,27 +248,22 @@ fn decides(sources: Sources, policy: &str) -> Outcome {
         json!(want.conflicts[..20]),
         "the first 20"
     );
-    ensure_eq!(conflicts["ledger"], json!(ledger_arg), "ledger");
-    let lines: Vec<Value> = std::fs::read_to_string(&ledger)?
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
-    ensure_eq!(lines.len(), want.conflicts.len(), "lines of the ledger");
-    for (got, want) in lines.iter().zip(&want.conflicts) {
-        ensure_eq!(got, want, "a line of the ledger");
-    }
+    Ok(())
+}
 
-    // The same again is the same, whatever it is called.
-    let again = sources.merge(&["--on-conflict", policy])?;
-    ensure_eq!(
-        again.digest()?,
-        master.digest()?,
-        "digest of the same merge"
-    );
-    ensure_eq!(
-        again.report["conflicts"]["ledger"],
-        Value::Null,
-        "no ledger was asked for"
+/// The same sources and flags give the same points, config and digest, whatever files they lie in.
+fn same_again(env: &Env) -> Outcome {
+    let sources = Sources::named(env, &ALBUMS)?;
+    let one = sources.rebuild(&[])?;
+    let another = Sources::named(env, &ALBUMS)?;
+    let other = another.rebuild(&[])?;
+    ensure!(sources.dir() != another.dir(), "it is one folder");
+    ensure_eq!(one.digest()?, other.digest()?, "digest");
+    ensure_eq!(one.packed.config()?, other.packed.config()?, "config");
+    let changed = another.rebuild(&["--on-conflict", "first"])?;
+    ensure!(
+        one.digest()? != changed.digest()?,
+        "other points, the same digest"
     );
     Ok(())
 }

@@ -121,7 +121,7 @@ fn three_five_one(env: &Env) -> Outcome {
     let mut digests = Vec::new();
     for shards in [5_u32, 1, 3] {
         let flag = shards.to_string();
-        let master = sources.merge(&["--shards", &flag])?;
+        let master = sources.rebuild(&["--shards", &flag])?;
         master.ensure_holds(&truth)?;
         let numbers: Vec<u32> = (0..shards).collect();
         ensure_placed(&master.packed, &numbers, 1500)?;
@@ -159,7 +159,11 @@ fn uuids(env: &Env) -> Outcome {
 
 fn keys_kept(env: &Env) -> Outcome {
     let sources = Sources::named(env, &["shard_keys"])?;
-    for (flags, shards_per_key) in [(vec![], 1), (vec!["--shards", "2"], 2)] {
+    for (flags, shards_per_key) in [
+        (vec![], 1),
+        (vec!["--route", "rebuild"], 1),
+        (vec!["--shards", "2"], 2),
+    ] {
         let master = sources.merge(&flags)?;
         master.ensure_holds(&sources.truths[0])?;
         ensure_eq!(

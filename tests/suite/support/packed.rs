@@ -221,6 +221,11 @@ impl Segment {
         self.has("id_tracker.mappings") || self.has("mutable_id_tracker.mappings")
     }
 
+    /// Whether any of its vectors has a graph.
+    pub fn has_graph(&self) -> bool {
+        self.files.keys().any(|file| file.ends_with("/graph.bin"))
+    }
+
     /// Whether it has a file, or a folder with a file, of this name.
     pub fn has(&self, name: &str) -> bool {
         let folder = format!("{name}/");
