@@ -7,7 +7,7 @@ use qdrant_edge::{Distance, EdgeConfig};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::schema::CollectionConfig;
+use crate::schema::{CollectionConfig, Datatype};
 
 /// Segments up to this size are built as one, in KB: the engine's own bound depends on the number
 /// of processors, and a master must not depend on the machine that it was made on.
@@ -22,9 +22,27 @@ pub struct ShardConfig {
 impl ShardConfig {
     /// The engine's config for a shard of a collection with `config`.
     pub fn new(config: &CollectionConfig) -> Result<Self> {
+        Self::build(config, false)
+    }
+
+    /// The same for a shard of `points` points: above the config's `memmap_threshold`, which the
+    /// engine does not know, a server would move vectors to disk, and index them anew on the way.
+    pub fn for_points(config: &CollectionConfig, points: u64) -> Result<Self> {
+        Self::build(config, is_memory_mapped(config, points))
+    }
+
+    /// With `on_disk`, vectors whose place is not stated are left on disk.
+    fn build(config: &CollectionConfig, on_disk: bool) -> Result<Self> {
+        let place = |raw: &mut Map<String, Value>| {
+            let stated = |key| raw.get(key).is_some_and(|value: &Value| !value.is_null());
+            if on_disk && !stated("on_disk") && !stated("memory") {
+                raw.insert("on_disk".into(), true.into());
+            }
+        };
         let mut vectors = Map::new();
         for (name, params) in config.vectors() {
             let mut raw = params.raw.clone();
+            place(&mut raw);
             raw.insert(
                 "hnsw_config".into(),
                 Value::Object(config.effective_hnsw(name).raw),
@@ -45,6 +63,7 @@ impl ShardConfig {
                 .and_then(Value::as_object)
                 .cloned()
                 .unwrap_or_default();
+            place(&mut raw);
             if let Some(modifier) = params.raw.get("modifier") {
                 raw.insert("modifier".into(), modifier.clone());
             }
@@ -132,6 +151,25 @@ impl ShardConfig {
             .map(|(name, _)| name.as_str())
             .collect()
     }
+}
+
+/// Whether the largest vectors of `points` points reach `memmap_threshold` (0 and none: never). How many
+/// a multivector has is not known here; it counts as one.
+fn is_memory_mapped(config: &CollectionConfig, points: u64) -> bool {
+    let threshold_kb = config
+        .optimizer_config()
+        .and_then(|map| map.get("memmap_threshold"))
+        .and_then(Value::as_u64)
+        .filter(|kb| *kb > 0);
+    let bytes = config.vectors().values().map(|params| {
+        let element = match params.datatype() {
+            Datatype::Uint8 => 1,
+            Datatype::Float16 => 2,
+            _ => 4,
+        };
+        points.saturating_mul(params.size).saturating_mul(element)
+    });
+    threshold_kb.is_some_and(|kb| bytes.max().unwrap_or(0) >= kb.saturating_mul(1024))
 }
 
 /// The optimizer's settings, without those that only make sense in a running server.

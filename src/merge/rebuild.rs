@@ -340,7 +340,8 @@ fn finish(part: &Part, config: &ShardConfig) -> Result<u64> {
         return Ok(0);
     }
     let what = format!("shard {number} of the master");
-    let shard = Shard::reopen(folder, &config.without_log(), what)?;
+    let finishing = ShardConfig::for_points(&plan.united.config, *points)?.without_log();
+    let shard = Shard::reopen(folder, &finishing, what)?;
     shard.optimize()?;
     let indexed_vectors = shard.indexed_vectors()?;
     let counted = shard.count(None)?;

@@ -155,6 +155,7 @@ fn flags(env: &Env, bin: &std::path::Path) -> Outcome {
     for flags in [
         "--hnsw-m 8 --hnsw-ef-construct 64 --on-disk-vectors true --on-disk-payload false --quantization scalar:0.9",
         "--quantization product:x16 --memmap-threshold 1",
+        "--indexing-threshold 0 --memmap-threshold 1",
         "--quantization binary --indexing-threshold 100000",
         "--hnsw-m 0 --on-disk-payload true",
     ] {

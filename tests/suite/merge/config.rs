@@ -13,6 +13,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("merge/config/no_index", || no_index(env)),
         Trial::new("merge/config/quantization", || quantization(env)),
         Trial::new("merge/config/off_disk", || off_disk(env)),
+        Trial::new("merge/config/memory_mapped", || memory_mapped(env)),
         Trial::new("merge/config/per_vector", || per_vector(env)),
         Trial::new("merge/config/file", || file(env)),
         Trial::new("merge/config/dry_run", || dry_run(env)),
@@ -215,6 +216,37 @@ fn off_disk(env: &Env) -> Outcome {
         &master,
         &changed(&sources, &[("/params/vectors/on_disk", json!(false))])?,
     )
+}
+
+/// 1000 points of 16 dimensions are 62.5 KB: from a threshold of 62 on they lie on disk, unless it is
+/// stated where they lie; indexed or not.
+fn memory_mapped(env: &Env) -> Outcome {
+    let sources = Sources::named(env, &["album_2017"])?;
+    for (flags, storage) in [
+        (vec!["--memmap-threshold", "63"], "InRamMmap"),
+        (vec!["--memmap-threshold", "62"], "Mmap"),
+        (vec!["--memmap-threshold", "0"], "InRamMmap"),
+        (
+            vec!["--memmap-threshold", "62", "--on-disk-vectors", "false"],
+            "InRamMmap",
+        ),
+        (
+            vec!["--memmap-threshold", "62", "--indexing-threshold", "0"],
+            "ChunkedMmap",
+        ),
+    ] {
+        let master = sources.merge(&flags)?;
+        master.ensure_holds(&sources.truths[0])?;
+        for segment in filled(&master)? {
+            let vector = &segment.state["config"]["vector_data"][""];
+            ensure_eq!(
+                vector["storage_type"],
+                json!(storage),
+                "storage by {flags:?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A flag is for every vector, a file can mean one.
