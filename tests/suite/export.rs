@@ -292,9 +292,10 @@ fn refuses(env: &Env) -> Outcome {
         (vec!["--filter", "{"], vec!["reading the filter"]),
         (vec!["--filter", r#"{"mast": []}"#], vec!["mast"]),
         (
-            vec!["--ids", "1", "--filter", "{}"],
+            vec!["--ids", "1", "--filter", r#"{"must": [{"has_id": [1]}]}"#],
             vec!["--ids", "--filter"],
         ),
+        (vec!["--filter", "{}"], vec!["no clause"]),
         (vec!["--limit", "-1"], vec!["-1"]),
     ] {
         let run = cli!["export", snapshot]
