@@ -17,6 +17,8 @@ const SEGMENT_KB_MAX: u64 = 1 << 40;
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
     pub(super) inner: EdgeConfig,
+    /// Whether vectors have to lie on disk although their config does not say so.
+    moved_to_disk: bool,
 }
 
 impl ShardConfig {
@@ -85,7 +87,10 @@ impl ShardConfig {
             )
             .next("the config may come from a newer Qdrant: update snapmerge")
         })?;
-        Ok(Self { inner })
+        Ok(Self {
+            inner,
+            moved_to_disk: on_disk,
+        })
     }
 
     /// The same for writing records as they were read: no log, no index, no quantization, and no
@@ -102,14 +107,14 @@ impl ShardConfig {
                 params.distance = Distance::Dot;
             }
         }
-        Self { inner }
+        Self { inner, ..*self }
     }
 
     /// The same for what is finished offline: no log.
     pub fn without_log(&self) -> Self {
         let mut inner = self.inner.clone();
         inner.wal_enabled = Some(false);
-        Self { inner }
+        Self { inner, ..*self }
     }
 
     /// The same with segments merged until there are at most `segments`.
@@ -118,7 +123,7 @@ impl ShardConfig {
         let mut optimizers = inner.optimizers.unwrap_or_default();
         optimizers.default_segment_number = Some(segments);
         inner.optimizers = Some(optimizers);
-        Self { inner }
+        Self { inner, ..*self }
     }
 
     /// How many segments a shard may have before a server merges them.
@@ -130,7 +135,8 @@ impl ShardConfig {
 
     /// Whether segments stay as they are written: there is nothing that the optimizer would build.
     pub fn stays_plain(&self) -> bool {
-        self.indexing_threshold_kb().is_none()
+        !self.moved_to_disk
+            && self.indexing_threshold_kb().is_none()
             && self.inner.sparse_vectors.is_empty()
             && self.inner.quantization_config.is_none()
             && (self.inner.vectors.values()).all(|params| params.quantization_config.is_none())

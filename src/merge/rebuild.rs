@@ -122,7 +122,7 @@ pub fn rebuild(
 
     let started = Instant::now();
     let stage = site.progress.stage("index", None, Unit::None);
-    let shards = finish_all(&written.parts, &config)?;
+    let shards = finish_all(&written.parts, plan)?;
     drop(stage);
     let points = written.digest.points();
     stages.push(StageReport::new("index", started).points(points));
@@ -311,10 +311,10 @@ fn all_scanned(
 }
 
 /// Finishes every part; returns the shards that they make.
-fn finish_all(parts: &[Part], config: &ShardConfig) -> Result<Vec<BuiltShard>> {
+fn finish_all(parts: &[Part], plan: &Plan) -> Result<Vec<BuiltShard>> {
     let mut shards: BTreeMap<u32, BuiltShard> = BTreeMap::new();
     for part in parts {
-        let indexed_vectors = finish(part, config)?;
+        let indexed_vectors = finish(part, plan)?;
         let shard = shards.entry(part.number).or_insert_with(|| BuiltShard {
             number: part.number,
             points: 0,
@@ -329,19 +329,19 @@ fn finish_all(parts: &[Part], config: &ShardConfig) -> Result<Vec<BuiltShard>> {
 }
 
 /// Gives a written part its distances and indexes; returns how many vectors lie in one.
-fn finish(part: &Part, config: &ShardConfig) -> Result<u64> {
+fn finish(part: &Part, plan: &Plan) -> Result<u64> {
     let Part {
         number,
         folder,
         points,
     } = part;
-    restore_distances(folder, config)?;
+    let config = ShardConfig::for_points(&plan.united.config, *points)?;
+    restore_distances(folder, &config)?;
     if config.stays_plain() {
         return Ok(0);
     }
     let what = format!("shard {number} of the master");
-    let finishing = ShardConfig::for_points(&plan.united.config, *points)?.without_log();
-    let shard = Shard::reopen(folder, &finishing, what)?;
+    let shard = Shard::reopen(folder, &config.without_log(), what)?;
     shard.optimize()?;
     let indexed_vectors = shard.indexed_vectors()?;
     let counted = shard.count(None)?;

@@ -155,10 +155,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
                     "src/engine/open.rs",
                     "// println!\nlet s = \"println!\";\ndbg!(x);\nfn print() {}\nFile::create(p)",
                 ),
-                (
-                    "src/main.rs",
-                    "std::process::exit(2); eprintln!(); todo!()",
-                ),
+                ("src/main.rs", "std::process::exit(2); eprintln!(); todo!()"),
                 ("src/point/tests.rs", "println!(); std::fs::write(p, b)"),
             ];
             let sources = planted.map(|(path, text)| Source::new(path, text));
