@@ -170,15 +170,25 @@ impl Source {
     }
 }
 
-/// Gives sources with the same name different ones, by the folders that they lie in.
+/// Gives sources with the same name different ones: by the folders that they lie in, and if that
+/// does not tell them apart, by their files.
 pub fn tell_apart(sources: &mut [Source]) {
+    rename_equal(sources, |source| {
+        let folder = source.snapshot.path.parent()?;
+        let folder = Some(folder).filter(|folder| !folder.as_os_str().is_empty())?;
+        Some(format!("{}/{}", folder.display(), source.name))
+    });
+    rename_equal(sources, |source| {
+        Some(source.snapshot.path.display().to_string())
+    });
+}
+
+fn rename_equal(sources: &mut [Source], name_of: impl Fn(&Source) -> Option<String>) {
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     for (source, name) in sources.iter_mut().zip(&names) {
-        if names.iter().filter(|other| *other == name).count() > 1 {
-            let folder = source.snapshot.path.parent();
-            if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
-                source.name = format!("{}/{name}", folder.display());
-            }
+        let equal = names.iter().filter(|other| *other == name).count();
+        if let (true, Some(new)) = (equal > 1, name_of(source)) {
+            source.name = new;
         }
     }
 }

@@ -470,15 +470,24 @@ fn without_a_shard(env: &Env) -> Outcome {
 fn unknown_members(env: &Env) -> Outcome {
     let dir = temp_dir()?;
     let mut members = Members::read(&env.case("plain_dot").unpack(dir.path())?)?;
-    members.add("0/notes\u{1b}[2J.txt", b"?");
+    members.add("0/notes.txt", b"?");
     let path = dir.path().join("more.snapshot");
     members.write(&path)?;
     let (inspection, _) = json(cli!["inspect", &path], 0)?;
     let contents = only(inspection)?;
-    ensure_eq!(contents.unknown_members, ["0/notes\u{1b}[2J.txt"], "listed");
+    ensure_eq!(contents.unknown_members, ["0/notes.txt"], "listed");
     ensure_eq!(contents.unknown_members_count, 1, "counted");
     let text = cli!["inspect", &path].run()?.ok()?.stdout;
-    ensure!(text.contains("notes\\u{1b}[2J.txt"), "{text}");
-    ensure!(!text.contains('\u{1b}'), "a name wrote to the terminal");
+    ensure!(text.contains("0/notes.txt"), "{text}");
+
+    // One that would write to the terminal is refused, and does not.
+    members.add("0/more\u{1b}[2J.txt", b"?");
+    members.write(&path)?;
+    let run = cli!["inspect", &path].run()?.code(13)?;
+    ensure!(run.stderr.contains("more\\u{1b}[2J.txt"), "{}", run.told());
+    ensure!(
+        !run.stderr.contains('\u{1b}'),
+        "a name wrote to the terminal"
+    );
     Ok(())
 }

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# How fast merging is and how much memory it takes, on sources that it makes itself, offline.
+#
+#   scripts/bench.sh                        200,000 points × 512 out of three sources
+#   scripts/bench.sh --full                 that, and 1,000,000 × 128: memory must not grow with points
+#   scripts/bench.sh --points N --dims N --sources N --indexed --runs N --stages LIST
+#
+# LIST is some of settle,scan,merge,whole: merge is without graphs, whole with them. With --indexed
+# the sources have graphs, as a server's have; making those takes minutes the first time.
+# Sources are kept in SNAPMERGE_BENCH_DIR (or a folder for temporary files), which must lie on the
+# disk that is to be measured. Other work on the machine shows: seconds grow, CPU seconds hardly.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+full=0 args=()
+for arg in "$@"; do
+  case $arg in
+  --full) full=1 ;;
+  -h | --help)
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+  *) args+=("$arg") ;;
+  esac
+done
+if [ "$full" = 1 ] && [ ${#args[@]} != 0 ]; then
+  echo "bench: --full has its own sizes: give it alone" >&2
+  exit 2
+fi
+
+. scripts/toolchain.sh
+export SNAPMERGE_BENCH_DIR=${SNAPMERGE_BENCH_DIR:-${TMPDIR:-/tmp}/snapmerge-bench}
+mkdir -p "$SNAPMERGE_BENCH_DIR"
+
+cargo build --locked
+bench() { cargo test --locked --quiet --test bench -- "$@"; }
+
+echo "machine: $(nproc) processors, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
+  "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo), load $(cut -d ' ' -f 1 /proc/loadavg)"
+if [ "$full" = 1 ]; then
+  bench --indexed --stages settle,scan,merge
+  bench --indexed --points 1000000 --dims 128 --stages settle,scan,merge
+else
+  bench "${args[@]+"${args[@]}"}"
+fi
