@@ -20,7 +20,8 @@ static WATCHED: Mutex<Option<Watched>> = Mutex::new(None);
 struct Watched {
     file: File,
     next: u64,
-    acts: BTreeMap<u64, String>,
+    /// Each with whether it is done to files that this process made itself.
+    acts: BTreeMap<u64, (String, bool)>,
     folders: Vec<PathBuf>,
     publishing: Vec<Publishing>,
 }
@@ -39,6 +40,9 @@ pub struct Publishing {
 pub struct Status {
     /// What it was doing, one for each thread.
     pub acts: Vec<String>,
+    /// Whether all of that was done to files that it had made itself.
+    #[serde(default)]
+    pub only_own: bool,
     /// Folders of its that go away with it.
     pub folders: Vec<PathBuf>,
     /// Files that it was about to publish, or has published.
@@ -73,13 +77,13 @@ pub struct Act {
     number: Option<u64>,
 }
 
-/// Tells that `doing` begins.
-pub fn act(doing: &dyn Fn() -> String) -> Act {
+/// Tells that `doing` begins; `own` says that it is done to files that this process made itself.
+pub fn act(doing: &dyn Fn() -> String, own: bool) -> Act {
     let mut watched = lock();
     let number = watched.as_mut().map(|watched| {
         let number = watched.next;
         watched.next += 1;
-        watched.acts.insert(number, doing());
+        watched.acts.insert(number, (doing(), own));
         watched.tell();
         number
     });
@@ -132,7 +136,8 @@ pub fn told(file: &File) -> Status {
 impl Watched {
     fn tell(&self) {
         let status = Status {
-            acts: self.acts.values().cloned().collect(),
+            acts: self.acts.values().map(|(act, _)| act.clone()).collect(),
+            only_own: !self.acts.is_empty() && self.acts.values().all(|(_, own)| *own),
             folders: self.folders.clone(),
             publishing: self.publishing.clone(),
         };
@@ -160,8 +165,8 @@ mod tests {
         assert_eq!(told(&file), Status::default());
         watch(file.try_clone().unwrap());
         folder(Path::new("scratch"));
-        let long = act(&|| "opening shard 0 of a.snapshot".into());
-        drop(act(&|| "counting".into()));
+        let long = act(&|| "opening shard 0 of a.snapshot".into(), false);
+        drop(act(&|| "counting".into(), true));
         let status = told(&file);
         assert!(
             status

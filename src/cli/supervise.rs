@@ -206,7 +206,13 @@ fn explain(status: ExitStatus, told: &Status, cancelled: bool) -> Error {
         return Error::failed(doing, format!("the working process ended with {status}"))
             .next("this is a fault of snapmerge: please report it");
     };
+    // The only way for a file of our own to be shorter than it is mapped is a disk without a page
+    // for it; what the dead process held is free again by now, so the disk need not look full.
+    const BUS: i32 = 7;
     match signal {
+        BUS if told.only_own => {
+            Error::new(Kind::NoSpace, doing, "the disk was full").next(scratch::MORE_ROOM)
+        }
         KILL => Error::failed(doing, "the working process was killed").next(
             "if nobody killed it, the system ran out of memory (see its log): free some and try \
              again",
@@ -243,6 +249,12 @@ mod tests {
             assert_eq!(err.kind(), kind, "{signal}");
             assert!(err.doing().contains("a.snapshot"), "{err}");
         }
+        let own = Status {
+            only_own: true,
+            ..told.clone()
+        };
+        let full = explain(ExitStatus::from_raw(7), &own, false);
+        assert_eq!(full.kind(), Kind::NoSpace);
         let cancelled = explain(ExitStatus::from_raw(9), &told, true);
         assert_eq!(exit::code(cancelled.kind()), 130);
     }

@@ -96,7 +96,8 @@ pub(super) fn contained<T>(
     doing: &dyn Fn() -> String,
     act: impl FnOnce() -> Result<T, OperationError>,
 ) -> Result<T> {
-    let _act = status::act(doing);
+    // A failure in what we made ourselves is no source's damage: its kind says so.
+    let _act = status::act(doing, kind == Kind::Failed);
     match catch_unwind(AssertUnwindSafe(act)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(err)) => {
