@@ -351,12 +351,22 @@ impl Server {
     }
 
     /// Waits until `collection` is green, at most `within`; its info.
+    ///
+    /// After a restart a collection that has something left to optimize is grey: its optimizers wait
+    /// for the next update, so an empty one is sent, once.
     pub fn wait_green(&self, collection: &str, within: Duration) -> Outcome<Value> {
         let start = Instant::now();
+        let path = format!("/collections/{collection}");
+        let mut woken = false;
         loop {
-            let info = self.get(&format!("/collections/{collection}"))?;
+            let info = self.get(&path)?;
             if info["status"] == "green" {
                 return Ok(info);
+            }
+            if info["status"] == "grey" && !woken {
+                woken = true;
+                let nothing = serde_json::json!({"optimizers_config": {}});
+                self.ask("PATCH", &path, Some(&nothing))?;
             }
             ensure!(
                 start.elapsed() < within,
