@@ -21,6 +21,8 @@ pub enum Kind {
     Differs,
     /// A source cannot be read safely: damaged, truncated, hostile, or of a form nobody can read.
     Damaged,
+    /// A server refused it, or answered what cannot be meant.
+    Refused,
     /// The disk lacks the room that the work needs.
     NoSpace,
     /// The user asked to stop.

@@ -16,13 +16,14 @@
 //! | [`proof`] | the packed master read back and compared |
 //! | [`report`] | text, JSON, progress |
 //! | [`engine`] | the only user of `qdrant_edge` |
+//! | [`server`] | the only user of `reqwest` and `qdrant_client`: addresses, connections, REST |
 //! | [`snapshot`] | the tar: safe reading, ids and log without the engine, packing |
 //! | [`schema`] | a collection's config: read, compare, unite |
 //! | [`point`] | ids and their order, records, canonical bytes and digest |
-//! | [`scratch`], [`durable`], [`status`], [`error`] | folders that go away, files that stay, what is going on, what went wrong |
+//! | [`scratch`], [`durable`], [`status`], [`stop`], [`error`] | folders that go away, files that stay, what is going on, the wish to stop, what went wrong |
 //!
-//! Arrows go one way: cli → commands → (merge, proof, source, report) → (engine, snapshot, schema,
-//! point, durable, scratch). A test holds that (`tests/suite/house`).
+//! Arrows go one way: cli → commands → (merge, proof, source, report) → (engine, server, snapshot,
+//! schema, point, durable, scratch). A test holds that (`tests/suite/house`).
 
 pub mod cli;
 pub mod commands;
@@ -35,6 +36,8 @@ pub mod proof;
 pub mod report;
 pub mod schema;
 pub mod scratch;
+pub mod server;
 pub mod snapshot;
 pub mod source;
 pub mod status;
+pub mod stop;

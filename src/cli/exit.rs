@@ -8,11 +8,12 @@ use crate::error::Kind;
 pub const DONE: u8 = 0;
 
 /// A code and its meaning.
-pub const TABLE: [(u8, &str); 7] = [
+pub const TABLE: [(u8, &str); 8] = [
     (DONE, "done"),
     (1, "failed"),
     (2, "wrong usage"),
     (3, "done, but something differs or was left out"),
+    (12, "refused by the server"),
     (13, "a source is damaged or cannot be read safely"),
     (14, "not enough disk"),
     (130, "cancelled"),
@@ -24,6 +25,7 @@ pub fn code(kind: Kind) -> u8 {
         Kind::Failed => 1,
         Kind::Usage => 2,
         Kind::Differs => 3,
+        Kind::Refused => 12,
         Kind::Damaged => 13,
         Kind::NoSpace => 14,
         Kind::Cancelled => 130,
@@ -49,6 +51,7 @@ mod tests {
             Kind::Failed,
             Kind::Usage,
             Kind::Differs,
+            Kind::Refused,
             Kind::Damaged,
             Kind::NoSpace,
             Kind::Cancelled,

@@ -3,8 +3,12 @@
 //! Keeps true: what is typed is only parsed here; what it means is settled by each command. Every
 //! help text ends with an example, and a test runs them all through the parser.
 
+mod connection;
+
 use std::path::PathBuf;
 use std::str::FromStr;
+
+pub use self::connection::ConnectionArgs;
 
 use clap::Args;
 

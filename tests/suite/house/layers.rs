@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 6] = [
     &["commands"],
     &["merge", "proof", "archive", "source", "report"],
     &[
-        "engine", "server", "snapshot", "schema", "point", "durable", "scratch", "status",
+        "engine", "server", "snapshot", "schema", "point", "durable", "scratch", "status", "stop",
     ],
     &["error"],
 ];

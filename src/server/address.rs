@@ -1,0 +1,367 @@
+//! Addresses of servers and of collections on them: `http://host:6333`, `https://host/collection`.
+//!
+//! Keeps true: an address holds no key; a server behind a path keeps its path; a collection's name
+//! is the name itself, not its spelling in a URL.
+
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use serde::{Serialize, Serializer};
+use url::{Host, Url};
+
+use crate::error::{Error, Result};
+
+/// The port that Qdrant answers REST on, unless it is told otherwise.
+pub const REST_PORT: u16 = 6333;
+/// The segment before a collection's name in the server's own paths.
+const COLLECTIONS: &str = "collections";
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// Without query, fragment, user or trailing slash.
+    url: Url,
+}
+
+/// Where a collection is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CollectionAddress {
+    /// The server.
+    pub server: Address,
+    /// The collection's name.
+    pub collection: String,
+}
+
+/// Whether `text` is meant as an address, and not as the name of a file.
+pub fn is_address(text: &str) -> bool {
+    let text = text.trim_start().to_ascii_lowercase();
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+impl Address {
+    /// Reads `http://host:6333`; a path is kept as what the server is reached under.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut url = read(text)?;
+        trim_path(&mut url);
+        Ok(Self { url })
+    }
+
+    /// The host as it was given, without brackets around an IPv6 address.
+    pub fn host(&self) -> String {
+        match self.url.host() {
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            Some(host) => host.to_string(),
+            None => String::new(),
+        }
+    }
+
+    /// The port of REST.
+    pub fn port(&self) -> u16 {
+        self.url.port_or_known_default().unwrap_or(REST_PORT)
+    }
+
+    /// `host:port`, with brackets where they belong.
+    pub fn authority(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        format!("{host}:{}", self.port())
+    }
+
+    /// Whether what is said is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// Whether it is this very machine.
+    pub fn is_loopback(&self) -> bool {
+        match self.url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            None => false,
+        }
+    }
+
+    /// The URL of `segments` on this server, each of them encoded.
+    pub fn join(&self, segments: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    /// The origin of gRPC on `port` (default: the port after REST's).
+    pub(super) fn grpc(&self, port: Option<u16>) -> String {
+        let port = port.unwrap_or_else(|| self.port().saturating_add(1));
+        let host = self.url.host_str().unwrap_or_default();
+        format!("{}://{host}:{port}", self.url.scheme())
+    }
+
+    /// The collection `name` on it.
+    pub fn collection(&self, name: &str) -> CollectionAddress {
+        CollectionAddress {
+            server: self.clone(),
+            collection: name.to_owned(),
+        }
+    }
+}
+
+impl CollectionAddress {
+    /// Reads `http://host:6333/collection`, also as `http://host:6333/collections/collection`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut url = read(text)?;
+        let mut segments: Vec<String> = url
+            .path_segments()
+            .map(|segments| segments.map(str::to_owned).collect())
+            .unwrap_or_default();
+        while segments.last().is_some_and(String::is_empty) {
+            segments.pop();
+        }
+        let refuse = |why: &str| {
+            Error::usage(format!("reading the address {}", shown(text)), why).next(
+                "give it as http://HOST:6333/COLLECTION, with what is special in the name as %XX",
+            )
+        };
+        let last = segments
+            .pop()
+            .ok_or_else(|| refuse("it names no collection"))?;
+        if last == COLLECTIONS {
+            return Err(refuse("it names no collection"));
+        }
+        let collection = percent_decode_str(&last)
+            .decode_utf8()
+            .map_err(|_| refuse("the collection's name is not UTF-8"))?
+            .into_owned();
+        check_name(&collection).map_err(|why| refuse(&why))?;
+        if segments.last().is_some_and(|last| last == COLLECTIONS) {
+            segments.pop();
+        }
+        url.set_path(&segments.join("/"));
+        trim_path(&mut url);
+        Ok(Self {
+            server: Address { url },
+            collection,
+        })
+    }
+}
+
+/// Whether a collection or an alias can have this name; what Qdrant refuses or would misread.
+pub fn check_name(name: &str) -> Result<(), String> {
+    const NEVER: &[char] = &['<', '>', ':', '"', '/', '\\', '|', '?', '*', '\0', '\u{1f}'];
+    if name.is_empty() || name == "." || name == ".." {
+        return Err(format!("'{name}' is no name of a collection"));
+    }
+    if name.len() > 255 {
+        return Err("the name is longer than 255 bytes".into());
+    }
+    match name.chars().find(|char| NEVER.contains(char)) {
+        Some(char) => Err(format!(
+            "a name with {char:?} is one that no collection can have"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn read(text: &str) -> Result<Url> {
+    let doing = || format!("reading the address {}", shown(text));
+    let form = "give it as http://HOST:6333 or https://HOST:6333";
+    let url =
+        Url::parse(text.trim()).map_err(|err| Error::usage(doing(), err).next(form.to_owned()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Error::usage(
+            doing(),
+            format!("it begins with {}:, not with http: or https:", url.scheme()),
+        )
+        .next(form.to_owned()));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(Error::usage(doing(), "it names no host").next(form.to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::usage(
+            doing(),
+            "it holds a user or a key, which every list of processes would show",
+        )
+        .next("put the key into QDRANT_API_KEY or a file for --api-key-file, and the address alone here"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Error::usage(
+            doing(),
+            "it has a part after '?' or '#', which means nothing here",
+        )
+        .next(form.to_owned()));
+    }
+    let mut url = url;
+    // The port of the scheme when it was said, Qdrant's own when nothing was.
+    if url.port().is_none() && !says_port(text) {
+        // Only a URL that cannot have a port refuses one.
+        let _ = url.set_port(Some(REST_PORT));
+    }
+    Ok(url)
+}
+
+/// Whether the text names a port itself; the default of the scheme is dropped by the parser.
+fn says_port(text: &str) -> bool {
+    let rest = text.trim().split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let after_host = match authority.rsplit_once(']') {
+        Some((_, after)) => after,
+        None => authority,
+    };
+    after_host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty())
+}
+
+/// The text without what may be a key.
+fn shown(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            let (before, _) = text.split_at(scheme + 3);
+            let (_, after) = text.split_at(at);
+            format!("{before}…{after}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn trim_path(url: &mut Url) {
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.url.as_str().trim_end_matches('/'))
+    }
+}
+
+impl fmt::Display for CollectionAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.server.join(&[&self.collection]);
+        f.write_str(url.as_str())
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
+impl FromStr for CollectionAddress {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for CollectionAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn servers_are_read() {
+        for (text, shown, host, port) in [
+            ("http://prod", "http://prod:6333", "prod", 6333),
+            ("http://prod:6333/", "http://prod:6333", "prod", 6333),
+            ("http://prod:80", "http://prod", "prod", 80),
+            ("https://prod:443", "https://prod", "prod", 443),
+            (
+                "https://q.example",
+                "https://q.example:6333",
+                "q.example",
+                6333,
+            ),
+            ("http://[::1]:7000", "http://[::1]:7000", "::1", 7000),
+            ("http://[::1]", "http://[::1]:6333", "::1", 6333),
+            (
+                "https://gate:8443/qdrant/eu/",
+                "https://gate:8443/qdrant/eu",
+                "gate",
+                8443,
+            ),
+        ] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.to_string(), shown, "{text}");
+            assert_eq!(address.host(), host, "{text}");
+            assert_eq!(address.port(), port, "{text}");
+            assert_eq!(Address::parse(&address.to_string()).unwrap(), address);
+        }
+        let behind = Address::parse("https://gate:8443/qdrant/").unwrap();
+        assert_eq!(
+            behind.join(&["collections", "a b/c", "points"]).as_str(),
+            "https://gate:8443/qdrant/collections/a%20b%2Fc/points"
+        );
+        assert_eq!(behind.grpc(None), "https://gate:8444");
+        let loopback = Address::parse("http://[::1]:7000").unwrap();
+        assert_eq!(loopback.grpc(Some(9)), "http://[::1]:9");
+        assert!(loopback.is_loopback() && !behind.is_loopback());
+    }
+
+    #[test]
+    fn collections_are_read() {
+        for (text, server, collection) in [
+            ("http://prod:6333/album", "http://prod:6333", "album"),
+            ("http://prod/album/", "http://prod:6333", "album"),
+            (
+                "http://prod:6333/collections/album",
+                "http://prod:6333",
+                "album",
+            ),
+            (
+                "https://gate:8443/eu/album%202017",
+                "https://gate:8443/eu",
+                "album 2017",
+            ),
+            ("http://[::1]:1/%C3%A4", "http://[::1]:1", "ä"),
+        ] {
+            let address = CollectionAddress::parse(text).unwrap();
+            assert_eq!(address.server.to_string(), server, "{text}");
+            assert_eq!(address.collection, collection, "{text}");
+            let again = CollectionAddress::parse(&address.to_string()).unwrap();
+            assert_eq!(again, address, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, says) in [
+            ("prod:6333", "not with http"),
+            ("ftp://prod/x", "ftp:"),
+            ("http://", "host"),
+            ("http://prod:99999/x", "port"),
+            ("http://prod/x?api-key=1", "after '?'"),
+            ("http://prod", "no collection"),
+            ("http://prod/collections/", "no collection"),
+            ("http://prod/a%2Fb", "no collection can have"),
+            ("http://prod/%FF", "UTF-8"),
+        ] {
+            let err = CollectionAddress::parse(text).unwrap_err();
+            assert_eq!(err.kind(), Kind::Usage, "{text}");
+            assert!(err.to_string().contains(says), "{text}: {err}");
+        }
+        for text in ["http://u:s3cr3t@prod/x", "http://s3cr3t@prod/x"] {
+            let err = CollectionAddress::parse(text).unwrap_err();
+            assert!(err.why().contains("holds a user or a key"), "{err}");
+            assert!(!err.to_string().contains("s3cr3t"), "{err}");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! One server, spoken to by REST and by gRPC with the same key, certificates and patience.
+//!
+//! Keeps true: the key goes to the host that it is for and over no redirect; commands stay plain
+//! blocking code, and whatever waits for a server ends at once when the user asks to stop.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::redirect;
+use tokio::runtime::Runtime;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+
+use super::address::Address;
+use super::secret::Secret;
+use super::tls;
+use crate::error::{Error, Result};
+use crate::stop;
+
+/// The environment's place for the key.
+pub const KEY_VARIABLE: &str = "QDRANT_API_KEY";
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon a silent connection is asked whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Threads that move bytes; the work on them is done elsewhere.
+const THREADS: usize = 2;
+/// Largest file with keys that is read, in bytes.
+const KEY_FILE_BYTES_MAX: usize = 64 << 10;
+
+/// How servers are spoken to.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// The keys.
+    pub keys: Keys,
+    /// A file of certificates (PEM) that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether any certificate will do.
+    pub insecure: bool,
+    /// How long an answer may take, and how long a download may stand still.
+    pub timeout: Duration,
+    /// How often a call that may be repeated is repeated.
+    pub retries: u32,
+    /// The port of gRPC; by default the one after REST's.
+    pub grpc_port: Option<u16>,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            keys: Keys::default(),
+            ca_file: None,
+            insecure: false,
+            timeout: Duration::from_secs(60),
+            retries: 5,
+            grpc_port: None,
+        }
+    }
+}
+
+/// The keys, and whom each is for.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    /// For servers without one of their own.
+    any: Option<Secret>,
+    /// By `host` or `host:port`.
+    hosts: BTreeMap<String, Secret>,
+}
+
+impl Keys {
+    /// The key in the environment's variable, for every server that is named.
+    pub fn from_variable(value: &str) -> Result<Self> {
+        Ok(Self {
+            any: Some(Secret::new(value, KEY_VARIABLE)?),
+            hosts: BTreeMap::new(),
+        })
+    }
+
+    /// The keys in a file: one alone, or lines `HOST[:PORT] KEY`.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|err| Error::io("reading keys in", path, &err))?;
+        let from = path.display().to_string();
+        let refuse = |why: &str| {
+            Error::usage(format!("reading keys in {from}"), why)
+                .next("put the key there alone, or lines HOST KEY for several servers")
+        };
+        if bytes.len() > KEY_FILE_BYTES_MAX {
+            return Err(refuse("it is too large to be a file of keys"));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| refuse("it is no text"))?;
+        let mut keys = Self::default();
+        let lines = text.lines().map(str::trim);
+        for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            match line.split_once(char::is_whitespace) {
+                None if keys.any.is_some() => {
+                    return Err(refuse("it has two keys without a host"));
+                }
+                None => keys.any = Some(Secret::new(line, &from)?),
+                Some((host, key)) => {
+                    let key = Secret::new(key, &from)?;
+                    keys.hosts.insert(host.to_ascii_lowercase(), key);
+                }
+            }
+        }
+        if keys.any.is_none() && keys.hosts.is_empty() {
+            return Err(refuse("there is no key in it"));
+        }
+        Ok(keys)
+    }
+
+    /// The key for `address`, if it has one.
+    fn of(&self, address: &Address) -> Option<&Secret> {
+        let host = address.host().to_ascii_lowercase();
+        self.hosts
+            .get(&address.authority().to_ascii_lowercase())
+            .or_else(|| self.hosts.get(&host))
+            .or(self.any.as_ref())
+    }
+}
+
+/// A server. Cheap to clone; nothing is sent before it is asked something.
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    runtime: Arc<Runtime>,
+    http: reqwest::Client,
+    address: Address,
+    key: Option<Secret>,
+    settings: ConnectionSettings,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Connection")
+            .field(&self.inner.address)
+            .finish()
+    }
+}
+
+impl Connection {
+    /// A connection to the server at `address`.
+    pub fn open(address: &Address, settings: &ConnectionSettings) -> Result<Self> {
+        tls::install();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("server")
+            .enable_all()
+            .build()
+            .map_err(|err| Error::failed("starting the threads that talk with servers", err))?;
+        Self::with(Arc::new(runtime), address, settings)
+    }
+
+    /// A connection to another member of the same cluster, with the same key and settings.
+    pub fn peer(&self, address: &Address) -> Result<Self> {
+        let runtime = Arc::clone(&self.inner.runtime);
+        Self::with(runtime, address, &self.inner.settings)
+    }
+
+    fn with(
+        runtime: Arc<Runtime>,
+        address: &Address,
+        settings: &ConnectionSettings,
+    ) -> Result<Self> {
+        let key = settings.keys.of(address).cloned();
+        let mut headers = HeaderMap::new();
+        if let Some(value) = key.as_ref().and_then(Secret::header) {
+            headers.insert(HeaderName::from_static("api-key"), value);
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("snapmerge/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
+            .tcp_keepalive(KEEPALIVE)
+            .tls_backend_rustls();
+        if let Some(file) = &settings.ca_file {
+            let pem = read_ca(file)?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|err| no_certificates(file, &err))?;
+            if certificates.is_empty() {
+                return Err(no_certificates(file, &"there is none"));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if settings.insecure {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        let http = builder
+            .build()
+            .map_err(|err| Error::failed(format!("preparing to talk with {address}"), err))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                runtime,
+                http,
+                address: address.clone(),
+                key,
+                settings: settings.clone(),
+            }),
+        })
+    }
+
+    /// The server's address.
+    pub fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// How it is spoken to.
+    pub fn settings(&self) -> &ConnectionSettings {
+        &self.inner.settings
+    }
+
+    /// Whether a key is sent unencrypted over a network.
+    pub fn shows_its_key(&self) -> bool {
+        let address = self.address();
+        self.inner.key.is_some() && !address.is_encrypted() && !address.is_loopback()
+    }
+
+    /// Runs `work` to its end, or until the user asks to stop.
+    pub fn run<T>(&self, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.inner.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop::wait(stop::WORK) => Err(stop::cancelled(doing)),
+                done = work => done,
+            }
+        })
+    }
+
+    /// Runs `work` that puts away what was made: only a second wish to stop ends it.
+    pub fn put_away<T>(&self, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.inner.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop::wait(stop::PUTTING_AWAY) => Err(stop::cancelled(doing)),
+                done = work => done,
+            }
+        })
+    }
+
+    /// A channel for the generated clients of `qdrant_client::qdrant`, with the same certificates
+    /// and key. It connects when it is first used, and again after it broke.
+    pub fn grpc_channel(&self) -> Result<GrpcChannel> {
+        let settings = self.settings();
+        let origin = self.address().grpc(settings.grpc_port);
+        let doing = || format!("preparing to talk with {origin}");
+        let failed = |err: tonic::transport::Error| Error::failed(doing(), err);
+        let mut endpoint = Endpoint::from_shared(origin.clone())
+            .map_err(failed)?
+            .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
+            .tcp_keepalive(Some(KEEPALIVE))
+            .http2_keep_alive_interval(KEEPALIVE)
+            .tcp_nodelay(true);
+        if self.address().is_encrypted() {
+            endpoint = if settings.insecure {
+                endpoint.tls_config_with_verifier(ClientTlsConfig::new(), tls::any_certificate())
+            } else {
+                let mut config = ClientTlsConfig::new().with_native_roots();
+                if let Some(file) = &settings.ca_file {
+                    let pem = tonic::transport::Certificate::from_pem(read_ca(file)?);
+                    config = config.ca_certificate(pem);
+                }
+                endpoint.tls_config(config)
+            }
+            .map_err(failed)?;
+        }
+        let _inside = self.inner.runtime.enter();
+        let key = self.inner.key.as_ref().and_then(Secret::metadata);
+        Ok(InterceptedService::new(
+            endpoint.connect_lazy(),
+            WithKey { key },
+        ))
+    }
+
+    /// `text` without the key.
+    pub(super) fn hide(&self, text: &str) -> String {
+        match &self.inner.key {
+            Some(key) => key.hide(text),
+            None => text.to_owned(),
+        }
+    }
+
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.inner.http
+    }
+}
+
+/// gRPC with the key on every call.
+pub type GrpcChannel = InterceptedService<Channel, WithKey>;
+
+/// Puts the key on every call of gRPC.
+#[derive(Clone)]
+pub struct WithKey {
+    key: Option<tonic::metadata::MetadataValue<tonic::metadata::Ascii>>,
+}
+
+impl Interceptor for WithKey {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> std::result::Result<tonic::Request<()>, tonic::Status> {
+        if let Some(key) = &self.key {
+            request.metadata_mut().insert("api-key", key.clone());
+        }
+        Ok(request)
+    }
+}
+
+fn read_ca(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).map_err(|err| Error::io("reading certificates in", file, &err))
+}
+
+fn no_certificates(file: &Path, why: &dyn fmt::Display) -> Error {
+    Error::usage(format!("reading certificates in {}", file.display()), why)
+        .next("give a file with the CA's certificate in PEM (-----BEGIN CERTIFICATE-----)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_for_its_host_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        let key_of = |text: &str, address: &str| {
+            std::fs::write(&file, text).unwrap();
+            let keys = Keys::from_file(&file).unwrap();
+            keys.of(&Address::parse(address).unwrap())
+                .map(|key| key.hide("prod-key spare-key other-key"))
+        };
+        let lines = "# keys\nprod.example prod-key\nSPARE:7000  spare-key\n";
+        for (text, address, hidden) in [
+            ("other-key\n", "http://prod.example", Some(2)),
+            (lines, "http://prod.example:9", Some(0)),
+            (lines, "https://spare:7000", Some(1)),
+            (lines, "https://spare:7001", None),
+            (lines, "http://elsewhere", None),
+        ] {
+            let shown = key_of(text, address);
+            let at = shown.map(|shown| {
+                let words = ["prod-key", "spare-key", "other-key"];
+                words.iter().position(|word| !shown.contains(word)).unwrap()
+            });
+            assert_eq!(at, hidden, "{address} with {text:?}");
+        }
+        for text in ["", "# nothing\n", "one-key\ntwo-keys\n"] {
+            std::fs::write(&file, text).unwrap();
+            assert!(Keys::from_file(&file).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_shows_no_key() {
+        let settings = ConnectionSettings {
+            keys: Keys::from_variable("s3cr3t-key").unwrap(),
+            ..ConnectionSettings::default()
+        };
+        let address = Address::parse("http://prod.example").unwrap();
+        let connection = Connection::open(&address, &settings).unwrap();
+        assert!(connection.shows_its_key());
+        let shown = format!("{connection:?} {settings:?}");
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+        let local = connection.peer(&Address::parse("http://127.0.0.1").unwrap());
+        assert!(!local.unwrap().shows_its_key());
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, "no certificate\n").unwrap();
+        let settings = ConnectionSettings {
+            ca_file: Some(file),
+            ..ConnectionSettings::default()
+        };
+        let address = Address::parse("https://prod.example").unwrap();
+        let err = Connection::open(&address, &settings).unwrap_err();
+        assert!(err.doing().contains("ca.pem"), "{err}");
+    }
+}

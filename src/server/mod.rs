@@ -1,0 +1,29 @@
+//! Servers: the only user of `reqwest` and `qdrant_client`.
+//!
+//! [`Address`] and [`CollectionAddress`] say where; [`ConnectionSettings`] say how; a [`Connection`]
+//! is a server that can be asked. Its methods block; REST's are spread over the files here, and
+//! gRPC's generated clients (`qdrant_client::qdrant`) run over [`Connection::grpc_channel`] inside
+//! [`Connection::run`].
+//!
+//! Keeps true: all talk with servers has one set of retries, time limits and secrets; whatever waits
+//! for a server ends when the user asks to stop ([`crate::stop`]).
+
+mod address;
+mod answers;
+mod call;
+mod connection;
+mod failure;
+mod rest;
+mod secret;
+mod tls;
+
+pub use address::{Address, CollectionAddress, REST_PORT, check_name, is_address};
+pub use answers::{
+    ACTIVE, ClusterStatus, CollectionInfo, LocalShard, PayloadIndex, Peer, RemoteShard, ServerInfo,
+    ServerSnapshot, Topology, UpdateQueue,
+};
+pub use call::Patience;
+pub use connection::{Connection, ConnectionSettings, GrpcChannel, KEY_VARIABLE, Keys, WithKey};
+pub use failure::{Cause, Failure};
+pub use rest::require;
+pub use secret::Secret;

@@ -1,0 +1,239 @@
+//! The calls of REST that ask and change small things: collections, aliases, counts, indexes.
+//!
+//! Keeps true: each says in an error what it was for and which server it asked; what may be done
+//! twice is repeated by itself, and nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Connection;
+use super::answers::{
+    AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, CountAnswer, ServerInfo,
+    Topology,
+};
+use super::call::{Call, Patience};
+use super::failure::Failure;
+use crate::error::{Error, Result};
+use crate::schema::ShardKey;
+
+/// How long a count or a change of the cluster may take, at the least.
+const LONG: Duration = Duration::from_secs(600);
+
+impl Connection {
+    /// What the server is.
+    pub fn server_info(&self) -> Result<ServerInfo, Failure> {
+        let call = Call::get(format!("asking {} for its version", self.who()), &[]);
+        // Without an envelope, unlike all others.
+        let asked = self.run(&call.doing, async { Ok(self.asked_raw(&call).await) });
+        asked.map_err(Failure::here)?
+    }
+
+    /// The cluster that it is part of.
+    pub fn cluster(&self) -> Result<ClusterStatus, Failure> {
+        let doing = format!("asking {} for its cluster", self.who());
+        self.ask(&Call::get(doing, &["cluster"]))
+    }
+
+    /// The names of all collections.
+    pub fn collections(&self) -> Result<Vec<String>, Failure> {
+        let doing = format!("asking {} for its collections", self.who());
+        let answer: CollectionsAnswer = self.ask(&Call::get(doing, &["collections"]))?;
+        let mut names: Vec<String> = answer.collections.into_iter().map(|one| one.name).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// All aliases, each with its collection.
+    pub fn aliases(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let doing = format!("asking {} for its aliases", self.who());
+        let answer: AliasesAnswer = self.ask(&Call::get(doing, &["aliases"]))?;
+        let pairs = answer.aliases.into_iter();
+        Ok(pairs
+            .map(|one| (one.alias_name, one.collection_name))
+            .collect())
+    }
+
+    /// What the server says of a collection; none if there is none. A name that is an alias is
+    /// answered with its collection.
+    pub fn collection(&self, name: &str) -> Result<Option<CollectionInfo>, Failure> {
+        let doing = format!("asking {} for collection {name}", self.who());
+        found(self.ask(&Call::get(doing, &["collections", name])))
+    }
+
+    /// The shards of a collection, as this member sees them.
+    pub fn topology(&self, name: &str) -> Result<Topology, Failure> {
+        let doing = format!("asking {} for the shards of {name}", self.who());
+        self.ask(&Call::get(doing, &["collections", name, "cluster"]))
+    }
+
+    /// How many points a collection has, counted exactly; with a key those of its shards alone.
+    pub fn count(&self, name: &str, key: Option<&ShardKey>) -> Result<u64, Failure> {
+        let doing = format!("counting the points of {name} on {}", self.who());
+        let mut body = json!({ "exact": true });
+        if let (Some(key), Some(body)) = (key, body.as_object_mut()) {
+            body.insert("shard_key".into(), json!(key));
+        }
+        let call = Call::new(
+            Method::POST,
+            doing,
+            &["collections", name, "points", "count"],
+        );
+        let answer: CountAnswer = self.ask(&call.body(body).patience(self.at_least(LONG)))?;
+        Ok(answer.count)
+    }
+
+    /// How many points one shard that this member holds has, counted exactly; none if the server
+    /// cannot say so by shard.
+    pub fn count_shard(&self, name: &str, shard: u32) -> Result<Option<u64>, Failure> {
+        let doing = format!(
+            "counting the points of shard {shard} of {name} on {}",
+            self.who()
+        );
+        let shard = shard.to_string();
+        let segments = ["collections", name, "shards", &shard, "points", "count"];
+        let call = Call::new(Method::POST, doing, &segments)
+            .body(json!({ "exact": true }))
+            .patience(self.at_least(LONG));
+        let answer: Option<CountAnswer> = found(self.ask(&call))?;
+        Ok(answer.map(|answer| answer.count))
+    }
+
+    /// Creates a collection; `body` is what `PUT /collections/NAME` takes.
+    pub fn create_collection(&self, name: &str, body: Value) -> Result<(), Failure> {
+        let doing = format!("creating collection {name} on {}", self.who());
+        let call = Call::new(Method::PUT, doing, &["collections", name])
+            .query("timeout", self.seconds(LONG))
+            .body(body)
+            .once()
+            .patience(self.at_least(LONG));
+        self.ask::<bool>(&call).map(|_| ())
+    }
+
+    /// Changes the settings of a collection; `body` is what `PATCH /collections/NAME` takes. `{}` is
+    /// no change, and wakes optimizers that wait for one.
+    pub fn patch_collection(&self, name: &str, body: Value) -> Result<(), Failure> {
+        let doing = format!("changing collection {name} on {}", self.who());
+        let call = Call::new(Method::PATCH, doing, &["collections", name])
+            .body(body)
+            .patience(self.at_least(LONG));
+        self.ask::<bool>(&call).map(|_| ())
+    }
+
+    /// Removes a collection, also when the user asked to stop; one that is not there is no failure.
+    pub fn delete_collection(&self, name: &str) -> Result<(), Failure> {
+        let doing = format!("removing collection {name} from {}", self.who());
+        let call = Call::new(Method::DELETE, doing, &["collections", name])
+            .query("timeout", self.seconds(LONG))
+            .patience(self.at_least(LONG));
+        found(self.ask_putting_away::<bool>(&call)).map(|_| ())
+    }
+
+    /// Creates a shard key with so many shards; `members` are those that they are to lie on, in
+    /// turn, or none to let the cluster choose.
+    pub fn create_shard_key(
+        &self,
+        name: &str,
+        key: &ShardKey,
+        shards: u32,
+        members: Option<&[u64]>,
+    ) -> Result<(), Failure> {
+        let doing = format!("creating shard key {key} of {name} on {}", self.who());
+        let mut body = json!({ "shard_key": key, "shards_number": shards });
+        if let (Some(members), Some(body)) = (members, body.as_object_mut()) {
+            body.insert("placement".into(), json!(members));
+        }
+        let call = Call::new(Method::PUT, doing, &["collections", name, "shards"])
+            .query("timeout", self.seconds(LONG))
+            .body(body)
+            .once()
+            .patience(self.at_least(LONG));
+        self.ask::<bool>(&call).map(|_| ())
+    }
+
+    /// Removes a shard key with its shards.
+    pub fn delete_shard_key(&self, name: &str, key: &ShardKey) -> Result<(), Failure> {
+        let doing = format!("removing shard key {key} of {name} on {}", self.who());
+        let segments = ["collections", name, "shards", "delete"];
+        let call = Call::new(Method::POST, doing, &segments)
+            .body(json!({ "shard_key": key }))
+            .once()
+            .patience(self.at_least(LONG));
+        self.ask::<bool>(&call).map(|_| ())
+    }
+
+    /// Creates a payload index and waits until it is there; `index` is `"integer"` or
+    /// `{"type": "text", …}`.
+    pub fn create_payload_index(
+        &self,
+        name: &str,
+        field: &str,
+        index: &Value,
+    ) -> Result<(), Failure> {
+        let doing = format!("creating the index on {field} of {name} on {}", self.who());
+        let call = Call::new(Method::PUT, doing, &["collections", name, "index"])
+            .query("wait", "true")
+            .body(json!({ "field_name": field, "field_schema": index }))
+            .patience(self.at_least(LONG));
+        self.ask::<Value>(&call).map(|_| ())
+    }
+
+    /// Points `alias` to `collection`, in one call and wherever it pointed to before.
+    pub fn point_alias(&self, alias: &str, collection: &str) -> Result<(), Failure> {
+        let doing = format!("pointing alias {alias} to {collection} on {}", self.who());
+        let action =
+            json!({ "create_alias": { "alias_name": alias, "collection_name": collection } });
+        self.update_aliases(doing, action)
+    }
+
+    /// Removes `alias`.
+    pub fn delete_alias(&self, alias: &str) -> Result<(), Failure> {
+        let doing = format!("removing alias {alias} from {}", self.who());
+        self.update_aliases(doing, json!({ "delete_alias": { "alias_name": alias } }))
+    }
+
+    fn update_aliases(&self, doing: String, action: Value) -> Result<(), Failure> {
+        let call = Call::new(Method::POST, doing, &["collections", "aliases"])
+            .body(json!({ "actions": [action] }));
+        self.ask::<bool>(&call).map(|_| ())
+    }
+
+    /// As long as `--timeout` says, but at least this long.
+    pub(super) fn at_least(&self, least: Duration) -> Patience {
+        Patience::For(self.settings().timeout.max(least))
+    }
+
+    /// The same for the server's own limit, in seconds.
+    fn seconds(&self, least: Duration) -> String {
+        self.settings().timeout.max(least).as_secs().to_string()
+    }
+}
+
+/// None in place of "there is no such thing".
+pub(super) fn found<T>(asked: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(failure) if failure.is_not_found() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// A collection that has to be there.
+pub fn require(
+    address: &super::CollectionAddress,
+    info: Option<CollectionInfo>,
+) -> Result<CollectionInfo> {
+    info.ok_or_else(|| {
+        Error::new(
+            crate::error::Kind::Refused,
+            format!("looking for {address}"),
+            "there is no such collection",
+        )
+        .next(format!(
+            "`curl {}/collections` lists what is there",
+            address.server
+        ))
+    })
+}
