@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -22,6 +23,8 @@ use crate::status;
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 * 1024;
+/// The mode of a file that is nobody else's business.
+const PRIVATE: u32 = 0o600;
 
 /// A file on its way to its final name.
 #[derive(Debug)]
@@ -114,40 +117,86 @@ impl Staged {
 
     /// Syncs the file, gives it its final name, and syncs the folder.
     pub fn publish(self, replace: bool) -> Result<()> {
-        let failed = |err: &io::Error| Error::io("publishing", &self.target, err);
-        let file = File::open(&self.path).map_err(|err| failed(&err))?;
-        file.sync_all().map_err(|err| failed(&err))?;
-        drop(file);
-        status::publishing(&self.path, &self.target);
-        let flags = if replace {
-            RenameFlags::empty()
-        } else {
-            RenameFlags::NOREPLACE
-        };
-        match rustix::fs::renameat_with(CWD, &self.path, CWD, &self.target, flags) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => return Err(exists(&self.target)),
-            // Some network file systems cannot rename without replacing; the name was free when we
-            // began.
-            Err(rustix::io::Errno::INVAL) => {
-                if !replace && self.target.symlink_metadata().is_ok() {
-                    return Err(exists(&self.target));
-                }
-                std::fs::rename(&self.path, &self.target).map_err(|err| failed(&err))?;
-            }
-            Err(err) => return Err(failed(&err.into())),
-        }
-        let folder = folder_of(&self.target);
-        let open = File::open(folder).map_err(|err| Error::io("syncing folder", folder, &err))?;
-        open.sync_all()
-            .map_err(|err| Error::io("syncing folder", folder, &err))
+        publish(&self.path, &self.target, replace)
     }
+}
+
+/// Syncs the file at `path`, gives it the name `target` on the same disk, and syncs its folder.
+pub fn publish(path: &Path, target: &Path, replace: bool) -> Result<()> {
+    let failed = |err: &io::Error| Error::io("publishing", target, err);
+    let file = File::open(path).map_err(|err| failed(&err))?;
+    file.sync_all().map_err(|err| failed(&err))?;
+    drop(file);
+    status::publishing(path, target);
+    let flags = if replace {
+        RenameFlags::empty()
+    } else {
+        RenameFlags::NOREPLACE
+    };
+    match rustix::fs::renameat_with(CWD, path, CWD, target, flags) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => return Err(exists(target)),
+        // Some network file systems cannot rename without replacing; the name was free when we
+        // began.
+        Err(rustix::io::Errno::INVAL) => {
+            if !replace && target.symlink_metadata().is_ok() {
+                return Err(exists(target));
+            }
+            std::fs::rename(path, target).map_err(|err| failed(&err))?;
+        }
+        Err(err) => return Err(failed(&err.into())),
+    }
+    let folder = folder_of(target);
+    let open = File::open(folder).map_err(|err| Error::io("syncing folder", folder, &err))?;
+    open.sync_all()
+        .map_err(|err| Error::io("syncing folder", folder, &err))
 }
 
 /// Writes `bytes` to `target`, whole or not at all.
 pub fn write(target: &Path, bytes: &[u8], replace: bool) -> Result<()> {
     let staged = Staged::new(target, replace)?;
-    let mut file = staged.create()?;
+    write_staged(
+        staged,
+        File::options().create_new(true),
+        target,
+        bytes,
+        replace,
+    )
+}
+
+/// The same, for a file that is nobody else's business: only its owner may read it.
+pub fn write_private(target: &Path, bytes: &[u8], replace: bool) -> Result<()> {
+    let staged = Staged::new(target, replace)?;
+    let mut options = File::options();
+    options.create_new(true).mode(PRIVATE);
+    write_staged(staged, &options, target, bytes, replace)
+}
+
+/// Opens a file that only its owner may read, to be written and read, from its beginning; what is
+/// in it stays.
+pub fn open_private(path: &Path) -> Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE)
+        .open(path)
+        .map_err(|err| Error::io("opening", path, &err))
+}
+
+fn write_staged(
+    staged: Staged,
+    options: &std::fs::OpenOptions,
+    target: &Path,
+    bytes: &[u8],
+    replace: bool,
+) -> Result<()> {
+    let mut options = options.clone();
+    let mut file = options
+        .write(true)
+        .open(staged.path())
+        .map_err(|err| Error::io("creating", staged.path(), &err))?;
     file.write_all(bytes)
         .map_err(|err| Error::io("writing", target, &err))?;
     drop(file);

@@ -11,6 +11,8 @@
 //! |---|---|
 //! | [`cli`] | what can be typed, the table of exit codes, the parent of the working process |
 //! | [`commands`] | one file a verb: inspect, merge, export |
+//! | [`capture`] | snapshots taken off running servers, with their manifests |
+//! | [`deliver`] | masters brought onto servers and compared; the alias moved, and moved back |
 //! | [`source`] | snapshot files as sources: opened, checked, settled |
 //! | [`merge`] | plan, k-way scan, conflicts, the hash ring, the route `rebuild` |
 //! | [`proof`] | the packed master read back and compared |
@@ -25,8 +27,10 @@
 //! Arrows go one way: cli → commands → (merge, proof, source, report) → (engine, server, snapshot,
 //! schema, point, durable, scratch). A test holds that (`tests/suite/house`).
 
+pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod deliver;
 pub mod durable;
 pub mod engine;
 pub mod error;

@@ -7,6 +7,7 @@ use clap::Parser as _;
 use snapmerge::cli::{Cli, exit, supervise};
 use snapmerge::engine;
 use snapmerge::error::{Error, Result};
+use snapmerge::stop;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,6 +31,8 @@ fn run(cli: Cli) -> Result<u8> {
     }
     if supervise::is_worker() {
         supervise::be_worker()?;
+    } else if cli.command.puts_away() {
+        stop::listen()?;
     }
     let ended = cli.command.run()?;
     Ok(ended.map_or(exit::DONE, exit::code))

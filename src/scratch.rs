@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -91,6 +91,81 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next run.
         let _ = remove(&self.folder);
+    }
+}
+
+/// A folder of ours with a name of its own, which outlives its process until it is removed, so that
+/// the next run goes on from what is in it.
+#[derive(Debug)]
+pub struct Kept {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Kept {
+    /// Opens the folder `name` in `parent`, which is there, or makes it. None if another process
+    /// has it open.
+    pub fn open(parent: &Path, name: &str) -> Result<Option<Self>> {
+        let folder = parent.join(name);
+        for _ in 0..TRIES_MAX {
+            let failed = |err: &io::Error| Error::io("opening working folder", &folder, err);
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&err)),
+                Ok(()) | Err(_) => {}
+            }
+            let path = folder.join(LOCK);
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600);
+            let lock = match options.open(&path) {
+                Ok(lock) => lock,
+                // Another process removes it at this moment.
+                Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
+                Err(err) => return Err(failed(&err)),
+            };
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(err) => return Err(failed(&err.into())),
+            }
+            // A lock on a file that is not there any more locks nothing.
+            let held = lock.metadata().map_err(|err| failed(&err))?.ino();
+            if fs::metadata(&path).is_ok_and(|meta| meta.ino() == held) {
+                return Ok(Some(Self {
+                    folder,
+                    _lock: lock,
+                }));
+            }
+        }
+        Err(Error::failed(
+            format!("opening working folder {}", folder.display()),
+            "something removes it again and again",
+        ))
+    }
+
+    /// The folders in `parent` whose names begin with `prefix`.
+    pub fn names(parent: &Path, prefix: &str) -> Result<Vec<String>> {
+        let failed = |err: &io::Error| Error::io("listing", parent, err);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(parent).map_err(|err| failed(&err))? {
+            let name = entry.map_err(|err| failed(&err))?.file_name();
+            if let Some(name) = name.to_str()
+                && name.starts_with(prefix)
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes it and what is in it.
+    pub fn remove(self) -> Result<()> {
+        remove(&self.folder).map_err(|err| Error::io("removing", &self.folder, &err))
     }
 }
 
@@ -238,6 +313,21 @@ mod tests {
         let live_path = live.path().to_owned();
         drop(live);
         assert!(!live_path.exists());
+    }
+
+    #[test]
+    fn a_kept_folder_is_for_one_at_a_time_and_stays_until_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let kept = Kept::open(parent.path(), ".work-a").unwrap().unwrap();
+        fs::write(kept.path().join("state"), b"half").unwrap();
+        assert!(Kept::open(parent.path(), ".work-a").unwrap().is_none());
+        drop(kept);
+        let names = Kept::names(parent.path(), ".work-").unwrap();
+        assert_eq!(names, [".work-a"]);
+        let again = Kept::open(parent.path(), ".work-a").unwrap().unwrap();
+        assert_eq!(fs::read(again.path().join("state")).unwrap(), b"half");
+        again.remove().unwrap();
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 
     #[test]

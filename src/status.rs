@@ -24,6 +24,8 @@ struct Watched {
     acts: BTreeMap<u64, (String, bool)>,
     folders: Vec<PathBuf>,
     publishing: Vec<Publishing>,
+    /// What was made on servers and is to be removed.
+    remote: BTreeMap<u64, String>,
 }
 
 /// A file that is about to get its final name, or has it.
@@ -47,6 +49,9 @@ pub struct Status {
     pub folders: Vec<PathBuf>,
     /// Files that it was about to publish, or has published.
     pub publishing: Vec<Publishing>,
+    /// What it made on servers and has not removed yet: it wants to be asked to stop, not killed.
+    #[serde(default)]
+    pub remote: Vec<String>,
 }
 
 impl Status {
@@ -68,6 +73,7 @@ pub fn watch(file: File) {
         acts: BTreeMap::new(),
         folders: Vec::new(),
         publishing: Vec::new(),
+        remote: BTreeMap::new(),
     });
 }
 
@@ -94,6 +100,35 @@ impl Drop for Act {
     fn drop(&mut self) {
         if let (Some(number), Some(watched)) = (self.number, lock().as_mut()) {
             watched.acts.remove(&number);
+            watched.tell();
+        }
+    }
+}
+
+/// Something on a server that is to be removed; told until this is dropped.
+#[derive(Debug)]
+pub struct Remote {
+    number: Option<u64>,
+}
+
+/// Tells that `what` was made on a server, and that whoever made it removes it when asked to stop
+/// ([`crate::stop`]).
+pub fn remote(what: &str) -> Remote {
+    let mut watched = lock();
+    let number = watched.as_mut().map(|watched| {
+        let number = watched.next;
+        watched.next += 1;
+        watched.remote.insert(number, what.to_owned());
+        watched.tell();
+        number
+    });
+    Remote { number }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if let (Some(number), Some(watched)) = (self.number, lock().as_mut()) {
+            watched.remote.remove(&number);
             watched.tell();
         }
     }
@@ -140,6 +175,7 @@ impl Watched {
             only_own: !self.acts.is_empty() && self.acts.values().all(|(_, own)| *own),
             folders: self.folders.clone(),
             publishing: self.publishing.clone(),
+            remote: self.remote.values().cloned().collect(),
         };
         let Ok(text) = serde_json::to_vec(&status) else {
             return;

@@ -8,8 +8,10 @@ pub mod supervise;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::args::{ExportArgs, InspectArgs, MergeArgs};
-use crate::commands::{Ended, export, inspect, merge};
+use crate::commands::args::{
+    CaptureArgs, ExportArgs, InspectArgs, MergeArgs, PublishArgs, RestoreArgs, RollbackArgs,
+};
+use crate::commands::{Ended, capture, export, inspect, merge, publish, restore, rollback};
 use crate::error::Result;
 
 /// Merge the snapshots of many Qdrant collections into one verified master, offline.
@@ -37,14 +39,34 @@ pub enum Command {
     Merge(Box<MergeArgs>),
     /// Print the points of a snapshot as JSON lines, in the shape of Qdrant's scroll answer
     Export(ExportArgs),
+    /// Take snapshots off a running server, without leaving a trace there
+    Capture(Box<CaptureArgs>),
+    /// Bring a snapshot onto a server as a new collection, and compare
+    Restore(Box<RestoreArgs>),
+    /// Point an alias to a new master, in one call
+    Publish(Box<PublishArgs>),
+    /// Point an alias back to what it pointed to before
+    Rollback(Box<RollbackArgs>),
 }
 
 impl Command {
     /// Whether the storage engine works in it, which may die of what it reads.
     pub fn is_risky(&self) -> bool {
         match self {
-            Self::Inspect(_) => false,
+            Self::Inspect(_)
+            | Self::Capture(_)
+            | Self::Restore(_)
+            | Self::Publish(_)
+            | Self::Rollback(_) => false,
             Self::Merge(_) | Self::Export(_) => true,
+        }
+    }
+
+    /// Whether it may make something on a server, which it removes when it is asked to stop.
+    pub fn puts_away(&self) -> bool {
+        match self {
+            Self::Inspect(_) | Self::Merge(_) | Self::Export(_) => false,
+            Self::Capture(_) | Self::Restore(_) | Self::Publish(_) | Self::Rollback(_) => true,
         }
     }
 
@@ -54,6 +76,10 @@ impl Command {
             Self::Inspect(args) => inspect::run(&args),
             Self::Merge(args) => merge::run(*args),
             Self::Export(args) => export::run(&args),
+            Self::Capture(args) => capture::run(&args),
+            Self::Restore(args) => restore::run(&args),
+            Self::Publish(args) => publish::run(&args),
+            Self::Rollback(args) => rollback::run(&args),
         }
     }
 }

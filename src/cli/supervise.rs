@@ -13,6 +13,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, kill_process,
@@ -23,9 +24,12 @@ use super::exit;
 use crate::error::{Error, Kind, Result};
 use crate::scratch;
 use crate::status::{self, Status};
+use crate::stop;
 
 /// Tells a child that it is one, and whose.
 const WORKER: &str = "SNAPMERGE_WORKER";
+/// How long a child may take to put away what it made on servers.
+const PUTTING_AWAY: Duration = Duration::from_secs(60);
 /// How glibc's allocator is to behave in the child: with an arena for each of its many threads, and
 /// with thresholds that grow by themselves, it would keep much of what was freed. Elsewhere these
 /// mean nothing.
@@ -53,6 +57,8 @@ pub fn be_worker() -> Result<()> {
         ));
     }
     limit_memory();
+    // Whoever has something on a server puts it away; all else is killed by the parent.
+    stop::listen()?;
     // Standard input is the unnamed file that the parent reads.
     let file = std::os::fd::AsFd::as_fd(&std::io::stdin())
         .try_clone_to_owned()
@@ -95,7 +101,7 @@ pub fn run() -> Result<u8> {
     let failed = |err: std::io::Error| Error::failed("starting the working process", err);
     let told = tempfile::tempfile().map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
-    let stop = Stop::on_signal()?;
+    let stop = Stop::on_signal(told.try_clone().map_err(failed)?)?;
     let unset = ALLOCATOR
         .iter()
         .filter(|(name, _)| std::env::var_os(name).is_none());
@@ -117,7 +123,8 @@ pub fn run() -> Result<u8> {
     Err(explain(status, &status::told(&told), stop.was_asked()))
 }
 
-/// Ctrl-C and the like: they stop the child at once, and what it leaves is removed by the parent.
+/// Ctrl-C and the like: they stop the child, and what it leaves is removed by the parent. A child that
+/// has made something on a server is asked first, and given time to put that away.
 struct Stop {
     asked: Arc<AtomicBool>,
     /// The child's process id; 0 before there is one.
@@ -126,15 +133,24 @@ struct Stop {
 
 impl Stop {
     /// Listens from now on.
-    fn on_signal() -> Result<Self> {
+    fn on_signal(told: File) -> Result<Self> {
         let stop = Self {
             asked: Arc::default(),
             child: Arc::default(),
         };
         let (asked, child) = (Arc::clone(&stop.asked), Arc::clone(&stop.child));
         ctrlc::set_handler(move || {
-            asked.store(true, Ordering::SeqCst);
-            kill(&child);
+            let first = !asked.swap(true, Ordering::SeqCst);
+            if !first || status::told(&told).remote.is_empty() {
+                signal(&child, Signal::KILL);
+                return;
+            }
+            signal(&child, Signal::TERM);
+            let child = Arc::clone(&child);
+            std::thread::spawn(move || {
+                std::thread::sleep(PUTTING_AWAY);
+                signal(&child, Signal::KILL);
+            });
         })
         .map_err(|err| Error::failed("listening for Ctrl-C", err))?;
         Ok(stop)
@@ -146,7 +162,7 @@ impl Stop {
             self.child.store(pid, Ordering::SeqCst);
         }
         if self.was_asked() {
-            kill(&self.child);
+            signal(&self.child, Signal::KILL);
         }
     }
 
@@ -155,10 +171,10 @@ impl Stop {
     }
 }
 
-fn kill(child: &AtomicI32) {
+fn signal(child: &AtomicI32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(child.load(Ordering::SeqCst)) {
         // It may have ended already.
-        let _ = kill_process(pid, Signal::KILL);
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -178,6 +194,10 @@ fn explain(status: ExitStatus, told: &Status, cancelled: bool) -> Error {
         .collect();
     let cancel = |doing: String| {
         let mut why = "cancelled".to_owned();
+        if !told.remote.is_empty() {
+            let remote = told.remote.join(" and ");
+            why += &format!("; {remote} is still there, and the next run removes it");
+        }
         match published.as_slice() {
             [] => {}
             done => why += &format!("; {} was complete already", done.join(" and ")),

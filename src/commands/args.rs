@@ -3,12 +3,16 @@
 //! Keeps true: what is typed is only parsed here; what it means is settled by each command. Every
 //! help text ends with an example, and a test runs them all through the parser.
 
+mod capture;
 mod connection;
+mod deliver;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
+pub use self::capture::CaptureArgs;
 pub use self::connection::ConnectionArgs;
+pub use self::deliver::{PublishArgs, RestoreArgs, RollbackArgs, StateArgs};
 
 use clap::Args;
 

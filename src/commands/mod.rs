@@ -4,9 +4,13 @@
 //! how.
 
 pub mod args;
+pub mod capture;
 pub mod export;
 pub mod inspect;
 pub mod merge;
+pub mod publish;
+pub mod restore;
+pub mod rollback;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -14,8 +18,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use self::args::ChecksumArgs;
+use self::args::{ChecksumArgs, ConnectionArgs, StateArgs};
+use crate::deliver::StateFolder;
 use crate::error::{Error, Kind, Result};
+use crate::report::progress::Progress;
+use crate::server::{Address, Connection};
 use crate::source::{Opening, parse_sha256};
 
 /// How a command ended that did what it could and has told everything: none when there is nothing
@@ -43,6 +50,42 @@ fn print(text: &str) -> Result<()> {
 /// Says `text` beside the output.
 fn warn(text: &str) {
     eprintln!("snapmerge: {text}");
+}
+
+/// A connection to the server at `address`; what is risky about it is said.
+fn connect(address: &Address, args: &ConnectionArgs) -> Result<Connection> {
+    let settings = args.settings()?;
+    let connection = Connection::open(address, &settings)?;
+    if settings.insecure && address.is_encrypted() {
+        warn(&format!(
+            "WARNING: --insecure: the certificate of {address} is NOT checked; whoever stands between \
+             can read and change everything, the API key included"
+        ));
+    }
+    if connection.shows_its_key() {
+        warn(&format!(
+            "WARNING: the API key is sent to {address} unencrypted; use https: where you can"
+        ));
+    }
+    Ok(connection)
+}
+
+/// The folder of what is remembered of servers.
+fn state_folder(args: &StateArgs) -> Result<StateFolder> {
+    let variable = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
+    StateFolder::find(
+        args.state.as_deref(),
+        variable("XDG_STATE_HOME"),
+        variable("HOME"),
+    )
+}
+
+/// How progress is shown.
+fn progress(quiet: bool) -> Progress {
+    match quiet {
+        true => Progress::Quiet,
+        false => Progress::Shown,
+    }
 }
 
 /// The checksums that were typed, by file.

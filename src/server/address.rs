@@ -233,14 +233,17 @@ fn trim_path(url: &mut Url) {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url.as_str().trim_end_matches('/'))
+        // Always with the port: without one it would be read as Qdrant's own, not as the scheme's.
+        let path = self.url.path().trim_end_matches('/');
+        write!(f, "{}://{}{path}", self.url.scheme(), self.authority())
     }
 }
 
 impl fmt::Display for CollectionAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.server.join(&[&self.collection]);
-        f.write_str(url.as_str())
+        let name = url.path().rsplit('/').next().unwrap_or_default();
+        write!(f, "{}/{name}", self.server)
     }
 }
 
@@ -282,8 +285,8 @@ mod tests {
         for (text, shown, host, port) in [
             ("http://prod", "http://prod:6333", "prod", 6333),
             ("http://prod:6333/", "http://prod:6333", "prod", 6333),
-            ("http://prod:80", "http://prod", "prod", 80),
-            ("https://prod:443", "https://prod", "prod", 443),
+            ("http://prod:80", "http://prod:80", "prod", 80),
+            ("https://prod:443", "https://prod:443", "prod", 443),
             (
                 "https://q.example",
                 "https://q.example:6333",

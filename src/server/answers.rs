@@ -251,7 +251,7 @@ impl Topology {
 }
 
 /// A snapshot that lies on a server.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerSnapshot {
     /// Its name.
     pub name: String,
@@ -263,6 +263,27 @@ pub struct ServerSnapshot {
     /// When it was made, by the server's clock.
     #[serde(default)]
     pub creation_time: Option<String>,
+}
+
+/// `GET /collections/NAME/optimizations`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Optimizations {
+    /// What is going on.
+    #[serde(default)]
+    pub running: Vec<Value>,
+    /// What is going to.
+    #[serde(default)]
+    pub queued: Vec<Value>,
+    /// What is done, the last ones.
+    #[serde(default)]
+    pub completed: Vec<Value>,
+}
+
+impl Optimizations {
+    /// Whether nothing is going on or about to.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.queued.is_empty()
+    }
 }
 
 #[derive(Debug, Deserialize)]

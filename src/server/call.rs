@@ -114,7 +114,7 @@ impl Connection {
         asked.map_err(Failure::here)?
     }
 
-    async fn asked<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
+    pub(super) async fn asked<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
         let envelope: Envelope<T> = self.asked_raw(call).await?;
         Ok(envelope.result)
     }
@@ -223,6 +223,18 @@ impl Connection {
                 return Err(Failure::answer(doing, &self.who(), why));
             }
         }
+    }
+
+    /// The result in an answer.
+    pub(super) async fn read_result<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        response: Response,
+    ) -> Result<T, Failure> {
+        let bytes = self.read(doing, response).await?;
+        let envelope: Envelope<T> = serde_json::from_slice(&bytes)
+            .map_err(|err| Failure::answer(doing, &self.who(), err))?;
+        Ok(envelope.result)
     }
 
     /// What the server says of a failure.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::redirect;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -244,6 +245,14 @@ impl Connection {
                 done = work => done,
             }
         })
+    }
+
+    /// Runs `work` beside everything else.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.inner.runtime.spawn(work)
     }
 
     /// A channel for the generated clients of `qdrant_client::qdrant`, with the same certificates

@@ -12,18 +12,28 @@ mod address;
 mod answers;
 mod call;
 mod connection;
+mod create;
+mod download;
 mod failure;
+mod rate;
 mod rest;
 mod secret;
+mod snapshots;
 mod tls;
+mod upload;
 
 pub use address::{Address, CollectionAddress, REST_PORT, check_name, is_address};
 pub use answers::{
-    ACTIVE, ClusterStatus, CollectionInfo, LocalShard, PayloadIndex, Peer, RemoteShard, ServerInfo,
-    ServerSnapshot, Topology, UpdateQueue,
+    ACTIVE, ClusterStatus, CollectionInfo, LocalShard, Optimizations, PayloadIndex, Peer,
+    RemoteShard, ServerInfo, ServerSnapshot, Topology, UpdateQueue,
 };
 pub use call::Patience;
 pub use connection::{Connection, ConnectionSettings, GrpcChannel, KEY_VARIABLE, Keys, WithKey};
+pub use create::create_body;
+pub use download::{BodyReader, Fetch};
 pub use failure::{Cause, Failure};
+pub use rate::Rate;
 pub use rest::require;
 pub use secret::Secret;
+pub use snapshots::Making;
+pub use upload::Upload;

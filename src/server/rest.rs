@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Connection;
 use super::answers::{
-    AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, CountAnswer, ServerInfo,
-    Topology,
+    AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, CountAnswer, Optimizations,
+    ServerInfo, Topology,
 };
 use super::call::{Call, Patience};
 use super::failure::Failure;
@@ -67,6 +68,53 @@ impl Connection {
     pub fn topology(&self, name: &str) -> Result<Topology, Failure> {
         let doing = format!("asking {} for the shards of {name}", self.who());
         self.ask(&Call::get(doing, &["collections", name, "cluster"]))
+    }
+
+    /// What the optimizers of this member do and did; none if the server is too old to tell.
+    pub fn optimizations(&self, name: &str) -> Result<Option<Optimizations>, Failure> {
+        let doing = format!("asking {} what its optimizers do with {name}", self.who());
+        let call = Call::get(doing, &["collections", name, "optimizations"])
+            .query("with", "queued,completed");
+        found(self.ask(&call))
+    }
+
+    /// How many uploads to a collection this member is restoring at this moment, as far as it tells.
+    pub fn recoveries(&self, name: &str) -> Result<u64, Failure> {
+        let doing = format!("asking {} what it restores", self.who());
+        let call = Call::get(doing, &["telemetry"]).query("details_level", "2");
+        let told: Value = self.ask_putting_away(&call)?;
+        let snapshots = told
+            .pointer("/collections/snapshots")
+            .and_then(Value::as_array);
+        let running = snapshots
+            .into_iter()
+            .flatten()
+            .filter(|one| one.get("id").and_then(Value::as_str) == Some(name))
+            .filter_map(|one| one.get("running_snapshot_recovery")?.as_u64());
+        Ok(running.sum())
+    }
+
+    /// Waits for a moment while putting away.
+    pub fn rest_a_while(&self) -> Result<()> {
+        self.put_away("waiting for the server", async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(())
+        })
+    }
+
+    /// What the server's clock says, if it says so.
+    pub fn server_time(&self) -> Result<Option<DateTime<Utc>>, Failure> {
+        let doing = format!("asking {} for its clock", self.who());
+        let request = self.request(&Call::get(doing.as_str(), &[]));
+        let request = request.timeout(self.settings().timeout);
+        let sent = self.run(&doing, async { Ok(self.send(&doing, request).await) });
+        let response = match sent.map_err(Failure::here)? {
+            Ok(response) => response,
+            Err((failure, _)) => return Err(failure),
+        };
+        let date = response.headers().get(reqwest::header::DATE);
+        let date = date.and_then(|value| DateTime::parse_from_rfc2822(value.to_str().ok()?).ok());
+        Ok(date.map(|date| date.to_utc()))
     }
 
     /// How many points a collection has, counted exactly; with a key those of its shards alone.

@@ -11,12 +11,15 @@ pub mod log;
 mod name;
 mod pack;
 pub mod readable;
+mod transplant;
 mod unpack;
 mod walk;
 
 pub use carry::Carrier;
 pub use index::{FileSize, Form, Segment, Shard, Snapshot, Want};
-pub use input::{Hashes, Sha256Hex};
+pub use input::{Hashes, Input, Sha256Hex};
 pub use name::source_name;
 pub use pack::{PackedShard, Packer, write_segment};
+pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
 pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};
+pub use walk::{BLOCK, Member, MemberKind, Piece, Stream, Walker, skip_by_reading};

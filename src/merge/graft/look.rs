@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::merge::plan::Plan;
 use crate::point::PointId;
 use crate::schema::{PayloadSchema, same_index};
-use crate::snapshot::{Form, Segment, Shard, ids, log};
+use crate::snapshot::{Segment, Shard, ids, log};
 use crate::source::{ShardIds, Source, not_taken_in};
 
 /// A shard of a source on its way into the master.
@@ -58,7 +58,6 @@ impl Lane {
 pub fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
     let mut lanes = Vec::new();
     for (at, source) in sources.iter_mut().enumerate() {
-        let streamed = source.snapshot.form == Form::StreamedShard;
         let path = source.snapshot.path.display().to_string();
         for (number, shard) in &mut source.snapshot.shards {
             let what = format!("shard {number} of {path}");
@@ -74,7 +73,8 @@ pub fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
                 reasons: Vec::new(),
                 segments: Vec::new(),
             };
-            if streamed {
+            // A collection that was streamed shard by shard has the form of a collection.
+            if shard.segments.values().any(|segment| segment.tar.is_none()) {
                 lane.because("it was streamed, so its segments are not packed yet");
             }
             look(shard, &what, &plan.united.payload, &mut lane)?;

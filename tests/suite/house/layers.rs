@@ -10,7 +10,9 @@ const LAYERS: [&[&str]; 6] = [
     &["main", "lib"],
     &["cli"],
     &["commands"],
-    &["merge", "proof", "archive", "source", "report"],
+    &[
+        "merge", "proof", "archive", "source", "report", "capture", "deliver",
+    ],
     &[
         "engine", "server", "snapshot", "schema", "point", "durable", "scratch", "status", "stop",
     ],

@@ -1,0 +1,111 @@
+//! What is written beside a captured file: where it is from, when, and what it must be.
+//!
+//! Keeps true: it holds no key; its `sha256` is of exactly the file beside it, so that every reader of
+//! snapshots here compares it; what was not known is absent, not guessed.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::schema::ShardKey;
+
+/// The version of the manifest's form.
+pub const VERSION: u32 = 1;
+/// What is put after a file's name.
+pub const ENDING: &str = ".manifest.json";
+
+/// The manifest of one captured collection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`VERSION`].
+    pub manifest: u32,
+    /// Which snapmerge wrote it.
+    pub snapmerge: String,
+    /// The server that was asked.
+    pub server: String,
+    /// Its version.
+    pub server_version: String,
+    /// The collection.
+    pub collection: String,
+    /// Its uuid, where the snapshot tells one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// How it was taken.
+    pub form: Form,
+    /// When it was begun.
+    pub begun: DateTime<Utc>,
+    /// When the last byte was there.
+    pub ended: DateTime<Utc>,
+    /// The file's size in bytes.
+    pub bytes: u64,
+    /// The file's SHA-256.
+    pub sha256: String,
+    /// The file's BLAKE3.
+    pub blake3: String,
+    /// The members that it was taken from, with what each gave.
+    pub peers: Vec<PeerPart>,
+    /// The shards.
+    pub shards: Vec<ShardPart>,
+    /// Points, counted exactly before and after; none if points were written in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<u64>,
+    /// Points before it was taken.
+    pub points_before: u64,
+    /// Points after it was taken.
+    pub points_after: u64,
+    /// Vectors in an index, as the server told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indexed_vectors: Option<u64>,
+    /// The collection's status before: `green`, `yellow`, `grey` or `red`.
+    pub status: String,
+    /// Aliases that pointed to it.
+    pub aliases: Vec<String>,
+    /// The config.
+    pub config: Map<String, Value>,
+    /// The payload indexes by field.
+    pub payload_schema: Value,
+}
+
+/// How a collection was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// The snapshot of one member, as the server made it.
+    Collection,
+    /// The snapshots of several members, each shard from one.
+    Assembled,
+    /// Streamed shards.
+    Streamed,
+}
+
+/// What one member gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerPart {
+    /// The member.
+    pub peer: u64,
+    /// Its address.
+    pub address: String,
+    /// The snapshot that it made, which is removed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The SHA-256 that the server gave for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// One shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPart {
+    /// Its number.
+    pub shard: u32,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<ShardKey>,
+    /// The member that it was taken from.
+    pub peer: u64,
+    /// Its points, if the server counts by shard and nothing was written in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<u64>,
+}

@@ -1,0 +1,512 @@
+//! Taking snapshots off running servers without leaving a trace.
+//!
+//! Keeps true: every shard is in the file exactly once, from a replica that was Active before and
+//! after; the file gets its name only when its hash is the server's and its tar is whole to the end,
+//! and its manifest and checksum lie beside it then; what was made on a server is removed, also after
+//! a failure, and nothing else is.
+
+mod assemble;
+mod journal;
+mod look;
+mod manifest;
+mod part;
+mod plan;
+mod take;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use wildmatch::WildMatch;
+
+pub use self::journal::PREFIX;
+use self::journal::{GO_ON_WITHIN, Journal, Work};
+pub use self::look::Members;
+use self::look::{Look, look};
+pub use self::manifest::{ENDING, Form, Manifest, PeerPart, ShardPart};
+pub use self::part::{Hashes, hashes};
+use crate::durable;
+use crate::error::{Error, Kind, Result};
+use crate::report::progress::Progress;
+use crate::server::{Connection, Rate};
+use crate::snapshot::{Snapshot, Want};
+
+/// What is captured, and how.
+pub struct Request<'a> {
+    /// The server, with the members of its cluster.
+    pub members: &'a Members,
+    /// The collection.
+    pub collection: &'a str,
+    /// Where the file is put.
+    pub folder: &'a Path,
+    /// Whether shards are streamed, which needs no disk on the server.
+    pub stream: bool,
+    /// How fast at the most.
+    pub rate: Option<Rate>,
+    /// Whether a server that gives no checksum is refused.
+    pub require_checksum: bool,
+    /// How progress is shown.
+    pub progress: Progress,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Captured {
+    /// The file.
+    pub file: PathBuf,
+    /// What lies beside it.
+    pub manifest: Manifest,
+    /// What whoever rests on it should know.
+    pub notes: Vec<String>,
+    /// What could not be removed from a server; the next run tries again.
+    pub left: Vec<String>,
+    /// Whether an earlier run had all but finished it.
+    pub finished_earlier: bool,
+}
+
+/// The collections on the server whose names match one of `patterns` (`*`, `?`), sorted.
+pub fn matching(connection: &Connection, patterns: &[String]) -> Result<Vec<String>> {
+    let there = connection.collections()?;
+    let mut named = BTreeSet::new();
+    for pattern in patterns {
+        let is_plain = !pattern.contains(['*', '?']);
+        let wild = WildMatch::new(pattern);
+        let before = named.len();
+        let found = there.iter().filter(|name| match is_plain {
+            true => *name == pattern,
+            false => wild.matches(name),
+        });
+        let found: Vec<&String> = found.collect();
+        if found.is_empty() && before == named.len() {
+            let doing = format!("looking for {pattern} on {}", connection.address());
+            let why = match is_plain {
+                true => "there is no such collection",
+                false => "no collection's name matches",
+            };
+            let mut err = Error::new(Kind::Refused, doing, why);
+            err = match connection.aliases()?.get(pattern) {
+                Some(target) => err.next(format!("it is an alias of {target}: give that name")),
+                None => err.next(format!(
+                    "`curl {}/collections` lists what is there",
+                    connection.address()
+                )),
+            };
+            return Err(err);
+        }
+        named.extend(found.into_iter().cloned());
+    }
+    Ok(named.into_iter().collect())
+}
+
+/// Captures one collection.
+pub fn capture(request: &Request<'_>) -> Result<Captured> {
+    let server = request.members.first.address().to_string();
+    let name = Work::name(&server, request.collection);
+    let Some(mut work) = Work::open(request.folder, &name)? else {
+        return Err(Error::failed(
+            format!(
+                "capturing {} to {}",
+                request.collection,
+                request.folder.display()
+            ),
+            "another run is doing the same at this moment",
+        )
+        .next("wait until it has ended"));
+    };
+    if let Some(done) = earlier(request, &mut work)? {
+        work.remove()?;
+        return Ok(done);
+    }
+    let captured = captured(request, &mut work);
+    let left = clear(request.members, &work);
+    match captured {
+        Ok(mut captured) => {
+            captured.left = left;
+            finish(work, &captured.left)?;
+            Ok(captured)
+        }
+        Err(err) => {
+            let err = and_left(err, &left);
+            // What went wrong first is what the user is to know.
+            let _ = finish(work, &left);
+            Err(err)
+        }
+    }
+}
+
+/// Clears away what killed runs left in `folder` and on this server, but for `collections`, which are
+/// about to be captured again. Returns what could not be removed.
+pub fn clear_leftovers(
+    members: &Members,
+    folder: &Path,
+    collections: &[String],
+) -> Result<Vec<String>> {
+    let server = members.first.address().to_string();
+    let wanted: BTreeSet<String> = collections
+        .iter()
+        .map(|collection| Work::name(&server, collection))
+        .collect();
+    let mut left = Vec::new();
+    for name in crate::scratch::Kept::names(folder, PREFIX)? {
+        if wanted.contains(&name) {
+            continue;
+        }
+        let Some(work) = Work::open(folder, &name)? else {
+            continue;
+        };
+        match &work.journal {
+            Some(journal) if journal.server != server => {
+                left.push(format!(
+                    "{}: begun with {}, which is not asked now",
+                    work.path().display(),
+                    journal.server
+                ));
+                continue;
+            }
+            Some(_) | None => {}
+        }
+        let here = clear(members, &work);
+        finish(work, &here)?;
+        left.extend(here);
+    }
+    Ok(left)
+}
+
+/// Removes the working folder, unless its journal is still needed.
+fn finish(work: Work, left: &[String]) -> Result<()> {
+    if left.is_empty() {
+        return work.remove();
+    }
+    for entry in std::fs::read_dir(work.path())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let is_part = entry.file_name().to_string_lossy().starts_with(take::PART);
+        if is_part {
+            // The next run removes what stays.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// What an earlier run that was killed had begun: finished here if it was all but done, and cleared
+/// away if it is too old to be gone on with.
+fn earlier(request: &Request<'_>, work: &mut Work) -> Result<Option<Captured>> {
+    let Some(journal) = work.journal.clone() else {
+        return Ok(None);
+    };
+    let is_recent = (Utc::now() - journal.begun).abs() <= GO_ON_WITHIN;
+    if let Some(file) = journal.published.clone().filter(|file| file.exists())
+        && is_recent
+    {
+        let left = clear(request.members, work);
+        if !left.is_empty() {
+            return Err(Error::failed(
+                format!(
+                    "finishing what an earlier run began with {}",
+                    request.collection
+                ),
+                left.join("; "),
+            )
+            .next("look at the server, and run it again"));
+        }
+        let manifest = read_manifest(&file)?;
+        return Ok(Some(Captured {
+            file,
+            manifest,
+            notes: Vec::new(),
+            left,
+            finished_earlier: true,
+        }));
+    }
+    if let Some(file) = journal.published.filter(|file| !file.exists()) {
+        for ending in [ENDING, ".checksum"] {
+            // Nobody misses what belongs to a file that is not there.
+            let _ = std::fs::remove_file(beside(&file, ending));
+        }
+    }
+    if is_recent && !request.stream && journal.made.iter().any(|made| made.snapshot.is_some()) {
+        return Ok(None);
+    }
+    let left = clear(request.members, work);
+    if !left.is_empty() {
+        let why = left.join("; ");
+        let doing = format!(
+            "clearing away what an earlier run left of {}",
+            request.collection
+        );
+        return Err(Error::failed(doing, why).next("look at the server, and run it again"));
+    }
+    work.journal = None;
+    Ok(None)
+}
+
+/// Removes from the servers what the journal names. Returns what could not be removed.
+fn clear(members: &Members, work: &Work) -> Vec<String> {
+    let mut left = Vec::new();
+    let Some(journal) = &work.journal else {
+        return left;
+    };
+    for made in journal.made.iter().filter(|made| !made.removed) {
+        let name = made.snapshot.as_ref().map(|one| one.name.clone());
+        let shown = name.clone().unwrap_or_else(|| "a snapshot".into());
+        let Some(member) = members.at(&made.address) else {
+            left.push(format!(
+                "{shown} on {}, which is not asked now",
+                made.address
+            ));
+            continue;
+        };
+        let removed = match name {
+            Some(name) => member
+                .delete_snapshot(&journal.collection, &name)
+                .map(|_| ()),
+            None => member
+                .snapshots_putting_away(&journal.collection)
+                .and_then(|there| match made.is(&there) {
+                    Some(name) => member
+                        .delete_snapshot(&journal.collection, name)
+                        .map(|_| ()),
+                    None => Ok(()),
+                }),
+        };
+        if let Err(failure) = removed {
+            left.push(format!(
+                "{shown} on {} ({})",
+                made.address,
+                failure.error.why()
+            ));
+        }
+    }
+    left
+}
+
+/// The error with what it leaves behind.
+fn and_left(err: Error, left: &[String]) -> Error {
+    if left.is_empty() {
+        return err;
+    }
+    let why = format!(
+        "{}; {} could not be removed, and the next capture to the same folder tries again",
+        err.why(),
+        left.join(" and ")
+    );
+    let mut told = Error::new(err.kind(), err.doing(), why);
+    if let Some(next) = err.next_step() {
+        told = told.next(next);
+    }
+    told
+}
+
+fn captured(request: &Request<'_>, work: &mut Work) -> Result<Captured> {
+    let begun = Utc::now();
+    let collection = request.collection;
+    let before = look(request.members, collection)?;
+    let mut notes = before.notes(collection);
+    let taken = if request.stream {
+        before.require_idle(collection)?;
+        take::streamed(request, &before, work)?
+    } else {
+        take::snapshots(request, &before, work)?
+    };
+    check_whole(&taken.path, &before, request.stream)?;
+    let after = look(request.members, collection)?;
+    if request.stream {
+        after.require_idle(collection)?;
+    }
+    if let Some(why) = before.differs(&after, request.stream) {
+        return Err(Error::new(
+            Kind::Refused,
+            format!("capturing {collection}"),
+            format!("{why}, so it may lack points"),
+        )
+        .next("run it again when the cluster is at rest"));
+    }
+    if before.points != after.points {
+        notes.push(format!(
+            "points were written while it was captured: {} before, {} after",
+            before.points, after.points
+        ));
+    }
+    let unverified = taken.peers.iter().any(|part| part.sha256.is_none());
+    if unverified && !request.stream {
+        let why = "the server gave no checksum (it keeps snapshots in an object store)";
+        if request.require_checksum {
+            return Err(Error::damaged(format!("checking {collection}"), why)
+                .next("capture without --require-checksum: the tar itself is checked to its end"));
+        }
+        notes.push(format!(
+            "{why}: size and tar were checked, the bytes could not be compared"
+        ));
+    }
+    let manifest = manifest(request, &before, &after, &taken, begun)?;
+    let file = publish(request, work, &taken, &manifest)?;
+    Ok(Captured {
+        file,
+        manifest,
+        notes,
+        left: Vec::new(),
+        finished_earlier: false,
+    })
+}
+
+/// Walks over the file to its end: every shard has to be there, from an Active replica.
+fn check_whole(path: &Path, look: &Look, streamed: bool) -> Result<()> {
+    let snapshot = Snapshot::open(path, Want::default(), None)?;
+    let damaged = |why: String| {
+        Error::damaged(format!("checking what came of {}", path.display()), why)
+            .next("capture it again; if it stays so, look at the server's log")
+    };
+    if snapshot.config.is_none() {
+        return Err(damaged("it has no config.json".into()));
+    }
+    let there: Vec<u32> = snapshot.shards.keys().copied().collect();
+    let wanted = look.plan.shards();
+    if there.iter().any(|shard| !wanted.contains(shard)) {
+        return Err(damaged(format!(
+            "it has the shards {there:?}, not {wanted:?}"
+        )));
+    }
+    for number in wanted {
+        let Some(shard) = snapshot.shards.get(&number) else {
+            return Err(damaged(format!("it lacks shard {number}")));
+        };
+        if shard.shard_config.is_none() {
+            return Err(damaged(format!(
+                "shard {number} lacks shard_config.json, which a server writes last"
+            )));
+        }
+        if !streamed && !shard.has_log {
+            return Err(damaged(format!("shard {number} lacks its log")));
+        }
+        let state = shard.replicas().and_then(|replicas| replicas.own());
+        if state.as_deref() != Some(crate::server::ACTIVE) {
+            return Err(damaged(format!(
+                "the replica of shard {number} was {} when it was taken",
+                state.as_deref().unwrap_or("in no known state")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What was taken, not published yet.
+struct Taken {
+    path: PathBuf,
+    bytes: u64,
+    hashes: Hashes,
+    peers: Vec<PeerPart>,
+    form: Form,
+    /// The name that the server gave it, or one like it.
+    name: String,
+}
+
+fn manifest(
+    request: &Request<'_>,
+    before: &Look,
+    after: &Look,
+    taken: &Taken,
+    begun: DateTime<Utc>,
+) -> Result<Manifest> {
+    let address = request.members.first.address();
+    let source = format!("{address}/{}", request.collection);
+    let payload = before.info.payload_schema(&source)?;
+    let uuid = Snapshot::open(&taken.path, Want::default(), None)?
+        .config
+        .and_then(|bytes| {
+            let config: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+            Some(config.get("uuid")?.as_str()?.to_owned())
+        });
+    let shards = before
+        .plan
+        .takes
+        .iter()
+        .flat_map(|take| take.shards.iter().map(|shard| (*shard, take.peer)))
+        .collect::<BTreeMap<u32, u64>>();
+    Ok(Manifest {
+        manifest: manifest::VERSION,
+        snapmerge: env!("CARGO_PKG_VERSION").into(),
+        server: address.to_string(),
+        server_version: before.server.version.clone(),
+        collection: request.collection.into(),
+        uuid,
+        form: taken.form,
+        begun,
+        ended: Utc::now(),
+        bytes: taken.bytes,
+        sha256: taken.hashes.sha256.clone(),
+        blake3: taken.hashes.blake3.clone(),
+        peers: taken.peers.clone(),
+        shards: shards
+            .into_iter()
+            .map(|(shard, peer)| ShardPart {
+                shard,
+                key: before.plan.keys.key_of(shard).cloned(),
+                peer,
+                points: before.still_points(after, shard),
+            })
+            .collect(),
+        points: (before.points == after.points).then_some(before.points),
+        points_before: before.points,
+        points_after: after.points,
+        indexed_vectors: before.info.indexed_vectors_count,
+        status: before.info.status.clone(),
+        aliases: before.aliases.clone(),
+        config: before.info.config.clone(),
+        payload_schema: serde_json::to_value(payload.fields())
+            .map_err(|err| Error::failed("writing the manifest", err))?,
+    })
+}
+
+/// Gives the file its name, what belongs to it first.
+fn publish(
+    request: &Request<'_>,
+    work: &mut Work,
+    taken: &Taken,
+    manifest: &Manifest,
+) -> Result<PathBuf> {
+    let file = request.folder.join(&taken.name);
+    if file.symlink_metadata().is_ok() {
+        return Err(Error::usage(
+            format!("publishing {}", file.display()),
+            "it exists already",
+        )
+        .next("servers name snapshots by the second: run it again"));
+    }
+    let bytes = serde_json::to_vec_pretty(manifest)
+        .map_err(|err| Error::failed(format!("writing the manifest of {}", file.display()), err))?;
+    durable::write_private(&beside(&file, ENDING), &bytes, true)?;
+    let sha256 = manifest.sha256.as_bytes();
+    durable::write_private(&beside(&file, ".checksum"), sha256, true)?;
+    // From here on the journal says that a file of this name is whole.
+    let mut journal = work.journal.clone().unwrap_or_else(|| Journal {
+        server: request.members.first.address().to_string(),
+        collection: request.collection.into(),
+        begun: Utc::now(),
+        made: Vec::new(),
+        published: None,
+    });
+    journal.published = Some(file.clone());
+    work.write(journal)?;
+    durable::publish(&taken.path, &file, false)?;
+    Ok(file)
+}
+
+/// The manifest beside `file`.
+pub fn read_manifest(file: &Path) -> Result<Manifest> {
+    let path = beside(file, ENDING);
+    let bytes = std::fs::read(&path).map_err(|err| Error::io("reading manifest", &path, &err))?;
+    serde_json::from_slice(&bytes).map_err(|err| {
+        Error::damaged(format!("reading manifest {}", path.display()), err)
+            .next("capture the collection again")
+    })
+}
+
+/// What lies beside `file` under the same name with an ending.
+pub fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}

@@ -1,0 +1,351 @@
+//! The bytes: snapshots made, downloaded and compared, or shards streamed.
+//!
+//! Keeps true: a snapshot's name is in the journal before its first byte is asked for; a file whose
+//! hash is not the server's is fetched once more from its beginning and then refused; what is put
+//! together from several parts needs room for both, which is looked for first.
+
+use std::path::Path;
+
+use chrono::Utc;
+
+use super::assemble::Assembly;
+use super::journal::{GO_ON_WITHIN, Journal, Made, Work, file_name};
+use super::look::Look;
+use super::manifest::{Form, PeerPart};
+use super::part::{self, Hashes, Part};
+use super::plan::Take;
+use super::{Request, Taken};
+use crate::error::{Error, Kind, Result};
+use crate::report::progress::Unit;
+use crate::scratch::require_free;
+use crate::server::{Connection, Fetch, ServerSnapshot};
+use crate::status;
+
+/// How the names of unfinished files begin.
+pub const PART: &str = "part";
+/// What stands for the member in the name of a file from several.
+const CLUSTER: &str = "cluster";
+/// How often a streamed shard is begun anew.
+const STREAM_TRIES: u32 = 3;
+
+/// By collection snapshots, one for each member that something is taken from.
+pub(super) fn snapshots(request: &Request<'_>, look: &Look, work: &mut Work) -> Result<Taken> {
+    let mut parts = Vec::new();
+    for take in &look.plan.takes {
+        let member = member(request, look, take)?;
+        let made = made(request, member, work)?;
+        parts.push((take, member, made));
+    }
+    let bytes: u64 = parts.iter().map(|(_, _, made)| made.size).sum();
+    let factor = if parts.len() > 1 { 2 } else { 1 };
+    let what = format!("capturing {}", request.collection);
+    require_free(work.path(), bytes.saturating_mul(factor), &what)?;
+
+    let name = match parts.as_slice() {
+        [(_, _, made)] => {
+            let time = Utc::now();
+            // The server's own name is a file's name, or it is not used.
+            match is_plain(&made.name) {
+                true => made.name.clone(),
+                false => file_name(request.collection, &look.first.to_string(), time)?,
+            }
+        }
+        _ => file_name(request.collection, CLUSTER, Utc::now())?,
+    };
+    let stage = request.progress.stage(
+        &format!("capture {}", request.collection),
+        Some(bytes),
+        Unit::Bytes,
+    );
+    let mut peers = Vec::new();
+    let mut whole = None;
+    for (number, (take, member, made)) in parts.iter().enumerate() {
+        let path = work.path().join(format!("{PART}-{number}"));
+        let told = status::remote(&format!("snapshot {} on {}", made.name, member.address()));
+        let hashes = downloaded(request, member, made, &path, &|bytes| stage.add(bytes))?;
+        drop(told);
+        peers.push(PeerPart {
+            peer: take.peer,
+            address: member.address().to_string(),
+            snapshot: Some(made.name.clone()),
+            bytes: made.size,
+            sha256: made.checksum.clone(),
+        });
+        whole = Some((path, made.size, hashes));
+    }
+    drop(stage);
+    let (path, bytes, hashes, form) = match (parts.len(), whole) {
+        (1, Some((path, bytes, hashes))) => (path, bytes, hashes, Form::Collection),
+        _ => {
+            let path = work.path().join(format!("{PART}-whole"));
+            let mut assembly = Assembly::new(&path)?;
+            for (number, (take, _, _)) in parts.iter().enumerate() {
+                let part = work.path().join(format!("{PART}-{number}"));
+                assembly.member(&part, &look.plan, take.peer, number == 0)?;
+            }
+            assembly.finish()?;
+            let hashes = part::hashes(&path)?;
+            let bytes = length(&path)?;
+            (path, bytes, hashes, Form::Assembled)
+        }
+    };
+    Ok(Taken {
+        path,
+        bytes,
+        hashes,
+        peers,
+        form,
+        name,
+    })
+}
+
+/// The snapshot to download from one member: what an earlier run had made there, if it is as it
+/// was, or a new one.
+fn made(request: &Request<'_>, member: &Connection, work: &mut Work) -> Result<ServerSnapshot> {
+    let collection = request.collection;
+    let address = member.address().to_string();
+    let there = member.snapshots(collection)?;
+    let mut journal = match work.journal.take() {
+        Some(journal) if Utc::now() - journal.begun <= GO_ON_WITHIN => journal,
+        _ => Journal {
+            server: request.members.first.address().to_string(),
+            collection: collection.into(),
+            begun: Utc::now(),
+            made: Vec::new(),
+            published: None,
+        },
+    };
+    journal.published = None;
+    work.journal = Some(journal.clone());
+    let known = journal.made.iter().position(|made| made.address == address);
+    if let Some(at) = known {
+        let earlier = journal.made.remove(at);
+        let same = earlier.snapshot.as_ref().and_then(|made| {
+            let same = there.iter().find(|one| one.name == made.name)?;
+            (same.size == made.size && same.checksum == made.checksum).then(|| made.clone())
+        });
+        if let Some(same) = same {
+            return Ok(same);
+        }
+        if let Some(name) = earlier.is(&there) {
+            member.delete_snapshot(collection, name)?;
+        }
+        remove_parts(work.path())?;
+    }
+    let asked = member.server_time()?.unwrap_or_else(Utc::now);
+    journal.made.push(Made {
+        address,
+        asked,
+        before: there.into_iter().map(|one| one.name).collect(),
+        snapshot: None,
+        removed: false,
+    });
+    work.write(journal.clone())?;
+    let stage = request
+        .progress
+        .stage(&format!("snapshot {collection}"), None, Unit::None);
+    let told = status::remote(&format!(
+        "a snapshot of {collection} on {}",
+        member.address()
+    ));
+    let (made, ended) = member.make_snapshot(collection).wait();
+    drop((stage, told));
+    if let (Some(last), Some(made)) = (journal.made.last_mut(), &made) {
+        last.snapshot = Some(made.clone());
+        work.write(journal)?;
+    }
+    ended?;
+    made.ok_or_else(|| {
+        let doing = format!("making a snapshot of {collection}");
+        Error::failed(doing, "the server names none")
+    })
+}
+
+/// Downloads a snapshot to `path` and compares its hash with the server's.
+fn downloaded(
+    request: &Request<'_>,
+    member: &Connection,
+    made: &ServerSnapshot,
+    path: &Path,
+    passed: &dyn Fn(u64),
+) -> Result<Hashes> {
+    let doing = format!("downloading {} from {}", made.name, member.address());
+    if made.size == 0 {
+        return Err(
+            Error::new(Kind::Refused, doing, "the server says that it is empty")
+                .next("look at the server's log, and run it again"),
+        );
+    }
+    let mut last = None;
+    for number in 0..2 {
+        if number > 0 {
+            // What was begun by a run before this one may have been written by nobody knows whom.
+            std::fs::remove_file(path).map_err(|err| Error::io("removing", path, &err))?;
+        }
+        let mut part = Part::open(path, made.size)?;
+        let fetch = Fetch {
+            doing: doing.clone(),
+            segments: &["collections", request.collection, "snapshots", &made.name],
+            from: part.length(),
+            bytes: made.size,
+            rate: request.rate,
+        };
+        passed(part.length());
+        member.fetch(&fetch, &mut |piece| {
+            passed(piece.len() as u64);
+            part.add(&piece)
+        })?;
+        let hashes = part.end()?;
+        match &made.checksum {
+            Some(wanted) if !wanted.eq_ignore_ascii_case(&hashes.sha256) => {
+                last = Some(Error::damaged(
+                    doing.clone(),
+                    format!(
+                        "its SHA-256 is {}, but the server says {wanted}",
+                        hashes.sha256
+                    ),
+                ));
+            }
+            _ => return Ok(hashes),
+        }
+    }
+    Err(last
+        .unwrap_or_else(|| Error::failed(doing, "it cannot be compared"))
+        .next("run it again; if it stays so, look at the server's disk and at what lies between"))
+}
+
+/// By streams, one for each shard: nothing is written to a server's disk.
+pub(super) fn streamed(request: &Request<'_>, look: &Look, work: &mut Work) -> Result<Taken> {
+    remove_parts(work.path())?;
+    let path = work.path().join(format!("{PART}-whole"));
+    let source = format!("{}/{}", request.members.first.address(), request.collection);
+    let config = look.info.config(&source)?;
+    let payload = look.info.payload_schema(&source)?;
+    let stage =
+        request
+            .progress
+            .stage(&format!("stream {}", request.collection), None, Unit::Bytes);
+    let mut number = 0;
+    let peers = loop {
+        number += 1;
+        match stream_all(request, look, &path, &|bytes| stage.add(bytes)) {
+            Ok((mut assembly, peers)) => {
+                assembly.collection(&config, &look.plan.keys, &payload)?;
+                assembly.finish()?;
+                break peers;
+            }
+            Err((err, may_pass)) if may_pass && number < STREAM_TRIES => {
+                let wait = std::time::Duration::from_secs(u64::from(number));
+                request.members.first.sleep(err.doing(), wait)?;
+            }
+            Err((err, _)) => return Err(err),
+        }
+    };
+    drop(stage);
+    let hashes = part::hashes(&path)?;
+    let from = match look.plan.takes.as_slice() {
+        [take] => take.peer.to_string(),
+        _ => CLUSTER.into(),
+    };
+    Ok(Taken {
+        bytes: length(&path)?,
+        path,
+        hashes,
+        peers,
+        form: Form::Streamed,
+        name: file_name(request.collection, &from, Utc::now())?,
+    })
+}
+
+/// Streams every shard; a failure comes with whether another try may pass.
+fn stream_all(
+    request: &Request<'_>,
+    look: &Look,
+    path: &Path,
+    passed: &dyn Fn(u64),
+) -> Result<(Assembly, Vec<PeerPart>), (Error, bool)> {
+    let never = |err: Error| (err, false);
+    let mut assembly = Assembly::new(path).map_err(never)?;
+    let mut peers = Vec::new();
+    for take in &look.plan.takes {
+        let member = member(request, look, take).map_err(never)?;
+        let mut bytes = 0;
+        for shard in &take.shards {
+            let number = shard.to_string();
+            let doing = format!(
+                "streaming shard {shard} of {} from {}",
+                request.collection,
+                member.address()
+            );
+            let segments = [
+                "collections",
+                request.collection,
+                "shards",
+                &number,
+                "snapshot",
+            ];
+            let mut reader = member
+                .read_stream(&doing, &segments, request.rate)
+                .map_err(|failure| (failure.error, failure.cause.may_pass()))?;
+            let streamed = assembly.shard(&mut reader, &doing, *shard);
+            let read = reader.read_bytes();
+            let last = match (streamed, reader.failure()) {
+                (_, Some(failure)) => return Err((failure.error, failure.cause.may_pass())),
+                (Ok(last), None) => last,
+                // A 200 with a short tar is how a server says that it failed on the way.
+                (Err(err), None) => {
+                    let may_pass = err.kind() == Kind::Damaged;
+                    return Err((err, may_pass));
+                }
+            };
+            if last != crate::snapshot::layout::SHARD_CONFIG {
+                let why = format!(
+                    "it ends with {last:?}, not with shard_config.json: the server failed on the way"
+                );
+                let next = "look at the server's log, or capture without --stream";
+                return Err((Error::damaged(doing, why).next(next), true));
+            }
+            bytes += read;
+            passed(read);
+        }
+        peers.push(PeerPart {
+            peer: take.peer,
+            address: member.address().to_string(),
+            snapshot: None,
+            bytes,
+            sha256: None,
+        });
+    }
+    Ok((assembly, peers))
+}
+
+fn member<'a>(request: &Request<'a>, look: &Look, take: &Take) -> Result<&'a Connection> {
+    request.members.get(look.first, take.peer).ok_or_else(|| {
+        let doing = format!("capturing {}", request.collection);
+        Error::failed(
+            doing,
+            format!("the address of member {} is not known", take.peer),
+        )
+    })
+}
+
+fn remove_parts(folder: &Path) -> Result<()> {
+    let failed = |err: &std::io::Error| Error::io("clearing", folder, err);
+    for entry in std::fs::read_dir(folder).map_err(|err| failed(&err))? {
+        let entry = entry.map_err(|err| failed(&err))?;
+        if entry.file_name().to_string_lossy().starts_with(PART) {
+            std::fs::remove_file(entry.path()).map_err(|err| failed(&err))?;
+        }
+    }
+    Ok(())
+}
+
+fn length(path: &Path) -> Result<u64> {
+    let meta = std::fs::metadata(path).map_err(|err| Error::io("looking at", path, &err))?;
+    Ok(meta.len())
+}
+
+/// Whether a name that a server gave can be a file's here.
+fn is_plain(name: &str) -> bool {
+    crate::server::check_name(name).is_ok() && !name.starts_with('.') && name.ends_with(".snapshot")
+}

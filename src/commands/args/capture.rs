@@ -1,0 +1,73 @@
+//! The arguments of `capture`.
+//!
+//! Keeps true: what is typed is only parsed here.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ConnectionArgs;
+use crate::error::{Error, Result};
+use crate::server::{Address, Rate};
+
+/// Arguments of `capture`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  snapmerge capture http://prod:6333 album_2017 'album_20*' --to archive
+  snapmerge capture https://prod:6333 album_2017 --to archive --ca-file ca.pem --limit-rate 20M
+  snapmerge capture http://node1:6333 album --to archive --peer 7234=http://node2:6333 --peer 918=http://node3:6333
+  snapmerge capture http://prod:6333 album_2017 --to archive --stream
+
+The key comes from QDRANT_API_KEY or --api-key-file. On a cluster each shard is taken once, from a replica
+that is Active. The server's own snapshot is removed afterwards. Beside each file lie its .checksum and its
+.manifest.json. A run that was killed is gone on with by the next one to the same folder.")]
+pub struct CaptureArgs {
+    /// The server, as http://HOST:6333
+    #[arg(value_name = "SERVER")]
+    pub server: Address,
+    /// Collections; * and ? stand for any letters
+    #[arg(required = true, value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+    /// The folder to put the files into; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Stream shards instead of having the server make a snapshot, which needs no disk there; only
+    /// while its optimizers are at rest
+    #[arg(long)]
+    pub stream: bool,
+    /// Where a member of the cluster answers REST; repeat it for each. GET /cluster tells the ids
+    #[arg(long, value_name = "ID=URL", value_parser = peer)]
+    pub peer: Vec<(u64, Address)>,
+    /// Bytes a second at the most, as 500k, 20M or 1G
+    #[arg(long, value_name = "RATE")]
+    pub limit_rate: Option<Rate>,
+    /// Refuse a server that gives no checksum
+    #[arg(long)]
+    pub require_checksum: bool,
+    /// Print the manifests as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Do not show progress
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub connection: ConnectionArgs,
+}
+
+/// Reads `ID=URL`.
+pub(super) fn peer(text: &str) -> Result<(u64, Address)> {
+    let refuse = |why: &str| {
+        Error::usage(format!("reading --peer {text}"), why)
+            .next("give it as --peer ID=http://HOST:6333")
+    };
+    let (id, url) = text
+        .split_once('=')
+        .ok_or_else(|| refuse("there is no '='"))?;
+    let id = id
+        .trim()
+        .parse()
+        .map_err(|_| refuse("what stands before '=' is no id of a member"))?;
+    Ok((id, Address::parse(url)?))
+}

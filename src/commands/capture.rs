@@ -1,0 +1,158 @@
+//! `snapmerge capture`: snapshots off running servers.
+//!
+//! Keeps true: one collection that cannot be captured does not keep the others from being captured,
+//! and is not forgotten in the exit code.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::args::CaptureArgs;
+use super::{Ended, connect, progress};
+use crate::capture::{
+    Captured, Form, Manifest, Members, Request, capture, clear_leftovers, matching,
+};
+use crate::error::{Error, Kind, Result};
+use crate::stop;
+
+/// What came of a run, for `--json`.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    captured: Vec<Entry<'a>>,
+    failed: Vec<Failed>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    file: String,
+    manifest: &'a Manifest,
+    notes: &'a [String],
+    left: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct Failed {
+    collection: String,
+    error: String,
+}
+
+/// Runs the command.
+pub fn run(args: &CaptureArgs) -> Result<Ended> {
+    let connection = connect(&args.server, &args.connection)?;
+    let mut peers = BTreeMap::new();
+    for (peer, address) in &args.peer {
+        if peers.insert(*peer, address.clone()).is_some() {
+            return Err(Error::usage(
+                format!("reading --peer {peer}"),
+                "it is given twice",
+            ));
+        }
+    }
+    let members = Members::new(&connection, &peers)?;
+    std::fs::create_dir_all(&args.to).map_err(|err| Error::io("making folder", &args.to, &err))?;
+    let collections = matching(&connection, &args.collections)?;
+    for left in clear_leftovers(&members, &args.to, &collections)? {
+        super::warn(&format!("left by an earlier run: {left}"));
+    }
+
+    let mut captured = Vec::new();
+    let mut failed: Vec<(String, Error)> = Vec::new();
+    for collection in &collections {
+        let request = Request {
+            members: &members,
+            collection,
+            folder: &args.to,
+            stream: args.stream,
+            rate: args.limit_rate,
+            require_checksum: args.require_checksum,
+            progress: progress(args.quiet),
+        };
+        match capture(&request) {
+            Ok(done) => {
+                if !args.json {
+                    super::print(&text(&done))?;
+                }
+                captured.push(done);
+            }
+            Err(err) => {
+                let stop = stop::times() > 0 || err.kind() == Kind::Cancelled;
+                failed.push((collection.clone(), err));
+                if stop {
+                    break;
+                }
+            }
+        }
+    }
+    if args.json {
+        super::print_json(&Report {
+            captured: captured.iter().map(entry).collect(),
+            failed: failed
+                .iter()
+                .map(|(collection, error)| Failed {
+                    collection: collection.clone(),
+                    error: error.to_string(),
+                })
+                .collect(),
+        })?;
+    }
+    for done in &captured {
+        for note in &done.notes {
+            super::warn(&format!("{}: {note}", done.manifest.collection));
+        }
+        for left in &done.left {
+            super::warn(&format!(
+                "{}: could not remove {left}; the next capture to the same folder tries again",
+                done.manifest.collection
+            ));
+        }
+    }
+    // The last one ends the run, with its code; the others are said before.
+    if let Some((_, last)) = failed.pop() {
+        for (_, err) in failed {
+            super::warn(&err.to_string());
+        }
+        return Err(last);
+    }
+    let differs = captured.iter().any(|done| !done.left.is_empty());
+    Ok(differs.then_some(Kind::Differs))
+}
+
+fn entry(done: &Captured) -> Entry<'_> {
+    Entry {
+        file: done.file.display().to_string(),
+        manifest: &done.manifest,
+        notes: &done.notes,
+        left: &done.left,
+    }
+}
+
+fn text(done: &Captured) -> String {
+    let manifest = &done.manifest;
+    let points = match manifest.points {
+        Some(points) => format!("{points} points"),
+        None => format!(
+            "{} to {} points",
+            manifest.points_before, manifest.points_after
+        ),
+    };
+    let bytes = humansize::format_size(manifest.bytes, humansize::BINARY);
+    let shards = match manifest.shards.len() {
+        1 => "1 shard".to_owned(),
+        many => format!("{many} shards"),
+    };
+    let how = match manifest.form {
+        Form::Collection => "SHA-256 as the server says".to_owned(),
+        Form::Assembled => format!("put together from {} members", manifest.peers.len()),
+        Form::Streamed => "streamed".to_owned(),
+    };
+    let earlier = match done.finished_earlier {
+        true => "\n  note     begun by an earlier run, finished now",
+        false => "",
+    };
+    format!(
+        "{}: {points}, {bytes}, {shards}, {how}\n  SHA-256  {}\n  BLAKE3   {}{earlier}\n",
+        done.file.display(),
+        manifest.sha256,
+        manifest.blake3,
+    )
+}

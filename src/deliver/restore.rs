@@ -1,0 +1,493 @@
+//! Restoring a master onto a server: looked at, sent, waited for, compared.
+//!
+//! Keeps true: a collection that does not come out as the snapshot says is removed again, unless it
+//! was there before; the copy of the snapshot that a server keeps after an upload is removed; a run
+//! that was killed leaves word of what it began.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::expect::Expected;
+use super::preflight::{Preflight, There, Way, addresses, preflight};
+use super::state::{About, StateFolder};
+use super::verify::{Difference, Verdict, verify, wait_green};
+use crate::capture::Members;
+use crate::error::{Error, Kind, Result};
+use crate::report::progress::{Progress, Unit};
+use crate::server::{ACTIVE, CollectionAddress, Connection, Rate, Upload, create_body};
+use crate::snapshot::{Input, TRAILER_BYTES, Transplant, Walker, size_in_tar};
+use crate::status;
+
+/// How long a server may still be at what a dead run had sent it.
+const SETTLING: Duration = Duration::from_secs(120);
+/// How long it takes a new shard to be known to all members.
+const SPREADING: Duration = Duration::from_secs(60);
+
+/// How a master is restored.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether a collection that is there is written over.
+    pub overwrite: bool,
+    /// Whether what an earlier run began is gone on with.
+    pub resume: bool,
+    /// Whether what differs stays, to be looked at.
+    pub keep_failed: bool,
+    /// Whether a snapshot that may lack points is restored.
+    pub allow_incomplete: bool,
+    /// How many replicas each shard gets, if not as many as the master's config says.
+    pub replication_factor: Option<u32>,
+    /// How fast at the most.
+    pub rate: Option<Rate>,
+    /// How long green is waited for.
+    pub wait: Duration,
+    /// Whether nothing is done.
+    pub dry_run: bool,
+    /// How progress is shown.
+    pub progress: Progress,
+}
+
+/// What an earlier run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The file.
+    pub file: String,
+    /// Its tar's SHA-256.
+    pub sha256: String,
+    /// When.
+    pub begun: DateTime<Utc>,
+    /// The name that uploads have on the server.
+    pub upload: String,
+    /// Whether the collection was there before.
+    pub over: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub struct Restored {
+    /// Where.
+    pub target: CollectionAddress,
+    /// The server's version.
+    pub server_version: String,
+    /// Members of its cluster.
+    pub members: usize,
+    /// How it went.
+    pub way: Way,
+    /// The file's tar: SHA-256 and size.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Whether an earlier run had all but finished it.
+    pub finished_earlier: bool,
+    /// What was compared; none after a dry run.
+    pub verdict: Option<Verdict>,
+    /// Seconds until the server had restored it, and until it was green.
+    pub seconds: Option<(f64, f64)>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    /// What could not be removed from the server.
+    pub left: Vec<String>,
+}
+
+/// Restores what `expected` was read from to `target`.
+pub fn restore(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    options: &Options,
+    state: &StateFolder,
+) -> Result<Restored> {
+    let started = Instant::now();
+    let preflight = preflight(target, members, expected, options, state)?;
+    let mut restored = Restored {
+        target: target.clone(),
+        server_version: preflight.server.version.clone(),
+        members: preflight.members,
+        way: preflight.way,
+        sha256: expected.sha256.clone(),
+        bytes: expected.bytes,
+        finished_earlier: false,
+        verdict: None,
+        seconds: None,
+        notes: preflight.notes.clone(),
+        left: Vec::new(),
+    };
+    for (peer, address) in addresses(members) {
+        restored
+            .notes
+            .push(format!("member {peer} is at {address}"));
+    }
+    if options.dry_run {
+        return Ok(restored);
+    }
+    let about = About::Restore(&target.collection);
+    let earlier: Option<Begun> = state.read(&target.server, about)?;
+    if let Some(earlier) = &earlier {
+        settle(target, members)?;
+        // It may have come to be there while it was waited for.
+        let is_there = exists(target, members)?;
+        if is_there
+            && !earlier.over
+            && earlier.sha256 == expected.sha256
+            && is_whole(target, members, expected, options)?
+        {
+            restored.left = remove_uploads(target, members, &earlier.upload);
+            restored.finished_earlier = true;
+            restored.verdict = Some(compare(target, members, expected, options)?);
+            state.remove(&target.server, about)?;
+            return Ok(restored);
+        }
+        if is_there {
+            restored.left = remove_uploads(target, members, &earlier.upload);
+            if !earlier.over {
+                members.first.delete_collection(&target.collection)?;
+            }
+        }
+    }
+    let begun = Begun {
+        file: expected.source.snapshot.path.display().to_string(),
+        sha256: expected.sha256.clone(),
+        begun: Utc::now(),
+        upload: format!("snapmerge-{}.snapshot", Uuid::new_v4().simple()),
+        over: preflight.there == There::Other,
+    };
+    state.write(&target.server, about, &begun)?;
+    let told = status::remote(&format!("collection {target}"));
+    let done = send(target, members, expected, options, &preflight, &begun)
+        .map(|()| started.elapsed().as_secs_f64())
+        .and_then(|sent| {
+            let verdict = compare(target, members, expected, options)?;
+            Ok((sent, verdict))
+        });
+    let done = done.and_then(
+        |(sent, verdict)| match differs(target, &verdict.differences) {
+            Some(err) => Err(err),
+            None => Ok((sent, verdict)),
+        },
+    );
+    restored
+        .left
+        .extend(remove_uploads(target, members, &begun.upload));
+    drop(told);
+    match done {
+        Ok((sent, verdict)) => {
+            restored.seconds = Some((sent, started.elapsed().as_secs_f64()));
+            restored.verdict = Some(verdict);
+            state.remove(&target.server, about)?;
+            Ok(restored)
+        }
+        Err(err) => Err(put_away(target, members, options, state, &begun, err)),
+    }
+}
+
+/// Removes what came of a restore that failed; the error says what became of it.
+fn put_away(
+    target: &CollectionAddress,
+    members: &Members,
+    options: &Options,
+    state: &StateFolder,
+    begun: &Begun,
+    err: Error,
+) -> Error {
+    let about = About::Restore(&target.collection);
+    let became = if begun.over {
+        format!("{target} was written over and is not what it was")
+    } else if options.keep_failed && err.kind() != Kind::Cancelled {
+        format!("{target} was kept, to be looked at")
+    } else {
+        // A server goes on with what it was sent, and would create the collection after all.
+        let settled = settle(target, members);
+        match settled.and_then(|()| Ok(members.first.delete_collection(&target.collection)?)) {
+            Ok(()) => {
+                // What is remembered of a collection that is gone says nothing any more.
+                let _ = state.remove(&target.server, about);
+                format!("{} was removed again", target.collection)
+            }
+            Err(failed) => format!(
+                "{target} could not be removed ({}); the next run with --resume begins it anew",
+                failed.why()
+            ),
+        }
+    };
+    let why = format!("{}; {became}", err.why());
+    let mut told = Error::new(err.kind(), err.doing(), why);
+    if let Some(next) = err.next_step() {
+        told = told.next(next);
+    }
+    told
+}
+
+/// Waits until the server is not at work on an upload to this collection.
+fn settle(target: &CollectionAddress, members: &Members) -> Result<()> {
+    let started = Instant::now();
+    let mut quiet = 0;
+    while quiet < 3 {
+        let running = members.first.recoveries(&target.collection)?;
+        if running == 0 {
+            quiet += 1;
+        } else {
+            quiet = 0;
+        }
+        if started.elapsed() > SETTLING {
+            return Err(Error::failed(
+                format!("waiting until {target} is let go of"),
+                "the server is still restoring what an earlier run sent it",
+            )
+            .next("run it again when that has ended"));
+        }
+        members.first.rest_a_while()?;
+    }
+    Ok(())
+}
+
+fn exists(target: &CollectionAddress, members: &Members) -> Result<bool> {
+    let names = members.first.collections()?;
+    Ok(names.contains(&target.collection))
+}
+
+fn is_whole(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    options: &Options,
+) -> Result<bool> {
+    match compare(target, members, expected, options) {
+        Ok(verdict) => Ok(verdict.differences.is_empty() && verdict.open.is_empty()),
+        Err(err) if err.kind() == Kind::Cancelled => Err(err),
+        Err(_) => Ok(false),
+    }
+}
+
+fn compare(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    options: &Options,
+) -> Result<Verdict> {
+    let info = wait_green(target, members, options.wait, options.progress)?;
+    verify(target, members, expected, &info)
+}
+
+/// The error that says what differs; none if nothing does.
+fn differs(target: &CollectionAddress, differences: &[Difference]) -> Option<Error> {
+    const SHOWN: usize = 5;
+    if differences.is_empty() {
+        return None;
+    }
+    let mut shown: Vec<String> = differences
+        .iter()
+        .take(SHOWN)
+        .map(|one| {
+            format!(
+                "{}: {} in the snapshot, {} there",
+                one.about, one.expected, one.found
+            )
+        })
+        .collect();
+    if differences.len() > SHOWN {
+        shown.push(format!("and {} more", differences.len() - SHOWN));
+    }
+    let doing = format!("comparing {target} with its snapshot");
+    Some(Error::new(Kind::Differs, doing, shown.join("; ")).next(
+        "give --keep-failed to look at it; with --overwrite a collection keeps its own settings",
+    ))
+}
+
+/// Removes the copies of what was uploaded; what could not be removed comes back.
+fn remove_uploads(target: &CollectionAddress, members: &Members, upload: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    for member in std::iter::once(&members.first).chain(members.others.values()) {
+        if let Err(failure) = member.delete_snapshot(&target.collection, upload) {
+            let address = member.address();
+            left.push(format!("{upload} on {address} ({})", failure.error.why()));
+        }
+    }
+    left
+}
+
+fn send(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    options: &Options,
+    preflight: &Preflight,
+    begun: &Begun,
+) -> Result<()> {
+    if matches!(preflight.way, Way::CreateThenWhole | Way::CreateThenShards) {
+        create(target, members, expected, options, preflight)?;
+    }
+    let path = expected.source.snapshot.path.as_path();
+    if preflight.way != Way::CreateThenShards {
+        let stage = options
+            .progress
+            .stage("upload", Some(expected.bytes), Unit::Bytes);
+        let upload = Upload {
+            collection: target.collection.clone(),
+            shard: None,
+            file_name: begun.upload.clone(),
+            bytes: expected.bytes,
+            sha256: expected.sha256.clone(),
+            rate: options.rate,
+            sent: stage.counter(),
+        };
+        if expected.source.snapshot.compressed {
+            let input = Input::open(path, false, None)?;
+            members.first.upload_snapshot(&upload, input)?;
+        } else {
+            let file = File::open(path).map_err(|err| Error::io("opening snapshot", path, &err))?;
+            members.first.upload_snapshot(&upload, file)?;
+        }
+        return Ok(());
+    }
+    let places = places(target, members, expected)?;
+    let stage = options
+        .progress
+        .stage("upload shards", Some(expected.bytes), Unit::Bytes);
+    for (shard, member) in places {
+        let (bytes, sha256) = measure(path, shard)?;
+        let upload = Upload {
+            collection: target.collection.clone(),
+            shard: Some(shard),
+            file_name: begun.upload.clone(),
+            bytes,
+            sha256,
+            rate: options.rate,
+            sent: stage.counter(),
+        };
+        member.upload_snapshot(&upload, stream(path, shard)?)?;
+    }
+    Ok(())
+}
+
+/// Creates the collection with its payload indexes and shard keys, and checks the numbers that its
+/// shards got.
+fn create(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    options: &Options,
+    preflight: &Preflight,
+) -> Result<()> {
+    let name = target.collection.as_str();
+    let first = &members.first;
+    let mut body = create_body(expected.config());
+    if let Some(factor) = options.replication_factor {
+        body.insert("replication_factor".into(), json!(factor));
+    }
+    first.create_collection(name, body.into())?;
+    for (field, index) in expected.payload().fields() {
+        first.create_payload_index(name, field, index)?;
+    }
+    for step in &preflight.steps {
+        first.create_shard_key(name, &step.key, step.shards, None)?;
+    }
+    for step in preflight.steps.iter().filter(|step| step.filler) {
+        first.delete_shard_key(name, &step.key)?;
+    }
+    let started = Instant::now();
+    let mut wait = Duration::from_millis(20);
+    loop {
+        let topology = first.topology(name)?;
+        let settled = topology.replicas().all(|(_, _, state)| state == ACTIVE);
+        if settled && topology.shard_keys()? == *expected.keys() {
+            return Ok(());
+        }
+        if started.elapsed() > SPREADING {
+            let why = match settled {
+                true => "its shards got other numbers than they have in the master".to_owned(),
+                false => "its shards do not become Active".to_owned(),
+            };
+            return Err(Error::new(Kind::Refused, format!("creating {target}"), why)
+                .next("look at `curl SERVER/collections/NAME/cluster`, and run it again"));
+        }
+        first.sleep("waiting for the shards", wait)?;
+        wait = (wait * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// The member that each shard is sent to: one that holds it.
+fn places<'a>(
+    target: &CollectionAddress,
+    members: &'a Members,
+    expected: &Expected,
+) -> Result<Vec<(u32, &'a Connection)>> {
+    let mut places: BTreeMap<u32, &Connection> = BTreeMap::new();
+    for member in std::iter::once(&members.first).chain(members.others.values()) {
+        let topology = member.topology(&target.collection)?;
+        for shard in &topology.local_shards {
+            places.entry(shard.shard_id).or_insert(member);
+        }
+    }
+    expected
+        .shards
+        .keys()
+        .map(|shard| match places.get(shard) {
+            Some(member) => Ok((*shard, *member)),
+            None => Err(Error::new(
+                Kind::Refused,
+                format!("restoring to {target}"),
+                format!("no member that can be reached holds shard {shard}"),
+            )
+            .next("give the members' addresses with --peer ID=URL")),
+        })
+        .collect()
+}
+
+/// Writes the shard as a snapshot of its own.
+fn write_shard(path: &Path, shard: u32, out: impl Write) -> Result<()> {
+    let prefix = format!("{shard}/");
+    let mut input = Input::open(path, false, None)?;
+    let mut walker = Walker::new(&mut input, path.display().to_string());
+    let mut tar = Transplant::new(out, format!("shard {shard} of {}", path.display()));
+    while let Some(member) = walker.next_member()? {
+        if let Some(name) = member.path.strip_prefix(&prefix).map(str::to_owned) {
+            tar.member(&mut walker, &member, &name)?;
+        }
+    }
+    tar.finish().map(|_| ())
+}
+
+/// Size and SHA-256 of the shard as a snapshot of its own.
+fn measure(path: &Path, shard: u32) -> Result<(u64, String)> {
+    struct Hash(Sha256);
+    impl Write for Hash {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let prefix = format!("{shard}/");
+    let mut bytes = TRAILER_BYTES;
+    let mut input = Input::open(path, false, None)?;
+    let mut walker = Walker::new(&mut input, path.display().to_string());
+    while let Some(member) = walker.next_member()? {
+        if let Some(name) = member.path.strip_prefix(&prefix) {
+            bytes += size_in_tar(&member, name);
+        }
+    }
+    let mut hash = Hash(Sha256::new());
+    write_shard(path, shard, &mut hash)?;
+    Ok((bytes, format!("{:x}", hash.0.finalize())))
+}
+
+/// The shard as a snapshot of its own, written while it is read.
+fn stream(path: &Path, shard: u32) -> Result<impl Read + Send + 'static> {
+    let (reader, writer) = io::pipe().map_err(|err| {
+        Error::failed(format!("reading shard {shard} of {}", path.display()), err)
+    })?;
+    let path = path.to_owned();
+    // Whoever reads sees a short stream if this fails, and its length is known.
+    std::thread::spawn(move || write_shard(&path, shard, io::BufWriter::new(writer)));
+    Ok(reader)
+}

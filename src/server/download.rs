@@ -1,0 +1,297 @@
+//! Downloads: in one pass, gone on with where they were cut, and never more than was announced.
+//!
+//! Keeps true: what is handed on is each byte once and in order; a server that announces one size
+//! and sends another is refused; a download that stands still is cut and gone on with, as long as
+//! it gets on at all.
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use reqwest::{Response, StatusCode};
+
+use super::Connection;
+use super::call::{Call, backoff};
+use super::failure::{Cause, Failure};
+use super::rate::{Rate, Throttle};
+use crate::error::{Error, Kind, Result};
+use crate::snapshot::Stream;
+
+/// A part of a download that counts as getting on, of the whole: after it the tries begin anew.
+const GETTING_ON: u64 = 50;
+
+/// A file of known size to be downloaded.
+#[derive(Debug)]
+pub struct Fetch<'a> {
+    /// What for, as an error begins.
+    pub doing: String,
+    /// Of the path.
+    pub segments: &'a [&'a str],
+    /// Where to go on, in bytes.
+    pub from: u64,
+    /// Its size in bytes, as it was announced.
+    pub bytes: u64,
+    /// How fast at the most.
+    pub rate: Option<Rate>,
+}
+
+impl Connection {
+    /// Downloads a file; `sink` gets each piece. What `sink` fails with ends the download.
+    pub fn fetch(
+        &self,
+        fetch: &Fetch<'_>,
+        sink: &mut dyn FnMut(Bytes) -> Result<()>,
+    ) -> Result<(), Failure> {
+        let fetched = self.run(&fetch.doing, async { Ok(self.fetched(fetch, sink).await) });
+        fetched.map_err(Failure::here)?
+    }
+
+    async fn fetched(
+        &self,
+        fetch: &Fetch<'_>,
+        sink: &mut dyn FnMut(Bytes) -> Result<()>,
+    ) -> Result<(), Failure> {
+        let mut throttle = Throttle::new(fetch.rate);
+        let (mut at, mut begun_at, mut number) = (fetch.from, fetch.from, 0);
+        while at < fetch.bytes {
+            let Err(failure) = self.piece(fetch, &mut at, &mut throttle, sink).await else {
+                continue;
+            };
+            if !failure.cause.may_pass() {
+                return Err(failure);
+            }
+            if (at - begun_at).saturating_mul(GETTING_ON) >= fetch.bytes && at > begun_at {
+                (begun_at, number) = (at, 0);
+            }
+            if number >= self.settings().retries {
+                let Failure { cause, error } = failure;
+                let why = format!(
+                    "{} (at byte {at} of {}, tried {} times from there)",
+                    error.why(),
+                    fetch.bytes,
+                    number + 1
+                );
+                let next = error.next_step().unwrap_or("run it again").to_owned();
+                return Err(Failure {
+                    cause,
+                    error: Error::new(error.kind(), error.doing(), why).next(next),
+                });
+            }
+            tokio::time::sleep(backoff(number)).await;
+            number += 1;
+        }
+        Ok(())
+    }
+
+    /// One request, from `at` on; it ends with the file or with a failure.
+    async fn piece(
+        &self,
+        fetch: &Fetch<'_>,
+        at: &mut u64,
+        throttle: &mut Throttle,
+        sink: &mut dyn FnMut(Bytes) -> Result<()>,
+    ) -> Result<(), Failure> {
+        let doing = fetch.doing.as_str();
+        let mut request = self
+            .request(&Call::get(doing, fetch.segments))
+            .header(ACCEPT_ENCODING, "identity");
+        if *at > 0 {
+            request = request.header(RANGE, format!("bytes={at}-"));
+        }
+        let sent = tokio::time::timeout(self.settings().timeout, self.send(doing, request));
+        let mut response = match sent.await {
+            Ok(Ok(response)) => response,
+            Ok(Err((failure, wait))) => {
+                if let Some(wait) = wait.filter(|_| failure.cause.may_pass()) {
+                    tokio::time::sleep(wait.min(self.settings().timeout)).await;
+                }
+                return Err(failure);
+            }
+            Err(_) => return Err(self.still(doing)),
+        };
+        let mut passed_over = self.check_head(fetch, *at, &response)?;
+        while let Some(mut chunk) = self.chunk(doing, &mut response).await? {
+            if passed_over > 0 {
+                let some = passed_over.min(chunk.len() as u64);
+                let _ = chunk.split_to(usize::try_from(some).unwrap_or(0));
+                passed_over -= some;
+                if chunk.is_empty() {
+                    continue;
+                }
+            }
+            let length = chunk.len() as u64;
+            if length > fetch.bytes - *at {
+                let why = format!("it sends more than the {} bytes it announced", fetch.bytes);
+                return Err(Failure::answer(doing, &self.who(), why));
+            }
+            sink(chunk).map_err(Failure::here)?;
+            *at += length;
+            if let Some(wait) = throttle.after(length) {
+                tokio::time::sleep(wait).await;
+            }
+        }
+        if *at == fetch.bytes {
+            return Ok(());
+        }
+        let why = format!(
+            "the answer of {} ended after {at} of {} bytes",
+            self.who(),
+            fetch.bytes
+        );
+        Err(Failure {
+            cause: Cause::Cut,
+            error: Error::failed(doing, why)
+                .next("run it again; if it goes on so, look at the server's log and any proxy"),
+        })
+    }
+
+    /// Compares what an answer's head announces with what was announced before; how many bytes at
+    /// its beginning are known already.
+    fn check_head(&self, fetch: &Fetch<'_>, at: u64, response: &Response) -> Result<u64, Failure> {
+        let refuse = |why: String| Err(Failure::answer(&fetch.doing, &self.who(), why));
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let (skipped, rest) = match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = header(CONTENT_RANGE).unwrap_or_default();
+                let wanted = format!("bytes {at}-{}/{}", fetch.bytes - 1, fetch.bytes);
+                if range != wanted {
+                    return refuse(format!(
+                        "it was asked for {wanted} and sends {range:?}: the snapshot is another one now"
+                    ));
+                }
+                (0, fetch.bytes - at)
+            }
+            _ => (at, fetch.bytes),
+        };
+        if let Some(length) = header(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok())
+            && length != rest
+        {
+            return refuse(format!(
+                "it announced {rest} bytes and its header says {length}"
+            ));
+        }
+        Ok(skipped)
+    }
+
+    async fn chunk(&self, doing: &str, response: &mut Response) -> Result<Option<Bytes>, Failure> {
+        match tokio::time::timeout(self.settings().timeout, response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(err)) => Err(Failure::transport(doing, &self.who(), &err)),
+            Err(_) => Err(self.still(doing)),
+        }
+    }
+
+    fn still(&self, doing: &str) -> Failure {
+        let seconds = self.settings().timeout.as_secs();
+        let why = format!("nothing came from {} for {seconds} s", self.who());
+        Failure {
+            cause: Cause::Late,
+            error: Error::failed(doing, why)
+                .next("give it longer with --timeout SECONDS, or look at the server's load"),
+        }
+    }
+
+    /// Opens an answer of unknown size as a reader; nothing can go on with it when it is cut.
+    pub fn read_stream(
+        &self,
+        doing: &str,
+        segments: &[&str],
+        rate: Option<Rate>,
+    ) -> Result<BodyReader, Failure> {
+        let request = self
+            .request(&Call::get(doing, segments))
+            .header(ACCEPT_ENCODING, "identity");
+        let response = self.run(doing, async {
+            let sent = tokio::time::timeout(self.settings().timeout, self.send(doing, request));
+            Ok(match sent.await {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err((failure, _))) => Err(failure),
+                Err(_) => Err(self.still(doing)),
+            })
+        });
+        Ok(BodyReader {
+            connection: self.clone(),
+            doing: doing.to_owned(),
+            response: response.map_err(Failure::here)??,
+            chunk: Bytes::new(),
+            throttle: Throttle::new(rate),
+            read: 0,
+            failed: None,
+        })
+    }
+}
+
+/// An answer's body as a reader, for code that reads.
+pub struct BodyReader {
+    connection: Connection,
+    doing: String,
+    response: Response,
+    chunk: Bytes,
+    throttle: Throttle,
+    read: u64,
+    failed: Option<Failure>,
+}
+
+impl BodyReader {
+    /// Bytes read so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.read
+    }
+
+    /// What ended the reading, if something did; an [`io::Error`] says less.
+    pub fn failure(&mut self) -> Option<Failure> {
+        self.failed.take()
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            let connection = self.connection.clone();
+            let (doing, response) = (&self.doing, &mut self.response);
+            let throttle = &mut self.throttle;
+            let got = connection.run(doing, async {
+                let chunk = connection.chunk(doing, response).await;
+                if let Ok(Some(chunk)) = &chunk
+                    && let Some(wait) = throttle.after(chunk.len() as u64)
+                {
+                    tokio::time::sleep(wait).await;
+                }
+                Ok(chunk)
+            });
+            match got.map_err(Failure::here).and_then(|chunk| chunk) {
+                Ok(None) => return Ok(0),
+                Ok(Some(chunk)) => self.chunk = chunk,
+                Err(failure) => {
+                    let kind = match failure.error.kind() {
+                        Kind::Cancelled => io::ErrorKind::Interrupted,
+                        _ => io::ErrorKind::UnexpectedEof,
+                    };
+                    let text = failure.error.why().to_owned();
+                    self.failed = Some(failure);
+                    // `Interrupted` would be tried again by whoever reads.
+                    return Err(match kind {
+                        io::ErrorKind::Interrupted => io::Error::other(text),
+                        kind => io::Error::new(kind, text),
+                    });
+                }
+            }
+        }
+        let some = buffer.len().min(self.chunk.len());
+        let piece = self.chunk.split_to(some);
+        if let Some(buffer) = buffer.get_mut(..some) {
+            buffer.copy_from_slice(&piece);
+        }
+        self.read += some as u64;
+        Ok(some)
+    }
+}
+
+impl Stream for BodyReader {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        crate::snapshot::skip_by_reading(self, bytes)
+    }
+}

@@ -1,0 +1,113 @@
+//! Snapshots on a server: made, listed, removed; and the moment when one is being made.
+//!
+//! Keeps true: a snapshot is asked for once; whoever stops waiting for one still learns its name, so
+//! that it can be removed; what is removed and is not there any more is no failure.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use tokio::task::JoinHandle;
+
+use super::Connection;
+use super::answers::ServerSnapshot;
+use super::call::{Call, Patience};
+use super::failure::Failure;
+use super::rest::found;
+use crate::error::{Error, Result};
+
+/// How long a server may work on a snapshot.
+const MAKING: Duration = Duration::from_secs(24 * 3600);
+/// How long is waited for the name of a snapshot that nobody wants any more.
+const NAME_WAIT: Duration = Duration::from_secs(60);
+
+/// A snapshot that a server is making.
+pub struct Making {
+    connection: Connection,
+    doing: String,
+    task: JoinHandle<Result<ServerSnapshot, Failure>>,
+}
+
+impl Connection {
+    /// Begins to make a snapshot of this member's part of a collection.
+    pub fn make_snapshot(&self, collection: &str) -> Making {
+        let doing = format!("making a snapshot of {collection} on {}", self.who());
+        let call = Call::new(
+            Method::POST,
+            doing.clone(),
+            &["collections", collection, "snapshots"],
+        )
+        .query("wait", "true")
+        .once()
+        .patience(Patience::For(MAKING));
+        let connection = self.clone();
+        let task = self.spawn(async move { connection.asked(&call).await });
+        Making {
+            connection: self.clone(),
+            doing,
+            task,
+        }
+    }
+
+    /// The snapshots of a collection that lie on this member.
+    pub fn snapshots(&self, collection: &str) -> Result<Vec<ServerSnapshot>, Failure> {
+        self.ask(&self.listing(collection))
+    }
+
+    /// The same while putting away.
+    pub fn snapshots_putting_away(&self, collection: &str) -> Result<Vec<ServerSnapshot>, Failure> {
+        let listed = found(self.ask_putting_away(&self.listing(collection)))?;
+        Ok(listed.unwrap_or_default())
+    }
+
+    fn listing(&self, collection: &str) -> Call {
+        let doing = format!("listing the snapshots of {collection} on {}", self.who());
+        Call::get(doing, &["collections", collection, "snapshots"])
+    }
+
+    /// Removes a snapshot from this member, also when the user asked to stop. Tells whether it was
+    /// there.
+    pub fn delete_snapshot(&self, collection: &str, name: &str) -> Result<bool, Failure> {
+        let doing = format!(
+            "removing snapshot {name} of {collection} from {}",
+            self.who()
+        );
+        let call = Call::new(
+            Method::DELETE,
+            doing,
+            &["collections", collection, "snapshots", name],
+        )
+        .query("wait", "true")
+        .patience(self.at_least(Duration::from_secs(300)));
+        let removed = found(self.ask_putting_away::<bool>(&call))?;
+        Ok(removed.is_some())
+    }
+}
+
+impl Making {
+    /// Waits until it is made. When the user asks to stop before, its name is still waited for, but
+    /// not for long: then the failure comes with the snapshot.
+    pub fn wait(mut self) -> (Option<ServerSnapshot>, Result<(), Failure>) {
+        let ended = |done: std::result::Result<Result<ServerSnapshot, Failure>, _>| match done {
+            Ok(made) => made,
+            Err(err) => Err(Failure::here(Error::failed(self.doing.clone(), err))),
+        };
+        let task = &mut self.task;
+        match self.connection.run(&self.doing, async { Ok(task.await) }) {
+            Ok(done) => match ended(done) {
+                Ok(made) => (Some(made), Ok(())),
+                Err(failure) => (None, Err(failure)),
+            },
+            Err(stopped) => {
+                let stopped = Failure::here(stopped);
+                let task = &mut self.task;
+                let named = self.connection.put_away(&self.doing, async {
+                    match tokio::time::timeout(NAME_WAIT, task).await {
+                        Ok(done) => Ok(ended(done).ok()),
+                        Err(_) => Ok(None),
+                    }
+                });
+                (named.unwrap_or(None), Err(stopped))
+            }
+        }
+    }
+}

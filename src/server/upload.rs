@@ -1,0 +1,150 @@
+//! Uploads of snapshots: streamed from a reader, with the checksum that the server compares.
+//!
+//! Keeps true: memory holds a few pieces, whatever the size; what the reader fails with is what the
+//! caller gets, not the broken connection that follows from it; a server's own words about a
+//! refused snapshot reach the user.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::multipart::{Form, Part};
+use reqwest::{Body, Method};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Connection;
+use super::call::Call;
+use super::failure::Failure;
+use super::rate::{Rate, Throttle};
+use crate::error::{Error, Result};
+
+/// Bytes that are read and sent at once.
+const PIECE_BYTES: usize = 256 << 10;
+/// Pieces between the thread that reads and the connection.
+const PIECES: usize = 16;
+/// How long a server may take to restore what it was sent.
+const RESTORING: Duration = Duration::from_secs(24 * 3600);
+
+/// A snapshot to be uploaded and restored.
+pub struct Upload {
+    /// The collection.
+    pub collection: String,
+    /// One shard of it, held by the member that is asked; none for all of the collection.
+    pub shard: Option<u32>,
+    /// The name that the server keeps it under.
+    pub file_name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its SHA-256, which the server compares before it restores anything.
+    pub sha256: String,
+    /// How fast at the most.
+    pub rate: Option<Rate>,
+    /// Counts the bytes that were sent.
+    pub sent: Arc<AtomicU64>,
+}
+
+impl Connection {
+    /// Uploads what `reader` yields, and waits until the server has restored it. It becomes what
+    /// the shards hold, whatever other replicas have (`priority=snapshot`).
+    pub fn upload_snapshot(
+        &self,
+        upload: &Upload,
+        reader: impl Read + Send + 'static,
+    ) -> Result<(), Failure> {
+        let collection = upload.collection.as_str();
+        let what = match upload.shard {
+            None => collection.to_owned(),
+            Some(shard) => format!("shard {shard} of {collection}"),
+        };
+        let doing = format!("restoring {what} on {}", self.who());
+        let shard = upload.shard.map(|shard| shard.to_string());
+        let mut segments = vec!["collections", collection];
+        segments.extend(shard.iter().flat_map(|shard| ["shards", shard.as_str()]));
+        segments.extend(["snapshots", "upload"]);
+        let call = Call::new(Method::POST, doing.clone(), &segments)
+            .query("wait", "true")
+            .query("priority", "snapshot")
+            .query("checksum", upload.sha256.as_str());
+
+        let (pieces, receiver) = mpsc::channel::<std::io::Result<Bytes>>(PIECES);
+        let (rate, sent) = (upload.rate, Arc::clone(&upload.sent));
+        let (bytes, reading) = (upload.bytes, doing.clone());
+        let reader =
+            std::thread::spawn(move || send_pieces(reader, bytes, rate, &sent, &pieces, &reading));
+        let body = Body::wrap_stream(stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|piece| (piece, receiver))
+        }));
+        let part = Part::stream_with_length(body, upload.bytes)
+            .file_name(upload.file_name.clone())
+            .mime_str("application/octet-stream")
+            .map_err(|err| Failure::transport(&doing, &self.who(), &err))?;
+        let request = self
+            .request(&call)
+            .timeout(RESTORING)
+            .multipart(Form::new().part("snapshot", part));
+        let answered = self.run(&doing, async {
+            Ok(match self.send(&doing, request).await {
+                Ok(response) => self
+                    .read_result::<Value>(&doing, response)
+                    .await
+                    .map(|_| ()),
+                Err((failure, _)) => Err(failure),
+            })
+        });
+        let answered = answered.map_err(Failure::here).and_then(|done| done);
+        // The connection has let go of the receiver, so the thread ends too.
+        match reader.join() {
+            Ok(Err(err)) => Err(Failure::here(err)),
+            Ok(Ok(())) => answered,
+            Err(_) => Err(Failure::here(Error::failed(doing, "a thread ended"))),
+        }
+    }
+}
+
+/// Sends all of `reader`, until nobody takes it any more.
+fn send_pieces(
+    mut reader: impl Read,
+    bytes: u64,
+    rate: Option<Rate>,
+    sent: &AtomicU64,
+    pieces: &mpsc::Sender<std::io::Result<Bytes>>,
+    doing: &str,
+) -> Result<()> {
+    let mut throttle = Throttle::new(rate);
+    let mut left = bytes;
+    let mut buffer = vec![0; PIECE_BYTES];
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES);
+        let count = match buffer.get_mut(..most).map(|some| reader.read(some)) {
+            Some(Ok(count)) if count > 0 => count,
+            Some(Ok(_)) | None => {
+                let why = format!("the file became shorter by {left} bytes while it was read");
+                let broken = std::io::ErrorKind::UnexpectedEof;
+                // The connection must not take a short body for a whole one.
+                let _ = pieces.blocking_send(Err(broken.into()));
+                return Err(Error::failed(doing, why));
+            }
+            Some(Err(err)) if err.kind() == std::io::ErrorKind::Interrupted => continue,
+            Some(Err(err)) => {
+                let why = format!("the file cannot be read: {err}");
+                let _ = pieces.blocking_send(Err(err));
+                return Err(Error::failed(doing, why));
+            }
+        };
+        let piece = Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default());
+        if pieces.blocking_send(Ok(piece)).is_err() {
+            // Whoever sends has the reason.
+            return Ok(());
+        }
+        left -= count as u64;
+        sent.fetch_add(count as u64, Ordering::Relaxed);
+        if let Some(wait) = throttle.after(count as u64) {
+            std::thread::sleep(wait);
+        }
+    }
+    Ok(())
+}
