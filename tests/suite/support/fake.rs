@@ -84,7 +84,11 @@ impl Fake {
         {
             return Answer::error(401, "Must provide an API key");
         }
-        let path: Vec<&str> = seen.path.split('/').filter(|part| !part.is_empty()).collect();
+        let path: Vec<&str> = seen
+            .path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect();
         match (seen.method.as_str(), path.as_slice()) {
             ("GET", []) => Answer::json(
                 200,
@@ -243,7 +247,13 @@ impl Fake {
 
 fn ranged(bytes: &[u8], range: Option<&String>) -> Answer {
     let from = range
-        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
+        .and_then(|range| {
+            range
+                .strip_prefix("bytes=")?
+                .strip_suffix('-')?
+                .parse()
+                .ok()
+        })
         .unwrap_or(0_usize);
     let mut answer = Answer {
         status: 200,

@@ -31,10 +31,12 @@ pub mod cases;
 #[macro_use]
 pub mod cli;
 pub mod craft;
+pub mod fake;
 pub mod packed;
 pub mod points;
 pub mod qdrant;
 pub mod rust;
+pub mod scripted;
 
 use std::path::{Path, PathBuf};
 

@@ -77,7 +77,10 @@ pub struct Answer {
 impl Answer {
     /// `{"result": …}`.
     pub fn ok(result: Value) -> Self {
-        Self::json(200, json!({"result": result, "status": "ok", "time": 0.001}))
+        Self::json(
+            200,
+            json!({"result": result, "status": "ok", "time": 0.001}),
+        )
     }
 
     pub fn json(status: u16, body: Value) -> Self {
