@@ -10,12 +10,12 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`cli`] | what can be typed, the table of exit codes, the parent of the working process |
-//! | [`commands`] | one file a verb: inspect, merge, export |
+//! | [`commands`] | one file a verb: inspect, merge, verify, diff, export, … |
 //! | [`capture`] | snapshots taken off running servers, with their manifests |
 //! | [`deliver`] | masters brought onto servers and compared; the alias moved, and moved back |
 //! | [`source`] | snapshot files as sources: opened, checked, settled |
 //! | [`merge`] | plan, k-way scan, conflicts, the hash ring, the route `rebuild` |
-//! | [`proof`] | the packed master read back and compared |
+//! | [`proof`] | the packed master read back and compared; any master against its sources; two snapshots |
 //! | [`report`] | text, JSON, progress |
 //! | [`engine`] | the only user of `qdrant_edge` |
 //! | [`server`] | the only user of `reqwest` and `qdrant_client`: addresses, connections, REST |

@@ -9,9 +9,12 @@ pub mod supervise;
 use clap::{Parser, Subcommand};
 
 use crate::commands::args::{
-    CaptureArgs, ExportArgs, InspectArgs, MergeArgs, PublishArgs, RestoreArgs, RollbackArgs,
+    CaptureArgs, DiffArgs, ExportArgs, InspectArgs, MergeArgs, PublishArgs, RestoreArgs,
+    RollbackArgs, VerifyArgs,
 };
-use crate::commands::{Ended, capture, export, inspect, merge, publish, restore, rollback};
+use crate::commands::{
+    Ended, capture, diff, export, inspect, merge, publish, restore, rollback, verify,
+};
 use crate::error::Result;
 
 /// Merge the snapshots of many Qdrant collections into one verified master, offline.
@@ -47,6 +50,10 @@ pub enum Command {
     Publish(Box<PublishArgs>),
     /// Point an alias back to what it pointed to before
     Rollback(Box<RollbackArgs>),
+    /// Prove that a master is the union of its sources, point by point
+    Verify(Box<VerifyArgs>),
+    /// Say what changed from one snapshot to another
+    Diff(DiffArgs),
 }
 
 impl Command {
@@ -58,14 +65,18 @@ impl Command {
             | Self::Restore(_)
             | Self::Publish(_)
             | Self::Rollback(_) => false,
-            Self::Merge(_) | Self::Export(_) => true,
+            Self::Merge(_) | Self::Export(_) | Self::Verify(_) | Self::Diff(_) => true,
         }
     }
 
     /// Whether it may make something on a server, which it removes when it is asked to stop.
     pub fn puts_away(&self) -> bool {
         match self {
-            Self::Inspect(_) | Self::Merge(_) | Self::Export(_) => false,
+            Self::Inspect(_)
+            | Self::Merge(_)
+            | Self::Export(_)
+            | Self::Verify(_)
+            | Self::Diff(_) => false,
             Self::Capture(_) | Self::Restore(_) | Self::Publish(_) | Self::Rollback(_) => true,
         }
     }
@@ -80,6 +91,8 @@ impl Command {
             Self::Restore(args) => restore::run(&args),
             Self::Publish(args) => publish::run(&args),
             Self::Rollback(args) => rollback::run(&args),
+            Self::Verify(args) => verify::run(&args),
+            Self::Diff(args) => diff::run(&args),
         }
     }
 }

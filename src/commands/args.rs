@@ -6,15 +6,19 @@
 mod capture;
 mod connection;
 mod deliver;
+mod diff;
+mod verify;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::Args;
+
 pub use self::capture::CaptureArgs;
 pub use self::connection::ConnectionArgs;
 pub use self::deliver::{PublishArgs, RestoreArgs, RollbackArgs, StateArgs};
-
-use clap::Args;
+pub use self::diff::DiffArgs;
+pub use self::verify::VerifyArgs;
 
 use crate::merge::{Policy, Route};
 
@@ -209,6 +213,9 @@ pub struct MergeArgs {
     /// /collections/NAME takes
     #[arg(long, value_name = "FILE", help_heading = "Config of the master")]
     pub config: Option<PathBuf>,
+    /// Give the master its name without reading it back and proving it
+    #[arg(long)]
+    pub no_verify: bool,
     /// Merge sources that lack shards or whose replica was not active; exit with 3
     #[arg(long)]
     pub allow_incomplete: bool,

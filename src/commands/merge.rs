@@ -19,13 +19,15 @@ use crate::durable::{self, Staged};
 use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
 use crate::merge::{
-    Built, Ledger, Route, Settings, Site, Stamp, Tally, graft, plan, rebuild, require_disk,
+    Built, Ledger, Outcome, Provenance, Route, Settings, Site, Stamp, Tally, graft, plan,
+    provenance_file, rebuild, require_disk,
 };
-use crate::proof::{Expected, read_back, read_carried};
+use crate::proof::{Expected, Proof, read_back, read_carried};
 use crate::report::merge::{ConflictReport, StageReport};
 use crate::report::progress::{Progress, Unit};
 use crate::schema::{Overrides, Quantization, UserConfig};
 use crate::scratch::Scratch;
+use crate::snapshot::hash_file;
 use crate::source::{Opening, Source, tell_apart};
 
 /// Runs the command.
@@ -93,7 +95,7 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
 
     let proving = Instant::now();
     let expected = Expected {
-        digest: built.digest,
+        digest: built.digest.clone(),
         shards: built
             .shards
             .iter()
@@ -104,17 +106,20 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
     };
     // The disk works while the file is read back from memory.
     let syncing = durable::sync_in_background(&packed)?;
-    let proof = match &built.sha256 {
-        Some(sha256) => read_carried(&packed, &expected, sha256)?,
-        None => read_back(&packed, &expected, &scratch, progress)?,
+    let proof = match (&built.sha256, args.no_verify) {
+        (_, true) => unproven(&packed, &built)?,
+        (Some(sha256), false) => read_carried(&packed, &expected, sha256)?,
+        (None, false) => read_back(&packed, &expected, &scratch, progress)?,
     };
     syncing.wait()?;
     let mut stages = built.stages.clone();
-    stages.push(
-        StageReport::new("prove", proving)
-            .points(proof.points)
-            .bytes(proof.bytes),
-    );
+    if !args.no_verify {
+        stages.push(
+            StageReport::new("prove", proving)
+                .points(proof.points)
+                .bytes(proof.bytes),
+        );
+    }
     // What was read back must be what is published: its file is not written again, only renamed,
     // or compressed and compared once more.
     let sha256 = if compressed {
@@ -138,8 +143,15 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         first: ledger.first().to_vec(),
         ledger: ledger.path().map(|path| path.display().to_string()),
     };
+    let outcome = Outcome {
+        points: proof.points,
+        digest: proof.digest.as_ref().map(ToString::to_string),
+        sha256: &sha256,
+        proven: !args.no_verify,
+    };
+    let provenance = Provenance::new(&sources, &plan, &settings, outcome);
     ledger.publish()?;
-    publish(&args, staged, &sha256)?;
+    publish(&args, staged, &sha256, &provenance)?;
     drop(scratch);
     stages.push(StageReport::new("publish", publishing).bytes(file_bytes));
 
@@ -149,7 +161,7 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         sha256,
     };
     let report = report(
-        &sources, &plan, &built, &proof, master, conflicts, stages, started,
+        &sources, &plan, &built, &proof, master, conflicts, stages, started, provenance,
     );
     if args.json {
         super::print_json(&report)?;
@@ -160,29 +172,7 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
 }
 
 fn settings(args: &MergeArgs) -> Result<Settings> {
-    let stamp = args
-        .stamp
-        .as_ref()
-        .map(|field| -> Result<Stamp> {
-            let mut values = BTreeMap::new();
-            for text in &args.stamp_value {
-                let Some((source, value)) = text.split_once('=') else {
-                    return Err(Error::usage(
-                        format!("reading --stamp-value {text}"),
-                        "there is no '='",
-                    )
-                    .next("give it as --stamp-value SOURCE=VALUE"));
-                };
-                let value =
-                    serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-                values.insert(source.to_owned(), value);
-            }
-            Ok(Stamp {
-                field: field.clone(),
-                values,
-            })
-        })
-        .transpose()?;
+    let stamp = stamp_of(args.stamp.as_ref(), &args.stamp_value)?;
     let config = args
         .config
         .as_ref()
@@ -224,6 +214,28 @@ fn settings(args: &MergeArgs) -> Result<Settings> {
     })
 }
 
+/// The stamp that --stamp and --stamp-value ask for.
+pub(super) fn stamp_of(field: Option<&String>, given: &[String]) -> Result<Option<Stamp>> {
+    let Some(field) = field else {
+        return Ok(None);
+    };
+    let mut values = BTreeMap::new();
+    for text in given {
+        let Some((source, value)) = text.split_once('=') else {
+            return Err(
+                Error::usage(format!("reading --stamp-value {text}"), "there is no '='")
+                    .next("give it as --stamp-value SOURCE=VALUE"),
+            );
+        };
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        values.insert(source.to_owned(), value);
+    }
+    Ok(Some(Stamp {
+        field: field.clone(),
+        values,
+    }))
+}
+
 /// Refuses an output that would be lost or would cost a source, before anything is read.
 fn refuse_output(args: &MergeArgs) -> Result<()> {
     // By device and inode: a hard link is the same file under another name.
@@ -231,7 +243,11 @@ fn refuse_output(args: &MergeArgs) -> Result<()> {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.dev(), meta.ino()))
     };
-    let mut written = vec![args.output.clone(), checksum_file(&args.output)];
+    let mut written = vec![
+        args.output.clone(),
+        checksum_file(&args.output),
+        provenance_file(&args.output),
+    ];
     written.extend(args.ledger.clone());
     for file in &written {
         let there = real(file);
@@ -310,17 +326,39 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
     ))
 }
 
-/// Gives the master its name, with its checksum beside it as Qdrant does it.
-fn publish(args: &MergeArgs, staged: Staged, sha256: &str) -> Result<()> {
+/// What is known of a packed master that nobody wants proven.
+fn unproven(packed: &Path, built: &Built) -> Result<Proof> {
+    let sha256 = match &built.sha256 {
+        Some(sha256) => sha256.clone(),
+        None => hash_file(packed)?,
+    };
+    Ok(Proof {
+        points: built.shards.iter().map(|shard| shard.points).sum(),
+        bytes: 0,
+        digest: built.digest.clone(),
+        sha256,
+    })
+}
+
+/// Gives the master its name, with its checksum beside it as Qdrant does it, and what it was made
+/// with.
+fn publish(args: &MergeArgs, staged: Staged, sha256: &str, provenance: &Provenance) -> Result<()> {
     let checksum = checksum_file(&args.output);
-    // A checksum of another file would make the master look damaged.
-    match std::fs::remove_file(&checksum) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io("removing old checksum", &checksum, &err));
+    let beside = provenance_file(&args.output);
+    // Those of another file would make the master look damaged, or made otherwise.
+    for old in [&checksum, &beside] {
+        match std::fs::remove_file(old) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("removing old file", old, &err));
+            }
+            Ok(()) | Err(_) => {}
         }
-        Ok(()) | Err(_) => {}
     }
+    let mut bytes = serde_json::to_vec_pretty(provenance)
+        .map_err(|err| Error::failed("writing the provenance", err))?;
+    bytes.push(b'\n');
     staged.publish(args.force)?;
+    durable::write(&beside, &bytes, true)?;
     durable::write(&checksum, sha256.as_bytes(), true)
 }
 

@@ -5,12 +5,14 @@
 
 pub mod args;
 pub mod capture;
+pub mod diff;
 pub mod export;
 pub mod inspect;
 pub mod merge;
 pub mod publish;
 pub mod restore;
 pub mod rollback;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};

@@ -8,6 +8,7 @@ mod config;
 mod contain;
 mod convert;
 mod filter;
+mod search;
 mod shard;
 
 pub use closed::{ClosedSegment, closed_segments, lighten, restore_distances};
@@ -15,4 +16,5 @@ pub use config::ShardConfig;
 pub use contain::{install, panic_message, take_warnings};
 pub use convert::datetime_micros;
 pub use filter::Filter;
+pub use search::{Hit, Search};
 pub use shard::{Columns, Page, Shard};

@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use qdrant_edge::{
-    CountRequest, CreateIndex, EdgeShard, FieldIndexOperations, Payload, PayloadOps,
-    PointInsertOperations, PointOperations, RetrieveRequest, ScrollRequest, SetPayloadOp,
-    UpdateOperation, WithPayloadInterface, WithVector,
+    CountRequest, CreateIndex, EdgeShard, FieldIndexOperations, OperationResult, Payload,
+    PayloadOps, PointInsertOperations, PointOperations, RetrieveRequest, ScrollRequest,
+    SetPayloadOp, UpdateOperation, WithPayloadInterface, WithVector,
 };
 use serde_json::Value;
 
@@ -145,6 +145,15 @@ impl Shard {
             what,
             kind,
         })
+    }
+
+    /// Has the engine `act` on it.
+    pub(super) fn contain<T>(
+        &self,
+        doing: &dyn Fn() -> String,
+        act: impl FnOnce(&EdgeShard) -> OperationResult<T>,
+    ) -> Result<T> {
+        contained(self.kind, &self.folder, doing, || act(&self.inner))
     }
 
     /// What it is, for errors.

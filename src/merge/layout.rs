@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::ring::ShardRing;
 use crate::error::{Error, Result};
-use crate::point::Record;
+use crate::point::{PointId, Record};
 use crate::schema::{ShardKey, ShardKeys};
 
 /// The shards of a master.
@@ -61,11 +61,19 @@ impl Layout {
         }
     }
 
+    /// The shard that a point belongs to; none if there is no shard for its `key`.
+    pub fn shard_of(&self, id: PointId, key: Option<&ShardKey>) -> Option<u32> {
+        // Without keys there is one ring, and nothing to clone for it.
+        let ring = match key {
+            None => self.rings.get(&None),
+            Some(key) => self.rings.get(&Some(key.clone())),
+        };
+        ring.map(|ring| ring.shard(id))
+    }
+
     /// The shard that `record` belongs to.
     pub fn shard(&self, record: &Record) -> Result<u32> {
-        self.rings
-            .get(&record.shard_key)
-            .map(|ring| ring.shard(record.id))
+        self.shard_of(record.id, record.shard_key.as_ref())
             .ok_or_else(|| {
                 let key = record
                     .shard_key

@@ -1,4 +1,4 @@
-//! The ledger of conflicts: every one in a file, the first ones in the report.
+//! The ledger of conflicts, and others like it: every one in a file, the first ones in the report.
 //!
 //! Keeps true: each conflict is in it with all its sources and what became of each; it has its
 //! final name only when the merge is done.
@@ -47,15 +47,15 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// Conflicts as they come.
-pub struct Ledger {
+/// Conflicts, or other things worth a line each, as they come.
+pub struct Ledger<T = Conflict> {
     count: u64,
-    first: Vec<Conflict>,
+    first: Vec<T>,
     file: Option<(Staged, BufWriter<File>, PathBuf)>,
     replace: bool,
 }
 
-impl Ledger {
+impl<T: Serialize> Ledger<T> {
     /// A ledger, written to `path` if there is one; with `replace` an existing file is replaced.
     pub fn new(path: Option<&Path>, replace: bool) -> Result<Self> {
         let file = match path {
@@ -74,28 +74,28 @@ impl Ledger {
         })
     }
 
-    /// Takes a conflict in.
-    pub fn add(&mut self, conflict: Conflict) -> Result<()> {
+    /// Takes one in.
+    pub fn add(&mut self, entry: T) -> Result<()> {
         self.count += 1;
         if let Some((_, file, path)) = &mut self.file {
-            serde_json::to_writer(&mut *file, &conflict)
+            serde_json::to_writer(&mut *file, &entry)
                 .map_err(std::io::Error::from)
                 .and_then(|()| file.write_all(b"\n"))
                 .map_err(|err| Error::io("writing ledger", path, &err))?;
         }
         if self.first.len() < LISTED {
-            self.first.push(conflict);
+            self.first.push(entry);
         }
         Ok(())
     }
 
-    /// How many conflicts there were.
+    /// How many there were.
     pub fn count(&self) -> u64 {
         self.count
     }
 
     /// The first ones.
-    pub fn first(&self) -> &[Conflict] {
+    pub fn first(&self) -> &[T] {
         &self.first
     }
 

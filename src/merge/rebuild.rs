@@ -272,7 +272,7 @@ fn write(
             }
             scanned += group.len() as u64;
             stage.add(group.len() as u64);
-            resolver.take(id, &mut group, |record| {
+            resolver.take(id, &mut group, |_, record| {
                 digest.add(&record, &mut buffer);
                 bytes += buffer.len() as u64;
                 writers.write(record)

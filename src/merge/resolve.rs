@@ -73,12 +73,18 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Takes the records of the id `id`; calls `write` with each that the master gets.
+    /// The sources' names.
+    pub fn names(&self) -> &[&'a str] {
+        &self.names
+    }
+
+    /// Takes the records of the id `id`; calls `write` with each that the master gets, and with the
+    /// number of its source.
     pub fn take(
         &mut self,
         id: PointId,
         group: &mut Vec<Scanned>,
-        mut write: impl FnMut(Record) -> Result<()>,
+        mut write: impl FnMut(usize, Record) -> Result<()>,
     ) -> Result<()> {
         let verdict = if group.len() < 2 {
             Verdict::Wins(0)
@@ -110,12 +116,13 @@ impl<'a> Resolver<'a> {
                 }
             }
             self.change(&mut record, scanned.source);
-            write(record)?;
+            write(scanned.source, record)?;
         }
         Ok(())
     }
 
-    fn judge(&mut self, id: PointId, group: &[Scanned]) -> Result<Verdict> {
+    /// Decides over records of one id, and takes down that there was a conflict.
+    pub fn judge(&mut self, id: PointId, group: &[Scanned]) -> Result<Verdict> {
         let name = |scanned: &Scanned| self.names.get(scanned.source).copied().unwrap_or_default();
         let names: Vec<&str> = group.iter().map(name).collect();
         let payloads: Vec<_> = group
@@ -153,7 +160,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Makes the changes that were declared, and no other.
-    fn change(&mut self, record: &mut Record, source: usize) {
+    pub fn change(&mut self, record: &mut Record, source: usize) {
         if self.settings.by_source {
             let name = self.names.get(source).copied().unwrap_or_default();
             record.shard_key = Some(ShardKey::Word(name.to_owned()));

@@ -9,9 +9,9 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
-use crate::engine::{Columns, Filter, Shard};
+use crate::engine::{Columns, Filter, Page, Shard};
 use crate::error::{Error, Result};
-use crate::point::{PointId, Record};
+use crate::point::{PointId, Record, Sample};
 use crate::schema::ShardKey;
 
 /// Bytes of records that all pages together may take, at about.
@@ -22,6 +22,8 @@ const PAGE_BYTES: std::ops::RangeInclusive<usize> = (128 << 10)..=(4 << 20);
 const FIRST_PAGE: usize = 64;
 /// Bounds of the later pages, in records.
 const PAGE_RECORDS: std::ops::RangeInclusive<usize> = 16..=8192;
+/// Ids that are read at once where only a sample of the records is.
+const IDS_AT_ONCE: usize = 4096;
 
 /// One shard to scan.
 #[derive(Debug, Clone)]
@@ -32,6 +34,33 @@ pub struct Lane<'a> {
     pub shard: &'a Shard,
     /// The key that its records lie under.
     pub key: Option<ShardKey>,
+}
+
+/// What a scan reads of its lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// Only records that match it.
+    pub filter: Option<&'a Filter>,
+    /// Only records that are in it.
+    pub sample: Option<Sample>,
+    /// Which part of the records.
+    pub columns: Columns,
+}
+
+impl Default for Reading<'_> {
+    fn default() -> Self {
+        Self {
+            filter: None,
+            sample: None,
+            columns: Columns::ALL,
+        }
+    }
+}
+
+/// Records in the order of ids, those of one id together: a scan, or what is made of one.
+pub trait Groups {
+    /// The records of the next id; none at the end. `group` is cleared and filled.
+    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>>;
 }
 
 /// A record and where it came from.
@@ -66,6 +95,19 @@ impl Scan {
         lanes: &[Lane<'env>],
         filter: Option<&'env Filter>,
     ) -> Result<Self> {
+        let reading = Reading {
+            filter,
+            ..Reading::default()
+        };
+        Self::start_reading(scope, lanes, reading)
+    }
+
+    /// The same for what `reading` says.
+    pub fn start_reading<'scope, 'env: 'scope>(
+        scope: &'scope Scope<'scope, 'env>,
+        lanes: &[Lane<'env>],
+        reading: Reading<'env>,
+    ) -> Result<Self> {
         // A page is read ahead while one is used.
         let page_bytes =
             (PAGES_BYTES / (2 * lanes.len().max(1))).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
@@ -73,7 +115,7 @@ impl Scan {
         for lane in lanes {
             let (sender, pages) = sync_channel(1);
             let (shard, key) = (lane.shard, lane.key.clone());
-            scope.spawn(move || read_pages(shard, key.as_ref(), filter, page_bytes, &sender));
+            scope.spawn(move || read_pages(shard, key.as_ref(), reading, page_bytes, &sender));
             running.push(Running {
                 source: lane.source,
                 pages,
@@ -140,11 +182,17 @@ impl Scan {
     }
 }
 
+impl Groups for Scan {
+    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>> {
+        Self::next_group(self, group)
+    }
+}
+
 /// Reads pages of `shard` and sends them, until the end, an error, or until nobody listens.
 fn read_pages(
     shard: &Shard,
     key: Option<&ShardKey>,
-    filter: Option<&Filter>,
+    reading: Reading<'_>,
     page_bytes: usize,
     pages: &SyncSender<Result<Vec<Record>>>,
 ) {
@@ -152,7 +200,7 @@ fn read_pages(
     let mut limit = FIRST_PAGE;
     let mut last: Option<PointId> = None;
     loop {
-        let page = match shard.page(from, limit, Columns::ALL, filter) {
+        let page = match read_page(shard, from, limit, reading) {
             Ok(page) => page,
             Err(err) => {
                 // Nobody listens any more when the merge has failed elsewhere.
@@ -183,6 +231,37 @@ fn read_pages(
             None => return,
         }
     }
+}
+
+fn read_page(
+    shard: &Shard,
+    from: Option<PointId>,
+    limit: usize,
+    reading: Reading<'_>,
+) -> Result<Page> {
+    let Reading {
+        filter,
+        sample,
+        columns,
+    } = reading;
+    let Some(sample) = sample else {
+        return shard.page(from, limit, columns, filter);
+    };
+    let page = shard.page(from, IDS_AT_ONCE, Columns::IDS, filter)?;
+    let ids: Vec<PointId> = page
+        .records
+        .iter()
+        .map(|record| record.id)
+        .filter(|id| sample.keeps(*id))
+        .collect();
+    let records = shard.retrieve(&ids, columns)?;
+    if records.len() != ids.len() {
+        return Err(Error::damaged(
+            format!("reading a sample of {}", shard.what()),
+            format!("of {} points {} came", ids.len(), records.len()),
+        ));
+    }
+    Ok(Page { records, ..page })
 }
 
 /// Everything after relies on the order, so it is not taken on trust.

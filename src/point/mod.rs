@@ -2,10 +2,17 @@
 //!
 //! Keeps true: everything that compares points compares them here.
 
+pub mod canonical;
+mod compare;
 mod digest;
 mod id;
 mod record;
+mod sample;
+mod scrolled;
 
-pub use digest::{Digest, canonical};
+pub use canonical::Hash;
+pub use compare::Differing;
+pub use digest::{Digest, StreamDigest, Sum};
 pub use id::PointId;
 pub use record::{AsScrolled, Record, Vector};
+pub use sample::Sample;

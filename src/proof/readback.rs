@@ -68,7 +68,7 @@ pub fn read_back(
     progress: Progress,
 ) -> Result<Proof> {
     let failed = |why: String| Error::failed("proving the master", why);
-    let Some(wanted) = expected.digest else {
+    let Some(wanted) = &expected.digest else {
         return Err(failed("nobody said what its points should be".into()));
     };
     let opening = Opening {
@@ -119,9 +119,10 @@ pub fn read_back(
             expected.shards
         )));
     }
-    if digest != wanted {
+    if digest != *wanted {
         return Err(failed(format!(
-            "its points have the digest {digest}, not {wanted}"
+            "its points have the digest {digest}, not {wanted}: {} differ",
+            digest.differing(wanted).join(", ")
         ))
         .next(
             "this is a fault of snapmerge or of the disk: please report it; nothing was written",

@@ -9,6 +9,8 @@ use std::time::Instant;
 use humansize::{BINARY, format_size};
 use serde::Serialize;
 
+use crate::point::Digest;
+
 /// How long a stage took, and how much it did.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageReport {
@@ -118,6 +120,9 @@ pub struct MasterReport {
     /// The digest of its points, if they were compared one by one: the same points have the same
     /// digest, whatever file they are in.
     pub digest: Option<String>,
+    /// The same with the digests of its vectors by name, and of its payloads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest_parts: Option<Digest>,
     /// Its shards.
     pub shards: Vec<ShardReport>,
 }
@@ -125,6 +130,8 @@ pub struct MasterReport {
 /// What was proven of the master before it got its name.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProofReport {
+    /// Whether anything was.
+    pub proven: bool,
     /// Points that were read back from the packed file and compared.
     pub points: u64,
     /// Bytes of it that were read.
@@ -134,9 +141,9 @@ pub struct ProofReport {
 }
 
 /// The report of a merge. `C` is a conflict, `F` and `D` a finding and a decision about configs, `T`
-/// how segments travelled.
+/// how segments travelled, `P` what the master was made with.
 #[derive(Debug, Clone, Serialize)]
-pub struct MergeReport<C, F, D, T> {
+pub struct MergeReport<C, F, D, T, P> {
     /// The name and version of this structure: `snapmerge-merge/1`.
     pub format: &'static str,
     /// snapmerge's version.
@@ -159,6 +166,8 @@ pub struct MergeReport<C, F, D, T> {
     pub decisions: Vec<D>,
     /// What the sources lacked, if that was allowed.
     pub missing: Vec<String>,
+    /// What the master was made with, as it lies beside it.
+    pub provenance: P,
     /// How segments travelled, by the route graft.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<T>,
@@ -170,7 +179,9 @@ pub struct MergeReport<C, F, D, T> {
     pub seconds: f64,
 }
 
-impl<C: fmt::Display, F: fmt::Display, D: fmt::Display, T: fmt::Display> MergeReport<C, F, D, T> {
+impl<C: fmt::Display, F: fmt::Display, D: fmt::Display, T: fmt::Display, P>
+    MergeReport<C, F, D, T, P>
+{
     /// The report as text.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -183,24 +194,31 @@ impl<C: fmt::Display, F: fmt::Display, D: fmt::Display, T: fmt::Display> MergeRe
         let master = &self.master;
         writeln!(
             out,
-            "{}: {} points, {}, route {}, proven",
+            "{}: {} points, {}, route {}, {}",
             master.file,
             master.points,
             format_size(master.file_bytes, BINARY),
-            self.route
+            self.route,
+            match self.proof.proven {
+                true => "proven",
+                false => "NOT PROVEN (--no-verify)",
+            }
         )?;
         writeln!(out, "  because  {}", self.because)?;
         writeln!(out, "  SHA-256  {}", master.sha256)?;
         if let Some(digest) = &master.digest {
             writeln!(out, "  digest   {digest}")?;
         }
-        writeln!(
-            out,
-            "  proof    {} points in {} read back from the packed file; {}",
-            self.proof.points,
-            format_size(self.proof.bytes, BINARY),
-            self.proof.compared
-        )?;
+        match self.proof.proven {
+            true => writeln!(
+                out,
+                "  proof    {} points in {} read back from the packed file; {}",
+                self.proof.points,
+                format_size(self.proof.bytes, BINARY),
+                self.proof.compared
+            )?,
+            false => writeln!(out, "  proof    {}", self.proof.compared)?,
+        }
         if let Some(carried) = &self.carried {
             writeln!(out, "  carried  {carried}")?;
         }
@@ -304,7 +322,7 @@ impl<C: fmt::Display, F: fmt::Display, D: fmt::Display, T: fmt::Display> MergeRe
     }
 }
 
-fn list<T: fmt::Display>(out: &mut String, title: &str, items: &[T]) -> fmt::Result {
+pub(super) fn list<T: fmt::Display>(out: &mut String, title: &str, items: &[T]) -> fmt::Result {
     if items.is_empty() {
         return Ok(());
     }

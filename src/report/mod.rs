@@ -2,6 +2,8 @@
 //!
 //! Keeps true: text and JSON are made of the same values; nothing here decides anything.
 
+pub mod diff;
 pub mod inspect;
 pub mod merge;
 pub mod progress;
+pub mod verify;

@@ -137,6 +137,17 @@ impl Input {
     }
 }
 
+/// The SHA-256 of the file at `path`, which is a plain snapshot.
+pub fn hash_file(path: &Path) -> Result<Sha256Hex> {
+    match Input::hash(path)? {
+        Some(hashes) => Ok(hashes.file),
+        None => Err(Error::failed(
+            format!("hashing {}", path.display()),
+            "it was not hashed",
+        )),
+    }
+}
+
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.form {

@@ -17,7 +17,7 @@ mod walk;
 
 pub use carry::Carrier;
 pub use index::{FileSize, Form, Segment, Shard, Snapshot, Want};
-pub use input::{Hashes, Input, Sha256Hex};
+pub use input::{Hashes, Input, Sha256Hex, hash_file};
 pub use name::source_name;
 pub use pack::{PackedShard, Packer, write_segment};
 pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};

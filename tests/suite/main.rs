@@ -11,6 +11,8 @@
 mod support;
 
 mod damage;
+mod diff;
+mod digest;
 mod export;
 mod fixtures;
 mod graft;
@@ -18,6 +20,7 @@ mod house;
 mod inspect;
 mod live;
 mod merge;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -36,6 +39,9 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         merge::trials(env),
         live::trials(env),
         damage::trials(env),
+        diff::trials(env),
+        digest::trials(env),
+        verify::trials(env),
     ]
     .into_iter()
     .flatten()

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::engine::take_warnings;
 use crate::error::Result;
-use crate::merge::{Built, Carried, Conflict, Plan};
+use crate::merge::{Built, Carried, Conflict, Plan, Provenance};
 use crate::proof::Proof;
 use crate::report::merge::{
     ConflictReport, MasterReport, MergeReport, ProofReport, ShardReport, SourceReport, StageReport,
@@ -15,7 +15,7 @@ use crate::report::merge::{
 use crate::schema::{Decision, Finding};
 use crate::source::{Checksum, Source};
 
-type Report = MergeReport<Conflict, Finding, Decision, Carried>;
+type Report = MergeReport<Conflict, Finding, Decision, Carried, Provenance>;
 
 /// Prints a plan.
 pub(super) fn print_plan(plan: &Plan, json: bool) -> Result<()> {
@@ -90,6 +90,7 @@ pub(super) fn report(
     conflicts: ConflictReport<Conflict>,
     stages: Vec<StageReport>,
     started: Instant,
+    provenance: Provenance,
 ) -> Report {
     let mut notes = plan.notes.clone();
     if built.restamped > 0 {
@@ -130,7 +131,8 @@ pub(super) fn report(
             file_bytes: master.file_bytes,
             sha256: master.sha256,
             points: proof.points,
-            digest: proof.digest.map(|digest| digest.to_string()),
+            digest: proof.digest.as_ref().map(ToString::to_string),
+            digest_parts: proof.digest.clone(),
             shards: built
                 .shards
                 .iter()
@@ -148,11 +150,15 @@ pub(super) fn report(
                 .collect(),
         },
         proof: ProofReport {
-            points: proof.points,
+            proven: provenance.proven,
+            points: if provenance.proven { proof.points } else { 0 },
             bytes: proof.bytes,
-            compared: match built.carried {
-                None => "ids, vectors, payloads, shards and config are what was to be written",
-                Some(_) => {
+            compared: match (&built.carried, provenance.proven) {
+                (_, false) => "NOTHING: --no-verify was given",
+                (None, true) => {
+                    "ids, vectors, payloads, shards and config are what was to be written"
+                }
+                (Some(_), true) => {
                     "its bytes are what was carried, no id is in it twice, and config and shards \
                      are as planned"
                 }
@@ -162,6 +168,7 @@ pub(super) fn report(
         findings: plan.united.findings.clone(),
         decisions: plan.united.decisions.clone(),
         missing: plan.missing.clone(),
+        provenance,
         carried: built.carried.clone(),
         notes,
         stages,

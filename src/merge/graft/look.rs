@@ -56,14 +56,28 @@ impl Lane {
 
 /// The lanes of all sources, in the order of sources and shards.
 pub fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
+    look_into(sources, &plan.united.payload, |at, number, what| {
+        plan.targets
+            .get(&(at, number))
+            .copied()
+            .ok_or_else(|| Error::failed(format!("placing {what}"), "the plan has no place for it"))
+    })
+}
+
+/// The lanes of all sources, which were opened with their id trackers and logs, on their way into a
+/// master with the payload indexes `wanted`; `target` tells the shard that a shard joins, by source,
+/// number, and what it is called.
+pub fn look_into(
+    sources: &mut [Source],
+    wanted: &PayloadSchema,
+    target: impl Fn(usize, u32, &str) -> Result<u32>,
+) -> Result<Vec<Lane>> {
     let mut lanes = Vec::new();
     for (at, source) in sources.iter_mut().enumerate() {
         let path = source.snapshot.path.display().to_string();
         for (number, shard) in &mut source.snapshot.shards {
             let what = format!("shard {number} of {path}");
-            let target = plan.targets.get(&(at, *number)).copied().ok_or_else(|| {
-                Error::failed(format!("placing {what}"), "the plan has no place for it")
-            })?;
+            let target = target(at, *number, &what)?;
             let mut lane = Lane {
                 source: at,
                 number: *number,
@@ -77,7 +91,7 @@ pub fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
             if shard.segments.values().any(|segment| segment.tar.is_none()) {
                 lane.because("it was streamed, so its segments are not packed yet");
             }
-            look(shard, &what, &plan.united.payload, &mut lane)?;
+            look(shard, &what, wanted, &mut lane)?;
             lanes.push(lane);
         }
     }

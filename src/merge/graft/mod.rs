@@ -21,6 +21,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+pub use self::look::{Lane as ShardLane, look_into};
+pub use self::overlap::overlaps;
+
 use self::look::Lane;
 use self::settle::Workshop;
 use super::conflict::{Policy, Verdict, decide};

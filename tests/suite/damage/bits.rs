@@ -110,7 +110,11 @@ fn without_checksum(bed: &Bed, number: usize) -> Outcome {
             run.told()
         );
         // The rest of the check is that of a folder without the master.
-        for name in ["master.snapshot", "master.snapshot.checksum"] {
+        for name in [
+            "master.snapshot",
+            "master.snapshot.checksum",
+            "master.snapshot.provenance.json",
+        ] {
             std::fs::remove_file(bed.folder("out").join(name))?;
         }
     }

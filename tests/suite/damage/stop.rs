@@ -67,7 +67,12 @@ impl Work {
     fn is_complete(&self) -> Outcome {
         let export = cli!["export", self.bed.out(), "--no-vectors"].run()?.ok()?;
         ensure_eq!(export.stdout.lines().count(), self.points, "points");
-        for name in ["master.snapshot", "master.snapshot.checksum", "ledger"] {
+        for name in [
+            "master.snapshot",
+            "master.snapshot.checksum",
+            "master.snapshot.provenance.json",
+            "ledger",
+        ] {
             match std::fs::remove_file(self.bed.folder("out").join(name)) {
                 Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err.into()),
                 _ => {}
@@ -153,7 +158,12 @@ fn killed(env: &Env) -> Outcome {
                 .arg(work.bed.folder("scratch"))
                 .run()?
                 .ok()?;
-            for name in ["next.snapshot", "next.snapshot.checksum", "ledger"] {
+            for name in [
+                "next.snapshot",
+                "next.snapshot.checksum",
+                "next.snapshot.provenance.json",
+                "ledger",
+            ] {
                 match std::fs::remove_file(work.bed.folder("out").join(name)) {
                     // A ledger is there only if the run came that far.
                     Err(_) if name == "ledger" => {}

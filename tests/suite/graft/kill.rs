@@ -24,6 +24,13 @@ const KILLED_BETWEEN: u32 = 5;
 /// A killed process is gone by then, with its locks.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
+/// What a merge leaves: the master, and what is known of it.
+const MASTER: [&str; 3] = [
+    "master.snapshot",
+    "master.snapshot.checksum",
+    "master.snapshot.provenance.json",
+];
+
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("graft/kill/50_moments", || killed(env, "graft", 50)),
@@ -83,7 +90,7 @@ fn killed(env: &Env, route: &str, times: u32) -> Outcome {
         wait_for_locks(&folder)?;
         let mut folders = 0;
         for name in names_in(&folder)? {
-            let known = ["master.snapshot", "master.snapshot.checksum"].contains(&name.as_str());
+            let known = MASTER.contains(&name.as_str());
             ensure!(known || name.starts_with(PREFIX), "{moment:?}: left {name}");
             folders += u32::from(!known);
         }
@@ -113,7 +120,7 @@ fn killed(env: &Env, route: &str, times: u32) -> Outcome {
         }
         ensure_eq!(
             names_in(&folder)?,
-            ["master.snapshot", "master.snapshot.checksum"],
+            MASTER,
             "what is there after {moment:?} and another run"
         );
         ensure_same(&export(&output)?, expected.values())?;

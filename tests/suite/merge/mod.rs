@@ -154,7 +154,12 @@ fn one_is_itself(case: &Case) -> Outcome {
     }
 
     let snapshot = format!("{}.snapshot", case.name);
-    let mut names = vec!["master.snapshot", "master.snapshot.checksum", &snapshot];
+    let mut names = vec![
+        "master.snapshot",
+        "master.snapshot.checksum",
+        "master.snapshot.provenance.json",
+        &snapshot,
+    ];
     names.sort_unstable();
     ensure_eq!(names_in(sources.dir())?, names, "files afterwards");
     Ok(())

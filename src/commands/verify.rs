@@ -1,0 +1,290 @@
+//! `snapmerge verify`: is the master the union of its sources?
+//!
+//! Keeps true: whatever cannot be compared is an error or a difference, never passed over; nothing
+//! is written but scratch and the ledger.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::args::{LayoutChoice, VerifyArgs};
+use super::merge::stamp_of;
+use super::{Ended, Given};
+use crate::engine::{Filter, take_warnings};
+use crate::error::{Error, Kind, Result};
+use crate::merge::{Ledger, Provenance, Settings, Site, plan, provenance_file};
+use crate::proof::{Asked, Asking, Wanted, answers, verify};
+use crate::report::merge::StageReport;
+use crate::report::progress::{Progress, Unit};
+use crate::report::verify::{MadeWith, Verdict, VerifyReport};
+use crate::scratch::{Scratch, require_free};
+use crate::source::{Checksum, Opening, Source, tell_apart};
+
+/// Runs the command.
+pub fn run(args: &VerifyArgs) -> Result<Ended> {
+    let started = Instant::now();
+    let progress = match args.quiet {
+        true => Progress::Quiet,
+        false => Progress::Shown,
+    };
+    let (mut master, mut sources) = open(args, progress)?;
+    let mut missing = Vec::new();
+    for source in std::iter::once(&master).chain(&sources) {
+        let lacking = source.refuse_unreadable(args.allow_incomplete)?;
+        missing.extend(
+            lacking
+                .iter()
+                .map(|what| format!("{}: {what}", source.name)),
+        );
+    }
+    let (provenance, told_by) = find_provenance(args)?;
+    if let Some(provenance) = &provenance {
+        arrange(&mut sources, provenance)?;
+    }
+    let settings = settings(args, provenance.as_ref())?;
+    let (wanted, mut notes) = wanted(&sources, &settings, provenance.as_ref())?;
+
+    let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let scratch = Scratch::new(&parent)?;
+    let mut ledger = Ledger::new(args.ledger.as_deref(), args.force)?;
+    let looking = started.elapsed().as_secs_f64();
+    let asked = Asked {
+        settings: &settings,
+        wanted: &wanted,
+        deep: args.deep,
+        sample: args.sample,
+    };
+    let site = Site {
+        scratch: &scratch,
+        progress,
+    };
+    let comparing = Instant::now();
+    let unpacked: u64 = std::iter::once(&master)
+        .chain(&sources)
+        .map(|source| source.snapshot.unpacked_bytes)
+        .sum();
+    let room = || require_free(&parent, unpacked, "unpacking");
+    let verified = verify(&mut master, &mut sources, asked, &mut ledger, &room, site)?;
+    let mut stages = vec![
+        StageReport {
+            stage: "look".into(),
+            seconds: looking,
+            points: None,
+            bytes: None,
+        },
+        StageReport::new("compare", comparing)
+            .points(verified.looked_at())
+            .bytes(verified.bytes),
+    ];
+    let answers = match (args.queries, args.structure) {
+        (None, None) => None,
+        (queries, structure) => {
+            let asking = Asking {
+                queries: queries.unwrap_or(0) as usize,
+                top: args.top as usize,
+                structure: structure.unwrap_or(0) as usize,
+                drop_max: args.max_drop,
+            };
+            let started = Instant::now();
+            room()?;
+            let told = answers(&mut master, &mut sources, &settings, asking, site)?;
+            stages.push(StageReport::new("ask", started));
+            Some(told)
+        }
+    };
+    drop(scratch);
+    notes.extend(
+        take_warnings()
+            .into_iter()
+            .map(|warning| format!("the storage engine: {warning}")),
+    );
+    let ledger_path = ledger.path().map(|path| path.display().to_string());
+    let report = VerifyReport {
+        format: "snapmerge-verify/1",
+        version: env!("CARGO_PKG_VERSION"),
+        verdict: Verdict::of(&verified, answers.as_ref()),
+        master: master.label(),
+        sources: sources.iter().map(Source::label).collect(),
+        made_with: MadeWith::new(&settings, told_by),
+        sample: args.sample,
+        looked_at: verified.looked_at(),
+        differences: verified.differences(),
+        first: ledger.first().to_vec(),
+        ledger: ledger_path,
+        verified,
+        answers,
+        missing,
+        notes,
+        stages,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    ledger.publish()?;
+    if args.json {
+        super::print_json(&report)?;
+    } else {
+        super::print(&report.text())?;
+    }
+    let fine = report.verdict == Verdict::Proven && report.missing.is_empty();
+    Ok((!fine).then_some(Kind::Differs))
+}
+
+fn open(args: &VerifyArgs, progress: Progress) -> Result<(Source, Vec<Source>)> {
+    let given = Given::new(&args.checksums)?;
+    let all = || std::iter::once(&args.master).chain(&args.against);
+    given.all_used(all().map(PathBuf::as_path))?;
+    let stage = progress.stage("look into snapshots", None, Unit::Bytes);
+    let mut opened = Vec::new();
+    for path in all() {
+        let opening = Opening {
+            trackers: true,
+            log: true,
+            ..given.opening(path)
+        };
+        opened.push(Source::open(path, &opening, Some(stage.counter()))?);
+    }
+    let mut sources = opened.split_off(1);
+    tell_apart(&mut sources);
+    match opened.pop() {
+        Some(master) => Ok((master, sources)),
+        None => Err(Error::usage("opening the master", "there is none")),
+    }
+}
+
+/// What the master was made with, and who says so.
+fn find_provenance(args: &VerifyArgs) -> Result<(Option<Provenance>, String)> {
+    if args.no_provenance {
+        return Ok((None, "the flags alone (--no-provenance)".into()));
+    }
+    if let Some(path) = &args.provenance {
+        let Some(found) = Provenance::read(path)? else {
+            return Err(Error::usage(
+                format!("reading --provenance {}", path.display()),
+                "there is no such file",
+            ));
+        };
+        return Ok((Some(found), path.display().to_string()));
+    }
+    let mut places = vec![provenance_file(&args.master)];
+    if args.master.extension().is_some_and(|ending| ending == "gz") {
+        places.push(provenance_file(&args.master.with_extension("")));
+    }
+    for path in places {
+        if let Some(found) = Provenance::read(&path)? {
+            return Ok((Some(found), path.display().to_string()));
+        }
+    }
+    let told = "the flags alone: there is no provenance beside the master";
+    Ok((None, told.into()))
+}
+
+/// Puts `sources` in the order in which the master was made of them, under the names that they had
+/// then: they decide conflicts, stamps and new ids.
+fn arrange(sources: &mut Vec<Source>, provenance: &Provenance) -> Result<()> {
+    let refuse = |why: String| {
+        Err(Error::usage("matching the sources with the master's provenance", why).next(
+            "give the very sources that the master was made of, or say with --no-provenance and \
+             flags what it was made with",
+        ))
+    };
+    let known = |source: &Source| provenance.sources.iter().any(|one| one.name == source.name);
+    for source in sources.iter_mut() {
+        if !known(source) {
+            // Under another name it is the same if its hash is.
+            source.verify()?;
+        }
+    }
+    let mut arranged = Vec::new();
+    for wanted in &provenance.sources {
+        let by_name = |source: &Source| source.name == wanted.name;
+        let by_hash = |source: &Source| match &source.checksum {
+            Checksum::Verified { sha256, .. } => Some(sha256) == wanted.sha256.as_ref(),
+            _ => false,
+        };
+        let by_file = |source: &Source| {
+            source.snapshot.file_bytes == wanted.file_bytes
+                && source
+                    .snapshot
+                    .path
+                    .file_name()
+                    .is_some_and(|name| name.to_string_lossy() == wanted.file.as_str())
+        };
+        let place = sources
+            .iter()
+            .position(by_name)
+            .or_else(|| sources.iter().position(by_hash))
+            .or_else(|| sources.iter().position(by_file));
+        let Some(place) = place else {
+            return refuse(format!(
+                "it was made of {}, and {} is not given",
+                provenance
+                    .sources
+                    .iter()
+                    .map(|source| source.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                wanted.name
+            ));
+        };
+        let mut source = sources.remove(place);
+        source.name.clone_from(&wanted.name);
+        arranged.push(source);
+    }
+    if let Some(left) = sources.first() {
+        return refuse(format!("it was not made of {}", left.name));
+    }
+    *sources = arranged;
+    Ok(())
+}
+
+fn settings(args: &VerifyArgs, provenance: Option<&Provenance>) -> Result<Settings> {
+    let mut settings = match provenance {
+        Some(provenance) => provenance.settings()?,
+        None => Settings::default(),
+    };
+    if let Some(policy) = &args.on_conflict {
+        settings.on_conflict = policy.clone();
+    }
+    if let Some(stamp) = stamp_of(args.stamp.as_ref(), &args.stamp_value)? {
+        settings.stamp = Some(stamp);
+    }
+    if let Some(filter) = &args.filter {
+        settings.filter = Some(Filter::parse(filter)?);
+    }
+    if !args.drop_payload.is_empty() {
+        settings.drop_payload.clone_from(&args.drop_payload);
+    }
+    if let Some(layout) = args.layout {
+        settings.by_source = layout == LayoutChoice::BySource;
+    }
+    settings.allow_incomplete = args.allow_incomplete;
+    Ok(settings)
+}
+
+/// What the master's config must be: what the provenance says that was planned; without one, what
+/// merge would plan now.
+fn wanted(
+    sources: &[Source],
+    settings: &Settings,
+    provenance: Option<&Provenance>,
+) -> Result<(Wanted, Vec<String>)> {
+    if let Some(provenance) = provenance {
+        let (config, payload, keys) = provenance.expected()?;
+        let wanted = Wanted {
+            config,
+            payload,
+            keys,
+            ignored: Vec::new(),
+        };
+        return Ok((wanted, Vec::new()));
+    }
+    let plan = plan(sources, settings)?;
+    let note = "without a provenance the master's config is compared with what merge would make of \
+                the sources without further flags, except for default_segment_number, which depends \
+                on the route";
+    let wanted = Wanted {
+        config: plan.united.config,
+        payload: plan.united.payload,
+        keys: plan.layout.keys,
+        ignored: vec!["optimizer_config.default_segment_number".into()],
+    };
+    Ok((wanted, vec![note.into()]))
+}

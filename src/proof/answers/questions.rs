@@ -1,0 +1,170 @@
+//! Which questions are asked.
+//!
+//! Keeps true: they are drawn from the sources' points by the hashes of their ids, so that the same
+//! sources are always asked the same.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::FilteredBy;
+use crate::engine::Filter;
+use crate::error::Result;
+use crate::merge::{Lane, Reading, Scan, Settings};
+use crate::point::{PointId, Record, Sample, Vector};
+use crate::schema::{Modifier, index_type};
+use crate::source::Source;
+
+/// One question.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The point that it was drawn from.
+    pub of: PointId,
+    /// The vector's name.
+    pub name: String,
+    /// The vector.
+    pub vector: Vector,
+    /// Among which points it is asked.
+    pub filter: Option<Filter>,
+}
+
+/// Questions of one kind.
+pub type Kind = (Option<FilteredBy>, Vec<Question>);
+
+/// Payload indexes that say of a value whether it is there.
+const MATCHING: [&str; 4] = ["keyword", "integer", "bool", "uuid"];
+
+/// Draws about `wanted` points of the sources' `lanes`, and makes questions of them, kind by kind; and
+/// says what cannot be asked.
+pub fn draw(
+    master: &Source,
+    lanes: &[Lane<'_>],
+    settings: &Settings,
+    wanted: usize,
+) -> Result<(Vec<Kind>, Vec<String>)> {
+    let points = drawn(lanes, settings, wanted)?;
+    let mut skipped = Vec::new();
+    let mut by_name: BTreeMap<&str, Vec<Question>> = BTreeMap::new();
+    for record in &points {
+        for (name, vector) in &record.vectors {
+            by_name.entry(name).or_default().push(Question {
+                of: record.id,
+                name: name.clone(),
+                vector: vector.clone(),
+                filter: None,
+            });
+        }
+    }
+    let idf = |name: &str| {
+        let params = master.config.sparse_vectors().get(name);
+        params.is_some_and(|params| params.modifier == Some(Modifier::Idf))
+    };
+    let mut kinds: Vec<Kind> = Vec::new();
+    let mut filtered = false;
+    for (name, questions) in by_name {
+        if idf(name) {
+            skipped.push(format!(
+                "the vector '{name}' is scored by how rare words are in the whole collection, which \
+                 is not the same in a source"
+            ));
+            continue;
+        }
+        // One vector with filters is enough to try the payload indexes.
+        if !filtered {
+            filtered = true;
+            for by in fields(master, &points, settings) {
+                let some = with_filter(&by.field, &questions, &points);
+                if !some.is_empty() {
+                    kinds.push((Some(by), some));
+                }
+            }
+        }
+        kinds.push((None, questions));
+    }
+    if kinds.is_empty() {
+        skipped.push("no point that was drawn has a vector to search with".into());
+    }
+    Ok((kinds, skipped))
+}
+
+/// The points with the lowest hashes.
+fn drawn(lanes: &[Lane<'_>], settings: &Settings, wanted: usize) -> Result<Vec<Record>> {
+    let mut all = 0;
+    for lane in lanes {
+        all += lane.shard.count(settings.filter.as_ref())?;
+    }
+    let wanted = wanted.max(1);
+    // More than wanted, or chance might leave too few.
+    let sample = Sample::about(2 * wanted as u64 + 20, all);
+    let mut points = Vec::new();
+    std::thread::scope(|scope| -> Result<()> {
+        let reading = Reading {
+            filter: settings.filter.as_ref(),
+            sample: Some(sample),
+            ..Reading::default()
+        };
+        let mut scan = Scan::start_reading(scope, lanes, reading)?;
+        let mut group = Vec::new();
+        while scan.next_group(&mut group)?.is_some() {
+            points.extend(group.pop().map(|scanned| scanned.record));
+        }
+        Ok(())
+    })?;
+    points.sort_by_key(|record| Sample::rank(record.id));
+    points.truncate(wanted);
+    Ok(points)
+}
+
+/// A field with an index and one without, by which many of the points can be filtered.
+fn fields(master: &Source, points: &[Record], settings: &Settings) -> Vec<FilteredBy> {
+    let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+    for record in points {
+        for (key, value) in &record.payload {
+            let plain = !key.contains(['.', '[', '"']);
+            let matches = match value {
+                Value::String(_) | Value::Bool(_) => true,
+                Value::Number(number) => number.is_i64(),
+                _ => false,
+            };
+            if plain && matches {
+                *counts.entry(key).or_default() += 1;
+            }
+        }
+    }
+    let stamp = settings.stamp.as_ref().map(|stamp| &stamp.field);
+    // What the merge changed is not in the sources as it is in the master.
+    counts.retain(|key, _| Some(*key) != stamp && !settings.drop_payload.contains(key));
+    let index = |key: &str| master.payload.fields().get(key).and_then(index_type);
+    let best = |indexed: bool| {
+        let fits = |key: &str| match index(key) {
+            Some(kind) => indexed && MATCHING.contains(&kind),
+            None => !indexed,
+        };
+        let of_these = counts.iter().filter(|(key, _)| fits(key));
+        let (field, _) = of_these.max_by_key(|(_, count)| **count)?;
+        Some(FilteredBy {
+            field: (*field).clone(),
+            indexed,
+        })
+    };
+    [best(true), best(false)].into_iter().flatten().collect()
+}
+
+/// Each question among the points that have the same value there as its own.
+fn with_filter(field: &str, questions: &[Question], points: &[Record]) -> Vec<Question> {
+    let values: BTreeMap<PointId, &Value> = points
+        .iter()
+        .filter_map(|record| Some((record.id, record.payload.get(field)?)))
+        .collect();
+    questions
+        .iter()
+        .filter_map(|question| {
+            let value = values.get(&question.of)?;
+            let filter = json!({"must": [{"key": field, "match": {"value": value}}]});
+            Some(Question {
+                filter: Some(Filter::parse(&filter.to_string()).ok()?),
+                ..question.clone()
+            })
+        })
+        .collect()
+}

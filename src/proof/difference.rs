@@ -1,0 +1,110 @@
+//! What can be wrong with a master, as typed values.
+//!
+//! Keeps true: a difference names the point, or the setting, and what about it; its JSON is a line
+//! of the ledger.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::point::{Differing, PointId};
+
+/// A point that is not what the sources say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The point.
+    pub id: PointId,
+    /// What about it.
+    #[serde(flatten)]
+    pub what: Wrong,
+}
+
+/// What can be wrong with a point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "difference", rename_all = "snake_case")]
+pub enum Wrong {
+    /// A source has it, the master lacks it.
+    Missing {
+        /// The source.
+        source: String,
+    },
+    /// The master has it, and no source.
+    Extra {
+        /// The master's shard that has it.
+        shard: u32,
+    },
+    /// The master has it otherwise than its source.
+    Differs {
+        /// The source.
+        source: String,
+        /// In what.
+        #[serde(flatten)]
+        differing: Differing,
+    },
+    /// It lies in another shard than the one where a server looks for it.
+    Misplaced {
+        /// Where it lies.
+        shard: u32,
+        /// Where it belongs; none if its key has no shard.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        belongs: Option<u32>,
+    },
+    /// It lies in more than one shard.
+    Twice {
+        /// The shards.
+        shards: Vec<u32>,
+    },
+    /// Two points of the sources end up with this id.
+    Ambiguous {
+        /// Their sources.
+        sources: Vec<String>,
+    },
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "point {}: ", self.id)?;
+        match &self.what {
+            Wrong::Missing { source } => write!(f, "MISSING, though {source} has it"),
+            Wrong::Extra { shard } => write!(f, "EXTRA in shard {shard}, no source has it"),
+            Wrong::Differs { source, differing } => {
+                write!(f, "DIFFERS from {source} in {}", differing.words())
+            }
+            Wrong::Misplaced { shard, belongs } => {
+                write!(f, "MISPLACED in shard {shard}")?;
+                match belongs {
+                    Some(belongs) => write!(f, ", a server looks in shard {belongs}"),
+                    None => write!(f, ", its shard key has no shard"),
+                }
+            }
+            Wrong::Twice { shards } => write!(f, "TWICE, in the shards {shards:?}"),
+            Wrong::Ambiguous { sources } => write!(
+                f,
+                "AMBIGUOUS, points of {} end up with this id",
+                sources.join(" and ")
+            ),
+        }
+    }
+}
+
+/// A setting of the master that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SettingDifference {
+    /// What: "hnsw_config.m", "payload index of 'year'".
+    pub about: String,
+    /// What it should be.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
+}
+
+impl fmt::Display for SettingDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            about,
+            expected,
+            found,
+        } = self;
+        write!(f, "{about}: {found} instead of {expected}")
+    }
+}

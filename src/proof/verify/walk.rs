@@ -1,0 +1,151 @@
+//! The walk along both sides: what the master should have, and what it has.
+//!
+//! Keeps true: every point of either side is looked at, once; a point that is told to be wrong is
+//! told with everything that is wrong with it; what was compared is counted.
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::merge::{Groups, Layout, Ledger, Scanned};
+use crate::point::{Differing, Digest, PointId, Record, StreamDigest};
+use crate::proof::difference::{Difference, Wrong};
+use crate::proof::meet::meet;
+use crate::report::progress::Stage;
+
+/// Where the master's records lie, and where they should.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The shard of each lane.
+    pub shards: Vec<u32>,
+    /// Where records belong; none where nobody can say.
+    pub layout: Option<Layout>,
+}
+
+impl Placement {
+    fn shard_of(&self, scanned: &Scanned) -> u32 {
+        self.shards.get(scanned.lane).copied().unwrap_or(0)
+    }
+
+    /// The shard that a record belongs to, if it is not the one that it lies in.
+    fn misplaced(&self, scanned: &Scanned) -> Option<Wrong> {
+        let layout = self.layout.as_ref()?;
+        let shard = self.shard_of(scanned);
+        let belongs = layout.shard(&scanned.record).ok();
+        (belongs != Some(shard)).then_some(Wrong::Misplaced { shard, belongs })
+    }
+}
+
+/// What a walk found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Walked {
+    /// Points that both sides have, compared bit by bit.
+    pub compared: u64,
+    /// Bytes of vectors and payloads that were compared, in their canonical form.
+    pub compared_bytes: u64,
+    /// Points that the master should have.
+    pub expected: u64,
+    /// Points that it has.
+    pub found: u64,
+    /// Of the expected, those that it lacks.
+    pub missing: u64,
+    /// Of the found, those that no source has.
+    pub extra: u64,
+    /// Points that differ from their source's.
+    pub differing: u64,
+    /// Points in the wrong shard.
+    pub misplaced: u64,
+    /// Points in more than one shard.
+    pub twice: u64,
+    /// Ids that two points of the sources end up with.
+    pub ambiguous: u64,
+    /// The digest of what was found.
+    pub digest: Digest,
+    /// The same in the order of ids.
+    pub stream_digest: StreamDigest,
+}
+
+/// Walks along what is `expected` and what is `found`; `names` are the sources'.
+pub fn walk(
+    expected: &mut dyn Groups,
+    found: &mut dyn Groups,
+    names: &[String],
+    placement: &Placement,
+    ledger: &mut Ledger<Difference>,
+    stage: &Stage,
+) -> Result<Walked> {
+    let mut walked = Walked::default();
+    let mut buffer = Vec::new();
+    meet(expected, found, |id, wanted, there| {
+        walked.expected += wanted.len() as u64;
+        walked.found += there.len() as u64;
+        for scanned in there {
+            let hash = walked.digest.add(&scanned.record, &mut buffer);
+            walked.stream_digest.add(&hash);
+            if !wanted.is_empty() {
+                walked.compared_bytes += buffer.len() as u64;
+            }
+        }
+        stage.add(there.len().max(wanted.len()) as u64);
+        let mut tell = |what: Wrong| ledger.add(Difference { id, what });
+        if wanted.len() > 1 {
+            walked.ambiguous += 1;
+            let sources = wanted.iter().map(|scanned| name(names, scanned)).collect();
+            tell(Wrong::Ambiguous { sources })?;
+        }
+        if let [_, _, ..] = there {
+            walked.twice += 1;
+            let shards = there
+                .iter()
+                .map(|scanned| placement.shard_of(scanned))
+                .collect();
+            tell(Wrong::Twice { shards })?;
+        } else if let Some(wrong) = there.first().and_then(|one| placement.misplaced(one)) {
+            walked.misplaced += 1;
+            tell(wrong)?;
+        }
+        match (wanted.first(), there) {
+            (Some(wanted), []) => {
+                walked.missing += 1;
+                tell(Wrong::Missing {
+                    source: name(names, wanted),
+                })
+            }
+            (None, [there, ..]) => {
+                walked.extra += 1;
+                tell(Wrong::Extra {
+                    shard: placement.shard_of(there),
+                })
+            }
+            (Some(wanted), there) => {
+                walked.compared += 1;
+                match differing(id, &wanted.record, there) {
+                    None => Ok(()),
+                    Some(differing) => {
+                        walked.differing += 1;
+                        tell(Wrong::Differs {
+                            source: name(names, wanted),
+                            differing,
+                        })
+                    }
+                }
+            }
+            (None, []) => Ok(()),
+        }
+    })?;
+    Ok(walked)
+}
+
+fn name(names: &[String], scanned: &Scanned) -> String {
+    names.get(scanned.source).cloned().unwrap_or_default()
+}
+
+/// In what any of the records that are `there` differs from the `wanted` one.
+fn differing(id: PointId, wanted: &Record, there: &[Scanned]) -> Option<Differing> {
+    there.iter().find_map(|scanned| {
+        debug_assert_eq!(id, scanned.record.id);
+        let mut differing = Differing::between(wanted, &scanned.record);
+        // Of several copies all but one lie under a wrong key, which was told already.
+        differing.shard_key &= there.len() == 1;
+        (!differing.is_empty()).then_some(differing)
+    })
+}

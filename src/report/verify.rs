@@ -1,0 +1,360 @@
+//! The report of a verification.
+//!
+//! Keeps true: the verdict comes first, and is "proven" only if something was looked at and nothing
+//! differs; what was looked at, and how, stands in it with numbers.
+
+use std::fmt::{self, Write as _};
+
+use humansize::{BINARY, format_size};
+use serde::Serialize;
+
+use super::merge::{StageReport, list};
+use crate::merge::Settings;
+use crate::point::{PointId, Sample};
+use crate::proof::{
+    Answers, Difference, KindAnswers, Latency, Points, Structure, Verified, Walked,
+};
+use crate::source::SourceLabel;
+
+/// What came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The master is what the sources say.
+    Proven,
+    /// It is not.
+    Differs,
+    /// There was no point to look at, which proves nothing.
+    NothingLookedAt,
+}
+
+impl Verdict {
+    /// The verdict on what was found.
+    pub fn of(verified: &Verified, answers: Option<&Answers>) -> Self {
+        let answers_differ = |answers: &Answers| {
+            let structure = answers.structure.as_ref();
+            answers.differing() > 0 || structure.is_some_and(|found| found.finding().is_some())
+        };
+        if answers.is_some_and(answers_differ) {
+            Self::Differs
+        } else if verified.is_proven() {
+            Self::Proven
+        } else if verified.differences() > 0 || !verified.settings.is_empty() {
+            Self::Differs
+        } else {
+            Self::NothingLookedAt
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proven => "PROVEN",
+            Self::Differs => "DIFFERS",
+            Self::NothingLookedAt => "NOT PROVEN, there was nothing to look at",
+        })
+    }
+}
+
+/// What the master was made with.
+#[derive(Debug, Clone, Serialize)]
+pub struct MadeWith {
+    /// Who says so.
+    pub told_by: String,
+    /// Who won conflicts.
+    pub on_conflict: String,
+    /// The payload field that tells each point's source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
+    /// Which points were taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Payload keys that were left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop_payload: Vec<String>,
+    /// Whether there is a shard key for each source.
+    pub by_source: bool,
+}
+
+impl MadeWith {
+    /// What `settings` say, told by `told_by`.
+    pub fn new(settings: &Settings, told_by: String) -> Self {
+        Self {
+            told_by,
+            on_conflict: settings.on_conflict.to_string(),
+            stamp: settings.stamp.as_ref().map(|stamp| stamp.field.clone()),
+            filter: settings
+                .filter
+                .as_ref()
+                .map(|filter| filter.text().to_owned()),
+            drop_payload: settings.drop_payload.clone(),
+            by_source: settings.by_source,
+        }
+    }
+}
+
+impl fmt::Display for MadeWith {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--on-conflict {}", self.on_conflict)?;
+        if let Some(field) = &self.stamp {
+            write!(f, " --stamp {field}")?;
+        }
+        if let Some(filter) = &self.filter {
+            write!(f, " --filter '{filter}'")?;
+        }
+        for key in &self.drop_payload {
+            write!(f, " --drop-payload {key}")?;
+        }
+        if self.by_source {
+            write!(f, " --layout by-source")?;
+        }
+        write!(f, ", by {}", self.told_by)
+    }
+}
+
+/// The report.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyReport {
+    /// The name and version of this structure: `snapmerge-verify/1`.
+    pub format: &'static str,
+    /// snapmerge's version.
+    pub version: &'static str,
+    /// What came out.
+    pub verdict: Verdict,
+    /// The master.
+    pub master: SourceLabel,
+    /// The sources in their order.
+    pub sources: Vec<SourceLabel>,
+    /// What the master was made with.
+    pub made_with: MadeWith,
+    /// The share of the points that was looked at, if not all were.
+    pub sample: Option<Sample>,
+    /// Points that were looked at.
+    pub looked_at: u64,
+    /// What is wrong with points, all kinds together.
+    pub differences: u64,
+    /// The first of them.
+    pub first: Vec<Difference>,
+    /// The file that has them all, if one was asked for.
+    pub ledger: Option<String>,
+    /// What was found, by kind.
+    #[serde(flatten)]
+    pub verified: Verified,
+    /// How the master answers beside the sources, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
+    /// What the snapshots lack, if that was allowed.
+    pub missing: Vec<String>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    /// How long what took.
+    pub stages: Vec<StageReport>,
+    /// Wall-clock time of the whole, in seconds.
+    pub seconds: f64,
+}
+
+impl VerifyReport {
+    /// The report as text.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String cannot fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "{}: {}", self.master.file, self.verdict)?;
+        write!(out, "  looked at  {} points", self.looked_at)?;
+        if let Some(sample) = &self.sample {
+            write!(out, ", A SAMPLE OF {sample} by the hashes of their ids")?;
+        }
+        writeln!(
+            out,
+            ", in {} of {} files",
+            format_size(self.verified.bytes, BINARY),
+            1 + self.sources.len()
+        )?;
+        match &self.verified.points {
+            Points::Bytes(shown) => writeln!(
+                out,
+                "  how        by bytes: its {} segments ({}) are the sources', no id is in two, and \
+                 each point is in the shard where a server looks for it",
+                shown.segments,
+                format_size(shown.bytes, BINARY)
+            )?,
+            Points::Walk(walked) => write_walked(walked, out)?,
+        }
+        if let Some(reason) = &self.verified.not_by_bytes {
+            writeln!(out, "  not by bytes, because {reason}")?;
+        }
+        writeln!(out, "  made with  {}", self.made_with)?;
+        writeln!(out, "\nsources")?;
+        for source in std::iter::once(&self.master).chain(&self.sources) {
+            writeln!(
+                out,
+                "  {}  {}  {}",
+                source.name,
+                format_size(source.file_bytes, BINARY),
+                source.checksum.words()
+            )?;
+        }
+        if self.differences > 0 {
+            writeln!(out, "\npoints that differ: {}", self.differences)?;
+            for difference in &self.first {
+                writeln!(out, "  {difference}")?;
+            }
+            let more = self.differences - self.first.len() as u64;
+            match (&self.ledger, more) {
+                (Some(path), _) => writeln!(out, "  all of them in {path}")?,
+                (None, 0) => {}
+                (None, more) => {
+                    writeln!(out, "  and {more} more; --ledger FILE lists them all")?;
+                }
+            }
+        }
+        if let Some(answers) = &self.answers {
+            write_answers(answers, out)?;
+        }
+        list(out, "SETTINGS THAT DIFFER", &self.verified.settings)?;
+        list(out, "MISSING", &self.missing)?;
+        list(out, "notes", &self.notes)?;
+        writeln!(out, "\ntook {:.2} seconds", self.seconds)
+    }
+}
+
+fn write_walked(walked: &Walked, out: &mut String) -> fmt::Result {
+    writeln!(
+        out,
+        "  how        point by point: {} compared bit by bit ({} of vectors and payloads)",
+        walked.compared,
+        format_size(walked.compared_bytes, BINARY)
+    )?;
+    writeln!(
+        out,
+        "  points     {} expected, {} found",
+        walked.expected, walked.found
+    )?;
+    let kinds = [
+        ("missing", walked.missing),
+        ("extra", walked.extra),
+        ("differing", walked.differing),
+        ("misplaced", walked.misplaced),
+        ("twice", walked.twice),
+        ("ambiguous", walked.ambiguous),
+    ];
+    let words: Vec<String> = kinds
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    if !words.is_empty() {
+        writeln!(out, "  WRONG      {}", words.join(", "))?;
+    }
+    writeln!(out, "  digest     {}", walked.digest)?;
+    writeln!(out, "  in order   {}", walked.stream_digest)
+}
+
+fn write_answers(answers: &Answers, out: &mut String) -> fmt::Result {
+    let verdict = match answers.differing() {
+        0 if answers.asked() == 0 => "nothing could be asked".to_owned(),
+        0 => "the master's exact answers are the sources'".to_owned(),
+        differing => format!("{differing} OF THE MASTER'S EXACT ANSWERS DIFFER from the sources'"),
+    };
+    if answers.asked() > 0 || answers.structure.is_none() {
+        writeln!(
+            out,
+            "\nanswers: {} questions for the {} nearest, {verdict}",
+            answers.asked(),
+            answers.top
+        )?;
+    }
+    for kind in &answers.kinds {
+        write_kind(kind, out)?;
+    }
+    if let Some(structure) = &answers.structure {
+        write_structure(structure, out)?;
+    }
+    list(out, "not asked", &answers.skipped)
+}
+
+fn write_kind(kind: &KindAnswers, out: &mut String) -> fmt::Result {
+    let name = match kind.vector.as_str() {
+        "" => "the vector".to_owned(),
+        name => format!("the vector '{name}'"),
+    };
+    let among = match &kind.filtered_by {
+        None => String::new(),
+        Some(by) => format!(
+            " among equal '{}' ({})",
+            by.field,
+            if by.indexed { "indexed" } else { "not indexed" }
+        ),
+    };
+    let show = |latency: &Latency| {
+        let Latency {
+            p50_ms,
+            p95_ms,
+            p99_ms,
+        } = latency;
+        format!("{p50_ms:.2}/{p95_ms:.2}/{p99_ms:.2} ms")
+    };
+    writeln!(
+        out,
+        "  {name}{among}: {} questions, {} differ; recall by index {:.3}, at least {:.3}",
+        kind.queries, kind.differing, kind.recall_mean, kind.recall_min
+    )?;
+    writeln!(
+        out,
+        "    took {} exact, {} by index (half, 95 % and 99 % of them no longer)",
+        show(&kind.exact),
+        show(&kind.indexed)
+    )?;
+    for answer in &kind.first {
+        let ids = |ids: &[PointId]| {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            ids.join(", ")
+        };
+        writeln!(
+            out,
+            "    nearest to {}: the master lacks [{}] and has [{}]",
+            answer.of,
+            ids(&answer.missing),
+            ids(&answer.extra)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_structure(structure: &Structure, out: &mut String) -> fmt::Result {
+    let number = |value: Option<f64>| match value {
+        Some(value) => format!("{value:.3}"),
+        None => "-".to_owned(),
+    };
+    writeln!(
+        out,
+        "\nstructure (HDBSCAN) {:>12} {:>9} {:>7} {:>11}",
+        "points", "clusters", "noise", "silhouette"
+    )?;
+    for set in structure.sources.iter().chain([&structure.master]) {
+        writeln!(
+            out,
+            "  {:<20} {:>9} {:>9} {:>6.0}% {:>11}",
+            set.name,
+            set.points,
+            set.clusters,
+            set.noise * 100.0,
+            number(set.silhouette)
+        )?;
+    }
+    writeln!(
+        out,
+        "  in the master, the sources are apart by {}; its clusters are lower by {} than theirs",
+        number(structure.silhouette_by_source),
+        number(structure.drop)
+    )?;
+    match structure.finding() {
+        Some(finding) => writeln!(out, "  FINDING: {finding}"),
+        None => Ok(()),
+    }
+}
