@@ -8,6 +8,7 @@ mod graft;
 mod layout;
 mod ledger;
 mod parallel;
+mod parts;
 mod plan;
 mod provenance;
 mod rebuild;

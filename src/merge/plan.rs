@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::conflict::Policy;
 use super::layout::Layout;
+use super::parts::keep_parts;
 use super::route::{Route, Targets, built_otherwise, keep_segments, route, set};
 use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
@@ -194,7 +195,12 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
             }
             notes.extend(built_otherwise(sources, &united));
         }
-        Route::Rebuild => refuse_lossy(&united)?,
+        Route::Rebuild => {
+            refuse_lossy(&united)?;
+            if !settings.server_consolidates {
+                notes.extend(keep_parts(sources, layout.shards.len(), &mut united)?);
+            }
+        }
     }
     if settings.by_source {
         notes.push(

@@ -15,7 +15,7 @@ use crate::point::{PointId, Record, Sample};
 use crate::schema::ShardKey;
 
 /// Bytes of records that all pages together may take, at about.
-const PAGES_BYTES: usize = 48 << 20;
+const PAGES_BYTES: usize = 64 << 20;
 /// Bounds of a page, in bytes.
 const PAGE_BYTES: std::ops::RangeInclusive<usize> = (128 << 10)..=(4 << 20);
 /// Records of a first page, when nothing is known about their size.

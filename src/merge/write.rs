@@ -12,39 +12,18 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::layout::Layout;
+use super::parts::Parts;
 use crate::engine::{Shard, ShardConfig};
 use crate::error::{Error, Result};
 use crate::point::Record;
 use crate::schema::PayloadSchema;
 
 /// Bytes of records that are written at once, at about.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 /// Records that are written at once, at the most.
 const BATCH_RECORDS: usize = 1000;
-/// A part with fewer points than this is not worth its segment.
-const PART_POINTS_MIN: u64 = 50_000;
 /// Points after which the engine must write down what it holds back in memory.
 const FLUSH_POINTS: usize = 50_000;
-
-/// How shards are divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parts {
-    at_most: usize,
-    points_each: u64,
-}
-
-impl Parts {
-    /// Shards of about `points` points in `at_most` parts.
-    pub fn new(points: u64, at_most: usize) -> Self {
-        let parts = points
-            .div_ceil(PART_POINTS_MIN)
-            .clamp(1, at_most.max(1) as u64);
-        Self {
-            at_most: at_most.max(1),
-            points_each: points.div_ceil(parts).max(1),
-        }
-    }
-}
 
 /// What parts are made with.
 #[derive(Debug, Clone, Copy)]
@@ -244,21 +223,4 @@ fn close(number: u32, shard: Shard) -> Result<Part> {
     };
     shard.close()?;
     Ok(part)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shard_has_as_many_parts_as_it_may_and_as_are_worth_it() {
-        let each = |points, at_most| Parts::new(points, at_most).points_each;
-        assert_eq!(each(0, 2), 1);
-        assert_eq!(each(1, 1), 1);
-        assert_eq!(each(49_999, 8), 49_999);
-        assert_eq!(each(100_001, 2), 50_001);
-        assert_eq!(each(1_000_000, 2), 500_000);
-        assert_eq!(each(1_000_000, 8), 125_000);
-        assert_eq!(each(1_000_000, 1), 1_000_000);
-    }
 }

@@ -47,32 +47,49 @@ pub struct Record {
 }
 
 impl Record {
-    /// A rough count of the bytes that the record takes in memory, for batches of bounded size.
+    /// About how many bytes the record takes in memory, for batches of bounded size.
     pub fn weight_bytes(&self) -> usize {
         let vectors: usize = self
             .vectors
             .iter()
             .map(|(name, vector)| {
-                64 + name.len()
+                size_of::<(String, Vector)>()
+                    + name.len()
                     + 4 * match vector {
                         Vector::Dense(values) | Vector::Multi { flat: values, .. } => values.len(),
                         Vector::Sparse { values, .. } => 2 * values.len(),
                     }
             })
             .sum();
-        128 + vectors + self.payload.values().map(weight_bytes).sum::<usize>()
+        size_of::<Self>() + vectors + map_weight_bytes(&self.payload)
     }
 }
 
+/// What an allocation takes besides what is asked for, in bytes.
+const ALLOCATION: usize = 16;
+
+/// What a map has on the heap. A short one takes far more than what it says: its entries have room
+/// for others, and a hash and a slot in a table each.
+fn map_weight_bytes(map: &Map<String, Value>) -> usize {
+    let slots = map.len().next_power_of_two().max(4);
+    let entries: usize = map
+        .iter()
+        .map(|(key, value)| ALLOCATION + key.len() + weight_bytes(value))
+        .sum();
+    2 * ALLOCATION + slots * (size_of::<(usize, usize, String, Value)>()) + entries
+}
+
+/// What a value has on the heap.
 fn weight_bytes(value: &Value) -> usize {
-    64 + match value {
+    match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(values) => values.iter().map(weight_bytes).sum(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, value)| key.len() + weight_bytes(value))
-            .sum(),
+        Value::String(text) => ALLOCATION + text.len(),
+        Value::Array(values) => {
+            let slots = values.len().next_power_of_two().max(4);
+            let values: usize = values.iter().map(weight_bytes).sum();
+            ALLOCATION + slots * size_of::<Value>() + values
+        }
+        Value::Object(map) => map_weight_bytes(map),
     }
 }
 
