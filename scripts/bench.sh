@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # How fast merging is and how much memory it takes, on sources that it makes itself, offline.
 #
-#   scripts/bench.sh                        200,000 points × 512 out of three sources
-#   scripts/bench.sh --full                 that, and 1,000,000 × 128: memory must not grow with points
-#   scripts/bench.sh --points N --dims N --sources N --indexed --runs N --stages LIST
+#   scripts/bench.sh                        200,000 points × 512 out of three sources, by rebuild
+#   scripts/bench.sh --full                 that; 1,000,000 × 128: memory must not grow with points;
+#                                           graft of 300,000 × 512, warm and cold, of logs to take in
+#                                           and of conflicts; graft of 100,000 to 1,000,000 × 128
+#   scripts/bench.sh --points N --dims N --sources N --indexed --cold --runs N --stages LIST
 #
-# LIST is some of settle,scan,merge,whole: merge is without graphs, whole with them. With --indexed
-# the sources have graphs, as a server's have; making those takes minutes the first time.
-# Sources are kept in SNAPMERGE_BENCH_DIR (or a folder for temporary files), which must lie on the
-# disk that is to be measured. Other work on the machine shows: seconds grow, CPU seconds hardly.
+# LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap: merge is by
+# rebuild without graphs, whole with them. With --indexed the sources have graphs, as a server's
+# have; making those takes minutes the first time. Sources are kept in SNAPMERGE_BENCH_DIR (or a
+# folder for temporary files), which must lie on the disk that is to be measured. Other work on the
+# machine shows: seconds grow, CPU seconds hardly. Goals are judged under each table.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -38,8 +41,15 @@ bench() { cargo test --locked --quiet --test bench -- "$@"; }
 echo "machine: $(nproc) processors, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
   "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo), load $(cut -d ' ' -f 1 /proc/loadavg)"
 if [ "$full" = 1 ]; then
-  bench --indexed --stages settle,scan,merge
-  bench --indexed --points 1000000 --dims 128 --stages settle,scan,merge
+  bench
+  bench --points 1000000 --dims 128 --stages settle,scan,merge
+  graft=(--points 300000 --indexed --runs 5)
+  bench "${graft[@]}" --stages graft,graft-checked,graft-tail,graft-overlap
+  bench "${graft[@]}" --stages graft,graft-checked,graft-tail,graft-overlap --cold
+  bench --points 300000 --indexed --runs 1 --stages graft,whole
+  for points in 100000 300000 1000000; do
+    bench --points "$points" --dims 128 --indexed --runs 5 --stages graft
+  done
 else
   bench "${args[@]+"${args[@]}"}"
 fi

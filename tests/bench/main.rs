@@ -9,11 +9,15 @@
 //! the stage ran; a copy of the same files is timed right before every run, and the ratio is taken
 //! of such pairs; of several runs the median is shown.
 
+mod goals;
 mod process;
 mod sources;
 mod table;
+#[path = "../suite/support/wal.rs"]
+mod wal;
 mod worker;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -21,7 +25,8 @@ use std::time::Instant;
 use clap::Parser;
 
 use process::Measured;
-use sources::Shape;
+use sha2::{Digest as _, Sha256};
+use sources::{Kind, Shape};
 use table::{Row, median};
 
 /// The result of anything here; whoever fails says why in one line.
@@ -51,9 +56,14 @@ struct Args {
     /// Where sources are kept and merged; on the disk that is to be measured
     #[arg(long, env = "SNAPMERGE_BENCH_DIR")]
     dir: PathBuf,
-    /// What is measured
+    /// What is measured: settle, scan, merge (rebuild without graphs), whole (with them), graft,
+    /// graft-checked (with the sources' SHA-256), graft-tail (their logs hold more than their
+    /// segments), graft-overlap (a tenth of the ids is in two sources)
     #[arg(long, value_delimiter = ',', default_value = "settle,scan,merge,whole")]
     stages: Vec<String>,
+    /// Have the sources leave the page cache before everything that is timed
+    #[arg(long)]
+    cold: bool,
     /// Make the sources, print their names, and stop
     #[arg(long)]
     make: bool,
@@ -81,6 +91,7 @@ fn run(args: &Args) -> Outcome {
         dims: args.dims,
         sources: args.sources,
         indexed: args.indexed,
+        kind: Kind::Disjoint,
     };
     let files = sources::make(&args.dir, shape)?;
     if let Some(stage) = &args.worker {
@@ -92,18 +103,34 @@ fn run(args: &Args) -> Outcome {
         }
         return Ok(());
     }
-    let bytes = bytes_of(&files)?;
-    println!("{}", table::heading(&shape, bytes));
+    let mut stages = Vec::new();
+    for name in &args.stages {
+        let kind = match name.as_str() {
+            "graft-tail" => Kind::Tail,
+            "graft-overlap" => Kind::Overlap,
+            _ => Kind::Disjoint,
+        };
+        let shape = Shape { kind, ..shape };
+        let files = sources::make(&args.dir, shape)?;
+        let bytes = bytes_of(&files)?;
+        stages.push((name, shape, files, bytes));
+    }
+    println!("{}", table::heading(&shape, bytes_of(&files)?, args.cold));
     let mut samples: Vec<Vec<Row>> = Vec::new();
     for run in 0..args.runs {
         let mut rows = Vec::new();
-        for stage in &args.stages {
-            let copied = copy(&files, &args.dir)?;
+        for (stage, shape, files, bytes) in &stages {
+            let copied = copy(files, args)?;
+            let hashes = match stage.as_str() {
+                "graft-checked" => hashes(files)?,
+                _ => Vec::new(),
+            };
+            prepare(files, args.cold)?;
             let started = Instant::now();
-            let measured = measure(stage, args, &files)?;
-            rows.extend(table::rows(stage, &measured, shape.points, bytes, copied));
+            let measured = measure(stage, args, files, &hashes)?;
+            rows.extend(table::rows(stage, &measured, shape, *bytes, copied));
             eprintln!(
-                "bench: run {} of {}: {stage} {:.1} s (cp {:.2} s, with sync {:.2} s)",
+                "bench: run {} of {}: {stage} {:.2} s (cp {:.2} s, with sync {:.2} s)",
                 run + 1,
                 args.runs,
                 started.elapsed().as_secs_f64(),
@@ -113,12 +140,41 @@ fn run(args: &Args) -> Outcome {
         }
         samples.push(rows);
     }
-    println!("{}", table::show(&median(samples)));
+    let rows = median(samples);
+    println!("{}", table::show(&rows));
+    for line in goals::judge(&rows) {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// The files' SHA-256, as the program is told them.
+fn hashes(files: &[PathBuf]) -> Outcome<Vec<String>> {
+    let mut hashes = Vec::new();
+    for file in files {
+        let mut hash = Sha256::new();
+        std::io::copy(&mut File::open(file)?, &mut hash)?;
+        hashes.push(format!("{}={:x}", file.display(), hash.finalize()));
+    }
+    Ok(hashes)
+}
+
+/// Has the files in the page cache, or out of it.
+fn prepare(files: &[PathBuf], cold: bool) -> Outcome {
+    for file in files {
+        let mut file = File::open(file)?;
+        if cold {
+            // They were synced when they were made, so that nothing holds their pages.
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        } else {
+            std::io::copy(&mut file, &mut std::io::sink())?;
+        }
+    }
     Ok(())
 }
 
 /// Runs one stage in a process of its own.
-fn measure(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured> {
+fn measure(stage: &str, args: &Args, files: &[PathBuf], hashes: &[String]) -> Outcome<Measured> {
     let mut command = match stage {
         "settle" | "scan" => {
             let mut command = Command::new(std::env::current_exe()?);
@@ -148,6 +204,15 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured> {
             }
             command
         }
+        "graft" | "graft-checked" | "graft-tail" | "graft-overlap" => {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_snapmerge"));
+            command.args(["merge", "--json", "--quiet", "--route", "graft"]);
+            command.args(files);
+            for hash in hashes {
+                command.args(["--sha256", hash]);
+            }
+            command
+        }
         other => return Err(format!("there is no stage '{other}'").into()),
     };
     let folder = fresh(&args.dir.join("out"))?;
@@ -168,10 +233,11 @@ pub struct Copied {
 }
 
 /// Copies the sources as a user would.
-fn copy(files: &[PathBuf], dir: &Path) -> Outcome<Copied> {
-    let folder = fresh(&dir.join("copy"))?;
+fn copy(files: &[PathBuf], args: &Args) -> Outcome<Copied> {
+    let folder = fresh(&args.dir.join("copy"))?;
     // What other stages left dirty is not this copy's business.
-    expect_success(Command::new("sync").arg("-f").arg(dir))?;
+    expect_success(Command::new("sync").arg("-f").arg(&args.dir))?;
+    prepare(files, args.cold)?;
     let started = Instant::now();
     expect_success(Command::new("cp").args(files).arg(&folder))?;
     let plain = started.elapsed().as_secs_f64();

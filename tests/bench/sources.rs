@@ -5,8 +5,10 @@
 
 use std::f32::consts::TAU;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use ciborium::{Value as Cbor, cbor};
 use rand::{Rng, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ use snapmerge::point::{PointId, Record, Vector};
 use snapmerge::schema::CollectionConfig;
 use snapmerge::snapshot::{PackedShard, Packer};
 
+use super::wal::wal_file;
 use super::{Outcome, fresh};
 
 /// Changed whenever what is made changes.
@@ -25,6 +28,10 @@ const CENTRES: usize = 64;
 const SPREAD: f32 = 0.6;
 /// Points written at once.
 const BATCH: u64 = 1000;
+/// Of how many points of a source one is the previous source's too, under [`Kind::Overlap`].
+const OVERLAP: u64 = 10;
+/// Points in a log that its segments do not have, under [`Kind::Tail`].
+const TAIL_POINTS: u64 = 1000;
 /// Payload indexes.
 const INDEXES: [(&str, &str); 2] = [("year", "integer"), ("camera", "keyword")];
 
@@ -39,19 +46,56 @@ pub struct Shape {
     pub sources: u64,
     /// Whether they have HNSW graphs.
     pub indexed: bool,
+    /// What they have to do with each other, and with their logs.
+    pub kind: Kind,
+}
+
+/// What makes merging sources harder than carrying their segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing: no id is in two sources, and every log is in its segments.
+    Disjoint,
+    /// In the log of every source, some points are written once more; no segment has that yet.
+    Tail,
+    /// A tenth of each source's ids, but the first's, are the previous source's too.
+    Overlap,
+}
+
+impl Shape {
+    /// Ids that are in two sources.
+    pub fn conflicts(&self) -> u64 {
+        match self.kind {
+            Kind::Disjoint | Kind::Tail => 0,
+            Kind::Overlap => (1..self.sources).map(|at| self.count(at) / OVERLAP).sum(),
+        }
+    }
+
+    /// Points of one source.
+    fn count(&self, at: u64) -> u64 {
+        self.points * (at + 1) / self.sources - self.points * at / self.sources
+    }
+
+    fn folder(&self) -> String {
+        let Self {
+            points,
+            dims,
+            sources,
+            ..
+        } = self;
+        let graphs = if self.indexed { "indexed" } else { "plain" };
+        let kind = match self.kind {
+            Kind::Disjoint => "",
+            Kind::Tail => "-tail",
+            Kind::Overlap => "-overlap",
+        };
+        format!("v{VERSION}-{points}x{dims}-{sources}-{graphs}{kind}")
+    }
 }
 
 /// The sources of `shape` under `dir`, made if they are not there.
 pub fn make(dir: &Path, shape: Shape) -> Outcome<Vec<PathBuf>> {
-    let Shape {
-        points,
-        dims,
-        sources,
-        indexed,
-    } = shape;
-    let kind = if indexed { "indexed" } else { "plain" };
-    let folder = dir.join(format!("v{VERSION}-{points}x{dims}-{sources}-{kind}"));
-    let years: Vec<u64> = (0..sources).map(|source| 2017 + source).collect();
+    let folder = dir.join(shape.folder());
+    let years: Vec<u64> = (0..shape.sources).map(|source| 2017 + source).collect();
     let files = |folder: &Path| -> Vec<PathBuf> {
         let name = |year| folder.join(format!("album_{year}.snapshot"));
         years.iter().map(name).collect()
@@ -59,25 +103,89 @@ pub fn make(dir: &Path, shape: Shape) -> Outcome<Vec<PathBuf>> {
     if folder.exists() {
         return Ok(files(&folder));
     }
+    if shape.kind == Kind::Tail {
+        let disjoint = Shape {
+            kind: Kind::Disjoint,
+            ..shape
+        };
+        let whole = make(dir, disjoint)?;
+        let making = fresh(&dir.join("making"))?;
+        let mut first_id = 1;
+        for (at, (from, to)) in (0..).zip(whole.iter().zip(files(&making))) {
+            with_tail(from, &to, first_id..first_id + shape.count(at), shape.dims)?;
+            first_id += shape.count(at);
+        }
+        std::fs::rename(&making, &folder)?;
+        return Ok(files(&folder));
+    }
     let making = fresh(&dir.join("making"))?;
     let mut random = ChaCha8Rng::seed_from_u64(7);
-    let mut centres = vec![0.0; CENTRES * dims];
+    let mut centres = vec![0.0; CENTRES * shape.dims];
     normals(&mut random, &mut centres);
     let mut next_id = 1;
     for (at, (year, file)) in (0..).zip(years.iter().zip(files(&making))) {
-        let count = points * (at + 1) / sources - points * at / sources;
+        let count = shape.count(at);
         eprintln!("bench: making {} with {count} points", file.display());
         let mut album = Album {
             random: ChaCha8Rng::seed_from_u64(*year),
             centres: &centres,
-            dims,
+            dims: shape.dims,
             year: *year,
         };
-        album.make(next_id, count, indexed, &making.join("shard"), &file)?;
+        if shape.kind == Kind::Overlap && at > 0 {
+            next_id -= count / OVERLAP;
+        }
+        album.make(next_id, count, shape.indexed, &making.join("shard"), &file)?;
         next_id += count;
     }
     std::fs::rename(&making, &folder)?;
     Ok(files(&folder))
+}
+
+/// Writes the snapshot `from` to `to` with a log in which some of its points are written again.
+fn with_tail(from: &Path, to: &Path, ids: Range<u64>, dims: usize) -> Outcome {
+    let mut random = ChaCha8Rng::seed_from_u64(ids.start);
+    let step = ((ids.end - ids.start) / TAIL_POINTS).max(1) as usize;
+    let points: Vec<Cbor> = ids
+        .step_by(step)
+        .map(|id| {
+            let mut values = vec![0.0_f32; dims];
+            normals(&mut random, &mut values);
+            let vector = Cbor::serialized(&values)?;
+            cbor!({"id" => id, "vector" => vector, "payload" => {"edited" => true}})
+        })
+        .collect::<Result<_, _>>()?;
+    let mut entry = Vec::new();
+    ciborium::into_writer(
+        &cbor!({"upsert_points" => {"points" => points}})?,
+        &mut entry,
+    )?;
+
+    let mut made = tar::Builder::new(File::create_new(to)?);
+    for member in tar::Archive::new(File::open(from)?).entries()? {
+        let mut member = member?;
+        let path = member.path()?.into_owned();
+        let name = path.to_string_lossy().into_owned();
+        // An empty log says in its name what number its next entry has.
+        let Some((_, first)) = name.split_once("/wal/closed-") else {
+            let mut header = member.header().clone();
+            made.append_data(&mut header, &path, &mut member)?;
+            continue;
+        };
+        let first: u64 = first.parse()?;
+        let mut add = |name: &str, bytes: &[u8]| -> Outcome {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            made.append_data(&mut header, name, bytes)?;
+            Ok(())
+        };
+        add(&name, &wal_file(std::slice::from_ref(&entry)))?;
+        let acknowledged = json!({ "ack_index": first }).to_string();
+        add("0/wal/first-index", acknowledged.as_bytes())?;
+    }
+    made.into_inner()?.sync_all()?;
+    Ok(())
 }
 
 /// A collection's config as a server of two cores writes it.

@@ -3,6 +3,7 @@
 //! Keeps true: a row stands for the same thing in every run; medians are taken value by value.
 
 use super::Copied;
+use super::goals;
 use super::process::{Measured, Stage};
 use super::sources::Shape;
 
@@ -17,6 +18,8 @@ pub struct Row {
     pub cpu_seconds: f64,
     /// Points that passed.
     pub points: u64,
+    /// Ids that were in two sources.
+    pub conflicts: u64,
     /// Bytes of the source files.
     pub bytes: u64,
     /// Peak of RssAnon.
@@ -26,12 +29,19 @@ pub struct Row {
 }
 
 /// The rows of one stage.
-pub fn rows(stage: &str, measured: &Measured, points: u64, bytes: u64, copied: Copied) -> Vec<Row> {
+pub fn rows(
+    stage: &str,
+    measured: &Measured,
+    shape: &Shape,
+    bytes: u64,
+    copied: Copied,
+) -> Vec<Row> {
     let row = |name: String, (seconds, cpu_seconds, anon_bytes): (f64, f64, u64), whole| Row {
         name,
         seconds,
         cpu_seconds,
-        points,
+        points: shape.points,
+        conflicts: shape.conflicts(),
         bytes,
         anon_bytes,
         ratios: Some((seconds / copied.plain, seconds / copied.synced)).filter(|_| whole),
@@ -41,8 +51,13 @@ pub fn rows(stage: &str, measured: &Measured, points: u64, bytes: u64, copied: C
         return vec![row(stage.to_owned(), of(only), true)];
     }
     let name = match stage {
-        "merge" => "merge without indexing",
-        _ => "merge, the whole",
+        "merge" => goals::MERGE,
+        "whole" => goals::WHOLE,
+        "graft" => goals::GRAFT,
+        "graft-checked" => goals::GRAFT_CHECKED,
+        "graft-tail" => goals::GRAFT_TAIL,
+        "graft-overlap" => goals::GRAFT_OVERLAP,
+        other => other,
     };
     let mut rows = vec![row(
         name.to_owned(),
@@ -87,14 +102,15 @@ pub fn median(samples: Vec<Vec<Row>>) -> Vec<Row> {
 }
 
 /// What stands above the table.
-pub fn heading(shape: &Shape, bytes: u64) -> String {
+pub fn heading(shape: &Shape, bytes: u64, cold: bool) -> String {
     format!(
-        "{} points × {} in {} sources{}, {} MB of snapshots",
+        "{} points × {} in {} sources{}, {} MB of snapshots, {} page cache",
         shape.points,
         shape.dims,
         shape.sources,
         if shape.indexed { " with HNSW" } else { "" },
-        bytes / 1_000_000
+        bytes / 1_000_000,
+        if cold { "cold" } else { "warm" }
     )
 }
 
@@ -106,7 +122,7 @@ pub fn show(rows: &[Row]) -> String {
     );
     for row in rows {
         let (cp, synced) = row.ratios.map_or((String::new(), String::new()), |(a, b)| {
-            (format!("{a:.1}"), format!("{b:.1}"))
+            (format!("{a:.2}"), format!("{b:.2}"))
         });
         text += &format!(
             "| {} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {cp} | {synced} |\n",

@@ -20,6 +20,7 @@ use snapmerge::snapshot::write_segment;
 
 use crate::support::Outcome;
 use crate::support::points::PointId;
+use crate::support::wal::wal_file;
 
 use super::{Given, Points};
 
@@ -368,25 +369,6 @@ fn record(step: &Step) -> Vec<u8> {
     };
     let mut bytes = Vec::new();
     ciborium::into_writer(&operation.expect("an operation"), &mut bytes).expect("memory");
-    bytes
-}
-
-/// A file of a log with these entries (lib/wal/src/segment.rs).
-fn wal_file(records: &[Vec<u8>]) -> Vec<u8> {
-    const SEED: u32 = 0x5eed_5eed;
-    let mut bytes = b"wal\0".to_vec();
-    bytes.extend(SEED.to_le_bytes());
-    let mut crc = SEED;
-    for record in records {
-        let start = bytes.len();
-        bytes.extend((record.len() as u64).to_le_bytes());
-        bytes.extend(record);
-        while bytes.len() % 8 != 4 {
-            bytes.push(0);
-        }
-        crc = crc32c::crc32c_append(!crc.reverse_bits(), &bytes[start..]);
-        bytes.extend(crc.to_le_bytes());
-    }
     bytes
 }
 

@@ -37,6 +37,7 @@ pub mod points;
 pub mod qdrant;
 pub mod rust;
 pub mod scripted;
+pub mod wal;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,76 @@
+//! What the measured rows are held to.
+//!
+//! Keeps true: a goal is judged only by rows that were measured, at the size that it is meant for,
+//! and every judged goal is printed, met or not.
+
+use super::table::Row;
+
+/// Names of rows that goals are set for.
+pub const MERGE: &str = "merge without indexing";
+pub const WHOLE: &str = "merge, the whole";
+pub const GRAFT: &str = "graft";
+pub const GRAFT_CHECKED: &str = "graft, sources' SHA-256 checked";
+pub const GRAFT_TAIL: &str = "graft, logs to take in";
+pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
+
+/// From how many bytes on a graft is compared with copying: below, starting costs most.
+const GRAFT_BYTES_MIN: u64 = 300_000 * 512 * 4;
+
+/// Every goal that the rows can be held to, and whether it is met.
+pub fn judge(rows: &[Row]) -> Vec<String> {
+    let find = |name: &str| rows.iter().find(|row| row.name == name);
+    let mut lines = Vec::new();
+    let mut goal = |what: String, value: f64, met: bool| {
+        let verdict = if met { "met" } else { "NOT MET" };
+        lines.push(format!("goal: {what}: {value:.2}: {verdict}"));
+    };
+    for (name, least) in [("scan", 150_000.0), (MERGE, 30_000.0)] {
+        if let Some(row) = find(name) {
+            let rate = row.points as f64 / row.seconds;
+            goal(
+                format!("{name}, points/s at least {least}"),
+                rate,
+                rate >= least,
+            );
+            let megabytes = row.anon_bytes as f64 / 1e6;
+            goal(
+                format!("{name}, RssAnon in MB under 300"),
+                megabytes,
+                megabytes < 300.0,
+            );
+        }
+    }
+    for (name, most) in [
+        (GRAFT, 1.5),
+        (GRAFT_CHECKED, 3.0),
+        (GRAFT_TAIL, 3.0),
+        (GRAFT_OVERLAP, 4.0),
+    ] {
+        let Some(row) = find(name).filter(|row| row.bytes >= GRAFT_BYTES_MIN) else {
+            continue;
+        };
+        if let Some((_, synced)) = row.ratios {
+            goal(
+                format!("{name}, times cp and sync at most {most}"),
+                synced,
+                synced <= most,
+            );
+        }
+        let megabytes = row.anon_bytes as f64 / 1e6;
+        let allowed = 200.0 + 24.0 * row.conflicts as f64 / 1e6;
+        goal(
+            format!("{name}, RssAnon in MB under {allowed:.1}"),
+            megabytes,
+            megabytes < allowed,
+        );
+    }
+    if let (Some(graft), Some(whole)) = (find(GRAFT), find(WHOLE)) {
+        let times = whole.seconds / graft.seconds;
+        goal(
+            "graft, times faster than rebuild with graphs at least 50".to_owned(),
+            times,
+            times >= 50.0,
+        );
+    }
+    lines
+}
