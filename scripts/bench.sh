@@ -48,7 +48,7 @@ if [ "$full" = 1 ]; then
   bench "${graft[@]}" --stages graft,graft-checked,graft-tail,graft-overlap --cold
   bench --points 300000 --indexed --runs 1 --stages graft,whole
   for points in 100000 300000 1000000; do
-    bench --points "$points" --dims 128 --indexed --runs 5 --stages graft
+    bench --points "$points" --dims 128 --runs 5 --stages graft
   done
 else
   bench "${args[@]+"${args[@]}"}"

@@ -206,6 +206,12 @@ pub fn remove(folder: &Path) -> io::Result<()> {
     fs::remove_dir_all(folder)
 }
 
+/// Removes a folder in scratch that nothing needs any more, so that its room is free.
+pub fn remove_folder(folder: &Path) -> Result<()> {
+    std::fs::remove_dir_all(folder)
+        .map_err(|err| Error::io("removing scratch folder", folder, &err))
+}
+
 /// Moves a folder within scratch.
 pub fn move_folder(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|err| Error::io("moving scratch folder", from, &err))

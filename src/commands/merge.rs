@@ -106,9 +106,9 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
     };
     // The disk works while the file is read back from memory.
     let syncing = durable::sync_in_background(&packed)?;
-    let proof = match (&built.sha256, args.no_verify) {
+    let proof = match (&built.written, args.no_verify) {
         (_, true) => unproven(&packed, &built)?,
-        (Some(sha256), false) => read_carried(&packed, &expected, sha256)?,
+        (Some(written), false) => read_carried(&packed, &expected, written)?,
         (None, false) => read_back(&packed, &expected, &scratch, progress)?,
     };
     syncing.wait()?;
@@ -328,8 +328,8 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
 
 /// What is known of a packed master that nobody wants proven.
 fn unproven(packed: &Path, built: &Built) -> Result<Proof> {
-    let sha256 = match &built.sha256 {
-        Some(sha256) => sha256.clone(),
+    let sha256 = match &built.written {
+        Some(written) => written.sha256.clone(),
         None => hash_file(packed)?,
     };
     Ok(Proof {

@@ -23,8 +23,8 @@ use crate::error::{Error, Result};
 use crate::point::Digest;
 use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
-use crate::scratch::Scratch;
-use crate::snapshot::{PackedShard, Packer};
+use crate::scratch::{self, Scratch};
+use crate::snapshot::{Fingerprint, PackedShard, Packer};
 use crate::source::{Purpose, Settled, Source};
 
 /// Sources that are settled at once.
@@ -59,8 +59,8 @@ pub struct Built {
     pub shards: Vec<BuiltShard>,
     /// The digest of everything that was to be written, if records were looked at.
     pub digest: Option<Digest>,
-    /// The SHA-256 of what was written, if it was written front to back.
-    pub sha256: Option<String>,
+    /// What was written, if it was written front to back and hashed on the way.
+    pub written: Option<Fingerprint>,
     /// How segments travelled, if they did.
     pub carried: Option<Carried>,
     /// What became of each source's points.
@@ -117,7 +117,7 @@ pub fn rebuild(
         for shard in settled.shards {
             shard.shard.discard()?;
         }
-        remove(&site.scratch.path().join(source_folder(source)))?;
+        scratch::remove_folder(&site.scratch.path().join(source_folder(source)))?;
     }
     stages.push(StageReport::new("clean up", started));
 
@@ -131,7 +131,7 @@ pub fn rebuild(
     let started = Instant::now();
     let bytes = pack(plan, &written.parts, target, target_path, site)?;
     stages.push(StageReport::new("pack", started).bytes(bytes));
-    remove(&folder)?;
+    scratch::remove_folder(&folder)?;
 
     let Resolver {
         mut tallies,
@@ -147,7 +147,7 @@ pub fn rebuild(
         Built {
             shards,
             digest: Some(written.digest),
-            sha256: None,
+            written: None,
             carried: None,
             tallies,
             restamped,
@@ -159,11 +159,6 @@ pub fn rebuild(
 
 fn source_folder(source: usize) -> String {
     format!("source-{source}")
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    std::fs::remove_dir_all(folder)
-        .map_err(|err| Error::io("removing scratch folder", folder, &err))
 }
 
 /// The route was chosen by ids and logs, which take memory and are of no more use.

@@ -174,6 +174,11 @@ fn by_source(sources: &[Source], layout: &Layout, reasons: &mut Vec<String>) -> 
             ([one], [target]) => {
                 targets.insert((at, *one), *target);
             }
+            ([_], there) => reasons.push(format!(
+                "{} has 1 shard, {} are wanted under its key, so its points lie elsewhere there",
+                source.name,
+                there.len()
+            )),
             (numbers, _) => reasons.push(format!(
                 "{} has {} shards, which would get other numbers under its key, so its points lie \
                  elsewhere there",

@@ -8,7 +8,7 @@
 //! the length that its header says.
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -17,37 +17,65 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::input::Sha256Hex;
-use super::pack::{COLLECTION_VERSION, PackedShard, header, shard_files};
+use super::pack::{
+    COLLECTION_VERSION, PackedShard, header, segment_bytes, shard_files, write_segment,
+};
+use super::pieces::{PieceHasher, Pieces};
 use super::walk::BLOCK;
 use super::{layout, log};
+use crate::durable::EarlySync;
 use crate::error::{Error, Result};
 
 /// Bytes copied at once.
 const BUFFER_BYTES: usize = 1 << 20;
-/// Buffers between the thread that writes and the thread that hashes.
-const BUFFERS: usize = 4;
+/// Buffers on their way, all threads together.
+const BUFFERS: usize = 8;
 
-/// A snapshot being written front to back.
+/// A snapshot being written front to back, by three threads: one fills buffers, one writes them,
+/// one hashes them.
 pub struct Carrier {
-    file: File,
     path: PathBuf,
     written: u64,
-    /// Buffers on their way to the hash.
+    pieces: PieceHasher,
+    /// Full buffers on their way to the file; none once it has failed.
     full: Option<SyncSender<Vec<u8>>>,
     /// Buffers on their way back.
     empty: Receiver<Vec<u8>>,
+    write: Option<JoinHandle<io::Result<File>>>,
     hash: JoinHandle<Sha256>,
 }
 
+/// What was written, hashed on the way.
+#[derive(Debug)]
+pub struct Fingerprint {
+    /// All of it.
+    pub sha256: Sha256Hex,
+    /// Piece by piece, to be compared with what can be read.
+    pub pieces: Pieces,
+}
+
 impl Carrier {
-    /// A carrier that writes to `file`, which is new and empty; `path` names it in errors.
-    pub fn new(file: File, path: &Path) -> Self {
-        let (full, to_hash) = sync_channel::<Vec<u8>>(BUFFERS);
-        let (back, empty) = sync_channel(BUFFERS + 2);
+    /// A carrier that writes to `file`, which is new and empty; `path` names it.
+    pub fn new(mut file: File, path: &Path) -> Result<Self> {
+        let (full, to_write) = sync_channel::<Vec<u8>>(BUFFERS);
+        let (written, to_hash) = sync_channel::<Vec<u8>>(BUFFERS);
+        let (back, empty) = sync_channel(BUFFERS);
         for _ in 0..BUFFERS {
             // There is room for all of them.
             let _ = back.try_send(Vec::with_capacity(BUFFER_BYTES));
         }
+        let mut sync = EarlySync::new(path)?;
+        let write = std::thread::spawn(move || {
+            for buffer in to_write {
+                file.write_all(&buffer)?;
+                sync.written(buffer.len() as u64);
+                if written.send(buffer).is_err() {
+                    return Err(io::Error::other("the thread that hashes ended"));
+                }
+            }
+            sync.finish()?;
+            Ok(file)
+        });
         let hash = std::thread::spawn(move || {
             let mut hash = Sha256::new();
             for buffer in to_hash {
@@ -57,14 +85,15 @@ impl Carrier {
             }
             hash
         });
-        Self {
-            file,
+        Ok(Self {
             path: path.to_owned(),
             written: 0,
+            pieces: PieceHasher::default(),
             full: Some(full),
             empty,
+            write: Some(write),
             hash,
-        }
+        })
     }
 
     /// Bytes written so far.
@@ -79,29 +108,52 @@ impl Carrier {
         path: &str,
         bytes: u64,
         reader: &mut dyn Read,
-        what: &dyn Fn(&std::io::Error) -> Error,
+        what: &dyn Fn(&io::Error) -> Error,
     ) -> Result<()> {
-        let failed = |err: &std::io::Error| Error::io("packing", Path::new(path), err);
-        let mut header = header(bytes);
-        header.set_path(path).map_err(|err| failed(&err))?;
-        header.set_cksum();
-        self.put(header.as_bytes())?;
+        self.head(path, bytes)?;
         let mut left = bytes;
         while left > 0 {
-            let mut buffer = self.buffer();
+            let mut buffer = self.buffer()?;
             let most = left.min(BUFFER_BYTES as u64);
             let count = (&mut *reader)
                 .take(most)
                 .read_to_end(&mut buffer)
                 .map_err(|err| what(&err))?;
             if count == 0 {
-                return Err(what(&std::io::ErrorKind::UnexpectedEof.into()));
+                return Err(what(&io::ErrorKind::UnexpectedEof.into()));
             }
             left -= count as u64;
             self.send(buffer)?;
         }
-        let padding = (BLOCK - bytes % BLOCK) % BLOCK;
-        self.put(&vec![0; usize::try_from(padding).unwrap_or(0)])
+        self.pad(bytes)
+    }
+
+    /// Adds the segment in `folder` to shard `shard`, as a tar in the tar. Returns its bytes.
+    pub fn segment(&mut self, path: &str, folder: &Path) -> Result<u64> {
+        let bytes = segment_bytes(folder)?;
+        self.head(path, bytes)?;
+        let before = self.written;
+        let mut room = Room {
+            buffer: self.buffer()?,
+            carrier: self,
+            failed: None,
+        };
+        let packed = write_segment(folder, &mut room, Path::new(path));
+        let packed = packed.and_then(|()| room.end());
+        // Why it could not be written says more than that it could not.
+        if let Some(why) = room.failed.take() {
+            return Err(why);
+        }
+        packed?;
+        if self.written - before != bytes {
+            return Err(Error::failed(
+                format!("packing {path}"),
+                format!("it has {} bytes instead of {bytes}", self.written - before),
+            )
+            .next("something changed the scratch folder: try again"));
+        }
+        self.pad(bytes)?;
+        Ok(bytes)
     }
 
     /// Adds what a shard needs besides its segments; see [`super::Packer::shard`].
@@ -114,24 +166,31 @@ impl Carrier {
         Ok(())
     }
 
-    /// Adds what the collection has, and ends the tar. Returns its file, which is not synced, and
-    /// its SHA-256.
+    /// Adds what the collection has, and ends the tar. The file is not synced to its end.
     pub fn finish(
         mut self,
         config: &impl Serialize,
         shard_keys: &impl Serialize,
         payload_index: &impl Serialize,
-    ) -> Result<(File, Sha256Hex)> {
+    ) -> Result<(File, Fingerprint)> {
         self.small(layout::VERSION, COLLECTION_VERSION.as_bytes())?;
         self.json(layout::CONFIG, config)?;
         self.json(layout::SHARD_KEYS, shard_keys)?;
         self.json(layout::PAYLOAD_INDEX, payload_index)?;
         self.put(&[0; 2 * BLOCK as usize])?;
-        self.full = None;
+        let file = match self.end_writing() {
+            Ok(Some(file)) => file,
+            Ok(None) => return Err(self.ended()),
+            Err(err) => return Err(err),
+        };
         let hash = self.hash.join().map_err(|_| {
             Error::failed(format!("hashing {}", self.path.display()), "a thread ended")
         })?;
-        Ok((self.file, format!("{:x}", hash.finalize())))
+        let written = Fingerprint {
+            sha256: format!("{:x}", hash.finalize()),
+            pieces: self.pieces.finish(),
+        };
+        Ok((file, written))
     }
 
     fn json(&mut self, path: &str, value: &impl Serialize) -> Result<()> {
@@ -147,34 +206,118 @@ impl Carrier {
         })
     }
 
+    fn head(&mut self, path: &str, bytes: u64) -> Result<()> {
+        let failed = |err: &io::Error| Error::io("packing", Path::new(path), err);
+        let mut header = header(bytes);
+        header.set_path(path).map_err(|err| failed(&err))?;
+        header.set_cksum();
+        self.put(header.as_bytes())
+    }
+
+    fn pad(&mut self, bytes: u64) -> Result<()> {
+        let padding = (BLOCK - bytes % BLOCK) % BLOCK;
+        self.put(&vec![0; usize::try_from(padding).unwrap_or(0)])
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let mut buffer = self.buffer();
+        let mut buffer = self.buffer()?;
         buffer.extend_from_slice(bytes);
         self.send(buffer)
     }
 
-    fn buffer(&self) -> Vec<u8> {
-        let mut buffer = self.empty.recv().unwrap_or_default();
-        buffer.clear();
-        buffer
+    fn buffer(&mut self) -> Result<Vec<u8>> {
+        match self.empty.recv() {
+            Ok(mut buffer) => {
+                buffer.clear();
+                Ok(buffer)
+            }
+            Err(_) => Err(self.why_ended()),
+        }
     }
 
     fn send(&mut self, buffer: Vec<u8>) -> Result<()> {
-        self.file
-            .write_all(&buffer)
-            .map_err(|err| Error::io("packing into", &self.path, &err))?;
+        self.pieces.update(&buffer);
         self.written += buffer.len() as u64;
-        let sent = self.full.as_ref().map(|full| full.send(buffer));
-        match sent {
+        match self.full.as_ref().map(|full| full.send(buffer)) {
             Some(Ok(())) => Ok(()),
-            Some(Err(_)) | None => Err(Error::failed(
-                format!("hashing {}", self.path.display()),
-                "a thread ended",
-            )),
+            Some(Err(_)) | None => Err(self.why_ended()),
         }
+    }
+
+    /// Why the thread that writes has ended before its time.
+    fn why_ended(&mut self) -> Error {
+        match self.end_writing() {
+            Err(err) => err,
+            Ok(_) => self.ended(),
+        }
+    }
+
+    fn ended(&self) -> Error {
+        Error::failed(
+            format!("packing into {}", self.path.display()),
+            "a thread ended",
+        )
+    }
+
+    /// Waits until all is written; nothing if that was done before.
+    fn end_writing(&mut self) -> Result<Option<File>> {
+        self.full = None;
+        let Some(thread) = self.write.take() else {
+            return Ok(None);
+        };
+        match thread.join() {
+            Ok(Ok(file)) => Ok(Some(file)),
+            Ok(Err(err)) => Err(Error::io("packing into", &self.path, &err)),
+            Err(_) => Err(self.ended()),
+        }
+    }
+}
+
+/// Room in a carrier for what is written rather than read.
+struct Room<'a> {
+    carrier: &'a mut Carrier,
+    buffer: Vec<u8>,
+    failed: Option<Error>,
+}
+
+impl Room<'_> {
+    fn pass(&mut self, next: bool) -> io::Result<()> {
+        let full = std::mem::take(&mut self.buffer);
+        let passed = self.carrier.send(full).and_then(|()| {
+            if next {
+                self.buffer = self.carrier.buffer()?;
+            }
+            Ok(())
+        });
+        passed.map_err(|err| {
+            let why = io::Error::other(err.to_string());
+            self.failed = Some(err);
+            why
+        })
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.pass(false)
+            .map_err(|err| Error::failed("packing a segment", err))
+    }
+}
+
+impl Write for Room<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.pass(true)?;
+        }
+        let room = BUFFER_BYTES - self.buffer.len();
+        let some = bytes.get(..room.min(bytes.len())).unwrap_or(bytes);
+        self.buffer.extend_from_slice(some);
+        Ok(some.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -186,7 +329,7 @@ mod tests {
     fn what_is_carried_is_a_tar_with_the_hash_that_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.snapshot");
-        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path);
+        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
         let big: Vec<u8> = (0..3 * BUFFER_BYTES + 7).map(|at| at as u8).collect();
         let never = |err: &std::io::Error| Error::failed("reading", err);
         carrier
@@ -204,8 +347,11 @@ mod tests {
             })
             .unwrap();
         let none = serde_json::json!([]);
-        let (_, sha256) = carrier.finish(&none, &none, &none).unwrap();
+        let (file, done) = carrier.finish(&none, &none, &none).unwrap();
+        let sha256 = done.sha256;
         let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(done.pieces.bytes(), bytes.len() as u64);
+        assert!(done.pieces.holds(&file, 0).unwrap());
         assert_eq!(sha256, format!("{:x}", Sha256::digest(&bytes)));
         let mut archive = tar::Archive::new(bytes.as_slice());
         let mut names = Vec::new();
@@ -222,7 +368,7 @@ mod tests {
         assert_eq!(names.len(), 8);
         // A reader that is too short is an error, not a hole.
         let path = folder.path().join("b.snapshot");
-        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path);
+        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
         assert!(
             carrier
                 .member("x", 9, &mut [0_u8; 8].as_slice(), &never)

@@ -144,52 +144,107 @@ pub(super) fn shard_files() -> [(&'static str, serde_json::Value); 2] {
 
 /// Writes the segment in `folder` as a tar to `out`, which `path` names in errors.
 pub fn write_segment(folder: &Path, out: &mut dyn io::Write, path: &Path) -> Result<()> {
+    let buffer = vec![0; BUFFER_BYTES];
+    segment(folder, Writing { out, buffer }, path).map(|_| ())
+}
+
+/// How many bytes [`write_segment`] writes, found without reading more than it must.
+pub fn segment_bytes(folder: &Path) -> Result<u64> {
+    Ok(segment(folder, Counting { bytes: 0 }, folder)?.bytes)
+}
+
+fn segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result<O> {
     let mut files = Vec::new();
     list_files(folder, &mut files)?;
     files.sort();
     let mut tar = Builder::new(out);
     tar.mode(HeaderMode::Deterministic);
     tar.sparse(true);
-    let mut buffer = vec![0; BUFFER_BYTES];
     for file in &files {
         let name = file.strip_prefix(folder).unwrap_or(file);
         let to = Path::new(layout::SEGMENT_TAR_ROOT).join(name);
         let mut open =
             File::open(file).map_err(|err| Error::io("reading scratch file", file, &err))?;
-        append(&mut tar, &to, &mut open, &mut buffer)
-            .map_err(|err| Error::io("packing into", path, &err))?;
+        append(&mut tar, &to, &mut open).map_err(|err| Error::io("packing into", path, &err))?;
     }
-    tar.finish()
+    tar.into_inner()
         .map_err(|err| Error::io("packing into", path, &err))
 }
 
-/// Adds a file. The crate copies 8 KiB at a time, which is too little for what is big, and most of
-/// that has no holes that it would have to look for.
-fn append(
-    tar: &mut Builder<&mut dyn io::Write>,
-    to: &Path,
-    file: &mut File,
-    buffer: &mut [u8],
-) -> io::Result<()> {
+/// Where a segment's tar goes.
+trait Out: io::Write {
+    /// Takes all `bytes` bytes of `file`.
+    fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()>;
+}
+
+/// To a writer.
+struct Writing<'a> {
+    out: &'a mut dyn io::Write,
+    buffer: Vec<u8>,
+}
+
+impl io::Write for Writing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Out for Writing<'_> {
+    /// The crate copies 8 KiB at a time, which is too little for what is big.
+    fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()> {
+        let mut left = bytes;
+        while left > 0 {
+            let count = file.read(&mut self.buffer)?;
+            let some = self.buffer.get(..count).unwrap_or_default();
+            left = (left.checked_sub(count as u64))
+                .filter(|_| count > 0)
+                .ok_or_else(|| io::Error::other("a file changed its size while it was packed"))?;
+            self.out.write_all(some)?;
+        }
+        Ok(())
+    }
+}
+
+/// Nowhere: only counted.
+struct Counting {
+    bytes: u64,
+}
+
+impl io::Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Out for Counting {
+    fn content(&mut self, _: &mut File, bytes: u64) -> io::Result<()> {
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+/// Adds a file. The crate looks for holes in all of it, but most of what is big has none.
+fn append<O: Out>(tar: &mut Builder<O>, to: &Path, file: &mut File) -> io::Result<()> {
     let meta = file.metadata()?;
     let bytes = meta.len();
     let mut header = header(bytes);
     let has_holes = meta.blocks() * DISK_BLOCK < bytes;
-    if has_holes || bytes < buffer.len() as u64 || header.set_path(to).is_err() {
+    if has_holes || bytes < BUFFER_BYTES as u64 || header.set_path(to).is_err() {
         return tar.append_file(to, file);
     }
     header.set_cksum();
     let out = tar.get_mut();
     out.write_all(header.as_bytes())?;
-    let mut left = bytes;
-    while left > 0 {
-        let count = file.read(buffer)?;
-        let some = buffer.get(..count).unwrap_or_default();
-        left = (left.checked_sub(count as u64))
-            .filter(|_| count > 0)
-            .ok_or_else(|| io::Error::other("a file changed its size while it was packed"))?;
-        out.write_all(some)?;
-    }
+    out.content(file, bytes)?;
     let padding = (BLOCK - bytes % BLOCK) % BLOCK;
     out.write_all(&vec![0; usize::try_from(padding).unwrap_or(0)])
 }

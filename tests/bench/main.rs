@@ -97,12 +97,6 @@ fn run(args: &Args) -> Outcome {
     if let Some(stage) = &args.worker {
         return worker::run(stage, &files, &args.dir);
     }
-    if args.make {
-        for file in &files {
-            println!("{}", file.display());
-        }
-        return Ok(());
-    }
     let mut stages = Vec::new();
     for name in &args.stages {
         let kind = match name.as_str() {
@@ -114,6 +108,14 @@ fn run(args: &Args) -> Outcome {
         let files = sources::make(&args.dir, shape)?;
         let bytes = bytes_of(&files)?;
         stages.push((name, shape, files, bytes));
+    }
+    if args.make {
+        for (_, _, files, _) in &stages {
+            for file in files {
+                println!("{}", file.display());
+            }
+        }
+        return Ok(());
     }
     println!("{}", table::heading(&shape, bytes_of(&files)?, args.cold));
     let mut samples: Vec<Vec<Row>> = Vec::new();

@@ -11,21 +11,22 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use super::Carried;
 use super::look::{Carriage, Lane};
+use super::{Carried, ToIndex};
 use crate::error::{Error, Kind, Result};
 use crate::merge::plan::Plan;
 use crate::merge::rebuild::Site;
 use crate::report::progress::Unit;
-use crate::snapshot::{Carrier, PackedShard, layout};
-use crate::source::Source;
+use crate::scratch;
+use crate::snapshot::{Carrier, Fingerprint, PackedShard, layout};
+use crate::source::{Checksum, Source};
 
 /// A packed master.
 pub struct Packed {
     /// Bytes of the file.
     pub bytes: u64,
-    /// Its SHA-256, of what was written.
-    pub sha256: String,
+    /// What was written.
+    pub written: Fingerprint,
     /// Segments by shard.
     pub segments: BTreeMap<u32, u64>,
     /// Vectors in an index by shard.
@@ -49,7 +50,7 @@ pub fn carry(
         .sum();
     let stage = site.progress.stage("carry", Some(total), Unit::Bytes);
     let mut cart = Cart {
-        carrier: Carrier::new(target, target_path),
+        carrier: Carrier::new(target, target_path)?,
         names: BTreeSet::new(),
         carried: Carried::default(),
     };
@@ -65,6 +66,9 @@ pub fn carry(
                     .map(move |segment| ((number, segment.uuid), lane))
             })
             .collect();
+        if untouched.is_empty() && !matches!(source.checksum, Checksum::Unchecked { .. }) {
+            continue;
+        }
         let mut seen = 0;
         source.walk_segments(
             Some(stage.counter()),
@@ -120,19 +124,27 @@ pub fn carry(
         let vectors = of_shard.iter().map(|segment| segment.indexed_vectors).sum();
         indexed.insert(*number, vectors);
     }
+    let waiting: Vec<u64> = lanes
+        .iter()
+        .flat_map(|lane| &lane.segments)
+        .map(|segment| segment.to_index)
+        .filter(|points| *points > 0)
+        .collect();
+    if !waiting.is_empty() {
+        cart.carried.to_index = Some(ToIndex {
+            segments: waiting.len() as u64,
+            points: waiting.iter().sum(),
+        });
+    }
     let schema: serde_json::Value = serde_json::from_slice(&plan.united.payload.to_bytes())
         .map_err(|err| Error::failed("packing the payload indexes", err))?;
     let Cart {
         carrier, carried, ..
     } = cart;
-    let (file, sha256) = carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)?;
-    let bytes = file
-        .metadata()
-        .map_err(|err| Error::io("looking at", target_path, &err))?
-        .len();
+    let (_, written) = carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)?;
     Ok(Packed {
-        bytes,
-        sha256,
+        bytes: written.pieces.bytes(),
+        written,
         segments,
         indexed,
         carried,
@@ -161,22 +173,16 @@ impl Cart {
     }
 
     fn settled(&mut self, lane: &Lane, segment: &Carriage, source: &str) -> Result<()> {
-        let Some(path) = &segment.packed else {
+        let Some(folder) = &segment.settled else {
             return Err(Error::failed(
                 format!("packing segment {} of {source}", segment.uuid),
                 "it was not settled",
             ));
         };
-        let failed = |err: &io::Error| Error::io("reading scratch file", path, err);
-        let mut file = File::open(path).map_err(|err| failed(&err))?;
-        let bytes = file.metadata().map_err(|err| failed(&err))?.len();
-        let name = self.name(
-            lane.target,
-            segment.uuid,
-            &format!("{source}/{}", lane.number),
-        );
-        self.carrier.member(&name, bytes, &mut file, &failed)?;
-        std::fs::remove_file(path).map_err(|err| failed(&err))?;
+        let from = format!("{source}/{}", lane.number);
+        let name = self.name(lane.target, segment.uuid, &from);
+        let bytes = self.carrier.segment(&name, folder)?;
+        scratch::remove_folder(folder)?;
         self.carried.settled_segments += 1;
         self.carried.settled_bytes += bytes;
         Ok(())

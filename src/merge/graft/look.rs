@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::merge::plan::Plan;
 use crate::point::PointId;
-use crate::schema::{PayloadSchema, same_index};
+use crate::schema::{CollectionConfig, PayloadSchema, same_index};
 use crate::snapshot::{Segment, Shard, ids, log};
 use crate::source::{ShardIds, Source, not_taken_in};
 
@@ -28,7 +28,7 @@ pub struct Lane {
     pub losers: Vec<PointId>,
     /// Why it must be settled; nothing if it travels untouched.
     pub reasons: Vec<String>,
-    /// Its segments; replaced when it is settled and packed again.
+    /// Its segments; replaced when it is settled.
     pub segments: Vec<Carriage>,
 }
 
@@ -39,10 +39,12 @@ pub struct Carriage {
     pub uuid: Uuid,
     /// Its highest operation number.
     pub version: u64,
-    /// Vectors of it that lie in an index.
+    /// Vectors of it that lie in an index; of a segment that travels untouched, no more than that.
     pub indexed_vectors: u64,
-    /// Its tar in scratch, if it was settled and packed again.
-    pub packed: Option<std::path::PathBuf>,
+    /// Points of it that a server will index, since it has no graph and is large enough for one.
+    pub to_index: u64,
+    /// Its folder in scratch, if it was settled and is to be packed again.
+    pub settled: Option<std::path::PathBuf>,
 }
 
 impl Lane {
@@ -56,7 +58,8 @@ impl Lane {
 
 /// The lanes of all sources, in the order of sources and shards.
 pub fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
-    look_into(sources, &plan.united.payload, |at, number, what| {
+    let config = Some(&plan.united.config);
+    look_into(sources, &plan.united.payload, config, |at, number, what| {
         plan.targets
             .get(&(at, number))
             .copied()
@@ -65,11 +68,12 @@ pub fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
 }
 
 /// The lanes of all sources, which were opened with their id trackers and logs, on their way into a
-/// master with the payload indexes `wanted`; `target` tells the shard that a shard joins, by source,
+/// master with the payload indexes `wanted` and, as far as it is known, this `config`; `target` tells the shard that a shard joins, by source,
 /// number, and what it is called.
 pub fn look_into(
     sources: &mut [Source],
     wanted: &PayloadSchema,
+    config: Option<&CollectionConfig>,
     target: impl Fn(usize, u32, &str) -> Result<u32>,
 ) -> Result<Vec<Lane>> {
     let mut lanes = Vec::new();
@@ -91,14 +95,20 @@ pub fn look_into(
             if shard.segments.values().any(|segment| segment.tar.is_none()) {
                 lane.because("it was streamed, so its segments are not packed yet");
             }
-            look(shard, &what, wanted, &mut lane)?;
+            look(shard, &what, wanted, config, &mut lane)?;
             lanes.push(lane);
         }
     }
     Ok(lanes)
 }
 
-fn look(shard: &mut Shard, what: &str, wanted: &PayloadSchema, lane: &mut Lane) -> Result<()> {
+fn look(
+    shard: &mut Shard,
+    what: &str,
+    wanted: &PayloadSchema,
+    config: Option<&CollectionConfig>,
+    lane: &mut Lane,
+) -> Result<()> {
     let mut held_ids = ShardIds::default();
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
@@ -113,7 +123,7 @@ fn look(shard: &mut Shard, what: &str, wanted: &PayloadSchema, lane: &mut Lane) 
         if let Some(field) = lacks_index(segment, wanted) {
             lane.because(&format!("it lacks the payload index of '{field}'"));
         }
-        let mut carriage = carriage(*uuid, segment, held.entries.len() as u64);
+        let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, &united.config);
         // Of a segment that was not closed in order, a point may be newer than what it says.
         let newest = held.entries.iter().map(|entry| entry.version).max();
         carriage.version = carriage.version.max(newest.unwrap_or(0));
@@ -139,24 +149,58 @@ fn look(shard: &mut Shard, what: &str, wanted: &PayloadSchema, lane: &mut Lane) 
     Ok(())
 }
 
-fn carriage(uuid: Uuid, segment: &Segment, points: u64) -> Carriage {
+fn carriage(
+    uuid: Uuid,
+    segment: &Segment,
+    points: u64,
+    config: Option<&CollectionConfig>,
+) -> Carriage {
     let state: Value = segment
         .state
         .as_deref()
         .and_then(|bytes| serde_json::from_slice(bytes).ok())
         .unwrap_or_default();
-    let graphs = state["config"]["vector_data"]
-        .as_object()
-        .into_iter()
-        .flatten()
+    let of = |kind: &str| {
+        let map = state["config"][kind].as_object();
+        map.into_iter().flatten()
+    };
+    let graphs = of("vector_data")
         .filter(|(_, vector)| vector["index"]["type"] == "hnsw")
-        .count() as u64;
+        .count();
+    // A sparse vector always has an index.
+    let sparse = of("sparse_vector_data").count();
+    let large = of("vector_data").any(|(name, vector)| {
+        let bytes_each = match vector["datatype"].as_str() {
+            Some("uint8") => 1,
+            Some("float16") => 2,
+            _ => 4,
+        };
+        let bytes = points * vector["size"].as_u64().unwrap_or(0) * bytes_each;
+        vector["index"]["type"] == "plain"
+            && config
+                .and_then(|config| indexed_from(config, name))
+                .is_some_and(|at| bytes >= at)
+    });
     Carriage {
         uuid,
         version: state["version"].as_u64().unwrap_or(0),
-        indexed_vectors: graphs * points,
-        packed: None,
+        indexed_vectors: (graphs + sparse) as u64 * points,
+        to_index: if large { points } else { 0 },
+        settled: None,
     }
+}
+
+/// From how many bytes of vectors on a server builds a graph for the vector called `name`; none if
+/// it never does.
+fn indexed_from(config: &CollectionConfig, name: &str) -> Option<u64> {
+    /// In KB (`DEFAULT_INDEXING_THRESHOLD_KB` in Qdrant since 1.16).
+    const DEFAULT_KB: u64 = 10_000;
+    let stated = config
+        .optimizer_config()
+        .and_then(|map| map.get("indexing_threshold"))
+        .and_then(Value::as_u64)
+        .unwrap_or(DEFAULT_KB);
+    (stated > 0 && config.effective_hnsw(name).m != 0).then_some(stated * 1024)
 }
 
 /// A payload index that the master has and `segment` lacks.

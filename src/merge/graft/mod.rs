@@ -11,6 +11,7 @@
 mod carry;
 mod look;
 mod overlap;
+mod placement;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -54,9 +55,22 @@ pub struct Carried {
     pub settled_bytes: u64,
     /// Which shards were settled, and why.
     pub settled: Vec<String>,
+    /// What a server will index in the background, because it comes without a graph and is large
+    /// enough for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_index: Option<ToIndex>,
     /// What `--consolidate` did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consolidated: Option<Consolidated>,
+}
+
+/// Segments that a server will index.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct ToIndex {
+    /// How many.
+    pub segments: u64,
+    /// Their points.
+    pub points: u64,
 }
 
 /// What merging a master's segments offline did.
@@ -92,6 +106,13 @@ impl fmt::Display for Carried {
                 done.segments_before, done.segments_after
             )?;
         }
+        if let Some(ToIndex { segments, points }) = self.to_index {
+            write!(
+                f,
+                "\n           {segments} segments with {points} points have no graph yet and are large \
+                 enough for one: a server builds it in the background"
+            )?;
+        }
         for settled in &self.settled {
             write!(f, "\n           settled: {settled}")?;
         }
@@ -122,6 +143,7 @@ pub fn graft(
         }
     }
     workshop.settle(sources, &mut lanes)?;
+    placement::refuse_misplaced(sources, &lanes)?;
     meet(sources, &mut lanes, settings, &mut ledger, &mut workshop)?;
     drop(stage);
     let mut tallies = vec![Tally::default(); sources.len()];
@@ -177,7 +199,7 @@ pub fn graft(
     let built = Built {
         shards,
         digest: None,
-        sha256: Some(packed.sha256),
+        written: Some(packed.written),
         carried: Some(Carried {
             consolidated,
             ..packed.carried

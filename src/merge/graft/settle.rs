@@ -1,23 +1,27 @@
-//! The shards that cannot travel as they are: settled in scratch, changed, packed again.
+//! The shards that cannot travel as they are: settled in scratch, changed, and closed, for their
+//! segments to be packed again.
 //!
 //! Keeps true: a shard is unpacked once; its losers are deleted and its missing indexes made by the
-//! engine; what is packed is what the engine flushed.
+//! engine; what is packed is what the engine flushed. Sources are settled side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::look::{Carriage, Lane};
 use crate::engine::{ClosedSegment, Columns, Shard, ShardConfig, closed_segments};
 use crate::error::{Error, Result};
+use crate::merge::parallel::in_parallel;
 use crate::merge::plan::Plan;
 use crate::merge::rebuild::Site;
 use crate::point::PointId;
 use crate::scratch;
-use crate::snapshot::{layout, write_segment};
+use crate::snapshot::{layout, segment_bytes};
 use crate::source::Source;
 
 /// Ids that are read or deleted at once.
 const IDS_AT_ONCE: usize = 4096;
+/// Shards that are settled at once.
+const AT_ONCE: usize = 2;
 
 /// Where shards are settled.
 pub struct Workshop<'a> {
@@ -50,6 +54,7 @@ impl<'a> Workshop<'a> {
 
     /// Settles every lane that has a reason and is not settled yet, and reads its ids again.
     pub fn settle(&mut self, sources: &mut [Source], lanes: &mut [Lane]) -> Result<()> {
+        let mut waiting = Vec::new();
         for (at, source) in sources.iter_mut().enumerate() {
             let wanted: BTreeSet<u32> = lanes
                 .iter()
@@ -57,39 +62,51 @@ impl<'a> Workshop<'a> {
                 .map(|lane| lane.number)
                 .filter(|number| !self.open.contains_key(&(at, *number)))
                 .collect();
-            if wanted.is_empty() {
-                continue;
+            if !wanted.is_empty() {
+                self.rounds += 1;
+                let folder = self
+                    .site
+                    .scratch
+                    .folder(&format!("settle-{}", self.rounds))?;
+                waiting.push((at, source, wanted, folder));
             }
-            self.rounds += 1;
-            let folder = self
-                .site
-                .scratch
-                .folder(&format!("settle-{}", self.rounds))?;
+        }
+        let settled = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
             let settled = source.settle_some(&folder, Some(&wanted), None)?;
+            let mut shards = Vec::new();
             for shard in settled.shards {
-                let lane = lanes
-                    .iter_mut()
-                    .find(|lane| lane.source == at && lane.number == shard.number);
-                if let Some(lane) = lane {
-                    lane.ids = ids(&shard.shard)?;
-                }
-                self.open.insert((at, shard.number), shard.shard);
+                shards.push((at, shard.number, ids(&shard.shard)?, shard.shard));
             }
+            Ok(shards)
+        })?;
+        for (at, number, ids, shard) in settled.into_iter().flatten() {
+            let lane = lanes
+                .iter_mut()
+                .find(|lane| lane.source == at && lane.number == number);
+            if let Some(lane) = lane {
+                lane.ids = ids;
+            }
+            self.open.insert((at, number), shard);
         }
         Ok(())
     }
 
-    /// Deletes the losers, makes the missing payload indexes, closes and packs every settled shard;
-    /// returns the bytes that were packed.
+    /// Deletes the losers, makes the missing payload indexes, and closes every settled shard;
+    /// returns the bytes that are to be packed.
     pub fn finish(&mut self, lanes: &mut [Lane]) -> Result<u64> {
-        let mut bytes = 0;
+        let mut waiting = Vec::new();
         for lane in lanes {
-            if let Some(closed) = self.close(lane)? {
-                lane.segments = Vec::new();
-                bytes += self.pack(lane, closed)?;
+            if let Some(shard) = self.open.remove(&(lane.source, lane.number)) {
+                waiting.push((lane, shard));
             }
         }
-        Ok(bytes)
+        let plan = self.plan;
+        let bytes = in_parallel(waiting, AT_ONCE, |(lane, shard)| {
+            let closed = close(plan, lane, shard)?;
+            lane.segments = Vec::new();
+            take(lane, closed)
+        })?;
+        Ok(bytes.into_iter().sum())
     }
 
     /// The same, with the segments of each of the master's shards merged until there are no more
@@ -108,9 +125,10 @@ impl<'a> Workshop<'a> {
                 if lane.target != *target {
                     continue;
                 }
-                let Some(closed) = self.close(lane)? else {
+                let Some(shard) = self.open.remove(&(lane.source, lane.number)) else {
                     continue;
                 };
+                let closed = close(self.plan, lane, shard)?;
                 lane.segments = Vec::new();
                 first.get_or_insert(at);
                 for segment in closed.segments {
@@ -119,7 +137,7 @@ impl<'a> Workshop<'a> {
                     scratch::move_folder(&segment.folder, &to)?;
                     before += 1;
                 }
-                remove(&closed.folder)?;
+                scratch::remove_folder(&closed.folder)?;
             }
             let Some(lane) = first.and_then(|at| lanes.get_mut(at)) else {
                 continue;
@@ -135,71 +153,56 @@ impl<'a> Workshop<'a> {
                 indexed_vectors,
             };
             after += closed.segments.len() as u64;
-            bytes += self.pack(lane, closed)?;
+            bytes += take(lane, closed)?;
         }
         Ok((bytes, before, after))
     }
+}
 
-    /// Makes a settled shard what it is to be in the master, and closes it.
-    fn close(&mut self, lane: &Lane) -> Result<Option<Closed>> {
-        let Some(shard) = self.open.remove(&(lane.source, lane.number)) else {
-            return Ok(None);
-        };
-        for losers in lane.losers.chunks(IDS_AT_ONCE) {
-            shard.delete(losers)?;
-        }
-        for (field, schema) in self.plan.united.payload.fields() {
-            shard.create_index(field, schema)?;
-        }
-        let left = shard.count(None)?;
-        let expected = (lane.ids.len() - lane.losers.len()) as u64;
-        if left != expected {
-            return Err(Error::failed(
-                format!("deleting what lost from {}", shard.what()),
-                format!("{left} points are left where {expected} should be"),
-            )
-            .next("use --route rebuild, and please report this"));
-        }
-        // The engine tells it of the whole shard only.
-        let indexed_vectors = shard.indexed_vectors()?;
-        let folder = shard.folder().to_owned();
-        shard.close()?;
-        Ok(Some(Closed {
-            segments: closed_segments(&folder)?,
-            folder,
-            indexed_vectors,
-        }))
+/// Makes a settled shard what it is to be in the master, and closes it.
+fn close(plan: &Plan, lane: &Lane, shard: Shard) -> Result<Closed> {
+    for losers in lane.losers.chunks(IDS_AT_ONCE) {
+        shard.delete(losers)?;
     }
+    for (field, schema) in plan.united.payload.fields() {
+        shard.create_index(field, schema)?;
+    }
+    let left = shard.count(None)?;
+    let expected = (lane.ids.len() - lane.losers.len()) as u64;
+    if left != expected {
+        return Err(Error::failed(
+            format!("deleting what lost from {}", shard.what()),
+            format!("{left} points are left where {expected} should be"),
+        )
+        .next("use --route rebuild, and please report this"));
+    }
+    // The engine tells it of the whole shard only.
+    let indexed_vectors = shard.indexed_vectors()?;
+    let folder = shard.folder().to_owned();
+    shard.close()?;
+    Ok(Closed {
+        segments: closed_segments(&folder)?,
+        folder,
+        indexed_vectors,
+    })
+}
 
-    fn pack(&self, lane: &mut Lane, closed: Closed) -> Result<u64> {
-        let mut bytes = 0;
-        let mut indexed_vectors = closed.indexed_vectors;
-        for segment in closed.segments {
-            let path = self.packed_path(lane, segment.uuid)?;
-            let mut file = scratch::create(&path)?;
-            write_segment(&segment.folder, &mut file, &path)?;
-            bytes += file.metadata().map(|meta| meta.len()).unwrap_or(0);
-            lane.segments.push(Carriage {
-                uuid: segment.uuid,
-                version: segment.version,
-                indexed_vectors: std::mem::take(&mut indexed_vectors),
-                packed: Some(path),
-            });
-        }
-        remove(&closed.folder)?;
-        Ok(bytes)
+/// Gives `lane` the segments of a closed shard; returns their bytes when packed.
+fn take(lane: &mut Lane, closed: Closed) -> Result<u64> {
+    let mut bytes = 0;
+    let mut indexed_vectors = closed.indexed_vectors;
+    for segment in closed.segments {
+        bytes += segment_bytes(&segment.folder)?;
+        lane.segments.push(Carriage {
+            uuid: segment.uuid,
+            version: segment.version,
+            indexed_vectors: std::mem::take(&mut indexed_vectors),
+            // The engine tells of the whole shard only, so this is not known by segment.
+            to_index: 0,
+            settled: Some(segment.folder),
+        });
     }
-
-    fn packed_path(&self, lane: &Lane, uuid: uuid::Uuid) -> Result<PathBuf> {
-        let folder = self
-            .site
-            .scratch
-            .path()
-            .join(format!("packed-{}-{}", lane.source, lane.number));
-        std::fs::create_dir_all(&folder)
-            .map_err(|err| Error::io("making scratch folder", &folder, &err))?;
-        Ok(folder.join(format!("{uuid}.tar")))
-    }
+    Ok(bytes)
 }
 
 /// A settled shard, closed.
@@ -207,11 +210,6 @@ struct Closed {
     segments: Vec<ClosedSegment>,
     folder: PathBuf,
     indexed_vectors: u64,
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    std::fs::remove_dir_all(folder)
-        .map_err(|err| Error::io("removing scratch folder", folder, &err))
 }
 
 /// All ids of a settled shard, ascending.
