@@ -6,9 +6,9 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::num::NonZeroU64;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use flate2::Compression;
@@ -229,50 +229,34 @@ impl Syncing {
     }
 }
 
-/// Syncs a file while it is written, so that little is left to wait for at its end.
-pub struct EarlySync {
-    since: u64,
-    wake: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<io::Result<()>>>,
+/// Has the disk begin with what is written to a file, so that little is left to wait for when it is
+/// synced at its end.
+#[derive(Debug, Default)]
+pub struct WriteBehind {
+    begun: u64,
+    written: u64,
 }
 
-impl EarlySync {
-    /// After how many bytes the disk is told to begin.
-    const EVERY_BYTES: u64 = 64 << 20;
+impl WriteBehind {
+    /// How many bytes the disk is told of at once.
+    const STEP_BYTES: u64 = 32 << 20;
 
-    /// For the file at `path`.
-    pub fn new(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|err| Error::io("opening", path, &err))?;
-        let (wake, woken) = sync_channel(1);
-        let thread = std::thread::spawn(move || woken.iter().try_for_each(|()| file.sync_data()));
-        Ok(Self {
-            since: 0,
-            wake: Some(wake),
-            thread: Some(thread),
-        })
-    }
-
-    /// Tells it that so many bytes more were written.
-    pub fn written(&mut self, bytes: u64) {
-        self.since += bytes;
-        if self.since >= Self::EVERY_BYTES
-            && let Some(wake) = &self.wake
-        {
-            self.since = 0;
-            // A disk that is still at work is told again after the next bytes.
-            let _ = wake.try_send(());
+    /// Tells it that so many bytes more were written to `file`.
+    pub fn written(&mut self, file: &File, bytes: u64) {
+        self.written += bytes;
+        let length = self.written - self.begun;
+        if length >= Self::STEP_BYTES {
+            // Of pages that are not on the disk yet, Linux begins to write them when it hears that
+            // they are not needed, and keeps them until that is done. Unlike a sync it makes
+            // nobody wait. It is advice only: what it does not bring about, the sync at the end does.
+            let _ = rustix::fs::fadvise(
+                file,
+                self.begun,
+                NonZeroU64::new(length),
+                rustix::fs::Advice::DontNeed,
+            );
+            self.begun = self.written;
         }
-    }
-
-    /// Waits for what was begun; what is left is for the last sync, but no failure is: a file that
-    /// is opened after one does not tell of it.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.wake = None;
-        self.thread.take().map_or(Ok(()), |thread| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a thread ended")))
-        })
     }
 }
 

@@ -41,7 +41,7 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
     };
     refuse_output(&args)?;
     let mut sources = open(&args, progress)?;
-    let plan = match plan(&sources, &settings) {
+    let mut plan = match plan(&sources, &settings) {
         Ok(plan) => plan,
         Err(err) => {
             // What cannot be merged as it is may only be damaged: a config with a flipped bit.
@@ -74,7 +74,7 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
     let (built, ledger) = match plan.route {
         Route::Graft => graft(
             &mut sources,
-            &plan,
+            &mut plan,
             &settings,
             ledger,
             target,

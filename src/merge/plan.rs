@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::conflict::Policy;
 use super::layout::Layout;
 use super::parts::keep_parts;
-use super::route::{Route, Targets, built_otherwise, keep_segments, route, set};
+use super::route::{KeptSegments, Route, Targets, built_otherwise, most_segments, route, set};
 use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
 use crate::schema::{
@@ -100,6 +100,8 @@ pub struct Plan {
     pub layout: Layout,
     /// By `graft`, the shard of the master that each shard of each source joins.
     pub targets: Targets,
+    /// How many segments a server is to leave alone, if that is asked for.
+    pub kept: Option<KeptSegments>,
     /// What the sources lack, if that was allowed.
     pub missing: Vec<String>,
     /// What is worth knowing before.
@@ -187,11 +189,14 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         refuse_unknown_stamps(stamp, sources)?;
     }
     let mut notes = notes(sources);
+    let mut kept = None;
     let (route, because, targets) = route(sources, settings, &layout)?;
     match route {
         Route::Graft => {
             if !settings.server_consolidates && !settings.consolidate {
-                notes.extend(keep_segments(sources, &targets, &mut united)?);
+                let mut keep = KeptSegments::new(&united);
+                keep.allow(most_segments(sources, &targets), &mut united, &mut notes)?;
+                kept = Some(keep);
             }
             notes.extend(built_otherwise(sources, &united));
         }
@@ -223,6 +228,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         united,
         layout,
         targets,
+        kept,
         missing,
     })
 }

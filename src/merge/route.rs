@@ -220,15 +220,9 @@ pub fn route(
     }
 }
 
-/// A server merges segments, and indexes them anew, while a shard has more than
-/// `default_segment_number`; so the master's says how many it has. Returns what to tell.
-pub fn keep_segments(
-    sources: &[Source],
-    targets: &Targets,
-    united: &mut United,
-) -> Result<Option<String>> {
-    // What Qdrant takes for 0, "by the number of processors", is never less.
-    const LEAST: u64 = 2;
+/// How many segments the fullest shard of the master gets, as far as the sources tell before
+/// anything is settled.
+pub fn most_segments(sources: &[Source], targets: &Targets) -> u64 {
     let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
     for ((source, number), target) in targets {
         let segments = sources
@@ -237,23 +231,59 @@ pub fn keep_segments(
             .map_or(0, |shard| shard.segments.len() as u64);
         *by_target.entry(*target).or_default() += segments;
     }
-    let most = by_target.values().copied().max().unwrap_or(0);
-    let stated = united
-        .config
-        .optimizer_config()
-        .and_then(|map| map.get("default_segment_number"))
-        .and_then(Value::as_u64)
-        .unwrap_or(0);
-    if most <= stated.max(LEAST) {
-        return Ok(None);
+    by_target.values().copied().max().unwrap_or(0)
+}
+
+/// The number of segments that a server leaves alone, where a master says it for itself.
+///
+/// A server merges segments, and indexes them anew, while a shard has more than
+/// `default_segment_number`; so the master's says how many its fullest shard has.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptSegments {
+    /// What the sources' config says.
+    stated: u64,
+    /// Which of the plan's notes tells of it.
+    note: Option<usize>,
+}
+
+impl KeptSegments {
+    /// Nothing is said yet in the config of `united`.
+    pub fn new(united: &United) -> Self {
+        let stated = united
+            .config
+            .optimizer_config()
+            .and_then(|map| map.get("default_segment_number"))
+            .and_then(Value::as_u64);
+        Self {
+            stated: stated.unwrap_or(0),
+            note: None,
+        }
     }
-    let number = [("default_segment_number", Value::from(most))];
-    set(united, "optimizer_config", &number)?;
-    Ok(Some(format!(
-        "the master's default_segment_number is {most} instead of {stated}, so that a server leaves \
-         the carried segments and their graphs alone; a search looks into each of them, which costs \
-         some time for some recall; --server-consolidates keeps {stated}"
-    )))
+
+    /// Has the config allow for `most` segments, and `notes` tell of it.
+    pub fn allow(&mut self, most: u64, united: &mut United, notes: &mut Vec<String>) -> Result<()> {
+        // What Qdrant takes for 0, "by the number of processors", is never less.
+        const LEAST: u64 = 2;
+        let stated = self.stated;
+        if most <= stated.max(LEAST) {
+            return Ok(());
+        }
+        let number = [("default_segment_number", Value::from(most))];
+        set(united, "optimizer_config", &number)?;
+        let text = format!(
+            "the master's default_segment_number is {most} instead of {stated}, so that a server \
+             leaves the carried segments and their graphs alone; a search looks into each of them, \
+             which costs some time for some recall; --server-consolidates keeps {stated}"
+        );
+        match self.note.and_then(|at| notes.get_mut(at)) {
+            Some(note) => *note = text,
+            None => {
+                self.note = Some(notes.len());
+                notes.push(text);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Sources whose segments were built with other settings than the master has.

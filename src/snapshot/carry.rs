@@ -23,7 +23,7 @@ use super::pack::{
 use super::pieces::{PieceHasher, Pieces};
 use super::walk::BLOCK;
 use super::{layout, log};
-use crate::durable::EarlySync;
+use crate::durable::WriteBehind;
 use crate::error::{Error, Result};
 
 /// Bytes copied at once.
@@ -56,7 +56,7 @@ pub struct Fingerprint {
 
 impl Carrier {
     /// A carrier that writes to `file`, which is new and empty; `path` names it.
-    pub fn new(mut file: File, path: &Path) -> Result<Self> {
+    pub fn new(mut file: File, path: &Path) -> Self {
         let (full, to_write) = sync_channel::<Vec<u8>>(BUFFERS);
         let (written, to_hash) = sync_channel::<Vec<u8>>(BUFFERS);
         let (back, empty) = sync_channel(BUFFERS);
@@ -64,16 +64,15 @@ impl Carrier {
             // There is room for all of them.
             let _ = back.try_send(Vec::with_capacity(BUFFER_BYTES));
         }
-        let mut sync = EarlySync::new(path)?;
+        let mut behind = WriteBehind::default();
         let write = std::thread::spawn(move || {
             for buffer in to_write {
                 file.write_all(&buffer)?;
-                sync.written(buffer.len() as u64);
+                behind.written(&file, buffer.len() as u64);
                 if written.send(buffer).is_err() {
                     return Err(io::Error::other("the thread that hashes ended"));
                 }
             }
-            sync.finish()?;
             Ok(file)
         });
         let hash = std::thread::spawn(move || {
@@ -85,7 +84,7 @@ impl Carrier {
             }
             hash
         });
-        Ok(Self {
+        Self {
             path: path.to_owned(),
             written: 0,
             pieces: PieceHasher::default(),
@@ -93,7 +92,7 @@ impl Carrier {
             empty,
             write: Some(write),
             hash,
-        })
+        }
     }
 
     /// Bytes written so far.
@@ -329,7 +328,7 @@ mod tests {
     fn what_is_carried_is_a_tar_with_the_hash_that_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.snapshot");
-        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
+        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path);
         let big: Vec<u8> = (0..3 * BUFFER_BYTES + 7).map(|at| at as u8).collect();
         let never = |err: &std::io::Error| Error::failed("reading", err);
         carrier
@@ -368,7 +367,7 @@ mod tests {
         assert_eq!(names.len(), 8);
         // A reader that is too short is an error, not a hole.
         let path = folder.path().join("b.snapshot");
-        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
+        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path);
         assert!(
             carrier
                 .member("x", 9, &mut [0_u8; 8].as_slice(), &never)

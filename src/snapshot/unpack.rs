@@ -43,6 +43,8 @@ pub struct Unpacking<'a> {
     /// Whether each segment gets a shard's folder of its own (`SHARD/UUID/segments/UUID/…`), and
     /// logs are left out.
     pub apart: bool,
+    /// Whether segments are left out.
+    pub logs_only: bool,
 }
 
 /// Unpacks the segments and logs of `snapshot` under `folder`, which exists. `passed` counts the
@@ -57,6 +59,7 @@ pub fn unpack(
         wanted,
         hash,
         apart,
+        logs_only,
     } = unpacking;
     let place_of = |shard: u32, uuid: Uuid, name: &str| {
         if apart {
@@ -79,6 +82,7 @@ pub fn unpack(
             continue;
         }
         match part {
+            Part::SegmentFile(..) | Part::SegmentTar(_) if logs_only => {}
             Part::SegmentFile(uuid, name) => {
                 sink.file(&mut walker, &member, &place_of(shard, uuid, name))?;
             }

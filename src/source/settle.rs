@@ -123,6 +123,7 @@ impl Source {
             wanted,
             hash: matches!(self.checksum, Checksum::Unchecked { .. }),
             apart: false,
+            logs_only: false,
         };
         let unpacked = unpack(&self.snapshot, folder, unpacking, passed)?;
         if let Some(hashes) = &unpacked.hashes {
@@ -164,6 +165,31 @@ impl Source {
                 files: unpacked.files,
             },
         })
+    }
+
+    /// Makes shards under `folder` out of nothing but the logs of those that are `wanted`: they have
+    /// the points that the logs write, numbered as in the logs.
+    pub fn settle_logs(&self, folder: &Path, wanted: &BTreeSet<u32>) -> Result<Vec<SettledShard>> {
+        let path = &self.snapshot.path;
+        let unpacking = Unpacking {
+            wanted: Some(wanted),
+            logs_only: true,
+            ..Unpacking::default()
+        };
+        unpack(&self.snapshot, folder, unpacking, None)?;
+        let config = ShardConfig::new(&self.config)
+            .map_err(|err| err.within(format!("reading {}", path.display())))?;
+        let mut shards = Vec::new();
+        for number in wanted {
+            let what = format!("the log of shard {number} of {}", path.display());
+            let folder = folder.join(number.to_string());
+            shards.push(SettledShard {
+                number: *number,
+                key: self.shard_keys.key_of(*number).cloned(),
+                shard: Shard::open(&folder, &config.without_log(), what)?,
+            });
+        }
+        Ok(shards)
     }
 
     /// Unpacks the source under `folder`, each segment as a shard of its own, to be read and

@@ -50,7 +50,7 @@ pub fn carry(
         .sum();
     let stage = site.progress.stage("carry", Some(total), Unit::Bytes);
     let mut cart = Cart {
-        carrier: Carrier::new(target, target_path)?,
+        carrier: Carrier::new(target, target_path),
         names: BTreeSet::new(),
         carried: Carried::default(),
     };
@@ -63,6 +63,7 @@ pub fn carry(
                 let number = lane.number;
                 lane.segments
                     .iter()
+                    .filter(|segment| segment.settled.is_none())
                     .map(move |segment| ((number, segment.uuid), lane))
             })
             .collect();
@@ -93,16 +94,20 @@ pub fn carry(
             .next("the file changed while it was read: try again"));
         }
     }
-    for lane in lanes.iter().filter(|lane| !lane.reasons.is_empty()) {
+    for lane in lanes {
         let name = sources
             .get(lane.source)
             .map(|source| source.name.clone())
             .unwrap_or_default();
-        let reasons = lane.reasons.join("; ");
-        cart.carried
-            .settled
-            .push(format!("shard {} of {name}: {reasons}", lane.number));
-        for segment in &lane.segments {
+        let shard = format!("shard {} of {name}", lane.number);
+        if !lane.reasons.is_empty() {
+            let reasons = lane.reasons.join("; ");
+            cart.carried.settled.push(format!("{shard}: {reasons}"));
+        }
+        if let (true, Some(entries)) = (lane.has_tail(), lane.tail) {
+            cart.carried.tails.push(format!("{shard}: {entries}"));
+        }
+        for segment in lane.segments.iter().filter(|one| one.settled.is_some()) {
             cart.settled(lane, segment, &name)?;
         }
     }

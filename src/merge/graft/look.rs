@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::merge::plan::Plan;
 use crate::point::PointId;
 use crate::schema::{CollectionConfig, PayloadSchema, same_index};
+use crate::snapshot::log::{Log, Op};
 use crate::snapshot::{Segment, Shard, ids, log};
 use crate::source::{ShardIds, Source, not_taken_in};
 
@@ -28,6 +29,8 @@ pub struct Lane {
     pub losers: Vec<PointId>,
     /// Why it must be settled; nothing if it travels untouched.
     pub reasons: Vec<String>,
+    /// How many entries its log has besides, if they can become a segment of their own.
+    pub tail: Option<usize>,
     /// Its segments; replaced when it is settled.
     pub segments: Vec<Carriage>,
 }
@@ -48,6 +51,11 @@ pub struct Carriage {
 }
 
 impl Lane {
+    /// Whether its segments travel untouched, and its log becomes one more.
+    pub fn has_tail(&self) -> bool {
+        self.tail.is_some() && self.reasons.is_empty()
+    }
+
     /// Has it settled, for this reason.
     pub fn because(&mut self, reason: &str) {
         if !self.reasons.iter().any(|known| known == reason) {
@@ -89,6 +97,7 @@ pub fn look_into(
                 ids: Vec::new(),
                 losers: Vec::new(),
                 reasons: Vec::new(),
+                tail: None,
                 segments: Vec::new(),
             };
             // A collection that was streamed shard by shard has the form of a collection.
@@ -140,10 +149,14 @@ fn look(
     // The tail of a log is rarely empty on a real server: an entry stays in it until the next
     // flush, and the last one always.
     if let Some(entry) = not_taken_in(&log, &held_ids).first() {
-        lane.because(&format!(
-            "its log is not all in its segments, from entry {} ({}) on",
-            entry.index, entry.name
-        ));
+        if only_writes(&log) && held_ids.is_whole() {
+            lane.tail = Some(log.entries.len());
+        } else {
+            lane.because(&format!(
+                "its log is not all in its segments, from entry {} ({}) on",
+                entry.index, entry.name
+            ));
+        }
     }
     lane.ids = held_ids.ids();
     Ok(())
@@ -201,6 +214,20 @@ fn indexed_from(config: &CollectionConfig, name: &str) -> Option<u64> {
         .and_then(Value::as_u64)
         .unwrap_or(DEFAULT_KB);
     (stated > 0 && config.effective_hnsw(name).m != 0).then_some(stated * 1024)
+}
+
+/// Whether all that a log does is to write whole points.
+///
+/// Such points may lie in a segment of their own, beside the older copies in the segments that were
+/// there before: a server, when it loads a shard, keeps of two copies the one that was written later
+/// (`deduplicate_points` in lib/shard/src/segment_holder/mod.rs). What is deleted or changed in part
+/// has to be looked for where it is.
+fn only_writes(log: &Log) -> bool {
+    log.torn.is_empty()
+        && log
+            .entries
+            .iter()
+            .all(|entry| entry.name == "upsert_points" && matches!(entry.op, Op::Upsert(_)))
 }
 
 /// A payload index that the master has and `segment` lacks.

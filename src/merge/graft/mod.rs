@@ -4,8 +4,8 @@
 //! Nothing is indexed again, and a segment's bytes go from tar to tar without being unpacked.
 //!
 //! Keeps true: a segment travels untouched only if its shard's log holds nothing that the segments
-//! do not, none of its points loses a conflict, and it has every payload index of the master; every
-//! other shard is settled in scratch, changed by the engine, and packed again. An id is in one
+//! do not, none of its points loses a conflict, and it has every payload index of the master; a log
+//! that only writes points becomes a segment beside them; every other shard is settled in scratch, changed by the engine, and packed again. An id is in one
 //! source's segments only. The log of a master begins above every segment's version.
 
 mod carry;
@@ -55,6 +55,8 @@ pub struct Carried {
     pub settled_bytes: u64,
     /// Which shards were settled, and why.
     pub settled: Vec<String>,
+    /// Which logs became segments of their own, and their entries.
+    pub tails: Vec<String>,
     /// What a server will index in the background, because it comes without a graph and is large
     /// enough for one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +115,12 @@ impl fmt::Display for Carried {
                  enough for one: a server builds it in the background"
             )?;
         }
+        for tail in &self.tails {
+            write!(
+                f,
+                "\n           entries of the log that became a segment: {tail}"
+            )?;
+        }
         for settled in &self.settled {
             write!(f, "\n           settled: {settled}")?;
         }
@@ -121,10 +129,10 @@ impl fmt::Display for Carried {
 }
 
 /// Builds the master of `plan` out of the segments of `sources` and packs it into `target`, a new
-/// file called `target_path`. The sources were opened with their id trackers and logs.
+/// file called `target_path`. The plan is corrected where it could only estimate. The sources were opened with their id trackers and logs.
 pub fn graft(
     sources: &mut [Source],
-    plan: &Plan,
+    plan: &mut Plan,
     settings: &Settings,
     mut ledger: Ledger,
     target: File,
@@ -143,6 +151,7 @@ pub fn graft(
         }
     }
     workshop.settle(sources, &mut lanes)?;
+    workshop.settle_tails(sources, &mut lanes)?;
     placement::refuse_misplaced(sources, &lanes)?;
     meet(sources, &mut lanes, settings, &mut ledger, &mut workshop)?;
     drop(stage);
@@ -176,6 +185,16 @@ pub fn graft(
     };
     if workshop.was_used() {
         stages.push(StageReport::new("settle", started).bytes(settled_bytes));
+    }
+    // Settling may have made segments that nobody knew of when this was planned.
+    if let Some(mut kept) = plan.kept {
+        let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
+        for lane in &lanes {
+            *by_target.entry(lane.target).or_default() += lane.segments.len() as u64;
+        }
+        let most = by_target.values().copied().max().unwrap_or(0);
+        kept.allow(most, &mut plan.united, &mut plan.notes)?;
+        plan.kept = Some(kept);
     }
     // Only their number is needed from here on.
     for lane in &mut lanes {

@@ -21,13 +21,15 @@ use crate::source::Source;
 /// Ids that are read or deleted at once.
 const IDS_AT_ONCE: usize = 4096;
 /// Shards that are settled at once.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
 
 /// Where shards are settled.
 pub struct Workshop<'a> {
     site: Site<'a>,
     plan: &'a Plan,
     open: BTreeMap<(usize, u32), Shard>,
+    /// Shards made of a log alone.
+    tails: BTreeMap<(usize, u32), Shard>,
     rounds: u32,
 }
 
@@ -38,6 +40,7 @@ impl<'a> Workshop<'a> {
             site,
             plan,
             open: BTreeMap::new(),
+            tails: BTreeMap::new(),
             rounds: 0,
         }
     }
@@ -91,22 +94,81 @@ impl<'a> Workshop<'a> {
         Ok(())
     }
 
+    /// Makes the log of every lane that is not settled, and has one that says more than its
+    /// segments, a shard of its own, and adds its ids.
+    pub fn settle_tails(&mut self, sources: &[Source], lanes: &mut [Lane]) -> Result<()> {
+        let mut waiting = Vec::new();
+        for (at, source) in sources.iter().enumerate() {
+            let wanted: BTreeSet<u32> = lanes
+                .iter()
+                .filter(|lane| lane.source == at && lane.has_tail())
+                .map(|lane| lane.number)
+                .collect();
+            if !wanted.is_empty() {
+                self.rounds += 1;
+                let name = format!("settle-{}", self.rounds);
+                waiting.push((at, source, wanted, self.site.scratch.folder(&name)?));
+            }
+        }
+        let settled = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
+            let mut shards = Vec::new();
+            for settled in source.settle_logs(&folder, &wanted)? {
+                let ids = ids(&settled.shard)?;
+                shards.push(((at, settled.number), ids, settled.shard));
+            }
+            Ok(shards)
+        })?;
+        for (key, ids, shard) in settled.into_iter().flatten() {
+            let lane = lanes
+                .iter_mut()
+                .find(|lane| (lane.source, lane.number) == key);
+            if let Some(lane) = lane {
+                lane.ids.extend(ids);
+                lane.ids.sort_unstable();
+                lane.ids.dedup();
+            }
+            self.tails.insert(key, shard);
+        }
+        Ok(())
+    }
+
+    /// Closes the shards that were made of logs, and gives their segments to their lanes. Those of
+    /// lanes that had to be settled after all are of no use any more.
+    fn finish_tails(&mut self, lanes: &mut [Lane]) -> Result<u64> {
+        let mut waiting = Vec::new();
+        for lane in lanes {
+            match self.tails.remove(&(lane.source, lane.number)) {
+                Some(shard) if lane.has_tail() => waiting.push((lane, shard)),
+                Some(shard) => shard.discard()?,
+                None => {}
+            }
+        }
+        let plan = self.plan;
+        let bytes = in_parallel(waiting, AT_ONCE, |(lane, shard)| {
+            for (field, schema) in plan.united.payload.fields() {
+                shard.create_index(field, schema)?;
+            }
+            take(lane, close(shard)?)
+        })?;
+        Ok(bytes.into_iter().sum())
+    }
+
     /// Deletes the losers, makes the missing payload indexes, and closes every settled shard;
     /// returns the bytes that are to be packed.
     pub fn finish(&mut self, lanes: &mut [Lane]) -> Result<u64> {
         let mut waiting = Vec::new();
-        for lane in lanes {
+        for lane in lanes.iter_mut() {
             if let Some(shard) = self.open.remove(&(lane.source, lane.number)) {
                 waiting.push((lane, shard));
             }
         }
         let plan = self.plan;
         let bytes = in_parallel(waiting, AT_ONCE, |(lane, shard)| {
-            let closed = close(plan, lane, shard)?;
+            let closed = change(plan, lane, shard)?;
             lane.segments = Vec::new();
             take(lane, closed)
         })?;
-        Ok(bytes.into_iter().sum())
+        Ok(bytes.into_iter().sum::<u64>() + self.finish_tails(lanes)?)
     }
 
     /// The same, with the segments of each of the master's shards merged until there are no more
@@ -128,7 +190,7 @@ impl<'a> Workshop<'a> {
                 let Some(shard) = self.open.remove(&(lane.source, lane.number)) else {
                     continue;
                 };
-                let closed = close(self.plan, lane, shard)?;
+                let closed = change(self.plan, lane, shard)?;
                 lane.segments = Vec::new();
                 first.get_or_insert(at);
                 for segment in closed.segments {
@@ -160,7 +222,7 @@ impl<'a> Workshop<'a> {
 }
 
 /// Makes a settled shard what it is to be in the master, and closes it.
-fn close(plan: &Plan, lane: &Lane, shard: Shard) -> Result<Closed> {
+fn change(plan: &Plan, lane: &Lane, shard: Shard) -> Result<Closed> {
     for losers in lane.losers.chunks(IDS_AT_ONCE) {
         shard.delete(losers)?;
     }
@@ -176,6 +238,10 @@ fn close(plan: &Plan, lane: &Lane, shard: Shard) -> Result<Closed> {
         )
         .next("use --route rebuild, and please report this"));
     }
+    close(shard)
+}
+
+fn close(shard: Shard) -> Result<Closed> {
     // The engine tells it of the whole shard only.
     let indexed_vectors = shard.indexed_vectors()?;
     let folder = shard.folder().to_owned();
