@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::num::NonZeroU64;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -226,37 +225,6 @@ impl Syncing {
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("a thread ended")))
             .map_err(|err| Error::io("syncing", &self.path, &err))
-    }
-}
-
-/// Has the disk begin with what is written to a file, so that little is left to wait for when it is
-/// synced at its end.
-#[derive(Debug, Default)]
-pub struct WriteBehind {
-    begun: u64,
-    written: u64,
-}
-
-impl WriteBehind {
-    /// How many bytes the disk is told of at once.
-    const STEP_BYTES: u64 = 32 << 20;
-
-    /// Tells it that so many bytes more were written to `file`.
-    pub fn written(&mut self, file: &File, bytes: u64) {
-        self.written += bytes;
-        let length = self.written - self.begun;
-        if length >= Self::STEP_BYTES {
-            // Of pages that are not on the disk yet, Linux begins to write them when it hears that
-            // they are not needed, and keeps them until that is done. Unlike a sync it makes
-            // nobody wait. It is advice only: what it does not bring about, the sync at the end does.
-            let _ = rustix::fs::fadvise(
-                file,
-                self.begun,
-                NonZeroU64::new(length),
-                rustix::fs::Advice::DontNeed,
-            );
-            self.begun = self.written;
-        }
     }
 }
 

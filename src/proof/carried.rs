@@ -14,7 +14,7 @@ use super::readback::{Expected, Proof, master_of};
 use crate::error::{Error, Result};
 use crate::merge::in_parallel;
 use crate::point::PointId;
-use crate::snapshot::{Fingerprint, Pieces, ids};
+use crate::snapshot::{Fingerprint, ids};
 use crate::source::Opening;
 
 /// Threads that read at once, at the most: more do not make a disk faster.
@@ -23,7 +23,7 @@ const AT_ONCE_MAX: usize = 4;
 /// Reads the master at `path` back and compares it with what was `written`.
 pub fn read_carried(path: &Path, expected: &Expected<'_>, written: &Fingerprint) -> Result<Proof> {
     let failed = |why: String| Error::failed("proving the master", why);
-    compare(path, &written.pieces)?;
+    compare(path, written)?;
     let opening = Opening {
         trackers: true,
         ..Opening::default()
@@ -63,7 +63,8 @@ pub fn read_carried(path: &Path, expected: &Expected<'_>, written: &Fingerprint)
 }
 
 /// Reads every byte of the file and compares it with what was written.
-fn compare(path: &Path, pieces: &Pieces) -> Result<()> {
+fn compare(path: &Path, written: &Fingerprint) -> Result<()> {
+    let pieces = &written.pieces;
     let reading = |err: &std::io::Error| Error::io("reading back", path, err);
     let file = File::open(path).map_err(|err| reading(&err))?;
     let found = file.metadata().map_err(|err| reading(&err))?.len();
@@ -88,7 +89,7 @@ fn compare(path: &Path, pieces: &Pieces) -> Result<()> {
         Some(at) => wrong(format!(
             "piece {} of {} is not what was written",
             at + 1,
-            holds.len()
+            pieces.count()
         )),
     }
 }

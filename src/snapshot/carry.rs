@@ -18,16 +18,15 @@ use sha2::{Digest as _, Sha256};
 
 use super::input::Sha256Hex;
 use super::pack::{
-    COLLECTION_VERSION, PackedShard, header, segment_bytes, shard_files, write_segment,
+    COLLECTION_VERSION, Out, PackedShard, header, pack_segment, segment_bytes, shard_files,
 };
 use super::pieces::{PieceHasher, Pieces};
 use super::walk::BLOCK;
 use super::{layout, log};
-use crate::durable::WriteBehind;
 use crate::error::{Error, Result};
 
-/// Bytes copied at once.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Bytes copied at once: few enough to stay in the processor's cache from thread to thread.
+const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers on their way, all threads together.
 const BUFFERS: usize = 8;
 
@@ -64,11 +63,9 @@ impl Carrier {
             // There is room for all of them.
             let _ = back.try_send(Vec::with_capacity(BUFFER_BYTES));
         }
-        let mut behind = WriteBehind::default();
         let write = std::thread::spawn(move || {
             for buffer in to_write {
                 file.write_all(&buffer)?;
-                behind.written(&file, buffer.len() as u64);
                 if written.send(buffer).is_err() {
                     return Err(io::Error::other("the thread that hashes ended"));
                 }
@@ -113,15 +110,11 @@ impl Carrier {
         let mut left = bytes;
         while left > 0 {
             let mut buffer = self.buffer()?;
-            let most = left.min(BUFFER_BYTES as u64);
-            let count = (&mut *reader)
-                .take(most)
-                .read_to_end(&mut buffer)
-                .map_err(|err| what(&err))?;
-            if count == 0 {
-                return Err(what(&io::ErrorKind::UnexpectedEof.into()));
-            }
-            left -= count as u64;
+            let most = usize::try_from(left).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
+            // Read in one go: `read_to_end` would begin with little pieces for every buffer.
+            buffer.resize(most, 0);
+            reader.read_exact(&mut buffer).map_err(|err| what(&err))?;
+            left -= most as u64;
             self.send(buffer)?;
         }
         self.pad(bytes)
@@ -132,12 +125,14 @@ impl Carrier {
         let bytes = segment_bytes(folder)?;
         self.head(path, bytes)?;
         let before = self.written;
+        let mut buffer = self.buffer()?;
+        buffer.clear();
         let mut room = Room {
-            buffer: self.buffer()?,
+            buffer,
             carrier: self,
             failed: None,
         };
-        let packed = write_segment(folder, &mut room, Path::new(path));
+        let packed = pack_segment(folder, &mut room, Path::new(path)).map(|_| ());
         let packed = packed.and_then(|()| room.end());
         // Why it could not be written says more than that it could not.
         if let Some(why) = room.failed.take() {
@@ -223,16 +218,15 @@ impl Carrier {
             return Ok(());
         }
         let mut buffer = self.buffer()?;
+        buffer.clear();
         buffer.extend_from_slice(bytes);
         self.send(buffer)
     }
 
+    /// A buffer that still holds what it held.
     fn buffer(&mut self) -> Result<Vec<u8>> {
         match self.empty.recv() {
-            Ok(mut buffer) => {
-                buffer.clear();
-                Ok(buffer)
-            }
+            Ok(buffer) => Ok(buffer),
             Err(_) => Err(self.why_ended()),
         }
     }
@@ -284,10 +278,14 @@ struct Room<'a> {
 
 impl Room<'_> {
     fn pass(&mut self, next: bool) -> io::Result<()> {
+        if next && self.buffer.is_empty() {
+            return Ok(());
+        }
         let full = std::mem::take(&mut self.buffer);
         let passed = self.carrier.send(full).and_then(|()| {
             if next {
                 self.buffer = self.carrier.buffer()?;
+                self.buffer.clear();
             }
             Ok(())
         });
@@ -301,6 +299,21 @@ impl Room<'_> {
     fn end(&mut self) -> Result<()> {
         self.pass(false)
             .map_err(|err| Error::failed("packing a segment", err))
+    }
+}
+
+impl Out for Room<'_> {
+    fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()> {
+        self.pass(true)?;
+        let mut left = bytes;
+        while left > 0 {
+            let most = usize::try_from(left).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
+            self.buffer.resize(most, 0);
+            file.read_exact(&mut self.buffer)?;
+            left -= most as u64;
+            self.pass(true)?;
+        }
+        Ok(())
     }
 }
 

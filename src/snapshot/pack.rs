@@ -145,15 +145,16 @@ pub(super) fn shard_files() -> [(&'static str, serde_json::Value); 2] {
 /// Writes the segment in `folder` as a tar to `out`, which `path` names in errors.
 pub fn write_segment(folder: &Path, out: &mut dyn io::Write, path: &Path) -> Result<()> {
     let buffer = vec![0; BUFFER_BYTES];
-    segment(folder, Writing { out, buffer }, path).map(|_| ())
+    pack_segment(folder, Writing { out, buffer }, path).map(|_| ())
 }
 
 /// How many bytes [`write_segment`] writes, found without reading more than it must.
 pub fn segment_bytes(folder: &Path) -> Result<u64> {
-    Ok(segment(folder, Counting { bytes: 0 }, folder)?.bytes)
+    Ok(pack_segment(folder, Counting { bytes: 0 }, folder)?.bytes)
 }
 
-fn segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result<O> {
+/// Packs the segment in `folder` into `out`, which `path` names in errors, and gives that back.
+pub(super) fn pack_segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result<O> {
     let mut files = Vec::new();
     list_files(folder, &mut files)?;
     files.sort();
@@ -172,9 +173,15 @@ fn segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result<O> {
 }
 
 /// Where a segment's tar goes.
-trait Out: io::Write {
+pub(super) trait Out: io::Write {
     /// Takes all `bytes` bytes of `file`.
     fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()>;
+}
+
+impl<O: Out> Out for &mut O {
+    fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()> {
+        (**self).content(file, bytes)
+    }
 }
 
 /// To a writer.

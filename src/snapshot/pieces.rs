@@ -1,4 +1,7 @@
-//! A file's content as BLAKE3 hashes of its pieces, so that it can be compared by several threads.
+//! A file's content as hashes of its pieces, so that several threads can compare it at once.
+//!
+//! XXH3 with 128 bits finds what a disk or a memory does to bytes, at the speed of reading them. It
+//! is no proof against somebody who means to deceive: that is what the file's SHA-256 is for.
 //!
 //! Keeps true: every byte is in exactly one piece; a file of another length has other pieces.
 
@@ -6,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use blake3::{Hash, Hasher};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Length of a piece in bytes; the last may be shorter.
 const PIECE_BYTES: u64 = 16 << 20;
@@ -17,7 +20,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pieces {
     bytes: u64,
-    hashes: Vec<Hash>,
+    hashes: Vec<u128>,
 }
 
 impl Pieces {
@@ -33,11 +36,10 @@ impl Pieces {
 
     /// Whether piece `at` of `file` is what it should be.
     pub fn holds(&self, file: &File, at: usize) -> io::Result<bool> {
-        let start = at as u64 * PIECE_BYTES;
-        let end = (start + PIECE_BYTES).min(self.bytes);
-        let mut hasher = Hasher::new();
+        let mut hasher = Xxh3::new();
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut here = start;
+        let mut here = at as u64 * PIECE_BYTES;
+        let end = (here + PIECE_BYTES).min(self.bytes);
         while here < end {
             let most = usize::try_from(end - here).unwrap_or(usize::MAX);
             let length = buffer.len().min(most);
@@ -52,15 +54,15 @@ impl Pieces {
                 Err(err) => return Err(err),
             }
         }
-        Ok(self.hashes.get(at) == Some(&hasher.finalize()))
+        Ok(self.hashes.get(at) == Some(&hasher.digest128()))
     }
 }
 
 /// Hashes what is written, front to back.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct PieceHasher {
     done: Pieces,
-    piece: Hasher,
+    piece: Xxh3,
 }
 
 impl PieceHasher {
@@ -88,7 +90,7 @@ impl PieceHasher {
     }
 
     fn end_piece(&mut self) {
-        self.done.hashes.push(self.piece.finalize());
+        self.done.hashes.push(self.piece.digest128());
         self.piece.reset();
     }
 }

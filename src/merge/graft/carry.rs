@@ -1,13 +1,14 @@
 //! Carrying segments from the sources' tars into the master's.
 //!
-//! Keeps true: each source is read once, front to back, and hashed on the way if its checksum was
-//! not compared yet; a mismatch ends the merge before the master has a name; no two segments of a
-//! shard have one UUID.
+//! Keeps true: each source is read once, and hashed on the way if its checksum was not compared yet;
+//! a mismatch, or a change while it is read, ends the merge before the master has a name; no two
+//! segments of a shard have one UUID.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use uuid::Uuid;
 
@@ -53,6 +54,7 @@ pub fn carry(
         carrier: Carrier::new(target, target_path),
         names: BTreeSet::new(),
         carried: Carried::default(),
+        removing: Vec::new(),
     };
     for (at, source) in sources.iter_mut().enumerate() {
         let name = source.name.clone();
@@ -87,11 +89,7 @@ pub fn carry(
             },
         )?;
         if seen != untouched.len() {
-            return Err(Error::damaged(
-                format!("carrying the segments of {name}"),
-                format!("{} were there before, {seen} now", untouched.len()),
-            )
-            .next("the file changed while it was read: try again"));
+            return Err(changed(&name));
         }
     }
     for lane in lanes {
@@ -144,9 +142,17 @@ pub fn carry(
     let schema: serde_json::Value = serde_json::from_slice(&plan.united.payload.to_bytes())
         .map_err(|err| Error::failed("packing the payload indexes", err))?;
     let Cart {
-        carrier, carried, ..
+        carrier,
+        carried,
+        removing,
+        ..
     } = cart;
     let (_, written) = carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)?;
+    for thread in removing {
+        thread
+            .join()
+            .map_err(|_| Error::failed("removing scratch folders", "a thread ended"))??;
+    }
     Ok(Packed {
         bytes: written.pieces.bytes(),
         written,
@@ -161,6 +167,7 @@ struct Cart {
     carrier: Carrier,
     names: BTreeSet<(u32, Uuid)>,
     carried: Carried,
+    removing: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Cart {
@@ -187,11 +194,23 @@ impl Cart {
         let from = format!("{source}/{}", lane.number);
         let name = self.name(lane.target, segment.uuid, &from);
         let bytes = self.carrier.segment(&name, folder)?;
-        scratch::remove_folder(folder)?;
+        // What is removed before the disk has written it never costs the disk anything; but that
+        // takes a while, and nobody needs to wait.
+        let folder = folder.clone();
+        let removing = std::thread::spawn(move || scratch::remove_folder(&folder));
+        self.removing.push(removing);
         self.carried.settled_segments += 1;
         self.carried.settled_bytes += bytes;
         Ok(())
     }
+}
+
+fn changed(source: &str) -> Error {
+    Error::damaged(
+        format!("carrying the segments of {source}"),
+        "it is not what it was when it was looked into",
+    )
+    .next("the file changed while it was read: try again")
 }
 
 fn read_failed(what: &str, err: &io::Error) -> Error {

@@ -132,7 +132,7 @@ fn look(
         if let Some(field) = lacks_index(segment, wanted) {
             lane.because(&format!("it lacks the payload index of '{field}'"));
         }
-        let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, &united.config);
+        let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, config);
         // Of a segment that was not closed in order, a point may be newer than what it says.
         let newest = held.entries.iter().map(|entry| entry.version).max();
         carriage.version = carriage.version.max(newest.unwrap_or(0));

@@ -61,7 +61,7 @@ pub fn by_bytes(
     if sizes(std::iter::once(&*master)) != sizes(sources.iter()) {
         return Ok(Err("the master's segments are not the sources'".into()));
     }
-    let lanes = look_into(sources, wanted, |_, _, _| Ok(0))?;
+    let lanes = look_into(sources, wanted, None, |_, _, _| Ok(0))?;
     for lane in &lanes {
         if let (Some(reason), Some(source)) = (lane.reasons.first(), sources.get(lane.source)) {
             return Ok(Err(format!(
@@ -69,6 +69,9 @@ pub fn by_bytes(
                 lane.number, source.name
             )));
         }
+    }
+    if lanes.iter().any(|lane| lane.tail.is_some()) {
+        return Ok(Err("a log of the sources is not all in its segments".into()));
     }
     let slices: Vec<&[PointId]> = lanes.iter().map(|lane| lane.ids.as_slice()).collect();
     if let Err(id) = overlaps(&slices, |id, _| Err(id)) {
