@@ -5,7 +5,7 @@
 //! when that was asked for.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
 
 use sha2::{Digest as _, Sha256};
 
@@ -225,6 +225,85 @@ impl Syncing {
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("a thread ended")))
             .map_err(|err| Error::io("syncing", &self.path, &err))
+    }
+}
+
+/// Removes the file at `path`, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Error::io("removing", path, &err)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A file that lines are added to, by one process at a time; made for its owner alone.
+#[derive(Debug)]
+pub struct Log {
+    file: File,
+    path: PathBuf,
+}
+
+impl Log {
+    /// Opens the log at `path`, with the folders that it lies in, and reads what is there; what
+    /// follows its last whole line is cut off.
+    pub fn open(path: &Path) -> Result<(Self, String)> {
+        let folder = folder_of(path);
+        std::fs::create_dir_all(folder).map_err(|err| Error::io("making folder", folder, &err))?;
+        let failed = |err: &io::Error| Error::io("opening", path, err);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|err| failed(&err))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(Error::failed(
+                    format!("opening {}", path.display()),
+                    "another run of snapmerge has it open",
+                )
+                .next("wait until that one has ended"));
+            }
+            Err(err) => return Err(failed(&err.into())),
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|err| failed(&err))?;
+        let whole = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        bytes.truncate(whole);
+        file.set_len(whole as u64).map_err(|err| failed(&err))?;
+        file.seek(SeekFrom::End(0)).map_err(|err| failed(&err))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::failed(format!("reading {}", path.display()), "it is no text"))?;
+        let path = path.to_owned();
+        Ok((Self { file, path }, text))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds `bytes`, which are on the disk when this returns.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|err| Error::io("writing", &self.path, &err))
+    }
+
+    /// Removes everything that is in it.
+    pub fn clear(&mut self) -> Result<()> {
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
+            .map_err(|err| Error::io("emptying", &self.path, &err))
+            .map(|_| ())
     }
 }
 

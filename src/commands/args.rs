@@ -7,6 +7,7 @@ mod capture;
 mod connection;
 mod deliver;
 mod diff;
+mod live;
 mod verify;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use self::capture::CaptureArgs;
 pub use self::connection::ConnectionArgs;
 pub use self::deliver::{PublishArgs, RestoreArgs, RollbackArgs, StateArgs};
 pub use self::diff::DiffArgs;
+pub use self::live::LiveArgs;
 pub use self::verify::VerifyArgs;
 
 use crate::merge::{Policy, Route};
@@ -98,6 +100,8 @@ pub enum RouteChoice {
     Auto,
     /// This one.
     Only(Route),
+    /// Snapshots are read by a server.
+    Scratch,
 }
 
 impl FromStr for RouteChoice {
@@ -106,6 +110,7 @@ impl FromStr for RouteChoice {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(Self::Auto),
+            "scratch" => Ok(Self::Scratch),
             other => other.parse().map(Self::Only),
         }
     }
@@ -129,14 +134,19 @@ pub enum LayoutChoice {
   snapmerge merge album_2017.snapshot -o year.snapshot --stamp year --stamp-value album_2017=2017
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --route rebuild --indexing-threshold 10000
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --layout by-source
-  snapmerge merge a.snapshot b.snapshot -o master.snapshot --dry-run"#)]
+  snapmerge merge a.snapshot b.snapshot -o master.snapshot --dry-run
+  snapmerge merge http://prod:6333/album_2017 b.snapshot -o master.snapshot
+  snapmerge merge http://prod:6333/album_2017 b.snapshot --into http://prod:6333/album_master_20261122
+  snapmerge merge a.snapshot b.snapshot --into http://prod:6333/album_master_20261122 --sync
+  snapmerge merge old.snapshot b.snapshot --route scratch --scratch-server http://spare:6333 -o master.snapshot"#)]
 pub struct MergeArgs {
-    /// Snapshot files to merge, plain or .gz; their order decides conflicts
+    /// What to merge: snapshot files, plain or .gz, and collections of a running Qdrant, as
+    /// http://HOST:6333/COLLECTION; their order decides conflicts
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<PathBuf>,
     /// The master to write; compressed if it ends in .gz
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "into")]
+    pub output: Option<PathBuf>,
     /// Replace the output if it exists
     #[arg(long)]
     pub force: bool,
@@ -149,11 +159,14 @@ pub struct MergeArgs {
     /// Do not show progress
     #[arg(long, short)]
     pub quiet: bool,
-    /// Where to unpack and build [default: the folder of the output]
+    /// Where to unpack and build [default: the folder of the output; with --into the system's
+    /// folder for temporary files]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
-    /// How the master comes to be: auto, graft (segments are carried over whole, with their graphs)
-    /// or rebuild (records are written into new shards and indexed anew)
+    /// How the master comes to be: auto, graft (segments are carried over whole, with their graphs),
+    /// rebuild (records are written into new shards and indexed anew), replay (records are written
+    /// into the collection of --into) or scratch (snapshots that only a server can read are restored
+    /// on --scratch-server, read there, and removed)
     #[arg(long, value_name = "ROUTE", default_value = "auto")]
     pub route: RouteChoice,
     /// How the master is laid out: same (as the sources) or by-source (a shard key for each source)
@@ -222,4 +235,10 @@ pub struct MergeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub checksums: ChecksumArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub live: LiveArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub connection: ConnectionArgs,
 }

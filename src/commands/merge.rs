@@ -3,6 +3,8 @@
 //! Keeps true: what can be refused is refused before anything is read or written; the master gets
 //! its name last, proven, with its checksum beside it.
 
+mod into;
+mod open;
 mod told;
 
 use std::collections::BTreeMap;
@@ -12,14 +14,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use self::into::{Begun, into, target};
+use self::open::{Servers, lend_all, open};
 use self::told::{Master, print_plan, report};
+use super::Ended;
 use super::args::{LayoutChoice, MergeArgs, RouteChoice};
-use super::{Ended, Given};
 use crate::durable::{self, Staged};
 use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
 use crate::merge::{
-    Built, Ledger, Outcome, Provenance, Route, Settings, Site, Stamp, Tally, graft, plan,
+    Built, Ledger, Outcome, Plan, Provenance, Route, Settings, Site, Stamp, Tally, graft, plan,
     provenance_file, rebuild, require_disk,
 };
 use crate::proof::{Expected, Proof, read_back, read_carried};
@@ -28,7 +32,7 @@ use crate::report::progress::{Progress, Unit};
 use crate::schema::{Overrides, Quantization, UserConfig};
 use crate::scratch::Scratch;
 use crate::snapshot::hash_file;
-use crate::source::{Opening, Source, tell_apart};
+use crate::source::Source;
 
 /// Runs the command.
 pub fn run(args: MergeArgs) -> Result<Ended> {
@@ -40,7 +44,9 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         Progress::Shown
     };
     refuse_output(&args)?;
-    let mut sources = open(&args, progress)?;
+    let mut servers = Servers::new(&args);
+    let target = target(&args, &mut servers)?;
+    let mut sources = open(&args, &mut servers, progress)?;
     let mut plan = match plan(&sources, &settings) {
         Ok(plan) => plan,
         Err(err) => {
@@ -55,43 +61,63 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         print_plan(&plan, args.json)?;
         return Ok((!plan.missing.is_empty()).then_some(Kind::Differs));
     }
-    let output_folder = folder_of(&args.output);
+    let lent = lend_all(&args, &mut servers, &mut sources, progress)?;
+    let begun = Begun {
+        args: &args,
+        settings: &settings,
+        progress,
+        started,
+    };
+    let ended = match (&args.output, target) {
+        (_, Some(target)) => into(&mut sources, target, &plan, &begun)?,
+        (Some(output), None) => to_file(&mut sources, output, &mut plan, &begun)?,
+        (None, None) => {
+            return Err(Error::usage("merging", "nothing says where to")
+                .next("name a file with -o, or a collection with --into"));
+        }
+    };
+    for one in lent {
+        one.give_back()?;
+    }
+    Ok(ended)
+}
+
+/// Merges `sources` into the file `output`.
+fn to_file(
+    sources: &mut [Source],
+    output: &Path,
+    plan: &mut Plan,
+    begun: &Begun<'_>,
+) -> Result<Ended> {
+    let Begun {
+        args,
+        settings,
+        progress,
+        started,
+    } = *begun;
+    let output_folder = folder_of(output);
     let scratch_folder = args
         .scratch
         .clone()
         .unwrap_or_else(|| output_folder.clone());
     require_disk(&plan.needs, &scratch_folder, &output_folder)?;
 
-    let staged = Staged::new(&args.output, args.force)?;
+    let staged = Staged::new(output, args.force)?;
     let scratch = Scratch::new(&scratch_folder)?;
     let ledger = Ledger::new(args.ledger.as_deref(), args.force)?;
     let site = Site {
         scratch: &scratch,
         progress,
     };
-    let compressed = is_gz(&args.output);
+    let compressed = is_gz(output);
     let (packed, target) = staged.create_beside("packed")?;
     let (built, ledger) = match plan.route {
-        Route::Graft => graft(
-            &mut sources,
-            &mut plan,
-            &settings,
-            ledger,
-            target,
-            &packed,
-            site,
-        )?,
-        Route::Rebuild => rebuild(
-            &mut sources,
-            &plan,
-            &settings,
-            ledger,
-            target,
-            &packed,
-            site,
-        )?,
+        Route::Graft => graft(sources, plan, settings, ledger, target, &packed, site)?,
+        Route::Rebuild | Route::Replay => {
+            rebuild(sources, plan, settings, ledger, target, &packed, site)?
+        }
     };
-    refuse_what_is_lost(&sources, &built)?;
+    refuse_what_is_lost(sources, &built)?;
 
     let proving = Instant::now();
     let expected = Expected {
@@ -149,26 +175,31 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         sha256: &sha256,
         proven: !args.no_verify,
     };
-    let provenance = Provenance::new(&sources, &plan, &settings, outcome);
+    let provenance = Provenance::new(sources, plan, settings, outcome);
     ledger.publish()?;
-    publish(&args, staged, &sha256, &provenance)?;
+    publish(output, args.force, staged, &sha256, &provenance)?;
     drop(scratch);
     stages.push(StageReport::new("publish", publishing).bytes(file_bytes));
 
     let master = Master {
-        file: &args.output,
+        file: output,
         file_bytes,
         sha256,
     };
+    let mut changed = Vec::new();
+    for live in sources.iter().filter_map(|source| source.live.as_ref()) {
+        changed.extend(live.changed()?);
+    }
+    let differs = !plan.missing.is_empty() || !changed.is_empty();
     let report = report(
-        &sources, &plan, &built, &proof, master, conflicts, stages, started, provenance,
+        sources, plan, &built, &proof, master, conflicts, stages, changed, started, provenance,
     );
     if args.json {
         super::print_json(&report)?;
     } else {
         super::print(&report.text())?;
     }
-    Ok((!report.missing.is_empty()).then_some(Kind::Differs))
+    Ok(differs.then_some(Kind::Differs))
 }
 
 fn settings(args: &MergeArgs) -> Result<Settings> {
@@ -205,9 +236,10 @@ fn settings(args: &MergeArgs) -> Result<Settings> {
         },
         allow_incomplete: args.allow_incomplete,
         route: match args.route {
-            RouteChoice::Auto => None,
+            RouteChoice::Auto | RouteChoice::Scratch => None,
             RouteChoice::Only(route) => Some(route),
         },
+        live_target: args.live.into.is_some(),
         by_source: args.layout == LayoutChoice::BySource,
         server_consolidates: args.server_consolidates,
         consolidate: args.consolidate,
@@ -243,11 +275,10 @@ fn refuse_output(args: &MergeArgs) -> Result<()> {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.dev(), meta.ino()))
     };
-    let mut written = vec![
-        args.output.clone(),
-        checksum_file(&args.output),
-        provenance_file(&args.output),
-    ];
+    let output = args.output.as_deref();
+    let mut written: Vec<PathBuf> = output.map(Path::to_owned).into_iter().collect();
+    written.extend(output.map(checksum_file));
+    written.extend(output.map(provenance_file));
     written.extend(args.ledger.clone());
     for file in &written {
         let there = real(file);
@@ -259,43 +290,28 @@ fn refuse_output(args: &MergeArgs) -> Result<()> {
             .next("choose another name"));
         }
     }
-    if args.ledger.as_ref() == Some(&args.output) {
+    if let (Some(ledger), Some(output)) = (args.ledger.as_deref(), output)
+        && ledger == output
+    {
         return Err(Error::usage(
-            format!("writing {}", args.output.display()),
+            format!("writing {}", output.display()),
             "it is both the output and the ledger",
         )
         .next("choose another name for --ledger"));
     }
     // Both names are tried now, so that a merge of hours does not end with this.
-    drop(Staged::new(&args.output, args.force)?);
+    if let Some(output) = output {
+        drop(Staged::new(output, args.force)?);
+    }
     if let Some(ledger) = &args.ledger {
         drop(Staged::new(ledger, args.force)?);
     }
     Ok(())
 }
 
-fn open(args: &MergeArgs, progress: Progress) -> Result<Vec<Source>> {
-    let given = Given::new(&args.checksums)?;
-    given.all_used(args.sources.iter().map(PathBuf::as_path))?;
-    let stage = progress.stage("look into sources", None, Unit::Bytes);
-    let mut sources = Vec::new();
-    for path in &args.sources {
-        // By graft, ids and logs are looked at without the engine.
-        let look_inside = args.route != RouteChoice::Only(Route::Rebuild);
-        let opening = Opening {
-            trackers: look_inside,
-            log: look_inside,
-            ..given.opening(path)
-        };
-        sources.push(Source::open(path, &opening, Some(stage.counter()))?);
-    }
-    tell_apart(&mut sources);
-    Ok(sources)
-}
-
 /// Every point that was read is in the master, lost a conflict, or was filtered out.
-fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
-    for (source, tally) in sources.iter().zip(&built.tallies) {
+fn refuse_untallied(sources: &[Source], tallies: &[Tally]) -> Result<()> {
+    for (source, tally) in sources.iter().zip(tallies) {
         if !tally.adds_up() {
             let Tally {
                 read,
@@ -311,6 +327,12 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
             .next("this is a fault of snapmerge: please report it; nothing was written"));
         }
     }
+    Ok(())
+}
+
+/// The same, and the master has as many points as won.
+fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
+    refuse_untallied(sources, &built.tallies)?;
     let won: u64 = built.tallies.iter().map(|tally| tally.won).sum();
     let there: u64 = built.shards.iter().map(|shard| shard.points).sum();
     if won == there {
@@ -342,9 +364,15 @@ fn unproven(packed: &Path, built: &Built) -> Result<Proof> {
 
 /// Gives the master its name, with its checksum beside it as Qdrant does it, and what it was made
 /// with.
-fn publish(args: &MergeArgs, staged: Staged, sha256: &str, provenance: &Provenance) -> Result<()> {
-    let checksum = checksum_file(&args.output);
-    let beside = provenance_file(&args.output);
+fn publish(
+    output: &Path,
+    replace: bool,
+    staged: Staged,
+    sha256: &str,
+    provenance: &Provenance,
+) -> Result<()> {
+    let checksum = checksum_file(output);
+    let beside = provenance_file(output);
     // Those of another file would make the master look damaged, or made otherwise.
     for old in [&checksum, &beside] {
         match std::fs::remove_file(old) {
@@ -357,7 +385,7 @@ fn publish(args: &MergeArgs, staged: Staged, sha256: &str, provenance: &Provenan
     let mut bytes = serde_json::to_vec_pretty(provenance)
         .map_err(|err| Error::failed("writing the provenance", err))?;
     bytes.push(b'\n');
-    staged.publish(args.force)?;
+    staged.publish(replace)?;
     durable::write(&beside, &bytes, true)?;
     durable::write(&checksum, sha256.as_bytes(), true)
 }

@@ -30,9 +30,16 @@ pub enum About<'a> {
     Alias(&'a str),
     /// A collection that is being restored.
     Restore(&'a str),
+    /// A collection that a merge is written into.
+    Replay(&'a str),
 }
 
 impl StateFolder {
+    /// The folder of the names of collections that were made to be read and removed.
+    pub fn lent(&self) -> PathBuf {
+        self.path.join("lent")
+    }
+
     /// The folder that was given, or the system's place for it: `home` and `state_home` are what the
     /// environment says.
     pub fn find(
@@ -62,6 +69,7 @@ impl StateFolder {
         let (kind, name) = match about {
             About::Alias(name) => ("alias", name),
             About::Restore(name) => ("restore", name),
+            About::Replay(name) => ("replay", name),
         };
         let server = encode(&server.to_string());
         self.path

@@ -4,14 +4,17 @@
 //! of ids, in bounded memory; every record that is read is accounted for.
 
 mod conflict;
+mod flow;
 mod graft;
 mod layout;
 mod ledger;
+mod lend;
 mod parallel;
 mod parts;
 mod plan;
 mod provenance;
 mod rebuild;
+mod replay;
 mod resolve;
 mod ring;
 mod route;
@@ -23,10 +26,12 @@ pub use conflict::{Policy, Verdict, remapped};
 pub use graft::{Carried, Consolidated, ShardLane, graft, look_into, overlaps};
 pub use layout::Layout;
 pub use ledger::{Conflict, Ledger};
+pub use lend::{Lent, lend};
 pub use parallel::in_parallel;
 pub use plan::{Needs, Plan, PlanView, Settings, Stamp, plan, require_disk};
 pub use provenance::{Outcome, Provenance, ProvenanceSource, ProvenanceStamp, provenance_file};
 pub use rebuild::{Built, BuiltShard, Site, rebuild};
+pub use replay::{Asked, Checked, Done, Onto, Replayed, Synced, Target, replay};
 pub use resolve::{Resolver, Tally};
 pub use ring::ShardRing;
 pub use route::Route;

@@ -3,7 +3,7 @@
 //! Keeps true: everything that can be refused is refused here, all reasons at once; the plan
 //! depends on the sources' headers and the settings alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::schema::{
     Datatype, Decision, Finding, Overrides, ShardKey, ShardingMethod, United, unite, vector_label,
 };
 use crate::scratch;
-use crate::source::{Source, SourceLabel};
+use crate::source::{Checksum, Source, SourceLabel};
 
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 const BASE_BYTES: u64 = 16 << 20;
@@ -49,6 +49,8 @@ pub struct Settings {
     pub allow_incomplete: bool,
     /// The route; none for the best that can be taken.
     pub route: Option<Route>,
+    /// Whether the master is a live collection.
+    pub live_target: bool,
     /// Whether the master has a shard key for each source.
     pub by_source: bool,
     /// Whether a server may merge the segments that were carried over.
@@ -201,13 +203,14 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
             notes.extend(built_otherwise(sources, &united));
         }
         Route::Rebuild => {
-            refuse_lossy(&united)?;
+            refuse_lossy(route, &united)?;
             if !settings.server_consolidates {
                 notes.extend(keep_parts(sources, layout.shards.len(), &mut united)?);
             }
         }
+        Route::Replay => refuse_lossy(route, &united)?,
     }
-    if settings.by_source {
+    if settings.by_source && route != Route::Replay {
         notes.push(
             "a server restores a master with shard keys only into a collection that was made with \
              sharding_method custom, and whose keys were made in the order of their shards' \
@@ -220,11 +223,17 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         route,
         because,
         notes,
-        needs: needs(
-            sources,
-            &united,
-            route == Route::Rebuild || settings.consolidate,
-        ),
+        needs: match route {
+            Route::Replay => Needs {
+                scratch_bytes: BASE_BYTES + unpacked(sources),
+                output_bytes: 0,
+            },
+            Route::Graft | Route::Rebuild => needs(
+                sources,
+                &united,
+                route == Route::Rebuild || settings.consolidate,
+            ),
+        },
         united,
         layout,
         targets,
@@ -248,8 +257,19 @@ fn refuse_all(mut reasons: Vec<Error>) -> Result<()> {
 
 fn refuse_twice(sources: &[Source]) -> Result<()> {
     let mut seen: BTreeMap<(u64, u64), &Path> = BTreeMap::new();
+    let mut addresses: BTreeSet<&Path> = BTreeSet::new();
     for source in sources {
         let path = &source.snapshot.path;
+        if source.checksum == Checksum::Live {
+            if !addresses.insert(path) {
+                return Err(Error::usage(
+                    format!("merging {}", path.display()),
+                    "it is given twice",
+                )
+                .next("give each source once"));
+            }
+            continue;
+        }
         let meta = std::fs::metadata(path).map_err(|err| Error::io("reading", path, &err))?;
         if let Some(other) = seen.insert((meta.dev(), meta.ino()), path) {
             return Err(Error::usage(
@@ -263,7 +283,7 @@ fn refuse_twice(sources: &[Source]) -> Result<()> {
 }
 
 /// What is stored lossily cannot be read and written again without a change.
-fn refuse_lossy(united: &United) -> Result<()> {
+fn refuse_lossy(route: Route, united: &United) -> Result<()> {
     let lossy: Vec<String> = united
         .config
         .vectors()
@@ -280,7 +300,7 @@ fn refuse_lossy(united: &United) -> Result<()> {
         return Ok(());
     }
     Err(Error::usage(
-        "planning the route rebuild",
+        format!("planning the route {route}"),
         format!(
             "{}: the originals are not in the snapshot, and writing again what was read would \
              change it",
@@ -359,18 +379,45 @@ fn notes(sources: &[Source]) -> Vec<String> {
     notes
 }
 
-fn needs(sources: &[Source], united: &United, builds: bool) -> Needs {
-    let unpacked: u64 = sources
+/// Bytes that settled sources take; what is read from a server is not settled.
+fn unpacked(sources: &[Source]) -> u64 {
+    sources
         .iter()
+        .filter(|source| !source.by_server || source.snapshot.compressed)
         .map(|source| source.snapshot.unpacked_bytes)
-        .sum();
-    let segments: u64 = sources
+        .sum()
+}
+
+/// Bytes that the points of live collections take when they are stored, by what their config says of
+/// their vectors, and a guess for the rest: nobody knows before they are read.
+fn live_bytes(sources: &[Source]) -> u64 {
+    const REST_BYTES: u64 = 2 << 10;
+    const MULTI: u64 = 32;
+    let of = |source: &Source| {
+        let points = source.live.as_ref().map_or(0, |live| live.points());
+        let dense = source.config.vectors().values();
+        let vectors: u64 = dense
+            .map(|vector| match vector.multivector {
+                None => 4 * vector.size,
+                Some(_) => 4 * vector.size * MULTI,
+            })
+            .sum();
+        points * (vectors + REST_BYTES)
+    };
+    sources.iter().map(of).sum()
+}
+
+fn needs(sources: &[Source], united: &United, builds: bool) -> Needs {
+    let unpacked = unpacked(sources);
+    let stored: u64 = sources
         .iter()
+        .filter(|source| source.live.is_none())
         .flat_map(|source| source.snapshot.shards.values())
         .flat_map(|shard| shard.segments.values())
         .flat_map(|segment| segment.files.values())
         .map(|file| file.stored_bytes)
         .sum();
+    let segments = stored + live_bytes(sources);
     let vectors: u64 = united
         .config
         .vectors()

@@ -206,7 +206,7 @@ impl ProvenanceSource {
             file_bytes: source.snapshot.file_bytes,
             sha256: match &source.checksum {
                 Checksum::Verified { sha256, .. } => Some(sha256.clone()),
-                Checksum::Unchecked { .. } | Checksum::Unverified => None,
+                Checksum::Unchecked { .. } | Checksum::Unverified | Checksum::Live => None,
             },
         }
     }

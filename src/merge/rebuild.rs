@@ -10,13 +10,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::conflict::Policy;
+use super::flow::{Flow, Flowed};
 use super::graft::Carried;
 use super::ledger::Ledger;
 use super::parallel::in_parallel;
 use super::parts::Parts;
 use super::plan::{Plan, Settings};
 use super::resolve::{Resolver, Tally};
-use super::scan::{Lane, Scan};
 use super::write::{Making, Part, Writers};
 use crate::engine::{Shard, ShardConfig, closed_segments, restore_distances};
 use crate::error::{Error, Result};
@@ -83,12 +83,7 @@ pub fn rebuild(
     site: Site<'_>,
 ) -> Result<(Built, Ledger)> {
     let mut stages = Vec::new();
-    forget_what_was_looked_at(sources);
-    let purpose = match &settings.filter {
-        Some(_) => Purpose::Filtering,
-        None => Purpose::Reading,
-    };
-    let settled = settle(sources, purpose, site, &mut stages)?;
+    let settled = settle_all(sources, settings, site, &mut stages)?;
     let config = ShardConfig::new(&plan.united.config)?;
     let folder = site.scratch.folder("master")?;
 
@@ -96,20 +91,16 @@ pub fn rebuild(
     let keeps_keys = !plan.layout.keys.is_empty();
     let mut resolver = Resolver::new(settings, names, keeps_keys, ledger);
     let started = Instant::now();
-    let written = write(
-        &settled,
-        plan,
-        settings,
-        &config,
-        &folder,
-        &mut resolver,
-        site,
-    )?;
+    let flow = Flow::new(sources, &settled, settings.filter.as_ref())?;
+    let Written { parts, flowed } =
+        write(&flow, plan, settings, &config, &folder, &mut resolver, site)?;
     stages.push(
         StageReport::new("merge", started)
-            .points(written.scanned)
-            .bytes(written.bytes),
+            .points(flowed.scanned)
+            .bytes(flowed.bytes),
     );
+
+    drop(flow);
 
     // Their disk space is needed from here on.
     let started = Instant::now();
@@ -123,13 +114,13 @@ pub fn rebuild(
 
     let started = Instant::now();
     let stage = site.progress.stage("index", None, Unit::None);
-    let shards = finish_all(&written.parts, plan)?;
+    let shards = finish_all(&parts, plan)?;
     drop(stage);
-    let points = written.digest.points();
+    let points = flowed.digest.points();
     stages.push(StageReport::new("index", started).points(points));
 
     let started = Instant::now();
-    let bytes = pack(plan, &written.parts, target, target_path, site)?;
+    let bytes = pack(plan, &parts, target, target_path, site)?;
     stages.push(StageReport::new("pack", started).bytes(bytes));
     scratch::remove_folder(&folder)?;
 
@@ -139,14 +130,14 @@ pub fn rebuild(
         restamped,
         ..
     } = resolver;
-    for (tally, (read, matching)) in tallies.iter_mut().zip(written.counts) {
+    for (tally, (read, matching)) in tallies.iter_mut().zip(flowed.counts) {
         tally.read = read;
         tally.filtered = read - matching;
     }
     Ok((
         Built {
             shards,
-            digest: Some(written.digest),
+            digest: Some(flowed.digest),
             written: None,
             carried: None,
             tallies,
@@ -174,12 +165,18 @@ fn forget_what_was_looked_at(sources: &mut [Source]) {
     }
 }
 
-fn settle(
+/// Settles the sources to be read; of a live one there is nothing to settle.
+pub(super) fn settle_all(
     sources: &mut [Source],
-    purpose: Purpose,
+    settings: &Settings,
     site: Site<'_>,
     stages: &mut Vec<StageReport>,
 ) -> Result<Vec<Settled>> {
+    forget_what_was_looked_at(sources);
+    let purpose = match &settings.filter {
+        Some(_) => Purpose::Filtering,
+        None => Purpose::Reading,
+    };
     let total = sources
         .iter()
         .map(|source| source.snapshot.file_bytes)
@@ -198,15 +195,11 @@ fn settle(
 struct Written {
     /// What every shard was written as.
     parts: Vec<Part>,
-    digest: Digest,
-    /// By source: its points, and those that match the filter.
-    counts: Vec<(u64, u64)>,
-    scanned: u64,
-    bytes: u64,
+    flowed: Flowed,
 }
 
 fn write(
-    settled: &[Settled],
+    flow: &Flow<'_>,
     plan: &Plan,
     settings: &Settings,
     config: &ShardConfig,
@@ -214,27 +207,7 @@ fn write(
     resolver: &mut Resolver<'_>,
     site: Site<'_>,
 ) -> Result<Written> {
-    let filter = settings.filter.as_ref();
-    let mut lanes = Vec::new();
-    let mut counts = Vec::new();
-    for (source, settled) in settled.iter().enumerate() {
-        let (mut read, mut matching) = (0, 0);
-        for shard in &settled.shards {
-            let points = shard.shard.count(None)?;
-            read += points;
-            matching += match filter {
-                None => points,
-                Some(_) => shard.shard.count(filter)?,
-            };
-            lanes.push(Lane {
-                source,
-                shard: &shard.shard,
-                key: shard.key.clone(),
-            });
-        }
-        counts.push((read, matching));
-    }
-    let total: u64 = counts.iter().map(|(_, matching)| matching).sum();
+    let total = flow.total();
     let stage = site.progress.stage("merge", Some(total), Unit::Points);
     let writing = config.for_writing();
     // A new id may be one that comes later; only within one part the engine finds that out.
@@ -253,57 +226,10 @@ fn write(
             parts,
         };
         let mut writers = Writers::start(scope, &plan.layout, making)?;
-        let mut scan = Scan::start(scope, &lanes, filter)?;
-        let mut digest = Digest::default();
-        let mut buffer = Vec::new();
-        let mut group = Vec::new();
-        let mut scanned = 0;
-        let mut bytes = 0;
-        let mut by_lane = vec![0_u64; lanes.len()];
-        while let Some(id) = scan.next_group(&mut group)? {
-            for one in &group {
-                if let Some(count) = by_lane.get_mut(one.lane) {
-                    *count += 1;
-                }
-            }
-            scanned += group.len() as u64;
-            stage.add(group.len() as u64);
-            resolver.take(id, &mut group, |_, record| {
-                digest.add(&record, &mut buffer);
-                bytes += buffer.len() as u64;
-                writers.write(record)
-            })?;
-        }
-        drop(scan);
+        let flowed = flow.run(resolver, &stage, |record, _| writers.write(record))?;
         let parts = writers.finish()?;
-        all_scanned(&lanes, &by_lane, filter)?;
-        Ok(Written {
-            parts,
-            digest,
-            counts,
-            scanned,
-            bytes,
-        })
+        Ok(Written { parts, flowed })
     })
-}
-
-/// A scan that ends early would look like a small source.
-fn all_scanned(
-    lanes: &[Lane<'_>],
-    by_lane: &[u64],
-    filter: Option<&crate::engine::Filter>,
-) -> Result<()> {
-    for (lane, scanned) in lanes.iter().zip(by_lane) {
-        let expected = lane.shard.count(filter)?;
-        if expected != *scanned {
-            return Err(Error::damaged(
-                format!("scanning {}", lane.shard.what()),
-                format!("it says that it has {expected} points, but {scanned} came"),
-            )
-            .next("the snapshot is damaged: fetch or copy it again"));
-        }
-    }
-    Ok(())
 }
 
 /// Finishes every part; returns the shards that they make.

@@ -25,6 +25,8 @@ pub enum Route {
     Graft,
     /// Records are written into new shards and indexed there.
     Rebuild,
+    /// Records are written into a live collection.
+    Replay,
 }
 
 impl FromStr for Route {
@@ -34,7 +36,10 @@ impl FromStr for Route {
         match text {
             "graft" => Ok(Self::Graft),
             "rebuild" => Ok(Self::Rebuild),
-            _ => Err(format!("'{text}' is none of auto, graft, rebuild")),
+            "replay" => Ok(Self::Replay),
+            _ => Err(format!(
+                "'{text}' is none of auto, graft, rebuild, replay, scratch"
+            )),
         }
     }
 }
@@ -44,6 +49,7 @@ impl fmt::Display for Route {
         match self {
             Self::Graft => f.write_str("graft"),
             Self::Rebuild => f.write_str("rebuild"),
+            Self::Replay => f.write_str("replay"),
         }
     }
 }
@@ -58,6 +64,10 @@ fn graft_targets(
     layout: &Layout,
 ) -> Result<Targets, Vec<String>> {
     let mut reasons = Vec::new();
+    let by_server = |source: &&Source| source.live.is_some() || source.by_server;
+    for source in sources.iter().filter(by_server) {
+        reasons.push(format!("{} is read from a server", source.name));
+    }
     changes(settings, &mut reasons);
     schemas(sources, &mut reasons);
     let targets = if settings.by_source {
@@ -197,8 +207,31 @@ pub fn route(
     layout: &Layout,
 ) -> Result<(Route, String, Targets)> {
     let none = Targets::new;
+    match (settings.live_target, settings.route) {
+        (true, None | Some(Route::Replay)) => {
+            let because = "the master is to be a live collection".into();
+            return Ok((Route::Replay, because, none()));
+        }
+        (true, Some(other)) => {
+            return Err(Error::usage(
+                format!("planning the route {other}"),
+                "it makes a file, and --into names a live collection",
+            )
+            .next("leave --route out, or write a file with -o and bring it there with restore"));
+        }
+        (false, Some(Route::Replay)) => {
+            return Err(Error::usage(
+                "planning the route replay",
+                "it writes into a live collection",
+            )
+            .next("name the collection with --into http://HOST:6333/COLLECTION"));
+        }
+        (false, _) => {}
+    }
     match (settings.route, graft_targets(sources, settings, layout)) {
-        (Some(Route::Rebuild), _) => Ok((Route::Rebuild, "it was asked for".into(), none())),
+        (Some(Route::Rebuild | Route::Replay), _) => {
+            Ok((Route::Rebuild, "it was asked for".into(), none()))
+        }
         (Some(Route::Graft), Ok(targets)) => Ok((Route::Graft, "it was asked for".into(), targets)),
         (Some(Route::Graft), Err(reasons)) => Err(Error::usage(
             "planning the route graft",

@@ -1,29 +1,25 @@
-//! The k-way merge: every settled shard yields its records in the order of ids, equal ids meet.
+//! The k-way merge: every settled shard and every live collection yields its records in the order of
+//! ids, equal ids meet.
 //!
-//! Keeps true: memory is bounded by the number of shards times a page, whatever the number of
+//! Keeps true: memory is bounded by the number of streams times a page, whatever the number of
 //! points; records of one id come together, in the order of their sources and shards; every record
-//! of every shard is yielded exactly once.
+//! of every stream is yielded exactly once.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
-use crate::engine::{Columns, Filter, Page, Shard};
+use crate::engine::{Columns, Filter, Shard};
 use crate::error::{Error, Result};
 use crate::point::{PointId, Record, Sample};
 use crate::schema::ShardKey;
+use crate::source::Ordered;
 
 /// Bytes of records that all pages together may take, at about.
 const PAGES_BYTES: usize = 64 << 20;
 /// Bounds of a page, in bytes.
 const PAGE_BYTES: std::ops::RangeInclusive<usize> = (128 << 10)..=(4 << 20);
-/// Records of a first page, when nothing is known about their size.
-const FIRST_PAGE: usize = 64;
-/// Bounds of the later pages, in records.
-const PAGE_RECORDS: std::ops::RangeInclusive<usize> = 16..=8192;
-/// Ids that are read at once where only a sample of the records is.
-const IDS_AT_ONCE: usize = 4096;
 
 /// One shard to scan.
 #[derive(Debug, Clone)]
@@ -34,6 +30,27 @@ pub struct Lane<'a> {
     pub shard: &'a Shard,
     /// The key that its records lie under.
     pub key: Option<ShardKey>,
+}
+
+/// Whatever yields records in the order of ids, to scan.
+#[derive(Clone)]
+pub struct Stream<'a> {
+    /// Which source it belongs to.
+    pub source: usize,
+    /// The records.
+    pub records: &'a dyn Ordered,
+    /// The key that they lie under.
+    pub key: Option<ShardKey>,
+}
+
+impl<'a> From<&Lane<'a>> for Stream<'a> {
+    fn from(lane: &Lane<'a>) -> Self {
+        Self {
+            source: lane.source,
+            records: lane.shard,
+            key: lane.key.clone(),
+        }
+    }
 }
 
 /// What a scan reads of its lanes.
@@ -108,14 +125,24 @@ impl Scan {
         lanes: &[Lane<'env>],
         reading: Reading<'env>,
     ) -> Result<Self> {
+        let streams: Vec<Stream<'env>> = lanes.iter().map(Stream::from).collect();
+        Self::start_streams(scope, &streams, reading)
+    }
+
+    /// The same of `streams`.
+    pub fn start_streams<'scope, 'env: 'scope>(
+        scope: &'scope Scope<'scope, 'env>,
+        streams: &[Stream<'env>],
+        reading: Reading<'env>,
+    ) -> Result<Self> {
         // A page is read ahead while one is used.
-        let page_bytes =
-            (PAGES_BYTES / (2 * lanes.len().max(1))).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
+        let page_bytes = (PAGES_BYTES / (2 * streams.len().max(1)))
+            .clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
         let mut running = Vec::new();
-        for lane in lanes {
+        for lane in streams {
             let (sender, pages) = sync_channel(1);
-            let (shard, key) = (lane.shard, lane.key.clone());
-            scope.spawn(move || read_pages(shard, key.as_ref(), reading, page_bytes, &sender));
+            let (records, key) = (lane.records, lane.key.clone());
+            scope.spawn(move || read_pages(records, key.as_ref(), reading, page_bytes, &sender));
             running.push(Running {
                 source: lane.source,
                 pages,
@@ -188,88 +215,40 @@ impl Groups for Scan {
     }
 }
 
-/// Reads pages of `shard` and sends them, until the end, an error, or until nobody listens.
+/// Reads pages of `lane` and sends them, until the end, an error, or until nobody listens.
 fn read_pages(
-    shard: &Shard,
+    lane: &dyn Ordered,
     key: Option<&ShardKey>,
     reading: Reading<'_>,
     page_bytes: usize,
     pages: &SyncSender<Result<Vec<Record>>>,
 ) {
-    let mut from = None;
-    let mut limit = FIRST_PAGE;
     let mut last: Option<PointId> = None;
-    loop {
-        let page = match read_page(shard, from, limit, reading) {
-            Ok(page) => page,
-            Err(err) => {
-                // Nobody listens any more when the merge has failed elsewhere.
-                let _ = pages.send(Err(err));
-                return;
-            }
-        };
-        let mut records = page.records;
+    let mut disorder = None;
+    let read = lane.read(reading, page_bytes, &mut |mut records| {
         if let Some(key) = key {
             for record in &mut records {
                 record.shard_key = Some(key.clone());
             }
         }
-        if let Err(err) = ascending(shard, &mut last, &records) {
-            let _ = pages.send(Err(err));
-            return;
+        if let Err(err) = ascending(lane, &mut last, &records) {
+            disorder = Some(err);
+            return false;
         }
-        if !records.is_empty() {
-            let bytes: usize = records.iter().map(Record::weight_bytes).sum();
-            let mean = (bytes / records.len()).max(1);
-            limit = (page_bytes / mean).clamp(*PAGE_RECORDS.start(), *PAGE_RECORDS.end());
-        }
-        if pages.send(Ok(records)).is_err() {
-            return;
-        }
-        match page.next {
-            Some(next) => from = Some(next),
-            None => return,
-        }
+        pages.send(Ok(records)).is_ok()
+    });
+    if let Err(err) = disorder.map_or(read, Err) {
+        // Nobody listens any more when the merge has failed elsewhere.
+        let _ = pages.send(Err(err));
     }
-}
-
-fn read_page(
-    shard: &Shard,
-    from: Option<PointId>,
-    limit: usize,
-    reading: Reading<'_>,
-) -> Result<Page> {
-    let Reading {
-        filter,
-        sample,
-        columns,
-    } = reading;
-    let Some(sample) = sample else {
-        return shard.page(from, limit, columns, filter);
-    };
-    let page = shard.page(from, IDS_AT_ONCE, Columns::IDS, filter)?;
-    let ids: Vec<PointId> = page
-        .records
-        .iter()
-        .map(|record| record.id)
-        .filter(|id| sample.keeps(*id))
-        .collect();
-    let records = shard.retrieve(&ids, columns)?;
-    if records.len() != ids.len() {
-        return Err(Error::damaged(
-            format!("reading a sample of {}", shard.what()),
-            format!("of {} points {} came", ids.len(), records.len()),
-        ));
-    }
-    Ok(Page { records, ..page })
 }
 
 /// Everything after relies on the order, so it is not taken on trust.
-fn ascending(shard: &Shard, last: &mut Option<PointId>, records: &[Record]) -> Result<()> {
+fn ascending(lane: &dyn Ordered, last: &mut Option<PointId>, records: &[Record]) -> Result<()> {
     for record in records {
         if last.is_some_and(|last| last >= record.id) {
             return Err(Error::damaged(
-                format!("scanning {}", shard.what()),
+                format!("scanning {}", lane.what()),
                 format!("point {} came out of order", record.id),
             )
             .next("its id tracker is damaged: fetch or copy the snapshot again"));

@@ -109,12 +109,14 @@ pub struct ShardReport {
 /// The master in the report.
 #[derive(Debug, Clone, Serialize)]
 pub struct MasterReport {
-    /// Its file.
+    /// Its file, or the address of the collection.
     pub file: String,
     /// The file's size in bytes.
-    pub file_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<u64>,
     /// The file's SHA-256, also in FILE.checksum.
-    pub sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Its points.
     pub points: u64,
     /// The digest of its points, if they were compared one by one: the same points have the same
@@ -123,8 +125,40 @@ pub struct MasterReport {
     /// The same with the digests of its vectors by name, and of its payloads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest_parts: Option<Digest>,
-    /// Its shards.
+    /// Its shards, of a file.
     pub shards: Vec<ShardReport>,
+    /// What was done on the server, if it is a live collection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveReport>,
+}
+
+/// What was done on a server.
+#[derive(Debug, Clone, Serialize)]
+pub struct LiveReport {
+    /// In words.
+    pub done: String,
+    /// Points that were written.
+    pub written: u64,
+    /// Points that were there and were replaced, by `--sync`.
+    pub changed: u64,
+    /// Points that were deleted, by `--sync`.
+    pub deleted: u64,
+    /// Points that were right already, by `--sync`.
+    pub same: u64,
+    /// Requests that the server acknowledged.
+    pub requests: u64,
+    /// Requests that were tried again, or cut in halves.
+    pub again: u64,
+    /// What the server says of the collection: green, if all is well.
+    pub status: String,
+    /// Its segments.
+    pub segments: u64,
+    /// Vectors in an index, as the server estimates.
+    pub indexed_vectors: u64,
+    /// Points whose vectors differ in the last bits, since the server made them as long as 1 again.
+    pub near: u64,
+    /// Where what is done was written down.
+    pub journal: String,
 }
 
 /// What was proven of the master before it got its name.
@@ -171,6 +205,9 @@ pub struct MergeReport<C, F, D, T, P> {
     /// How segments travelled, by the route graft.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<T>,
+    /// What is not as it should be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
     /// How long what took.
@@ -192,43 +229,63 @@ impl<C: fmt::Display, F: fmt::Display, D: fmt::Display, T: fmt::Display, P>
 
     fn write(&self, out: &mut String) -> fmt::Result {
         let master = &self.master;
+        let size = |bytes| format!("{}, ", format_size(bytes, BINARY));
         writeln!(
             out,
-            "{}: {} points, {}, route {}, {}",
+            "{}: {} points, {}route {}, {}",
             master.file,
             master.points,
-            format_size(master.file_bytes, BINARY),
+            master.file_bytes.map(size).unwrap_or_default(),
             self.route,
-            match self.proof.proven {
-                true => "proven",
-                false => "NOT PROVEN (--no-verify)",
+            match (self.proof.proven, self.differences.is_empty()) {
+                (true, true) => "proven",
+                (true, false) => "DIFFERS",
+                (false, _) => "NOT PROVEN (--no-verify)",
             }
         )?;
         writeln!(out, "  because  {}", self.because)?;
-        writeln!(out, "  SHA-256  {}", master.sha256)?;
+        if let Some(sha256) = &master.sha256 {
+            writeln!(out, "  SHA-256  {sha256}")?;
+        }
         if let Some(digest) = &master.digest {
             writeln!(out, "  digest   {digest}")?;
         }
-        match self.proof.proven {
-            true => writeln!(
+        match (&master.live, self.proof.proven) {
+            (None, true) => writeln!(
                 out,
                 "  proof    {} points in {} read back from the packed file; {}",
                 self.proof.points,
                 format_size(self.proof.bytes, BINARY),
                 self.proof.compared
             )?,
-            false => writeln!(out, "  proof    {}", self.proof.compared)?,
+            (None, false) => writeln!(out, "  proof    {}", self.proof.compared)?,
+            (Some(live), _) => {
+                writeln!(
+                    out,
+                    "  proof    {} points read back from the server; {}",
+                    self.proof.points, self.proof.compared
+                )?;
+                writeln!(out, "  done     {}", live.done)?;
+                writeln!(
+                    out,
+                    "  server   {}, {} segments, about {} vectors indexed; {} requests, {} tried \
+                     again or in halves",
+                    live.status, live.segments, live.indexed_vectors, live.requests, live.again
+                )?;
+            }
         }
         if let Some(carried) = &self.carried {
             writeln!(out, "  carried  {carried}")?;
         }
         self.write_sources(out)?;
         self.write_conflicts(out)?;
-        writeln!(
-            out,
-            "\nshards{:>13} {:>9} {:>16}",
-            "points", "segments", "vectors indexed"
-        )?;
+        if !master.shards.is_empty() {
+            writeln!(
+                out,
+                "\nshards{:>13} {:>9} {:>16}",
+                "points", "segments", "vectors indexed"
+            )?;
+        }
         // What a carried segment's points lack in vectors is not looked at.
         let at_most = if self.carried.is_some() { "≤ " } else { "" };
         for shard in &master.shards {
@@ -247,6 +304,7 @@ impl<C: fmt::Display, F: fmt::Display, D: fmt::Display, T: fmt::Display, P>
         list(out, "configs that differ", &self.findings)?;
         list(out, "chosen for the master", &self.decisions)?;
         list(out, "MISSING", &self.missing)?;
+        list(out, "NOT AS IT SHOULD BE", &self.differences)?;
         list(out, "notes", &self.notes)?;
         writeln!(
             out,

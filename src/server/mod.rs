@@ -15,6 +15,7 @@ mod connection;
 mod create;
 mod download;
 mod failure;
+pub mod points;
 mod rate;
 mod rest;
 mod secret;

@@ -149,6 +149,24 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What stands in place of a snapshot for a source called `what` that has no file.
+    pub fn of_none(what: &str) -> Self {
+        Self {
+            path: PathBuf::from(what),
+            compressed: false,
+            file_bytes: 0,
+            form: Form::Collection,
+            config: None,
+            payload_index: None,
+            shard_keys: None,
+            shards: BTreeMap::new(),
+            unknown: (0, Vec::new()),
+            hashes: None,
+            unpacked_bytes: 0,
+            kept_bytes: 0,
+        }
+    }
+
     /// Walks over the snapshot at `path`. `passed` counts the file's bytes for a progress bar.
     pub fn open(path: &Path, want: Want, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
         let file_bytes = std::fs::metadata(path)
@@ -188,6 +206,14 @@ impl Snapshot {
     /// The hashes of the whole file as it is now.
     pub fn hash(&self) -> Result<Option<Hashes>> {
         Input::hash(&self.path)
+    }
+
+    /// Writes the whole snapshot, decompressed, to `to`.
+    pub fn decompress(&self, to: &mut impl std::io::Write) -> Result<()> {
+        let mut input = Input::open(&self.path, false, None)?;
+        std::io::copy(&mut input, to)
+            .map_err(|err| Error::io("decompressing", &self.path, &err))
+            .map(|_| ())
     }
 
     /// What is being read, for errors.

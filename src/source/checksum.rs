@@ -43,6 +43,8 @@ pub enum Checksum {
     },
     /// There is none.
     Unverified,
+    /// There is no file: the records come from a server.
+    Live,
 }
 
 impl Checksum {
@@ -52,6 +54,7 @@ impl Checksum {
             Self::Verified { by, .. } => format!("SHA-256 verified by {}", by.join(", ")),
             Self::Unchecked { by } => format!("SHA-256 by {}, not compared yet", by.join(", ")),
             Self::Unverified => "UNVERIFIED: no checksum found".into(),
+            Self::Live => "live, read from the server".into(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sources: snapshot files, looked into, checked, and settled.
+//! Sources: snapshot files, looked into, checked, and settled; live collections, scrolled.
 //!
 //! Keeps true: a source is only read; the engine sees it only as a scratch copy, and only after
 //! everything that can be checked without the engine was checked: the tar, the checksum, the
@@ -6,7 +6,9 @@
 
 mod checksum;
 mod derive;
+mod live;
 mod look;
+mod ordered;
 mod settle;
 
 use std::path::Path;
@@ -16,7 +18,9 @@ use std::sync::atomic::AtomicU64;
 use serde::Serialize;
 
 pub use checksum::{Checksum, Expectation, parse_sha256};
+pub use live::{Live, LiveLane};
 pub use look::{ShardIds, not_taken_in};
+pub use ordered::{Ordered, Take};
 pub use settle::{Purpose, Settled, SettledShard, SettlingCost};
 
 use crate::error::{Error, Result};
@@ -39,12 +43,12 @@ pub struct Opening {
     pub log: bool,
 }
 
-/// A snapshot file as a source.
+/// A snapshot file, or a live collection, as a source.
 #[derive(Debug)]
 pub struct Source {
     /// Its name: the collection's, as far as the file's name tells it.
     pub name: String,
-    /// The file, looked into.
+    /// The file, looked into; of a live collection, one with nothing in it.
     pub snapshot: Snapshot,
     /// The collection's config.
     pub config: CollectionConfig,
@@ -56,6 +60,10 @@ pub struct Source {
     pub config_is_derived: bool,
     /// What is known about its integrity.
     pub checksum: Checksum,
+    /// The collection that its records are read from, where that is not the file.
+    pub live: Option<Live>,
+    /// Whether the file is to be read by a server, and not by the engine here.
+    pub by_server: bool,
     /// What its SHA-256 must be.
     expected: Vec<Expectation>,
 }
@@ -127,6 +135,8 @@ impl Source {
             shard_keys,
             config_is_derived,
             checksum,
+            live: None,
+            by_server: false,
             expected,
         })
     }
@@ -156,6 +166,9 @@ impl Source {
 
     /// Everything that stands in the way of reading it.
     pub fn obstacles(&self) -> Vec<Obstacle> {
+        if self.live.is_some() || self.by_server {
+            return Vec::new();
+        }
         obstacles(&self.snapshot, self.shards_wanted().as_deref())
     }
 

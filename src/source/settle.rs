@@ -118,6 +118,12 @@ impl Source {
         purpose: Purpose,
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<Settled> {
+        if self.live.is_some() {
+            return Ok(Settled {
+                shards: Vec::new(),
+                cost: SettlingCost::default(),
+            });
+        }
         let path = &self.snapshot.path;
         let unpacking = Unpacking {
             wanted,

@@ -20,6 +20,7 @@ mod house;
 mod inspect;
 mod live;
 mod merge;
+mod replay;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         export::trials(env),
         merge::trials(env),
         live::trials(env),
+        replay::trials(env),
         damage::trials(env),
         diff::trials(env),
         digest::trials(env),

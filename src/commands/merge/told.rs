@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::engine::take_warnings;
 use crate::error::Result;
-use crate::merge::{Built, Carried, Conflict, Plan, Provenance};
+use crate::merge::{Built, Carried, Conflict, Plan, Provenance, Tally};
 use crate::proof::Proof;
 use crate::report::merge::{
     ConflictReport, MasterReport, MergeReport, ProofReport, ShardReport, SourceReport, StageReport,
@@ -15,7 +15,7 @@ use crate::report::merge::{
 use crate::schema::{Decision, Finding};
 use crate::source::{Checksum, Source};
 
-type Report = MergeReport<Conflict, Finding, Decision, Carried, Provenance>;
+pub(super) type Report = MergeReport<Conflict, Finding, Decision, Carried, Provenance>;
 
 /// Prints a plan.
 pub(super) fn print_plan(plan: &Plan, json: bool) -> Result<()> {
@@ -69,6 +69,39 @@ pub(super) fn print_plan(plan: &Plan, json: bool) -> Result<()> {
     super::super::print(&text)
 }
 
+/// What became of the sources.
+pub(super) fn source_reports(sources: &[Source], tallies: &[Tally]) -> Vec<SourceReport> {
+    let report = |(source, tally): (&Source, &Tally)| SourceReport {
+        name: source.name.clone(),
+        file: source.snapshot.path.display().to_string(),
+        file_bytes: source.snapshot.file_bytes,
+        checksum: source.checksum.words(),
+        verified: matches!(source.checksum, Checksum::Verified { .. }),
+        read: tally.read,
+        won: tally.won,
+        remapped: tally.remapped,
+        lost: tally.lost,
+        filtered: tally.filtered,
+    };
+    sources.iter().zip(tallies).map(report).collect()
+}
+
+/// What is worth knowing of a merge: what its plan says, and what came up since.
+pub(super) fn notes(plan: &Plan, restamped: u64) -> Vec<String> {
+    let mut notes = plan.notes.clone();
+    if restamped > 0 {
+        notes.push(format!(
+            "the stamp replaced another value of its field in {restamped} points"
+        ));
+    }
+    notes.extend(
+        take_warnings()
+            .into_iter()
+            .map(|warning| format!("the storage engine: {warning}")),
+    );
+    notes
+}
+
 /// The master's file.
 pub(super) struct Master<'a> {
     /// Its name.
@@ -89,47 +122,23 @@ pub(super) fn report(
     master: Master<'_>,
     conflicts: ConflictReport<Conflict>,
     stages: Vec<StageReport>,
+    changed: Vec<String>,
     started: Instant,
     provenance: Provenance,
 ) -> Report {
-    let mut notes = plan.notes.clone();
-    if built.restamped > 0 {
-        notes.push(format!(
-            "the stamp replaced another value of its field in {} points",
-            built.restamped
-        ));
-    }
-    notes.extend(
-        take_warnings()
-            .into_iter()
-            .map(|warning| format!("the storage engine: {warning}")),
-    );
+    let mut notes = notes(plan, built.restamped);
+    notes.extend(changed);
     MergeReport {
         format: "snapmerge-merge/1",
         version: env!("CARGO_PKG_VERSION"),
         route: plan.route.to_string(),
         because: plan.because.clone(),
-        sources: sources
-            .iter()
-            .zip(&built.tallies)
-            .map(|(source, tally)| SourceReport {
-                name: source.name.clone(),
-                file: source.snapshot.path.display().to_string(),
-                file_bytes: source.snapshot.file_bytes,
-                checksum: source.checksum.words(),
-                verified: matches!(source.checksum, Checksum::Verified { .. }),
-                read: tally.read,
-                won: tally.won,
-                remapped: tally.remapped,
-                lost: tally.lost,
-                filtered: tally.filtered,
-            })
-            .collect(),
+        sources: source_reports(sources, &built.tallies),
         conflicts,
         master: MasterReport {
             file: master.file.display().to_string(),
-            file_bytes: master.file_bytes,
-            sha256: master.sha256,
+            file_bytes: Some(master.file_bytes),
+            sha256: Some(master.sha256),
             points: proof.points,
             digest: proof.digest.as_ref().map(ToString::to_string),
             digest_parts: proof.digest.clone(),
@@ -148,6 +157,7 @@ pub(super) fn report(
                     indexed_vectors: shard.indexed_vectors,
                 })
                 .collect(),
+            live: None,
         },
         proof: ProofReport {
             proven: provenance.proven,
@@ -170,6 +180,7 @@ pub(super) fn report(
         missing: plan.missing.clone(),
         provenance,
         carried: built.carried.clone(),
+        differences: Vec::new(),
         notes,
         stages,
         seconds: started.elapsed().as_secs_f64(),

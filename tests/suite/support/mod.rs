@@ -34,6 +34,7 @@ pub mod craft;
 pub mod fake;
 pub mod packed;
 pub mod points;
+pub mod proxy;
 pub mod qdrant;
 pub mod rust;
 pub mod scripted;

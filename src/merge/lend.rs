@@ -1,0 +1,282 @@
+//! The route `scratch`: snapshots restored on a server for as long as they are read there.
+//!
+//! What the engine here cannot read (RocksDB forms, say) an older server can: it restores the
+//! snapshot into a collection of its own, is scrolled like any live source, and the collection is
+//! removed.
+//!
+//! Keeps true: the name of such a collection is written down before it is made, in a file that is
+//! locked as long as this process lives; what stands in a file without a lock is a leftover of ours
+//! and is removed; nothing else is ever removed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::replay::told;
+use crate::durable::{self, Log};
+use crate::error::{Error, Kind, Result};
+use crate::report::progress::{Progress, Unit};
+use crate::schema::{ShardKey, ShardingMethod};
+use crate::server::{Connection, Upload, create_body};
+use crate::snapshot::Form;
+use crate::source::Source;
+use crate::status::{self, Remote};
+
+/// How the names of collections begin that are made to be read and removed.
+pub const PREFIX: &str = "snapmerge-scratch-";
+/// How the names of the files end that they are written down in.
+const ENDING: &str = ".lent.json";
+/// How often the server is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// A collection that was made to be read.
+#[derive(Debug)]
+pub struct Lent {
+    connection: Connection,
+    name: String,
+    /// Where its name is written down; none when it was given back.
+    note: Option<Log>,
+    /// Whoever watches this process lets it remove the collection.
+    _told: Remote,
+}
+
+/// What is written down.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    server: String,
+    collection: String,
+}
+
+/// Restores every one of `sources` on the server of `connection`, to be read there. `notes` is the
+/// folder where names are written down, `scratch` one for files that have to be decompressed.
+pub fn lend(
+    sources: &mut [Source],
+    connection: &Connection,
+    notes: &Path,
+    scratch: &Path,
+    progress: Progress,
+) -> Result<Vec<Lent>> {
+    remove_leftovers(connection, notes)?;
+    let mut lent = Vec::new();
+    for source in sources.iter_mut().filter(|source| source.live.is_none()) {
+        refuse_part(source)?;
+        source.verify()?;
+        let one = Lent::new(connection, notes)?;
+        one.restore(source, scratch, progress)?;
+        source.read_at(connection, &one.name)?;
+        lent.push(one);
+    }
+    Ok(lent)
+}
+
+/// A server makes a new collection of a whole one's snapshot only.
+fn refuse_part(source: &Source) -> Result<()> {
+    match source.snapshot.form {
+        Form::Collection => Ok(()),
+        form => Err(Error::usage(
+            format!("restoring {} to read it", source.snapshot.what()),
+            format!(
+                "it is a {}, and no server makes a collection of that",
+                form.words()
+            ),
+        )
+        .next("take a snapshot of the collection, or leave --route scratch out")),
+    }
+}
+
+impl Lent {
+    /// Writes a new name down.
+    fn new(connection: &Connection, notes: &Path) -> Result<Self> {
+        let name = format!("{PREFIX}{}", Uuid::new_v4().simple());
+        // Told before it is there: this process may be asked to stop at any moment.
+        let told = status::remote(&format!("collection {name} of {}", connection.address()));
+        let (mut log, _) = Log::open(&notes.join(format!("{name}{ENDING}")))?;
+        let note = Note {
+            server: connection.address().to_string(),
+            collection: name.clone(),
+        };
+        let mut text = serde_json::to_string(&note)
+            .map_err(|err| Error::failed("writing down the name of a collection", err))?;
+        text.push('\n');
+        log.append(text.as_bytes())?;
+        Ok(Self {
+            connection: connection.clone(),
+            _told: told,
+            name,
+            note: Some(log),
+        })
+    }
+
+    fn restore(&self, source: &Source, scratch: &Path, progress: Progress) -> Result<()> {
+        let connection = &self.connection;
+        if *source.config.sharding_method() == ShardingMethod::Custom {
+            // Into a new name a server restores nothing of it, and says that it did.
+            let body = create_body(&source.config);
+            connection
+                .create_collection(&self.name, body.into())
+                .map_err(told)?;
+            let mut keys: Vec<(&ShardKey, &Vec<u32>)> = source.shard_keys.keys().iter().collect();
+            keys.sort_by_key(|(_, shards)| shards.first().copied());
+            for (key, shards) in keys {
+                let shards = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+                connection
+                    .create_shard_key(&self.name, key, shards, None)
+                    .map_err(told)?;
+            }
+        }
+        let plain = plain(source, scratch)?;
+        let path = &plain.path;
+        let failed = |err: std::io::Error| Error::io("reading", path, &err);
+        let file = File::open(path).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        let stage = progress.stage("restore", Some(bytes), Unit::Bytes);
+        let upload = Upload {
+            collection: self.name.clone(),
+            shard: None,
+            file_name: format!("{}.snapshot", self.name),
+            bytes,
+            sha256: plain.sha256.clone(),
+            rate: None,
+            sent: stage.counter(),
+        };
+        connection.upload_snapshot(&upload, file).map_err(told)?;
+        drop(plain);
+        self.wait(source)
+    }
+
+    /// Waits until the log is taken in, and refuses what was not restored whole.
+    fn wait(&self, source: &Source) -> Result<()> {
+        let doing = format!("restoring {} to read it", source.snapshot.what());
+        let refuse = |why: String| Error::new(Kind::Refused, doing.clone(), why);
+        loop {
+            let info = self.connection.collection(&self.name).map_err(told)?;
+            let info = info.ok_or_else(|| refuse("the server has no such collection".into()))?;
+            if info.status == "red" {
+                return Err(refuse(format!("the server says {}", info.optimizer_status)));
+            }
+            if info.queued() == 0 {
+                break;
+            }
+            self.connection.sleep(&doing, ASK_EVERY)?;
+        }
+        let topology = self.connection.topology(&self.name).map_err(told)?;
+        let bad: Vec<String> = topology
+            .replicas()
+            .filter(|(_, _, state)| *state != crate::server::ACTIVE)
+            .map(|(shard, _, state)| format!("shard {shard} is {state}"))
+            .collect();
+        if bad.is_empty() {
+            return Ok(());
+        }
+        Err(refuse(bad.join(", ")).next("look at the server's log: it could not load the snapshot"))
+    }
+
+    /// Removes the collection.
+    pub fn give_back(mut self) -> Result<()> {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        let Some(note) = &self.note else {
+            return Ok(());
+        };
+        self.connection
+            .delete_collection(&self.name)
+            .map_err(told)
+            .map_err(|err| err.next("the next run with this --scratch-server removes it"))?;
+        durable::remove(note.path())?;
+        self.note = None;
+        Ok(())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // What cannot be removed now stays written down, and is removed by the next run.
+        let _ = self.remove();
+    }
+}
+
+/// A snapshot as a server takes it.
+struct Plain {
+    path: PathBuf,
+    sha256: String,
+    /// Whether it was decompressed for this, and goes away.
+    own: bool,
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        if self.own {
+            // It lies in scratch, which goes away as a whole.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The snapshot of `source`, decompressed into `scratch` if it has to be.
+fn plain(source: &Source, scratch: &Path) -> Result<Plain> {
+    let snapshot = &source.snapshot;
+    let hashes = match &snapshot.hashes {
+        Some(hashes) => Some(hashes.clone()),
+        None => snapshot.hash()?,
+    };
+    let sha256 = hashes
+        .map(|hashes| hashes.content)
+        .ok_or_else(|| Error::failed(format!("hashing {}", snapshot.what()), "there is no hash"))?;
+    if !snapshot.compressed {
+        return Ok(Plain {
+            path: snapshot.path.clone(),
+            sha256,
+            own: false,
+        });
+    }
+    let path = scratch.join(format!("{}.snapshot", Uuid::new_v4().simple()));
+    let mut to = crate::scratch::create(&path)?;
+    snapshot.decompress(&mut to)?;
+    Ok(Plain {
+        path,
+        sha256,
+        own: true,
+    })
+}
+
+/// Removes collections of the server of `connection` that killed runs of ours made and left, by what
+/// is written down in `notes`.
+fn remove_leftovers(connection: &Connection, notes: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(notes) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(Error::io("reading", notes, &err)),
+    };
+    let server = connection.address().to_string();
+    for entry in entries {
+        let path = entry
+            .map_err(|err| Error::io("reading", notes, &err))?
+            .path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !(name.starts_with(PREFIX) && name.ends_with(ENDING)) {
+            continue;
+        }
+        // With its lock held its process lives.
+        let Ok((log, text)) = Log::open(&path) else {
+            continue;
+        };
+        let note: Option<Note> = serde_json::from_str(&text).ok();
+        match note {
+            Some(note) if note.server != server => continue,
+            Some(note) if note.collection.starts_with(PREFIX) => {
+                connection
+                    .delete_collection(&note.collection)
+                    .map_err(told)?;
+            }
+            // Killed before its name was whole: then the collection was not made.
+            _ => {}
+        }
+        durable::remove(log.path())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! Points that are to be in a collection, laid beside those that are.
+//!
+//! Keeps true: every point that is given is asked for, by its id and under its shard key; every
+//! point that is there and was not given is found; memory is bounded by a batch and a page of ids.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
+
+use super::target::{Target, told};
+use crate::error::{Error, Result};
+use crate::point::{PointId, Record};
+use crate::schema::ShardKey;
+use crate::scratch;
+use crate::server::points::Points;
+
+/// Records that are asked for at once.
+const BATCH_RECORDS: usize = 1000;
+/// Bytes of them, at about.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// The points of a collection by shard key; without keys, all of them.
+pub type ByKey = BTreeMap<Option<ShardKey>, Points>;
+
+/// The points of `target`, each shard key by itself.
+pub fn by_key(target: &Target, keyed: bool) -> Result<ByKey> {
+    let connection = &target.connection;
+    let name = target.name();
+    if !keyed {
+        return Ok([(None, Points::new(connection, name, None)?)].into());
+    }
+    let topology = connection.topology(name).map_err(told)?;
+    topology
+        .shard_keys()?
+        .keys()
+        .keys()
+        .map(|key| Ok((Some(key.clone()), Points::new(connection, name, Some(key))?)))
+        .collect()
+}
+
+/// A point that was given, and the one that is there.
+pub type Pair = (Record, Option<Record>);
+
+/// Asks for points in batches.
+pub struct Beside<'a> {
+    there: &'a ByKey,
+    batch: BTreeMap<Option<ShardKey>, Vec<Record>>,
+    records: usize,
+    bytes: usize,
+}
+
+impl<'a> Beside<'a> {
+    /// Beside what is `there`.
+    pub fn new(there: &'a ByKey) -> Self {
+        Self {
+            there,
+            batch: BTreeMap::new(),
+            records: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Takes a record in; calls `on` with all that were taken in, when they are enough.
+    pub fn add(&mut self, record: Record, on: impl FnMut(Pair) -> Result<()>) -> Result<()> {
+        self.records += 1;
+        self.bytes += record.weight_bytes();
+        let key = record.shard_key.clone();
+        self.batch.entry(key).or_default().push(record);
+        if self.records < BATCH_RECORDS && self.bytes < BATCH_BYTES {
+            return Ok(());
+        }
+        self.flush(on)
+    }
+
+    /// Calls `on` with those that are left.
+    pub fn flush(&mut self, mut on: impl FnMut(Pair) -> Result<()>) -> Result<()> {
+        (self.records, self.bytes) = (0, 0);
+        for (key, mut given) in std::mem::take(&mut self.batch) {
+            given.sort_by_key(|record| record.id);
+            let ids: Vec<PointId> = given.iter().map(|record| record.id).collect();
+            let mut there = match self.there.get(&key) {
+                Some(points) => points.get(&ids)?,
+                None => Vec::new(),
+            }
+            .into_iter()
+            .peekable();
+            for record in given {
+                let own = there.next_if(|own| own.id == record.id).map(|mut own| {
+                    own.shard_key.clone_from(&key);
+                    own
+                });
+                on((record, own))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ids that are there, walked along with ids that are given, to find those that were not.
+pub struct Walk {
+    lanes: BTreeMap<Option<ShardKey>, Lane>,
+    /// Keys by number.
+    keys: Vec<Option<ShardKey>>,
+    found: BufWriter<File>,
+    path: PathBuf,
+    count: u64,
+}
+
+struct Lane {
+    number: usize,
+    pages: Receiver<Result<Vec<PointId>>>,
+    page: std::vec::IntoIter<PointId>,
+    head: Option<PointId>,
+    last: Option<PointId>,
+}
+
+impl Walk {
+    /// Begins to read the ids of what is `there`; what is found goes into a file in `folder`.
+    pub fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        there: &ByKey,
+        folder: &Path,
+    ) -> Result<Self> {
+        let path = folder.join("not-given");
+        let found = BufWriter::new(scratch::create(&path)?);
+        let mut lanes = BTreeMap::new();
+        let mut keys = Vec::new();
+        for (key, points) in there {
+            let (sender, pages) = sync_channel(1);
+            let points = points.clone();
+            scope.spawn(move || {
+                let read = points.ids(|ids| sender.send(Ok(ids.to_vec())).is_ok());
+                if let Err(err) = read {
+                    // Nobody listens any more when the work has failed elsewhere.
+                    let _ = sender.send(Err(err));
+                }
+            });
+            let number = keys.len();
+            keys.push(key.clone());
+            lanes.insert(
+                key.clone(),
+                Lane {
+                    number,
+                    pages,
+                    page: Vec::new().into_iter(),
+                    head: None,
+                    last: None,
+                },
+            );
+        }
+        Ok(Self {
+            lanes,
+            keys,
+            found,
+            path,
+            count: 0,
+        })
+    }
+
+    /// The record with `id` under `key` is given; ids come ascending.
+    pub fn given(&mut self, key: &Option<ShardKey>, id: PointId) -> Result<()> {
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return Ok(());
+        };
+        while let Some(head) = lane.peek()? {
+            if head > id {
+                break;
+            }
+            lane.head = None;
+            if head < id {
+                note(&mut self.found, &self.path, lane.number, head)?;
+                self.count += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// No more is given. Returns what was there and was not given.
+    pub fn end(mut self) -> Result<NotGiven> {
+        for lane in self.lanes.values_mut() {
+            while let Some(head) = lane.peek()? {
+                lane.head = None;
+                note(&mut self.found, &self.path, lane.number, head)?;
+                self.count += 1;
+            }
+        }
+        self.found
+            .flush()
+            .map_err(|err| Error::io("writing", &self.path, &err))?;
+        Ok(NotGiven {
+            keys: self.keys,
+            path: self.path,
+            count: self.count,
+        })
+    }
+}
+
+fn note(found: &mut BufWriter<File>, path: &Path, number: usize, id: PointId) -> Result<()> {
+    writeln!(found, "{number} {id}").map_err(|err| Error::io("writing", path, &err))
+}
+
+impl Lane {
+    fn peek(&mut self) -> Result<Option<PointId>> {
+        while self.head.is_none() {
+            if let Some(id) = self.page.next() {
+                // An id that is deleted because it came too late would be a loss.
+                if self.last.is_some_and(|last| last >= id) {
+                    return Err(Error::failed(
+                        "walking along the ids of the target",
+                        format!("id {id} came out of order"),
+                    ));
+                }
+                self.last = Some(id);
+                self.head = Some(id);
+                break;
+            }
+            match self.pages.recv() {
+                Ok(page) => self.page = page?.into_iter(),
+                // The thread is at its end.
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(self.head)
+    }
+}
+
+/// Points that were there and were not given.
+pub struct NotGiven {
+    keys: Vec<Option<ShardKey>>,
+    path: PathBuf,
+    /// How many.
+    pub count: u64,
+}
+
+impl NotGiven {
+    /// Deletes them from what is `there`.
+    pub fn delete(&self, there: &ByKey) -> Result<()> {
+        let file = File::open(&self.path).map_err(|err| Error::io("opening", &self.path, &err))?;
+        let mut batches: BTreeMap<usize, Vec<PointId>> = BTreeMap::new();
+        let delete = |number: usize, ids: &[PointId]| {
+            let key = self.keys.get(number);
+            match key.and_then(|key| there.get(key)) {
+                Some(points) if !ids.is_empty() => points.delete(ids),
+                _ => Ok(()),
+            }
+        };
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(|err| Error::io("reading", &self.path, &err))?;
+            let parsed = line
+                .split_once(' ')
+                .and_then(|(number, id)| Some((number.parse().ok()?, id.parse().ok()?)));
+            let Some((number, id)) = parsed else {
+                return Err(Error::failed(
+                    format!("reading {}", self.path.display()),
+                    "it is not what was written",
+                ));
+            };
+            let batch: &mut Vec<PointId> = batches.entry(number).or_default();
+            batch.push(id);
+            if batch.len() >= BATCH_RECORDS {
+                delete(number, &std::mem::take(batch))?;
+            }
+        }
+        for (number, ids) in batches {
+            delete(number, &ids)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,405 @@
+//! The route `replay`: records are upserted into a live collection, which indexes them at the end.
+//!
+//! Records come in the same order every time, so that a run that was killed is taken up at the last
+//! mark that the journal has; that what lies before the mark is the same as then is proven by its
+//! digest.
+//!
+//! Keeps true: an existing collection is written to only if an earlier run of the same merge made
+//! it, or if it was asked for with `--sync`; what the server has at the end is read back and
+//! compared; a failed source never deletes anything.
+
+mod beside;
+mod decide;
+mod journal;
+mod prove;
+mod sync;
+mod target;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::json;
+
+use self::beside::by_key;
+use self::decide::{Action, decide};
+use self::journal::{Journal, Line, Mark};
+use super::flow::{Flow, Flowed};
+use super::ledger::Ledger;
+use super::plan::{Plan, Settings};
+use super::rebuild::{Site, settle_all};
+use super::resolve::{Resolver, Tally};
+use crate::error::{Error, Kind, Result};
+use crate::point::Digest;
+use crate::report::merge::StageReport;
+use crate::report::progress::Unit;
+use crate::server::CollectionInfo;
+use crate::server::points::{Pacing, Sent, Upserts};
+use crate::source::{Settled, Source};
+use crate::status;
+
+pub use decide::Asked;
+pub use prove::Checked;
+pub use sync::Synced;
+pub use target::Target;
+pub(super) use target::told;
+
+/// Bytes of records between two marks, at about.
+const MARK_BYTES: usize = 16 << 20;
+
+/// Where to, and how.
+#[derive(Debug)]
+pub struct Onto {
+    /// The collection.
+    pub target: Target,
+    /// How fast.
+    pub pacing: Pacing,
+    /// Where the journal is.
+    pub journal: PathBuf,
+    /// What may be done with what is there.
+    pub asked: Asked,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// The collection was made.
+    Made,
+    /// An earlier run was taken up after so many points.
+    WentOn(u64),
+    /// It was all there; nothing was changed.
+    Unchanged,
+    /// What was there was brought to the sources' state.
+    Synced(Synced),
+}
+
+/// A replay that came to its end.
+#[derive(Debug)]
+pub struct Replayed {
+    /// What was done.
+    pub outcome: Done,
+    /// What was sent.
+    pub sent: Sent,
+    /// What became of each source's points.
+    pub tallies: Vec<Tally>,
+    /// Points whose stamped field had another value before.
+    pub restamped: u64,
+    /// The digest of what was to be there.
+    pub digest: Digest,
+    /// What was compared.
+    pub checked: Checked,
+    /// What the server says of the collection at the end.
+    pub info: CollectionInfo,
+    /// What is not as it should be.
+    pub differences: Vec<String>,
+    /// What others wrote to live sources in the meantime.
+    pub changed: Vec<String>,
+    /// How long what took.
+    pub stages: Vec<StageReport>,
+}
+
+/// Everything that the steps of one replay share.
+struct Work<'a> {
+    sources: &'a [Source],
+    settled: &'a [Settled],
+    plan: &'a Plan,
+    settings: &'a Settings,
+    onto: &'a Onto,
+    site: Site<'a>,
+}
+
+impl<'a> Work<'a> {
+    fn resolver(&self, ledger: Ledger) -> Resolver<'a> {
+        let names = self.sources.iter().map(|source| source.name.as_str());
+        let keeps_keys = !self.plan.layout.keys.is_empty();
+        Resolver::new(self.settings, names.collect(), keeps_keys, ledger)
+    }
+
+    fn flow(&self) -> Result<Flow<'a>> {
+        Flow::new(self.sources, self.settled, self.settings.filter.as_ref())
+    }
+
+    fn keyed(&self) -> bool {
+        !self.plan.layout.keys.is_empty()
+    }
+}
+
+/// Writes the master of `plan` into the collection that `onto` names.
+pub fn replay(
+    sources: &mut [Source],
+    plan: &Plan,
+    settings: &Settings,
+    ledger: Ledger,
+    onto: &Onto,
+    site: Site<'_>,
+) -> Result<(Replayed, Ledger)> {
+    replayed(sources, plan, settings, ledger, onto, site).map_err(|err| match err.kind() {
+        Kind::Cancelled => err.next("run the same again to go on where it was"),
+        _ => err,
+    })
+}
+
+fn replayed(
+    sources: &mut [Source],
+    plan: &Plan,
+    settings: &Settings,
+    ledger: Ledger,
+    onto: &Onto,
+    site: Site<'_>,
+) -> Result<(Replayed, Ledger)> {
+    let target = &onto.target;
+    let there = target.look()?;
+    let (mut journal, earlier) = Journal::open(&onto.journal)?;
+    let address = target.address.to_string();
+    let fingerprint = fingerprint(plan, settings);
+    let ours = earlier.filter(|earlier| earlier.target == address && earlier.plan == fingerprint);
+    let points = match &there {
+        Some(_) => Some(
+            target
+                .connection
+                .count(target.name(), None)
+                .map_err(target::told)?,
+        ),
+        None => None,
+    };
+    let action = decide(&address, points, ours.as_ref(), onto.asked)?;
+    if let (Action::Sync, Some(info)) = (&action, &there) {
+        sync::refuse(target, plan, settings, info)?;
+    }
+    let mut stages = Vec::new();
+    let settled = settle_all(sources, settings, site, &mut stages)?;
+    let work = Work {
+        sources,
+        settled: &settled,
+        plan,
+        settings,
+        onto,
+        site,
+    };
+    // All that can fail on this side has been tried before the server is asked for anything.
+    let flow = work.flow()?;
+    let started = Instant::now();
+    // From here on it is better to be asked to stop than to be killed.
+    let _told = status::remote(&format!("{address}, which is not whole yet,"));
+    match &action {
+        Action::Make => {
+            journal.begin(&address, &fingerprint)?;
+            target.make(plan)?;
+            journal.add(&Line::Made)?;
+            target.furnish(plan)?;
+            stages.push(StageReport::new("make", started));
+        }
+        Action::GoOn(_) => {
+            journal.add(&Line::Made)?;
+            target.furnish(plan)?;
+        }
+        Action::Sync => target.furnish(plan)?,
+        Action::Compare(_) => {}
+    }
+    let mut resolver = work.resolver(ledger);
+    let written = match &action {
+        Action::Sync => sync::sync(&work, &flow, &mut resolver, &mut stages)?,
+        Action::Make => send(&work, &flow, &mut resolver, &mut journal, None, &mut stages)?,
+        Action::GoOn(mark) | Action::Compare(mark) => send(
+            &work,
+            &flow,
+            &mut resolver,
+            &mut journal,
+            Some(mark),
+            &mut stages,
+        )?,
+    };
+    let Written {
+        flowed,
+        sent,
+        synced,
+    } = written;
+    let digest = flowed.digest;
+    let (info, not_green) = if let Action::Compare(_) = action {
+        (target.info()?, None)
+    } else {
+        let started = Instant::now();
+        if !matches!(action, Action::Sync) {
+            target.release(plan)?;
+        }
+        let green = target.wait_green(site.progress)?;
+        stages.push(StageReport::new("index", started).points(digest.points()));
+        green
+    };
+    let started = Instant::now();
+    let checked = prove::prove(&work, &flow, &digest)?;
+    stages.push(StageReport::new("prove", started).points(checked.points));
+    let mut differences: Vec<String> = not_green.into_iter().collect();
+    differences.extend(checked.differences());
+    differences.extend(target.differences(plan, &info)?);
+    if differences.is_empty() && !matches!(action, Action::Compare(_) | Action::Sync) {
+        let digest = checked.digest.to_string();
+        journal.add(&Line::Proven { digest })?;
+    }
+    let mut changed = Vec::new();
+    for live in work
+        .sources
+        .iter()
+        .filter_map(|source| source.live.as_ref())
+    {
+        changed.extend(live.changed()?);
+    }
+    let Resolver {
+        mut tallies,
+        ledger,
+        restamped,
+        ..
+    } = resolver;
+    for (tally, (read, matching)) in tallies.iter_mut().zip(flowed.counts) {
+        tally.read = read;
+        tally.filtered = read - matching;
+    }
+    let outcome = match (action, synced) {
+        (_, Some(synced)) => Done::Synced(synced),
+        (Action::GoOn(mark), None) => Done::WentOn(mark.points),
+        (Action::Compare(_), None) => Done::Unchanged,
+        (Action::Make | Action::Sync, None) => Done::Made,
+    };
+    drop(flow);
+    for settled in settled {
+        for shard in settled.shards {
+            shard.shard.discard()?;
+        }
+    }
+    Ok((
+        Replayed {
+            outcome,
+            sent,
+            tallies,
+            restamped,
+            digest,
+            checked,
+            info,
+            differences,
+            changed,
+            stages,
+        },
+        ledger,
+    ))
+}
+
+/// What was written.
+struct Written {
+    flowed: Flowed,
+    sent: Sent,
+    synced: Option<Synced>,
+}
+
+/// Sends everything after `from`; what lies before it must be what it was.
+fn send(
+    work: &Work<'_>,
+    flow: &Flow<'_>,
+    resolver: &mut Resolver<'_>,
+    journal: &mut Journal,
+    from: Option<&Mark>,
+    stages: &mut Vec<StageReport>,
+) -> Result<Written> {
+    let started = Instant::now();
+    let stage = work
+        .site
+        .progress
+        .stage("replay", Some(flow.total()), Unit::Points);
+    let target = &work.onto.target;
+    let points = crate::server::points::Points::new(&target.connection, target.name(), None)?;
+    let skip = from.map_or(0, |mark| mark.points);
+    let before = from.map_or(String::new(), |mark| mark.digest.clone());
+    // Marks come from the threads that talk with the server; they are taken down as they come.
+    let reached: Arc<Mutex<Vec<Mark>>> = Arc::default();
+    let noted = Arc::clone(&reached);
+    let mut upserts = Upserts::begin(&points, work.onto.pacing, move |mark: Mark, _| {
+        noted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(mark);
+        Ok(())
+    });
+    let mut bytes = 0;
+    let take_down = |journal: &mut Journal| {
+        let marks = std::mem::take(&mut *reached.lock().unwrap_or_else(PoisonError::into_inner));
+        // The last one says all.
+        match marks.into_iter().last() {
+            Some(mark) => journal.add(&Line::Reached(mark)),
+            None => Ok(()),
+        }
+    };
+    let flowed = flow.run(resolver, &stage, |record, digest| {
+        let number = digest.points();
+        if number <= skip {
+            return match number == skip && digest.to_string() != before {
+                true => Err(sources_changed(target)),
+                false => Ok(()),
+            };
+        }
+        bytes += record.weight_bytes();
+        upserts.send(record)?;
+        if bytes >= MARK_BYTES {
+            bytes = 0;
+            upserts.mark(Mark {
+                points: number,
+                digest: digest.to_string(),
+            })?;
+            take_down(journal)?;
+        }
+        Ok(())
+    })?;
+    if flowed.digest.points() < skip {
+        return Err(sources_changed(target));
+    }
+    let all = Mark {
+        points: flowed.digest.points(),
+        digest: flowed.digest.to_string(),
+    };
+    if all.points > skip {
+        upserts.mark(all.clone())?;
+    }
+    let sent = upserts.finish()?;
+    if from != Some(&all) {
+        journal.add(&Line::Sent(all))?;
+    }
+    stages.push(
+        StageReport::new("replay", started)
+            .points(flowed.scanned)
+            .bytes(flowed.bytes),
+    );
+    Ok(Written {
+        flowed,
+        sent,
+        synced: None,
+    })
+}
+
+fn sources_changed(target: &Target) -> Error {
+    Error::new(
+        Kind::Differs,
+        format!("going on with {}", target.address),
+        "the sources are not what they were when it was begun: their points have another digest",
+    )
+    .next("bring the target to what they are now with --sync, or begin a new collection")
+}
+
+/// What tells one merge from another: everything that decides what its points are.
+fn fingerprint(plan: &Plan, settings: &Settings) -> String {
+    let names: Vec<&str> = plan
+        .sources
+        .iter()
+        .map(|source| source.name.as_str())
+        .collect();
+    let said = json!({
+        "sources": names,
+        "policy": settings.on_conflict,
+        "stamp": settings.stamp,
+        "filter": settings.filter.as_ref().map(crate::engine::Filter::text),
+        "drop": settings.drop_payload,
+        "by_source": settings.by_source,
+        "config": plan.united.config.raw(),
+        "payload": plan.united.payload,
+    });
+    blake3::hash(said.to_string().as_bytes())
+        .to_hex()
+        .to_string()
+}

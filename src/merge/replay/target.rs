@@ -1,0 +1,358 @@
+//! The collection that a replay writes: made with the master's config, but indexing held back until
+//! all points are there; then let go, and waited for.
+//!
+//! Keeps true: nothing is changed on a collection that this did not make, but for `--sync`; at the
+//! end the collection has the config that was planned.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Kind, Result};
+use crate::merge::Plan;
+use crate::report::progress::{Progress, Unit};
+use crate::schema::{CollectionConfig, ShardKey, ShardingMethod, same_index};
+use crate::server::{CollectionAddress, CollectionInfo, Connection, Failure, create_body};
+
+/// How often the server is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(300);
+/// How often it must say "green" before that is believed.
+const GREEN_TIMES: u32 = 2;
+/// A server that shows no change at all for so long is not waited for any longer.
+const STANDSTILL: Duration = Duration::from_secs(1800);
+/// What Qdrant takes where a config does not say, in kilobytes.
+const INDEXING_THRESHOLD: u64 = 10_000;
+
+/// The collection that is written.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The server.
+    pub connection: Connection,
+    /// The collection.
+    pub address: CollectionAddress,
+}
+
+impl Target {
+    /// What is there; none if nothing is. A name that is an alias is refused: what is written to
+    /// it would go to the collection behind it.
+    pub fn look(&self) -> Result<Option<CollectionInfo>> {
+        let name = self.name();
+        let aliases = self.connection.aliases().map_err(told)?;
+        if let Some(behind) = aliases.get(name) {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("writing to {}", self.address),
+                format!("the name is an alias of {behind}"),
+            )
+            .next("write to a new collection, and let `snapmerge publish` move the alias"));
+        }
+        self.connection.collection(name).map_err(told)
+    }
+
+    /// The collection's name.
+    pub fn name(&self) -> &str {
+        &self.address.collection
+    }
+
+    /// Makes the collection of `plan`, with its shard keys and payload indexes.
+    pub fn make(&self, plan: &Plan) -> Result<()> {
+        let config = &plan.united.config;
+        self.refuse_keys_without_cluster(config)?;
+        self.connection
+            .create_collection(self.name(), creation(config))
+            .map_err(told)
+    }
+
+    /// What a collection of `plan` has besides its config; what is there already stays.
+    pub fn furnish(&self, plan: &Plan) -> Result<()> {
+        let name = self.name();
+        if *plan.united.config.sharding_method() == ShardingMethod::Custom {
+            let topology = self.connection.topology(name).map_err(told)?;
+            let there = topology.shard_keys()?;
+            let mut keys: Vec<(&ShardKey, &Vec<u32>)> = plan.layout.keys.keys().iter().collect();
+            // In the order of their shards' numbers, so that a server numbers them the same.
+            keys.sort_by_key(|(_, shards)| shards.first().copied());
+            for (key, shards) in keys {
+                if !there.keys().contains_key(key) {
+                    let shards = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+                    self.connection
+                        .create_shard_key(name, key, shards, None)
+                        .map_err(told)?;
+                }
+            }
+        }
+        let info = self.info()?;
+        let there = info.payload_schema(&self.address.to_string())?;
+        for (field, index) in plan.united.payload.fields() {
+            if !there.fields().contains_key(field) {
+                self.connection
+                    .create_payload_index(name, field, index)
+                    .map_err(told)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_keys_without_cluster(&self, config: &CollectionConfig) -> Result<()> {
+        if *config.sharding_method() != ShardingMethod::Custom {
+            return Ok(());
+        }
+        let cluster = self.connection.cluster().map_err(told)?;
+        if cluster.is_enabled() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Refused,
+            format!("making {} with shard keys", self.address),
+            "the server is not in cluster mode, which shard keys need",
+        )
+        .next(
+            "start it with QDRANT__CLUSTER__ENABLED=true and --uri (one member is enough), or \
+             merge without shard keys",
+        ))
+    }
+
+    /// What the server says of it now.
+    pub fn info(&self) -> Result<CollectionInfo> {
+        let info = self.connection.collection(self.name()).map_err(told)?;
+        info.ok_or_else(|| {
+            Error::new(
+                Kind::Refused,
+                format!("looking at {}", self.address),
+                "it is not there any more: somebody removed it",
+            )
+        })
+    }
+
+    /// Lets the optimizers do what they were held back from.
+    pub fn release(&self, plan: &Plan) -> Result<()> {
+        self.connection
+            .patch_collection(self.name(), release(&plan.united.config))
+            .map_err(told)
+    }
+
+    /// Waits until everything is applied and indexed. Tells what is wrong if the server stands
+    /// still, or says that something is.
+    pub fn wait_green(&self, progress: Progress) -> Result<(CollectionInfo, Option<String>)> {
+        let doing = format!("waiting for {} to be green", self.address);
+        let mut stage = None;
+        let mut green = 0;
+        let mut last_change = Instant::now();
+        let mut last = None;
+        loop {
+            let info = self.info()?;
+            let wrong = |what: String| Some(format!("{} is not green: {what}", self.address));
+            if info.status == "red" || info.optimizer_status.is_object() {
+                let why = info.optimizer_status.to_string();
+                return Ok((info, wrong(format!("the server says {why}"))));
+            }
+            let done = info.is_green() && info.queued() == 0;
+            green = if done { green + 1 } else { 0 };
+            if green >= GREEN_TIMES {
+                return Ok((info, None));
+            }
+            // A server tells of an index when it is whole, so there is nothing to count.
+            stage.get_or_insert_with(|| progress.stage("index", None, Unit::None));
+            let indexed = info.indexed_vectors_count.unwrap_or(0);
+            let state = (
+                indexed,
+                info.queued(),
+                info.segments_count,
+                info.status.clone(),
+            );
+            if last.as_ref() != Some(&state) {
+                last = Some(state);
+                last_change = Instant::now();
+            } else if last_change.elapsed() > STANDSTILL {
+                let why = format!("nothing has changed for {} s", STANDSTILL.as_secs());
+                return Ok((info, wrong(why)));
+            }
+            // After a restart optimizers wait for a change; `{}` is none, and wakes them.
+            if info.status == "grey" {
+                self.connection
+                    .patch_collection(self.name(), json!({}))
+                    .map_err(told)?;
+            }
+            self.connection.sleep(&doing, ASK_EVERY)?;
+        }
+    }
+
+    /// Where the collection's payload indexes and vectors are not what `plan` says.
+    pub fn differences(&self, plan: &Plan, info: &CollectionInfo) -> Result<Vec<String>> {
+        let what = self.address.to_string();
+        let mut differences = Vec::new();
+        let there = info.payload_schema(&what)?;
+        for (field, index) in plan.united.payload.fields() {
+            match there.fields().get(field) {
+                None => differences.push(format!("there is no payload index on {field}")),
+                Some(own) if !same_index(own, index) => differences.push(format!(
+                    "the payload index on {field} is {own} instead of {index}"
+                )),
+                Some(_) => {}
+            }
+        }
+        let config = info.config(&what)?;
+        let (own, planned) = (config.vectors(), plan.united.config.vectors());
+        for (name, params) in planned {
+            let same = own.get(name).is_some_and(|own| {
+                own.size == params.size
+                    && own.distance == params.distance
+                    && own.datatype() == params.datatype()
+                    && own.multivector == params.multivector
+            });
+            if !same {
+                let label = crate::schema::vector_label(name);
+                differences.push(format!("{label} is not as planned"));
+            }
+        }
+        let missing = plan.united.config.sparse_vectors().keys();
+        for name in missing.filter(|name| !config.sparse_vectors().contains_key(*name)) {
+            let label = crate::schema::vector_label(name);
+            differences.push(format!("there is no {label}"));
+        }
+        Ok(differences)
+    }
+}
+
+/// The error of a call that failed.
+pub fn told(failure: Failure) -> Error {
+    failure.error
+}
+
+/// What `PUT /collections/NAME` takes for `config`, with indexing held back: a graph for points that
+/// come later is built again and again.
+fn creation(config: &CollectionConfig) -> Value {
+    let mut body = create_body(config);
+    // A limit to what may be written would stop the writing.
+    body.remove("strict_mode_config");
+    let optimizers = body.entry("optimizers_config").or_insert_with(|| json!({}));
+    optimizers["indexing_threshold"] = json!(0);
+    if optimizers.get("prevent_unoptimized").is_some() {
+        optimizers["prevent_unoptimized"] = json!(false);
+    }
+    // The user's own; a null in it is a null.
+    let metadata = body.remove("metadata");
+    let mut body = without_null(body.into());
+    if let Some(metadata) = metadata {
+        body["metadata"] = metadata;
+    }
+    body
+}
+
+/// What `PATCH /collections/NAME` takes to undo what [`creation`] held back.
+fn release(config: &CollectionConfig) -> Value {
+    let optimizers = config.optimizer_config();
+    let part = |name: &str| optimizers.and_then(|map| map.get(name)).cloned();
+    let threshold = part("indexing_threshold").filter(|value| !value.is_null());
+    let mut changes = Map::new();
+    changes.insert(
+        "indexing_threshold".into(),
+        threshold.unwrap_or_else(|| json!(INDEXING_THRESHOLD)),
+    );
+    if let Some(prevent) = part("prevent_unoptimized").filter(|value| !value.is_null()) {
+        changes.insert("prevent_unoptimized".into(), prevent);
+    }
+    let mut body = Map::new();
+    body.insert("optimizers_config".into(), changes.into());
+    if let Some(strict) = config.strict_mode_config().filter(|value| !value.is_null()) {
+        body.insert("strict_mode_config".into(), strict.clone());
+    }
+    if let Some(factor) = config
+        .params()
+        .and_then(|map| map.get("read_fan_out_factor"))
+        && !factor.is_null()
+    {
+        body.insert("params".into(), json!({ "read_fan_out_factor": factor }));
+    }
+    without_null(body.into())
+}
+
+/// A `null` in a config means that nothing was said.
+fn without_null(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_null(value)))
+            .collect(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(optimizers: Value, more: Value) -> CollectionConfig {
+        let mut config = json!({
+            "params": {
+                "vectors": {"size": 2, "distance": "Cosine", "on_disk": null},
+                "sparse_vectors": {"words": {"index": {"on_disk": null}}},
+                "shard_number": 3, "replication_factor": 1, "write_consistency_factor": 1,
+                "on_disk_payload": true, "read_fan_out_factor": 2,
+            },
+            "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000},
+            "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 5,
+                "deleted_threshold": 0.2, "vacuum_min_vector_number": 1000},
+            "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
+            "quantization_config": null,
+        });
+        for (key, value) in optimizers.as_object().unwrap() {
+            config["optimizer_config"][key] = value.clone();
+        }
+        for (key, value) in more.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        CollectionConfig::parse("a test", config.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_held_back_is_let_go() {
+        for (optimizers, more, after) in [
+            (
+                json!({"indexing_threshold": 20_000}),
+                json!({}),
+                json!({"optimizers_config": {"indexing_threshold": 20_000}}),
+            ),
+            (
+                json!({"indexing_threshold": null}),
+                json!({"strict_mode_config": {"enabled": true, "max_query_limit": null}}),
+                json!({"optimizers_config": {"indexing_threshold": 10_000},
+                    "strict_mode_config": {"enabled": true}}),
+            ),
+            (
+                json!({"indexing_threshold": 0, "prevent_unoptimized": true}),
+                json!({}),
+                json!({"optimizers_config": {"indexing_threshold": 0, "prevent_unoptimized": true}}),
+            ),
+        ] {
+            let config = config(optimizers.clone(), more);
+            let body = creation(&config);
+            let held = &body["optimizers_config"];
+            assert_eq!(held["indexing_threshold"], 0);
+            assert_ne!(held["prevent_unoptimized"], true);
+            assert!(body.get("strict_mode_config").is_none(), "{body}");
+            let mut after = after;
+            after["params"] = json!({"read_fan_out_factor": 2});
+            assert_eq!(release(&config), after);
+        }
+    }
+
+    #[test]
+    fn a_collection_is_made_as_planned() {
+        let body = creation(&config(
+            json!({"max_segment_size": null}),
+            json!({"metadata": {"a": 1, "b": []}}),
+        ));
+        assert_eq!(body["vectors"], json!({"size": 2, "distance": "Cosine"}));
+        assert_eq!(body["sparse_vectors"], json!({"words": {"index": {}}}));
+        assert_eq!(body["shard_number"], 3);
+        assert_eq!(body["on_disk_payload"], true);
+        assert_eq!(body["hnsw_config"]["m"], 16);
+        assert_eq!(body["wal_config"]["wal_capacity_mb"], 32);
+        assert_eq!(body["metadata"], json!({"a": 1, "b": []}));
+        assert!(body.get("params").is_none() && body.get("optimizer_config").is_none());
+        assert!(body.get("read_fan_out_factor").is_none());
+        assert!(!body.to_string().contains("null"), "{body}");
+    }
+}

@@ -1,0 +1,85 @@
+//! What can go wrong with a call of gRPC, in the words that REST's failures have.
+//!
+//! Keeps true: codes decide, never texts; the key is in no error.
+
+use std::error::Error as _;
+
+use tonic::{Code, Status};
+
+use crate::error::Error;
+use crate::server::Connection;
+use crate::server::failure::{Cause, Failure};
+
+/// The failure that `status` is, while `doing`.
+pub(super) fn of(doing: &str, connection: &Connection, status: &Status) -> Failure {
+    let who = connection.who();
+    let says = connection.hide(status.message());
+    // What a server says has no cause on this side.
+    if let Some(source) = status.source() {
+        return cut(doing, connection, source);
+    }
+    match code_of(status.code()) {
+        Some(code) => Failure::status(doing, &who, code, &says),
+        None => late(doing, connection),
+    }
+}
+
+/// The failure of a connection that did not come about, or ended.
+fn cut(doing: &str, connection: &Connection, source: &dyn std::error::Error) -> Failure {
+    let mut why = vec![connection.hide(&source.to_string())];
+    let mut inner = source.source();
+    while let Some(err) = inner {
+        let text = connection.hide(&err.to_string());
+        if why.last() != Some(&text) {
+            why.push(text);
+        }
+        inner = err.source();
+    }
+    let error = Error::failed(
+        doing,
+        format!(
+            "the connection to gRPC of {} did not come about or broke ({})",
+            connection.who(),
+            why.join(": ")
+        ),
+    )
+    .next(
+        "gRPC answers on the port after REST's unless --grpc-port says otherwise; run it again when \
+         the server is well: what is done stays done",
+    );
+    Failure {
+        cause: Cause::Cut,
+        error,
+    }
+}
+
+/// The status of HTTP that says the same; none where no answer came in time.
+fn code_of(code: Code) -> Option<u16> {
+    Some(match code {
+        Code::DeadlineExceeded => return None,
+        Code::Unauthenticated => 401,
+        Code::PermissionDenied => 403,
+        Code::NotFound => 404,
+        Code::AlreadyExists => 409,
+        Code::OutOfRange => 413,
+        Code::ResourceExhausted => 429,
+        Code::InvalidArgument | Code::FailedPrecondition => 400,
+        Code::Unimplemented => 501,
+        Code::Unavailable | Code::Aborted | Code::Cancelled => 503,
+        // What breaks a connection in the middle is Unknown, or Internal.
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => 500,
+    })
+}
+
+/// The failure of a call that was not answered in time.
+pub(super) fn late(doing: &str, connection: &Connection) -> Failure {
+    let error = Error::failed(
+        doing,
+        format!("{} did not answer in time", connection.who()),
+    )
+    .next("look at the server's load, and run it again: what is done stays done");
+    Failure {
+        cause: Cause::Late,
+        error,
+    }
+}

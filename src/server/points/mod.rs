@@ -1,0 +1,267 @@
+//! The points of one live collection: counted, read in the order of ids, written.
+//!
+//! Vectors travel over gRPC; what gRPC cannot hold (see [`convert`]) and filters, which are typed in
+//! the JSON of REST, go over REST.
+//!
+//! Keeps true: what is read is what the server has, bit by bit, each point once and by ascending
+//! id; a call is repeated only where twice is the same as once.
+
+mod content;
+mod convert;
+mod failure;
+mod pace;
+mod read;
+mod upsert;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use qdrant_client::qdrant as proto;
+use qdrant_client::qdrant::points_client::PointsClient;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tonic::{Response, Status};
+
+pub use pace::{BATCH_BYTES, Pacing};
+pub use upsert::{Sent, Upserts};
+
+use self::convert::{id_to, record_from_json, selector};
+use super::Connection;
+use super::call::{Call, Patience, backoff};
+use super::connection::GrpcChannel;
+use super::failure::{Cause, Failure};
+use crate::error::{Error, Result};
+use crate::point::{PointId, Record};
+use crate::schema::ShardKey;
+
+/// Largest answer that is taken over gRPC, in bytes; pages are far smaller.
+const MESSAGE_BYTES_MAX: usize = 512 << 20;
+/// Counting exactly and filtering may take a server longer than a usual call.
+const LONG: Duration = Duration::from_secs(600);
+
+/// The points of a collection, or those under one of its shard keys. Cheap to clone.
+#[derive(Clone)]
+pub struct Points {
+    connection: Connection,
+    client: PointsClient<GrpcChannel>,
+    collection: String,
+    key: Option<ShardKey>,
+    what: String,
+}
+
+impl fmt::Debug for Points {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Points").field(&self.what).finish()
+    }
+}
+
+impl Points {
+    /// The points of `collection` on the server of `connection`; with `key`, those under it.
+    pub fn new(connection: &Connection, collection: &str, key: Option<&ShardKey>) -> Result<Self> {
+        let client = PointsClient::new(connection.grpc_channel()?)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let address = connection.address().collection(collection);
+        let what = match key {
+            None => address.to_string(),
+            Some(key) => format!("{address}, shard key {key}"),
+        };
+        Ok(Self {
+            connection: connection.clone(),
+            client,
+            collection: collection.to_owned(),
+            key: key.cloned(),
+            what,
+        })
+    }
+
+    /// What they are, for errors.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The shard key that they lie under, if they were chosen by it.
+    pub fn key(&self) -> Option<&ShardKey> {
+        self.key.as_ref()
+    }
+
+    /// The exact number of points, or of those that match `filter`.
+    pub fn count(&self, filter: Option<&Value>) -> Result<u64> {
+        #[derive(Deserialize)]
+        struct Counted {
+            count: u64,
+        }
+        let mut body = json!({"exact": true});
+        self.choose(&mut body, filter);
+        let call = self
+            .call(Method::POST, "counting the points of", "count")
+            .body(body)
+            .patience(Patience::For(LONG));
+        let counted: Counted = self
+            .connection
+            .ask(&call)
+            .map_err(|failure| failure.error)?;
+        Ok(counted.count)
+    }
+
+    /// The records with `ids`, ascending by id; ids that the collection lacks are left out.
+    pub fn get(&self, ids: &[PointId]) -> Result<Vec<Record>> {
+        let doing = format!("reading {} points of {}", ids.len(), self.what);
+        let work = self.clone().get_some(ids.to_vec());
+        self.connection.run(&doing, work)
+    }
+
+    /// Deletes the points with `ids`, and waits for it.
+    pub fn delete(&self, ids: &[PointId]) -> Result<()> {
+        let doing = format!("deleting points of {}", self.what);
+        let request = proto::DeletePoints {
+            collection_name: self.collection.clone(),
+            wait: Some(true),
+            points: Some(proto::PointsSelector {
+                points_selector_one_of: Some(proto::points_selector::PointsSelectorOneOf::Points(
+                    proto::PointsIdsList {
+                        ids: ids.iter().copied().map(id_to).collect(),
+                    },
+                )),
+            }),
+            shard_key_selector: selector(self.key.as_ref()),
+            ..proto::DeletePoints::default()
+        };
+        self.connection.run(&doing, async {
+            self.again(&doing, Otherwise::Nothing, || {
+                let (mut client, request) = (self.client.clone(), request.clone());
+                async move { client.delete(request).await }
+            })
+            .await
+            .map_err(|failure| failure.error)?;
+            Ok(())
+        })
+    }
+
+    /// Adds to the body of a REST call which points are meant.
+    fn choose(&self, body: &mut Value, filter: Option<&Value>) {
+        if let Some(body) = body.as_object_mut() {
+            if let Some(filter) = filter {
+                body.insert("filter".into(), filter.clone());
+            }
+            if let Some(key) = &self.key {
+                body.insert("shard_key".into(), json!(key));
+            }
+        }
+    }
+
+    fn call(&self, method: Method, act: &str, last: &str) -> Call {
+        let mut segments = vec!["collections", self.collection.as_str(), "points"];
+        if !last.is_empty() {
+            segments.push(last);
+        }
+        Call::new(method, format!("{act} {}", self.what), &segments)
+    }
+
+    /// The records with `ids` over REST.
+    async fn get_by_rest(&self, ids: &[PointId]) -> Result<Vec<Record>> {
+        let mut body = json!({"ids": ids, "with_payload": true, "with_vector": true});
+        self.choose(&mut body, None);
+        let call = self
+            .call(Method::POST, "reading points of", "")
+            .body(body)
+            .patience(Patience::For(LONG));
+        let points: Envelope<Vec<Value>> = self
+            .connection
+            .asked_raw(&call)
+            .await
+            .map_err(|failure| failure.error)?;
+        self.records(points.result)
+    }
+
+    fn records(&self, points: Vec<Value>) -> Result<Vec<Record>> {
+        let mut records = points
+            .into_iter()
+            .map(record_from_json)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|why| Error::failed(format!("reading points of {}", self.what), why))?;
+        records.sort_by_key(|record| record.id);
+        Ok(records)
+    }
+
+    /// Makes a call of gRPC again as long as it fails of what may pass.
+    async fn again<T, F>(
+        &self,
+        doing: &str,
+        otherwise: Otherwise,
+        call: impl Fn() -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut number = 0;
+        loop {
+            let answer = tokio::time::timeout(LONG, call()).await;
+            let failure = match answer {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) => failure::of(doing, &self.connection, &status),
+                Err(_) => failure::late(doing, &self.connection),
+            };
+            let other_way = otherwise == Otherwise::Rest && failure.cause == Cause::Status(500);
+            let tries = self.connection.settings().retries;
+            if number >= tries || other_way || !failure.cause.may_pass() {
+                return Err(failure);
+            }
+            tokio::time::sleep(backoff(number)).await;
+            number += 1;
+        }
+    }
+}
+
+impl Connection {
+    /// The number of the last operation in each shard of `collection` that this member holds, as
+    /// far as the server tells (from 1.14.1 on): when a number grows, somebody has written.
+    pub fn last_operations(&self, collection: &str) -> Vec<(u32, u64)> {
+        #[derive(Deserialize)]
+        struct Segment {
+            #[serde(default)]
+            segment_version: Option<u64>,
+        }
+        let Ok(topology) = self.topology(collection) else {
+            return Vec::new();
+        };
+        let mut numbers = Vec::new();
+        for shard in topology.local_shards {
+            let number = shard.shard_id.to_string();
+            let path = [
+                "collections",
+                collection,
+                "shards",
+                &number,
+                "snapshot",
+                "partial",
+                "manifest",
+            ];
+            let call = Call::get(format!("asking for the state of shard {number}"), &path);
+            let segments: Result<BTreeMap<String, Segment>, _> = self.ask(&call);
+            if let Ok(segments) = segments {
+                let last = segments.values().filter_map(|one| one.segment_version);
+                numbers.push((shard.shard_id, last.max().unwrap_or(0)));
+            }
+        }
+        numbers
+    }
+}
+
+/// What there is to do besides trying again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Otherwise {
+    /// Nothing.
+    Nothing,
+    /// To ask over REST: what a message cannot hold fails the same way each time.
+    Rest,
+}
+
+/// Around every answer of REST.
+#[derive(Deserialize)]
+struct Envelope<T> {
+    result: T,
+}

@@ -1,0 +1,208 @@
+//! Live collections as sources: asked for their config, scrolled, counted before and after.
+//!
+//! Keeps true: the collection is only read; what others write while it is read is noticed, by the
+//! counts and, where the server tells them, by the numbers of its operations, and told.
+
+use serde_json::Value;
+
+use super::ordered::{Ordered, Take};
+use super::{Checksum, Source};
+use crate::engine::Filter;
+use crate::error::{Error, Kind, Result};
+use crate::merge::Reading;
+use crate::schema::{ShardKey, ShardKeys, ShardingMethod};
+use crate::server::points::Points;
+use crate::server::{CollectionAddress, Connection, require};
+use crate::snapshot::Snapshot;
+
+/// A live collection that is read.
+#[derive(Debug)]
+pub struct Live {
+    connection: Connection,
+    address: CollectionAddress,
+    lanes: Vec<LiveLane>,
+    /// Its points when it was opened.
+    points: u64,
+    /// The number of the last operation in each of its shards that the server holds itself.
+    operations: Vec<(u32, u64)>,
+}
+
+/// The points of a live collection, or of one of its shard keys.
+#[derive(Debug)]
+pub struct LiveLane {
+    points: Points,
+}
+
+impl LiveLane {
+    /// The points.
+    pub fn points(&self) -> &Points {
+        &self.points
+    }
+
+    /// The shard key that they lie under.
+    pub fn key(&self) -> Option<&ShardKey> {
+        self.points.key()
+    }
+}
+
+impl Ordered for LiveLane {
+    fn what(&self) -> &str {
+        self.points.what()
+    }
+
+    fn count(&self, filter: Option<&Filter>) -> Result<u64> {
+        self.points.count(json(filter)?.as_ref())
+    }
+
+    fn may_change(&self) -> bool {
+        true
+    }
+
+    fn read(&self, reading: Reading<'_>, page_bytes: usize, take: &mut Take<'_>) -> Result<()> {
+        let filter = json(reading.filter)?;
+        self.points
+            .read(filter.as_ref(), page_bytes, |mut records| {
+                if let Some(sample) = reading.sample {
+                    records.retain(|record| sample.keeps(record.id));
+                }
+                for record in &mut records {
+                    if !reading.columns.vectors {
+                        record.vectors.clear();
+                    }
+                    if !reading.columns.payload {
+                        record.payload.clear();
+                    }
+                }
+                take(records)
+            })
+    }
+}
+
+fn json(filter: Option<&Filter>) -> Result<Option<Value>> {
+    filter
+        .map(|filter| {
+            serde_json::from_str(filter.text())
+                .map_err(|err| Error::usage("reading the filter", err))
+        })
+        .transpose()
+}
+
+impl Live {
+    /// Looks at the collection at `address`, which has shard keys where it is sharded by them.
+    fn open(
+        connection: &Connection,
+        address: &CollectionAddress,
+        keys: &ShardKeys,
+    ) -> Result<Self> {
+        let name = &address.collection;
+        let chosen: Vec<Option<&ShardKey>> = match keys.is_empty() {
+            true => vec![None],
+            // One id may lie under several keys: each is a lane of its own.
+            false => keys.keys().keys().map(Some).collect(),
+        };
+        let lanes = chosen
+            .into_iter()
+            .map(|key| {
+                let points = Points::new(connection, name, key)?;
+                Ok(LiveLane { points })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let points = connection
+            .count(name, None)
+            .map_err(|failure| failure.error)?;
+        let operations = connection.last_operations(name);
+        Ok(Self {
+            connection: connection.clone(),
+            address: address.clone(),
+            lanes,
+            points,
+            operations,
+        })
+    }
+
+    /// Its points when it was opened.
+    pub fn points(&self) -> u64 {
+        self.points
+    }
+
+    /// What is read of it.
+    pub fn lanes(&self) -> &[LiveLane] {
+        &self.lanes
+    }
+
+    /// What others changed since it was opened, as far as that can be told.
+    pub fn changed(&self) -> Result<Option<String>> {
+        let points = self
+            .connection
+            .count(&self.address.collection, None)
+            .map_err(|failure| failure.error)?;
+        let operations = self.connection.last_operations(&self.address.collection);
+        if points == self.points && operations == self.operations {
+            return Ok(None);
+        }
+        let first: u64 = self.operations.iter().map(|(_, number)| number).sum();
+        let last: u64 = operations.iter().map(|(_, number)| number).sum();
+        let written = match last.saturating_sub(first) {
+            0 => String::new(),
+            more => format!(" and {more} operations more"),
+        };
+        Ok(Some(format!(
+            "{} was written to while it was read: it had {} points before and {points}{written} \
+             after, so the master may hold no single moment of it",
+            self.address, self.points
+        )))
+    }
+}
+
+impl Source {
+    /// The live collection at `address` as a source.
+    pub fn live(connection: &Connection, address: &CollectionAddress) -> Result<Self> {
+        let what = address.to_string();
+        let name = &address.collection;
+        let info = connection
+            .collection(name)
+            .map_err(|failure| failure.error)?;
+        let info = require(address, info)?;
+        if info.status == "red" {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("reading {what}"),
+                format!("the server calls it red: {}", info.optimizer_status),
+            )
+            .next("look at the server's log, and mend the collection first"));
+        }
+        let config = info.config(&what)?;
+        let shard_keys = match config.sharding_method() {
+            ShardingMethod::Custom => {
+                let topology = connection.topology(name).map_err(|failure| failure.error)?;
+                topology.shard_keys()?
+            }
+            _ => ShardKeys::default(),
+        };
+        let live = Live::open(connection, address, &shard_keys)?;
+        Ok(Self {
+            name: name.clone(),
+            snapshot: Snapshot::of_none(&what),
+            payload: info.payload_schema(&what)?,
+            config,
+            shard_keys,
+            config_is_derived: false,
+            checksum: Checksum::Live,
+            expected: Vec::new(),
+            live: Some(live),
+            by_server: false,
+        })
+    }
+
+    /// From now on its records are read from the collection `name`, which has its points.
+    pub fn read_at(&mut self, connection: &Connection, name: &str) -> Result<()> {
+        let address = connection.address().collection(name);
+        self.live = Some(Live::open(connection, &address, &self.shard_keys)?);
+        Ok(())
+    }
+
+    /// What is read of it over a connection; nothing of a snapshot.
+    pub fn live_lanes(&self) -> &[LiveLane] {
+        self.live.as_ref().map_or(&[], Live::lanes)
+    }
+}

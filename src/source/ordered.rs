@@ -1,0 +1,100 @@
+//! Records in the order of ids, wherever they come from: a settled shard or a live collection.
+//!
+//! Keeps true: every kind yields each of its records once, ascending by id, in pages of about the
+//! size that was asked for.
+
+use crate::engine::{Columns, Filter, Page, Shard};
+use crate::error::{Error, Result};
+use crate::merge::Reading;
+use crate::point::{PointId, Record};
+
+/// Records of a first page, when nothing is known about their size.
+const FIRST_PAGE: usize = 64;
+/// Bounds of the later pages, in records.
+const PAGE_RECORDS: std::ops::RangeInclusive<usize> = 16..=8192;
+/// Ids that are read at once where only a sample of the records is.
+const IDS_AT_ONCE: usize = 4096;
+
+/// Takes a page in; says whether it wants more.
+pub type Take<'a> = dyn FnMut(Vec<Record>) -> bool + 'a;
+
+/// Something that yields records in the order of their ids.
+pub trait Ordered: Sync {
+    /// What it is, for errors.
+    fn what(&self) -> &str;
+
+    /// The exact number of its points, or of those that match `filter`.
+    fn count(&self, filter: Option<&Filter>) -> Result<u64>;
+
+    /// Whether others may change it while it is read.
+    fn may_change(&self) -> bool;
+
+    /// Reads what `reading` says in pages of about `page_bytes` bytes, until the end or until `take`
+    /// wants no more.
+    fn read(&self, reading: Reading<'_>, page_bytes: usize, take: &mut Take<'_>) -> Result<()>;
+}
+
+impl Ordered for Shard {
+    fn what(&self) -> &str {
+        Self::what(self)
+    }
+
+    fn count(&self, filter: Option<&Filter>) -> Result<u64> {
+        Self::count(self, filter)
+    }
+
+    fn may_change(&self) -> bool {
+        false
+    }
+
+    fn read(&self, reading: Reading<'_>, page_bytes: usize, take: &mut Take<'_>) -> Result<()> {
+        let mut from = None;
+        let mut limit = FIRST_PAGE;
+        loop {
+            let page = read_page(self, from, limit, reading)?;
+            if !page.records.is_empty() {
+                let bytes: usize = page.records.iter().map(Record::weight_bytes).sum();
+                let mean = (bytes / page.records.len()).max(1);
+                limit = (page_bytes / mean).clamp(*PAGE_RECORDS.start(), *PAGE_RECORDS.end());
+            }
+            if !take(page.records) {
+                return Ok(());
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+fn read_page(
+    shard: &Shard,
+    from: Option<PointId>,
+    limit: usize,
+    reading: Reading<'_>,
+) -> Result<Page> {
+    let Reading {
+        filter,
+        sample,
+        columns,
+    } = reading;
+    let Some(sample) = sample else {
+        return shard.page(from, limit, columns, filter);
+    };
+    let page = shard.page(from, IDS_AT_ONCE, Columns::IDS, filter)?;
+    let ids: Vec<PointId> = page
+        .records
+        .iter()
+        .map(|record| record.id)
+        .filter(|id| sample.keeps(*id))
+        .collect();
+    let records = shard.retrieve(&ids, columns)?;
+    if records.len() != ids.len() {
+        return Err(Error::damaged(
+            format!("reading a sample of {}", shard.what()),
+            format!("of {} points {} came", ids.len(), records.len()),
+        ));
+    }
+    Ok(Page { records, ..page })
+}

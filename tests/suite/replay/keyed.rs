@@ -1,0 +1,107 @@
+//! Shard keys: of a live source, of a live master, and one for each source.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Place, live, points_of};
+use crate::support::{Env, Outcome, Trial};
+
+pub fn trials(env: &'static Env) -> Vec<Trial> {
+    vec![
+        env.live("replay/keyed/same", |bin| same(env, bin)),
+        env.live("replay/keyed/by_source", |bin| by_source(env, bin)),
+    ]
+}
+
+/// A master with the source's keys, of a file and then of that very collection.
+fn same(env: &Env, bin: &Path) -> Outcome {
+    let place = Place::cluster(bin)?;
+    let case = env.case("shard_keys");
+    let mut want = points_of(&case)?;
+    let file = case.unpack(place.dir.path())?;
+    place.merging(&[&file], "keyed").run()?.ok()?;
+    place.ensure_holds("keyed", want.values())?;
+    let first = place.at("keyed");
+    let before = place.state("keyed")?;
+    let report = place.merging(&[&first], "again").run()?.ok()?.json()?;
+    ensure_eq!(report["sources"][0]["read"], json!(want.len()), "read");
+    place.ensure_holds("again", want.values())?;
+    ensure_eq!(
+        place.state("keyed")?.0,
+        before.0,
+        "operations of the source"
+    );
+
+    // A point that goes to another key is written there, and is gone where it was.
+    let id = want.keys().nth(17).cloned().ok_or("a point")?;
+    let keys: Vec<Value> = {
+        let mut keys: Vec<Value> = want
+            .values()
+            .map(|point| point["shard_key"].clone())
+            .collect();
+        keys.sort_by_key(Value::to_string);
+        keys.dedup();
+        keys
+    };
+    ensure!(keys.len() > 1, "one key alone: {keys:?}");
+    let mut point = want[&id].clone();
+    let old = point["shard_key"].clone();
+    let new = keys.iter().find(|key| **key != old).ok_or("another key")?;
+    let path = |what: &str| format!("/collections/keyed/points{what}?wait=true");
+    place.server.post(
+        &path("/delete"),
+        &json!({"points": [point["id"]], "shard_key": old}),
+    )?;
+    point["shard_key"] = new.clone();
+    place
+        .server
+        .put(&path(""), &json!({"points": [point], "shard_key": new}))?;
+    want.insert(id, point);
+    let report = place
+        .merging(&[&first], "again")
+        .arg("--sync")
+        .run()?
+        .ok()?
+        .json()?;
+    ensure_eq!(live(&report)["written"], json!(1), "written");
+    ensure_eq!(live(&report)["deleted"], json!(1), "deleted");
+    place.ensure_holds("again", want.values())?;
+    Ok(())
+}
+
+fn by_source(env: &Env, bin: &Path) -> Outcome {
+    let place = Place::cluster(bin)?;
+    let names = ["album_2017", "album_2018"];
+    let mut want = std::collections::BTreeMap::new();
+    let mut given = Vec::new();
+    for name in names {
+        let case = env.case(name);
+        given.push(case.unpack(place.dir.path())?);
+        for (id, mut point) in points_of(&case)? {
+            point["shard_key"] = json!(name);
+            want.insert(id, point);
+        }
+    }
+    let merge = || {
+        place
+            .merging(&given, "master")
+            .args(["--layout", "by-source"])
+    };
+    merge().run()?.ok()?;
+    place.ensure_holds("master", want.values())?;
+    for name in names {
+        let answer = place.server.post(
+            "/collections/master/points/count",
+            &json!({"exact": true, "shard_key": name}),
+        )?;
+        ensure_eq!(answer["count"], json!(1000), "points of {name}");
+    }
+    let again = merge().run()?.ok()?.json()?;
+    ensure_eq!(
+        live(&again)["requests"],
+        json!(0),
+        "requests of the second run"
+    );
+    Ok(())
+}
