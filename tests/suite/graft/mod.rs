@@ -4,6 +4,7 @@
 //! Keeps true: what should be in a master is computed here, from the truths, and by nothing of the
 //! program; a report is believed only as far as its numbers add up with that.
 
+mod edges;
 mod kill;
 mod live;
 mod made;
@@ -26,6 +27,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     [
         pairs::trials(env),
         whole::trials(env),
+        edges::trials(env),
         model::trials(),
         kill::trials(env),
         live::trials(env),

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::craft::Tar;
 use crate::support::points::ensure_same;
 use crate::support::{Env, Outcome, Trial, names_in, temp_dir};
 
@@ -32,7 +31,6 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         trial("by_source_refuses_many_shards", by_source_refuses),
         trial("three_sources", three_sources),
         trial("without_a_log", without_a_log),
-        trial("refuses_misplaced_points", misplaced),
     ]
 }
 
@@ -495,39 +493,5 @@ fn without_a_log(env: &Env) -> Outcome {
             );
         }
     }
-    Ok(())
-}
-
-/// Two shards with each other's points: a server would restore them, and have them twice from the
-/// next update on.
-fn misplaced(env: &Env) -> Outcome {
-    let dir = temp_dir()?;
-    let whole = given(env, dir.path(), "three_shards")?;
-    let mut tar = Tar::parse(&std::fs::read(&whole.file)?)?;
-    for member in &mut tar.members {
-        let other = match member.path.split_once('/') {
-            Some(("0", _)) => b"1",
-            Some(("1", _)) => b"0",
-            _ => continue,
-        };
-        member.put(0, other);
-    }
-    let swapped = dir.path().join("swapped.snapshot");
-    std::fs::write(&swapped, tar.bytes())?;
-    let before = names_in(dir.path())?;
-    let output = dir.path().join("master.snapshot");
-    merging([&swapped], &output).run()?.code(13)?.says(&[
-        "shard 0 of swapped has",
-        "shard 1 of swapped has",
-        "--route rebuild",
-    ])?;
-    ensure_eq!(names_in(dir.path())?, before, "what is left");
-    // By rebuild every point comes to lie where it belongs.
-    merging([&swapped], &output)
-        .args(["--route", "rebuild"])
-        .run()?
-        .ok()?;
-    let left = ensure_same(&export(&output)?, whole.points.values())?;
-    ensure!(left > 0, "nothing was compared");
     Ok(())
 }
