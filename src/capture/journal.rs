@@ -56,9 +56,6 @@ pub struct Made {
     /// The snapshot, once its name is known.
     #[serde(default)]
     pub snapshot: Option<ServerSnapshot>,
-    /// Whether it has been removed again.
-    #[serde(default)]
-    pub removed: bool,
 }
 
 impl Made {
@@ -179,7 +176,6 @@ mod tests {
             asked,
             before: vec!["c-1-2026-11-22-14-15-15.snapshot".into()],
             snapshot: None,
-            removed: false,
         };
         let of = |names: &[&str]| made.is(&there(names)).map(str::to_owned);
         let ours = "c-1-2026-11-22-14-15-17.snapshot";

@@ -15,12 +15,13 @@ mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use wildmatch::WildMatch;
 
 pub use self::journal::PREFIX;
-use self::journal::{GO_ON_WITHIN, Journal, Work};
+use self::journal::{GO_ON_WITHIN, Journal, Made, Work};
 pub use self::look::Members;
 use self::look::{Look, look};
 pub use self::manifest::{ENDING, Form, Manifest, PeerPart, ShardPart};
@@ -30,6 +31,9 @@ use crate::error::{Error, Kind, Result};
 use crate::report::progress::Progress;
 use crate::server::{Connection, Rate};
 use crate::snapshot::{Snapshot, Want};
+
+/// How long a snapshot that nobody wants any more is waited for.
+const MAKING: Duration = Duration::from_secs(300);
 
 /// What is captured, and how.
 pub struct Request<'a> {
@@ -227,7 +231,7 @@ fn earlier(request: &Request<'_>, work: &mut Work) -> Result<Option<Captured>> {
             let _ = std::fs::remove_file(beside(&file, ending));
         }
     }
-    if is_recent && !request.stream && journal.made.iter().any(|made| made.snapshot.is_some()) {
+    if is_recent && !request.stream && !journal.made.is_empty() {
         return Ok(None);
     }
     let left = clear(request.members, work);
@@ -243,13 +247,19 @@ fn earlier(request: &Request<'_>, work: &mut Work) -> Result<Option<Captured>> {
     Ok(None)
 }
 
-/// Removes from the servers what the journal names. Returns what could not be removed.
+/// Removes from the servers what the journal names, and then what was asked for and never got a name
+/// there. Returns what could not be removed.
 fn clear(members: &Members, work: &Work) -> Vec<String> {
     let mut left = Vec::new();
     let Some(journal) = &work.journal else {
         return left;
     };
-    for made in journal.made.iter().filter(|made| !made.removed) {
+    let collection = journal.collection.as_str();
+    let (named, nameless): (Vec<&Made>, Vec<&Made>) = journal
+        .made
+        .iter()
+        .partition(|made| made.snapshot.is_some());
+    for made in named.into_iter().chain(nameless) {
         let name = made.snapshot.as_ref().map(|one| one.name.clone());
         let shown = name.clone().unwrap_or_else(|| "a snapshot".into());
         let Some(member) = members.at(&made.address) else {
@@ -261,26 +271,31 @@ fn clear(members: &Members, work: &Work) -> Vec<String> {
         };
         let removed = match name {
             Some(name) => member
-                .delete_snapshot(&journal.collection, &name)
-                .map(|_| ()),
-            None => member
-                .snapshots_putting_away(&journal.collection)
-                .and_then(|there| match made.is(&there) {
-                    Some(name) => member
-                        .delete_snapshot(&journal.collection, name)
-                        .map(|_| ()),
-                    None => Ok(()),
-                }),
+                .delete_snapshot(collection, &name)
+                .map(|_| ())
+                .map_err(Error::from),
+            None => remove_nameless(member, collection, made).map(|_| ()),
         };
-        if let Err(failure) = removed {
-            left.push(format!(
-                "{shown} on {} ({})",
-                made.address,
-                failure.error.why()
-            ));
+        if let Err(err) = removed {
+            left.push(format!("{shown} on {} ({})", made.address, err.why()));
         }
     }
     left
+}
+
+/// Removes a snapshot that was asked for by a run that was killed before it got its name. Tells
+/// whether there was one.
+fn remove_nameless(member: &Connection, collection: &str, made: &Made) -> Result<bool> {
+    let started = Instant::now();
+    // A server goes on with what it was asked for, and it appears only at the end.
+    while member.makings(collection)? > 0 && started.elapsed() < MAKING {
+        member.rest_a_while()?;
+    }
+    let there = member.snapshots_putting_away(collection)?;
+    match made.is(&there) {
+        Some(name) => Ok(member.delete_snapshot(collection, name)?),
+        None => Ok(false),
+    }
 }
 
 /// The error with what it leaves behind.

@@ -14,7 +14,7 @@ use super::look::Look;
 use super::manifest::{Form, PeerPart};
 use super::part::{self, Hashes, Part};
 use super::plan::Take;
-use super::{Request, Taken};
+use super::{Request, Taken, remove_nameless};
 use crate::error::{Error, Kind, Result};
 use crate::report::progress::Unit;
 use crate::scratch::require_free;
@@ -117,9 +117,12 @@ fn made(request: &Request<'_>, member: &Connection, work: &mut Work) -> Result<S
     };
     journal.published = None;
     work.journal = Some(journal.clone());
-    let known = journal.made.iter().position(|made| made.address == address);
-    if let Some(at) = known {
-        let earlier = journal.made.remove(at);
+    let mut known = Vec::new();
+    for earlier in std::mem::take(&mut journal.made) {
+        if earlier.address != address {
+            known.push(earlier);
+            continue;
+        }
         let same = earlier.snapshot.as_ref().and_then(|made| {
             let same = there.iter().find(|one| one.name == made.name)?;
             (same.size == made.size && same.checksum == made.checksum).then(|| made.clone())
@@ -127,18 +130,22 @@ fn made(request: &Request<'_>, member: &Connection, work: &mut Work) -> Result<S
         if let Some(same) = same {
             return Ok(same);
         }
-        if let Some(name) = earlier.is(&there) {
-            member.delete_snapshot(collection, name)?;
+        match &earlier.snapshot {
+            Some(made) => drop(member.delete_snapshot(collection, &made.name)?),
+            // It may still come to be there: it is looked for once more at the end.
+            None if remove_nameless(member, collection, &earlier)? => {}
+            None => known.push(earlier),
         }
         remove_parts(work.path())?;
     }
+    journal.made = known;
+    let there = member.snapshots(collection)?;
     let asked = member.server_time()?.unwrap_or_else(Utc::now);
     journal.made.push(Made {
         address,
         asked,
         before: there.into_iter().map(|one| one.name).collect(),
         snapshot: None,
-        removed: false,
     });
     work.write(journal.clone())?;
     let stage = request

@@ -41,6 +41,13 @@ pub struct Master {
     pub at: DateTime<Utc>,
     /// Whether it was published by snapmerge, and may be removed by it.
     pub ours: bool,
+    /// Whether the alias is only about to be pointed to it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pending: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A master to be published.
@@ -195,6 +202,8 @@ pub fn publish(
             request.collection,
             &doing,
         )?;
+        forget_pending(&mut history, Some(request.collection));
+        state.write(server, about, &history)?;
     }
     for name in removable(connection, &old, &names, alias, request.collection)? {
         connection.delete_collection(&name)?;
@@ -231,15 +240,7 @@ pub fn rollback(
             format!("`curl {server}/aliases` lists what is there"),
         );
     };
-    // A publish that was killed after it was remembered and before the alias moved.
-    while history
-        .masters
-        .last()
-        .is_some_and(|last| last.collection != now)
-        && history.masters.iter().any(|one| one.collection == now)
-    {
-        history.masters.pop();
-    }
+    forget_pending(&mut history, Some(&now));
     match history.masters.last() {
         Some(last) if last.collection == now => {}
         Some(last) if !request.allow.contains(&Allow::Moved) => {
@@ -262,12 +263,16 @@ pub fn rollback(
             );
         }
     }
+    let mut begun = history.clone();
     if history
         .masters
         .last()
         .is_some_and(|last| last.collection == now)
     {
         history.masters.pop();
+    }
+    if let Some(last) = begun.masters.last_mut() {
+        last.pending = last.collection == now;
     }
     let there = connection.collections()?;
     let Some(to) = history.masters.last().map(|one| one.collection.clone()) else {
@@ -298,8 +303,9 @@ pub fn rollback(
     if request.dry_run {
         return Ok(change);
     }
+    // Killed in between, the alias itself says how far it came.
+    state.write(server, about, &begun)?;
     move_alias(connection, alias, Some(&now), &change.to, &doing)?;
-    // Remembered afterwards: killed in between, the alias itself says how far it came.
     state.write(server, about, &history)?;
     Ok(change)
 }
@@ -363,27 +369,36 @@ fn missing_indexes(
         .collect())
 }
 
-/// Adds to what is remembered that the alias moves from `from` to `to`.
-fn remember(history: &mut History, from: Option<&str>, to: &str, at: DateTime<Utc>) {
-    // What a publish that never came to its end had written down.
-    if let Some(from) = from {
-        match history
-            .masters
-            .iter()
-            .rposition(|one| one.collection == from)
-        {
-            Some(last) => history.masters.truncate(last + 1),
-            None => history.masters.push(Master {
-                collection: from.to_owned(),
-                at,
-                ours: false,
-            }),
+/// Forgets what a publish had written down that never came to its end.
+fn forget_pending(history: &mut History, now: Option<&str>) {
+    if let Some(last) = history.masters.last_mut().filter(|last| last.pending) {
+        if Some(last.collection.as_str()) == now {
+            last.pending = false;
+        } else {
+            history.masters.pop();
         }
+    }
+}
+
+/// Adds to what is remembered that the alias is about to move from `from` to `to`.
+fn remember(history: &mut History, from: Option<&str>, to: &str, at: DateTime<Utc>) {
+    forget_pending(history, from);
+    let last = history.masters.last().map(|last| last.collection.as_str());
+    if let Some(from) = from.filter(|from| Some(*from) != last) {
+        let mut earlier = history.masters.iter().filter(|one| one.collection == from);
+        let ours = earlier.next().is_some_and(|one| one.ours);
+        history.masters.push(Master {
+            collection: from.to_owned(),
+            at,
+            ours,
+            pending: false,
+        });
     }
     history.masters.push(Master {
         collection: to.to_owned(),
         at,
         ours: true,
+        pending: true,
     });
 }
 
@@ -468,6 +483,7 @@ mod tests {
             collection: (*name).to_owned(),
             at,
             ours: *ours,
+            pending: false,
         };
         History {
             masters: masters.iter().map(master).collect(),
@@ -478,17 +494,24 @@ mod tests {
     fn what_an_alias_pointed_to_is_a_stack() {
         let at = "2026-11-22T00:00:00Z".parse().unwrap();
         let mut held = History::default();
-        remember(&mut held, Some("old"), "a", at);
-        assert_eq!(held, history(&[("old", false), ("a", true)]));
-        remember(&mut held, Some("a"), "b", at);
-        assert_eq!(held, history(&[("old", false), ("a", true), ("b", true)]));
+        let mut publish = |from: &str, to: &str, ended: bool| {
+            remember(&mut held, Some(from), to, at);
+            if ended {
+                forget_pending(&mut held, Some(to));
+            }
+            let names = held.masters.iter().map(|one| one.collection.clone());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(publish("old", "a", true), "old a");
+        assert_eq!(publish("a", "b", false), "old a b");
         // `b` was written down, but the alias never came to point to it.
-        remember(&mut held, Some("a"), "c", at);
-        assert_eq!(held, history(&[("old", false), ("a", true), ("c", true)]));
-        // Somebody else moved it in between.
-        remember(&mut held, Some("theirs"), "d", at);
-        assert_eq!(held.masters.len(), 5);
-        assert!(!held.masters[3].ours && held.masters[3].collection == "theirs");
+        assert_eq!(publish("a", "c", true), "old a c");
+        // Somebody else moved it in between: back, and to a collection of theirs.
+        assert_eq!(publish("a", "d", true), "old a c a d");
+        assert_eq!(publish("theirs", "e", true), "old a c a d theirs e");
+        let ours: Vec<bool> = held.masters.iter().map(|one| one.ours).collect();
+        assert_eq!(ours, [false, true, true, true, true, false, true]);
+        assert!(held.masters.iter().all(|one| !one.pending));
     }
 
     #[test]

@@ -80,7 +80,16 @@ impl Connection {
 
     /// How many uploads to a collection this member is restoring at this moment, as far as it tells.
     pub fn recoveries(&self, name: &str) -> Result<u64, Failure> {
-        let doing = format!("asking {} what it restores", self.who());
+        self.running(name, "running_snapshot_recovery")
+    }
+
+    /// How many snapshots of a collection this member is making at this moment, as far as it tells.
+    pub fn makings(&self, name: &str) -> Result<u64, Failure> {
+        self.running(name, "running_snapshots")
+    }
+
+    fn running(&self, name: &str, what: &str) -> Result<u64, Failure> {
+        let doing = format!("asking {} what it is at work on", self.who());
         let call = Call::get(doing, &["telemetry"]).query("details_level", "2");
         let told: Value = self.ask_putting_away(&call)?;
         let snapshots = told
@@ -90,7 +99,7 @@ impl Connection {
             .into_iter()
             .flatten()
             .filter(|one| one.get("id").and_then(Value::as_str) == Some(name))
-            .filter_map(|one| one.get("running_snapshot_recovery")?.as_u64());
+            .filter_map(|one| one.get(what)?.as_u64());
         Ok(running.sum())
     }
 

@@ -22,6 +22,7 @@ mod live;
 mod merge;
 mod replay;
 mod verify;
+mod server;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         merge::trials(env),
         live::trials(env),
         replay::trials(env),
+        server::trials(env),
         damage::trials(env),
         diff::trials(env),
         digest::trials(env),

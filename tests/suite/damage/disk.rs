@@ -148,7 +148,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 /// How a mount namespace of one's own is made here.
-fn mounts() -> Result<Vec<&'static str>, String> {
+pub fn mounts() -> Result<Vec<&'static str>, String> {
     let ways: [&[&str]; 2] = [&["unshare", "-m"], &["unshare", "-Urm"]];
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     for way in ways {
@@ -165,7 +165,7 @@ fn mounts() -> Result<Vec<&'static str>, String> {
 }
 
 /// Runs `cli` while a small disk is mounted at `disk`; also what was left there.
-fn on_disk(
+pub fn on_disk(
     how: &[&str],
     disk: &Path,
     options: &str,

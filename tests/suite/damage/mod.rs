@@ -4,7 +4,7 @@
 
 mod bits;
 mod contents;
-mod disk;
+pub mod disk;
 mod files;
 mod members;
 mod output;

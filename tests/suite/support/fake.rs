@@ -25,6 +25,13 @@ pub struct Collection {
     pub transfers: Vec<Value>,
 }
 
+impl Collection {
+    /// So many points in a shard.
+    pub fn set_points(&mut self, shard: u32, points: u64) {
+        self.shards.insert(shard, points);
+    }
+}
+
 /// A server.
 #[derive(Debug, Clone)]
 pub struct Fake {
@@ -41,6 +48,8 @@ pub struct Fake {
     pub key: Option<String>,
     /// What streams of shards are.
     pub stream: Vec<u8>,
+    /// Whether part of a file can be asked for.
+    pub ranges: bool,
     /// An alias that somebody moves when it was looked at so many times.
     pub mover: Option<(usize, String, String)>,
     made: u32,
@@ -67,6 +76,7 @@ impl Fake {
             restored: None,
             key: None,
             stream: Vec::new(),
+            ranges: true,
             mover: None,
             made: 0,
         }
@@ -203,7 +213,7 @@ impl Fake {
             }
             ("GET", ["snapshots", file]) => match collection.snapshots.get(*file) {
                 None => Answer::error(404, "no such snapshot"),
-                Some(bytes) => ranged(bytes, seen.headers.get("range")),
+                Some(bytes) => ranged(bytes, seen.headers.get("range").filter(|_| self.ranges)),
             },
             ("DELETE", ["snapshots", file]) => match collection.snapshots.remove(*file) {
                 None => Answer::error(404, "no such snapshot"),

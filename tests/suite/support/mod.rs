@@ -38,6 +38,7 @@ pub mod proxy;
 pub mod qdrant;
 pub mod rust;
 pub mod scripted;
+pub mod tls;
 pub mod wal;
 
 use std::path::{Path, PathBuf};

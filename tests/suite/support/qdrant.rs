@@ -52,6 +52,8 @@ pub struct Server {
     running: Option<Running>,
     /// A cluster's members know each other by it: it stays the same over restarts.
     p2p: Option<u16>,
+    /// Where the first member of its cluster is.
+    first: Option<String>,
 }
 
 struct Running {
@@ -63,15 +65,22 @@ struct Running {
 impl Server {
     /// A single server.
     pub fn start(bin: &Path) -> Outcome<Self> {
-        Self::start_as(bin, false)
+        Self::start_as(bin, false, None)
     }
 
     /// A cluster of one node, which custom sharding needs.
     pub fn start_cluster(bin: &Path) -> Outcome<Self> {
-        Self::start_as(bin, true)
+        Self::start_as(bin, true, None)
     }
 
-    fn start_as(bin: &Path, cluster: bool) -> Outcome<Self> {
+    /// Another member of the cluster that `self` is part of.
+    pub fn join(&self) -> Outcome<Self> {
+        let p2p = self.p2p.ok_or("it is no cluster")?;
+        let first = format!("http://127.0.0.1:{p2p}");
+        Self::start_as(&self.bin, true, Some(first))
+    }
+
+    fn start_as(bin: &Path, cluster: bool, first: Option<String>) -> Outcome<Self> {
         let config = ureq::Agent::config_builder()
             // A status is an answer; what it means is the caller's to say.
             .http_status_as_error(false)
@@ -85,6 +94,7 @@ impl Server {
             agent: config.into(),
             running: None,
             p2p: None,
+            first,
         };
         server.launch()?;
         Ok(server)
@@ -187,6 +197,9 @@ impl Server {
                 .env("QDRANT__CLUSTER__ENABLED", "true")
                 .env("QDRANT__CLUSTER__P2P__PORT", p2p.to_string())
                 .args(["--uri", &format!("http://127.0.0.1:{p2p}")]);
+        }
+        if let Some(first) = &self.first {
+            command.args(["--bootstrap", first]);
         }
         let child = command
             .spawn()

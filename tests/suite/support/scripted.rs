@@ -192,6 +192,11 @@ impl Scripted {
         seen.iter().filter(of).count()
     }
 
+    /// Answers again after [`Fault::Die`].
+    pub fn revive(&self) {
+        self.inner.dead.store(false, Ordering::SeqCst);
+    }
+
     /// Fails unless every fault came up.
     pub fn ensure_faults_came_up(&self) -> Outcome {
         for rule in lock(&self.inner.rules).iter() {
