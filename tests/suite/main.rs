@@ -23,6 +23,7 @@ mod merge;
 mod replay;
 mod verify;
 mod server;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
