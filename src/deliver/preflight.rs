@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{TimeDelta, Utc};
 use serde::Serialize;
 
 use super::expect::Expected;
@@ -94,7 +95,10 @@ pub fn preflight(
     let there = match (exists, &begun) {
         (false, _) => There::Nothing,
         (true, Some(begun)) if !begun.over => match options.resume {
-            true => There::Begun,
+            true => {
+                require_ours(target, members, expected, begun)?;
+                There::Begun
+            }
             false => {
                 return refuse(
                     format!("an earlier run began {name} and did not finish it"),
@@ -175,6 +179,43 @@ pub fn preflight(
         there,
         notes,
     })
+}
+
+/// Refuses to go on with what may have been made by somebody else since: a run that was killed cannot
+/// say whether the collection came to be by it.
+fn require_ours(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    begun: &super::restore::Begun,
+) -> Result<()> {
+    let info = members.first.collection(&target.collection)?;
+    let info = crate::server::require(target, info)?;
+    let found = info.config(&target.to_string())?;
+    let wanted = expected.config();
+    let same = found.vectors() == wanted.vectors()
+        && found.sparse_vectors() == wanted.sparse_vectors()
+        && found.shard_number() == wanted.shard_number();
+    let is_recent = (Utc::now() - begun.begun).abs() <= TimeDelta::hours(24);
+    if same && is_recent {
+        return Ok(());
+    }
+    let why = match same {
+        true => format!(
+            "an earlier run began {} at {}, which is long ago",
+            target.collection, begun.begun
+        ),
+        false => format!(
+            "{} has other vectors or shards than the snapshot",
+            target.collection
+        ),
+    };
+    Err(Error::new(
+        Kind::Refused,
+        format!("going on with {target}"),
+        format!("{why}, so it may be somebody else's"),
+    )
+    .next("choose another name; or look at it, remove it, and run this again"))
 }
 
 /// Every member may get a shard, so all must be reachable.

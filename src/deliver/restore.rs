@@ -203,13 +203,17 @@ fn put_away(
     } else if options.keep_failed && err.kind() != Kind::Cancelled {
         format!("{target} was kept, to be looked at")
     } else {
-        // A server goes on with what it was sent, and would create the collection after all.
-        let settled = settle(target, members);
-        match settled.and_then(|()| Ok(members.first.delete_collection(&target.collection)?)) {
-            Ok(()) => {
+        // A server goes on with what it was sent, and would create the collection after all. If it
+        // does not tell, what is there now is removed all the same.
+        let _ = settle(target, members);
+        match remove(target, members) {
+            Ok(was_there) => {
                 // What is remembered of a collection that is gone says nothing any more.
                 let _ = state.remove(&target.server, about);
-                format!("{} was removed again", target.collection)
+                match was_there {
+                    true => format!("{} was removed again", target.collection),
+                    false => "nothing was left there".to_owned(),
+                }
             }
             Err(failed) => format!(
                 "{target} could not be removed ({}); the next run with --resume begins it anew",
@@ -223,6 +227,15 @@ fn put_away(
         told = told.next(next);
     }
     told
+}
+
+/// Removes the collection; tells whether it was there.
+fn remove(target: &CollectionAddress, members: &Members) -> Result<bool> {
+    let there = members.first.exists_putting_away(&target.collection)?;
+    if there {
+        members.first.delete_collection(&target.collection)?;
+    }
+    Ok(there)
 }
 
 /// Waits until the server is not at work on an upload to this collection.

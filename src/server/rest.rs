@@ -47,6 +47,14 @@ impl Connection {
         Ok(names)
     }
 
+    /// Whether there is a collection of this name, also when the user asked to stop.
+    pub fn exists_putting_away(&self, name: &str) -> Result<bool, Failure> {
+        let doing = format!("asking {} for its collections", self.who());
+        let answer: CollectionsAnswer =
+            self.ask_putting_away(&Call::get(doing, &["collections"]))?;
+        Ok(answer.collections.iter().any(|one| one.name == name))
+    }
+
     /// All aliases, each with its collection.
     pub fn aliases(&self) -> Result<BTreeMap<String, String>, Failure> {
         let doing = format!("asking {} for its aliases", self.who());

@@ -213,7 +213,22 @@ fn dies(env: &Env) -> Outcome {
         ensure_eq!(stage.scripted.asked("POST", "/upload"), 1, "uploads");
         ensure_eq!(stage.scripted.fake().snapshots_left().len(), 0, "left");
 
-        // What it holds by then is something else: it is begun anew.
+        // What is there by then may be somebody else's: it is not touched.
+        let (stage, file) = Stage::to_restore(env)?;
+        stage.scripted.fault(method, path, 1, Fault::Die);
+        stage.restore(&file).run()?.code(1)?;
+        stage.scripted.revive();
+        if let Some(album) = stage.scripted.fake().collections.get_mut("album") {
+            album.info["config"]["params"]["vectors"]["size"] = json!(99);
+        }
+        let run = stage.restore(&file).arg("--resume").run()?.code(12)?;
+        is_one_error(&run.says(&["somebody else's"])?)?;
+        ensure!(
+            stage.scripted.fake().collections.contains_key("album"),
+            "removed"
+        );
+
+        // What it holds by then is not whole: it is begun anew.
         let (stage, file) = Stage::to_restore(env)?;
         stage.scripted.fault(method, path, 1, Fault::Die);
         stage.restore(&file).run()?.code(1)?;
