@@ -7,6 +7,7 @@
 
 mod assemble;
 mod journal;
+mod leftovers;
 mod look;
 mod manifest;
 mod part;
@@ -15,13 +16,13 @@ mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use wildmatch::WildMatch;
 
-pub use self::journal::PREFIX;
-use self::journal::{GO_ON_WITHIN, Journal, Made, Work};
+use self::journal::{GO_ON_WITHIN, Journal, Work};
+pub use self::leftovers::clear_leftovers;
+use self::leftovers::{and_left, clear, finish};
 pub use self::look::Members;
 use self::look::{Look, look};
 pub use self::manifest::{ENDING, Form, Manifest, PeerPart, ShardPart};
@@ -31,9 +32,6 @@ use crate::error::{Error, Kind, Result};
 use crate::report::progress::Progress;
 use crate::server::{Connection, Rate};
 use crate::snapshot::{Snapshot, Want};
-
-/// How long a snapshot that nobody wants any more is waited for.
-const MAKING: Duration = Duration::from_secs(300);
 
 /// What is captured, and how.
 pub struct Request<'a> {
@@ -138,63 +136,6 @@ pub fn capture(request: &Request<'_>) -> Result<Captured> {
     }
 }
 
-/// Clears away what killed runs left in `folder` and on this server, but for `collections`, which are
-/// about to be captured again. Returns what could not be removed.
-pub fn clear_leftovers(
-    members: &Members,
-    folder: &Path,
-    collections: &[String],
-) -> Result<Vec<String>> {
-    let server = members.first.address().to_string();
-    let wanted: BTreeSet<String> = collections
-        .iter()
-        .map(|collection| Work::name(&server, collection))
-        .collect();
-    let mut left = Vec::new();
-    for name in crate::scratch::Kept::names(folder, PREFIX)? {
-        if wanted.contains(&name) {
-            continue;
-        }
-        let Some(work) = Work::open(folder, &name)? else {
-            continue;
-        };
-        match &work.journal {
-            Some(journal) if journal.server != server => {
-                left.push(format!(
-                    "{}: begun with {}, which is not asked now",
-                    work.path().display(),
-                    journal.server
-                ));
-                continue;
-            }
-            Some(_) | None => {}
-        }
-        let here = clear(members, &work);
-        finish(work, &here)?;
-        left.extend(here);
-    }
-    Ok(left)
-}
-
-/// Removes the working folder, unless its journal is still needed.
-fn finish(work: Work, left: &[String]) -> Result<()> {
-    if left.is_empty() {
-        return work.remove();
-    }
-    for entry in std::fs::read_dir(work.path())
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let is_part = entry.file_name().to_string_lossy().starts_with(take::PART);
-        if is_part {
-            // The next run removes what stays.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-    Ok(())
-}
-
 /// What an earlier run that was killed had begun: finished here if it was all but done, and cleared
 /// away if it is too old to be gone on with.
 fn earlier(request: &Request<'_>, work: &mut Work) -> Result<Option<Captured>> {
@@ -245,74 +186,6 @@ fn earlier(request: &Request<'_>, work: &mut Work) -> Result<Option<Captured>> {
     }
     work.journal = None;
     Ok(None)
-}
-
-/// Removes from the servers what the journal names, and then what was asked for and never got a name
-/// there. Returns what could not be removed.
-fn clear(members: &Members, work: &Work) -> Vec<String> {
-    let mut left = Vec::new();
-    let Some(journal) = &work.journal else {
-        return left;
-    };
-    let collection = journal.collection.as_str();
-    let (named, nameless): (Vec<&Made>, Vec<&Made>) = journal
-        .made
-        .iter()
-        .partition(|made| made.snapshot.is_some());
-    for made in named.into_iter().chain(nameless) {
-        let name = made.snapshot.as_ref().map(|one| one.name.clone());
-        let shown = name.clone().unwrap_or_else(|| "a snapshot".into());
-        let Some(member) = members.at(&made.address) else {
-            left.push(format!(
-                "{shown} on {}, which is not asked now",
-                made.address
-            ));
-            continue;
-        };
-        let removed = match name {
-            Some(name) => member
-                .delete_snapshot(collection, &name)
-                .map(|_| ())
-                .map_err(Error::from),
-            None => remove_nameless(member, collection, made).map(|_| ()),
-        };
-        if let Err(err) = removed {
-            left.push(format!("{shown} on {} ({})", made.address, err.why()));
-        }
-    }
-    left
-}
-
-/// Removes a snapshot that was asked for by a run that was killed before it got its name. Tells
-/// whether there was one.
-fn remove_nameless(member: &Connection, collection: &str, made: &Made) -> Result<bool> {
-    let started = Instant::now();
-    // A server goes on with what it was asked for, and it appears only at the end.
-    while member.makings(collection)? > 0 && started.elapsed() < MAKING {
-        member.rest_a_while()?;
-    }
-    let there = member.snapshots_putting_away(collection)?;
-    match made.is(&there) {
-        Some(name) => Ok(member.delete_snapshot(collection, name)?),
-        None => Ok(false),
-    }
-}
-
-/// The error with what it leaves behind.
-fn and_left(err: Error, left: &[String]) -> Error {
-    if left.is_empty() {
-        return err;
-    }
-    let why = format!(
-        "{}; {} could not be removed, and the next capture to the same folder tries again",
-        err.why(),
-        left.join(" and ")
-    );
-    let mut told = Error::new(err.kind(), err.doing(), why);
-    if let Some(next) = err.next_step() {
-        told = told.next(next);
-    }
-    told
 }
 
 fn captured(request: &Request<'_>, work: &mut Work) -> Result<Captured> {

@@ -10,11 +10,12 @@ use chrono::Utc;
 
 use super::assemble::Assembly;
 use super::journal::{GO_ON_WITHIN, Journal, Made, Work, file_name};
+use super::leftovers::remove_nameless;
 use super::look::Look;
 use super::manifest::{Form, PeerPart};
 use super::part::{self, Hashes, Part};
 use super::plan::Take;
-use super::{Request, Taken, remove_nameless};
+use super::{Request, Taken};
 use crate::error::{Error, Kind, Result};
 use crate::report::progress::Unit;
 use crate::scratch::require_free;

@@ -5,17 +5,18 @@
 //! removed again; an alias moves in one call, and the way back is remembered.
 
 mod expect;
+mod history;
 mod keys;
 mod preflight;
 mod publish;
 mod restore;
+mod shard;
 mod state;
 mod verify;
 
 pub use expect::{Expected, Points};
-pub use publish::{
-    Allow, Change, History, Master, PublishRequest, RollbackRequest, publish, rollback,
-};
+pub use history::{History, Master};
+pub use publish::{Allow, Change, PublishRequest, RollbackRequest, publish, rollback};
 pub use restore::{Options, Restored, restore};
 pub use state::{About, StateFolder};
 pub use verify::Difference;

@@ -6,25 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::expect::Expected;
 use super::preflight::{Preflight, There, Way, addresses, preflight};
+use super::shard::{measure, stream};
 use super::state::{About, StateFolder};
 use super::verify::{Difference, Verdict, verify, wait_green};
 use crate::capture::Members;
 use crate::error::{Error, Kind, Result};
 use crate::report::progress::{Progress, Unit};
 use crate::server::{ACTIVE, CollectionAddress, Connection, Rate, Upload, create_body};
-use crate::snapshot::{Input, TRAILER_BYTES, Transplant, Walker, size_in_tar};
+use crate::snapshot::Input;
 use crate::status;
 
 /// How long a server may still be at what a dead run had sent it.
@@ -452,55 +450,4 @@ fn places<'a>(
             .next("give the members' addresses with --peer ID=URL")),
         })
         .collect()
-}
-
-/// Writes the shard as a snapshot of its own.
-fn write_shard(path: &Path, shard: u32, out: impl Write) -> Result<()> {
-    let prefix = format!("{shard}/");
-    let mut input = Input::open(path, false, None)?;
-    let mut walker = Walker::new(&mut input, path.display().to_string());
-    let mut tar = Transplant::new(out, format!("shard {shard} of {}", path.display()));
-    while let Some(member) = walker.next_member()? {
-        if let Some(name) = member.path.strip_prefix(&prefix).map(str::to_owned) {
-            tar.member(&mut walker, &member, &name)?;
-        }
-    }
-    tar.finish().map(|_| ())
-}
-
-/// Size and SHA-256 of the shard as a snapshot of its own.
-fn measure(path: &Path, shard: u32) -> Result<(u64, String)> {
-    struct Hash(Sha256);
-    impl Write for Hash {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let prefix = format!("{shard}/");
-    let mut bytes = TRAILER_BYTES;
-    let mut input = Input::open(path, false, None)?;
-    let mut walker = Walker::new(&mut input, path.display().to_string());
-    while let Some(member) = walker.next_member()? {
-        if let Some(name) = member.path.strip_prefix(&prefix) {
-            bytes += size_in_tar(&member, name);
-        }
-    }
-    let mut hash = Hash(Sha256::new());
-    write_shard(path, shard, &mut hash)?;
-    Ok((bytes, format!("{:x}", hash.0.finalize())))
-}
-
-/// The shard as a snapshot of its own, written while it is read.
-fn stream(path: &Path, shard: u32) -> Result<impl Read + Send + 'static> {
-    let (reader, writer) = io::pipe().map_err(|err| {
-        Error::failed(format!("reading shard {shard} of {}", path.display()), err)
-    })?;
-    let path = path.to_owned();
-    // Whoever reads sees a short stream if this fails, and its length is known.
-    std::thread::spawn(move || write_shard(&path, shard, io::BufWriter::new(writer)));
-    Ok(reader)
 }
