@@ -21,7 +21,6 @@ mod inspect;
 mod live;
 mod merge;
 mod replay;
-mod verify;
 mod server;
 mod verify;
 
