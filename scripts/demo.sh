@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shows what snapmerge does, on a bare machine: builds it, then looks into the three albums of
-# fixtures/ (real Qdrant 1.18.3 snapshots), merges them and reads the master.
+# fixtures/ (real Qdrant 1.18.3 snapshots), merges them, proves the master and reads it.
 #
 #   scripts/demo.sh            into a new temporary folder, which stays
 #   scripts/demo.sh FOLDER     into FOLDER
@@ -43,6 +43,14 @@ show snapmerge inspect "${albums[@]}"
 heading "merge them; 200 ids are in two albums, and the later album wins"
 show snapmerge merge "${albums[@]}" -o "$master"
 
+heading "prove the master against its sources, with 50 searches and a look at its clusters"
+show snapmerge verify "$master" --queries 50 --structure 300 --against "${albums[@]}"
+
+heading "the same as one HTML page"
+printf '$ snapmerge verify %s … --json > verify.json; snapmerge report verify.json -o report.html\n' "$master"
+snapmerge verify "$master" --quiet --queries 50 --structure 300 --json --against "${albums[@]}" > "$out/verify.json"
+snapmerge report "$out/verify.json" -o "$out/report.html" --force
+
 heading "what is in the master: its first three points"
 printf '$ snapmerge export %s | head -n 3\n' "$master"
 # head ends the pipe early, which is no failure here; what export says about it would still be seen.
@@ -50,4 +58,5 @@ printf '$ snapmerge export %s | head -n 3\n' "$master"
 
 heading "done"
 echo "the master: $master"
+echo "the report: $out/report.html"
 echo "any Qdrant restores it: curl -X POST 'http://HOST:6333/collections/album_master/snapshots/upload?priority=snapshot' -F 'snapshot=@$master'"

@@ -9,11 +9,11 @@ pub mod supervise;
 use clap::{Parser, Subcommand};
 
 use crate::commands::args::{
-    CaptureArgs, DiffArgs, ExportArgs, InspectArgs, MergeArgs, PublishArgs, RestoreArgs,
-    RollbackArgs, VerifyArgs,
+    CaptureArgs, DiffArgs, ExportArgs, InspectArgs, MergeArgs, PublishArgs, ReportArgs,
+    RestoreArgs, RollbackArgs, VerifyArgs,
 };
 use crate::commands::{
-    Ended, capture, diff, export, inspect, merge, publish, restore, rollback, verify,
+    Ended, capture, diff, export, inspect, merge, publish, report, restore, rollback, verify,
 };
 use crate::error::Result;
 
@@ -54,6 +54,8 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     /// Say what changed from one snapshot to another
     Diff(DiffArgs),
+    /// Make one HTML page of what verify, merge or diff told as JSON
+    Report(ReportArgs),
 }
 
 impl Command {
@@ -64,7 +66,8 @@ impl Command {
             | Self::Capture(_)
             | Self::Restore(_)
             | Self::Publish(_)
-            | Self::Rollback(_) => false,
+            | Self::Rollback(_)
+            | Self::Report(_) => false,
             Self::Merge(_) | Self::Export(_) | Self::Verify(_) | Self::Diff(_) => true,
         }
     }
@@ -76,7 +79,8 @@ impl Command {
             | Self::Merge(_)
             | Self::Export(_)
             | Self::Verify(_)
-            | Self::Diff(_) => false,
+            | Self::Diff(_)
+            | Self::Report(_) => false,
             Self::Capture(_) | Self::Restore(_) | Self::Publish(_) | Self::Rollback(_) => true,
         }
     }
@@ -93,6 +97,7 @@ impl Command {
             Self::Rollback(args) => rollback::run(&args),
             Self::Verify(args) => verify::run(&args),
             Self::Diff(args) => diff::run(&args),
+            Self::Report(args) => report::run(&args),
         }
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod deliver;
 mod diff;
 mod live;
+mod report;
 mod verify;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use self::connection::ConnectionArgs;
 pub use self::deliver::{PublishArgs, RestoreArgs, RollbackArgs, StateArgs};
 pub use self::diff::DiffArgs;
 pub use self::live::LiveArgs;
+pub use self::report::ReportArgs;
 pub use self::verify::VerifyArgs;
 
 use crate::merge::{Policy, Route};

@@ -10,6 +10,7 @@ pub mod export;
 pub mod inspect;
 pub mod merge;
 pub mod publish;
+pub mod report;
 pub mod restore;
 pub mod rollback;
 pub mod verify;

@@ -26,5 +26,6 @@ pub use settings::{Wanted, config_differences, setting_differences};
 pub use settled::{discard_all, settle_all};
 pub use structure::{SetStructure, Structure};
 pub use verify::{
-    Asked, ByBytes, Placement, Points, Verified, Walked, by_bytes, compare_settled, verify, walk,
+    Asked, ByBytes, Placement, Points, ShardShape, Verified, Walked, by_bytes, compare_settled,
+    verify, walk,
 };

@@ -3,6 +3,7 @@
 //! Keeps true: text and JSON are made of the same values; nothing here decides anything.
 
 pub mod diff;
+pub mod html;
 pub mod inspect;
 pub mod merge;
 pub mod progress;

@@ -21,6 +21,7 @@ mod inspect;
 mod live;
 mod merge;
 mod replay;
+mod report;
 mod server;
 mod verify;
 
@@ -45,6 +46,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         damage::trials(env),
         diff::trials(env),
         digest::trials(env),
+        report::trials(env),
         verify::trials(env),
     ]
     .into_iter()

@@ -3,7 +3,8 @@
 //! Keeps true: they are drawn from the sources' points by the hashes of their ids, so that the same
 //! sources are always asked the same.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -117,7 +118,7 @@ fn drawn(lanes: &[Lane<'_>], settings: &Settings, wanted: usize) -> Result<Vec<R
 
 /// A field with an index and one without, by which many of the points can be filtered.
 fn fields(master: &Source, points: &[Record], settings: &Settings) -> Vec<FilteredBy> {
-    let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<&String, (usize, BTreeSet<String>)> = BTreeMap::new();
     for record in points {
         for (key, value) in &record.payload {
             let plain = !key.contains(['.', '[', '"']);
@@ -127,7 +128,9 @@ fn fields(master: &Source, points: &[Record], settings: &Settings) -> Vec<Filter
                 _ => false,
             };
             if plain && matches {
-                *counts.entry(key).or_default() += 1;
+                let (count, values) = counts.entry(key).or_default();
+                *count += 1;
+                values.insert(value.to_string());
             }
         }
     }
@@ -141,7 +144,12 @@ fn fields(master: &Source, points: &[Record], settings: &Settings) -> Vec<Filter
             None => !indexed,
         };
         let of_these = counts.iter().filter(|(key, _)| fits(key));
-        let (field, _) = of_these.max_by_key(|(_, count)| **count)?;
+        // Many points that have it, and many of one value: a filter that leaves one point asks
+        // nothing of a graph.
+        let (field, _) = of_these.max_by_key(|(_, (count, values))| {
+            let shared = values.len() > 1 && values.len() * 2 <= *count;
+            (shared, *count, Reverse(values.len()))
+        })?;
         Some(FilteredBy {
             field: (*field).clone(),
             indexed,

@@ -29,6 +29,8 @@ const AT_ONCE: usize = 2;
 pub struct ByBytes {
     /// Points of the master.
     pub points: u64,
+    /// The same by source, in their order.
+    pub points_of: Vec<u64>,
     /// Its segments.
     pub segments: u64,
     /// Their bytes.
@@ -96,7 +98,14 @@ pub fn by_bytes(
             return Ok(Err(reason));
         }
     }
+    let mut points_of = vec![0; sources.len()];
+    for lane in &lanes {
+        if let Some(count) = points_of.get_mut(lane.source) {
+            *count += lane.ids.len() as u64;
+        }
+    }
     Ok(Ok(ByBytes {
+        points_of,
         points: lanes.iter().map(|lane| lane.ids.len() as u64).sum(),
         segments: of_master.len() as u64,
         bytes: of_master.iter().map(|segment| segment.bytes).sum(),

@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 use crate::merge::{Lane, Layout, Ledger, Reading, Resolver, Scan, Settings, Site, Union};
 use crate::point::Sample;
 use crate::report::progress::Unit;
+use crate::schema::ShardKey;
+use crate::snapshot::ids;
 use crate::source::{Purpose, Settled, Source};
 
 /// What is to be proven, and how.
@@ -46,6 +48,18 @@ pub enum Points {
     Walk(Box<Walked>),
 }
 
+/// A shard of the master as it lies in its file.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShardShape {
+    /// Its number.
+    pub shard: u32,
+    /// Its key, with custom sharding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<ShardKey>,
+    /// The points of each of its segments, older copies included, the largest first.
+    pub segments: Vec<u64>,
+}
+
 /// What a verification found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verified {
@@ -54,6 +68,8 @@ pub struct Verified {
     /// Why they were not proven by bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_by_bytes: Option<String>,
+    /// The master's shards and segments.
+    pub shards: Vec<ShardShape>,
     /// Settings that are not what they should be.
     pub settings: Vec<SettingDifference>,
     /// Bytes of the files that were read.
@@ -105,6 +121,7 @@ pub fn verify(
         .map(|source| source.snapshot.file_bytes)
         .sum();
     let settings = setting_differences(asked.wanted, master);
+    let shards = shapes(master)?;
     let layout = Layout::of(master.shard_keys.clone(), master.config.shard_number());
     let not_by_bytes = if asked.deep || asked.sample.is_some() {
         None
@@ -118,6 +135,7 @@ pub fn verify(
                 return Ok(Verified {
                     points: Points::Bytes(shown),
                     not_by_bytes: None,
+                    shards,
                     settings,
                     bytes,
                 });
@@ -142,9 +160,29 @@ pub fn verify(
     Ok(Verified {
         points: Points::Walk(Box::new(walked)),
         not_by_bytes,
+        shards,
         settings,
         bytes,
     })
+}
+
+/// The shards of `master`, which was opened with its id trackers.
+fn shapes(master: &Source) -> Result<Vec<ShardShape>> {
+    let mut shapes = Vec::new();
+    for (number, shard) in &master.snapshot.shards {
+        let mut segments = Vec::new();
+        for (uuid, segment) in &shard.segments {
+            let what = format!("segment {uuid} of {}", master.snapshot.what());
+            segments.push(ids::read(&segment.trackers, &what)?.entries.len() as u64);
+        }
+        segments.sort_unstable_by(|a, b| b.cmp(a));
+        shapes.push(ShardShape {
+            shard: *number,
+            key: master.shard_keys.key_of(*number).cloned(),
+            segments,
+        });
+    }
+    Ok(shapes)
 }
 
 /// Compares settled shards point by point; `names` are the sources'.

@@ -44,6 +44,8 @@ pub struct Walked {
     pub compared_bytes: u64,
     /// Points that the master should have.
     pub expected: u64,
+    /// The same by source, in their order.
+    pub expected_of: Vec<u64>,
     /// Points that it has.
     pub found: u64,
     /// Of the expected, those that it lacks.
@@ -73,11 +75,19 @@ pub fn walk(
     ledger: &mut Ledger<Difference>,
     stage: &Stage,
 ) -> Result<Walked> {
-    let mut walked = Walked::default();
+    let mut walked = Walked {
+        expected_of: vec![0; names.len()],
+        ..Walked::default()
+    };
     let mut buffer = Vec::new();
     meet(expected, found, |id, wanted, there| {
         walked.expected += wanted.len() as u64;
         walked.found += there.len() as u64;
+        for scanned in wanted {
+            if let Some(count) = walked.expected_of.get_mut(scanned.source) {
+                *count += 1;
+            }
+        }
         for scanned in there {
             let hash = walked.digest.add(&scanned.record, &mut buffer);
             walked.stream_digest.add(&hash);

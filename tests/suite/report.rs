@@ -1,0 +1,194 @@
+//! `report`: the JSON of other commands as a page, looked at as text and in a real browser.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::merge::{ALBUMS, Sources};
+use crate::support::{Env, Outcome, Trial, names_in};
+
+pub fn trials(env: &'static Env) -> Vec<Trial> {
+    let browser = browser();
+    vec![
+        Trial::new("report/pages", || pages(env)),
+        Trial::new("report/refuses", || refuses(env)),
+        Trial::needs("report/browser", &browser, |browser| {
+            in_browser(env, &browser)
+        }),
+    ]
+}
+
+/// A headless Chromium.
+fn browser() -> Result<PathBuf, String> {
+    for name in ["chromium", "chromium-browser", "google-chrome"] {
+        let there = Command::new(name).arg("--version").output();
+        if there.is_ok_and(|output| output.status.success()) {
+            return Ok(name.into());
+        }
+    }
+    Err("there is no chromium".into())
+}
+
+/// The three albums' merge, verified with everything, and the pages of both.
+fn reports(env: &Env) -> Outcome<(Sources, Value, Value)> {
+    let sources = Sources::named(env, &ALBUMS)?;
+    let master = sources.merge(&["--route", "rebuild", "--shards", "2"])?;
+    let run = cli![
+        "verify",
+        &master.path,
+        "-q",
+        "--json",
+        "--queries",
+        "20",
+        "--structure",
+        "150"
+    ]
+    .arg("--against")
+    .args(&sources.files)
+    .run()?
+    .ok()?;
+    let verified = run.json()?;
+    std::fs::write(sources.path("verify.json"), &run.stdout)?;
+    std::fs::write(sources.path("merge.json"), master.report.to_string())?;
+    Ok((sources, verified, master.report))
+}
+
+fn page(sources: &Sources, reports: &[&str]) -> Outcome<String> {
+    let output = sources.path("report.html");
+    cli!["report", "--force", "-o", &output]
+        .args(reports.iter().map(|name| sources.path(name)))
+        .run()?
+        .ok()?;
+    Ok(std::fs::read_to_string(output)?)
+}
+
+fn pages(env: &Env) -> Outcome {
+    let (sources, verified, merged) = reports(env)?;
+    let text = page(&sources, &["verify.json", "merge.json"])?;
+    let of_master = verified["points"]["digest"]["points"]
+        .as_str()
+        .ok_or("no digest")?;
+    let sha256 = merged["master"]["sha256"].as_str().ok_or("no hash")?;
+    for part in [
+        ">PROVEN<",
+        "MERGED AND PROVEN",
+        "2800 points",
+        "200 ids are in more than one source",
+        "album_2019_overlap",
+        "Recall by index",
+        "Points per shard and segment",
+        "The master in a plane",
+        of_master,
+        sha256,
+    ] {
+        ensure!(text.contains(part), "the page lacks {part:?}");
+    }
+    for outside in ["<script", "<link", " src=", "@import", "href="] {
+        ensure!(!text.contains(outside), "the page has {outside:?}");
+    }
+    // A diff is shown too, and what differs is said first.
+    let run = cli!["diff", "-q", "--json", &sources.files[1], &sources.files[2]]
+        .run()?
+        .code(3)?;
+    std::fs::write(sources.path("diff.json"), run.stdout)?;
+    let text = page(&sources, &["diff.json"])?;
+    ensure!(
+        text.contains(">DIFFERENT<") && text.contains("800"),
+        "the page of a diff"
+    );
+    Ok(())
+}
+
+fn refuses(env: &Env) -> Outcome {
+    let sources = Sources::named(env, &["uint8"])?;
+    let before = names_in(sources.dir())?;
+    let output = sources.path("report.html");
+    cli!["report", &sources.files[0], "-o", &output]
+        .run()?
+        .code(2)?
+        .says(&["not one JSON value"])?;
+    let plan = cli!["merge", "--dry-run", "--json", "-o", sources.path("m")]
+        .args(&sources.files)
+        .run()?
+        .ok()?;
+    let path = sources.path("plan.json");
+    std::fs::write(&path, plan.stdout)?;
+    cli!["report", &path, "-o", &output]
+        .run()?
+        .code(2)?
+        .says(&["snapmerge-plan/1"])?;
+    std::fs::remove_file(path)?;
+    ensure_eq!(names_in(sources.dir())?, before, "files afterwards");
+    Ok(())
+}
+
+/// In a browser: the verdict can be read, every chart is drawn with the values of the report, and nothing
+/// is fetched.
+fn in_browser(env: &Env, browser: &Path) -> Outcome {
+    let (sources, verified, _) = reports(env)?;
+    page(&sources, &["verify.json", "merge.json"])?;
+    let file = format!("file://{}", sources.path("report.html").display());
+    let run = |args: &[&str]| -> Outcome<String> {
+        let output = Command::new(browser)
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+            ])
+            .arg(format!(
+                "--user-data-dir={}",
+                sources.path("browser").display()
+            ))
+            .args(args)
+            .arg(&file)
+            .output()?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "the browser failed: {told}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let dom = run(&["--dump-dom"])?;
+    let verdict = dom
+        .split("id=\"verdict\">")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next());
+    ensure_eq!(verdict, Some("PROVEN"), "the verdict on the page");
+    // What a screen reader reads of the charts is what the report says.
+    let labels: Vec<&str> = dom
+        .split("aria-label=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    let of = |title: &str| -> Outcome<String> {
+        let found = labels.iter().find(|label| label.starts_with(title));
+        Ok((*found.ok_or_else(|| format!("no chart {title:?} among {labels:?}"))?).to_owned())
+    };
+    let shares = of("Points of each source in the master: ")?;
+    for (source, points) in ALBUMS.iter().zip([1000, 800, 1000]) {
+        ensure!(shares.contains(&format!("{source} {points}")), "{shares}");
+    }
+    let recalls = of("Recall by index: ")?;
+    for kind in verified["answers"]["kinds"].as_array().ok_or("no kinds")? {
+        let recall = kind["recall_mean"].as_f64().ok_or("no recall")?;
+        ensure!(
+            recalls.contains(&format!("{recall:.3}")),
+            "{recall} is not in {recalls}"
+        );
+    }
+    of("The master in a plane: 150 points")?;
+    let circles = dom.matches("<circle").count();
+    ensure_eq!(circles, 150, "points that are drawn");
+    for how in [
+        &["--window-size=1000,3000"][..],
+        &["--window-size=400,3000", "--force-dark-mode"][..],
+    ] {
+        let picture = sources.path("page.png");
+        let shot = format!("--screenshot={}", picture.display());
+        run(&[how, &[shot.as_str()]].concat())?;
+        let bytes = std::fs::metadata(&picture)?.len();
+        ensure!(bytes > 20_000, "a picture of {bytes} bytes shows nothing");
+        std::fs::remove_file(picture)?;
+    }
+    Ok(())
+}
