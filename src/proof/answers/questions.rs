@@ -32,6 +32,8 @@ pub struct Question {
 /// Questions of one kind.
 pub type Kind = (Option<FilteredBy>, Vec<Question>);
 
+/// Questions with a filter that no index helps: each looks at every payload.
+const UNINDEXED_MAX: usize = 10;
 /// Payload indexes that say of a value whether it is there.
 const MATCHING: [&str; 4] = ["keyword", "integer", "bool", "uuid"];
 
@@ -74,7 +76,10 @@ pub fn draw(
         if !filtered {
             filtered = true;
             for by in fields(master, &points, settings) {
-                let some = with_filter(&by.field, &questions, &points);
+                let mut some = with_filter(&by.field, &questions, &points);
+                if !by.indexed {
+                    some.truncate(UNINDEXED_MAX);
+                }
                 if !some.is_empty() {
                     kinds.push((Some(by), some));
                 }

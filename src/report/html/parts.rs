@@ -44,7 +44,7 @@ fn table(label: &str, head: &[&str], rows: &[Vec<String>]) -> Markup {
                 thead {
                     tr {
                         @for (at, name) in head.iter().enumerate() {
-                            th scope="col" .n[column(at)] { (name) }
+                            th.n[column(at)] scope="col" { (name) }
                         }
                     }
                 }
