@@ -19,6 +19,10 @@ pub enum Kind {
     Usage,
     /// The work is done, but something differs or was left out.
     Differs,
+    /// There is no such archive, or no such entry in it.
+    NotFound,
+    /// Somebody else is at work on it.
+    Locked,
     /// A source cannot be read safely: damaged, truncated, hostile, or of a form nobody can read.
     Damaged,
     /// A server refused it, or answered what cannot be meant.

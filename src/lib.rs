@@ -16,6 +16,7 @@
 //! | [`source`] | snapshot files as sources: opened, checked, settled |
 //! | [`merge`] | plan, k-way scan, conflicts, the hash ring, the route `rebuild` |
 //! | [`proof`] | the packed master read back and compared; any master against its sources; two snapshots |
+//! | [`archive`] | snapshots of many nights kept once: store, objects, recipes, chain, retention |
 //! | [`report`] | text, JSON, progress |
 //! | [`engine`] | the only user of `qdrant_edge` |
 //! | [`server`] | the only user of `reqwest` and `qdrant_client`: addresses, connections, REST |
@@ -24,9 +25,10 @@
 //! | [`point`] | ids and their order, records, canonical bytes and digest |
 //! | [`scratch`], [`durable`], [`status`], [`stop`], [`error`] | folders that go away, files that stay, what is going on, the wish to stop, what went wrong |
 //!
-//! Arrows go one way: cli → commands → (merge, proof, source, report) → (engine, server, snapshot,
-//! schema, point, durable, scratch). A test holds that (`tests/suite/house`).
+//! Arrows go one way: cli → commands → (merge, proof, archive, source, report) → (engine, server,
+//! snapshot, schema, point, durable, scratch). A test holds that (`tests/suite/house`).
 
+pub mod archive;
 pub mod capture;
 pub mod cli;
 pub mod commands;

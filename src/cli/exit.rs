@@ -8,11 +8,13 @@ use crate::error::Kind;
 pub const DONE: u8 = 0;
 
 /// A code and its meaning.
-pub const TABLE: [(u8, &str); 8] = [
+pub const TABLE: [(u8, &str); 10] = [
     (DONE, "done"),
     (1, "failed"),
     (2, "wrong usage"),
     (3, "done, but something differs or was left out"),
+    (10, "no such archive or entry"),
+    (11, "locked"),
     (12, "refused by the server"),
     (13, "a source is damaged or cannot be read safely"),
     (14, "not enough disk"),
@@ -25,6 +27,8 @@ pub fn code(kind: Kind) -> u8 {
         Kind::Failed => 1,
         Kind::Usage => 2,
         Kind::Differs => 3,
+        Kind::NotFound => 10,
+        Kind::Locked => 11,
         Kind::Refused => 12,
         Kind::Damaged => 13,
         Kind::NoSpace => 14,
@@ -51,6 +55,8 @@ mod tests {
             Kind::Failed,
             Kind::Usage,
             Kind::Differs,
+            Kind::NotFound,
+            Kind::Locked,
             Kind::Refused,
             Kind::Damaged,
             Kind::NoSpace,

@@ -8,12 +8,13 @@ pub mod supervise;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::args::archive::ArchiveArgs;
 use crate::commands::args::{
     CaptureArgs, DiffArgs, ExportArgs, InspectArgs, MergeArgs, PublishArgs, ReportArgs,
     RestoreArgs, RollbackArgs, VerifyArgs,
 };
 use crate::commands::{
-    Ended, capture, diff, export, inspect, merge, publish, report, restore, rollback, verify,
+    Ended, archive, capture, diff, export, inspect, merge, publish, report, restore, rollback, verify,
 };
 use crate::error::Result;
 
@@ -56,6 +57,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Make one HTML page of what verify, merge or diff told as JSON
     Report(ReportArgs),
+    /// Keep snapshots of many nights in one place, each byte once and every byte checked
+    Archive(Box<ArchiveArgs>),
 }
 
 impl Command {
@@ -69,6 +72,8 @@ impl Command {
             | Self::Rollback(_)
             | Self::Report(_) => false,
             Self::Merge(_) | Self::Export(_) | Self::Verify(_) | Self::Diff(_) => true,
+            // Not dangerous by what it reads, but it has folders to be put away after Ctrl-C.
+            Self::Archive(_) => true,
         }
     }
 
@@ -80,7 +85,8 @@ impl Command {
             | Self::Export(_)
             | Self::Verify(_)
             | Self::Diff(_)
-            | Self::Report(_) => false,
+            | Self::Report(_)
+            | Self::Archive(_) => false,
             Self::Capture(_) | Self::Restore(_) | Self::Publish(_) | Self::Rollback(_) => true,
         }
     }
@@ -98,6 +104,7 @@ impl Command {
             Self::Verify(args) => verify::run(&args),
             Self::Diff(args) => diff::run(&args),
             Self::Report(args) => report::run(&args),
+            Self::Archive(args) => archive::run(&args),
         }
     }
 }
@@ -117,7 +124,9 @@ mod tests {
     fn every_help_text_has_examples_that_parse() {
         let command = Cli::command();
         let mut parsed = 0;
-        for verb in command.get_subcommands() {
+        let mut verbs: Vec<&clap::Command> = command.get_subcommands().collect();
+        while let Some(verb) = verbs.pop() {
+            verbs.extend(verb.get_subcommands());
             let help = verb
                 .get_after_help()
                 .map(ToString::to_string)

@@ -3,6 +3,7 @@
 //! Keeps true: what is typed is only parsed here; what it means is settled by each command. Every
 //! help text ends with an example, and a test runs them all through the parser.
 
+pub mod archive;
 mod capture;
 mod connection;
 mod deliver;

@@ -3,6 +3,7 @@
 //! Keeps true: a command settles what was typed, plans, does, and reports; it knows no detail of
 //! how.
 
+pub mod archive;
 pub mod args;
 pub mod capture;
 pub mod diff;

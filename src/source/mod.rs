@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicU64;
 
 use serde::Serialize;
 
-pub use checksum::{Checksum, Expectation, parse_sha256};
+pub use checksum::{Checksum, Expectation, compare, expectations, parse_sha256};
 pub use live::{Live, LiveLane};
 pub use look::{ShardIds, not_taken_in};
 pub use ordered::{Ordered, Take};

@@ -10,6 +10,7 @@
 #[macro_use]
 mod support;
 
+mod archive;
 mod damage;
 mod diff;
 mod digest;
@@ -48,6 +49,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         digest::trials(env),
         report::trials(env),
         verify::trials(env),
+        archive::trials(env),
     ]
     .into_iter()
     .flatten()

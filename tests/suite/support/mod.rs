@@ -37,6 +37,7 @@ pub mod points;
 pub mod proxy;
 pub mod qdrant;
 pub mod rust;
+pub mod s3;
 pub mod scripted;
 pub mod tls;
 pub mod wal;

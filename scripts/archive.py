@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Lists, checks and extracts a snapmerge archive, with nothing of snapmerge.
+
+    archive.py ls DIR                 the entries
+    archive.py check DIR              the chain, and every recipe and object, hashed and decompressed
+    archive.py get DIR ENTRY FILE     the snapshot as it was, its SHA-256 compared
+
+The format is specified in src/archive/FORMAT.md. Needs Python 3.8 or newer, its standard library, and
+for zstd Python 3.14 or else the program zstd. Signatures (ed25519) are not checked: the standard
+library cannot. Exit codes: 0 done, 1 failed, 2 wrong usage, 10 no such archive or entry, 13 damaged.
+"""
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+
+class Ended(Exception):
+    """With the exit code, and why."""
+
+
+def unzstd():
+    """A function that decompresses; frames that are to be skipped are skipped."""
+    try:
+        from compression import zstd  # Python 3.14
+        return zstd.decompress
+    except ImportError:
+        pass
+    program = shutil.which("zstd")
+    if not program:
+        raise Ended(1, "to decompress takes Python 3.14 or the program zstd (apt install zstd)")
+
+    def run(data):
+        done = subprocess.run([program, "-dcq"], input=data, stdout=subprocess.PIPE)
+        if done.returncode:
+            raise Ended(13, "zstd cannot decompress it")
+        return done.stdout
+    return run
+
+
+def read(*path):
+    try:
+        with open(os.path.join(*path), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise Ended(13, f"{os.path.join(*path)} is missing") from None
+
+
+def named(root, folder, name):
+    """What is called by its SHA-256."""
+    data = read(root, folder, name[:2], name + ".zst")
+    if hashlib.sha256(data).hexdigest() != name:
+        raise Ended(13, f"{folder}/{name[:2]}/{name}.zst does not have the SHA-256 it is called by")
+    return data
+
+
+def chain(root):
+    """All records, every link of the chain checked."""
+    path = lambda seq: os.path.join(root, "log", f"{seq:08}.json")
+    if not os.path.exists(path(1)) and not os.path.exists(os.path.join(root, "head.json")):
+        raise Ended(10, f"there is no archive in {root}")
+    records, prev, seq = [], None, 1
+    try:
+        head = json.loads(read(root, "head.json"))
+        while seq <= head["seq"] or os.path.exists(path(seq)):
+            data = read(path(seq))
+            record = json.loads(data.split(b"\n")[0])
+            if record["seq"] != seq or record["prev"] != prev:
+                raise Ended(13, f"at record {seq} the chain is broken")
+            if record.get("format", 1) > 1:
+                raise Ended(1, f"this is format {record['format']}; this script knows 1")
+            prev = hashlib.sha256(data).hexdigest()
+            if seq == head["seq"] and prev != head["hash"]:
+                raise Ended(13, f"record {seq} is not what head.json knows")
+            records.append(record)
+            seq += 1
+    except (ValueError, KeyError, TypeError):
+        raise Ended(13, f"head.json or record {seq} cannot be read") from None
+    return records
+
+
+def entries(root):
+    there = {}
+    for record in chain(root):
+        if record["kind"] == "add":
+            there[record["entry"]["id"]] = record["entry"]
+        for forgotten in record.get("forgot", []):
+            there.pop(forgotten["id"], None)
+    return there
+
+
+def recipe_of(root, entry, decompress):
+    recipe = json.loads(decompress(named(root, "recipes", entry["recipe"])))
+    if recipe["sha256"] != entry["sha256"] or sum(recipe["extents"][2::3]) != entry["bytes"]:
+        raise Ended(13, f"recipe {entry['recipe']} is not that of {entry['id']}")
+    return recipe
+
+
+def get(root, entry, decompress, file):
+    """Each object is opened once, and all that comes of it is put in its place."""
+    recipe, pieces, at = recipe_of(root, entry, decompress), {}, 0
+    threes = iter(recipe["extents"])
+    for number, start, count in zip(threes, threes, threes):
+        pieces.setdefault(number, []).append((at, start, count))
+        at += count
+    for number, wanted in pieces.items():
+        chunks = decompress(named(root, "objects", recipe["objects"][number]["name"]))
+        for at, start, count in wanted:
+            file.seek(at)
+            file.write(chunks[start:start + count])
+    file.seek(0)
+    whole = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        whole.update(block)
+    if whole.hexdigest() != entry["sha256"]:
+        raise Ended(13, f"{entry['id']} came out with the SHA-256 {whole.hexdigest()}")
+
+
+def main(verb="", root="", entry="", target=""):
+    there = entries(root) if root else {}
+    if verb == "ls" and root:
+        for one in there.values():
+            print(one["id"], one["bytes"], one["sha256"], sep="\t")
+    elif verb == "check" and root:
+        decompress = unzstd()
+        objects = {part["name"]: part["raw"] for one in there.values()
+                   for part in recipe_of(root, one, decompress)["objects"]}
+        for name, raw in objects.items():
+            if len(decompress(named(root, "objects", name))) != raw:
+                raise Ended(13, f"object {name} has another size than its recipe says")
+        print(f"sound: {len(there)} entries, {len(objects)} objects")
+    elif verb == "get" and target:
+        if entry not in there:
+            raise Ended(10, f"there is no entry {entry}: see ls")
+        with open(target + ".part", "x+b") as file:
+            get(root, there[entry], unzstd(), file)
+        os.rename(target + ".part", target)
+    else:
+        raise Ended(2, __doc__)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:5])
+    except Ended as ended:
+        print(f"archive.py: {ended.args[1]}", file=sys.stderr)
+        sys.exit(ended.args[0])

@@ -1,0 +1,204 @@
+//! Reading, cutting and sealing, each in its own thread.
+//!
+//! Keeps true: no more than a few blocks and objects are in memory; when one thread fails, the others
+//! end, and its error is the one that is told.
+
+use std::io::Read as _;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use super::cutter::Cutter;
+use super::files::FileHashes;
+use super::{Adding, Put};
+use crate::archive::OBJECTS;
+use crate::archive::index::Index;
+use crate::archive::object::{Filling, Sealer};
+use crate::archive::recipe::{Part, Recipe};
+use crate::archive::store::Store;
+use crate::error::{Error, Result};
+use crate::snapshot::{Hashes, Input, Runs};
+
+/// Bytes that are read at once.
+const BLOCK_BYTES: usize = 1 << 20;
+/// Blocks that wait to be cut.
+const BLOCKS_WAITING: usize = 4;
+/// Objects that are sealed and put at once.
+const SEALERS_MAX: usize = 3;
+
+/// What was stored.
+pub struct Stored {
+    /// How it comes out again.
+    pub recipe: Recipe,
+    /// The file's hashes.
+    pub hashes: Hashes,
+    /// Bytes of new objects as they lie there.
+    pub new_bytes: u64,
+}
+
+/// Reads the snapshot, cuts it, and puts what is new.
+pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) -> Result<Stored> {
+    let store = put.store;
+    let path = &adding.path;
+    let run = Uuid::new_v4();
+    let sealed: Mutex<Vec<(u32, Part)>> = Mutex::default();
+    let (blocks_in, blocks) = sync_channel::<Vec<u8>>(BLOCKS_WAITING);
+    let (fillings_in, fillings) = sync_channel::<(u32, Filling)>(1);
+    let fillings = Mutex::new(Some(fillings));
+    let sealers = store.lanes().min(SEALERS_MAX);
+    // Memory that was used once is used again: new memory is what costs most, after hashing.
+    let (used_blocks, used_fillings) = (Pool::default(), Pool::default());
+    let (cut, read) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read(adding, runs, &used_blocks, blocks_in));
+        let sealers: Vec<_> = (0..sealers)
+            .map(|_| {
+                scope.spawn(|| {
+                    let ended = seal(store, run, &fillings, &used_fillings, &sealed);
+                    if ended.is_err() {
+                        // Nobody waits for an object to be taken any more.
+                        lock(&fillings).take();
+                    }
+                    ended
+                })
+            })
+            .collect();
+        let mut cutter = Cutter::new(runs, index, fillings_in, &used_fillings);
+        let mut cut = Ok(());
+        for block in &blocks {
+            cut = cutter.feed(&block);
+            used_blocks.give(block);
+            if cut.is_err() {
+                break;
+            }
+        }
+        drop(blocks);
+        let cut = cut.and_then(|()| cutter.end());
+        let read = join(reader);
+        let mut failed = None;
+        for sealer in sealers {
+            if let Err(err) = join(sealer) {
+                failed.get_or_insert(err);
+            }
+        }
+        match (failed, read) {
+            // If the sealers failed, so did everybody else for their sake.
+            (Some(err), _) | (None, Err(err)) => (Err(err), None),
+            (None, Ok(read)) => (cut, read),
+        }
+    });
+    let mut parts = sealed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    parts.sort_by_key(|(number, _)| *number);
+    let parts: Vec<Part> = parts.into_iter().map(|(_, part)| part).collect();
+    put.objects = parts.iter().map(|part| part.name).collect();
+    let cut = cut?;
+    let (hashes, files) = read.ok_or_else(|| Error::failed("hashing", path.display()))?;
+    let new_bytes = parts.iter().map(|part| part.stored).sum();
+    Ok(Stored {
+        recipe: cut.into_recipe(run, &parts, (runs, &files), hashes.content.clone())?,
+        hashes,
+        new_bytes,
+    })
+}
+
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(Error::failed("storing", "a thread ended")))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Buffers that were used and may be again.
+pub struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Default> Pool<T> {
+    /// One that was used, or a new one.
+    pub fn take(&self) -> T {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    fn give(&self, used: T) {
+        lock(&self.0).push(used);
+    }
+}
+
+/// The hashes of the file, and of the files in it.
+type Read = (Hashes, Vec<blake3::Hash>);
+
+/// Reads and hashes the file, and the files in it.
+fn read(
+    adding: &Adding,
+    runs: &Runs,
+    used: &Pool<Vec<u8>>,
+    blocks: SyncSender<Vec<u8>>,
+) -> Result<Option<Read>> {
+    let path = &adding.path;
+    let mut input = Input::open(path, true, adding.passed.clone())?;
+    let mut files = FileHashes::new(runs);
+    loop {
+        let mut block = used.take();
+        block.resize(BLOCK_BYTES, 0);
+        let mut filled = 0;
+        while let Some(rest) = block.get_mut(filled..)
+            && !rest.is_empty()
+        {
+            match input.read(rest) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(Error::io("reading snapshot", path, &err)),
+            }
+        }
+        block.truncate(filled);
+        files.feed(&block);
+        // Whoever takes them has failed, and says why.
+        if filled == 0 || blocks.send(block).is_err() {
+            return Ok(input.into_hashes().map(|hashes| (hashes, files.end())));
+        }
+    }
+}
+
+/// Seals and puts objects as they are filled.
+fn seal(
+    store: &dyn Store,
+    run: Uuid,
+    fillings: &Mutex<Option<Receiver<(u32, Filling)>>>,
+    used: &Pool<Filling>,
+    sealed: &Mutex<Vec<(u32, Part)>>,
+) -> Result<()> {
+    let mut sealer = Sealer::new(*run.as_bytes())?;
+    loop {
+        let next = match &*lock(fillings) {
+            Some(fillings) => fillings.recv(),
+            None => return Ok(()),
+        };
+        let Ok((number, filling)) = next else {
+            return Ok(());
+        };
+        let object = sealer.seal(&filling)?;
+        let part = Part {
+            name: object.name,
+            raw: filling.raw.len() as u64,
+            stored: object.bytes.len() as u64,
+            table: object.table,
+        };
+        used.give(filling);
+        // Known before it is there, so that it is taken back in any case.
+        lock(sealed).push((number, part));
+        if !store.put_new(&object.name.path(OBJECTS), object.bytes)? {
+            return Err(Error::failed(
+                format!("storing object {}", object.name),
+                "there is one already, and no two runs make the same",
+            ));
+        }
+    }
+}

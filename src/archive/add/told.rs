@@ -1,0 +1,114 @@
+//! What a file and what lies beside it tell of a snapshot: name, time, manifest.
+//!
+//! Keeps true: what is there and cannot be read is an error, not nothing.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde_json::Value;
+
+use crate::archive::chain::Chain;
+use crate::error::{Error, Kind, Result};
+
+/// Largest manifest that is kept with an entry, in bytes.
+const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+
+/// A name that no entry has or had.
+pub fn free_id(chain: &Chain, name: &str, time: DateTime<Utc>) -> String {
+    let id = format!("{name}@{}", time.format("%Y-%m-%dT%H:%M:%SZ"));
+    let taken = |id: &str| chain.all_ids().any(|other| other == id);
+    if !taken(&id) {
+        return id;
+    }
+    (2_u64..)
+        .map(|n| format!("{id}.{n}"))
+        .find(|id| !taken(id))
+        .unwrap_or(id)
+}
+
+/// The last part of a path.
+pub fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// What was written beside the snapshot when it was captured.
+pub fn manifest(path: &Path) -> Result<Option<Value>> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".manifest.json");
+    let path = PathBuf::from(name);
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(Error::io("reading manifest", &path, &err)),
+    };
+    serde_json::from_reader(std::io::BufReader::new(file.take(MANIFEST_BYTES_MAX)))
+        .map(Some)
+        .map_err(|err| {
+            Error::new(
+                Kind::Damaged,
+                format!("reading manifest {}", path.display()),
+                err,
+            )
+            .next("capture the snapshot again, or remove that file")
+        })
+}
+
+/// When the snapshot at `path` was taken: by its manifest, by the name that Qdrant gave it, or else
+/// as old as the file is.
+pub fn taken(path: &Path, manifest: Option<&Value>) -> Result<DateTime<Utc>> {
+    let told = manifest.and_then(|manifest| {
+        ["taken_at", "captured_at", "time"]
+            .iter()
+            .find_map(|key| manifest.get(key)?.as_str()?.parse::<DateTime<Utc>>().ok())
+    });
+    if let Some(time) = told.or_else(|| named_time(&file_name(path))) {
+        return Ok(time);
+    }
+    let modified = std::fs::metadata(path)
+        .and_then(|meta| meta.modified())
+        .map_err(|err| Error::io("looking at", path, &err))?;
+    Ok(modified.into())
+}
+
+/// The time in a name that Qdrant gave: `NAME-PEER-2026-11-22-14-15-16.snapshot`.
+fn named_time(file: &str) -> Option<DateTime<Utc>> {
+    let stem = file.strip_suffix(".gz").unwrap_or(file);
+    let stem = stem.strip_suffix(".snapshot")?;
+    let mut parts = stem.rsplitn(8, '-');
+    let mut number = || parts.next()?.parse::<u32>().ok();
+    let (second, minute, hour) = (number()?, number()?, number()?);
+    let (day, month, year) = (number()?, number()?, number()?);
+    let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
+    // A peer's number, and a name before it.
+    parts.next()?.parse::<u64>().ok()?;
+    parts.next()?;
+    Some(date.and_hms_opt(hour, minute, second)?.and_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qdrant_names_tell_the_time() {
+        for (file, expected) in [
+            (
+                "album_2017-6053835381806815-2026-11-22-14-15-16.snapshot",
+                Some("2026-11-22T14:15:16Z"),
+            ),
+            (
+                "a-b-1-2026-11-22-14-15-16.snapshot.gz",
+                Some("2026-11-22T14:15:16Z"),
+            ),
+            ("album_2017.snapshot", None),
+            ("a-1-2026-13-22-14-15-16.snapshot", None),
+            ("a-2026-11-22-14-15-16.snapshot", None),
+        ] {
+            let expected = expected.map(|time| time.parse::<DateTime<Utc>>().unwrap());
+            assert_eq!(named_time(file), expected, "{file}");
+        }
+    }
+}

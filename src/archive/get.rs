@@ -1,0 +1,274 @@
+//! Getting a snapshot out again, byte by byte as it was.
+//!
+//! Objects are fetched in the order in which they are first needed, each once, and everything that is
+//! in them is written to its place; after an optimizer's rewriting, an object's vectors lie all over
+//! the snapshot. What is complete from the beginning on is hashed meanwhile.
+//!
+//! Keeps true: a file gets its name only if its SHA-256 is the entry's; every object is hashed
+//! before it is decompressed; no more than a few objects are in memory.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::chain::Entry;
+use super::index::read_recipe;
+use super::lanes;
+use super::name::Name;
+use super::object::{Opener, STORED_BYTES_MAX};
+use super::recipe::{Part, Recipe};
+use super::store::Store;
+use super::{Archive, OBJECTS};
+use crate::durable::Staged;
+use crate::error::{Error, Result};
+use crate::scratch;
+
+/// Bytes that are hashed at once.
+const BLOCK_BYTES: usize = 1 << 20;
+/// Objects that are fetched at once.
+const LANES_MAX: usize = 4;
+
+/// What was got.
+#[derive(Debug, Clone, Serialize)]
+pub struct Got {
+    /// The entry.
+    pub entry: Entry,
+    /// The SHA-256 of the bytes that were written, which is the entry's.
+    pub sha256: String,
+    /// Objects that were read.
+    pub objects: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+}
+
+/// A piece of the snapshot: where in the object, how long, where in the snapshot.
+type Piece = (u32, u32, u64);
+
+impl Archive {
+    /// Writes the snapshot of `entry` to `target`.
+    pub fn get(&self, entry: &Entry, target: &Path, replace: bool) -> Result<Got> {
+        let staged = Staged::new(target, replace)?;
+        let folder = staged.path().parent().unwrap_or(Path::new("."));
+        scratch::require_free(folder, entry.bytes, "the snapshot")?;
+        let file = staged.create()?;
+        let got = self.write_to(entry, &file, target)?;
+        drop(file);
+        staged.publish(replace)?;
+        Ok(got)
+    }
+
+    /// Writes the snapshot of `entry` into `file`, which is called `target` in errors.
+    fn write_to(&self, entry: &Entry, file: &File, target: &Path) -> Result<Got> {
+        let store = &*self.store;
+        let within = |err: Error| err.within(format!("getting {}", entry.id));
+        let recipe = read_recipe(store, entry.recipe).map_err(within)?;
+        if recipe.bytes != entry.bytes || recipe.sha256 != entry.sha256 {
+            return Err(within(Error::damaged(
+                format!("reading recipe {}", entry.recipe),
+                "it is another snapshot's",
+            )));
+        }
+        let gathering = Gathering::new(&recipe);
+        file.set_len(recipe.bytes)
+            .map_err(|err| Error::io("writing", target, &err))?;
+        let failed = Mutex::new(None);
+        let hash = std::thread::scope(|scope| {
+            let numbers: Vec<usize> = (0..recipe.objects.len()).collect();
+            let (gathering, failed, recipe) = (&gathering, &failed, &recipe);
+            scope.spawn(move || {
+                let lanes = store.lanes().min(LANES_MAX);
+                let lane = || Ok((Opener::new()?, Vec::new()));
+                let done = lanes::each_with(lanes, &numbers, lane, |lane, number| {
+                    let Some(part) = recipe.objects.get(*number) else {
+                        return Ok(());
+                    };
+                    let raw = fetch(store, part, lane)?;
+                    gathering.write(*number, raw, part, file, target)
+                });
+                if let Err(err) = done {
+                    *lock(failed) = Some(err);
+                }
+                gathering.end();
+            });
+            hash_as_it_comes(gathering, file, recipe.bytes, target)
+        });
+        if let Some(err) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(within(err));
+        }
+        let sha256 = Name::from_hasher(hash?).to_string();
+        if sha256 != entry.sha256 {
+            return Err(within(Error::damaged(
+                "comparing what came out",
+                format!("its SHA-256 is {sha256}, and was {}", entry.sha256),
+            ))
+            .next("see what is lost: snapmerge archive check"));
+        }
+        Ok(Got {
+            entry: entry.clone(),
+            sha256,
+            objects: recipe.objects.len() as u64,
+            read_bytes: recipe.objects.iter().map(|part| part.stored).sum(),
+        })
+    }
+}
+
+/// An object's chunks.
+fn fetch<'a>(
+    store: &dyn Store,
+    part: &Part,
+    (opener, bytes): &'a mut (Opener, Vec<u8>),
+) -> Result<&'a [u8]> {
+    let path = part.name.path(OBJECTS);
+    if !store.get_into(&path, STORED_BYTES_MAX, bytes)? {
+        return Err(
+            Error::damaged(format!("reading object {}", part.name), "it is missing")
+                .next("see what is lost: snapmerge archive check; --repair OTHER fetches it again"),
+        );
+    }
+    opener.open(part.name, bytes)
+}
+
+/// Which pieces come of each object, and how far everything is there.
+struct Gathering {
+    /// For each object its pieces.
+    pieces: Vec<Vec<Piece>>,
+    /// For each object where in the snapshot it, or one after it, is first needed.
+    first: Vec<u64>,
+    progress: Mutex<Progress>,
+    went_on: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    done: Vec<bool>,
+    /// Objects from the first on that are done.
+    all_before: usize,
+    ended: bool,
+}
+
+impl Gathering {
+    fn new(recipe: &Recipe) -> Self {
+        let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); recipe.objects.len()];
+        let mut first = vec![recipe.bytes; recipe.objects.len()];
+        let mut position = 0;
+        for extent in recipe.extents() {
+            let object = extent.object as usize;
+            if let (Some(pieces), Some(first)) = (pieces.get_mut(object), first.get_mut(object)) {
+                pieces.push((extent.start, extent.bytes, position));
+                *first = position.min(*first);
+            }
+            position += u64::from(extent.bytes);
+        }
+        // What lies before all that is still to come; objects are numbered as they are first
+        // needed, but nothing holds a recipe to it.
+        let mut least = recipe.bytes;
+        for first in first.iter_mut().rev() {
+            least = least.min(*first);
+            *first = least;
+        }
+        let progress = Progress {
+            done: vec![false; recipe.objects.len()],
+            ..Progress::default()
+        };
+        Self {
+            pieces,
+            first,
+            progress: Mutex::new(progress),
+            went_on: Condvar::new(),
+        }
+    }
+
+    /// Writes all that comes of an object.
+    fn write(
+        &self,
+        number: usize,
+        raw: &[u8],
+        part: &Part,
+        file: &File,
+        target: &Path,
+    ) -> Result<()> {
+        for (start, bytes, position) in self.pieces.get(number).into_iter().flatten() {
+            let start = *start as usize;
+            let piece = raw.get(start..start + *bytes as usize).ok_or_else(|| {
+                let why = format!("it has {} bytes, and its recipe wants more", raw.len());
+                Error::damaged(format!("reading object {}", part.name), why)
+            })?;
+            file.write_all_at(piece, *position)
+                .map_err(|err| Error::io("writing", target, &err))?;
+        }
+        let mut progress = lock(&self.progress);
+        if let Some(done) = progress.done.get_mut(number) {
+            *done = true;
+        }
+        while progress.done.get(progress.all_before) == Some(&true) {
+            progress.all_before += 1;
+        }
+        self.went_on.notify_all();
+        Ok(())
+    }
+
+    fn end(&self) {
+        lock(&self.progress).ended = true;
+        self.went_on.notify_all();
+    }
+
+    /// Waits until more than `position` bytes from the beginning are there; how many are. None if
+    /// no more will come.
+    fn wait_past(&self, position: u64, whole: u64) -> Option<u64> {
+        let mut progress = lock(&self.progress);
+        loop {
+            // What lies before the first need of the next object comes of those before it.
+            let there = self
+                .first
+                .get(progress.all_before)
+                .copied()
+                .unwrap_or(whole);
+            if there > position {
+                return Some(there);
+            }
+            if progress.ended {
+                return None;
+            }
+            progress = self
+                .went_on
+                .wait(progress)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn hash_as_it_comes(
+    gathering: &Gathering,
+    file: &File,
+    whole: u64,
+    target: &Path,
+) -> Result<Sha256> {
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut position = 0;
+    while position < whole {
+        let Some(there) = gathering.wait_past(position, whole) else {
+            break;
+        };
+        while position < there {
+            let bytes = usize::try_from(there - position).unwrap_or(usize::MAX);
+            let most = bytes.min(block.len());
+            let Some(block) = block.get_mut(..most) else {
+                break;
+            };
+            file.read_exact_at(block, position)
+                .map_err(|err| Error::io("reading back", target, &err))?;
+            hasher.update(&*block);
+            position += block.len() as u64;
+        }
+    }
+    Ok(hasher)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,196 @@
+//! What is stored already, by fingerprint.
+//!
+//! Keeps true: only objects that entries of now hold are referred to, and of these only such as the
+//! last entry that used them used enough of: an object of which less and less is needed would keep
+//! the rest alive for ever, and make reading slow.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::chain::{Chain, Entry};
+use super::lanes;
+use super::name::Name;
+use super::object::{self, Print, Row};
+use super::recipe::{self, Part, Recipe};
+use super::store::Store;
+use crate::error::{Error, Kind, Result};
+
+/// Chunks of older entries that are remembered.
+const KNOWN_MAX: usize = 2 << 20;
+/// An object of which its last user needs less than a quarter is not referred to any more.
+const USED_SHARE: u64 = 4;
+/// Bytes of an object that are fetched for its table, at first.
+const HEAD_BYTES: u64 = 64 << 10;
+
+/// Where a chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// The object: one of [`Index::base`], or with [`NEW`] one of this run's.
+    pub object: u32,
+    /// Where in it, decompressed.
+    pub start: u32,
+}
+
+/// Marks an object of this run.
+pub const NEW: u32 = 1 << 31;
+
+/// Chunks by fingerprint.
+#[derive(Default)]
+pub struct Index {
+    /// Objects of older entries.
+    pub base: Vec<Part>,
+    /// Their chunks, sorted.
+    known: Vec<(Print, At)>,
+    /// Chunks of this run.
+    new: HashMap<Print, At>,
+    /// Objects that should be there and are not, or not as they should be.
+    pub lost: Vec<Name>,
+}
+
+impl Index {
+    /// What the newest entry of `name` holds, and the newest ones of other names: a master has its
+    /// sources' segments.
+    pub fn load(store: &dyn Store, chain: &Chain, name: &str) -> Result<Self> {
+        let mut newest: BTreeMap<&str, &Entry> = BTreeMap::new();
+        for entry in chain.entries() {
+            newest.insert(&entry.name, entry);
+        }
+        let mut bases: Vec<&Entry> = newest.into_values().collect();
+        bases.sort_by_key(|entry| (entry.name != name, std::cmp::Reverse(entry.time)));
+        let mut index = Self::default();
+        let mut seen: BTreeMap<Name, ()> = BTreeMap::new();
+        for entry in bases {
+            if index.known.len() >= KNOWN_MAX {
+                break;
+            }
+            let recipe = match read_recipe(store, entry.recipe) {
+                Ok(recipe) => recipe,
+                // The snapshot is stored anew then; check tells what is lost.
+                Err(err) if err.kind() == Kind::Damaged => {
+                    index.lost.push(entry.recipe);
+                    continue;
+                }
+                Err(err) => return Err(err),
+            };
+            let used = recipe.used();
+            let parts: Vec<Part> = recipe
+                .objects
+                .iter()
+                .zip(used)
+                .filter(|(part, used)| used.saturating_mul(USED_SHARE) >= part.raw)
+                .filter(|(part, _)| seen.insert(part.name, ()).is_none())
+                .map(|(part, _)| *part)
+                .collect();
+            let tables = lanes::each(store.lanes(), &parts, |part| table(store, part))?;
+            for (part, rows) in parts.into_iter().zip(tables) {
+                match rows {
+                    Some(rows) => index.add_base(part, &rows),
+                    None => index.lost.push(part.name),
+                }
+            }
+        }
+        index.known.sort_unstable_by_key(|(print, _)| *print);
+        Ok(index)
+    }
+
+    fn add_base(&mut self, part: Part, rows: &[Row]) {
+        let Ok(object) = u32::try_from(self.base.len()) else {
+            return;
+        };
+        self.base.push(part);
+        let mut start = 0_u32;
+        for row in rows {
+            if self.known.len() >= KNOWN_MAX {
+                return;
+            }
+            self.known.push((row.print, At { object, start }));
+            start = start.saturating_add(row.bytes);
+        }
+    }
+
+    /// Where the chunk lies, if it is stored.
+    pub fn find(&self, print: &Print) -> Option<At> {
+        if let Some(at) = self.new.get(print) {
+            return Some(*at);
+        }
+        let found = self.known.binary_search_by(|(known, _)| known.cmp(print));
+        found
+            .ok()
+            .and_then(|found| self.known.get(found))
+            .map(|(_, at)| *at)
+    }
+
+    /// Remembers a chunk of this run.
+    pub fn add(&mut self, print: Print, at: At) {
+        self.new.insert(print, at);
+    }
+}
+
+/// The recipe `name`.
+pub fn read_recipe(store: &dyn Store, name: Name) -> Result<Recipe> {
+    let path = name.path(super::RECIPES);
+    match store.get(&path, recipe::STORED_BYTES_MAX)? {
+        Some(bytes) => Recipe::open(name, &bytes),
+        None => Err(
+            Error::damaged(format!("reading recipe {name}"), "it is missing")
+                .next("see what is lost: snapmerge archive check"),
+        ),
+    }
+}
+
+/// The table of an object; none if it is not there as it should be.
+fn table(store: &dyn Store, part: &Part) -> Result<Option<Vec<Row>>> {
+    let path = part.name.path(super::OBJECTS);
+    let what = format!("object {}", part.name);
+    let Some(mut head) = store.head(&path, HEAD_BYTES)? else {
+        return Ok(None);
+    };
+    let Ok(end) = object::table_end(&head, &what) else {
+        return Ok(None);
+    };
+    if end > head.len() {
+        match store.head(&path, end as u64)? {
+            Some(more) => head = more,
+            None => return Ok(None),
+        }
+    }
+    let is_whole = head
+        .get(..end)
+        .is_some_and(|table| Name::of(table) == part.table);
+    Ok(is_whole.then(|| object::table(&head, &what).ok()).flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_found_by_fingerprint() {
+        let mut index = Index::default();
+        let print = |n: u8| object::print_of(&[n]);
+        let rows: Vec<Row> = (0..100)
+            .map(|n| Row {
+                print: print(n),
+                bytes: 10,
+            })
+            .collect();
+        let part = Part {
+            name: Name::of(b"x"),
+            raw: 1000,
+            stored: 500,
+            table: Name::of(b"y"),
+        };
+        index.add_base(part, &rows);
+        index.known.sort_unstable_by_key(|(print, _)| *print);
+        let at = |object, start| Some(At { object, start });
+        assert_eq!(index.find(&print(7)), at(0, 70));
+        assert_eq!(index.find(&print(200)), None);
+        index.add(
+            print(200),
+            At {
+                object: NEW,
+                start: 5,
+            },
+        );
+        assert_eq!(index.find(&print(200)), at(NEW, 5));
+    }
+}

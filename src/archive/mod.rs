@@ -1,0 +1,112 @@
+#![doc = include_str!("FORMAT.md")]
+//!
+//! ---
+//!
+//! Keeps true: an entry is there with everything that it needs, or not at all; whatever is read is
+//! hashed before it is believed; what is removed is needed by no entry; a run that is killed at any
+//! moment leaves an archive that the next one goes on with.
+
+mod add;
+mod chain;
+mod check;
+mod cuts;
+mod find;
+mod forget;
+mod get;
+mod index;
+mod lanes;
+mod lock;
+mod name;
+mod object;
+mod recipe;
+mod retention;
+mod sign;
+mod store;
+mod verify;
+
+pub use self::add::{Added, Adding};
+pub use self::chain::{Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Kept, Record};
+pub use self::check::{Checked, Finding, Loss, Subset};
+pub use self::find::EntryRef;
+pub use self::forget::{Forgetting, Swept};
+pub use self::get::Got;
+pub use self::lock::Holder;
+pub use self::name::Name;
+pub use self::recipe::{FileEntry, Recipe};
+pub use self::retention::{Candidate, Decision, Policy};
+pub use self::sign::{Signer, read_public};
+pub use self::store::{Listed, Local, Location, Remote, Store, conforms};
+pub use self::verify::{Trust, Verified};
+
+use chrono::Utc;
+
+use crate::error::Result;
+
+/// The folder of the objects.
+pub const OBJECTS: &str = "objects";
+/// The folder of the recipes.
+pub const RECIPES: &str = "recipes";
+
+/// An archive.
+pub struct Archive {
+    store: Box<dyn Store>,
+    signer: Option<Signer>,
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Archive({})", self.store.what())
+    }
+}
+
+impl Archive {
+    /// The archive in `store`; whether there is one is seen when it is used. What it writes is
+    /// signed by `signer`.
+    pub fn new(store: Box<dyn Store>, signer: Option<Signer>) -> Self {
+        Self { store, signer }
+    }
+
+    /// The archive at `location`.
+    pub fn at(location: &str, signer: Option<Signer>) -> Result<Self> {
+        Ok(Self::new(Location::parse(location)?.open()?, signer))
+    }
+
+    /// What it is, for errors and reports.
+    pub fn what(&self) -> String {
+        self.store.what()
+    }
+
+    /// Makes it.
+    pub fn init(&self) -> Result<Chain> {
+        Chain::begin(&*self.store, self.signer.as_ref())
+    }
+
+    /// Everything that was ever done to it; an error if that is not whole.
+    pub fn chain(&self) -> Result<Chain> {
+        Chain::open(&*self.store)
+    }
+
+    /// The recipe of an entry.
+    pub fn recipe(&self, entry: &Entry) -> Result<Recipe> {
+        index::read_recipe(&*self.store, entry.recipe)
+    }
+
+    /// Who is writing to it.
+    pub fn holder(&self) -> Result<Option<Holder>> {
+        self.chain()?;
+        lock::held(&*self.store)
+    }
+
+    /// Breaks the lock that `holder` holds; it can commit nothing any more.
+    pub fn unlock(&self, holder: Holder) -> Result<()> {
+        let mut chain = self.chain()?;
+        lock::break_lock(&*self.store, &mut chain, holder, self.signer.as_ref())
+    }
+
+    fn now() -> chrono::DateTime<Utc> {
+        Utc::now()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! Objects: what an archive keeps of snapshots, some megabytes of chunks at a time.
+//!
+//! An object is a table of its chunks (in a frame that zstd skips), and the chunks themselves, in a
+//! frame that zstd compresses. Objects and not single chunks lie on disk, since chunks are as small
+//! as a vector.
+//!
+//! Keeps true: bytes are hashed before anything else is done with them; nothing is allocated by a
+//! size that nobody vouches for; two runs never make the same object, so that one may remove its own
+//! (or what nobody uses) without looking at the other.
+
+use super::name::Name;
+use crate::error::{Error, Result};
+
+/// An object is closed when it has so many bytes, uncompressed.
+pub const RAW_BYTES: usize = 4 << 20;
+/// The largest chunk in bytes.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// More bytes no object has, uncompressed.
+pub const RAW_BYTES_MAX: usize = RAW_BYTES + CHUNK_BYTES_MAX;
+/// More bytes no object has as it lies there: what compression cannot shrink, and the table.
+pub const STORED_BYTES_MAX: u64 = 64 << 20;
+/// The first bytes of a frame that zstd skips.
+const SKIPPED: u32 = 0x184D_2A50;
+/// The first bytes of a table.
+const TABLE_MAGIC: [u8; 4] = *b"SMO1";
+/// Bytes of a table before its rows.
+const TABLE_HEAD_BYTES: usize = 4 + 16 + 4;
+/// Bytes of one row.
+const ROW_BYTES: usize = 16 + 4;
+/// Bytes before a table.
+const FRAME_HEAD_BYTES: usize = 8;
+/// How well objects are compressed.
+const LEVEL: i32 = 1;
+/// The same for what hardly shrinks, as vectors do: several times as fast, and still without
+/// repetitions.
+const LEVEL_FAST: i32 = -3;
+/// What shrinks to less than this is worth the time.
+const WORTH_PERCENT: usize = 90;
+/// What a sample has, in bytes.
+const SAMPLE_BYTES: usize = 128 << 10;
+
+/// A chunk's fingerprint: the first half of its BLAKE3.
+pub type Print = [u8; 16];
+
+/// The fingerprint of a chunk.
+pub fn print_of(chunk: &[u8]) -> Print {
+    let mut print = Print::default();
+    let hash = blake3::hash(chunk);
+    for (to, from) in print.iter_mut().zip(hash.as_bytes()) {
+        *to = *from;
+    }
+    print
+}
+
+/// A row of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The chunk's fingerprint.
+    pub print: Print,
+    /// Its length in bytes.
+    pub bytes: u32,
+}
+
+/// An object being filled.
+#[derive(Debug, Default)]
+pub struct Filling {
+    /// The chunks, one after the other.
+    pub raw: Vec<u8>,
+    /// One row for each.
+    pub rows: Vec<Row>,
+}
+
+/// An object as it is to lie there; its bytes are the sealer's until it seals the next.
+#[derive(Debug)]
+pub struct Sealed<'a> {
+    /// Its name.
+    pub name: Name,
+    /// The SHA-256 of its first bytes, up to the end of its table.
+    pub table: Name,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Compresses objects, one after the other.
+pub struct Sealer {
+    compressor: zstd::bulk::Compressor<'static>,
+    /// What makes this run's objects unlike any other's.
+    run: [u8; 16],
+    bytes: Vec<u8>,
+}
+
+impl Sealer {
+    /// A sealer of the run `run`.
+    pub fn new(run: [u8; 16]) -> Result<Self> {
+        let compressor = zstd::bulk::Compressor::new(LEVEL)
+            .map_err(|err| Error::failed("preparing to compress", err))?;
+        Ok(Self {
+            compressor,
+            run,
+            bytes: Vec::new(),
+        })
+    }
+
+    /// Seals what was filled.
+    pub fn seal(&mut self, filling: &Filling) -> Result<Sealed<'_>> {
+        let failed = |err: &dyn std::fmt::Display| Error::failed("compressing an object", err);
+        let level = self.level(&filling.raw).map_err(|err| failed(&err))?;
+        let table_bytes = TABLE_HEAD_BYTES + filling.rows.len() * ROW_BYTES;
+        let table_bytes = u32::try_from(table_bytes).map_err(|err| failed(&err))?;
+        let rows = u32::try_from(filling.rows.len()).map_err(|err| failed(&err))?;
+        let bytes = &mut self.bytes;
+        bytes.clear();
+        bytes.extend(SKIPPED.to_le_bytes());
+        bytes.extend(table_bytes.to_le_bytes());
+        bytes.extend(TABLE_MAGIC);
+        bytes.extend(self.run);
+        bytes.extend(rows.to_le_bytes());
+        for row in &filling.rows {
+            bytes.extend(row.print);
+            bytes.extend(row.bytes.to_le_bytes());
+        }
+        let table = Name::of(bytes);
+        let end = bytes.len();
+        bytes.resize(end + zstd::zstd_safe::compress_bound(filling.raw.len()), 0);
+        let room = bytes.get_mut(end..).unwrap_or_default();
+        let written = self
+            .compressor
+            .set_compression_level(level)
+            .and_then(|()| self.compressor.compress_to_buffer(&filling.raw, room))
+            .map_err(|err| failed(&err))?;
+        bytes.truncate(end + written);
+        Ok(Sealed {
+            name: Name::of(bytes),
+            table,
+            bytes,
+        })
+    }
+
+    /// How well it is worth to compress `raw`: told from a sample out of its middle.
+    fn level(&mut self, raw: &[u8]) -> std::io::Result<i32> {
+        let middle = raw.len() / 2;
+        let Some(sample) = raw.get(middle..middle + SAMPLE_BYTES) else {
+            return Ok(LEVEL);
+        };
+        self.bytes
+            .resize(zstd::zstd_safe::compress_bound(SAMPLE_BYTES), 0);
+        self.compressor.set_compression_level(LEVEL)?;
+        let written = self
+            .compressor
+            .compress_to_buffer(sample, self.bytes.as_mut_slice())?;
+        Ok(match written * 100 < SAMPLE_BYTES * WORTH_PERCENT {
+            true => LEVEL,
+            false => LEVEL_FAST,
+        })
+    }
+}
+
+/// How many bytes of an object that is called `what` its table ends at, told from its first bytes.
+pub fn table_end(head: &[u8], what: &str) -> Result<usize> {
+    let word = |at: usize| -> Option<u32> {
+        let bytes = head.get(at..at.checked_add(4)?)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    match (word(0), word(4)) {
+        (Some(SKIPPED), Some(bytes)) if u64::from(bytes) < STORED_BYTES_MAX => {
+            Ok(FRAME_HEAD_BYTES + bytes as usize)
+        }
+        _ => Err(damaged(what, "it does not begin with a table of chunks")),
+    }
+}
+
+/// The table of an object that is called `what`, told from the bytes up to its end. Without the
+/// rest of the object nobody vouches for it: what it leads to has to be compared.
+pub fn table(head: &[u8], what: &str) -> Result<Vec<Row>> {
+    let end = table_end(head, what)?;
+    let wrong = || damaged(what, "its table of chunks cannot be read");
+    let table = head.get(FRAME_HEAD_BYTES..end).ok_or_else(wrong)?;
+    if !table.starts_with(&TABLE_MAGIC) {
+        return Err(wrong());
+    }
+    let rows = table.get(TABLE_HEAD_BYTES..).ok_or_else(wrong)?;
+    let count = table
+        .get(TABLE_HEAD_BYTES - 4..TABLE_HEAD_BYTES)
+        .and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)))
+        .ok_or_else(wrong)?;
+    if rows.len() != count as usize * ROW_BYTES {
+        return Err(wrong());
+    }
+    let (rows, _) = rows.as_chunks::<ROW_BYTES>();
+    rows.iter()
+        .map(|row| {
+            let (print, bytes) = row.split_at(16);
+            Some(Row {
+                print: print.try_into().ok()?,
+                bytes: u32::from_le_bytes(bytes.try_into().ok()?),
+            })
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(wrong)
+}
+
+/// Opens objects, one after the other.
+pub struct Opener {
+    decompressor: zstd::bulk::Decompressor<'static>,
+    raw: Vec<u8>,
+}
+
+impl Opener {
+    /// An opener.
+    pub fn new() -> Result<Self> {
+        let decompressor = zstd::bulk::Decompressor::new()
+            .map_err(|err| Error::failed("preparing to decompress", err))?;
+        Ok(Self {
+            decompressor,
+            raw: Vec::new(),
+        })
+    }
+
+    /// The chunks of the object `name`, which lies there as `bytes`.
+    pub fn open(&mut self, name: Name, bytes: &[u8]) -> Result<&[u8]> {
+        let what = format!("object {name}");
+        let is = Name::of(bytes);
+        if is != name {
+            return Err(damaged(&what, &format!("its SHA-256 is {is}")));
+        }
+        let end = table_end(bytes, &what)?;
+        let frame = bytes.get(end..).unwrap_or_default();
+        // Only as much memory is touched as there are bytes.
+        self.raw.clear();
+        self.raw.reserve(RAW_BYTES_MAX);
+        self.decompressor
+            .decompress_to_buffer(frame, &mut self.raw)
+            .map_err(|err| damaged(&what, &format!("it cannot be decompressed: {err}")))?;
+        Ok(&self.raw)
+    }
+
+    /// The chunks of the object `name`, each compared with its row of the table.
+    pub fn check(&mut self, name: Name, bytes: &[u8]) -> Result<&[u8]> {
+        let raw = self.open(name, bytes)?;
+        let what = format!("object {name}");
+        let mut at = 0_usize;
+        for row in table(bytes, &what)? {
+            let chunk = raw
+                .get(at..at.saturating_add(row.bytes as usize))
+                .ok_or_else(|| damaged(&what, "its table tells of more than it holds"))?;
+            if print_of(chunk) != row.print {
+                return Err(damaged(
+                    &what,
+                    &format!("the chunk at byte {at} is another"),
+                ));
+            }
+            at += chunk.len();
+        }
+        if at != raw.len() {
+            return Err(damaged(&what, "its table tells of less than it holds"));
+        }
+        Ok(raw)
+    }
+}
+
+fn damaged(what: &str, why: &str) -> Error {
+    Error::damaged(format!("reading {what}"), why)
+        .next("see what is lost: snapmerge archive check; --repair OTHER fetches it again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn filling() -> Filling {
+        let mut filling = Filling::default();
+        for n in 0..50_u8 {
+            let chunk: Vec<u8> = (0..1000 + u32::from(n))
+                .map(|i| (i as u8).wrapping_mul(n))
+                .collect();
+            filling.rows.push(Row {
+                print: print_of(&chunk),
+                bytes: chunk.len() as u32,
+            });
+            filling.raw.extend(chunk);
+        }
+        filling
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_again() {
+        let filling = filling();
+        let mut sealer = Sealer::new([7; 16]).unwrap();
+        let sealed = sealer.seal(&filling).unwrap();
+        let mut opener = Opener::new().unwrap();
+        assert_eq!(opener.open(sealed.name, sealed.bytes).unwrap(), filling.raw);
+        assert_eq!(
+            opener.check(sealed.name, sealed.bytes).unwrap(),
+            filling.raw
+        );
+        let end = table_end(&sealed.bytes[..8], "x").unwrap();
+        assert_eq!(table(&sealed.bytes[..end], "x").unwrap(), filling.rows);
+        // Another run's is another, whatever is in it.
+        let mut other = Sealer::new([8; 16]).unwrap();
+        assert_ne!(other.seal(&filling).unwrap().name, sealed.name);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen_and_no_table_panics() {
+        let mut sealer = Sealer::new([7; 16]).unwrap();
+        let sealed = sealer.seal(&filling()).unwrap();
+        let mut opener = Opener::new().unwrap();
+        for at in 0..sealed.bytes.len() * 8 {
+            let mut bytes = sealed.bytes.to_vec();
+            bytes[at / 8] ^= 1 << (at % 8);
+            // The table alone is not vouched for; it only must not hurt.
+            let _ = table(&bytes, "x");
+            if at % 97 == 0 {
+                let err = opener.open(sealed.name, &bytes).unwrap_err();
+                assert_eq!(err.kind(), Kind::Damaged);
+            }
+        }
+        for length in 0..200 {
+            assert!(table(&sealed.bytes[..length], "x").is_err());
+        }
+    }
+}

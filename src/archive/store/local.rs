@@ -1,0 +1,145 @@
+//! A folder as a store.
+//!
+//! Keeps true: files get their names when they are whole and synced, and are readable by their owner
+//! alone (see [`crate::durable::Shelf`]); staging folders of runs that live are no part of it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::{Listed, Store};
+use crate::durable::Shelf;
+use crate::error::{Error, Result};
+use crate::scratch;
+
+/// A local folder.
+#[derive(Debug)]
+pub struct Local {
+    root: PathBuf,
+    shelf: Shelf,
+}
+
+impl Local {
+    /// The store in the folder `root`.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            shelf: Shelf::new(root),
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<Option<(File, PathBuf)>> {
+        let path = self.root.join(name);
+        match File::open(&path) {
+            Ok(file) => Ok(Some((file, path))),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+            // A file where a folder should be.
+            Err(err) if err.kind() == io::ErrorKind::NotADirectory => Ok(None),
+            Err(err) => Err(Error::io("reading", &path, &err)),
+        }
+    }
+}
+
+impl Store for Local {
+    fn what(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool> {
+        self.shelf.put(name, bytes, false)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.shelf.put(name, bytes, true).map(|_| ())
+    }
+
+    fn get(&self, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        Ok(self.get_into(name, bytes_max, &mut bytes)?.then_some(bytes))
+    }
+
+    fn get_into(&self, name: &str, bytes_max: u64, to: &mut Vec<u8>) -> Result<bool> {
+        to.clear();
+        let Some((file, path)) = self.open(name)? else {
+            return Ok(false);
+        };
+        let failed = |err: &io::Error| Error::io("reading", &path, err);
+        let length = file.metadata().map_err(|err| failed(&err))?.len();
+        if length > bytes_max {
+            return Err(Error::damaged(
+                format!("reading {}", path.display()),
+                format!("it has {length} bytes; no more than {bytes_max} are ever written"),
+            )
+            .next("see what is wrong: snapmerge archive check"));
+        }
+        // One byte more, so that the end is seen without growing.
+        to.reserve(usize::try_from(length).unwrap_or(0).saturating_add(1));
+        let mut limited = file.take(bytes_max);
+        limited.read_to_end(to).map_err(|err| failed(&err))?;
+        Ok(true)
+    }
+
+    fn head(&self, name: &str, bytes: u64) -> Result<Option<Vec<u8>>> {
+        let Some((file, path)) = self.open(name)? else {
+            return Ok(None);
+        };
+        let mut head = Vec::new();
+        file.take(bytes)
+            .read_to_end(&mut head)
+            .map_err(|err| Error::io("reading", &path, &err))?;
+        Ok(Some(head))
+    }
+
+    fn remove(&self, name: &str) -> Result<bool> {
+        self.shelf.remove(name)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        let mut folders = vec![(self.root.join(folder), folder.to_owned())];
+        while let Some((path, name)) = folders.pop() {
+            let failed = |err: &io::Error| Error::io("listing", &path, err);
+            let entries = match std::fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
+                Err(err) => return Err(failed(&err)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|err| failed(&err))?;
+                let file = entry.file_name().to_string_lossy().into_owned();
+                if file.starts_with(scratch::PREFIX) {
+                    continue;
+                }
+                let name = match name.as_str() {
+                    "" => file,
+                    name => format!("{name}/{file}"),
+                };
+                let meta = match entry.metadata() {
+                    Ok(meta) => meta,
+                    // Removed meanwhile.
+                    Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
+                    Err(err) => return Err(failed(&err)),
+                };
+                if meta.is_dir() {
+                    folders.push((entry.path(), name));
+                    continue;
+                }
+                listed.push(Listed {
+                    name,
+                    bytes: meta.len(),
+                    modified: meta.modified().map_err(|err| failed(&err))?,
+                });
+            }
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.shelf.sync()
+    }
+
+    fn lanes(&self) -> usize {
+        2
+    }
+}

@@ -1,0 +1,144 @@
+//! Where an archive lies: a local folder, or a bucket of any S3-compatible store.
+//!
+//! Keeps true: what is put under a name is whole or absent; nothing depends on a listing being
+//! complete, names that matter are known from what is stored; [`Store::put_new`] never replaces,
+//! whoever else puts at the same moment; both kinds pass the same tests.
+
+mod conformance;
+mod local;
+mod remote;
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+pub use self::conformance::conforms;
+pub use self::local::Local;
+pub use self::remote::Remote;
+use crate::error::{Error, Result};
+
+/// A name that a listing found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The name.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was put.
+    pub modified: SystemTime,
+}
+
+/// Named bytes. Names are relative paths of ASCII letters, digits and `-._/`.
+pub trait Store: Send + Sync {
+    /// What it is, for errors.
+    fn what(&self) -> String;
+
+    /// Puts `bytes` under a name that is free; false, and nothing changed, if it is taken.
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool>;
+
+    /// Puts `bytes` under a name, over whatever is there.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// What is under a name, if anything. More than `bytes_max` bytes are an error.
+    fn get(&self, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>>;
+
+    /// The same into `to`, whose content is replaced and whose memory is used again; false if there
+    /// is nothing.
+    fn get_into(&self, name: &str, bytes_max: u64, to: &mut Vec<u8>) -> Result<bool> {
+        let got = self.get(name, bytes_max)?;
+        let found = got.is_some();
+        *to = got.unwrap_or_default();
+        Ok(found)
+    }
+
+    /// The first `bytes` bytes of what is under a name, or all if there are fewer.
+    fn head(&self, name: &str, bytes: u64) -> Result<Option<Vec<u8>>>;
+
+    /// Removes a name; false if it is not there.
+    fn remove(&self, name: &str) -> Result<bool>;
+
+    /// The names that begin with `folder` and a slash, or all if it is empty, sorted.
+    fn list(&self, folder: &str) -> Result<Vec<Listed>>;
+
+    /// Returns when everything that was put and removed stays so.
+    fn sync(&self) -> Result<()>;
+
+    /// How many calls at once serve it well.
+    fn lanes(&self) -> usize;
+}
+
+/// Where an archive lies, as it is typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A folder.
+    Folder(PathBuf),
+    /// A prefix in a bucket.
+    Bucket {
+        /// The bucket.
+        bucket: String,
+        /// What the names in it begin with; empty for all of it.
+        prefix: String,
+    },
+}
+
+impl Location {
+    /// Reads `s3://BUCKET/PREFIX` or a folder.
+    pub fn parse(text: &str) -> Result<Self> {
+        let refuse = |why: &str| {
+            Err(
+                Error::usage(format!("reading the archive's location {text}"), why)
+                    .next("give a folder, or s3://BUCKET/PREFIX"),
+            )
+        };
+        if let Some(rest) = text.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return refuse("it names no bucket");
+            }
+            return Ok(Self::Bucket {
+                bucket: bucket.to_owned(),
+                prefix: prefix.trim_matches('/').to_owned(),
+            });
+        }
+        if text.is_empty() {
+            return refuse("it is empty");
+        }
+        match text.split_once("://") {
+            Some(_) => refuse("it is neither a folder nor an S3 bucket"),
+            None => Ok(Self::Folder(Path::new(text).to_owned())),
+        }
+    }
+
+    /// Opens it; whether there is an archive is not looked at.
+    pub fn open(&self) -> Result<Box<dyn Store>> {
+        Ok(match self {
+            Self::Folder(folder) => Box::new(Local::new(folder)),
+            Self::Bucket { bucket, prefix } => Box::new(Remote::s3(bucket, prefix)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn locations_are_folders_or_buckets() {
+        let bucket = |bucket: &str, prefix: &str| Location::Bucket {
+            bucket: bucket.into(),
+            prefix: prefix.into(),
+        };
+        for (text, expected) in [
+            ("backups", Location::Folder("backups".into())),
+            ("/srv/s3:/x", Location::Folder("/srv/s3:/x".into())),
+            ("s3://b", bucket("b", "")),
+            ("s3://b/", bucket("b", "")),
+            ("s3://b/a/c/", bucket("b", "a/c")),
+        ] {
+            assert_eq!(Location::parse(text).unwrap(), expected, "{text}");
+        }
+        for text in ["", "s3://", "s3:///x", "gs://b/x", "http://h/x"] {
+            assert_eq!(Location::parse(text).unwrap_err().kind(), Kind::Usage);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A bucket of an S3-compatible store, or any other store of the `object_store` crate.
+//!
+//! Objects of an archive are some megabytes at the most, so each is put by one request, which is
+//! atomic; there is nothing for a multi-part upload to do. Requests are retried by `object_store`.
+//!
+//! Keeps true: a name is put anew by a conditional request (`If-None-Match: *`), never by looking
+//! first and putting then; keys come from the environment and are in no error.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path;
+use object_store::{
+    Error as StoreError, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode,
+    PutPayload,
+};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Listed, Store};
+use crate::error::{Error, Kind, Result};
+
+/// Requests at once.
+const LANES: usize = 16;
+
+/// A remote store.
+#[derive(Debug)]
+pub struct Remote {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    what: String,
+    runtime: Runtime,
+}
+
+impl Remote {
+    /// A bucket of S3 or what speaks like it. Region, keys and endpoint come from the environment,
+    /// under the names that Amazon's own tools use.
+    pub fn s3(bucket: &str, prefix: &str) -> Result<Self> {
+        let what = format!("s3://{bucket}/{prefix}");
+        // Whoever came first has installed the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let store = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .build()
+            .map_err(|err| {
+                Error::usage(format!("opening {what}"), err).next(
+                    "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; for another \
+                     store than Amazon's also AWS_ENDPOINT (and AWS_ALLOW_HTTP=true for http)",
+                )
+            })?;
+        Self::new(Arc::new(store), prefix, what)
+    }
+
+    /// Any store of `object_store`; `what` names it in errors.
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: &str, what: String) -> Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|err| Error::failed(format!("opening {what}"), err))?;
+        Ok(Self {
+            store,
+            prefix: Path::from(prefix),
+            what,
+            runtime,
+        })
+    }
+
+    fn path(&self, name: &str) -> Path {
+        let mut path = self.prefix.clone();
+        for part in name.split('/').filter(|part| !part.is_empty()) {
+            path = path.join(part);
+        }
+        path
+    }
+
+    fn failed(&self, act: &str, name: &str, err: &StoreError) -> Error {
+        let doing = format!("{act} {name} in {}", self.what);
+        match err {
+            StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
+                Error::failed(doing, err).next("check the store's keys and what they may do")
+            }
+            _ => Error::failed(doing, err).next("try again when the store can be reached"),
+        }
+    }
+
+    fn fetch(&self, name: &str, range: Option<GetRange>) -> Result<Option<(u64, Vec<u8>)>> {
+        let options = GetOptions {
+            range,
+            ..GetOptions::default()
+        };
+        let path = self.path(name);
+        let fetched = self.runtime.block_on(async {
+            let result = self.store.get_opts(&path, options).await?;
+            let size = result.meta.size;
+            Ok((size, result.bytes().await?.to_vec()))
+        });
+        match fetched {
+            Ok(fetched) => Ok(Some(fetched)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(err) => Err(self.failed("reading", name, &err)),
+        }
+    }
+
+    fn put(&self, name: &str, bytes: &[u8], mode: PutMode) -> Result<bool> {
+        let path = self.path(name);
+        let payload = PutPayload::from(bytes.to_vec());
+        let put = self
+            .runtime
+            .block_on(async { self.store.put_opts(&path, payload, mode.into()).await });
+        match put {
+            Ok(_) => Ok(true),
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(false),
+            Err(err @ (StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })) => {
+                Err(self
+                    .failed("writing", name, &err)
+                    .next("use a store that knows conditional puts (If-None-Match)"))
+            }
+            Err(err) => Err(self.failed("writing", name, &err)),
+        }
+    }
+}
+
+impl Store for Remote {
+    fn what(&self) -> String {
+        self.what.clone()
+    }
+
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool> {
+        self.put(name, bytes, PutMode::Create)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.put(name, bytes, PutMode::Overwrite).map(|_| ())
+    }
+
+    fn get(&self, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        // One byte more than there may be, and nobody has to believe a size.
+        let range = GetRange::Bounded(0..bytes_max.saturating_add(1));
+        let fetched = match self.fetch(name, Some(range)) {
+            // An empty object has no first byte to ask for.
+            Err(_) if self.is_empty(name)? => return Ok(Some(Vec::new())),
+            fetched => fetched?,
+        };
+        match fetched {
+            Some((_, bytes)) if bytes.len() as u64 > bytes_max => Err(Error::new(
+                Kind::Damaged,
+                format!("reading {name} in {}", self.what),
+                format!("it has more than the {bytes_max} bytes that are ever written"),
+            )
+            .next("see what is wrong: snapmerge archive check")),
+            fetched => Ok(fetched.map(|(_, bytes)| bytes)),
+        }
+    }
+
+    fn head(&self, name: &str, bytes: u64) -> Result<Option<Vec<u8>>> {
+        match self.fetch(name, Some(GetRange::Bounded(0..bytes.max(1)))) {
+            Err(_) if self.is_empty(name)? => Ok(Some(Vec::new())),
+            fetched => Ok(fetched?.map(|(_, bytes)| bytes)),
+        }
+    }
+
+    fn remove(&self, name: &str) -> Result<bool> {
+        let path = self.path(name);
+        // S3 answers the same whether it was there or not.
+        let known = self
+            .runtime
+            .block_on(async { self.store.head(&path).await });
+        match known {
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            Err(err) => return Err(self.failed("removing", name, &err)),
+            Ok(_) => {}
+        }
+        let removed = self
+            .runtime
+            .block_on(async { self.store.delete(&path).await });
+        match removed {
+            Ok(()) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(err) => Err(self.failed("removing", name, &err)),
+        }
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Listed>> {
+        let path = self.path(folder);
+        let found: Result<Vec<_>, StoreError> = self
+            .runtime
+            .block_on(async { self.store.list(Some(&path)).try_collect().await });
+        let found = found.map_err(|err| self.failed("listing", folder, &err))?;
+        let mut listed: Vec<Listed> = found
+            .into_iter()
+            .filter_map(|meta| {
+                let parts: Vec<_> = meta.location.prefix_match(&self.prefix)?.collect();
+                let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+                Some(Listed {
+                    name: parts.join("/"),
+                    bytes: meta.size,
+                    modified: meta.last_modified.into(),
+                })
+            })
+            .collect();
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    fn sync(&self) -> Result<()> {
+        // What was answered with success is durable.
+        Ok(())
+    }
+
+    fn lanes(&self) -> usize {
+        LANES
+    }
+}
+
+impl Remote {
+    fn is_empty(&self, name: &str) -> Result<bool> {
+        let path = self.path(name);
+        let head = self
+            .runtime
+            .block_on(async { self.store.head(&path).await });
+        match head {
+            Ok(meta) => Ok(meta.size == 0),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(err) => Err(self.failed("reading", name, &err)),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Thirty nights of a collection of which 1 % changes every day: what they cost together, against
+//! the first one alone. A real server's snapshots where one is at hand, and engine-made ones.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use rand::seq::index::sample;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Map, Value, json};
+use snapmerge::engine::{Shard, ShardConfig, closed_segments};
+use snapmerge::point::{PointId, Record, Vector};
+use snapmerge::schema::CollectionConfig;
+use snapmerge::snapshot::{PackedShard, Packer};
+
+use super::{archive, entries, findings, make, walk};
+use crate::support::qdrant::Server;
+use crate::support::{Env, Outcome, Trial, temp_dir};
+
+const NIGHTS: u64 = 30;
+/// All nights may cost so much more than the first.
+const TIMES_MAX: f64 = 1.5;
+const POINTS: u64 = 8000;
+const DIMS: usize = 256;
+
+pub fn trials(env: &'static Env) -> Vec<Trial> {
+    vec![
+        env.live("archive/nights/of_a_server", of_a_server),
+        Trial::new("archive/nights/engine_made", engine_made),
+    ]
+}
+
+/// What is stored of an album, and how it changes.
+struct Album {
+    random: ChaCha8Rng,
+}
+
+impl Album {
+    fn new() -> Self {
+        Self {
+            random: ChaCha8Rng::seed_from_u64(11),
+        }
+    }
+
+    fn vector(&mut self) -> Vec<f32> {
+        (0..DIMS)
+            .map(|_| self.random.random_range(-1.0..1.0))
+            .collect()
+    }
+
+    fn payload(&mut self, id: u64, night: u64) -> Map<String, Value> {
+        let camera = self.random.random_range(0..7);
+        let payload = json!({
+            "year": 2017,
+            "camera": format!("cam{camera}"),
+            "path": format!("/photos/2017/{id:07}.jpg"),
+            "seen": night,
+        });
+        match payload {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    /// The ids that change in a night.
+    fn changed(&mut self) -> Vec<u64> {
+        let count = usize::try_from(POINTS / 100).unwrap_or(1);
+        let all = usize::try_from(POINTS).unwrap_or(1);
+        let picked = sample(&mut self.random, all, count);
+        picked.into_iter().map(|at| at as u64).collect()
+    }
+}
+
+/// Bytes of all files of an archive.
+fn bytes_of(root: &Path) -> Outcome<u64> {
+    let mut bytes = 0;
+    for file in walk(root)? {
+        bytes += std::fs::metadata(file)?.len();
+    }
+    Ok(bytes)
+}
+
+/// Stores one night and forgets its file; what the archive is then, in bytes.
+fn store(root: &Path, file: &Path, night: u64) -> Outcome<u64> {
+    let time = format!("2026-10-{:02}T03:00:00Z", night + 1);
+    archive("add", root)
+        .arg(file)
+        .args(["--name", "album", "--time", &time])
+        .run()?
+        .ok()?;
+    bytes_of(root)
+}
+
+/// Every night must come out as it went in; then what they cost.
+fn judge(what: &str, root: &Path, hashes: &[String], sizes: &[u64]) -> Outcome {
+    let dir = temp_dir()?;
+    let stored = entries(root)?;
+    ensure_eq!(stored.len() as u64, NIGHTS, "entries");
+    for (entry, hash) in stored.iter().zip(hashes) {
+        ensure_eq!(entry["sha256"].as_str(), Some(hash.as_str()), "a hash");
+        let id = entry["id"].as_str().unwrap_or_default();
+        let got = dir.path().join("got");
+        archive("get", root)
+            .arg(id)
+            .arg("-o")
+            .arg(&got)
+            .arg("--force")
+            .run()?
+            .ok()?;
+        ensure_eq!(sha256(&got)?, *hash, "what came out of {id}");
+    }
+    ensure_eq!(findings(root)?, Vec::<Value>::new(), "findings");
+    let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else {
+        return Err("no nights".into());
+    };
+    let times = *last as f64 / *first as f64;
+    println!("archive: {NIGHTS} nights {what}: {last} bytes, {times:.3} times the first");
+    let cheap = times <= TIMES_MAX;
+    ensure!(cheap, "{times:.3} times the first: {sizes:?}");
+    Ok(())
+}
+
+fn sha256(path: &Path) -> Outcome<String> {
+    use sha2::Digest as _;
+    Ok(format!("{:x}", sha2::Sha256::digest(std::fs::read(path)?)))
+}
+
+fn of_a_server(bin: &Path) -> Outcome {
+    let server = Server::start(bin)?;
+    let dir = temp_dir()?;
+    let root = make(dir.path())?;
+    let mut album = Album::new();
+    // Thresholds as much lower as the collection is smaller than those they are made for: so that
+    // within thirty nights segments are indexed, and rewritten when a fifth of them is deleted.
+    server.put(
+        "/collections/album",
+        &json!({
+            "vectors": {"size": DIMS, "distance": "Cosine"},
+            "optimizers_config": {"indexing_threshold": 1000, "vacuum_min_vector_number": 100},
+        }),
+    )?;
+    let upsert = |album: &mut Album, ids: &[u64], night: u64| -> Outcome {
+        for some in ids.chunks(200) {
+            let points: Vec<Value> = some
+                .iter()
+                .map(|id| {
+                    let vector = album.vector();
+                    json!({"id": id, "vector": vector, "payload": album.payload(*id, night)})
+                })
+                .collect();
+            let body = json!({ "points": points });
+            server.put("/collections/album/points?wait=true", &body)?;
+        }
+        Ok(())
+    };
+    upsert(&mut album, &(0..POINTS).collect::<Vec<_>>(), 0)?;
+    let (mut hashes, mut sizes) = (Vec::new(), Vec::new());
+    for night in 0..NIGHTS {
+        if night > 0 {
+            let ids = album.changed();
+            upsert(&mut album, &ids, night)?;
+        }
+        server.wait_green("album", Duration::from_secs(120))?;
+        let file = dir.path().join("album.snapshot");
+        let hash = server.snapshot("album", &file)?;
+        std::fs::write(dir.path().join("album.snapshot.checksum"), &hash)?;
+        sizes.push(store(&root, &file, night)?);
+        hashes.push(hash);
+    }
+    judge("of a server", &root, &hashes, &sizes)
+}
+
+fn engine_made() -> Outcome {
+    let dir = temp_dir()?;
+    let root = make(dir.path())?;
+    let folder = dir.path().join("shard");
+    std::fs::create_dir(&folder)?;
+    let raw = json!({
+        "params": {
+            "vectors": {"size": DIMS, "distance": "Cosine"},
+            "shard_number": 1,
+            "replication_factor": 1,
+            "write_consistency_factor": 1,
+            "on_disk_payload": true,
+        },
+        "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000,
+            "max_indexing_threads": 2, "on_disk": false},
+        "optimizer_config": {"deleted_threshold": 0.2, "vacuum_min_vector_number": 100,
+            "default_segment_number": 2, "max_segment_size": null, "memmap_threshold": null,
+            "indexing_threshold": 1000, "flush_interval_sec": 5, "max_optimization_threads": null},
+        "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
+        "quantization_config": null,
+    });
+    let failed = |err: snapmerge::error::Error| err.to_string();
+    let parsed = CollectionConfig::parse("nights", raw.to_string().as_bytes()).map_err(failed)?;
+    let config = ShardConfig::new(&parsed).map_err(failed)?.without_log();
+    let mut album = Album::new();
+    let (mut hashes, mut sizes) = (Vec::new(), Vec::new());
+    for night in 0..NIGHTS {
+        let what = format!("night {night}");
+        let (shard, ids) = match night {
+            0 => {
+                let shard = Shard::create(&folder, &config, what).map_err(failed)?;
+                (shard, (0..POINTS).collect())
+            }
+            _ => {
+                let shard = Shard::open(&folder, &config, what).map_err(failed)?;
+                (shard, album.changed())
+            }
+        };
+        for some in ids.chunks(1000) {
+            let records = some.iter().map(|id| Record {
+                id: PointId::Num(*id),
+                vectors: vec![(String::new(), Vector::Dense(album.vector()))],
+                payload: album.payload(*id, night),
+                shard_key: None,
+            });
+            let records = records.collect();
+            shard.upsert(records).map_err(failed)?;
+        }
+        shard.optimize().map_err(failed)?;
+        shard.close().map_err(failed)?;
+        let file = dir.path().join("album.snapshot");
+        if file.exists() {
+            std::fs::remove_file(&file)?;
+        }
+        let mut packer = Packer::new(File::create_new(&file)?, &file);
+        let mut version_max = 0;
+        for segment in closed_segments(&folder).map_err(failed)? {
+            packer
+                .segment(0, segment.uuid, &segment.folder)
+                .map_err(failed)?;
+            version_max = version_max.max(segment.version);
+        }
+        let shard = PackedShard {
+            number: 0,
+            version_max,
+        };
+        packer.shard(shard).map_err(failed)?;
+        let schema = json!({"schema": {}});
+        packer.finish(&raw, &json!({}), &schema).map_err(failed)?;
+        hashes.push(sha256(&file)?);
+        sizes.push(store(&root, &file, night)?);
+    }
+    judge("engine-made", &root, &hashes, &sizes)
+}
