@@ -16,6 +16,9 @@ use crate::commands::args::{
 use crate::commands::{
     Ended, archive, capture, diff, export, inspect, merge, publish, report, restore, rollback, verify,
 };
+use crate::commands::{
+    Ended, archive, capture, export, inspect, merge, publish, restore, rollback,
+};
 use crate::error::Result;
 
 /// Merge the snapshots of many Qdrant collections into one verified master, offline.

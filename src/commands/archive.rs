@@ -3,7 +3,7 @@
 //! Keeps true: each verb says what it did or found in full, as text or as JSON, and ends with the
 //! code of the table.
 
-mod told;
+pub mod told;
 
 use serde_json::json;
 

@@ -25,6 +25,7 @@ pub use self::live::LiveArgs;
 pub use self::report::ReportArgs;
 pub use self::verify::VerifyArgs;
 
+use self::archive::FromArchive;
 use crate::merge::{Policy, Route};
 
 /// Checksums of sources, for every command that reads them.
@@ -45,6 +46,7 @@ pub struct ChecksumArgs {
 Examples:
   snapmerge inspect album_2017.snapshot
   snapmerge inspect album_2017.snapshot album_2018.snapshot.gz --json
+  snapmerge inspect archive:album_2017@2026-11-01 --archive backups
 
 With several snapshots it also says what would stop them from being merged, and what only differs.
 Nothing is unpacked; of a plain file only headers and small files are read.")]
@@ -61,12 +63,16 @@ pub struct InspectArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub checksums: ChecksumArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub from_archive: FromArchive,
 }
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = r#"Examples:
   snapmerge export album_master.snapshot > points.jsonl
+  snapmerge export archive:album_2017@latest --archive backups --limit 10
   snapmerge export album_master.snapshot --ids 7,550e8400-e29b-41d4-a716-446655440000
   snapmerge export album_2017.snapshot --no-vectors --filter '{"must":[{"key":"year","match":{"value":2017}}]}' --limit 10"#)]
 pub struct ExportArgs {
@@ -94,6 +100,9 @@ pub struct ExportArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub checksums: ChecksumArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub from_archive: FromArchive,
 }
 
 /// What can be said of the route.
@@ -137,6 +146,7 @@ pub enum LayoutChoice {
   snapmerge merge album_2017.snapshot -o year.snapshot --stamp year --stamp-value album_2017=2017
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --route rebuild --indexing-threshold 10000
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --layout by-source
+  snapmerge merge a.snapshot archive:b@2026-11-01 --archive backups -o master.snapshot
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --dry-run
   snapmerge merge http://prod:6333/album_2017 b.snapshot -o master.snapshot
   snapmerge merge http://prod:6333/album_2017 b.snapshot --into http://prod:6333/album_master_20261122
@@ -244,4 +254,7 @@ pub struct MergeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub connection: ConnectionArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub from_archive: FromArchive,
 }

@@ -4,13 +4,17 @@
 //! and is not forgotten in the exit code.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::archive::told;
 use super::args::CaptureArgs;
+use super::args::archive::ArchivePlace;
 use super::{Ended, connect, progress};
+use crate::archive::{Added, Adding, Archive, Location};
 use crate::capture::{
-    Captured, Form, Manifest, Members, Request, capture, clear_leftovers, matching,
+    Captured, ENDING, Form, Manifest, Members, Request, capture, clear_leftovers, matching,
 };
 use crate::error::{Error, Kind, Result};
 use crate::stop;
@@ -19,6 +23,8 @@ use crate::stop;
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     captured: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "<[Added]>::is_empty")]
+    archived: &'a [Added],
     failed: Vec<Failed>,
 }
 
@@ -49,30 +55,45 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
         }
     }
     let members = Members::new(&connection, &peers)?;
-    std::fs::create_dir_all(&args.to).map_err(|err| Error::io("making folder", &args.to, &err))?;
+    let shelf = Shelf::open(args)?;
+    let to = match (&args.to, &shelf) {
+        (Some(to), _) => to.clone(),
+        (None, Some(shelf)) => shelf.incoming.clone(),
+        (None, None) => return Err(Error::usage("reading --to", "it is missing")),
+    };
+    std::fs::create_dir_all(&to).map_err(|err| Error::io("making folder", &to, &err))?;
     let collections = matching(&connection, &args.collections)?;
-    for left in clear_leftovers(&members, &args.to, &collections)? {
+    for left in clear_leftovers(&members, &to, &collections)? {
         super::warn(&format!("left by an earlier run: {left}"));
     }
 
     let mut captured = Vec::new();
+    let mut entries = Vec::new();
     let mut failed: Vec<(String, Error)> = Vec::new();
     for collection in &collections {
         let request = Request {
             members: &members,
             collection,
-            folder: &args.to,
+            folder: &to,
             stream: args.stream,
             rate: args.limit_rate,
             require_checksum: args.require_checksum,
             progress: progress(args.quiet),
         };
-        match capture(&request) {
-            Ok(done) => {
+        let stored = capture(&request).and_then(|done| match &shelf {
+            Some(shelf) => Ok((shelf.store(&done, &args.tag)?, done)),
+            None => Ok((None, done)),
+        });
+        match stored {
+            Ok((added, done)) => {
                 if !args.json {
                     super::print(&text(&done))?;
+                    if let Some(added) = &added {
+                        super::print(&told::added(added))?;
+                    }
                 }
                 captured.push(done);
+                entries.extend(added);
             }
             Err(err) => {
                 let stop = stop::times() > 0 || err.kind() == Kind::Cancelled;
@@ -86,6 +107,7 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
     if args.json {
         super::print_json(&Report {
             captured: captured.iter().map(entry).collect(),
+            archived: &entries,
             failed: failed
                 .iter()
                 .map(|(collection, error)| Failed {
@@ -115,6 +137,73 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
     }
     let differs = captured.iter().any(|done| !done.left.is_empty());
     Ok(differs.then_some(Kind::Differs))
+}
+
+/// Where captured files go when they are not kept.
+struct Shelf {
+    archive: Archive,
+    /// Where they lie on their way.
+    incoming: PathBuf,
+}
+
+impl Shelf {
+    /// The archive that was asked for, which must be there before anything is captured.
+    fn open(args: &CaptureArgs) -> Result<Option<Self>> {
+        let Some(place) = &args.archive else {
+            return Ok(None);
+        };
+        let incoming = match (&args.to, Location::parse(place)?) {
+            (Some(to), _) => to.clone(),
+            (None, Location::Folder(folder)) => {
+                let mut name = folder.into_os_string();
+                name.push(".incoming");
+                PathBuf::from(name)
+            }
+            (None, Location::Bucket { .. }) => {
+                return Err(Error::usage(
+                    format!("capturing into {place}"),
+                    "nobody said where the files are to lie on their way",
+                )
+                .next("give a folder with room for one snapshot: --to DIR"));
+            }
+        };
+        let archive = ArchivePlace {
+            archive: place.clone(),
+        }
+        .open_signing(&args.signing)?;
+        archive.chain()?;
+        Ok(Some(Self { archive, incoming }))
+    }
+
+    /// Stores a captured file, and removes it with what lies beside it.
+    fn store(&self, done: &Captured, tags: &[String]) -> Result<Option<Added>> {
+        let adding = Adding {
+            path: done.file.clone(),
+            name: Some(done.manifest.collection.clone()),
+            time: Some(done.manifest.begun),
+            tags: tags.to_vec(),
+            require_checksum: true,
+            ..Adding::default()
+        };
+        let added = self.archive.add(&adding).map_err(|err| {
+            err.within(format!(
+                "storing {}, which stays where it is",
+                done.file.display()
+            ))
+        })?;
+        for ending in ["", ".checksum", ENDING] {
+            let mut path = done.file.clone().into_os_string();
+            path.push(ending);
+            let path = PathBuf::from(path);
+            match std::fs::remove_file(&path) {
+                Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("removing", &path, &err));
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(added))
+    }
 }
 
 fn entry(done: &Captured) -> Entry<'_> {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write as _};
 
 use super::args::ExportArgs;
+use super::fetched::fetch;
 use super::{Ended, Given};
 use crate::engine::{Columns, Filter};
 use crate::error::{Error, Kind, Result};
@@ -33,9 +34,12 @@ pub fn run(args: &ExportArgs) -> Result<Ended> {
     }
     let given = Given::new(&args.checksums)?;
     given.all_used(std::iter::once(args.snapshot.as_path()))?;
-    let mut source = Source::open(&args.snapshot, &given.opening(&args.snapshot), None)?;
-    let missing = source.refuse_unreadable(args.allow_incomplete)?;
     let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let mut paths = [args.snapshot.clone()];
+    let _fetched = fetch(&mut paths, &args.from_archive, || parent.clone())?;
+    let [path] = paths;
+    let mut source = Source::open(&path, &given.opening(&path), None)?;
+    let missing = source.refuse_unreadable(args.allow_incomplete)?;
     require_free(&parent, source.snapshot.unpacked_bytes, "unpacking")?;
     let scratch = Scratch::new(&parent)?;
     let folder = scratch.folder("source")?;

@@ -4,6 +4,7 @@
 //! another; the exit code is that of the worst of them.
 
 use super::args::InspectArgs;
+use super::fetched::fetch;
 use super::{Ended, Given};
 use crate::error::{Kind, Result};
 use crate::report::inspect::{FORMAT, Inspection, MergeReport, SnapshotReport, Verdict};
@@ -18,7 +19,9 @@ pub fn run(args: &InspectArgs) -> Result<Ended> {
     // The position of each opened source's report.
     let mut places = Vec::new();
     let mut worst = None;
-    for path in &args.snapshots {
+    let mut paths = args.snapshots.clone();
+    let _fetched = fetch(&mut paths, &args.from_archive, std::env::temp_dir)?;
+    for path in &paths {
         let opening = Opening {
             hash_now: args.check,
             trackers: true,

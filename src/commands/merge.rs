@@ -19,6 +19,7 @@ use self::open::{Servers, lend_all, open};
 use self::told::{Master, print_plan, report};
 use super::Ended;
 use super::args::{LayoutChoice, MergeArgs, RouteChoice};
+use super::fetched::fetch;
 use crate::durable::{self, Staged};
 use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
@@ -35,7 +36,7 @@ use crate::snapshot::hash_file;
 use crate::source::Source;
 
 /// Runs the command.
-pub fn run(args: MergeArgs) -> Result<Ended> {
+pub fn run(mut args: MergeArgs) -> Result<Ended> {
     let started = Instant::now();
     let settings = settings(&args)?;
     let progress = if args.quiet || args.dry_run {
@@ -44,10 +45,7 @@ pub fn run(args: MergeArgs) -> Result<Ended> {
         Progress::Shown
     };
     refuse_output(&args)?;
-    let mut servers = Servers::new(&args);
-    let target = target(&args, &mut servers)?;
-    let mut sources = open(&args, &mut servers, progress)?;
-    let mut plan = match plan(&sources, &settings) {
+use super::fetched::fetch;
         Ok(plan) => plan,
         Err(err) => {
             // What cannot be merged as it is may only be damaged: a config with a flipped bit.

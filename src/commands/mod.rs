@@ -8,6 +8,7 @@ pub mod args;
 pub mod capture;
 pub mod diff;
 pub mod export;
+mod fetched;
 pub mod inspect;
 pub mod merge;
 pub mod publish;

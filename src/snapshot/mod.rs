@@ -23,7 +23,7 @@ pub use input::{Hashes, Input, Sha256Hex, hash_file};
 pub use name::source_name;
 pub use pack::{PackedShard, Packer, segment_bytes, write_segment};
 pub use pieces::Pieces;
-pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
 pub use runs::{PackedFile, Record, Run, Runs};
+pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
 pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};
 pub use walk::{BLOCK, Member, MemberKind, Piece, Stream, Walker, skip_by_reading};

@@ -59,10 +59,13 @@ pub fn manifest(path: &Path) -> Result<Option<Value>> {
 /// When the snapshot at `path` was taken: by its manifest, by the name that Qdrant gave it, or else
 /// as old as the file is.
 pub fn taken(path: &Path, manifest: Option<&Value>) -> Result<DateTime<Utc>> {
+    // As capture writes it.
     let told = manifest.and_then(|manifest| {
-        ["taken_at", "captured_at", "time"]
-            .iter()
-            .find_map(|key| manifest.get(key)?.as_str()?.parse::<DateTime<Utc>>().ok())
+        manifest
+            .get("begun")?
+            .as_str()?
+            .parse::<DateTime<Utc>>()
+            .ok()
     });
     if let Some(time) = told.or_else(|| named_time(&file_name(path))) {
         return Ok(time);

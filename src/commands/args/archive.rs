@@ -19,6 +19,15 @@ pub struct ArchivePlace {
     pub archive: String,
 }
 
+/// Where sources that are named `archive:…` are.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FromArchive {
+    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder, or
+    /// s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
+    pub archive: Option<String>,
+}
+
 /// How records are signed.
 #[derive(Debug, Clone, Args)]
 pub struct SigningArgs {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ConnectionArgs;
+use super::archive::SigningArgs;
 use crate::error::{Error, Result};
 use crate::server::{Address, Rate};
 
@@ -18,6 +19,7 @@ Examples:
   snapmerge capture https://prod:6333 album_2017 --to archive --ca-file ca.pem --limit-rate 20M
   snapmerge capture http://node1:6333 album --to archive --peer 7234=http://node2:6333 --peer 918=http://node3:6333
   snapmerge capture http://prod:6333 album_2017 --to archive --stream
+  snapmerge capture http://prod:6333 'album_*' --archive backups
 
 The key comes from QDRANT_API_KEY or --api-key-file. On a cluster each shard is taken once, from a replica
 that is Active. The server's own snapshot is removed afterwards. Beside each file lie its .checksum and its
@@ -29,9 +31,20 @@ pub struct CaptureArgs {
     /// Collections; * and ? stand for any letters
     #[arg(required = true, value_name = "COLLECTION")]
     pub collections: Vec<String>,
-    /// The folder to put the files into; made if it is missing
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
+    /// The folder to put the files into; made if it is missing. With --archive, where they lie on
+    /// their way [default: PLACE.incoming beside a local archive]
+    #[arg(long, value_name = "DIR", required_unless_present = "archive")]
+    pub to: Option<PathBuf>,
+    /// Store the snapshots in this archive instead of keeping the files: a folder, or
+    /// s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PLACE")]
+    pub archive: Option<String>,
+    /// With --archive, a word to keep them by; repeat it for more
+    #[arg(long, value_name = "WORD", requires = "archive")]
+    pub tag: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub signing: SigningArgs,
     /// Stream shards instead of having the server make a snapshot, which needs no disk there; only
     /// while its optimizers are at rest
     #[arg(long)]

@@ -1,0 +1,64 @@
+//! Sources in an archive: got out of it into scratch, and used as files from there on.
+//!
+//! Keeps true: a source that is named `archive:…` is used only with the SHA-256 that its entry has;
+//! what was got goes away with the command.
+
+use std::path::{Path, PathBuf};
+
+use super::args::archive::FromArchive;
+use crate::archive::{Archive, EntryRef};
+use crate::error::{Error, Kind, Result};
+use crate::scratch::{Scratch, require_free};
+
+/// What was got; it is there as long as this is.
+pub struct Fetched {
+    _scratch: Scratch,
+}
+
+/// Gets every source of `paths` that begins with `archive:`, and puts the file's path in its place.
+/// Files are unpacked in `parent`.
+pub fn fetch(
+    paths: &mut [PathBuf],
+    place: &FromArchive,
+    parent: impl FnOnce() -> PathBuf,
+) -> Result<Option<Fetched>> {
+    let reference = |path: &Path| path.to_str().and_then(EntryRef::of_source);
+    if !paths.iter().any(|path| reference(path).is_some()) {
+        return Ok(None);
+    }
+    let Some(place) = &place.archive else {
+        return Err(Error::new(
+            Kind::Usage,
+            "looking for sources in an archive",
+            "nobody said where it is",
+        )
+        .next("give --archive PLACE, or set SNAPMERGE_ARCHIVE"));
+    };
+    let archive = Archive::at(place, None)?;
+    let chain = archive.chain()?;
+    let parent = parent();
+    let mut found = Vec::new();
+    for path in paths.iter_mut() {
+        if let Some(reference) = reference(path) {
+            found.push((path, reference.find(&chain)?));
+        }
+    }
+    let bytes = found.iter().map(|(_, entry)| entry.bytes).sum();
+    require_free(&parent, bytes, "what is in the archive")?;
+    let scratch = Scratch::new(&parent)?;
+    for (path, entry) in found {
+        // Two of one name are told apart by their folders.
+        let time = entry.id.get(entry.name.len() + 1..).unwrap_or("entry");
+        let folder = scratch.path().join(time);
+        std::fs::create_dir_all(&folder)
+            .map_err(|err| Error::io("making scratch folder", &folder, &err))?;
+        let file = folder.join(format!("{}.snapshot", entry.name));
+        if !file.exists() {
+            archive.get(entry, &file, false)?;
+            let checksum = folder.join(format!("{}.snapshot.checksum", entry.name));
+            crate::durable::write(&checksum, entry.sha256.as_bytes(), false)?;
+        }
+        *path = file;
+    }
+    Ok(Some(Fetched { _scratch: scratch }))
+}
