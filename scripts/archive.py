@@ -20,7 +20,6 @@ import sys
 class Ended(Exception):
     """With the exit code, and why."""
 
-
 def unzstd():
     """A function that decompresses; frames that are to be skipped are skipped."""
     try:
@@ -86,6 +85,8 @@ def entries(root):
     for record in chain(root):
         if record["kind"] == "add":
             there[record["entry"]["id"]] = record["entry"]
+        if record["kind"] == "repair" and record["id"] in there:
+            there[record["id"]]["recipe"] = record["recipe"]
         for forgotten in record.get("forgot", []):
             there.pop(forgotten["id"], None)
     return there

@@ -9,6 +9,7 @@ mod files;
 mod pipeline;
 mod told;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use self::pipeline::{Stored, store_all};
 use self::told::{file_name, free_id, manifest, taken};
 use super::chain::{Chain, Entry, Event};
+use super::check::Loss;
 use super::index::Index;
 use super::lock::Lock;
 use super::name::Name;
@@ -26,6 +28,7 @@ use super::recipe::Recipe;
 use super::store::Store;
 use super::{Archive, OBJECTS, RECIPES};
 use crate::error::{Error, Kind, Result};
+use crate::scratch::Scratch;
 use crate::snapshot::{Runs, source_name};
 use crate::source::{Checksum, Expectation, compare, expectations};
 
@@ -76,6 +79,7 @@ impl Archive {
             )));
         }
         let name = adding.name.clone().unwrap_or_else(|| source_name(path));
+        refuse_name(&name)?;
         let manifest = manifest(path)?;
         let time = match adding.time {
             Some(time) => time,
@@ -91,7 +95,7 @@ impl Archive {
                 lost: Vec::new(),
             });
         }
-        let mut index = Index::load(store, &chain, &name)?;
+        let mut index = Index::load(store, &chain, &name, &BTreeSet::new())?;
         let lost = std::mem::take(&mut index.lost);
         let mut put = Put::new(store);
         let stored = store_all(adding, &runs, index, &mut put);
@@ -136,6 +140,70 @@ impl Archive {
             // It may be there, and then needs what was put.
             Err(err) => Err(err),
         }
+    }
+}
+
+impl Archive {
+    /// Stores entries that have lost something again, from what `other` has with the same SHA-256.
+    /// Objects in `lost` are damaged. Returns what was done.
+    pub(super) fn store_again(
+        &self,
+        other: &Archive,
+        losses: &[Loss],
+        lost: &BTreeSet<Name>,
+    ) -> Result<Vec<String>> {
+        let store = &*self.store;
+        let theirs = other.chain()?.entries();
+        let mut done = Vec::new();
+        // The newest first: the others then find in it what they share with it.
+        for loss in losses.iter().rev() {
+            let (_lock, mut chain) = Lock::take(store, "archive check", self.signer.as_ref())?;
+            let ours = chain.entries();
+            let Some(entry) = ours.iter().find(|entry| entry.id == loss.entry) else {
+                continue;
+            };
+            let Some(their) = theirs.iter().find(|their| their.sha256 == entry.sha256) else {
+                continue;
+            };
+            let scratch = Scratch::new(&std::env::temp_dir())?;
+            let adding = Adding {
+                path: scratch.path().join("again.snapshot"),
+                sha256: Some(entry.sha256.clone()),
+                ..Adding::default()
+            };
+            // What is damaged there, too, is no help.
+            match other.get(their, &adding.path, false) {
+                Err(err) if err.kind() == Kind::Damaged => continue,
+                got => got.map(|_| ())?,
+            }
+            let runs = Runs::of(&adding.path)?;
+            let index = Index::load(store, &chain, &entry.name, lost)?;
+            let expected = expectations(&adding.path, adding.sha256.as_deref())?;
+            let mut put = Put::new(store);
+            let stored = store_all(&adding, &runs, index, &mut put)
+                .and_then(|stored| prepare(&adding, stored, &expected, &mut put));
+            let event = match stored {
+                Ok(stored) => Event::Repair {
+                    id: entry.id.clone(),
+                    recipe: stored.recipe,
+                    recipe_bytes: stored.recipe_bytes,
+                    new_objects: stored.new_objects,
+                    new_bytes: stored.new_bytes,
+                },
+                Err(err) => {
+                    put.undo();
+                    return Err(err);
+                }
+            };
+            chain.append(store, event, self.signer.as_ref(), Self::now())?;
+            done.push(format!(
+                "{} from {} of {}",
+                loss.entry,
+                their.id,
+                other.what()
+            ));
+        }
+        Ok(done)
     }
 }
 
@@ -206,13 +274,27 @@ impl<'a> Put<'a> {
     }
 }
 
+/// Names stand in commands, paths and lists.
+fn refuse_name(name: &str) -> Result<()> {
+    let why = match name {
+        "" => "it is empty",
+        name if name.len() > 255 => "it is longer than 255 bytes",
+        name if name.contains(|c: char| c == '/' || c.is_control()) => {
+            "there is a slash or a control character in it"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::usage(format!("reading the name {name:?}"), why)
+        .next("name what it is a snapshot of: --name album_2017"))
+}
+
 /// The entry of the same name with the SHA-256 that the snapshot must have.
 fn same(chain: &Chain, name: &str, expected: &[Expectation]) -> Option<Entry> {
     let entries = chain.entries();
     let found = entries.into_iter().rev().find(|entry| {
         entry.name == name && expected.iter().any(|wanted| wanted.sha256 == entry.sha256)
     });
-    found.cloned()
+    found
 }
 
 /// The entry of the same name with the SHA-256 that the snapshot has.
@@ -221,5 +303,5 @@ fn same_hash(chain: &Chain, name: &str, sha256: &str) -> Option<Entry> {
     let found = entries
         .into_iter()
         .find(|entry| entry.name == name && entry.sha256 == sha256);
-    found.cloned()
+    found
 }

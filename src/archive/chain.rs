@@ -63,6 +63,19 @@ pub enum Event {
         /// It.
         entry: Box<Entry>,
     },
+    /// A damaged entry was stored again, with the same bytes.
+    Repair {
+        /// It, by id.
+        id: String,
+        /// Its new recipe.
+        recipe: Name,
+        /// Bytes of that as it lies there.
+        recipe_bytes: u64,
+        /// Objects that are new with it.
+        new_objects: u64,
+        /// Bytes of these as they lie there.
+        new_bytes: u64,
+    },
     /// Entries were given up.
     Forget {
         /// They.
@@ -350,12 +363,26 @@ impl Chain {
     }
 
     /// The entries that are there, in the order in which they were stored.
-    pub fn entries(&self) -> Vec<&Entry> {
-        let mut there: BTreeMap<&str, (u64, &Entry)> = BTreeMap::new();
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut there: BTreeMap<&str, (u64, Entry)> = BTreeMap::new();
         for kept in &self.records {
             match &kept.record.event {
                 Event::Add { entry } => {
-                    there.insert(&entry.id, (kept.record.seq, entry));
+                    there.insert(&entry.id, (kept.record.seq, (**entry).clone()));
+                }
+                Event::Repair {
+                    id,
+                    recipe,
+                    recipe_bytes,
+                    new_objects,
+                    new_bytes,
+                } => {
+                    if let Some((_, entry)) = there.get_mut(id.as_str()) {
+                        entry.recipe = *recipe;
+                        entry.recipe_bytes = *recipe_bytes;
+                        entry.new_objects = *new_objects;
+                        entry.new_bytes = *new_bytes;
+                    }
                 }
                 Event::Forget { forgot } => {
                     for forgotten in forgot {
@@ -365,7 +392,7 @@ impl Chain {
                 Event::Begin { .. } | Event::Unlock { .. } => {}
             }
         }
-        let mut entries: Vec<(u64, &Entry)> = there.into_values().collect();
+        let mut entries: Vec<(u64, Entry)> = there.into_values().collect();
         entries.sort_by_key(|(seq, _)| *seq);
         entries.into_iter().map(|(_, entry)| entry).collect()
     }

@@ -197,6 +197,16 @@ impl Archive {
             }
         }
         checked.losses = losses(&entries, &recipes, &lost);
+        if let (Some(other), false) = (repair, checked.losses.is_empty()) {
+            let again = self.store_again(other, &checked.losses, &lost)?;
+            if !again.is_empty() {
+                checked.repaired.extend(again);
+                return Ok(Checked {
+                    repaired: checked.repaired,
+                    ..self.check(subset, None)?
+                });
+            }
+        }
         extras(store, &chain, &parts, &mut checked)?;
         Ok(checked)
     }
@@ -316,11 +326,7 @@ fn repair_chain(
 }
 
 /// What each entry has lost.
-fn losses(
-    entries: &[&Entry],
-    recipes: &BTreeMap<Name, Recipe>,
-    lost: &BTreeSet<Name>,
-) -> Vec<Loss> {
+fn losses(entries: &[Entry], recipes: &BTreeMap<Name, Recipe>, lost: &BTreeSet<Name>) -> Vec<Loss> {
     let mut losses = Vec::new();
     for entry in entries {
         let Some(recipe) = recipes.get(&entry.recipe) else {

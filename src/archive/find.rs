@@ -30,25 +30,30 @@ impl EntryRef {
     }
 
     /// The entry that is meant; of several that begin so, the newest.
-    pub fn find<'a>(&self, chain: &'a Chain) -> Result<&'a Entry> {
+    pub fn find(&self, chain: &Chain) -> Result<Entry> {
         let entries = chain.entries();
         let of_name: Vec<&Entry> = entries
             .iter()
-            .copied()
             .filter(|entry| entry.name == self.name)
             .collect();
-        let newest = |entries: &mut dyn Iterator<Item = &'a Entry>| entries.max_by_key(|e| e.time);
+
         let found = match &self.time {
-            None => newest(&mut of_name.iter().copied()),
-            Some(time) => newest(&mut of_name.iter().copied().filter(|entry| {
-                let own = entry.id.get(entry.name.len() + 1..).unwrap_or_default();
-                own.starts_with(time.as_str())
-            })),
+            None => of_name.iter().max_by_key(|entry| entry.time),
+            Some(time) => of_name
+                .iter()
+                .filter(|entry| {
+                    let own = entry.id.get(entry.name.len() + 1..).unwrap_or_default();
+                    own.starts_with(time.as_str())
+                })
+                .max_by_key(|entry| entry.time),
         };
-        found.ok_or_else(|| self.not_found(chain, &entries, &of_name))
+        match found {
+            Some(entry) => Ok((*entry).clone()),
+            None => Err(self.not_found(chain, &entries, &of_name)),
+        }
     }
 
-    fn not_found(&self, chain: &Chain, all: &[&Entry], of_name: &[&Entry]) -> Error {
+    fn not_found(&self, chain: &Chain, all: &[Entry], of_name: &[&Entry]) -> Error {
         let mut why = match (of_name.last(), self.forgotten(chain)) {
             (_, Some(forgotten)) => forgotten,
             (Some(_), None) => format!("{} was not stored then", self.name),

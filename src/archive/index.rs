@@ -4,7 +4,7 @@
 //! last entry that used them used enough of: an object of which less and less is needed would keep
 //! the rest alive for ever, and make reading slow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::chain::{Chain, Entry};
 use super::lanes;
@@ -49,12 +49,19 @@ pub struct Index {
 impl Index {
     /// What the newest entry of `name` holds, and the newest ones of other names: a master has its
     /// sources' segments.
-    pub fn load(store: &dyn Store, chain: &Chain, name: &str) -> Result<Self> {
-        let mut newest: BTreeMap<&str, &Entry> = BTreeMap::new();
+    ///
+    /// Objects in `avoid` are damaged, and taken for missing.
+    pub fn load(
+        store: &dyn Store,
+        chain: &Chain,
+        name: &str,
+        avoid: &BTreeSet<Name>,
+    ) -> Result<Self> {
+        let mut newest: BTreeMap<String, Entry> = BTreeMap::new();
         for entry in chain.entries() {
-            newest.insert(&entry.name, entry);
+            newest.insert(entry.name.clone(), entry);
         }
-        let mut bases: Vec<&Entry> = newest.into_values().collect();
+        let mut bases: Vec<Entry> = newest.into_values().collect();
         bases.sort_by_key(|entry| (entry.name != name, std::cmp::Reverse(entry.time)));
         let mut index = Self::default();
         let mut seen: BTreeMap<Name, ()> = BTreeMap::new();
@@ -77,6 +84,7 @@ impl Index {
                 .iter()
                 .zip(used)
                 .filter(|(part, used)| used.saturating_mul(USED_SHARE) >= part.raw)
+                .filter(|(part, _)| !avoid.contains(&part.name))
                 .filter(|(part, _)| seen.insert(part.name, ()).is_none())
                 .map(|(part, _)| *part)
                 .collect();

@@ -81,10 +81,7 @@ impl Bed {
 
     fn entry(&self, text: &str) -> Entry {
         let reference: EntryRef = text.parse().unwrap();
-        reference
-            .find(&self.archive.chain().unwrap())
-            .unwrap()
-            .clone()
+        reference.find(&self.archive.chain().unwrap()).unwrap()
     }
 
     fn get(&self, text: &str) -> crate::error::Result<Vec<u8>> {
@@ -208,7 +205,7 @@ fn every_flipped_bit_is_found_and_none_comes_out() {
             let got = bed
                 .archive
                 .chain()
-                .and_then(|chain| Ok(reference.find(&chain)?.clone()))
+                .and_then(|chain| reference.find(&chain))
                 .and_then(|_| bed.get("a@2026-01-03"));
             assert!(got.is_err() || got.unwrap() == nights[2]);
         }
@@ -261,6 +258,35 @@ fn every_missing_file_is_named_and_a_copy_repairs_it() {
     assert!(
         matches!(&checked.findings[..], [Finding::Extra { path, .. }] if path.ends_with("notes.txt"))
     );
+}
+
+#[test]
+fn another_archive_with_the_same_snapshots_repairs_it() {
+    let (bed, nights) = Bed::three_nights();
+    let (other, _) = Bed::three_nights();
+    // Not a copy: no object is called the same.
+    let objects = |bed: &Bed| -> Vec<String> {
+        let names = files(&bed.root()).into_keys();
+        names.filter(|name| name.starts_with("objects")).collect()
+    };
+    let ours = objects(&bed);
+    assert!(objects(&other).iter().all(|name| !ours.contains(name)));
+    for name in &ours {
+        std::fs::remove_file(bed.root().join(name)).unwrap();
+    }
+    std::fs::remove_file(other.root().join(&objects(&other)[0])).unwrap();
+    let lost = other.archive.check(None, None).unwrap().losses;
+    let checked = bed.archive.check(None, Some(&other.archive)).unwrap();
+    // What the other lost as well stays lost.
+    assert_eq!(checked.losses.len(), lost.len(), "{checked:?}");
+    assert_eq!(checked.repaired.len(), 3 - lost.len(), "{checked:?}");
+    for night in 1..=3 {
+        let id = format!("a@2026-01-0{night}");
+        let is_lost = lost.iter().any(|loss| loss.entry.starts_with(&id));
+        let got = bed.get(&id);
+        assert_eq!(got.is_err(), is_lost, "{id}");
+        assert!(is_lost || got.unwrap() == nights[night - 1]);
+    }
 }
 
 #[test]

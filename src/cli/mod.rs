@@ -18,6 +18,7 @@ use crate::commands::{
 };
 use crate::commands::{
     Ended, archive, capture, export, inspect, merge, publish, restore, rollback,
+    Ended, archive, capture, diff, export, inspect, merge, publish, restore, rollback, verify,
 };
 use crate::error::Result;
 

@@ -115,7 +115,7 @@ fn show(args: &ShowArgs) -> Result<Ended> {
     let archive = args.place.open()?;
     let chain = archive.chain()?;
     let entry = args.entry.find(&chain)?;
-    let recipe = archive.recipe(entry)?;
+    let recipe = archive.recipe(&entry)?;
     if args.json {
         let mut value = json!({
             "structure": "snapmerge.archive.show/1",
@@ -130,7 +130,7 @@ fn show(args: &ShowArgs) -> Result<Ended> {
         }
         print_json(&value)?;
     } else {
-        print(&told::entry(entry, &recipe, args.files))?;
+        print(&told::entry(&entry, &recipe, args.files))?;
     }
     Ok(None)
 }
@@ -139,7 +139,7 @@ fn get(args: &GetArgs) -> Result<Ended> {
     let archive = args.place.open()?;
     let chain = archive.chain()?;
     let entry = args.entry.find(&chain)?;
-    let got = archive.get(entry, &args.output, args.force)?;
+    let got = archive.get(&entry, &args.output, args.force)?;
     if args.json {
         print_json(&json!({"structure": "snapmerge.archive.get/1", "got": got}))?;
     } else {

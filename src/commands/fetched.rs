@@ -54,7 +54,7 @@ pub fn fetch(
             .map_err(|err| Error::io("making scratch folder", &folder, &err))?;
         let file = folder.join(format!("{}.snapshot", entry.name));
         if !file.exists() {
-            archive.get(entry, &file, false)?;
+            archive.get(&entry, &file, false)?;
             let checksum = folder.join(format!("{}.snapshot.checksum", entry.name));
             crate::durable::write(&checksum, entry.sha256.as_bytes(), false)?;
         }

@@ -39,7 +39,7 @@ pub fn added(added: &Added) -> String {
 }
 
 /// What is stored.
-pub fn list(entries: &[&Entry]) -> String {
+pub fn list(entries: &[Entry]) -> String {
     let mut text = String::new();
     let width = entries.iter().map(|entry| entry.id.chars().count()).max();
     let width = width.unwrap_or(0);
