@@ -38,7 +38,6 @@ def unzstd():
         return done.stdout
     return run
 
-
 def read(*path):
     try:
         with open(os.path.join(*path), "rb") as file:
@@ -140,7 +139,6 @@ def main(verb="", root="", entry="", target=""):
         os.rename(target + ".part", target)
     else:
         raise Ended(2, __doc__)
-
 
 if __name__ == "__main__":
     try:

@@ -1,10 +1,11 @@
-#![doc = include_str!("FORMAT.md")]
-//!
-//! ---
+//! The archive: snapshots of many nights, each byte kept once and every byte checked.
 //!
 //! Keeps true: an entry is there with everything that it needs, or not at all; whatever is read is
 //! hashed before it is believed; what is removed is needed by no entry; a run that is killed at any
 //! moment leaves an archive that the next one goes on with.
+//!
+//! ---
+#![doc = include_str!("FORMAT.md")]
 
 mod add;
 mod chain;

@@ -41,6 +41,8 @@ impl Remote {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let store = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
+            // Names are removed one by one here, and not every store knows to remove many at once.
+            .with_disable_bulk_delete(true)
             .build()
             .map_err(|err| {
                 Error::usage(format!("opening {what}"), err).next(

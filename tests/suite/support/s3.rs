@@ -109,6 +109,8 @@ impl S3 {
 
     /// A store in the bucket `test`, for this process.
     pub fn store(&self, prefix: &str) -> Outcome<Remote> {
+        // Whoever came first has installed the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let [(_, endpoint), ..] = self.envs();
         let store = AmazonS3Builder::new()
             .with_endpoint(endpoint)
@@ -117,6 +119,7 @@ impl S3 {
             .with_access_key_id("test")
             .with_secret_access_key("test")
             .with_bucket_name("test")
+            .with_disable_bulk_delete(true)
             .build()?;
         let remote = Remote::new(Arc::new(store), prefix, "the emulated S3".into());
         Ok(remote.map_err(|err| err.to_string())?)
