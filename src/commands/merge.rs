@@ -45,7 +45,18 @@ pub fn run(mut args: MergeArgs) -> Result<Ended> {
         Progress::Shown
     };
     refuse_output(&args)?;
-use super::fetched::fetch;
+    let parent = || match (&args.scratch, &args.output) {
+        (Some(scratch), _) => scratch.clone(),
+        (None, Some(output)) => folder_of(output),
+        (None, None) => std::env::temp_dir(),
+    };
+    let mut paths = args.sources.clone();
+    let _fetched = fetch(&mut paths, &args.from_archive, parent)?;
+    args.sources = paths;
+    let mut servers = Servers::new(&args);
+    let target = target(&args, &mut servers)?;
+    let mut sources = open(&args, &mut servers, progress)?;
+    let mut plan = match plan(&sources, &settings) {
         Ok(plan) => plan,
         Err(err) => {
             // What cannot be merged as it is may only be damaged: a config with a flipped bit.
