@@ -235,7 +235,7 @@ fn prepare(
         sha256,
         verified_by: match checksum {
             Checksum::Verified { by, .. } => by,
-            Checksum::Unchecked { .. } | Checksum::Unverified => Vec::new(),
+            Checksum::Unchecked { .. } | Checksum::Unverified | Checksum::Live => Vec::new(),
         },
         tags: adding.tags.clone(),
         recipe,
@@ -291,17 +291,15 @@ fn refuse_name(name: &str) -> Result<()> {
 /// The entry of the same name with the SHA-256 that the snapshot must have.
 fn same(chain: &Chain, name: &str, expected: &[Expectation]) -> Option<Entry> {
     let entries = chain.entries();
-    let found = entries.into_iter().rev().find(|entry| {
+    entries.into_iter().rev().find(|entry| {
         entry.name == name && expected.iter().any(|wanted| wanted.sha256 == entry.sha256)
-    });
-    found
+    })
 }
 
 /// The entry of the same name with the SHA-256 that the snapshot has.
 fn same_hash(chain: &Chain, name: &str, sha256: &str) -> Option<Entry> {
     let entries = chain.entries();
-    let found = entries
+    entries
         .into_iter()
-        .find(|entry| entry.name == name && entry.sha256 == sha256);
-    found
+        .find(|entry| entry.name == name && entry.sha256 == sha256)
 }

@@ -1,7 +1,6 @@
 //! Thirty nights of a collection of which 1 % changes every day: what they cost together, against
-//! the first one alone. A real server's snapshots where one is at hand, and engine-made ones.
+//! the first one alone. They are a real server's, where one is at hand.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,10 +8,6 @@ use rand::seq::index::sample;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
-use snapmerge::engine::{Shard, ShardConfig, closed_segments};
-use snapmerge::point::{PointId, Record, Vector};
-use snapmerge::schema::CollectionConfig;
-use snapmerge::snapshot::{PackedShard, Packer};
 
 use super::{archive, entries, findings, make, walk};
 use crate::support::qdrant::Server;
@@ -25,10 +20,7 @@ const POINTS: u64 = 6000;
 const DIMS: usize = 256;
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    vec![
-        env.live("archive/nights/of_a_server", of_a_server),
-        Trial::new("archive/nights/engine_made", engine_made),
-    ]
+    vec![env.live("archive/nights/of_a_server", of_a_server)]
 }
 
 /// What is stored of an album, and how it changes.
@@ -169,82 +161,4 @@ fn of_a_server(bin: &Path) -> Outcome {
         hashes.push(hash);
     }
     judge("of a server", &root, &hashes, &sizes)
-}
-
-fn engine_made() -> Outcome {
-    let dir = temp_dir()?;
-    let root = make(dir.path())?;
-    let folder = dir.path().join("shard");
-    std::fs::create_dir(&folder)?;
-    let raw = json!({
-        "params": {
-            "vectors": {"size": DIMS, "distance": "Cosine"},
-            "shard_number": 1,
-            "replication_factor": 1,
-            "write_consistency_factor": 1,
-            "on_disk_payload": true,
-        },
-        "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000,
-            "max_indexing_threads": 2, "on_disk": false},
-        "optimizer_config": {"deleted_threshold": 0.2, "vacuum_min_vector_number": 100,
-            "default_segment_number": 2, "max_segment_size": null, "memmap_threshold": null,
-            "indexing_threshold": 1000, "flush_interval_sec": 5, "max_optimization_threads": null},
-        "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
-        "quantization_config": null,
-    });
-    let failed = |err: snapmerge::error::Error| err.to_string();
-    let parsed = CollectionConfig::parse("nights", raw.to_string().as_bytes()).map_err(failed)?;
-    let config = ShardConfig::new(&parsed).map_err(failed)?.without_log();
-    let mut album = Album::new();
-    let (mut hashes, mut sizes) = (Vec::new(), Vec::new());
-    for night in 0..NIGHTS {
-        let what = format!("night {night}");
-        let (shard, ids) = match night {
-            0 => {
-                let shard = Shard::create(&folder, &config, what).map_err(failed)?;
-                (shard, (0..POINTS).collect())
-            }
-            _ => {
-                let shard = Shard::open(&folder, &config, what).map_err(failed)?;
-                (shard, album.changed())
-            }
-        };
-        for some in ids.chunks(1000) {
-            let records = some.iter().map(|id| Record {
-                id: PointId::Num(*id),
-                vectors: vec![(String::new(), Vector::Dense(album.vector()))],
-                payload: album.payload(*id, night),
-                shard_key: None,
-            });
-            let records = records.collect();
-            shard.upsert(records).map_err(failed)?;
-        }
-        // As a server would: when it is new, and again when a fifth of it is replaced.
-        if night == 0 || night == 23 {
-            shard.optimize().map_err(failed)?;
-        }
-        shard.close().map_err(failed)?;
-        let file = dir.path().join("album.snapshot");
-        if file.exists() {
-            std::fs::remove_file(&file)?;
-        }
-        let mut packer = Packer::new(File::create_new(&file)?, &file);
-        let mut version_max = 0;
-        for segment in closed_segments(&folder).map_err(failed)? {
-            packer
-                .segment(0, segment.uuid, &segment.folder)
-                .map_err(failed)?;
-            version_max = version_max.max(segment.version);
-        }
-        let shard = PackedShard {
-            number: 0,
-            version_max,
-        };
-        packer.shard(shard).map_err(failed)?;
-        let schema = json!({"schema": {}});
-        packer.finish(&raw, &json!({}), &schema).map_err(failed)?;
-        hashes.push(sha256(&file)?);
-        sizes.push(store(&root, &file, night)?);
-    }
-    judge("engine-made", &root, &hashes, &sizes)
 }
