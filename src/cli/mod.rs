@@ -14,11 +14,8 @@ use crate::commands::args::{
     RestoreArgs, RollbackArgs, VerifyArgs,
 };
 use crate::commands::{
-    Ended, archive, capture, diff, export, inspect, merge, publish, report, restore, rollback, verify,
-};
-use crate::commands::{
-    Ended, archive, capture, export, inspect, merge, publish, restore, rollback,
-    Ended, archive, capture, diff, export, inspect, merge, publish, restore, rollback, verify,
+    Ended, archive, capture, diff, export, inspect, merge, publish, report, restore, rollback,
+    verify,
 };
 use crate::error::Result;
 
