@@ -34,14 +34,6 @@ pub fn times() -> u32 {
     *ASKED.borrow()
 }
 
-/// Fails with [`Kind::Cancelled`] if it was asked for; for loops that wait for nothing.
-pub fn check(doing: &str) -> Result<()> {
-    match times() {
-        0 => Ok(()),
-        _ => Err(cancelled(doing)),
-    }
-}
-
 /// Ends when it has been asked for `times` times.
 pub async fn wait(times: u32) {
     let mut asked = ASKED.subscribe();

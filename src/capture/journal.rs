@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::look::Members;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::scratch::Kept;
@@ -42,6 +43,19 @@ pub struct Journal {
     /// The file that is there, complete, once it has its name.
     #[serde(default)]
     pub published: Option<PathBuf>,
+}
+
+impl Journal {
+    /// The journal of a capture of `collection` that begins now.
+    pub fn begin(members: &Members, collection: &str) -> Self {
+        Self {
+            server: members.first.address().to_string(),
+            collection: collection.into(),
+            begun: Utc::now(),
+            made: Vec::new(),
+            published: None,
+        }
+    }
 }
 
 /// A snapshot that was asked for on one member.

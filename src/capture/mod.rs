@@ -199,7 +199,7 @@ fn captured(request: &Request<'_>, work: &mut Work) -> Result<Captured> {
     } else {
         take::snapshots(request, &before, work)?
     };
-    check_whole(&taken.path, &before, request.stream)?;
+    let config = check_whole(&taken.path, &before, request.stream)?;
     let after = look(request.members, collection)?;
     if request.stream {
         after.require_idle(collection)?;
@@ -229,7 +229,7 @@ fn captured(request: &Request<'_>, work: &mut Work) -> Result<Captured> {
             "{why}: size and tar were checked, the bytes could not be compared"
         ));
     }
-    let manifest = manifest(request, &before, &after, &taken, begun)?;
+    let manifest = manifest(request, &before, &after, &taken, &config, begun)?;
     let file = publish(request, work, &taken, &manifest)?;
     Ok(Captured {
         file,
@@ -240,16 +240,17 @@ fn captured(request: &Request<'_>, work: &mut Work) -> Result<Captured> {
     })
 }
 
-/// Walks over the file to its end: every shard has to be there, from an Active replica.
-fn check_whole(path: &Path, look: &Look, streamed: bool) -> Result<()> {
+/// Walks over the file to its end: every shard has to be there, from an Active replica. Returns its
+/// config.json.
+fn check_whole(path: &Path, look: &Look, streamed: bool) -> Result<Vec<u8>> {
     let snapshot = Snapshot::open(path, Want::default(), None)?;
     let damaged = |why: String| {
         Error::damaged(format!("checking what came of {}", path.display()), why)
             .next("capture it again; if it stays so, look at the server's log")
     };
-    if snapshot.config.is_none() {
+    let Some(config) = snapshot.config else {
         return Err(damaged("it has no config.json".into()));
-    }
+    };
     let there: Vec<u32> = snapshot.shards.keys().copied().collect();
     let wanted = look.plan.shards();
     if there.iter().any(|shard| !wanted.contains(shard)) {
@@ -277,7 +278,7 @@ fn check_whole(path: &Path, look: &Look, streamed: bool) -> Result<()> {
             )));
         }
     }
-    Ok(())
+    Ok(config)
 }
 
 /// What was taken, not published yet.
@@ -296,17 +297,14 @@ fn manifest(
     before: &Look,
     after: &Look,
     taken: &Taken,
+    config: &[u8],
     begun: DateTime<Utc>,
 ) -> Result<Manifest> {
     let address = request.members.first.address();
     let source = format!("{address}/{}", request.collection);
     let payload = before.info.payload_schema(&source)?;
-    let uuid = Snapshot::open(&taken.path, Want::default(), None)?
-        .config
-        .and_then(|bytes| {
-            let config: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-            Some(config.get("uuid")?.as_str()?.to_owned())
-        });
+    let config: Option<serde_json::Value> = serde_json::from_slice(config).ok();
+    let uuid = config.and_then(|config| Some(config.get("uuid")?.as_str()?.to_owned()));
     let shards = before
         .plan
         .takes
@@ -369,13 +367,8 @@ fn publish(
     let sha256 = manifest.sha256.as_bytes();
     durable::write_private(&beside(&file, ".checksum"), sha256, true)?;
     // From here on the journal says that a file of this name is whole.
-    let mut journal = work.journal.clone().unwrap_or_else(|| Journal {
-        server: request.members.first.address().to_string(),
-        collection: request.collection.into(),
-        begun: Utc::now(),
-        made: Vec::new(),
-        published: None,
-    });
+    let begin = || Journal::begin(request.members, request.collection);
+    let mut journal = work.journal.clone().unwrap_or_else(begin);
     journal.published = Some(file.clone());
     work.write(journal)?;
     durable::publish(&taken.path, &file, false)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use chrono::Utc;
 
 use super::assemble::Assembly;
-use super::journal::{GO_ON_WITHIN, Journal, Made, Work, file_name};
+use super::journal::{Journal, Made, Work, file_name};
 use super::leftovers::remove_nameless;
 use super::look::Look;
 use super::manifest::{Form, PeerPart};
@@ -106,16 +106,10 @@ fn made(request: &Request<'_>, member: &Connection, work: &mut Work) -> Result<S
     let collection = request.collection;
     let address = member.address().to_string();
     let there = member.snapshots(collection)?;
-    let mut journal = match work.journal.take() {
-        Some(journal) if Utc::now() - journal.begun <= GO_ON_WITHIN => journal,
-        _ => Journal {
-            server: request.members.first.address().to_string(),
-            collection: collection.into(),
-            begun: Utc::now(),
-            made: Vec::new(),
-            published: None,
-        },
-    };
+    // One that is too old to be gone on with was cleared away before; one that has become old since
+    // tells what this very run has made.
+    let begin = || Journal::begin(request.members, collection);
+    let mut journal = work.journal.take().unwrap_or_else(begin);
     journal.published = None;
     work.journal = Some(journal.clone());
     let mut known = Vec::new();

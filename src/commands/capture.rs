@@ -3,7 +3,6 @@
 //! Keeps true: one collection that cannot be captured does not keep the others from being captured,
 //! and is not forgotten in the exit code.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -11,7 +10,7 @@ use serde::Serialize;
 use super::archive::told;
 use super::args::CaptureArgs;
 use super::args::archive::ArchivePlace;
-use super::{Ended, connect, progress};
+use super::{Ended, connect, peers, progress};
 use crate::archive::{Added, Adding, Archive, Location};
 use crate::capture::{
     Captured, ENDING, Form, Manifest, Members, Request, capture, clear_leftovers, matching,
@@ -45,16 +44,7 @@ struct Failed {
 /// Runs the command.
 pub fn run(args: &CaptureArgs) -> Result<Ended> {
     let connection = connect(&args.server, &args.connection)?;
-    let mut peers = BTreeMap::new();
-    for (peer, address) in &args.peer {
-        if peers.insert(*peer, address.clone()).is_some() {
-            return Err(Error::usage(
-                format!("reading --peer {peer}"),
-                "it is given twice",
-            ));
-        }
-    }
-    let members = Members::new(&connection, &peers)?;
+    let members = Members::new(&connection, &peers(&args.peer)?)?;
     let shelf = Shelf::open(args)?;
     let to = match (&args.to, &shelf) {
         (Some(to), _) => to.clone(),

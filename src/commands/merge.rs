@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::into::{Begun, into, target};
 use self::open::{Servers, lend_all, open};
-use self::told::{Master, print_plan, report};
+use self::told::{Master, conflicts, print_plan, report};
 use super::Ended;
 use super::args::{LayoutChoice, MergeArgs, RouteChoice};
 use super::fetched::fetch;
@@ -28,7 +28,7 @@ use crate::merge::{
     provenance_file, rebuild, require_disk,
 };
 use crate::proof::{Expected, Proof, read_back, read_carried};
-use crate::report::merge::{ConflictReport, StageReport};
+use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
 use crate::schema::{Overrides, Quantization, UserConfig};
 use crate::scratch::Scratch;
@@ -172,12 +172,7 @@ fn to_file(
     let file_bytes = std::fs::metadata(staged.path())
         .map_err(|err| Error::io("looking at", staged.path(), &err))?
         .len();
-    let conflicts = ConflictReport {
-        policy: settings.on_conflict.to_string(),
-        count: ledger.count(),
-        first: ledger.first().to_vec(),
-        ledger: ledger.path().map(|path| path.display().to_string()),
-    };
+    let conflicts = conflicts(settings, &ledger);
     let outcome = Outcome {
         points: proof.points,
         digest: proof.digest.as_ref().map(ToString::to_string),

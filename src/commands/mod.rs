@@ -75,6 +75,20 @@ fn connect(address: &Address, args: &ConnectionArgs) -> Result<Connection> {
     Ok(connection)
 }
 
+/// The addresses of a cluster's members that were typed, by peer.
+fn peers(typed: &[(u64, Address)]) -> Result<BTreeMap<u64, Address>> {
+    let mut peers = BTreeMap::new();
+    for (peer, address) in typed {
+        if peers.insert(*peer, address.clone()).is_some() {
+            return Err(Error::usage(
+                format!("reading --peer {peer}"),
+                "it is given twice",
+            ));
+        }
+    }
+    Ok(peers)
+}
+
 /// The folder of what is remembered of servers.
 fn state_folder(args: &StateArgs) -> Result<StateFolder> {
     let variable = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);

@@ -2,15 +2,14 @@
 //!
 //! Keeps true: it ends with 0 only when everything that has to be equal was compared and is.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::args::RestoreArgs;
-use super::{Ended, Given, connect, progress, state_folder};
+use super::{Ended, Given, connect, peers, progress, state_folder};
 use crate::capture::Members;
 use crate::deliver::{Expected, Options, Restored, restore};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::report::progress::Unit;
 use crate::source::Checksum;
 
@@ -20,16 +19,7 @@ pub fn run(args: &RestoreArgs) -> Result<Ended> {
     given.all_used(std::iter::once(args.snapshot.as_path()))?;
     let state = state_folder(&args.state)?;
     let connection = connect(&args.to.server, &args.connection)?;
-    let mut peers = BTreeMap::new();
-    for (peer, address) in &args.peer {
-        if peers.insert(*peer, address.clone()).is_some() {
-            return Err(Error::usage(
-                format!("reading --peer {peer}"),
-                "it is given twice",
-            ));
-        }
-    }
-    let members = Members::new(&connection, &peers)?;
+    let members = Members::new(&connection, &peers(&args.peer)?)?;
     // A server that is not there is known before gigabytes are hashed.
     connection.server_info()?;
     let stage = progress(args.quiet).stage("look into the snapshot", None, Unit::None);

@@ -240,19 +240,19 @@ fn settings(args: &VerifyArgs, provenance: Option<&Provenance>) -> Result<Settin
         Some(provenance) => provenance.settings()?,
         None => Settings::default(),
     };
-    if let Some(policy) = &args.on_conflict {
+    if let Some(policy) = &args.made.on_conflict {
         settings.on_conflict = policy.clone();
     }
-    if let Some(stamp) = stamp_of(args.stamp.as_ref(), &args.stamp_value)? {
+    if let Some(stamp) = stamp_of(args.made.stamp.as_ref(), &args.made.stamp_value)? {
         settings.stamp = Some(stamp);
     }
-    if let Some(filter) = &args.filter {
+    if let Some(filter) = &args.made.filter {
         settings.filter = Some(Filter::parse(filter)?);
     }
-    if !args.drop_payload.is_empty() {
-        settings.drop_payload.clone_from(&args.drop_payload);
+    if !args.made.drop_payload.is_empty() {
+        settings.drop_payload.clone_from(&args.made.drop_payload);
     }
-    if let Some(layout) = args.layout {
+    if let Some(layout) = args.made.layout {
         settings.by_source = layout == LayoutChoice::BySource;
     }
     settings.allow_incomplete = args.allow_incomplete;

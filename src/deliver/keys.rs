@@ -9,6 +9,7 @@
 
 use crate::error::{Error, Result};
 use crate::schema::{ShardKey, ShardKeys};
+use crate::server::Connection;
 
 /// How the names of keys that only take numbers begin.
 const FILLER: &str = "snapmerge-filler-";
@@ -70,6 +71,17 @@ pub fn steps(keys: &ShardKeys) -> Result<Vec<Step>> {
         next = first + length;
     }
     Ok(steps)
+}
+
+/// Creates the keys of the new collection called `name` by these steps.
+pub fn create(connection: &Connection, name: &str, steps: &[Step]) -> Result<()> {
+    for step in steps {
+        connection.create_shard_key(name, &step.key, step.shards)?;
+    }
+    for step in steps.iter().filter(|step| step.filler) {
+        connection.delete_shard_key(name, &step.key)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 mod expect;
 mod history;
-mod keys;
+pub mod keys;
 mod preflight;
 mod publish;
 mod restore;

@@ -14,6 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::expect::Expected;
+use super::keys;
 use super::preflight::{Preflight, There, Way, addresses, preflight};
 use super::shard::{measure, stream};
 use super::state::{About, StateFolder};
@@ -135,11 +136,11 @@ pub fn restore(
         if is_there
             && !earlier.over
             && earlier.sha256 == expected.sha256
-            && is_whole(target, members, expected, options)?
+            && let Some(verdict) = whole(target, members, expected, options)?
         {
             restored.left = remove_uploads(target, members, &earlier.upload);
             restored.finished_earlier = true;
-            restored.verdict = Some(compare(target, members, expected, options)?);
+            restored.verdict = Some(verdict);
             state.remove(&target.server, about)?;
             return Ok(restored);
         }
@@ -264,16 +265,20 @@ fn exists(target: &CollectionAddress, members: &Members) -> Result<bool> {
     Ok(names.contains(&target.collection))
 }
 
-fn is_whole(
+/// What was compared, if the collection is what it is to be.
+fn whole(
     target: &CollectionAddress,
     members: &Members,
     expected: &Expected,
     options: &Options,
-) -> Result<bool> {
+) -> Result<Option<Verdict>> {
     match compare(target, members, expected, options) {
-        Ok(verdict) => Ok(verdict.differences.is_empty() && verdict.open.is_empty()),
+        Ok(verdict) => {
+            let is_whole = verdict.differences.is_empty() && verdict.open.is_empty();
+            Ok(is_whole.then_some(verdict))
+        }
         Err(err) if err.kind() == Kind::Cancelled => Err(err),
-        Err(_) => Ok(false),
+        Err(_) => Ok(None),
     }
 }
 
@@ -397,12 +402,7 @@ fn create(
     for (field, index) in expected.payload().fields() {
         first.create_payload_index(name, field, index)?;
     }
-    for step in &preflight.steps {
-        first.create_shard_key(name, &step.key, step.shards, None)?;
-    }
-    for step in preflight.steps.iter().filter(|step| step.filler) {
-        first.delete_shard_key(name, &step.key)?;
-    }
+    keys::create(first, name, &preflight.steps)?;
     let started = Instant::now();
     let mut wait = Duration::from_millis(20);
     loop {

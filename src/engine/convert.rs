@@ -62,16 +62,7 @@ fn vector_from(vector: VectorInternal) -> Vector {
             dim: multi.dim,
             flat: multi.flattened_vectors,
         },
-        VectorInternal::Sparse(sparse) => {
-            let SparseVector { indices, values } = sparse;
-            if indices.is_sorted() {
-                return Vector::Sparse { indices, values };
-            }
-            let mut pairs: Vec<(u32, f32)> = indices.into_iter().zip(values).collect();
-            pairs.sort_by_key(|(index, _)| *index);
-            let (indices, values) = pairs.into_iter().unzip();
-            Vector::Sparse { indices, values }
-        }
+        VectorInternal::Sparse(sparse) => Vector::sparse(sparse.indices, sparse.values),
     }
 }
 

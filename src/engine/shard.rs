@@ -79,6 +79,11 @@ impl Shard {
     /// point was before: an operation of the log that deletes by filter would uncover an older
     /// copy, or delete the newer one for it.
     pub fn drop_older_copies(folder: &Path, config: &ShardConfig, what: &str) -> Result<()> {
+        // One segment has every point once.
+        let segments = std::fs::read_dir(folder.join("segments"));
+        if segments.is_ok_and(|entries| entries.count() < 2) {
+            return Ok(());
+        }
         // The same segments, without the log.
         let bare = folder.join("bare");
         let failed = |err: std::io::Error| Error::io("making scratch folder", &bare, &err);
@@ -86,23 +91,13 @@ impl Shard {
         std::os::unix::fs::symlink("../segments", bare.join("segments")).map_err(failed)?;
         let shard = Self::open(&bare, config, what)?;
         let doing = || format!("looking for older copies of points in {what}");
-        let copies = contained(shard.kind, &bare, &doing, || shard.inner.info())?.points_count;
+        let copies = shard.contain(&doing, |inner| inner.info())?.points_count;
         if copies as u64 > shard.count(None)? {
-            let mut ids = Vec::new();
-            let mut from = None;
-            loop {
-                let page = shard.page(from, IDS_AT_ONCE, Columns::IDS, None)?;
-                ids.extend(page.records.iter().map(|record| id_to(record.id)));
-                match page.next {
-                    Some(next) => from = Some(next),
-                    None => break,
-                }
-            }
             // Any operation on a point first removes its older copies. This one does nothing else:
             // it is the first in a new log, so that every point is newer.
             let nothing = SetPayloadOp {
                 payload: Payload::default(),
-                points: Some(ids),
+                points: Some(shard.ids()?.into_iter().map(id_to).collect()),
                 filter: None,
                 key: None,
             };
@@ -173,10 +168,8 @@ impl Shard {
             exact: true,
         };
         let doing = || format!("counting {}", self.what);
-        contained(self.kind, &self.folder, &doing, || {
-            self.inner.count(request)
-        })
-        .map(|count| count as u64)
+        self.contain(&doing, |inner| inner.count(request))
+            .map(|count| count as u64)
     }
 
     /// A page of at most `limit` records from the id `from` on, or from the start.
@@ -199,13 +192,25 @@ impl Shard {
             Some(id) => format!("scanning {} from id {id} on", self.what),
             None => format!("scanning {}", self.what),
         };
-        let (records, next) = contained(self.kind, &self.folder, &doing, || {
-            self.inner.scroll(request)
-        })?;
+        let (records, next) = self.contain(&doing, |inner| inner.scroll(request))?;
         Ok(Page {
             records: records.into_iter().map(record_from).collect(),
             next: next.map(id_from),
         })
+    }
+
+    /// All ids, ascending.
+    pub fn ids(&self) -> Result<Vec<PointId>> {
+        let mut ids = Vec::new();
+        let mut from = None;
+        loop {
+            let page = self.page(from, IDS_AT_ONCE, Columns::IDS, None)?;
+            ids.extend(page.records.iter().map(|record| record.id));
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(ids),
+            }
+        }
     }
 
     /// The records with `ids`, ascending by id; ids that the shard lacks are left out.
@@ -216,9 +221,7 @@ impl Shard {
             with_vector: Some(WithVector::Bool(columns.vectors)),
         };
         let doing = || format!("reading {} points of {}", ids.len(), self.what);
-        let records = contained(self.kind, &self.folder, &doing, || {
-            self.inner.retrieve(request)
-        })?;
+        let records = self.contain(&doing, |inner| inner.retrieve(request))?;
         let mut records: Vec<Record> = records.into_iter().map(record_from).collect();
         records.sort_by_key(|record| record.id);
         Ok(records)
@@ -262,28 +265,26 @@ impl Shard {
     }
 
     fn update(&self, doing: impl Fn() -> String, operation: UpdateOperation) -> Result<()> {
-        contained(self.kind, &self.folder, &doing, || {
-            self.inner.update(operation)
-        })
+        self.contain(&doing, |inner| inner.update(operation))
     }
 
     /// Merges, indexes and quantizes as the shard's config says, until nothing is left to do.
     pub fn optimize(&self) -> Result<bool> {
         let doing = || format!("indexing {}", self.what);
-        contained(self.kind, &self.folder, &doing, || self.inner.optimize())
+        self.contain(&doing, |inner| inner.optimize())
     }
 
     /// The number of vectors that lie in an index; approximate, as Qdrant's own.
     pub fn indexed_vectors(&self) -> Result<u64> {
         let doing = || format!("looking at {}", self.what);
-        contained(self.kind, &self.folder, &doing, || self.inner.info())
+        self.contain(&doing, |inner| inner.info())
             .map(|info| info.indexed_vectors_count as u64)
     }
 
     /// Flushes everything to disk, so that the engine holds nothing back in memory.
     pub fn flush(&self) -> Result<()> {
         let doing = || format!("flushing {}", self.what);
-        contained(self.kind, &self.folder, &doing, || self.inner.flush())
+        self.contain(&doing, |inner| inner.flush())
     }
 
     /// Closes a shard that nobody needs any more and removes its folder. What lies in it is not

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::replay::told;
+use crate::deliver::keys;
 use crate::durable::{self, Log};
 use crate::error::{Error, Kind, Result};
 use crate::report::progress::{Progress, Unit};
-use crate::schema::{ShardKey, ShardingMethod};
+use crate::schema::ShardingMethod;
 use crate::server::{Connection, Upload, create_body};
 use crate::snapshot::Form;
 use crate::source::Source;
@@ -118,14 +119,10 @@ impl Lent {
             connection
                 .create_collection(&self.name, body.into())
                 .map_err(told)?;
-            let mut keys: Vec<(&ShardKey, &Vec<u32>)> = source.shard_keys.keys().iter().collect();
-            keys.sort_by_key(|(_, shards)| shards.first().copied());
-            for (key, shards) in keys {
-                let shards = u32::try_from(shards.len()).unwrap_or(u32::MAX);
-                connection
-                    .create_shard_key(&self.name, key, shards, None)
-                    .map_err(told)?;
-            }
+            let steps = keys::steps(&source.shard_keys).map_err(|err| {
+                err.next("merge the live collection itself, or a snapshot whose keys have numbers in a row")
+            })?;
+            keys::create(connection, &self.name, &steps)?;
         }
         let plain = plain(source, scratch)?;
         let path = &plain.path;

@@ -105,9 +105,7 @@ pub fn rebuild(
     // Their disk space is needed from here on.
     let started = Instant::now();
     for (source, settled) in settled.into_iter().enumerate() {
-        for shard in settled.shards {
-            shard.shard.discard()?;
-        }
+        settled.discard()?;
         scratch::remove_folder(&site.scratch.path().join(source_folder(source)))?;
     }
     stages.push(StageReport::new("clean up", started));
@@ -124,16 +122,7 @@ pub fn rebuild(
     stages.push(StageReport::new("pack", started).bytes(bytes));
     scratch::remove_folder(&folder)?;
 
-    let Resolver {
-        mut tallies,
-        ledger,
-        restamped,
-        ..
-    } = resolver;
-    for (tally, (read, matching)) in tallies.iter_mut().zip(flowed.counts) {
-        tally.read = read;
-        tally.filtered = read - matching;
-    }
+    let (tallies, ledger, restamped) = resolver.finish(flowed.counts);
     Ok((
         Built {
             shards,
@@ -152,19 +141,6 @@ fn source_folder(source: usize) -> String {
     format!("source-{source}")
 }
 
-/// The route was chosen by ids and logs, which take memory and are of no more use.
-fn forget_what_was_looked_at(sources: &mut [Source]) {
-    for shard in sources
-        .iter_mut()
-        .flat_map(|source| source.snapshot.shards.values_mut())
-    {
-        shard.log = Default::default();
-        for segment in shard.segments.values_mut() {
-            segment.trackers = Default::default();
-        }
-    }
-}
-
 /// Settles the sources to be read; of a live one there is nothing to settle.
 pub(super) fn settle_all(
     sources: &mut [Source],
@@ -172,7 +148,7 @@ pub(super) fn settle_all(
     site: Site<'_>,
     stages: &mut Vec<StageReport>,
 ) -> Result<Vec<Settled>> {
-    forget_what_was_looked_at(sources);
+    sources.iter_mut().for_each(Source::forget);
     let purpose = match &settings.filter {
         Some(_) => Purpose::Filtering,
         None => Purpose::Reading,

@@ -73,6 +73,19 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// What became of the points, once `counts` says how many each source has, and how many of them
+    /// the filter let through; the ledger; and how many points had another stamp before.
+    pub fn finish(
+        mut self,
+        counts: impl IntoIterator<Item = (u64, u64)>,
+    ) -> (Vec<Tally>, Ledger, u64) {
+        for (tally, (read, matching)) in self.tallies.iter_mut().zip(counts) {
+            tally.read = read;
+            tally.filtered = read - matching;
+        }
+        (self.tallies, self.ledger, self.restamped)
+    }
+
     /// The sources' names.
     pub fn names(&self) -> &[&'a str] {
         &self.names

@@ -140,17 +140,17 @@ fn floats(values: &[f32], out: &mut Vec<u8>) {
 }
 
 fn sparse(indices: &[u32], values: &[f32], out: &mut Vec<u8>) {
-    let mut pairs: Vec<(u32, f32)> = indices
-        .iter()
-        .copied()
-        .zip(values.iter().copied())
-        .collect();
-    if !indices.is_sorted() {
-        pairs.sort_by_key(|(index, _)| *index);
-    }
-    for (index, value) in pairs {
+    let mut put = |(index, value): (&u32, &f32)| {
         out.extend_from_slice(&index.to_le_bytes());
         out.extend_from_slice(&value.to_le_bytes());
+    };
+    let pairs = indices.iter().zip(values);
+    if indices.is_sorted() {
+        pairs.for_each(put);
+    } else {
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort_by_key(|(index, _)| **index);
+        pairs.into_iter().for_each(&mut put);
     }
 }
 

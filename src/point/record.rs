@@ -33,6 +33,19 @@ pub enum Vector {
     },
 }
 
+impl Vector {
+    /// A sparse vector of `values` at `indices`, which are of the same length and in any order.
+    pub fn sparse(indices: Vec<u32>, values: Vec<f32>) -> Self {
+        if indices.is_sorted() {
+            return Self::Sparse { indices, values };
+        }
+        let mut pairs: Vec<(u32, f32)> = indices.into_iter().zip(values).collect();
+        pairs.sort_by_key(|(index, _)| *index);
+        let (indices, values) = pairs.into_iter().unzip();
+        Self::Sparse { indices, values }
+    }
+}
+
 /// One point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {

@@ -71,10 +71,7 @@ fn vector_from(value: &Value) -> Result<Vector, String> {
             if indices.len() != values.len() {
                 return Err("a sparse vector has more indices than values, or fewer".into());
             }
-            let mut pairs: Vec<(u32, f32)> = indices.into_iter().zip(values).collect();
-            pairs.sort_by_key(|(index, _)| *index);
-            let (indices, values) = pairs.into_iter().unzip();
-            Ok(Vector::Sparse { indices, values })
+            Ok(Vector::sparse(indices, values))
         }
         other => Err(format!("a vector is {other}")),
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::meet::meet;
 use super::settled::{count, lanes};
 use crate::error::Result;
-use crate::merge::{Reading, Scan, Scanned, Site};
+use crate::merge::{Reading, Scan, Site};
 use crate::point::{Differing, Digest, PointId, Record, Sample};
 use crate::report::progress::Unit;
 use crate::source::Settled;
@@ -184,10 +184,8 @@ pub fn diff_settled(
             diffed.after += u64::from(!after.is_empty());
             diffed.twice += u64::from(before.len() > 1 || after.len() > 1);
             stage.add(1);
-            let last = |side: &'_ [Scanned]| side.len().checked_sub(1);
-            let before = last(before).and_then(|at| before.get(at));
-            let after = last(after).and_then(|at| after.get(at));
-            let (before, after) = (before.map(|one| &one.record), after.map(|one| &one.record));
+            let before = before.last().map(|one| &one.record);
+            let after = after.last().map(|one| &one.record);
             if let Some(record) = before {
                 diffed.digest_before.add(record, &mut buffer);
             }

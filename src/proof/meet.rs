@@ -22,16 +22,9 @@ pub fn meet(
             return Ok(());
         };
         let (on_left, on_right) = (left_id == Some(id), right_id == Some(id));
-        let side = |is_there: bool, group: &'_ [Scanned]| match is_there {
-            true => group.len(),
-            false => 0,
-        };
-        let (lefts, rights) = (side(on_left, &of_left), side(on_right, &of_right));
-        take(
-            id,
-            of_left.get(..lefts).unwrap_or_default(),
-            of_right.get(..rights).unwrap_or_default(),
-        )?;
+        let lefts: &[Scanned] = if on_left { &of_left } else { &[] };
+        let rights: &[Scanned] = if on_right { &of_right } else { &[] };
+        take(id, lefts, rights)?;
         if on_left {
             left_id = left.next_group(&mut of_left)?;
         }

@@ -72,14 +72,14 @@ impl Nearness {
         if differing.is_empty() {
             return Likeness::Equal;
         }
-        let of = |record: &'_ Record, name: &str| {
+        fn of<'r>(record: &'r Record, name: &str) -> Option<&'r Vector> {
             let found = record.vectors.iter().find(|(known, _)| known == name);
-            found.map(|(_, vector)| vector.clone())
-        };
+            found.map(|(_, vector)| vector)
+        }
         let mut largest = 0.0_f32;
         for name in &differing.vectors {
             let apart = match (of(given, name), of(there, name)) {
-                (Some(given), Some(there)) => self.vector(name, &given, &there),
+                (Some(given), Some(there)) => self.vector(name, given, there),
                 _ => None,
             };
             match apart {
@@ -90,7 +90,7 @@ impl Nearness {
         Likeness::Near(largest)
     }
 
-    /// How far apart two vectors are; none if too far.
+    /// How far apart two vectors are that differ; none if too far.
     fn vector(&self, name: &str, given: &Vector, there: &Vector) -> Option<f32> {
         let (given, there) = match (given, there) {
             (Vector::Dense(given), Vector::Dense(there)) => (given, there),
@@ -105,15 +105,6 @@ impl Nearness {
         };
         if given.len() != there.len() {
             return None;
-        }
-        let bits = |values: &[f32]| {
-            values
-                .iter()
-                .map(|value| value.to_bits())
-                .collect::<Vec<_>>()
-        };
-        if bits(given) == bits(there) {
-            return Some(0.0);
         }
         let leeway = self.by_name.get(name)?;
         let mut largest = 0.0_f32;

@@ -3,7 +3,6 @@
 //! Keeps true: what was kept of them for other ends is given back first; nothing of it is left when
 //! the comparison is done.
 
-use crate::engine::Shard;
 use crate::error::Result;
 use crate::merge::{Lane, Site, in_parallel};
 use crate::report::progress::Unit;
@@ -20,14 +19,8 @@ pub fn settle_all(
     purpose: impl Fn(usize) -> Purpose + Sync,
     site: Site<'_>,
 ) -> Result<Vec<Settled>> {
-    // Ids and logs take memory and are of no more use.
     for source in &mut sources {
-        for shard in source.snapshot.shards.values_mut() {
-            shard.log = Default::default();
-            for segment in shard.segments.values_mut() {
-                segment.trackers = Default::default();
-            }
-        }
+        source.forget();
     }
     let total = sources
         .iter()
@@ -64,9 +57,5 @@ pub fn count(lanes: &[Lane<'_>]) -> Result<u64> {
 
 /// Closes what nobody needs any more, and removes it.
 pub fn discard_all(settled: impl IntoIterator<Item = Settled>) -> Result<()> {
-    settled
-        .into_iter()
-        .flat_map(|settled| settled.shards)
-        .map(|shard| shard.shard)
-        .try_for_each(Shard::discard)
+    settled.into_iter().try_for_each(Settled::discard)
 }

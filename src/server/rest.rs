@@ -196,20 +196,10 @@ impl Connection {
         found(self.ask_putting_away::<bool>(&call)).map(|_| ())
     }
 
-    /// Creates a shard key with so many shards; `members` are those that they are to lie on, in
-    /// turn, or none to let the cluster choose.
-    pub fn create_shard_key(
-        &self,
-        name: &str,
-        key: &ShardKey,
-        shards: u32,
-        members: Option<&[u64]>,
-    ) -> Result<(), Failure> {
+    /// Creates a shard key with so many shards, on members that the cluster chooses.
+    pub fn create_shard_key(&self, name: &str, key: &ShardKey, shards: u32) -> Result<(), Failure> {
         let doing = format!("creating shard key {key} of {name} on {}", self.who());
-        let mut body = json!({ "shard_key": key, "shards_number": shards });
-        if let (Some(members), Some(body)) = (members, body.as_object_mut()) {
-            body.insert("placement".into(), json!(members));
-        }
+        let body = json!({ "shard_key": key, "shards_number": shards });
         let call = Call::new(Method::PUT, doing, &["collections", name, "shards"])
             .query("timeout", self.seconds(LONG))
             .body(body)
@@ -250,16 +240,6 @@ impl Connection {
         let doing = format!("pointing alias {alias} to {collection} on {}", self.who());
         let action =
             json!({ "create_alias": { "alias_name": alias, "collection_name": collection } });
-        self.update_aliases(doing, action)
-    }
-
-    /// Removes `alias`.
-    pub fn delete_alias(&self, alias: &str) -> Result<(), Failure> {
-        let doing = format!("removing alias {alias} from {}", self.who());
-        self.update_aliases(doing, json!({ "delete_alias": { "alias_name": alias } }))
-    }
-
-    fn update_aliases(&self, doing: String, action: Value) -> Result<(), Failure> {
         let call = Call::new(Method::POST, doing, &["collections", "aliases"])
             .body(json!({ "actions": [action] }));
         self.ask::<bool>(&call).map(|_| ())

@@ -92,11 +92,6 @@ impl Carrier {
         }
     }
 
-    /// Bytes written so far.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Adds a file called `path` with the `bytes` bytes that `reader` yields; `what` names the
     /// reader in errors.
     pub fn member(

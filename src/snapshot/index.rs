@@ -151,8 +151,12 @@ pub struct Snapshot {
 impl Snapshot {
     /// What stands in place of a snapshot for a source called `what` that has no file.
     pub fn of_none(what: &str) -> Self {
+        Self::empty(PathBuf::from(what))
+    }
+
+    fn empty(path: PathBuf) -> Self {
         Self {
-            path: PathBuf::from(what),
+            path,
             compressed: false,
             file_bytes: 0,
             form: Form::Collection,
@@ -174,18 +178,9 @@ impl Snapshot {
             .len();
         let mut input = Input::open(path, want.hash, passed)?;
         let mut snapshot = Self {
-            path: path.to_owned(),
             compressed: input.is_compressed(),
             file_bytes,
-            form: Form::Collection,
-            config: None,
-            payload_index: None,
-            shard_keys: None,
-            shards: BTreeMap::new(),
-            unknown: (0, Vec::new()),
-            hashes: None,
-            unpacked_bytes: 0,
-            kept_bytes: 0,
+            ..Self::empty(path.to_owned())
         };
         let mut roots = Roots::default();
         let mut walker = Walker::new(&mut input, path.display().to_string());

@@ -164,6 +164,16 @@ impl Source {
         Some(self.shard_keys.shard_ids())
     }
 
+    /// Gives back what was kept of ids and logs, which takes memory, once it is of no more use.
+    pub fn forget(&mut self) {
+        for shard in self.snapshot.shards.values_mut() {
+            shard.log = Default::default();
+            for segment in shard.segments.values_mut() {
+                segment.trackers = Default::default();
+            }
+        }
+    }
+
     /// Everything that stands in the way of reading it.
     pub fn obstacles(&self) -> Vec<Obstacle> {
         if self.live.is_some() || self.by_server {

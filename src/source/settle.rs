@@ -51,6 +51,15 @@ pub struct Settled {
     pub cost: SettlingCost,
 }
 
+impl Settled {
+    /// Closes its shards without keeping anything.
+    pub fn discard(self) -> Result<()> {
+        self.shards
+            .into_iter()
+            .try_for_each(|shard| shard.shard.discard())
+    }
+}
+
 /// A segment unpacked as a shard of its own: its shard's number, and its folder.
 pub type ApartSegment = (u32, PathBuf);
 

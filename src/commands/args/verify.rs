@@ -75,53 +75,37 @@ pub struct VerifyArgs {
     /// Where to unpack [default: the system's folder for temporary files]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
-    /// Who won conflicts
-    #[arg(
-        long,
-        value_name = "POLICY",
-        help_heading = "What the master was made with"
-    )]
-    pub on_conflict: Option<Policy>,
-    /// The payload field that has the source's name
-    #[arg(
-        long,
-        value_name = "FIELD",
-        help_heading = "What the master was made with"
-    )]
-    pub stamp: Option<String>,
-    /// What --stamp wrote for a source instead of its name: JSON, else text; repeat it for more
-    #[arg(
-        long,
-        value_name = "SOURCE=VALUE",
-        requires = "stamp",
-        help_heading = "What the master was made with"
-    )]
-    pub stamp_value: Vec<String>,
-    /// Only points that match this filter were taken, in Qdrant's filter language
-    #[arg(
-        long,
-        value_name = "JSON",
-        help_heading = "What the master was made with"
-    )]
-    pub filter: Option<String>,
-    /// This top-level payload key was left out; repeat it for more
-    #[arg(
-        long,
-        value_name = "KEY",
-        help_heading = "What the master was made with"
-    )]
-    pub drop_payload: Vec<String>,
-    /// How the master is laid out: same (as the sources) or by-source (a shard key for each source)
-    #[arg(
-        long,
-        value_name = "LAYOUT",
-        help_heading = "What the master was made with"
-    )]
-    pub layout: Option<LayoutChoice>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub made: MadeArgs,
     /// Read snapshots that lack shards or whose replica was not active
     #[arg(long)]
     pub allow_incomplete: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub checksums: ChecksumArgs,
+}
+
+/// What the master was made with.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What the master was made with")]
+pub struct MadeArgs {
+    /// Who won conflicts
+    #[arg(long, value_name = "POLICY")]
+    pub on_conflict: Option<Policy>,
+    /// The payload field that has the source's name
+    #[arg(long, value_name = "FIELD")]
+    pub stamp: Option<String>,
+    /// What --stamp wrote for a source instead of its name: JSON, else text; repeat it for more
+    #[arg(long, value_name = "SOURCE=VALUE", requires = "stamp")]
+    pub stamp_value: Vec<String>,
+    /// Only points that match this filter were taken, in Qdrant's filter language
+    #[arg(long, value_name = "JSON")]
+    pub filter: Option<String>,
+    /// This top-level payload key was left out; repeat it for more
+    #[arg(long, value_name = "KEY")]
+    pub drop_payload: Vec<String>,
+    /// How the master is laid out: same (as the sources) or by-source (a shard key for each source)
+    #[arg(long, value_name = "LAYOUT")]
+    pub layout: Option<LayoutChoice>,
 }

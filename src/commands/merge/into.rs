@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::super::args::MergeArgs;
 use super::super::state_folder;
 use super::open::Servers;
-use super::told::{Report, notes, source_reports};
+use super::told::{Report, conflicts, notes, source_reports};
 use super::{Ended, refuse_untallied};
 use crate::deliver::About;
 use crate::error::{Error, Kind, Result};
@@ -109,12 +109,7 @@ pub(super) fn into(
     };
     let (replayed, ledger) = replay(sources, plan, settings, ledger, &onto, site)?;
     refuse_untallied(sources, &replayed.tallies)?;
-    let conflicts = ConflictReport {
-        policy: settings.on_conflict.to_string(),
-        count: ledger.count(),
-        first: ledger.first().to_vec(),
-        ledger: ledger.path().map(|path| path.display().to_string()),
-    };
+    let conflicts = conflicts(settings, &ledger);
     ledger.publish()?;
     drop(scratch);
     let report = report(sources, &onto, replayed, conflicts, plan, begun);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::engine::take_warnings;
 use crate::error::Result;
-use crate::merge::{Built, Carried, Conflict, Plan, Provenance, Tally};
+use crate::merge::{Built, Carried, Conflict, Ledger, Plan, Provenance, Settings, Tally};
 use crate::proof::Proof;
 use crate::report::merge::{
     ConflictReport, MasterReport, MergeReport, ProofReport, ShardReport, SourceReport, StageReport,
@@ -16,6 +16,16 @@ use crate::schema::{Decision, Finding};
 use crate::source::{Checksum, Source};
 
 pub(super) type Report = MergeReport<Conflict, Finding, Decision, Carried, Provenance>;
+
+/// The conflicts that `ledger` has.
+pub(super) fn conflicts(settings: &Settings, ledger: &Ledger) -> ConflictReport<Conflict> {
+    ConflictReport {
+        policy: settings.on_conflict.to_string(),
+        count: ledger.count(),
+        first: ledger.first().to_vec(),
+        ledger: ledger.path().map(|path| path.display().to_string()),
+    }
+}
 
 /// Prints a plan.
 pub(super) fn print_plan(plan: &Plan, json: bool) -> Result<()> {

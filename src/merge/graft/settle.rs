@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::look::{Carriage, Lane};
-use crate::engine::{ClosedSegment, Columns, Shard, ShardConfig, closed_segments};
+use crate::engine::{ClosedSegment, Shard, ShardConfig, closed_segments};
 use crate::error::{Error, Result};
 use crate::merge::parallel::in_parallel;
 use crate::merge::plan::Plan;
 use crate::merge::rebuild::Site;
-use crate::point::PointId;
 use crate::scratch;
 use crate::snapshot::{layout, segment_bytes};
 use crate::source::Source;
@@ -78,7 +77,7 @@ impl<'a> Workshop<'a> {
             let settled = source.settle_some(&folder, Some(&wanted), None)?;
             let mut shards = Vec::new();
             for shard in settled.shards {
-                shards.push((at, shard.number, ids(&shard.shard)?, shard.shard));
+                shards.push((at, shard.number, shard.shard.ids()?, shard.shard));
             }
             Ok(shards)
         })?;
@@ -113,7 +112,7 @@ impl<'a> Workshop<'a> {
         let settled = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
             let mut shards = Vec::new();
             for settled in source.settle_logs(&folder, &wanted)? {
-                let ids = ids(&settled.shard)?;
+                let ids = settled.shard.ids()?;
                 shards.push(((at, settled.number), ids, settled.shard));
             }
             Ok(shards)
@@ -276,18 +275,4 @@ struct Closed {
     segments: Vec<ClosedSegment>,
     folder: PathBuf,
     indexed_vectors: u64,
-}
-
-/// All ids of a settled shard, ascending.
-fn ids(shard: &Shard) -> Result<Vec<PointId>> {
-    let mut ids = Vec::new();
-    let mut from = None;
-    loop {
-        let page = shard.page(from, IDS_AT_ONCE, Columns::IDS, None)?;
-        ids.extend(page.records.iter().map(|record| record.id));
-        match page.next {
-            Some(next) => from = Some(next),
-            None => return Ok(ids),
-        }
-    }
 }

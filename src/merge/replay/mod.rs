@@ -244,16 +244,7 @@ fn replayed(
     {
         changed.extend(live.changed()?);
     }
-    let Resolver {
-        mut tallies,
-        ledger,
-        restamped,
-        ..
-    } = resolver;
-    for (tally, (read, matching)) in tallies.iter_mut().zip(flowed.counts) {
-        tally.read = read;
-        tally.filtered = read - matching;
-    }
+    let (tallies, ledger, restamped) = resolver.finish(flowed.counts);
     let outcome = match (action, synced) {
         (_, Some(synced)) => Done::Synced(synced),
         (Action::GoOn(mark), None) => Done::WentOn(mark.points),
@@ -262,9 +253,7 @@ fn replayed(
     };
     drop(flow);
     for settled in settled {
-        for shard in settled.shards {
-            shard.shard.discard()?;
-        }
+        settled.discard()?;
     }
     Ok((
         Replayed {

@@ -76,7 +76,7 @@ impl Target {
                 if !there.keys().contains_key(key) {
                     let shards = u32::try_from(shards.len()).unwrap_or(u32::MAX);
                     self.connection
-                        .create_shard_key(name, key, shards, None)
+                        .create_shard_key(name, key, shards)
                         .map_err(told)?;
                 }
             }

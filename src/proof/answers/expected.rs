@@ -105,33 +105,32 @@ impl<'a, 'env> Expected<'a, 'env> {
         let mut group: Vec<Scanned> = Vec::new();
         for (number, lane) in self.lanes.iter().enumerate() {
             let here = number == at;
-            let there =
-                || -> Result<bool> { Ok(!lane.shard.retrieve(&[id], Columns::IDS)?.is_empty()) };
-            if here || there()? {
-                let mut records = lane.shard.retrieve(&[id], DECIDING)?;
-                if let Some(filter) = &self.settings.filter {
-                    // A point that was filtered out loses to nobody, and beats nobody.
-                    let only = Filter::parse(&format!(
-                        r#"{{"must":[{},{{"has_id":[{}]}}]}}"#,
-                        filter.text(),
-                        serde_json::to_string(&id).unwrap_or_default()
-                    ))?;
-                    if lane.shard.count(Some(&only))? == 0 {
-                        continue;
-                    }
-                }
-                let record = records.pop().ok_or_else(|| {
-                    Error::damaged(
+            let Some(record) = lane.shard.retrieve(&[id], DECIDING)?.pop() else {
+                if here {
+                    return Err(Error::damaged(
                         format!("reading point {id} of {}", lane.shard.what()),
                         "it was found, and is not there",
-                    )
-                })?;
-                group.push(Scanned {
-                    lane: number,
-                    source: lane.source,
-                    record,
-                });
+                    ));
+                }
+                continue;
+            };
+            // A point that was filtered out loses to nobody, and beats nobody. Where it was found,
+            // it was found by that filter.
+            if let (Some(filter), false) = (&self.settings.filter, here) {
+                let only = Filter::parse(&format!(
+                    r#"{{"must":[{},{{"has_id":[{}]}}]}}"#,
+                    filter.text(),
+                    serde_json::to_string(&id).unwrap_or_default()
+                ))?;
+                if lane.shard.count(Some(&only))? == 0 {
+                    continue;
+                }
             }
+            group.push(Scanned {
+                lane: number,
+                source: lane.source,
+                record,
+            });
         }
         if group.len() < 2 {
             return Ok(Some(id));

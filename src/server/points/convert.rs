@@ -208,18 +208,8 @@ fn vector_from(vector: proto::VectorOutput) -> Vector {
             }
             Vector::Multi { dim, flat }
         }
-        vector_output::Vector::Sparse(sparse) => sparse_from(sparse.indices, sparse.values),
+        vector_output::Vector::Sparse(sparse) => Vector::sparse(sparse.indices, sparse.values),
     }
-}
-
-fn sparse_from(indices: Vec<u32>, values: Vec<f32>) -> Vector {
-    if indices.is_sorted() {
-        return Vector::Sparse { indices, values };
-    }
-    let mut pairs: Vec<(u32, f32)> = indices.into_iter().zip(values).collect();
-    pairs.sort_by_key(|(index, _)| *index);
-    let (indices, values) = pairs.into_iter().unzip();
-    Vector::Sparse { indices, values }
 }
 
 fn fields_from(
@@ -340,7 +330,7 @@ fn vector_from_json(vector: Value) -> Option<Vector> {
         Value::Object(mut sparse) => {
             let indices: Vec<u32> = serde_json::from_value(sparse.remove("indices")?).ok()?;
             let values: Vec<f32> = serde_json::from_value(sparse.remove("values")?).ok()?;
-            (indices.len() == values.len()).then(|| sparse_from(indices, values))
+            (indices.len() == values.len()).then(|| Vector::sparse(indices, values))
         }
         _ => None,
     }
