@@ -265,7 +265,8 @@ impl Log {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(Error::failed(
+                return Err(Error::new(
+                    Kind::Locked,
                     format!("opening {}", path.display()),
                     "another run of snapmerge has it open",
                 )

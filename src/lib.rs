@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`cli`] | what can be typed, the table of exit codes, the parent of the working process |
 //! | [`commands`] | one file a verb: inspect, merge, verify, diff, export, … |
+//! | [`nightly`] | a whole night by a plan: everything below, one after the other, gone on with after a kill |
 //! | [`capture`] | snapshots taken off running servers, with their manifests |
 //! | [`deliver`] | masters brought onto servers and compared; the alias moved, and moved back |
 //! | [`source`] | snapshot files as sources: opened, checked, settled |
@@ -25,7 +26,7 @@
 //! | [`point`] | ids and their order, records, canonical bytes and digest |
 //! | [`scratch`], [`durable`], [`status`], [`stop`], [`error`] | folders that go away, files that stay, what is going on, the wish to stop, what went wrong |
 //!
-//! Arrows go one way: cli → commands → (merge, proof, archive, source, report) → (engine, server,
+//! Arrows go one way: cli → commands → nightly → (merge, proof, archive, source, report) → (engine, server,
 //! snapshot, schema, point, durable, scratch). A test holds that (`tests/suite/house`).
 
 pub mod archive;
@@ -37,6 +38,7 @@ pub mod durable;
 pub mod engine;
 pub mod error;
 pub mod merge;
+pub mod nightly;
 pub mod point;
 pub mod proof;
 pub mod report;

@@ -109,6 +109,27 @@ impl Recipe {
         used
     }
 
+    /// A hash of what is in the snapshot, whenever it was written down: of its files' paths, sizes and
+    /// bytes, without the tars around them, which have times.
+    pub fn content(&self) -> String {
+        let mut files: Vec<&FileEntry> = self.files.iter().collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut hash = blake3::Hasher::new();
+        for file in files {
+            let FileEntry {
+                path,
+                bytes,
+                blake3,
+                ..
+            } = file;
+            for part in [path.as_bytes(), &bytes.to_le_bytes(), blake3.as_bytes()] {
+                hash.update(&(part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+        }
+        hash.finalize().to_hex().to_string()
+    }
+
     /// As it is to lie there, with its name.
     pub fn seal(&self) -> Result<(Name, Vec<u8>)> {
         let failed = |err: &dyn std::fmt::Display| Error::failed("writing a recipe", err);

@@ -12,7 +12,9 @@ mod look;
 mod manifest;
 mod part;
 mod plan;
+mod store;
 mod take;
+mod unchanged;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub use self::look::Members;
 use self::look::{Look, look};
 pub use self::manifest::{ENDING, Form, Manifest, PeerPart, ShardPart};
 pub use self::part::{Hashes, hashes};
+pub use self::store::{discard, store};
+pub use self::unchanged::{Sign, sign};
 use crate::durable;
 use crate::error::{Error, Kind, Result};
 use crate::report::progress::Progress;

@@ -21,6 +21,19 @@ pub const TABLE: [(u8, &str); 10] = [
     (130, "cancelled"),
 ];
 
+/// Every kind of error.
+const KINDS: [Kind; 9] = [
+    Kind::Failed,
+    Kind::Usage,
+    Kind::Differs,
+    Kind::NotFound,
+    Kind::Locked,
+    Kind::Refused,
+    Kind::Damaged,
+    Kind::NoSpace,
+    Kind::Cancelled,
+];
+
 /// The exit code for an error.
 pub fn code(kind: Kind) -> u8 {
     match kind {
@@ -34,6 +47,14 @@ pub fn code(kind: Kind) -> u8 {
         Kind::NoSpace => 14,
         Kind::Cancelled => 130,
     }
+}
+
+/// What a process says with its code; none for 0, and [`Kind::Failed`] for codes of nobody's.
+pub fn kind(of: u8) -> Option<Kind> {
+    (of != DONE).then(|| {
+        let known = KINDS.into_iter().find(|kind| code(*kind) == of);
+        known.unwrap_or(Kind::Failed)
+    })
 }
 
 /// The table as it stands in the help.
@@ -51,18 +72,9 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_code_of_its_own_in_the_table() {
-        let kinds = [
-            Kind::Failed,
-            Kind::Usage,
-            Kind::Differs,
-            Kind::NotFound,
-            Kind::Locked,
-            Kind::Refused,
-            Kind::Damaged,
-            Kind::NoSpace,
-            Kind::Cancelled,
-        ];
-        let mut codes: Vec<u8> = kinds.into_iter().map(code).collect();
+        let mut codes: Vec<u8> = KINDS.into_iter().map(code).collect();
+        assert!(KINDS.iter().all(|one| kind(code(*one)) == Some(*one)));
+        assert_eq!(kind(DONE), None);
         codes.push(DONE);
         codes.sort_unstable();
         assert_eq!(codes, TABLE.map(|(code, _)| code));

@@ -10,12 +10,12 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::args::archive::ArchiveArgs;
 use crate::commands::args::{
-    CaptureArgs, DiffArgs, ExportArgs, InspectArgs, MergeArgs, PublishArgs, ReportArgs,
-    RestoreArgs, RollbackArgs, VerifyArgs,
+    CaptureArgs, DiffArgs, ExportArgs, InitPlanArgs, InspectArgs, MergeArgs, PublishArgs,
+    ReportArgs, RestoreArgs, RollbackArgs, RunArgs, VerifyArgs,
 };
 use crate::commands::{
-    Ended, archive, capture, diff, export, inspect, merge, publish, report, restore, rollback,
-    verify,
+    Ended, archive, capture, diff, export, init, inspect, merge, publish, report, restore,
+    rollback, run, verify,
 };
 use crate::error::Result;
 
@@ -60,6 +60,10 @@ pub enum Command {
     Report(ReportArgs),
     /// Keep snapshots of many nights in one place, each byte once and every byte checked
     Archive(Box<ArchiveArgs>),
+    /// Do all of it by a plan: capture, archive, merge, prove, restore, publish, forget, report
+    Run(RunArgs),
+    /// Print a plan for a whole night, to start from
+    Init(InitPlanArgs),
 }
 
 impl Command {
@@ -71,6 +75,8 @@ impl Command {
             | Self::Restore(_)
             | Self::Publish(_)
             | Self::Rollback(_)
+            | Self::Run(_)
+            | Self::Init(_)
             | Self::Report(_) => false,
             Self::Merge(_) | Self::Export(_) | Self::Verify(_) | Self::Diff(_) => true,
             // Not dangerous by what it reads, but it has folders to be put away after Ctrl-C.
@@ -87,8 +93,13 @@ impl Command {
             | Self::Verify(_)
             | Self::Diff(_)
             | Self::Report(_)
+            | Self::Init(_)
             | Self::Archive(_) => false,
-            Self::Capture(_) | Self::Restore(_) | Self::Publish(_) | Self::Rollback(_) => true,
+            Self::Capture(_)
+            | Self::Restore(_)
+            | Self::Publish(_)
+            | Self::Rollback(_)
+            | Self::Run(_) => true,
         }
     }
 
@@ -106,6 +117,10 @@ impl Command {
             Self::Diff(args) => diff::run(&args),
             Self::Report(args) => report::run(&args),
             Self::Archive(args) => archive::run(&args),
+            Self::Run(args) => run::run(&args, &supervise::call, &|kind| {
+                kind.map_or(exit::DONE, exit::code)
+            }),
+            Self::Init(args) => init::run(&args),
         }
     }
 }

@@ -9,11 +9,13 @@
 //! memory than the machine has ends alone.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, kill_process,
@@ -22,7 +24,9 @@ use rustix::process::{
 
 use super::exit;
 use crate::error::{Error, Kind, Result};
+use crate::nightly::{Called, Calling};
 use crate::scratch;
+use crate::server::KEY_VARIABLE;
 use crate::status::{self, Status};
 use crate::stop;
 
@@ -30,6 +34,8 @@ use crate::stop;
 const WORKER: &str = "SNAPMERGE_WORKER";
 /// How long a child may take to put away what it made on servers.
 const PUTTING_AWAY: Duration = Duration::from_secs(60);
+/// How often it is looked whether a child has ended or is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How glibc's allocator is to behave in the child: with an arena for each of its many threads, and
 /// with thresholds that grow by themselves, it would keep much of what was freed. Elsewhere these
 /// mean nothing.
@@ -98,29 +104,112 @@ fn memory_bytes() -> Option<u64> {
 
 /// Runs this program again with the same arguments as a child; returns its exit code.
 pub fn run() -> Result<u8> {
-    let failed = |err: std::io::Error| Error::failed("starting the working process", err);
-    let told = tempfile::tempfile().map_err(failed)?;
-    let program = std::env::current_exe().map_err(failed)?;
-    let stop = Stop::on_signal(told.try_clone().map_err(failed)?)?;
+    let told = tempfile::tempfile().map_err(not_started)?;
+    let stop = Stop::on_signal(told.try_clone().map_err(not_started)?)?;
+    let mut child = worker(&told)?
+        .args(std::env::args_os().skip(1))
+        .spawn()
+        .map_err(not_started)?;
+    stop.begin(&child);
+    let status = child.wait().map_err(not_started)?;
+    match own_code(status) {
+        Some(code) => Ok(code),
+        None => Err(explain(status, &status::told(&told), stop.was_asked())),
+    }
+}
+
+/// Runs this program as a child with other arguments, and returns what it said; for a process that
+/// goes on afterwards, and that listens to Ctrl-C itself.
+pub fn call(calling: &Calling) -> Result<Called> {
+    let told = tempfile::tempfile().map_err(not_started)?;
+    let mut command = worker(&told)?;
+    command.args(&calling.args);
+    if let Some(key) = &calling.key {
+        command.env(KEY_VARIABLE, key);
+    }
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(not_started)?;
+    // Both at once: a child that fills one while nobody reads it would stand still.
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (out, err) = (
+        std::thread::spawn(move || read_all(out)),
+        std::thread::spawn(move || read_all(err)),
+    );
+    let mut asked: Option<(u32, Instant)> = None;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(not_started)? {
+            break status;
+        }
+        let times = stop::times();
+        if times > asked.map_or(0, |(times, _)| times) {
+            let first = asked.is_none();
+            let puts_away = first && !status::told(&told).remote.is_empty();
+            let how = if puts_away {
+                Signal::TERM
+            } else {
+                Signal::KILL
+            };
+            signal(&AtomicI32::new(pid_of(&child)), how);
+            asked = Some((times, Instant::now()));
+        } else if asked.is_some_and(|(_, since)| since.elapsed() > PUTTING_AWAY) {
+            signal(&AtomicI32::new(pid_of(&child)), Signal::KILL);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    };
+    let text = |reader: JoinHandle<std::io::Result<String>>| {
+        reader
+            .join()
+            .unwrap_or_else(|_| Err(std::io::Error::other("a thread ended")))
+            .map_err(|err| Error::failed("reading what the working process says", err))
+    };
+    let (stdout, stderr) = (text(out)?, text(err)?);
+    match own_code(status) {
+        Some(code) => Ok(Called {
+            ended: exit::kind(code),
+            stdout,
+            stderr,
+        }),
+        None => Err(explain(status, &status::told(&told), asked.is_some())),
+    }
+}
+
+fn not_started(err: std::io::Error) -> Error {
+    Error::failed("starting the working process", err)
+}
+
+/// This program as a child that tells `told` what it does.
+fn worker(told: &File) -> Result<Command> {
     let unset = ALLOCATOR
         .iter()
         .filter(|(name, _)| std::env::var_os(name).is_none());
-    let mut child = Command::new(program)
-        .args(std::env::args_os().skip(1))
+    let mut command = Command::new(std::env::current_exe().map_err(not_started)?);
+    command
         .env(WORKER, getpid().as_raw_nonzero().to_string())
         .envs(unset.copied())
-        .stdin(Stdio::from(told.try_clone().map_err(failed)?))
-        .spawn()
-        .map_err(failed)?;
-    stop.begin(&child);
-    let status = child.wait().map_err(failed)?;
-    // Whoever ends by itself has cleaned up and said what there is to say, even when Ctrl-C came at
-    // that moment.
+        .stdin(Stdio::from(told.try_clone().map_err(not_started)?));
+    Ok(command)
+}
+
+/// The code of a child that ended by itself: it has cleaned up and said what there is to say, even
+/// when Ctrl-C came at that moment.
+fn own_code(status: ExitStatus) -> Option<u8> {
     let code = status.code().and_then(|code| u8::try_from(code).ok());
-    if let Some(code) = code.filter(|code| exit::TABLE.iter().any(|(known, _)| known == code)) {
-        return Ok(code);
+    code.filter(|code| exit::TABLE.iter().any(|(known, _)| known == code))
+}
+
+fn read_all(pipe: Option<impl Read>) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        pipe.read_to_end(&mut bytes)?;
     }
-    Err(explain(status, &status::told(&told), stop.was_asked()))
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn pid_of(child: &Child) -> i32 {
+    i32::try_from(child.id()).unwrap_or(0)
 }
 
 /// Ctrl-C and the like: they stop the child, and what it leaves is removed by the parent. A child that
@@ -158,9 +247,7 @@ impl Stop {
 
     /// From now on there is a child to stop.
     fn begin(&self, child: &Child) {
-        if let Ok(pid) = i32::try_from(child.id()) {
-            self.child.store(pid, Ordering::SeqCst);
-        }
+        self.child.store(pid_of(child), Ordering::SeqCst);
         if self.was_asked() {
             signal(&self.child, Signal::KILL);
         }

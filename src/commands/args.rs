@@ -10,6 +10,7 @@ mod deliver;
 mod diff;
 mod live;
 mod report;
+mod run;
 mod verify;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use self::deliver::{PublishArgs, RestoreArgs, RollbackArgs, StateArgs};
 pub use self::diff::DiffArgs;
 pub use self::live::LiveArgs;
 pub use self::report::ReportArgs;
+pub use self::run::{InitPlanArgs, LogFormat, RunArgs};
 pub use self::verify::VerifyArgs;
 
 use self::archive::FromArchive;

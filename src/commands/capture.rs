@@ -11,9 +11,9 @@ use super::archive::told;
 use super::args::CaptureArgs;
 use super::args::archive::ArchivePlace;
 use super::{Ended, connect, peers, progress};
-use crate::archive::{Added, Adding, Archive, Location};
+use crate::archive::{Added, Archive, Location};
 use crate::capture::{
-    Captured, ENDING, Form, Manifest, Members, Request, capture, clear_leftovers, matching,
+    Captured, Form, Manifest, Members, Request, capture, clear_leftovers, discard, matching, store,
 };
 use crate::error::{Error, Kind, Result};
 use crate::stop;
@@ -71,7 +71,12 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
             progress: progress(args.quiet),
         };
         let stored = capture(&request).and_then(|done| match &shelf {
-            Some(shelf) => Ok((shelf.store(&done, &args.tag)?, done)),
+            Some(shelf) => {
+                let name = &done.manifest.collection;
+                let added = store(&shelf.archive, &done.file, &done.manifest, name, &args.tag)?;
+                discard(&done.file)?;
+                Ok((Some(added), done))
+            }
             None => Ok((None, done)),
         });
         match stored {
@@ -163,36 +168,6 @@ impl Shelf {
         .open_signing(&args.signing)?;
         archive.chain()?;
         Ok(Some(Self { archive, incoming }))
-    }
-
-    /// Stores a captured file, and removes it with what lies beside it.
-    fn store(&self, done: &Captured, tags: &[String]) -> Result<Option<Added>> {
-        let adding = Adding {
-            path: done.file.clone(),
-            name: Some(done.manifest.collection.clone()),
-            time: Some(done.manifest.begun),
-            tags: tags.to_vec(),
-            require_checksum: true,
-            ..Adding::default()
-        };
-        let added = self.archive.add(&adding).map_err(|err| {
-            err.within(format!(
-                "storing {}, which stays where it is",
-                done.file.display()
-            ))
-        })?;
-        for ending in ["", ".checksum", ENDING] {
-            let mut path = done.file.clone().into_os_string();
-            path.push(ending);
-            let path = PathBuf::from(path);
-            match std::fs::remove_file(&path) {
-                Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("removing", &path, &err));
-                }
-                _ => {}
-            }
-        }
-        Ok(Some(added))
     }
 }
 

@@ -206,7 +206,8 @@ fn to_file(
     Ok(differs.then_some(Kind::Differs))
 }
 
-fn settings(args: &MergeArgs) -> Result<Settings> {
+/// What the arguments say of the merge.
+pub(super) fn settings(args: &MergeArgs) -> Result<Settings> {
     let stamp = stamp_of(args.stamp.as_ref(), &args.stamp_value)?;
     let config = args
         .config

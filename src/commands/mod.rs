@@ -9,12 +9,14 @@ pub mod capture;
 pub mod diff;
 pub mod export;
 mod fetched;
+pub mod init;
 pub mod inspect;
 pub mod merge;
 pub mod publish;
 pub mod report;
 pub mod restore;
 pub mod rollback;
+pub mod run;
 pub mod verify;
 
 use std::collections::BTreeMap;

@@ -27,6 +27,20 @@ pub struct Master {
     pub pending: bool,
 }
 
+impl History {
+    /// Whether an alias that points to `now` is as snapmerge left it: nobody else has moved it. One
+    /// that nothing is remembered of is.
+    pub fn is_as_left(&self, now: Option<&str>) -> bool {
+        let mut last = self.masters.iter().rev().map(|one| one.collection.as_str());
+        match self.masters.last() {
+            None => true,
+            // Killed while it moved, it may have been moved or not.
+            Some(one) if one.pending => last.next() == now || last.next() == now,
+            Some(_) => last.next() == now,
+        }
+    }
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -123,6 +137,21 @@ mod tests {
         let ours: Vec<bool> = held.masters.iter().map(|one| one.ours).collect();
         assert_eq!(ours, [false, true, true, true, true, false, true]);
         assert!(held.masters.iter().all(|one| !one.pending));
+    }
+
+    #[test]
+    fn somebody_elses_move_is_told_from_a_broken_off_one() {
+        let mut held = history(&[("a", true), ("b", true)]);
+        assert!(held.is_as_left(Some("b")));
+        assert!(!held.is_as_left(Some("a")));
+        assert!(!held.is_as_left(None));
+        held.masters[1].pending = true;
+        assert!(held.is_as_left(Some("b")));
+        assert!(held.is_as_left(Some("a")));
+        assert!(!held.is_as_left(Some("c")));
+        held.masters.remove(0);
+        assert!(held.is_as_left(None));
+        assert!(History::default().is_as_left(Some("theirs")));
     }
 
     #[test]

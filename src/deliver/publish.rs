@@ -5,7 +5,7 @@
 //! is older than those to be kept, and nothing points to it.
 
 use chrono::Utc;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::history::{History, forget_pending, outdated, remember};
 use super::state::{About, StateFolder};
@@ -53,7 +53,7 @@ pub struct RollbackRequest<'a> {
 }
 
 /// What was done, or is to be.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// The alias.
     pub alias: String,

@@ -75,10 +75,10 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The key in the environment's variable, for every server that is named.
-    pub fn from_variable(value: &str) -> Result<Self> {
+    /// The key that the environment's variable `name` holds, for every server that is named.
+    pub fn from_variable(value: &str, name: &str) -> Result<Self> {
         Ok(Self {
-            any: Some(Secret::new(value, KEY_VARIABLE)?),
+            any: Some(Secret::new(value, name)?),
             hosts: BTreeMap::new(),
         })
     }
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_connection_shows_no_key() {
         let settings = ConnectionSettings {
-            keys: Keys::from_variable("s3cr3t-key").unwrap(),
+            keys: Keys::from_variable("s3cr3t-key", KEY_VARIABLE).unwrap(),
             ..ConnectionSettings::default()
         };
         let address = Address::parse("http://prod.example").unwrap();

@@ -8,6 +8,7 @@
 //! Keeps true: all talk with servers has one set of retries, time limits and secrets; whatever waits
 //! for a server ends when the user asks to stop ([`crate::stop`]).
 
+mod activity;
 mod address;
 mod answers;
 mod call;
@@ -22,7 +23,9 @@ mod secret;
 mod snapshots;
 mod tls;
 mod upload;
+mod webhook;
 
+pub use activity::Activity;
 pub use address::{Address, CollectionAddress, REST_PORT, check_name, is_address};
 pub use answers::{
     ACTIVE, ClusterStatus, CollectionInfo, LocalShard, Optimizations, PayloadIndex, Peer,
@@ -38,3 +41,4 @@ pub use rest::require;
 pub use secret::Secret;
 pub use snapshots::Making;
 pub use upload::Upload;
+pub use webhook::post;

@@ -11,12 +11,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Connection;
+use super::activity::Activity;
 use super::answers::{
     AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, CountAnswer, Optimizations,
     ServerInfo, Topology,
 };
 use super::call::{Call, Patience};
-use super::failure::Failure;
+use super::failure::{Cause, Failure};
 use crate::error::{Error, Result};
 use crate::schema::ShardKey;
 
@@ -94,6 +95,32 @@ impl Connection {
     /// How many snapshots of a collection this member is making at this moment, as far as it tells.
     pub fn makings(&self, name: &str) -> Result<u64, Failure> {
         self.running(name, "running_snapshots")
+    }
+
+    /// What the server has done since it was started, as far as it is about collection `name` or about
+    /// restoring; parts that it does not tell are none.
+    pub fn activity(&self, name: &str) -> Result<Activity, Failure> {
+        let doing = format!("asking {} what it has done so far", self.who());
+        // Shards with their logs are told from this level on.
+        let call = Call::get(doing, &["telemetry"]).query("details_level", "10");
+        self.ask::<Value>(&call)
+            .map(|told| Activity::of(&told, name))
+    }
+
+    /// The segments of a shard with the versions of their files; none if the server does not tell.
+    pub fn segments(&self, name: &str, shard: u32) -> Result<Option<Value>, Failure> {
+        let doing = format!("asking {} for the segments of {name}", self.who());
+        let shard = shard.to_string();
+        let segments = [
+            "collections",
+            name,
+            "shards",
+            &shard,
+            "snapshot",
+            "partial",
+            "manifest",
+        ];
+        told_or_not(self.ask(&Call::get(doing, &segments)))
     }
 
     fn running(&self, name: &str, what: &str) -> Result<u64, Failure> {
@@ -281,4 +308,13 @@ pub fn require(
             address.server
         ))
     })
+}
+
+/// None in place of a server's no: one that is too old to tell, or that does not tell this key.
+fn told_or_not<T>(asked: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match asked {
+        Ok(told) => Ok(Some(told)),
+        Err(failure) if matches!(failure.cause, Cause::Status(400..500)) => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }

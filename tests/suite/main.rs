@@ -21,6 +21,7 @@ mod house;
 mod inspect;
 mod live;
 mod merge;
+mod nightly;
 mod replay;
 mod report;
 mod server;
@@ -50,6 +51,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         report::trials(env),
         verify::trials(env),
         archive::trials(env),
+        nightly::trials(env),
     ]
     .into_iter()
     .flatten()

@@ -42,7 +42,7 @@ impl ConnectionArgs {
             Some(file) => Keys::from_file(file)?,
             None => match std::env::var(KEY_VARIABLE) {
                 Ok(value) if value.trim().is_empty() => Keys::default(),
-                Ok(value) => Keys::from_variable(&value)?,
+                Ok(value) => Keys::from_variable(&value, KEY_VARIABLE)?,
                 Err(std::env::VarError::NotPresent) => Keys::default(),
                 Err(std::env::VarError::NotUnicode(_)) => {
                     return Err(Error::usage(

@@ -5,6 +5,7 @@
 //! whatever it contains.
 
 mod charts;
+mod night;
 mod parts;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -14,7 +15,8 @@ use self::parts::{answers, compared, differences, settings, shards, sources, str
 use crate::error::{Error, Result};
 
 /// The reports that can be shown.
-const FORMATS: [&str; 3] = [
+const FORMATS: [&str; 4] = [
+    "snapmerge-run/1",
     "snapmerge-verify/1",
     "snapmerge-merge/1",
     "snapmerge-diff/1",
@@ -37,6 +39,7 @@ pub fn page(reports: &[Value], files: &[String]) -> Result<String> {
         let (head, section) = match format {
             "snapmerge-verify/1" => verify(report)?,
             "snapmerge-merge/1" => merge(report)?,
+            "snapmerge-run/1" => night::night(report),
             _ => diff(report)?,
         };
         title.get_or_insert(head);

@@ -11,7 +11,7 @@ use super::charts::{Bar, bars, boxes, colour, scatter};
 use super::text;
 use crate::error::Result;
 
-fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value
         .pointer(pointer)
         .and_then(Value::as_array)
@@ -32,7 +32,7 @@ fn length(count: u64) -> f64 {
 }
 
 /// A table with a head; in a box that can be scrolled by keyboard.
-fn table(label: &str, head: &[&str], rows: &[Vec<String>]) -> Markup {
+pub fn table(label: &str, head: &[&str], rows: &[Vec<String>]) -> Markup {
     let is_number = |cell: &str| cell.starts_with(|first: char| first.is_ascii_digit());
     let column = |at: usize| {
         let cell = rows.first().and_then(|row| row.get(at));

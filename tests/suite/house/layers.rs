@@ -6,10 +6,11 @@ use crate::support::{Env, Trial};
 use super::{Findings, SOURCES_MIN, Source, sources};
 
 /// The layers from the top down; what stands in one line may name its own line and those below.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["main", "lib"],
     &["cli"],
     &["commands"],
+    &["nightly"],
     &[
         "merge", "proof", "archive", "source", "report", "capture", "deliver",
     ],

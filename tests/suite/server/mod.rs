@@ -6,7 +6,7 @@
 mod capture;
 mod cluster;
 mod kill;
-mod live;
+pub mod live;
 mod publish;
 mod restore;
 mod secrets;
@@ -40,7 +40,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 /// The collection of the fixture `album_2017`, as a server shows it.
-fn album(env: &Env) -> Outcome<(Collection, Vec<u8>)> {
+pub fn album(env: &Env) -> Outcome<(Collection, Vec<u8>)> {
     let case = env.case("album_2017");
     let dir = temp_dir()?;
     let snapshot = std::fs::read(case.unpack(dir.path())?)?;
@@ -162,7 +162,7 @@ fn captured_in(folder: &Path) -> Outcome<PathBuf> {
 }
 
 /// The program, with what it remembers of servers in `dir`.
-fn run_with(dir: &Path, args: &[&str]) -> Cli {
+pub fn run_with(dir: &Path, args: &[&str]) -> Cli {
     Cli::new()
         .args(args)
         .env("XDG_STATE_HOME", dir.join("state"))

@@ -42,6 +42,12 @@ pub struct Fake {
     pub snapshot: Vec<u8>,
     /// What the server says is its SHA-256: as it is, wrong, or nothing.
     pub checksum: Checksum,
+    /// The same for some, by collection.
+    pub own: BTreeMap<String, Vec<u8>>,
+    /// The last operation of each collection, if the server tells how far logs are.
+    pub operations: Option<BTreeMap<String, u64>>,
+    /// Uploads so far.
+    pub uploads: u64,
     /// What an uploaded collection is like.
     pub restored: Option<Collection>,
     /// The key that is asked for.
@@ -72,6 +78,9 @@ impl Fake {
             collections: BTreeMap::from([(name.to_owned(), collection)]),
             aliases: BTreeMap::new(),
             snapshot,
+            own: BTreeMap::new(),
+            operations: None,
+            uploads: 0,
             checksum: Checksum::Right,
             restored: None,
             key: None,
@@ -105,7 +114,7 @@ impl Fake {
                 json!({"title": "qdrant", "version": self.version, "commit": "c"}),
             ),
             ("GET", ["cluster"]) => Answer::ok(json!({"status": "disabled"})),
-            ("GET", ["telemetry"]) => Answer::ok(json!({"collections": {"snapshots": []}})),
+            ("GET", ["telemetry"]) => Answer::ok(self.telemetry()),
             ("GET", ["collections"]) => {
                 let names: Vec<Value> = self
                     .collections
@@ -139,6 +148,23 @@ impl Fake {
         }
     }
 
+    fn telemetry(&self) -> Value {
+        let Some(operations) = &self.operations else {
+            return json!({"collections": {"snapshots": []}});
+        };
+        let shards = |last: &u64| json!([{"id": 0, "local": {"update_queue": {"length": 0, "op_num": last}}}]);
+        let collections: Vec<Value> = operations
+            .iter()
+            .map(|(name, last)| json!({"id": name, "shards": shards(last)}))
+            .collect();
+        let upload = "POST /collections/{collection_name}/snapshots/upload";
+        json!({
+            "id": "life", "app": {"startup": "2026-11-22T03:00:00Z"},
+            "collections": {"collections": collections, "snapshots": []},
+            "requests": {"rest": {"responses": {upload: {"200": {"count": self.uploads}}}}},
+        })
+    }
+
     fn move_alias(&mut self, body: &[u8]) -> Answer {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         for action in body["actions"].as_array().into_iter().flatten() {
@@ -157,7 +183,9 @@ impl Fake {
         if (method, rest) == ("POST", &["snapshots", "upload"][..]) {
             return self.upload(name, seen);
         }
-        let (snapshot, checksum, stream) = (&self.snapshot, self.checksum, &self.stream);
+        let snapshot = self.own.get(name).unwrap_or(&self.snapshot);
+        let last = self.operations.as_ref().and_then(|all| all.get(name));
+        let (checksum, stream) = (self.checksum, &self.stream);
         let Some(collection) = self.collections.get_mut(name) else {
             return Answer::error(404, &format!("Collection `{name}` doesn't exist!"));
         };
@@ -168,6 +196,12 @@ impl Fake {
                 Answer::ok(json!(true))
             }
             ("PATCH", []) => Answer::ok(json!(true)),
+            ("GET", ["optimizations"]) if last.is_some() => {
+                Answer::ok(json!({"running": [], "queued": [], "completed": []}))
+            }
+            ("GET", ["shards", _, "snapshot", "partial", "manifest"]) if last.is_some() => {
+                Answer::ok(json!({"a segment": {"segment_version": last}}))
+            }
             ("GET", ["cluster"]) => {
                 let local: Vec<Value> = collection
                     .shards
@@ -250,6 +284,7 @@ impl Fake {
             return Answer::error(500, "the script has nothing to restore");
         };
         restored.snapshots.insert(file, sent);
+        self.uploads += 1;
         self.collections.insert(name.to_owned(), restored);
         Answer::ok(json!(true))
     }

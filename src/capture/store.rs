@@ -1,0 +1,43 @@
+//! Captured files put into an archive, where they are not kept as files.
+//!
+//! Keeps true: what is stored has the SHA-256 that its manifest says; stored twice, it is there once.
+
+use std::path::Path;
+
+use super::beside;
+use super::manifest::{ENDING, Manifest};
+use crate::archive::{Added, Adding, Archive};
+use crate::durable;
+use crate::error::Result;
+
+/// Stores the captured `file` under `name`.
+pub fn store(
+    archive: &Archive,
+    file: &Path,
+    manifest: &Manifest,
+    name: &str,
+    tags: &[String],
+) -> Result<Added> {
+    let adding = Adding {
+        path: file.to_owned(),
+        name: Some(name.to_owned()),
+        time: Some(manifest.begun),
+        tags: tags.to_vec(),
+        require_checksum: true,
+        ..Adding::default()
+    };
+    archive.add(&adding).map_err(|err| {
+        err.within(format!(
+            "storing {}, which stays where it is",
+            file.display()
+        ))
+    })
+}
+
+/// Removes the captured `file` with what lies beside it.
+pub fn discard(file: &Path) -> Result<()> {
+    for ending in ["", ".checksum", ENDING] {
+        durable::remove(&beside(file, ending))?;
+    }
+    Ok(())
+}

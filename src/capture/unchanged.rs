@@ -1,0 +1,114 @@
+//! What tells, without a snapshot, that nothing was written to a collection since it was captured.
+//!
+//! A server numbers the operations of each shard, and tells the last number (`update_queue.op_num` of
+//! its telemetry); and it tells the segments with their versions (the manifest of partial snapshots).
+//! Neither is enough: whoever restores an older snapshot over a collection and then writes as often as
+//! was written before comes to the same numbers in the same segments, with other points (seen with
+//! Qdrant 1.19.0). So the sign holds only for one life of the server process, and only while nothing
+//! was restored in it, which it counts; a restore of snapmerge's own is told apart by its count.
+//!
+//! Keeps true: a sign is given only where every part of it is known, of a server that stands alone and
+//! a collection at rest; two that are equal mean the same points; whatever is not known is a reason to
+//! capture again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::look::{Members, look};
+use crate::error::Result;
+
+/// What a collection was like at a moment at which nothing was written to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sign {
+    /// The life of the server's process: one that was started again has another.
+    pub process: String,
+    /// Snapshots that were restored in it, of any collection, whether that succeeded or not.
+    pub restores: u64,
+    /// The shards.
+    pub shards: BTreeMap<u32, ShardSign>,
+    /// Points.
+    pub points: u64,
+    /// The config.
+    pub config: Map<String, Value>,
+    /// The payload indexes.
+    pub payload: Value,
+}
+
+/// What one shard was like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardSign {
+    /// The last operation that was written to its log.
+    pub operation: u64,
+    /// Its segments with the last operation that each has taken in.
+    pub segments: BTreeMap<String, u64>,
+}
+
+/// The sign of `collection` at this moment; or why there is none.
+pub fn sign(members: &Members, collection: &str) -> Result<Result<Sign, String>> {
+    let first = &members.first;
+    let cluster = first.cluster()?;
+    if cluster.peer_ids().len() > 1 || !members.others.is_empty() {
+        return Ok(Err(
+            "the server is one of a cluster, whose members restore from each other".into(),
+        ));
+    }
+    let activity = first.activity(collection)?;
+    let look = look(members, collection)?;
+    if !look.info.is_green() || look.info.queued() > 0 {
+        return Ok(Err(format!("it is {}, not at rest", look.info.status)));
+    }
+    if !look.optimizations.values().all(|told| told.is_idle()) || look.optimizations.is_empty() {
+        return Ok(Err(
+            "optimizers work on it, or the server does not tell".into()
+        ));
+    }
+    let (Some(process), Some(restores)) = (activity.process, activity.restores) else {
+        return Ok(Err(
+            "the server does not tell what it was asked for so far".into()
+        ));
+    };
+    if activity.restoring > 0 {
+        return Ok(Err("a snapshot is being restored to it".into()));
+    }
+    let mut shards = BTreeMap::new();
+    for shard in look.plan.shards() {
+        let Some(operation) = activity.operations.get(&shard).copied().flatten() else {
+            return Ok(Err(format!(
+                "the server does not tell how far the log of shard {shard} is"
+            )));
+        };
+        let Some(segments) = first.segments(collection, shard)? else {
+            return Ok(Err(format!(
+                "the server does not tell the segments of shard {shard}"
+            )));
+        };
+        // Of their files it tells too how far they are on the disk, which changes by itself.
+        let segments = segments.as_object().into_iter().flatten();
+        let versions: Option<BTreeMap<String, u64>> = segments
+            .map(|(id, told)| Some((id.clone(), told["segment_version"].as_u64()?)))
+            .collect();
+        let Some(segments) = versions else {
+            return Ok(Err(format!(
+                "the server does not tell the versions of the segments of shard {shard}"
+            )));
+        };
+        shards.insert(
+            shard,
+            ShardSign {
+                operation,
+                segments,
+            },
+        );
+    }
+    let payload = look.info.payload_schema(collection)?;
+    Ok(Ok(Sign {
+        process,
+        restores,
+        shards,
+        points: look.points,
+        config: look.info.config,
+        payload: serde_json::to_value(payload.fields()).unwrap_or_default(),
+    }))
+}

@@ -1,0 +1,245 @@
+//! The journal of a night: each step's inputs and result, written down before the next one begins; and
+//! the lock that keeps two runs of one plan apart.
+//!
+//! The lock is the system's lock on the journal's file, which goes away with its process, however that
+//! ends; `holder.json` beside it says whose it is.
+//!
+//! Keeps true: a step that stands here was done; one that was killed does not stand here; what was
+//! done with other inputs is not taken for done.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::archive::Holder;
+use crate::durable::{self, Log};
+use crate::error::{Error, Kind, Result};
+
+/// The journal's name.
+const FILE: &str = "journal.jsonl";
+/// The name of the file that says whose the lock is.
+const HOLDER: &str = "holder.json";
+
+/// A line of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+enum Line {
+    /// A night begins.
+    Begin(Begin),
+    /// A step was done.
+    Done {
+        step: String,
+        inputs: Value,
+        result: Value,
+        at: DateTime<Utc>,
+        seconds: f64,
+    },
+    /// The night came to its end.
+    End { at: DateTime<Utc> },
+}
+
+/// How a night began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// What it is called.
+    pub night: String,
+    /// When it began.
+    pub begun: DateTime<Utc>,
+    /// The SHA-256 of its plan.
+    pub plan: String,
+    /// Which snapmerge began it.
+    pub snapmerge: String,
+}
+
+/// The journal, held by this process alone.
+pub struct Journal {
+    log: Log,
+    lines: Vec<Line>,
+    holder: PathBuf,
+    /// Who held it before and never gave it back: a process that was killed.
+    pub killed: Option<Holder>,
+}
+
+impl Journal {
+    /// Opens the journal in `state`, which is made if it is missing.
+    pub fn open(state: &Path, doing: &str) -> Result<Self> {
+        let path = state.join(FILE);
+        let holder = state.join(HOLDER);
+        let (log, text) = Log::open(&path).map_err(|err| match err.kind() {
+            Kind::Locked => locked(state, &holder),
+            _ => err,
+        })?;
+        let mut lines = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            lines.push(serde_json::from_str(line).map_err(|err| {
+                Error::failed(
+                    format!("reading line {} of {}", number + 1, path.display()),
+                    err,
+                )
+                .next("see what is in it, and move it away to begin a night anew")
+            })?);
+        }
+        let killed = read_holder(&holder);
+        let own = serde_json::to_vec(&Holder::this(doing))
+            .map_err(|err| Error::failed("writing whose the lock is", err))?;
+        durable::write_private(&holder, &own, true)?;
+        Ok(Self {
+            log,
+            lines,
+            holder,
+            killed,
+        })
+    }
+
+    /// The night that was broken off, if it can be gone on with: by the same plan and program, and not
+    /// longer ago than `within`.
+    pub fn broken_off(&self, plan: &str, now: DateTime<Utc>, within: TimeDelta) -> Option<Begin> {
+        let Some(Line::Begin(begin)) = self.lines.first() else {
+            return None;
+        };
+        let ended = self
+            .lines
+            .iter()
+            .any(|line| matches!(line, Line::End { .. }));
+        let is_same = begin.plan == plan && begin.snapmerge == env!("CARGO_PKG_VERSION");
+        let is_recent = (now - begin.begun).abs() <= within;
+        (!ended && is_same && is_recent).then(|| begin.clone())
+    }
+
+    /// Begins a night anew.
+    pub fn begin(&mut self, plan: &str, now: DateTime<Utc>) -> Result<Begin> {
+        let begin = Begin {
+            night: now.format("%Y%m%d_%H%M%S").to_string(),
+            begun: now,
+            plan: plan.to_owned(),
+            snapmerge: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        self.log.clear()?;
+        self.lines.clear();
+        self.add(Line::Begin(begin.clone()))?;
+        Ok(begin)
+    }
+
+    /// What came of `step` when it was done with these inputs; none if it was not.
+    pub fn done<T: DeserializeOwned>(&self, step: &str, inputs: &Value) -> Option<T> {
+        self.lines.iter().rev().find_map(|line| match line {
+            Line::Done {
+                step: own,
+                inputs: with,
+                result,
+                ..
+            } if own == step && with == inputs => serde_json::from_value(result.clone()).ok(),
+            _ => None,
+        })
+    }
+
+    /// Whether `step` was done in this night, with whatever inputs.
+    pub fn has(&self, step: &str) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| matches!(line, Line::Done { step: own, .. } if own == step))
+    }
+
+    /// Writes down that `step` was done.
+    pub fn write(&mut self, step: &str, inputs: &Value, result: Value, seconds: f64) -> Result<()> {
+        self.add(Line::Done {
+            step: step.to_owned(),
+            inputs: inputs.clone(),
+            result,
+            at: Utc::now(),
+            seconds,
+        })
+    }
+
+    /// Writes down that the night came to its end.
+    pub fn end(&mut self) -> Result<()> {
+        self.add(Line::End { at: Utc::now() })
+    }
+
+    fn add(&mut self, line: Line) -> Result<()> {
+        let mut bytes =
+            serde_json::to_vec(&line).map_err(|err| Error::failed("writing the journal", err))?;
+        bytes.push(b'\n');
+        self.log.append(&bytes)?;
+        self.lines.push(line);
+        Ok(())
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // What stays says that this process was killed, which only makes the next one more careful.
+        let _ = durable::remove(&self.holder);
+    }
+}
+
+fn read_holder(path: &Path) -> Option<Holder> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn locked(state: &Path, holder: &Path) -> Error {
+    let who = read_holder(holder).map_or_else(
+        || "another run that does not say who it is".to_owned(),
+        |holder| holder.to_string(),
+    );
+    Error::new(
+        Kind::Locked,
+        format!("locking {}", state.display()),
+        format!("it is locked by {who}"),
+    )
+    .next(
+        "wait for its end, or stop that process: the lock goes away with it, and the next run goes \
+         on where it was",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_known_after_a_kill_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let now: DateTime<Utc> = "2026-11-22T03:00:00Z".parse().unwrap();
+        let hours = TimeDelta::hours(12);
+        let mut journal = Journal::open(folder.path(), "run").unwrap();
+        assert_eq!(journal.broken_off("p", now, hours), None);
+        assert_eq!(journal.begin("p", now).unwrap().night, "20261122_030000");
+        journal
+            .write("merge", &json!([1]), json!({"points": 7}), 0.5)
+            .unwrap();
+        let err = Journal::open(folder.path(), "run").err().unwrap();
+        assert_eq!(err.kind(), Kind::Locked);
+        assert!(err.why().contains("run on "), "{err}");
+        // As SIGKILL leaves it: half a line, and the lock gone with the process.
+        journal.log.append(b"{\"what\": \"done\", ").unwrap();
+        let left = std::fs::read(folder.path().join(HOLDER)).unwrap();
+        drop(journal);
+        std::fs::write(folder.path().join(HOLDER), left).unwrap();
+        let mut journal = Journal::open(folder.path(), "run").unwrap();
+        assert_eq!(journal.killed.as_ref().unwrap().pid, std::process::id());
+        assert!(
+            journal
+                .broken_off("p", now + TimeDelta::hours(11), hours)
+                .is_some()
+        );
+        assert!(
+            journal
+                .broken_off("p", now + TimeDelta::hours(13), hours)
+                .is_none()
+        );
+        assert!(journal.broken_off("q", now, hours).is_none());
+        assert_eq!(
+            journal.done::<Value>("merge", &json!([1])).unwrap()["points"],
+            7
+        );
+        assert_eq!(journal.done::<Value>("merge", &json!([2])), None);
+        assert_eq!(journal.done::<Value>("restore", &json!([1])), None);
+        journal.end().unwrap();
+        assert!(journal.broken_off("p", now, hours).is_none());
+    }
+}

@@ -1,0 +1,198 @@
+//! What a night would do, found out without doing it.
+//!
+//! Keeps true: nothing is written, here or on a server; every fault that shows is told, not only the
+//! first.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::night::{archive, connect};
+use super::plan::Plan;
+use super::remembered::Memory;
+use super::sources::targets;
+use crate::archive::{Forgetting, Holder};
+use crate::capture::sign;
+use crate::deliver::{About, History, StateFolder};
+use crate::error::{Error, Kind, Result};
+
+/// What would be done.
+#[derive(Debug, Clone, Serialize)]
+pub struct Look {
+    /// The plan's name.
+    pub plan: String,
+    /// Each in its order.
+    pub would: Vec<String>,
+    /// What would stop it.
+    pub faults: Vec<String>,
+    /// The exit code's kind of the first of them.
+    #[serde(skip)]
+    pub kind: Option<Kind>,
+}
+
+impl Look {
+    fn would(&mut self, what: impl Into<String>) {
+        self.would.push(what.into());
+    }
+
+    fn fault(&mut self, err: &Error) {
+        self.kind.get_or_insert(err.kind());
+        let next = err
+            .next_step()
+            .map_or(String::new(), |next| format!("\n      next: {next}"));
+        self.faults
+            .push(format!("{}: {}{next}", err.doing(), err.why()));
+    }
+
+    /// It as text.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}: what a night would do\n", self.plan);
+        for (number, what) in self.would.iter().enumerate() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {:>2}. {what}", number + 1);
+        }
+        if !self.faults.is_empty() {
+            text += "\n  what stands in the way:\n";
+        }
+        for fault in &self.faults {
+            let _ = writeln!(text, "    - {fault}");
+        }
+        text + "nothing was done (--dry-run)\n"
+    }
+}
+
+/// Looks what a night of `plan` would do.
+pub fn look(plan: &Plan) -> Result<Look> {
+    let mut look = Look {
+        plan: plan.name.clone(),
+        would: Vec::new(),
+        faults: Vec::new(),
+        kind: None,
+    };
+    let memory = Memory::open(&plan.state, &plan.name)?;
+    let keeping = archive(plan)?;
+    let chain = match keeping.chain() {
+        Ok(chain) => {
+            if let Some(holder) = keeping.holder()?.filter(|holder| !Holder::is_gone(holder)) {
+                look.fault(&Error::new(
+                    Kind::Locked,
+                    format!("locking {}", keeping.what()),
+                    format!("it is locked by {holder}"),
+                ));
+            }
+            Some(chain)
+        }
+        Err(err) if err.kind() == Kind::NotFound && plan.archive.create => {
+            look.would(format!("make an archive in {}", plan.archive.place));
+            None
+        }
+        Err(err) => {
+            look.fault(&err);
+            None
+        }
+    };
+    let mut servers = BTreeMap::new();
+    for (name, server) in &plan.servers {
+        let connected = connect(server).and_then(|members| {
+            members.first.server_info()?;
+            Ok(members)
+        });
+        match connected {
+            Ok(members) => drop(servers.insert(name.clone(), members)),
+            Err(err) => look.fault(&err.within(format!("servers.{name}"))),
+        }
+    }
+    let mut names = Vec::new();
+    let all = servers.len() == plan.servers.len();
+    if all {
+        match targets(plan, &servers) {
+            Err(err) => look.fault(&err),
+            Ok(targets) => {
+                for target in targets {
+                    names.push(target.name.clone());
+                    let Some(members) = servers.get(&target.server) else {
+                        continue;
+                    };
+                    let known = memory.now.sources.get(&target.key());
+                    let entry = known.and_then(|seen| {
+                        let entries = chain.as_ref()?.entries();
+                        entries
+                            .into_iter()
+                            .find(|entry| entry.id == seen.entry && entry.sha256 == seen.sha256)
+                    });
+                    match sign(members, &target.collection) {
+                        Err(err) => look.fault(&err),
+                        Ok(Ok(now))
+                            if entry.is_some()
+                                && known.and_then(|seen| seen.sign.as_ref()) == Some(&now) =>
+                        {
+                            look.would(format!(
+                                "take {} as it is in the archive: nothing was written to {} since",
+                                known.map_or("", |seen| &seen.entry),
+                                target.key()
+                            ));
+                        }
+                        Ok(_) => look.would(format!(
+                            "capture {} and keep it as {}",
+                            target.key(),
+                            target.name
+                        )),
+                    }
+                }
+            }
+        }
+    }
+    if let Some(master) = &plan.master {
+        let flags: Vec<String> = master
+            .flags
+            .iter()
+            .map(|flag| flag.to_string_lossy().into_owned())
+            .collect();
+        look.would(format!(
+            "merge them into {}, unless none of them has changed: snapmerge merge … {}",
+            master.name,
+            flags.join(" ")
+        ));
+    }
+    if let Some(publish) = &plan.publish {
+        look.would(format!("restore it to {} and compare", publish.server));
+        let state = StateFolder::find(Some(&plan.state.join("servers")), None, None)?;
+        if let Some(members) = servers.get(&publish.server) {
+            let server = &members.first;
+            let now = server.aliases()?.get(&publish.alias).cloned();
+            let history: History = state
+                .read(server.address(), About::Alias(&publish.alias))?
+                .unwrap_or_default();
+            let from = now
+                .as_deref()
+                .map_or("where there is none yet".to_owned(), |now| {
+                    format!("from {now}")
+                });
+            match history.is_as_left(now.as_deref()) {
+                true => look.would(format!("move alias {} to it, {from}", publish.alias)),
+                false => look.would(format!("leave alias {} where somebody else has moved it ({}), unless if_moved is \"take\"", publish.alias, now.as_deref().unwrap_or("nothing"))),
+            }
+            if server.collections()?.contains(&publish.alias) {
+                look.fault(&Error::new(
+                    Kind::Refused,
+                    format!("publishing as {}", publish.alias),
+                    "that is the name of a collection, and an alias cannot have it",
+                ));
+            }
+        }
+    }
+    if let (Some(policy), Some(_)) = (&plan.keep, &chain) {
+        names.extend(plan.master.as_ref().map(|master| master.name.clone()));
+        // No names would mean all of them.
+        if names.is_empty() {
+            return Ok(look);
+        }
+        let swept = keeping.forget(&Forgetting::By(policy.clone(), names), true)?;
+        look.would(format!(
+            "give up what is past its time (now it would be {} entries)",
+            swept.forgotten
+        ));
+    }
+    Ok(look)
+}

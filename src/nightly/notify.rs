@@ -1,0 +1,89 @@
+//! Telling somebody how the night went: a command that reads the report, or a webhook that gets it.
+//!
+//! Keeps true: whoever could not be told is named, without the address, which may be a secret; a
+//! command that does not end is stopped.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::plan::Telling;
+use super::told::{Outcome, Told};
+use crate::error::{Error, Result};
+use crate::server;
+
+/// How long a command may take.
+const COMMAND: Duration = Duration::from_secs(120);
+/// How often it is looked whether it has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Tells everybody that `telling` names; what went wrong.
+pub fn tell(telling: &Telling, told: &Told, code: u8) -> Vec<Error> {
+    let report = match serde_json::to_vec(told) {
+        Ok(report) => report,
+        Err(err) => return vec![Error::failed("writing the report", err)],
+    };
+    let mut failed = Vec::new();
+    if let Some((program, args)) = telling.command.split_first() {
+        failed.extend(command(program, args, told, code, &report).err());
+    }
+    if let Some(address) = &telling.webhook {
+        let shown = match url::Url::parse(address)
+            .ok()
+            .as_ref()
+            .and_then(url::Url::host_str)
+        {
+            Some(host) => format!("the webhook at {host}"),
+            None => "the webhook".to_owned(),
+        };
+        failed.extend(server::post(address, &shown, &report).err());
+    }
+    failed
+}
+
+fn command(program: &str, args: &[String], told: &Told, code: u8, report: &[u8]) -> Result<()> {
+    let doing = format!("telling {program}");
+    let failed = |err: std::io::Error| {
+        Error::failed(doing.as_str(), err).next("see that the command of [notify] is right")
+    };
+    let outcome = match told.outcome {
+        Outcome::Done => "done",
+        Outcome::Differs => "differs",
+        Outcome::Failed => "failed",
+    };
+    let mut child = Command::new(program)
+        .args(args)
+        .env("SNAPMERGE_PLAN", &told.plan)
+        .env("SNAPMERGE_OUTCOME", outcome)
+        .env("SNAPMERGE_EXIT_CODE", code.to_string())
+        .stdin(Stdio::piped())
+        // What it prints is not the report.
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let stdin = child.stdin.take();
+    let report = report.to_vec();
+    // A command that does not read it stops the writing by its end.
+    std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&report)));
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            break status;
+        }
+        if started.elapsed() > COMMAND {
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Err(failed(std::io::Error::other(format!(
+                "it had not ended after {} s",
+                COMMAND.as_secs()
+            ))));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    };
+    match status.success() {
+        true => Ok(()),
+        false => Err(failed(std::io::Error::other(format!(
+            "it ended with {status}"
+        )))),
+    }
+}

@@ -1,0 +1,415 @@
+//! From what a plan says to what it means.
+//!
+//! Keeps true: every fault is found, not only the first; a secret is looked up where the plan says it
+//! is, and stands in no fault.
+
+mod master;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use super::faults::{did_you_mean, nearest};
+use super::file::{PlanFile, ServerPart, TellPart};
+use super::{Capturing, Checks, Keeping, Plan, Reader, Reporting, Server, Telling};
+use crate::archive::{Location, Policy, Signer};
+use crate::server::{Address, ConnectionSettings, Keys, Rate, check_name};
+
+/// Hours that a night that was broken off may be gone on with.
+const GO_ON_HOURS: u32 = 12;
+/// Nights whose reports stay.
+const REPORTS: u32 = 60;
+
+/// What `read` means; or all that is wrong with it.
+pub fn settle(
+    file: &Path,
+    sha256: String,
+    read: PlanFile,
+    reader: Reader<'_>,
+) -> Result<Plan, Vec<String>> {
+    let mut settling = Settling {
+        folder: folder_of(file),
+        reader,
+        found: Vec::new(),
+    };
+    let plan = settling.plan(file, sha256, read);
+    match (plan, settling.found.is_empty()) {
+        (Some(plan), true) => Ok(plan),
+        _ => Err(settling.found),
+    }
+}
+
+/// The folder that `file` lies in, from the root on.
+fn folder_of(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+struct Settling<'a> {
+    folder: PathBuf,
+    reader: Reader<'a>,
+    found: Vec<String>,
+}
+
+impl Settling<'_> {
+    fn find(&mut self, at: &str, why: impl std::fmt::Display) {
+        self.found.push(format!("{at}: {why}"));
+    }
+
+    /// `value`, or a fault at `at`.
+    fn good<T, E: std::fmt::Display>(&mut self, at: &str, value: Result<T, E>) -> Option<T> {
+        value.map_err(|why| self.find(at, why)).ok()
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn plan(&mut self, file: &Path, sha256: String, read: PlanFile) -> Option<Plan> {
+        let stem = file
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned());
+        let name = read.name.or(stem).unwrap_or_default();
+        if let Err(why) = check_name(&name) {
+            self.find("name", why);
+        }
+        let archive = self.archive(read.archive);
+        let servers: BTreeMap<String, Option<Server>> = read
+            .servers
+            .iter()
+            .map(|(name, part)| (name.clone(), self.server(name, part)))
+            .collect();
+        if servers.is_empty() {
+            self.find("servers", "there is none");
+        }
+        let names: BTreeSet<&str> = servers.keys().map(String::as_str).collect();
+        if read.sources.is_empty() {
+            self.find("sources", "there is none");
+        }
+        let mut sources = Vec::new();
+        for (number, part) in read.sources.into_iter().enumerate() {
+            let at = format!("sources[{number}]");
+            self.is_server(&format!("{at}.server"), &part.server, &names);
+            if part.collections.is_empty() {
+                self.find(&format!("{at}.collections"), "there is none");
+            }
+            let prefix = part.prefix.unwrap_or_default();
+            if prefix.contains('/') {
+                self.find(&format!("{at}.prefix"), "there is a slash in it");
+            }
+            sources.push(Capturing {
+                server: part.server,
+                prefix,
+                collections: part.collections,
+                except: part.except,
+                stream: part.stream,
+                require_checksum: part.require_checksum,
+                if_broken: part.if_broken,
+            });
+        }
+        let rate = read.limits.rate.as_deref();
+        let rate = rate.and_then(|text| self.good("limits.rate", Rate::from_str(text)));
+        let master = read.master.as_ref().and_then(|part| {
+            let live = read
+                .publish
+                .as_ref()
+                .and_then(|one| servers.get(&one.server));
+            self.master(part, live.and_then(Option::as_ref), &servers, rate)
+        });
+        let publish = read.publish.as_ref().and_then(|part| {
+            self.is_server("publish.server", &part.server, &names);
+            if read.master.is_none() {
+                self.find("publish", "there is no [master] that could be published");
+            }
+            self.publish(part)
+        });
+        if let Some(part) = &read.master
+            && part.route.as_deref() == Some("replay")
+            && read.publish.is_none()
+        {
+            self.find(
+                "master.route",
+                "replay writes to the server of [publish], which is missing",
+            );
+        }
+        if master.as_ref().is_some_and(|master| master.live) && read.checks != Default::default() {
+            self.find(
+                "checks",
+                "by the route replay there is no file to be compared again: the collection is read \
+                 back and compared point by point in any case",
+            );
+        }
+        if read
+            .checks
+            .queries
+            .is_some_and(|queries| queries == 0 || queries > 100_000)
+        {
+            self.find("checks.queries", "give 1 to 100000, or leave it out");
+        }
+        let keep = read.keep.map(|part| Policy {
+            last: part.last,
+            daily: part.daily,
+            weekly: part.weekly,
+            monthly: part.monthly,
+            yearly: part.yearly,
+            tags: part.tags,
+        });
+        if let Some(policy) = &keep
+            && let Err(err) = policy.validate()
+        {
+            self.find("keep", err.why());
+        }
+        let state = match (&read.state, archive.as_ref().map(|one| &one.location)) {
+            (Some(state), _) => self.path(state),
+            (None, Some(Location::Folder(folder))) => {
+                let mut beside = folder.clone().into_os_string();
+                beside.push(".nightly");
+                PathBuf::from(beside).join(&name)
+            }
+            (None, Some(Location::Bucket { .. })) => {
+                self.find(
+                    "state",
+                    "it is missing, and beside a bucket there is no folder for it",
+                );
+                PathBuf::new()
+            }
+            (None, None) => PathBuf::new(),
+        };
+        let report = Reporting {
+            folder: read.report.folder.as_deref().map(|path| self.path(path)),
+            keep: read.report.keep.unwrap_or(REPORTS).max(1),
+            prometheus: read
+                .report
+                .prometheus
+                .as_deref()
+                .map(|path| self.path(path)),
+        };
+        if let Some(path) = &report.prometheus
+            && path.extension().is_none_or(|ending| ending != "prom")
+        {
+            self.find(
+                "report.prometheus",
+                "its name has to end in .prom, or it is not collected",
+            );
+        }
+        let on_failure = self.telling("notify.failure", read.notify.failure.as_ref());
+        let on_success = self.telling("notify.success", read.notify.success.as_ref());
+        let hours = read.limits.go_on_hours.unwrap_or(GO_ON_HOURS);
+        Some(Plan {
+            file: file.to_owned(),
+            sha256,
+            name,
+            work: match &read.limits.work {
+                Some(work) => self.path(work),
+                None => state.join("work"),
+            },
+            state,
+            archive: archive?,
+            servers: servers
+                .into_iter()
+                .map(|(name, server)| Some((name, server?)))
+                .collect::<Option<_>>()?,
+            sources,
+            master,
+            checks: Checks {
+                verify: read.checks.verify,
+                queries: read.checks.queries,
+                points_min: read.checks.points_min.unwrap_or(0),
+            },
+            publish,
+            keep,
+            rate,
+            go_on_within: Duration::from_secs(u64::from(hours) * 3600),
+            report,
+            on_failure,
+            on_success,
+        })
+    }
+
+    fn is_server(&mut self, at: &str, name: &str, known: &BTreeSet<&str>) {
+        if !known.contains(name) {
+            let known: Vec<&str> = known.iter().copied().collect();
+            let hint = did_you_mean(nearest(name, &known));
+            self.find(at, format!("there is no server {name} in [servers]{hint}"));
+        }
+    }
+
+    fn archive(&mut self, part: super::file::ArchivePart) -> Option<Keeping> {
+        let location = self.good(
+            "archive.place",
+            Location::parse(&part.place).map_err(|err| err.why().to_owned()),
+        )?;
+        let (place, location) = match location {
+            Location::Folder(folder) => {
+                let folder = self.path(&folder);
+                (folder.display().to_string(), Location::Folder(folder))
+            }
+            bucket @ Location::Bucket { .. } => (part.place, bucket),
+        };
+        let sign_key = part.sign_key.as_deref().map(|path| self.path(path));
+        if let Some(path) = &sign_key
+            && let Err(err) = Signer::read(path)
+        {
+            self.find(
+                "archive.sign_key",
+                format!("{}: {}", err.doing(), err.why()),
+            );
+        }
+        Some(Keeping {
+            place,
+            location,
+            create: part.create,
+            sign_key,
+            tags: part.tags,
+        })
+    }
+
+    fn server(&mut self, name: &str, part: &ServerPart) -> Option<Server> {
+        let at = |key: &str| format!("servers.{name}.{key}");
+        let address = Address::parse(&part.url).map_err(|err| err.why().to_owned());
+        let address = self.good(&at("url"), address);
+        let mut flags: Vec<OsString> = Vec::new();
+        let mut flag = |flag: &str, value: OsString| flags.extend([flag.into(), value]);
+        let keys = match (&part.api_key_env, &part.api_key_file) {
+            (Some(_), Some(_)) => {
+                self.find(
+                    &at("api_key_file"),
+                    "there is an api_key_env too; give one of them",
+                );
+                None
+            }
+            (Some(variable), None) => {
+                self.variable(&at("api_key_env"), variable)
+                    .and_then(|value| {
+                        self.good(&at("api_key_env"), Keys::from_variable(&value, variable))
+                    })
+            }
+            (None, Some(path)) => {
+                let path = self.path(path);
+                flag("--api-key-file", path.clone().into());
+                self.good(&at("api_key_file"), Keys::from_file(&path))
+            }
+            (None, None) => Some(Keys::default()),
+        };
+        let ca_file = part.ca_file.as_deref().map(|path| self.path(path));
+        if let Some(path) = &ca_file {
+            if !path.is_file() {
+                self.find(
+                    &at("ca_file"),
+                    format!("there is no file {}", path.display()),
+                );
+            }
+            flag("--ca-file", path.clone().into());
+        }
+        let usual = ConnectionSettings::default();
+        let timeout = part.timeout.map_or(usual.timeout, Duration::from_secs);
+        if !(1..=86_400).contains(&timeout.as_secs()) {
+            self.find(&at("timeout"), "give 1 to 86400 seconds");
+        }
+        flag("--timeout", timeout.as_secs().to_string().into());
+        let retries = part.retries.unwrap_or(usual.retries);
+        if retries > 100 {
+            self.find(&at("retries"), "give 0 to 100");
+        }
+        flag("--retries", retries.to_string().into());
+        if let Some(port) = part.grpc_port {
+            flag("--grpc-port", port.to_string().into());
+        }
+        if part.insecure {
+            flags.push("--insecure".into());
+        }
+        let mut peers = BTreeMap::new();
+        for (peer, url) in &part.peers {
+            let at = at(&format!("peers.{peer}"));
+            let address = Address::parse(url).map_err(|err| err.why().to_owned());
+            match (peer.parse(), self.good(&at, address)) {
+                (Ok(peer), Some(address)) => {
+                    peers.insert(peer, address);
+                }
+                (Err(_), _) => self.find(&at, "that is no id of a member; GET /cluster tells them"),
+                (Ok(_), None) => {}
+            }
+        }
+        Some(Server {
+            address: address?,
+            settings: ConnectionSettings {
+                keys: keys?,
+                ca_file,
+                insecure: part.insecure,
+                timeout,
+                retries,
+                grpc_port: part.grpc_port,
+            },
+            peers,
+            flags,
+            key_variable: part.api_key_env.clone(),
+        })
+    }
+
+    /// What the variable `name` holds. A name that is none may be the secret itself, and is not
+    /// shown.
+    fn variable(&mut self, at: &str, name: &str) -> Option<String> {
+        let is_name = !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        if !is_name {
+            self.find(
+                at,
+                "give the name of a variable (capital letters, digits, _), not what it holds",
+            );
+            return None;
+        }
+        let value = (self.reader.variable)(name).filter(|value| !value.trim().is_empty());
+        if value.is_none() {
+            self.find(at, format!("the environment has no {name}"));
+        }
+        value
+    }
+
+    fn telling(&mut self, at: &str, part: Option<&TellPart>) -> Option<Telling> {
+        let part = part?;
+        let given = [
+            part.webhook.is_some(),
+            part.webhook_env.is_some(),
+            part.webhook_file.is_some(),
+        ];
+        let given = given.iter().filter(|given| **given).count();
+        if given > 1 {
+            self.find(at, "give one of webhook, webhook_env and webhook_file");
+        }
+        if given == 0 && part.command.is_empty() {
+            self.find(at, "it says neither a command nor a webhook");
+        }
+        let secret = format!("{at}.webhook_env");
+        let file = format!("{at}.webhook_file");
+        let webhook = match (&part.webhook, &part.webhook_env, &part.webhook_file) {
+            (Some(address), _, _) => Some(address.clone()),
+            (_, Some(name), _) => self.variable(&secret, name),
+            (_, _, Some(path)) => {
+                let path = self.path(path);
+                let read = std::fs::read_to_string(&path)
+                    .map_err(|err| format!("reading {}: {err}", path.display()));
+                self.good(&file, read)
+            }
+            _ => None,
+        };
+        let webhook = webhook.map(|address| address.trim().to_owned());
+        if let Some(address) = &webhook
+            && !url::Url::parse(address)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        {
+            self.find(
+                at,
+                "the webhook is no address that begins with http:// or https://",
+            );
+        }
+        Some(Telling {
+            command: part.command.clone(),
+            webhook,
+        })
+    }
+}

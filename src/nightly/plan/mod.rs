@@ -1,0 +1,255 @@
+//! The plan of a night, as it is meant: read, compared with its schema, and every value of it settled.
+//!
+//! Keeps true: whatever can be known to be wrong without asking a server is found here, all of it at
+//! once; paths are those beside the plan's file, so that it means the same wherever it is run from.
+
+mod faults;
+mod file;
+mod meant;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use self::file::PlanFile;
+pub use self::file::{IfBroken, IfMoved, Verify, schema};
+use crate::archive::{Location, Policy};
+use crate::deliver::Allow;
+use crate::error::{Error, Result};
+use crate::server::{Address, ConnectionSettings, Rate};
+
+/// A commented plan to start from.
+pub const TEMPLATE: &str = include_str!("template.toml");
+/// Largest plan that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A plan that can be carried out as far as is known without asking.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its file.
+    pub file: PathBuf,
+    /// The SHA-256 of its text.
+    pub sha256: String,
+    /// What it is called.
+    pub name: String,
+    /// The folder of what is remembered.
+    pub state: PathBuf,
+    /// The folder with room for snapshots.
+    pub work: PathBuf,
+    /// Where snapshots are kept.
+    pub archive: Keeping,
+    /// The servers by name.
+    pub servers: BTreeMap<String, Server>,
+    /// What is captured, in the order that decides conflicts.
+    pub sources: Vec<Capturing>,
+    /// The master.
+    pub master: Option<Mastering>,
+    /// What it has to pass.
+    pub checks: Checks,
+    /// Where it goes.
+    pub publish: Option<Publishing>,
+    /// What the archive keeps.
+    pub keep: Option<Policy>,
+    /// Bytes a second at the most.
+    pub rate: Option<Rate>,
+    /// How long a night that was broken off may be gone on with.
+    pub go_on_within: Duration,
+    /// Where it is written how the night went.
+    pub report: Reporting,
+    /// Who is told of a failure.
+    pub on_failure: Option<Telling>,
+    /// Who is told of a success.
+    pub on_success: Option<Telling>,
+}
+
+/// Where snapshots are kept.
+#[derive(Debug, Clone)]
+pub struct Keeping {
+    /// As it is opened.
+    pub place: String,
+    /// The same, read.
+    pub location: Location,
+    /// Whether it is made if it is not there.
+    pub create: bool,
+    /// The key that signs.
+    pub sign_key: Option<PathBuf>,
+    /// Words that snapshots are kept by.
+    pub tags: Vec<String>,
+}
+
+/// A server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where it is.
+    pub address: Address,
+    /// How it is spoken to.
+    pub settings: ConnectionSettings,
+    /// The other members of its cluster.
+    pub peers: BTreeMap<u64, Address>,
+    /// How a process of its own is told the same: arguments, and the variable with the key.
+    pub flags: Vec<OsString>,
+    /// The variable that holds the key.
+    pub key_variable: Option<String>,
+}
+
+/// Collections to capture.
+#[derive(Debug, Clone)]
+pub struct Capturing {
+    /// The server's name.
+    pub server: String,
+    /// What their names in the archive begin with.
+    pub prefix: String,
+    /// Which.
+    pub collections: Vec<String>,
+    /// Which not.
+    pub except: Vec<String>,
+    /// Whether shards are streamed.
+    pub stream: bool,
+    /// Whether a server without checksums is refused.
+    pub require_checksum: bool,
+    /// What becomes of the master without one of them.
+    pub if_broken: IfBroken,
+}
+
+/// The master.
+#[derive(Debug, Clone)]
+pub struct Mastering {
+    /// What it is called.
+    pub name: String,
+    /// How `merge` is told to make it: everything but sources and output.
+    pub flags: Vec<OsString>,
+    /// Whether it is written into a live collection.
+    pub live: bool,
+    /// The server that reads snapshots.
+    pub scratch_server: Option<String>,
+    /// Whether its sources may be incomplete.
+    pub allow_incomplete: bool,
+}
+
+/// What the master has to pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Checks {
+    /// How it is compared with its sources.
+    pub verify: Verify,
+    /// Searches that are compared.
+    pub queries: Option<u32>,
+    /// Points at the least.
+    pub points_min: u64,
+}
+
+/// Where the master goes.
+#[derive(Debug, Clone)]
+pub struct Publishing {
+    /// The server's name.
+    pub server: String,
+    /// The alias.
+    pub alias: String,
+    /// How many masters stay.
+    pub keep: Option<u32>,
+    /// How many percent it may shrink.
+    pub max_shrink: f64,
+    /// What is allowed.
+    pub allow: Vec<Allow>,
+    /// What is done with an alias that somebody moved.
+    pub if_moved: IfMoved,
+    /// Replicas of each shard.
+    pub replication_factor: Option<u32>,
+    /// How long green is waited for.
+    pub wait: Duration,
+}
+
+/// Where it is written how the night went.
+#[derive(Debug, Clone)]
+pub struct Reporting {
+    /// The folder of the nights' reports.
+    pub folder: Option<PathBuf>,
+    /// How many nights stay there.
+    pub keep: u32,
+    /// The file of the metrics.
+    pub prometheus: Option<PathBuf>,
+}
+
+/// How somebody is told.
+#[derive(Clone)]
+pub struct Telling {
+    /// A program with its arguments.
+    pub command: Vec<String>,
+    /// An address, which may be a secret.
+    pub webhook: Option<String>,
+}
+
+impl std::fmt::Debug for Telling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telling")
+            .field("command", &self.command)
+            .field("webhook", &self.webhook.is_some())
+            .finish()
+    }
+}
+
+/// What a plan is read with: the environment, and the parser of `merge`'s arguments.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    /// What a variable holds.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether `merge` takes these arguments.
+    pub merge: &'a dyn Fn(&[OsString]) -> Result<()>,
+}
+
+impl Plan {
+    /// Reads the plan in `file`.
+    pub fn read(file: &Path, reader: Reader<'_>) -> Result<Self> {
+        let failed = |err: &std::io::Error| Error::io("reading plan", file, err);
+        let bytes = std::fs::metadata(file).map_err(|err| failed(&err))?.len();
+        if bytes > FILE_BYTES_MAX {
+            return Err(Error::usage(
+                format!("reading plan {}", file.display()),
+                format!("it is {bytes} bytes long"),
+            )
+            .next("give a plan, as snapmerge init writes one"));
+        }
+        let text = std::fs::read_to_string(file).map_err(|err| failed(&err))?;
+        Self::parse(file, &text, reader)
+    }
+
+    /// Reads `text`, the plan of `file`.
+    pub fn parse(file: &Path, text: &str, reader: Reader<'_>) -> Result<Self> {
+        let doing = format!("reading plan {}", file.display());
+        let refuse = |found: Vec<String>| {
+            let why = match found.as_slice() {
+                [one] => one.clone(),
+                many => format!("{} faults:\n  - {}", many.len(), many.join("\n  - ")),
+            };
+            Error::usage(doing.as_str(), why)
+                .next("mend the plan; snapmerge init shows one with every key, nothing was done")
+        };
+        let value: toml::Table =
+            toml::from_str(text).map_err(|err| refuse(vec![err.to_string().trim().to_owned()]))?;
+        let value = serde_json::to_value(value).map_err(|err| refuse(vec![err.to_string()]))?;
+        let found = faults::faults(&value, &schema());
+        if !found.is_empty() {
+            return Err(refuse(found));
+        }
+        let read: PlanFile =
+            serde_json::from_value(value).map_err(|err| refuse(vec![err.to_string()]))?;
+        let mut hash = Sha256::new();
+        hash.update(text.as_bytes());
+        let sha256 = format!("{:x}", hash.finalize());
+        meant::settle(file, sha256, read, reader).map_err(refuse)
+    }
+}
+
+/// A value of TOML or JSON as an argument: text as it is, all else as JSON.
+fn argument(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

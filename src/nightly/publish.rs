@@ -1,0 +1,226 @@
+//! The master of a night on its server: restored, compared, and the alias moved to it.
+//!
+//! Keeps true: the alias moves only to a collection that was compared, and only if nobody else has
+//! moved it; a collection stands in what is remembered before it is made.
+
+use serde_json::json;
+
+use super::master::{Failed, is_there, master_file};
+use super::night::Night;
+use super::plan::{IfMoved, Publishing};
+use super::remembered::LastMaster;
+use crate::capture::Members;
+use crate::deliver::{
+    About, Change, Expected, History, Options, PublishRequest, publish as move_to, restore,
+};
+use crate::error::{Error, Kind, Result};
+use crate::report::progress::Progress;
+use crate::snapshot::hash_file;
+use crate::source::Opening;
+
+/// Restores the master, if it is not there yet, and publishes it.
+pub fn publish(night: &mut Night<'_>, master: LastMaster) -> Result<(), Failed> {
+    let plan = night.plan;
+    let Some(publishing) = &plan.publish else {
+        return Ok(());
+    };
+    let at_restore = |err| ("restore".to_owned(), err);
+    let known = master.collection.clone();
+    let is_known = is_there(night, known.as_deref(), master.points).map_err(at_restore)?;
+    let was_published = is_known && master.published;
+    let collection = match known.filter(|_| is_known) {
+        Some(collection) => collection,
+        None => {
+            let collection = night.step(
+                "restore",
+                &json!({ "inputs": master.inputs }),
+                |night, collection: &String| is_there(night, Some(collection), master.points),
+                |night| bring(night, publishing, &master),
+            )?;
+            if let Some(last) = &mut night.memory.now.master {
+                last.collection = Some(collection.clone());
+            }
+            night.memory.write().map_err(at_restore)?;
+            collection
+        }
+    };
+    if let Some(told) = &mut night.told.master {
+        told.collection = Some(collection.clone());
+    }
+    let at_publish = |err| ("publish".to_owned(), err);
+    if let Some(why) = moved(night, publishing, &collection, was_published).map_err(at_publish)? {
+        night.told.differs(why);
+        return Ok(());
+    }
+    let change: Change = night.step(
+        "publish",
+        &json!({ "collection": collection, "alias": publishing.alias, "keep": publishing.keep }),
+        |night, _: &Change| {
+            let aliases = night.members(&publishing.server)?.first.aliases()?;
+            Ok(aliases.get(&publishing.alias) == Some(&collection))
+        },
+        |night| {
+            let request = PublishRequest {
+                collection: &collection,
+                alias: &publishing.alias,
+                keep: publishing.keep,
+                max_shrink: publishing.max_shrink,
+                allow: &publishing.allow,
+                dry_run: false,
+            };
+            move_to(
+                &night.members(&publishing.server)?.first,
+                &request,
+                &night.state()?,
+            )
+        },
+    )?;
+    if let Some(last) = &mut night.memory.now.master {
+        last.published = true;
+    }
+    night.memory.write().map_err(at_publish)?;
+    for note in &change.notes {
+        night.told.notes.push(note.clone());
+    }
+    for removed in &change.removed {
+        night.told.notes.push(format!(
+            "{removed} was removed from the server: publish.keep is less"
+        ));
+    }
+    if let Some(told) = &mut night.told.master {
+        told.before = change.from.clone().filter(|from| *from != collection);
+        told.alias = Some(change.alias);
+    }
+    Ok(())
+}
+
+/// Restores the master as a new collection, and returns its name.
+fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) -> Result<String> {
+    let name = night
+        .plan
+        .master
+        .as_ref()
+        .map_or("master", |master| master.name.as_str());
+    let collection = format!("{name}_{}", night.begin.night);
+    let state = night.state()?;
+    let target = night
+        .members(&publishing.server)?
+        .first
+        .address()
+        .collection(&collection);
+    let begun: Option<serde_json::Value> =
+        state.read(&target.server, About::Restore(&collection))?;
+    if begun.is_none() && is_there(night, Some(&collection), master.points)? {
+        // An earlier run of this night was killed after its restore had come to its end, and before it
+        // could write that down.
+        return Ok(collection);
+    }
+    let file = master_file(night);
+    let is_file = file.exists() && Some(hash_file(&file)?) == master.sha256;
+    if !is_file {
+        let (Some(entry), Some(sha256)) = (&master.entry, &master.sha256) else {
+            return Err(Error::failed(
+                "restoring the master",
+                "there is no file of it",
+            ));
+        };
+        let entry = night.entry(entry, sha256)?.ok_or_else(|| {
+            Error::new(
+                Kind::NotFound,
+                format!("getting {entry}"),
+                "it is not in the archive",
+            )
+        })?;
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|err| Error::io("making folder", folder, &err))?;
+        }
+        night.archive.get(&entry, &file, true)?;
+    }
+    let opening = Opening {
+        sha256: master.sha256.clone(),
+        require_checksum: true,
+        ..Opening::default()
+    };
+    let expected = Expected::read(&file, &opening)?;
+    let options = Options {
+        overwrite: false,
+        resume: true,
+        keep_failed: false,
+        allow_incomplete: night
+            .plan
+            .master
+            .as_ref()
+            .is_some_and(|one| one.allow_incomplete),
+        replication_factor: publishing.replication_factor,
+        rate: night.plan.rate,
+        wait: publishing.wait,
+        dry_run: false,
+        progress: Progress::Quiet,
+    };
+    night.memory.will_make(&publishing.server, &collection)?;
+    let members = night.members(&publishing.server)?;
+    let before = restores(members, &collection)?;
+    let restored = restore(&target, members, &expected, &options, &state)?;
+    let after = restores(members, &collection)?;
+    if let (Some((process, before)), Some((same, after))) = (before, after)
+        && process == same
+    {
+        night.memory.own_restore(&process, before, after);
+    }
+    for note in restored.notes {
+        night.told.notes.push(note);
+    }
+    for left in restored.left {
+        night
+            .told
+            .differs(format!("{left} could not be removed from the server"));
+    }
+    Ok(collection)
+}
+
+/// How many snapshots were restored in which life of the server, if it tells.
+fn restores(members: &Members, collection: &str) -> Result<Option<(String, u64)>> {
+    let activity = members.first.activity(collection)?;
+    Ok(activity.process.zip(activity.restores))
+}
+
+/// Why the alias is not to be moved, if somebody else has moved it.
+fn moved(
+    night: &Night<'_>,
+    publishing: &Publishing,
+    collection: &str,
+    was_published: bool,
+) -> Result<Option<String>> {
+    if publishing.if_moved == IfMoved::Take {
+        return Ok(None);
+    }
+    let server = &night.members(&publishing.server)?.first;
+    let state = night.state()?;
+    let alias = &publishing.alias;
+    let history: History = state
+        .read(server.address(), About::Alias(alias))?
+        .unwrap_or_default();
+    let now = server.aliases()?.get(alias).cloned();
+    let show = now.as_deref().unwrap_or("nothing");
+    if !history.is_as_left(now.as_deref()) && now.as_deref() != Some(collection) {
+        let left = history.masters.iter().rev().find(|one| !one.pending);
+        return Ok(Some(format!(
+            "somebody else has moved {alias}: it points to {show}, and was left at {}. {collection} is \
+             restored and compared, and the alias stays; to move it: snapmerge publish {} {collection} \
+             --alias {alias}, or if_moved = \"take\" in the plan",
+            left.map_or("nothing", |one| one.collection.as_str()),
+            server.address()
+        )));
+    }
+    // Published in an earlier night, and rolled back since: there is nothing newer to go on to.
+    if was_published && now.as_deref() != Some(collection) {
+        return Ok(Some(format!(
+            "{alias} was rolled back from {collection} to {show}, and nothing has changed that a new \
+             master could be made of: the alias stays; to go forward again: snapmerge publish {} \
+             {collection} --alias {alias}",
+            server.address()
+        )));
+    }
+    Ok(None)
+}

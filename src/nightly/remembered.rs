@@ -1,0 +1,134 @@
+//! What one night remembers for the next: what each source was like when it was captured, the last
+//! master, and what was made on servers.
+//!
+//! Keeps true: the file is whole or absent; a collection stands here before it is made.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::capture::Sign;
+use crate::durable;
+use crate::error::{Error, Result};
+
+/// Its name.
+const FILE: &str = "remembered.json";
+
+/// What is remembered.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Remembered {
+    /// The plan whose memory it is.
+    pub plan: String,
+    /// The sources, by server and collection.
+    pub sources: BTreeMap<String, Seen>,
+    /// The last master that was proven.
+    pub master: Option<LastMaster>,
+    /// Collections that were made to be published, by server; those that never were are removed.
+    pub made: BTreeMap<String, Vec<String>>,
+    /// When a night last ended well.
+    pub success: Option<DateTime<Utc>>,
+}
+
+/// A source as it was captured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its entry in the archive.
+    pub entry: String,
+    /// The entry's SHA-256.
+    pub sha256: String,
+    /// What it was like, if that is certain.
+    pub sign: Option<Sign>,
+}
+
+/// The last master.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastMaster {
+    /// What it was made of, and how.
+    pub inputs: String,
+    /// Its entry in the archive; none for one that was written into a live collection.
+    pub entry: Option<String>,
+    /// Its SHA-256, if it is a file.
+    pub sha256: Option<String>,
+    /// Its points.
+    pub points: u64,
+    /// Its size in bytes, if it is a file.
+    pub bytes: Option<u64>,
+    /// How it came to be.
+    pub route: String,
+    /// When it was proven.
+    pub proven: DateTime<Utc>,
+    /// The collection that it was restored to, once it was.
+    pub collection: Option<String>,
+    /// Whether the alias was pointed to that.
+    #[serde(default)]
+    pub published: bool,
+}
+
+/// The file of it.
+pub struct Memory {
+    path: PathBuf,
+    /// What is in it, or will be.
+    pub now: Remembered,
+}
+
+impl Memory {
+    /// What the plan called `plan` remembers in the folder `state`.
+    pub fn open(state: &Path, plan: &str) -> Result<Self> {
+        let path = state.join(FILE);
+        let mut now = match std::fs::read(&path) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Remembered::default(),
+            Err(err) => return Err(Error::io("reading", &path, &err)),
+            Ok(bytes) => serde_json::from_slice::<Remembered>(&bytes).map_err(|err| {
+                Error::failed(format!("reading {}", path.display()), err).next(
+                    "see what is in it, and move it away: the next night then captures everything",
+                )
+            })?,
+        };
+        // One plan would take another's masters for its own that were never published.
+        if !now.plan.is_empty() && now.plan != plan {
+            return Err(Error::usage(
+                format!("reading {}", path.display()),
+                format!("it is what the plan {} remembers, not {plan}", now.plan),
+            )
+            .next("give each plan a state = \"FOLDER\" of its own"));
+        }
+        plan.clone_into(&mut now.plan);
+        Ok(Self { path, now })
+    }
+
+    /// Writes it down.
+    pub fn write(&self) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(&self.now)
+            .map_err(|err| Error::failed(format!("writing {}", self.path.display()), err))?;
+        durable::write_private(&self.path, &bytes, true)
+    }
+
+    /// Remembers that `collection` is about to be made on `server`.
+    pub fn will_make(&mut self, server: &str, collection: &str) -> Result<()> {
+        let made = self.now.made.entry(server.to_owned()).or_default();
+        if made.iter().any(|one| one == collection) {
+            return Ok(());
+        }
+        made.push(collection.to_owned());
+        self.write()
+    }
+
+    /// Takes a restore of our own out of the count by which others' are seen: there were `before` of
+    /// them in the life `process`, and one more after it.
+    pub fn own_restore(&mut self, process: &str, before: u64, after: u64) {
+        let signs = self
+            .now
+            .sources
+            .values_mut()
+            .filter_map(|seen| seen.sign.as_mut());
+        for sign in signs.filter(|sign| sign.process == process && sign.restores == before) {
+            // Two at once: one of them is somebody else's.
+            if after == before + 1 {
+                sign.restores = after;
+            }
+        }
+    }
+}

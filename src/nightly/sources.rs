@@ -1,0 +1,357 @@
+//! The sources of a night: found on their servers, captured unless nothing was written to them, and
+//! kept in the archive.
+//!
+//! Keeps true: a source is passed over only by a certain sign, and only while its last snapshot is in
+//! the archive; one that cannot be captured does not keep the others from being captured; masters of
+//! this plan are no sources of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use wildmatch::WildMatch;
+
+use super::night::{INCOMING, Night};
+use super::plan::{IfBroken, Plan};
+use super::remembered::Seen;
+use super::told::{How, SourceTold};
+use crate::archive::Entry;
+use crate::capture::{
+    ENDING, Manifest, Members, Request, capture, clear_leftovers, discard, matching, read_manifest,
+    sign, store,
+};
+use crate::error::{Error, Result};
+use crate::report::progress::Progress;
+
+/// A collection to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The server's name in the plan.
+    pub server: String,
+    /// The collection.
+    pub collection: String,
+    /// What it is called in the archive and in the master.
+    pub name: String,
+    /// Which of the plan's sources it is one of.
+    pub of: usize,
+}
+
+impl Target {
+    /// What it is remembered by.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.server, self.collection)
+    }
+}
+
+/// A source in the archive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its name.
+    pub name: String,
+    /// Its entry.
+    pub entry: String,
+    /// The entry's SHA-256.
+    pub sha256: String,
+    /// The snapshot's bytes.
+    pub bytes: u64,
+    /// Bytes that were new in the archive.
+    pub new_bytes: u64,
+    /// Its points, if that is certain.
+    pub points: Option<u64>,
+    /// What became of it.
+    pub how: How,
+    /// Why.
+    pub note: Option<String>,
+}
+
+/// Whether `collection` was made by this plan to be a master: `NAME_20261122_030000`.
+fn is_master(plan: &Plan, collection: &str) -> bool {
+    let Some(master) = &plan.master else {
+        return false;
+    };
+    let rest = collection.strip_prefix(master.name.as_str());
+    let time = rest
+        .and_then(|rest| rest.strip_prefix('_'))
+        .unwrap_or_default();
+    time.len() == 15
+        && time.char_indices().all(|(at, char)| match at {
+            8 => char == '_',
+            _ => char.is_ascii_digit(),
+        })
+}
+
+/// The collections that `plan` means, in its order.
+pub fn targets(plan: &Plan, servers: &BTreeMap<String, Members>) -> Result<Vec<Target>> {
+    let mut targets: Vec<Target> = Vec::new();
+    let mut named: BTreeMap<String, String> = BTreeMap::new();
+    for (of, source) in plan.sources.iter().enumerate() {
+        let members = servers.get(&source.server).ok_or_else(|| {
+            Error::usage(
+                format!("looking for server {}", source.server),
+                "there is none",
+            )
+        })?;
+        let except: Vec<WildMatch> = source
+            .except
+            .iter()
+            .map(|one| WildMatch::new(one))
+            .collect();
+        let there = matching(&members.first, &source.collections)?;
+        let before = targets.len();
+        for collection in there {
+            let target = Target {
+                server: source.server.clone(),
+                name: format!("{}{collection}", source.prefix),
+                collection,
+                of,
+            };
+            let is_out = except.iter().any(|one| one.matches(&target.collection))
+                || is_master(plan, &target.collection)
+                || targets.iter().any(|one| one.key() == target.key());
+            if is_out {
+                continue;
+            }
+            let clash = plan
+                .master
+                .as_ref()
+                .is_some_and(|one| one.name == target.name);
+            if let Some(other) = named
+                .insert(target.name.clone(), target.key())
+                .or_else(|| clash.then(|| "the master".to_owned()))
+            {
+                return Err(Error::usage(
+                    format!("naming {} in the archive", target.key()),
+                    format!("{other} is called {} already", target.name),
+                )
+                .next("give one of the sources a prefix = \"…\" in the plan"));
+            }
+            targets.push(target);
+        }
+        if targets.len() == before {
+            return Err(Error::usage(
+                format!("looking for sources[{of}] of the plan"),
+                format!(
+                    "of {} nothing is left that is not a master, excepted or named before",
+                    source.collections.join(", ")
+                ),
+            )
+            .next("look at its collections and except"));
+        }
+    }
+    Ok(targets)
+}
+
+/// Captured files in `folder` that are whole.
+pub fn captured_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |err: &std::io::Error| Error::io("listing", folder, err);
+    let entries = match std::fs::read_dir(folder) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|err| failed(&err))?,
+    };
+    let mut files = BTreeSet::new();
+    for entry in entries {
+        let path = entry.map_err(|err| failed(&err))?.path();
+        if path.extension().is_some_and(|ending| ending == "snapshot") && path.is_file() {
+            files.insert(path);
+        }
+    }
+    Ok(files.into_iter().collect())
+}
+
+impl Night<'_> {
+    /// Captures a source and keeps it, unless its last snapshot is what it is now.
+    pub(super) fn source(&mut self, target: &Target) -> Result<Kept> {
+        let step = format!("capture {}", target.key());
+        let inputs = json!({ "server": self.members(&target.server)?.first.address().to_string(), "name": target.name });
+        let done = self.step(
+            &step,
+            &inputs,
+            |night, kept: &Kept| Ok(night.entry(&kept.entry, &kept.sha256)?.is_some()),
+            |night| night.take(target),
+        );
+        let kept = done.map_err(|(_, err)| err)?;
+        // Only now that it is written down: killed before, it is stored from here.
+        let folder = self.plan.work.join(INCOMING).join(&target.server);
+        if let Some((file, _)) = earlier(&folder, &target.collection)? {
+            discard(&file)?;
+        }
+        self.tell(target, &kept);
+        Ok(kept)
+    }
+
+    fn take(&mut self, target: &Target) -> Result<Kept> {
+        let members = self.members(&target.server)?;
+        let before = sign(members, &target.collection)?;
+        let mut note = before.as_ref().err().cloned();
+        if let Some(seen) = self.memory.now.sources.get(&target.key())
+            && let Some(known) = &seen.sign
+            && before.as_ref().ok() == Some(known)
+            && let Some(entry) = self.entry(&seen.entry, &seen.sha256)?
+        {
+            let points = Some(known.points);
+            return Ok(kept(target, &entry, points, How::Unchanged, None, 0));
+        }
+        let folder = self.plan.work.join(INCOMING).join(&target.server);
+        std::fs::create_dir_all(&folder)
+            .map_err(|err| Error::io("making folder", &folder, &err))?;
+        // What is here was captured in this very night: it is cleared when one begins.
+        let (file, manifest) = match earlier(&folder, &target.collection)? {
+            Some(found) => {
+                note = Some("captured by a run that was broken off".into());
+                // It may have left the server's own snapshot behind.
+                for left in clear_leftovers(members, &folder, &[])? {
+                    tracing::warn!(left, "left by an earlier run");
+                }
+                found
+            }
+            None => {
+                let source = self.plan.sources.get(target.of);
+                for left in
+                    clear_leftovers(members, &folder, std::slice::from_ref(&target.collection))?
+                {
+                    tracing::warn!(left, "left by an earlier run");
+                }
+                let captured = capture(&Request {
+                    members,
+                    collection: &target.collection,
+                    folder: &folder,
+                    stream: source.is_some_and(|source| source.stream),
+                    rate: self.plan.rate,
+                    require_checksum: source.is_some_and(|source| source.require_checksum),
+                    progress: Progress::Quiet,
+                })?;
+                for what in captured.notes {
+                    self.told.notes.push(format!("{}: {what}", target.name));
+                }
+                for left in captured.left {
+                    self.told.differs(format!(
+                        "{}: {left} could not be removed from the server; the next night tries again",
+                        target.name
+                    ));
+                }
+                (captured.file, captured.manifest)
+            }
+        };
+        let members = self.members(&target.server)?;
+        let after = sign(members, &target.collection)?;
+        // Only what was so before and after is certainly what was captured.
+        let certain = match (note.is_none(), before.ok(), after.ok()) {
+            (true, Some(before), Some(after)) if before == after => Some(after),
+            _ => None,
+        };
+        let added = store(
+            &self.archive,
+            &file,
+            &manifest,
+            &target.name,
+            &self.plan.archive.tags,
+        )?;
+        let seen = Seen {
+            entry: added.entry.id.clone(),
+            sha256: added.entry.sha256.clone(),
+            sign: certain,
+        };
+        self.memory.now.sources.insert(target.key(), seen);
+        self.memory.write()?;
+        let new_bytes = if added.already {
+            0
+        } else {
+            added.entry.new_bytes
+        };
+        Ok(kept(
+            target,
+            &added.entry,
+            manifest.points,
+            How::Captured,
+            note,
+            new_bytes,
+        ))
+    }
+
+    /// What is taken in place of a source that could not be captured: its newest snapshot, if the plan
+    /// says so; nothing otherwise. What is told of it is told here.
+    pub(super) fn in_its_place(&mut self, target: &Target, err: &Error) -> Result<Option<Kept>> {
+        let step = format!("capture {}", target.key());
+        let source = self.plan.sources.get(target.of);
+        let entries = self.archive.chain()?.entries();
+        let last = entries.iter().rev().find(|entry| entry.name == target.name);
+        match (source.map(|source| source.if_broken), last) {
+            (Some(IfBroken::UseLast), Some(entry)) => {
+                let why = format!("{}: {}", err.doing(), err.why());
+                self.told.differs(format!(
+                    "{} is used in place of {}: {why}",
+                    entry.id,
+                    target.key()
+                ));
+                let kept = kept(target, entry, None, How::Last, Some(why), 0);
+                self.tell(target, &kept);
+                Ok(Some(kept))
+            }
+            _ => {
+                self.told.failed(&step, err);
+                self.told.sources.push(SourceTold {
+                    name: target.name.clone(),
+                    collection: target.collection.clone(),
+                    server: target.server.clone(),
+                    how: How::Broken,
+                    entry: None,
+                    points: None,
+                    bytes: 0,
+                    new_bytes: 0,
+                    note: Some(err.why().to_owned()),
+                });
+                Ok(None)
+            }
+        }
+    }
+
+    fn tell(&mut self, target: &Target, kept: &Kept) {
+        self.told.archive.new_bytes += kept.new_bytes;
+        self.told.sources.push(SourceTold {
+            name: kept.name.clone(),
+            collection: target.collection.clone(),
+            server: target.server.clone(),
+            how: kept.how,
+            entry: Some(kept.entry.clone()),
+            points: kept.points,
+            bytes: kept.bytes,
+            new_bytes: kept.new_bytes,
+            note: kept.note.clone(),
+        });
+    }
+}
+
+fn kept(
+    target: &Target,
+    entry: &Entry,
+    points: Option<u64>,
+    how: How,
+    note: Option<String>,
+    new_bytes: u64,
+) -> Kept {
+    Kept {
+        name: target.name.clone(),
+        entry: entry.id.clone(),
+        sha256: entry.sha256.clone(),
+        bytes: entry.bytes,
+        new_bytes,
+        points,
+        how,
+        note,
+    }
+}
+
+/// A file in `folder` that was captured whole from `collection`, with its manifest.
+fn earlier(folder: &Path, collection: &str) -> Result<Option<(PathBuf, Manifest)>> {
+    for file in captured_in(folder)? {
+        if !crate::capture::beside(&file, ENDING).exists() {
+            continue;
+        }
+        let manifest = read_manifest(&file)?;
+        if manifest.collection == collection {
+            return Ok(Some((file, manifest)));
+        }
+    }
+    Ok(None)
+}

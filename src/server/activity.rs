@@ -1,0 +1,112 @@
+//! What a server's telemetry says of its life: how far logs are, and how often it was asked to
+//! restore.
+//!
+//! Keeps true: what is not told is none, and never zero.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// What a server has done since it was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Which life of which process: its id and start.
+    pub process: Option<String>,
+    /// Calls that restore a snapshot, whether they succeeded or not.
+    pub restores: Option<u64>,
+    /// Restores of this collection that are going on.
+    pub restoring: u64,
+    /// The number of the last operation in each shard's log, if nothing waits to be applied.
+    pub operations: BTreeMap<u32, Option<u64>>,
+}
+
+impl Activity {
+    /// What `told` says of the collection `name`.
+    pub fn of(told: &Value, name: &str) -> Self {
+        let text = |pointer: &str| told.pointer(pointer).and_then(Value::as_str);
+        let process = match (text("/id"), text("/app/startup")) {
+            (Some(id), Some(startup)) => Some(format!("{id} {startup}")),
+            _ => None,
+        };
+        let is_it = |one: &&Value| one["id"].as_str() == Some(name);
+        let list = |pointer: &str| told.pointer(pointer).and_then(Value::as_array);
+        let snapshots = list("/collections/snapshots").into_iter().flatten();
+        let mut operations = BTreeMap::new();
+        let collection = list("/collections/collections")
+            .into_iter()
+            .flatten()
+            .find(is_it);
+        let shards = collection.and_then(|one| one["shards"].as_array());
+        for shard in shards.into_iter().flatten() {
+            let Some(number) = shard["id"].as_u64().and_then(|id| u32::try_from(id).ok()) else {
+                continue;
+            };
+            let queue = &shard["local"]["update_queue"];
+            let rests = queue["length"].as_u64() == Some(0);
+            operations.insert(number, queue["op_num"].as_u64().filter(|_| rests));
+        }
+        Self {
+            process,
+            restores: restores(told),
+            restoring: snapshots
+                .filter(is_it)
+                .filter_map(|one| one["running_snapshot_recovery"].as_u64())
+                .sum(),
+            operations,
+        }
+    }
+}
+
+/// Calls that restored a snapshot, or tried to.
+fn restores(told: &Value) -> Option<u64> {
+    let calls = told.pointer("/requests/rest/responses")?.as_object()?;
+    let mut sum = 0_u64;
+    for (call, statuses) in calls {
+        let restores =
+            call.contains("snapshot") && (call.contains("upload") || call.contains("recover"));
+        if !restores {
+            continue;
+        }
+        for status in statuses.as_object()?.values() {
+            sum = sum.checked_add(status["count"].as_u64()?)?;
+        }
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_read_and_what_is_not_is_none() {
+        let mut told = json!({
+            "id": "p", "app": {"startup": "2026-11-22T22:48:35Z"},
+            "collections": {
+                "collections": [
+                    {"id": "b", "shards": [{"id": 0, "local": {"update_queue": {"length": 0, "op_num": 9}}}]},
+                    {"id": "a", "shards": [
+                        {"id": 0, "local": {"update_queue": {"length": 0, "op_num": 7}}},
+                        {"id": 1, "local": {"update_queue": {"length": 2, "op_num": 7}}}]}],
+                "snapshots": [{"id": "a", "running_snapshot_recovery": 1}]},
+            "requests": {"rest": {"responses": {
+                "POST /collections/{collection_name}/snapshots/upload": {"200": {"count": 2}, "400": {"count": 1}},
+                "PUT /collections/{collection_name}/snapshots/recover": {"200": {"count": 3}},
+                "POST /collections/{collection_name}/snapshots": {"200": {"count": 50}}}}},
+        });
+        let activity = Activity::of(&told, "a");
+        assert_eq!(activity.process.as_deref(), Some("p 2026-11-22T22:48:35Z"));
+        assert_eq!(activity.restores, Some(6));
+        assert_eq!(activity.restoring, 1);
+        assert_eq!(
+            activity.operations,
+            BTreeMap::from([(0, Some(7)), (1, None)])
+        );
+        told["requests"]["rest"]["responses"]["PUT /collections/{collection_name}/snapshots/recover"]
+            ["200"] = json!({});
+        assert_eq!(Activity::of(&told, "a").restores, None);
+        assert_eq!(Activity::of(&json!({}), "a"), Activity::default());
+    }
+}

@@ -1,0 +1,68 @@
+//! A message to an address that is no Qdrant: the webhooks of whoever wants to be told.
+//!
+//! Keeps true: the address may be a secret, and stands in no error; no key of a server goes along; it
+//! is tried again where that may help, and not for long.
+
+use std::time::Duration;
+
+use reqwest::redirect;
+
+use super::tls;
+use crate::error::{Error, Result};
+use crate::stop;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Waits before it is tried again.
+const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// Posts the JSON `body` to `address`, which `shown` says without its secrets.
+pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
+    let doing = format!("telling {shown}");
+    // The address would be in the text of these.
+    let failed = |err: reqwest::Error| Error::failed(doing.as_str(), err.without_url());
+    tls::install();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| Error::failed(doing.as_str(), err))?;
+    runtime.block_on(async {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("snapmerge/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .tls_backend_rustls()
+            .build()
+            .map_err(failed)?;
+        let mut waits = WAITS.iter();
+        loop {
+            let request = client
+                .post(address)
+                .header("content-type", "application/json")
+                .body(body.to_vec());
+            let sent = tokio::select! {
+                biased;
+                () = stop::wait(stop::PUTTING_AWAY) => return Err(stop::cancelled(&doing)),
+                sent = request.send() => sent,
+            };
+            let (err, may_pass) = match sent {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => {
+                    let status = answer.status();
+                    let passes = status.is_server_error() || status.as_u16() == 429;
+                    let why = format!("it answered with status {}", status.as_u16());
+                    (Error::failed(doing.as_str(), why), passes)
+                }
+                Err(err) => (failed(err), true),
+            };
+            match waits.next().filter(|_| may_pass) {
+                Some(wait) => tokio::time::sleep(*wait).await,
+                None => {
+                    return Err(
+                        err.next("see that the address of the webhook is right and reachable")
+                    );
+                }
+            }
+        }
+    })
+}

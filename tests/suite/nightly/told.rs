@@ -1,0 +1,150 @@
+//! What a night tells, and to whom.
+
+use serde_json::{Value, json};
+
+use super::scripted::Stage;
+use crate::support::scripted::Fault;
+use crate::support::{Env, Outcome, Trial, names_in};
+
+pub fn trials(env: &'static Env) -> Vec<Trial> {
+    vec![Trial::new("nightly/told/everything_and_no_secret", || {
+        told(env)
+    })]
+}
+
+/// Report, page, metrics, log, and a word to whoever wants to be told; no secret in any of them.
+fn told(env: &Env) -> Outcome {
+    const KEY: &str = "s3cr3t-api-key";
+    const HOOK: &str = "t0k3n-of-the-hook";
+    let more =
+        "[notify.success]\nwebhook_env = \"HOOK\"\n[notify.failure]\nwebhook_env = \"HOOK\"\n";
+    let stage = Stage::new(env, more)?;
+    stage.scripted.fake().key = Some(KEY.into());
+    let plan = stage.dir().join("nightly.toml");
+    let text = std::fs::read_to_string(&plan)?;
+    std::fs::write(
+        &plan,
+        text.replace("timeout = 20", "timeout = 20\napi_key_env = \"KEY\""),
+    )?;
+    let hook = format!("{}/{HOOK}", stage.scripted.url());
+    stage
+        .scripted
+        .fault("POST", HOOK, 1, Fault::Body(json!({})));
+    let run = || {
+        crate::server::run_with(stage.dir(), &["run", "--log-format=json"])
+            .arg(&plan)
+            .env("KEY", KEY)
+            .env("HOOK", &hook)
+    };
+    let ended = run().run()?.ok()?;
+    ensure!(
+        ended.stdout.lines().count() < 40,
+        "more than a screen: {}",
+        ended.stdout
+    );
+    for part in [
+        "DONE",
+        "2000 points",
+        "album_master points to it",
+        "seconds",
+    ] {
+        ensure!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
+    }
+    let mut spans = 0;
+    for line in ended.stderr.lines() {
+        let line: Value = serde_json::from_str(line).map_err(|err| format!("{line}: {err}"))?;
+        spans += usize::from(
+            line["spans"]
+                .as_array()
+                .is_some_and(|spans| spans.len() == 2),
+        );
+    }
+    ensure!(spans >= 5, "{spans} lines with spans: {}", ended.stderr);
+    let seen = stage.scripted.seen();
+    let posted = seen
+        .iter()
+        .find(|one| one.path.contains(HOOK))
+        .ok_or("nobody was told")?;
+    ensure!(
+        !posted.headers.contains_key("api-key"),
+        "the key went along"
+    );
+    let body: Value = serde_json::from_slice(&posted.body)?;
+    ensure_eq!(body["format"], json!("snapmerge-run/1"), "what was posted");
+    let reports = stage.dir().join("reports");
+    let names = names_in(&reports)?;
+    ensure_eq!(names.len(), 2, "{names:?}");
+    let page = std::fs::read_to_string(reports.join(&names[0]))?;
+    for part in ["DONE", "MERGED AND PROVEN", "album_2018"] {
+        ensure!(page.contains(part), "the page lacks {part}");
+    }
+    let metrics = std::fs::read_to_string(stage.dir().join("snapmerge.prom"))?;
+    for part in [
+        "snapmerge_run_success{plan=\"nightly\"} 1",
+        "snapmerge_master_points{plan=\"nightly\"} 2000",
+        "snapmerge_last_proven_master_timestamp_seconds{plan=\"nightly\"} 1",
+        "snapmerge_step_seconds{plan=\"nightly\",step=\"restore\"}",
+    ] {
+        ensure!(metrics.contains(part), "{part}: {metrics}");
+    }
+    let success = |text: &str| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("snapmerge_last_success"));
+        line.map(str::to_owned)
+    };
+
+    // A failure takes nothing away of that, and a hook that fails is seen in the exit code.
+    stage.scripted.fake().key = Some("another".into());
+    stage.scripted.fault("POST", HOOK, 9, Fault::Status(404));
+    let failed = run().run()?;
+    ensure!(failed.status.code() == Some(12), "{}", failed.told());
+    ensure!(
+        failed
+            .stdout
+            .contains("notify: telling the webhook at 127.0.0.1"),
+        "{}",
+        failed.stdout
+    );
+    let after = std::fs::read_to_string(stage.dir().join("snapmerge.prom"))?;
+    ensure!(
+        after.contains("snapmerge_run_success{plan=\"nightly\"} 0"),
+        "{after}"
+    );
+    ensure_eq!(success(&after), success(&metrics), "the last success");
+    ensure!(success(&after).is_some(), "no success: {after}");
+
+    for text in [
+        &ended.stdout,
+        &ended.stderr,
+        &failed.stdout,
+        &failed.stderr,
+        &after,
+    ] {
+        ensure!(
+            !text.contains(KEY) && !text.contains(HOOK),
+            "a secret: {text}"
+        );
+    }
+    let mut folders = vec![stage.dir().to_owned()];
+    let mut looked_at = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path)?;
+            let has = |what: &str| {
+                bytes
+                    .windows(what.len())
+                    .any(|some| some == what.as_bytes())
+            };
+            ensure!(!has(KEY) && !has(HOOK), "a secret in {}", path.display());
+            looked_at += 1;
+        }
+    }
+    ensure!(looked_at > 10, "looked at {looked_at} files");
+    Ok(())
+}
