@@ -1,27 +1,24 @@
-//! `snapmerge diff`: what changed from one snapshot to another.
+//! `snapmerge diff`: what changed from one snapshot, archive entry or live collection to another.
 //!
 //! Keeps true: every change is told where it was asked for, and counted; nothing else is written but
 //! scratch.
 
-use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
 use super::args::DiffArgs;
+use super::fetched::fetch;
+use super::lines::Lines;
+use super::open::{Servers, open_all};
 use super::{Ended, Given};
 use crate::engine::take_warnings;
 use crate::error::{Error, Kind, Result};
 use crate::merge::{Ledger, Site};
-use crate::proof::{
-    Change, SyncStep, Wanted, config_differences, diff_settled, discard_all, settle_all,
-};
+use crate::proof::{Change, Sides, SyncStep, Wanted, config_differences, diff_lanes};
 use crate::report::diff::DiffReport;
 use crate::report::progress::Progress;
 use crate::scratch::{Scratch, require_free};
-use crate::source::{Purpose, Source};
-
-/// Bytes of output that are held back.
-const OUTPUT_BYTES: usize = 256 * 1024;
+use crate::source::Purpose;
 
 /// Runs the command.
 pub fn run(args: &DiffArgs) -> Result<Ended> {
@@ -37,53 +34,65 @@ pub fn run(args: &DiffArgs) -> Result<Ended> {
         ));
     }
     let given = Given::new(&args.checksums)?;
-    given.all_used([args.before.as_path(), args.after.as_path()].into_iter())?;
-    let open = |path: &Path| Source::open(path, &given.opening(path), None);
-    let (mut before, mut after) = (open(&args.before)?, open(&args.after)?);
+    let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let mut paths = [args.before.clone(), args.after.clone()];
+    let fetched = fetch(&mut paths, &args.from_archive, || parent.clone())?;
+    let mut servers = Servers::new(&args.connection);
+    let mut sides = open_all(&paths, &given, false, &mut servers, progress)?;
+    fetched.name(&mut sides);
+    let (Some(mut after), Some(mut before)) = (sides.pop(), sides.pop()) else {
+        return Err(Error::failed("opening two sides", "one did not come back"));
+    };
     let mut missing = Vec::new();
     for source in [&before, &after] {
         let lacking = source.refuse_unreadable(args.allow_incomplete)?;
-        let file = source.snapshot.path.display();
+        let file = source.label().file;
         missing.extend(lacking.iter().map(|what| format!("{file}: {what}")));
     }
     let settings = config_differences(&Wanted::of(&before), &after);
 
-    let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let unpacked = before.snapshot.unpacked_bytes + after.snapshot.unpacked_bytes;
     require_free(&parent, unpacked, "unpacking")?;
     let scratch = Scratch::new(&parent)?;
     let mut ledger = Ledger::<Change>::new(args.ledger.as_deref(), args.force)?;
     let mut plan = Ledger::<SyncStep>::new(args.sync_plan.as_deref(), args.force)?;
-    let mut lines = Lines {
-        out: args
-            .jsonl
-            .then(|| BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock())),
-    };
+    let mut lines = args
+        .jsonl
+        .then(|| Lines::new("writing changes to standard output"));
     let site = Site {
         scratch: &scratch,
         progress,
     };
-    let mut settled = settle_all(
-        vec![&mut before, &mut after],
-        "settled",
+    let settled = Sides::settle(
+        &mut before,
+        std::slice::from_mut(&mut after),
         |_| Purpose::Reading,
         site,
     )?;
-    let (Some(of_after), Some(of_before)) = (settled.pop(), settled.pop()) else {
-        return Err(Error::failed(
-            "settling two snapshots",
-            "one did not come back",
-        ));
-    };
     let tell = |change: Change| {
         plan.add(SyncStep::from(&change))?;
-        lines.print(&change)?;
+        if let Some(lines) = &mut lines {
+            lines.print(&change)?;
+        }
         ledger.add(change)
     };
-    let diffed = diff_settled(&of_before, &of_after, args.sample, tell, site)?;
-    discard_all([of_before, of_after])?;
+    let (of_before, of_after) = (
+        settled.of_first(&before),
+        settled.of_others(std::slice::from_ref(&after)),
+    );
+    let diffed = diff_lanes(&of_before, &of_after, args.sample, tell, site)?;
+    settled.discard()?;
     drop(scratch);
-    lines.end()?;
+    if let Some(lines) = lines {
+        lines.end()?;
+    }
+    let mut changed = Vec::new();
+    for live in [&before, &after]
+        .into_iter()
+        .filter_map(|side| side.live.as_ref())
+    {
+        changed.extend(live.changed("this comparison")?);
+    }
 
     let shown = |path: Option<&Path>| path.map(|path| path.display().to_string());
     let report = DiffReport {
@@ -98,6 +107,7 @@ pub fn run(args: &DiffArgs) -> Result<Ended> {
         ledger: shown(ledger.path()),
         sync_plan: shown(plan.path()),
         missing,
+        changed,
         notes: take_warnings()
             .into_iter()
             .map(|warning| format!("the storage engine: {warning}"))
@@ -112,46 +122,4 @@ pub fn run(args: &DiffArgs) -> Result<Ended> {
         super::print(&report.text())?;
     }
     Ok((!report.is_same()).then_some(Kind::Differs))
-}
-
-/// Standard output, a change a line, if it was asked for.
-struct Lines<'a> {
-    out: Option<BufWriter<io::StdoutLock<'a>>>,
-}
-
-impl Lines<'_> {
-    fn print(&mut self, change: &Change) -> Result<()> {
-        let Some(out) = &mut self.out else {
-            return Ok(());
-        };
-        let written = serde_json::to_writer(&mut *out, change)
-            .map_err(io::Error::from)
-            .and_then(|()| out.write_all(b"\n"));
-        self.check(written)
-    }
-
-    fn end(&mut self) -> Result<()> {
-        let flushed = match &mut self.out {
-            Some(out) => out.flush(),
-            None => Ok(()),
-        };
-        self.check(flushed)
-    }
-
-    /// A reader that has seen enough is no failure: the rest is left out.
-    fn check(&mut self, written: io::Result<()>) -> Result<()> {
-        match written {
-            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {
-                self.out = None;
-                Ok(())
-            }
-            Err(err) if err.kind() == io::ErrorKind::StorageFull => {
-                Err(
-                    Error::new(Kind::NoSpace, "writing changes to standard output", err)
-                        .next("free some room where it leads to"),
-                )
-            }
-            other => other.map_err(|err| Error::failed("writing changes to standard output", err)),
-        }
-    }
 }

@@ -4,22 +4,20 @@
 //! for and not there is said, and changes the exit code.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufWriter, Write as _};
 
 use super::args::ExportArgs;
 use super::fetched::fetch;
+use super::lines::Lines;
 use super::{Ended, Given};
 use crate::engine::{Columns, Filter};
 use crate::error::{Error, Kind, Result};
-use crate::merge::{Lane, Scan};
+use crate::merge::{Scan, lanes};
 use crate::point::{AsScrolled, PointId, Record};
 use crate::scratch::{Scratch, require_free};
 use crate::source::{Purpose, Settled, Source};
 
 /// Ids that are read at once.
 const IDS_AT_ONCE: usize = 256;
-/// Bytes of output that are held back.
-const OUTPUT_BYTES: usize = 256 * 1024;
 
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<Ended> {
@@ -49,19 +47,19 @@ pub fn run(args: &ExportArgs) -> Result<Ended> {
     };
     let settled = source.settle(&folder, purpose, None)?;
 
-    let mut lines = Lines {
-        out: BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock()),
+    let mut points = Points {
+        lines: Lines::new("writing points to standard output"),
         with_vectors: !args.no_vectors,
         left: args.limit.unwrap_or(u64::MAX),
     };
     let absent = match ids {
-        Some(ids) => by_ids(&settled, ids, &mut lines)?,
+        Some(ids) => by_ids(&settled, ids, &mut points)?,
         None => {
-            all(&settled, filter.as_ref(), &mut lines)?;
+            all(&source, &settled, filter.as_ref(), &mut points)?;
             Vec::new()
         }
     };
-    lines.end()?;
+    points.lines.end()?;
     drop(settled);
     drop(scratch);
     for what in &missing {
@@ -93,14 +91,14 @@ fn parse_ids(texts: &[String]) -> Result<BTreeSet<PointId>> {
 fn by_ids(
     settled: &Settled,
     ids: BTreeSet<PointId>,
-    lines: &mut Lines<'_>,
+    points: &mut Points<'_>,
 ) -> Result<Vec<PointId>> {
     let mut absent = Vec::new();
     let ids: Vec<PointId> = ids.into_iter().collect();
     for some in ids.chunks(IDS_AT_ONCE) {
         let mut records = Vec::new();
         for shard in &settled.shards {
-            for mut record in shard.shard.retrieve(some, lines.columns())? {
+            for mut record in shard.shard.retrieve(some, points.columns())? {
                 record.shard_key.clone_from(&shard.key);
                 records.push(record);
             }
@@ -115,42 +113,39 @@ fn by_ids(
             }
         }
         for record in &records {
-            lines.print(record)?;
+            points.print(record)?;
         }
     }
     Ok(absent)
 }
 
-fn all(settled: &Settled, filter: Option<&Filter>, lines: &mut Lines<'_>) -> Result<()> {
-    let lanes: Vec<Lane<'_>> = settled
-        .shards
-        .iter()
-        .map(|shard| Lane {
-            source: 0,
-            shard: &shard.shard,
-            key: shard.key.clone(),
-        })
-        .collect();
+fn all(
+    source: &Source,
+    settled: &Settled,
+    filter: Option<&Filter>,
+    points: &mut Points<'_>,
+) -> Result<()> {
+    let lanes = lanes(0, source, settled);
     std::thread::scope(|scope| {
         let mut scan = Scan::start(scope, &lanes, filter)?;
         let mut group = Vec::new();
-        while lines.left > 0 && scan.next_group(&mut group)?.is_some() {
+        while points.left > 0 && scan.next_group(&mut group)?.is_some() {
             for scanned in &group {
-                lines.print(&scanned.record)?;
+                points.print(&scanned.record)?;
             }
         }
         Ok(())
     })
 }
 
-/// Standard output, a record a line.
-struct Lines<'a> {
-    out: BufWriter<io::StdoutLock<'a>>,
+/// The points that are printed.
+struct Points<'a> {
+    lines: Lines<'a>,
     with_vectors: bool,
     left: u64,
 }
 
-impl Lines<'_> {
+impl Points<'_> {
     fn columns(&self) -> Columns {
         Columns {
             vectors: self.with_vectors,
@@ -167,32 +162,9 @@ impl Lines<'_> {
             record,
             with_vectors: self.with_vectors,
         };
-        let written = serde_json::to_writer(&mut self.out, &line)
-            .map_err(io::Error::from)
-            .and_then(|()| self.out.write_all(b"\n"));
-        self.check(written)
-    }
-
-    fn end(&mut self) -> Result<()> {
-        let flushed = self.out.flush();
-        self.check(flushed)
-    }
-
-    /// A reader that has seen enough (`| head`) is no failure: the rest is left out.
-    fn check(&mut self, written: io::Result<()>) -> Result<()> {
-        match written {
-            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {
-                self.left = 0;
-                Ok(())
-            }
-            Err(err) if err.kind() == io::ErrorKind::StorageFull => {
-                Err(
-                    Error::new(Kind::NoSpace, "writing points to standard output", err)
-                        .next("free some room where it leads to"),
-                )
-            }
-            Err(err) => Err(Error::failed("writing points to standard output", err)),
-            Ok(()) => Ok(()),
+        if !self.lines.print(&line)? {
+            self.left = 0;
         }
+        Ok(())
     }
 }

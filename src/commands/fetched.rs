@@ -3,16 +3,30 @@
 //! Keeps true: a source that is named `archive:…` is used only with the SHA-256 that its entry has;
 //! what was got goes away with the command.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::archive::FromArchive;
 use crate::archive::{Archive, EntryRef};
 use crate::error::{Error, Kind, Result};
 use crate::scratch::{Scratch, require_free};
+use crate::source::Source;
 
 /// What was got; it is there as long as this is.
+#[derive(Default)]
 pub struct Fetched {
-    _scratch: Scratch,
+    _scratch: Option<Scratch>,
+    /// What was typed, by the file that was got for it.
+    typed: BTreeMap<PathBuf, String>,
+}
+
+impl Fetched {
+    /// Has those of `sources` that were got shown as they were typed.
+    pub fn name(&self, sources: &mut [Source]) {
+        for source in sources {
+            source.shown = self.typed.get(&source.snapshot.path).cloned();
+        }
+    }
 }
 
 /// Gets every source of `paths` that begins with `archive:`, and puts the file's path in its place.
@@ -21,10 +35,10 @@ pub fn fetch(
     paths: &mut [PathBuf],
     place: &FromArchive,
     parent: impl FnOnce() -> PathBuf,
-) -> Result<Option<Fetched>> {
+) -> Result<Fetched> {
     let reference = |path: &Path| path.to_str().and_then(EntryRef::of_source);
     if !paths.iter().any(|path| reference(path).is_some()) {
-        return Ok(None);
+        return Ok(Fetched::default());
     }
     let Some(place) = &place.archive else {
         return Err(Error::new(
@@ -46,6 +60,7 @@ pub fn fetch(
     let bytes = found.iter().map(|(_, entry)| entry.bytes).sum();
     require_free(&parent, bytes, "what is in the archive")?;
     let scratch = Scratch::new(&parent)?;
+    let mut typed = BTreeMap::new();
     for (path, entry) in found {
         // Two of one name are told apart by their folders.
         let time = entry.id.get(entry.name.len() + 1..).unwrap_or("entry");
@@ -58,7 +73,11 @@ pub fn fetch(
             let checksum = folder.join(format!("{}.snapshot.checksum", entry.name));
             crate::durable::write(&checksum, entry.sha256.as_bytes(), false)?;
         }
+        typed.insert(file.clone(), path.display().to_string());
         *path = file;
     }
-    Ok(Some(Fetched { _scratch: scratch }))
+    Ok(Fetched {
+        _scratch: Some(scratch),
+        typed,
+    })
 }

@@ -15,11 +15,12 @@ use std::time::Instant;
 use serde_json::Value;
 
 use self::into::{Begun, into, target};
-use self::open::{Servers, lend_all, open};
+use self::open::{lend_all, open};
 use self::told::{Master, conflicts, print_plan, report};
 use super::Ended;
 use super::args::{LayoutChoice, MergeArgs, RouteChoice};
 use super::fetched::fetch;
+use super::open::Servers;
 use crate::durable::{self, Staged};
 use crate::engine::Filter;
 use crate::error::{Error, Kind, Result};
@@ -51,11 +52,13 @@ pub fn run(mut args: MergeArgs) -> Result<Ended> {
         (None, None) => std::env::temp_dir(),
     };
     let mut paths = args.sources.clone();
-    let _fetched = fetch(&mut paths, &args.from_archive, parent)?;
+    let fetched = fetch(&mut paths, &args.from_archive, parent)?;
     args.sources = paths;
-    let mut servers = Servers::new(&args);
+    let connection = args.connection.clone();
+    let mut servers = Servers::new(&connection);
     let target = target(&args, &mut servers)?;
     let mut sources = open(&args, &mut servers, progress)?;
+    fetched.name(&mut sources);
     let mut plan = match plan(&sources, &settings) {
         Ok(plan) => plan,
         Err(err) => {
@@ -192,7 +195,7 @@ fn to_file(
     };
     let mut changed = Vec::new();
     for live in sources.iter().filter_map(|source| source.live.as_ref()) {
-        changed.extend(live.changed()?);
+        changed.extend(live.changed("the master")?);
     }
     let differs = !plan.missing.is_empty() || !changed.is_empty();
     let report = report(

@@ -7,17 +7,20 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::{LayoutChoice, VerifyArgs};
+use super::fetched::fetch;
 use super::merge::stamp_of;
+use super::open::{Servers, open_all};
 use super::{Ended, Given};
 use crate::engine::{Filter, take_warnings};
 use crate::error::{Error, Kind, Result};
-use crate::merge::{Ledger, Provenance, Settings, Site, plan, provenance_file};
-use crate::proof::{Asked, Asking, Wanted, answers, verify};
+use crate::merge::{Ledger, Provenance, Route, Settings, Site, plan, provenance_file};
+use crate::proof::{Asked, Asking, Wanted, verify};
 use crate::report::merge::StageReport;
-use crate::report::progress::{Progress, Unit};
+use crate::report::progress::Progress;
 use crate::report::verify::{MadeWith, Verdict, VerifyReport};
 use crate::scratch::{Scratch, require_free};
-use crate::source::{Checksum, Opening, Source, tell_apart};
+use crate::server::Clustering;
+use crate::source::{Checksum, Source, tell_apart};
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs) -> Result<Ended> {
@@ -26,7 +29,21 @@ pub fn run(args: &VerifyArgs) -> Result<Ended> {
         true => Progress::Quiet,
         false => Progress::Shown,
     };
-    let (mut master, mut sources) = open(args, progress)?;
+    let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let mut paths: Vec<PathBuf> = std::iter::once(&args.master)
+        .chain(&args.against)
+        .cloned()
+        .collect();
+    let fetched = fetch(&mut paths, &args.from_archive, || parent.clone())?;
+    let mut servers = Servers::new(&args.connection);
+    let given = Given::new(&args.checksums)?;
+    let mut opened = open_all(&paths, &given, true, &mut servers, progress)?;
+    fetched.name(&mut opened);
+    let mut sources = opened.split_off(1);
+    tell_apart(&mut sources);
+    let Some(mut master) = opened.pop() else {
+        return Err(Error::usage("opening the master", "there is none"));
+    };
     let mut missing = Vec::new();
     for source in std::iter::once(&master).chain(&sources) {
         let lacking = source.refuse_unreadable(args.allow_incomplete)?;
@@ -43,54 +60,45 @@ pub fn run(args: &VerifyArgs) -> Result<Ended> {
     let settings = settings(args, provenance.as_ref())?;
     let (wanted, mut notes) = wanted(&sources, &settings, provenance.as_ref())?;
 
-    let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = Scratch::new(&parent)?;
     let mut ledger = Ledger::new(args.ledger.as_deref(), args.force)?;
     let looking = started.elapsed().as_secs_f64();
+    let clusters = args.cluster_url.as_deref();
+    let clusters = clusters
+        .map(|url| Clustering::new(url, &args.connection.settings()?))
+        .transpose()?;
     let asked = Asked {
         settings: &settings,
         wanted: &wanted,
         deep: args.deep,
         sample: args.sample,
+        near: master.live.is_some() && provenance.as_ref().is_none_or(was_written),
+        asking: asking(args, clusters.as_ref()),
     };
     let site = Site {
         scratch: &scratch,
         progress,
     };
-    let comparing = Instant::now();
     let unpacked: u64 = std::iter::once(&master)
         .chain(&sources)
         .map(|source| source.snapshot.unpacked_bytes)
         .sum();
     let room = || require_free(&parent, unpacked, "unpacking");
-    let verified = verify(&mut master, &mut sources, asked, &mut ledger, &room, site)?;
-    let mut stages = vec![
-        StageReport {
-            stage: "look".into(),
-            seconds: looking,
-            points: None,
-            bytes: None,
-        },
-        StageReport::new("compare", comparing)
-            .points(verified.looked_at())
-            .bytes(verified.bytes),
-    ];
-    let answers = match (args.queries, args.structure) {
-        (None, None) => None,
-        (queries, structure) => {
-            let asking = Asking {
-                queries: queries.unwrap_or(0) as usize,
-                top: args.top as usize,
-                structure: structure.unwrap_or(0) as usize,
-                drop_max: args.max_drop,
-            };
-            let started = Instant::now();
-            room()?;
-            let told = answers(&mut master, &mut sources, &settings, asking, site)?;
-            stages.push(StageReport::new("ask", started));
-            Some(told)
-        }
-    };
+    let mut stages = vec![StageReport {
+        stage: "look".into(),
+        seconds: looking,
+        points: None,
+        bytes: None,
+    }];
+    let (verified, answers) = verify(
+        &mut master,
+        &mut sources,
+        asked,
+        &mut ledger,
+        &room,
+        site,
+        &mut stages,
+    )?;
     drop(scratch);
     notes.extend(
         take_warnings()
@@ -123,30 +131,28 @@ pub fn run(args: &VerifyArgs) -> Result<Ended> {
     } else {
         super::print(&report.text())?;
     }
-    let fine = report.verdict == Verdict::Proven && report.missing.is_empty();
+    let fine = report.verdict == Verdict::Proven
+        && report.missing.is_empty()
+        && report.verified.changed.is_empty();
     Ok((!fine).then_some(Kind::Differs))
 }
 
-fn open(args: &VerifyArgs, progress: Progress) -> Result<(Source, Vec<Source>)> {
-    let given = Given::new(&args.checksums)?;
-    let all = || std::iter::once(&args.master).chain(&args.against);
-    given.all_used(all().map(PathBuf::as_path))?;
-    let stage = progress.stage("look into snapshots", None, Unit::Bytes);
-    let mut opened = Vec::new();
-    for path in all() {
-        let opening = Opening {
-            trackers: true,
-            log: true,
-            ..given.opening(path)
-        };
-        opened.push(Source::open(path, &opening, Some(stage.counter()))?);
+/// Whether a server wrote the vectors of the master anew, and may have made some as long as 1 again.
+fn was_written(provenance: &Provenance) -> bool {
+    provenance.route == Route::Replay.to_string()
+}
+
+fn asking<'a>(args: &VerifyArgs, clusters: Option<&'a Clustering>) -> Option<Asking<'a>> {
+    if args.queries.is_none() && args.structure.is_none() {
+        return None;
     }
-    let mut sources = opened.split_off(1);
-    tell_apart(&mut sources);
-    match opened.pop() {
-        Some(master) => Ok((master, sources)),
-        None => Err(Error::usage("opening the master", "there is none")),
-    }
+    Some(Asking {
+        queries: args.queries.unwrap_or(0) as usize,
+        top: args.top as usize,
+        structure: args.structure.unwrap_or(0) as usize,
+        drop_max: args.max_drop,
+        clusters,
+    })
 }
 
 /// What the master was made with, and who says so.

@@ -147,14 +147,19 @@ pub(super) fn empty(folder: &Path) -> Result<()> {
     let failed = |path: &Path, err: std::io::Error| Error::io("emptying scratch", path, &err);
     for entry in std::fs::read_dir(folder).map_err(|err| failed(folder, err))? {
         let path = entry.map_err(|err| failed(folder, err))?.path();
-        let meta = path.symlink_metadata().map_err(|err| failed(&path, err))?;
+        // A log prepares its next file in the background, and renames it when it is ready.
+        let gone = |err: &std::io::Error| err.kind() == std::io::ErrorKind::NotFound;
+        let meta = match path.symlink_metadata() {
+            Err(err) if gone(&err) => continue,
+            meta => meta.map_err(|err| failed(&path, err))?,
+        };
         if meta.is_dir() {
             empty(&path)?;
         } else if meta.len() > 0 {
-            let file = OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .map_err(|err| failed(&path, err))?;
+            let file = match OpenOptions::new().write(true).open(&path) {
+                Err(err) if gone(&err) => continue,
+                file => file.map_err(|err| failed(&path, err))?,
+            };
             let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // A file system that cannot do it only costs time.
             let _ = fallocate(&file, how, 0, meta.len());

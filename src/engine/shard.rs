@@ -42,7 +42,7 @@ pub struct Page {
 }
 
 /// Which part of the records a scan reads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Columns {
     /// Vectors too.
     pub vectors: bool,

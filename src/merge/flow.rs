@@ -6,7 +6,7 @@
 //! that a flow that was broken off can be taken up where it was.
 
 use super::resolve::Resolver;
-use super::scan::{Reading, Scan, Stream};
+use super::scan::{Lane, Reading, Scan, lanes};
 use crate::engine::Filter;
 use crate::error::{Error, Result};
 use crate::point::{Digest, Record};
@@ -15,7 +15,7 @@ use crate::source::{Settled, Source};
 
 /// What is to flow.
 pub struct Flow<'a> {
-    lanes: Vec<Stream<'a>>,
+    lanes: Vec<Lane<'a>>,
     filter: Option<&'a Filter>,
     /// By lane: its points, and those that match the filter.
     counts: Vec<(u64, u64)>,
@@ -42,19 +42,10 @@ impl<'a> Flow<'a> {
         settled: &'a [Settled],
         filter: Option<&'a Filter>,
     ) -> Result<Self> {
-        let mut lanes = Vec::new();
-        for (at, (source, settled)) in sources.iter().zip(settled).enumerate() {
-            lanes.extend(settled.shards.iter().map(|shard| Stream {
-                source: at,
-                records: &shard.shard,
-                key: shard.key.clone(),
-            }));
-            lanes.extend(source.live_lanes().iter().map(|lane| Stream {
-                source: at,
-                records: lane,
-                key: lane.key().cloned(),
-            }));
-        }
+        let both = sources.iter().zip(settled).enumerate();
+        let lanes: Vec<Lane<'_>> = both
+            .flat_map(|(at, (source, settled))| lanes(at, source, settled))
+            .collect();
         let mut counts = Vec::new();
         for lane in &lanes {
             let points = lane.records.count(None)?;
@@ -97,7 +88,7 @@ impl<'a> Flow<'a> {
             ..Reading::default()
         };
         std::thread::scope(|scope| {
-            let mut scan = Scan::start_streams(scope, &self.lanes, reading)?;
+            let mut scan = Scan::start_reading(scope, &self.lanes, reading)?;
             let mut buffer = Vec::new();
             let mut group = Vec::new();
             while let Some(id) = scan.next_group(&mut group)? {

@@ -10,31 +10,20 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
-use crate::engine::{Columns, Filter, Shard};
+use crate::engine::{Columns, Filter};
 use crate::error::{Error, Result};
 use crate::point::{PointId, Record, Sample};
 use crate::schema::ShardKey;
-use crate::source::Ordered;
+use crate::source::{Ordered, Settled, Source};
 
 /// Bytes of records that all pages together may take, at about.
 const PAGES_BYTES: usize = 64 << 20;
 /// Bounds of a page, in bytes.
 const PAGE_BYTES: std::ops::RangeInclusive<usize> = (128 << 10)..=(4 << 20);
 
-/// One shard to scan.
-#[derive(Debug, Clone)]
-pub struct Lane<'a> {
-    /// Which source it belongs to.
-    pub source: usize,
-    /// The shard.
-    pub shard: &'a Shard,
-    /// The key that its records lie under.
-    pub key: Option<ShardKey>,
-}
-
-/// Whatever yields records in the order of ids, to scan.
+/// One stream of records in the order of ids, to scan: a settled shard, or a live collection.
 #[derive(Clone)]
-pub struct Stream<'a> {
+pub struct Lane<'a> {
     /// Which source it belongs to.
     pub source: usize,
     /// The records.
@@ -43,14 +32,20 @@ pub struct Stream<'a> {
     pub key: Option<ShardKey>,
 }
 
-impl<'a> From<&Lane<'a>> for Stream<'a> {
-    fn from(lane: &Lane<'a>) -> Self {
-        Self {
-            source: lane.source,
-            records: lane.shard,
-            key: lane.key.clone(),
-        }
-    }
+/// The lanes of `source`, the one at the place `at`: those of its shards, which are `settled`, or of
+/// its collection.
+pub fn lanes<'a>(at: usize, source: &'a Source, settled: &'a Settled) -> Vec<Lane<'a>> {
+    let of_shards = settled.shards.iter().map(|shard| Lane {
+        source: at,
+        records: &shard.shard,
+        key: shard.key.clone(),
+    });
+    let of_collection = source.live_lanes().iter().map(|lane| Lane {
+        source: at,
+        records: lane,
+        key: lane.key().cloned(),
+    });
+    of_shards.chain(of_collection).collect()
 }
 
 /// What a scan reads of its lanes.
@@ -125,21 +120,11 @@ impl Scan {
         lanes: &[Lane<'env>],
         reading: Reading<'env>,
     ) -> Result<Self> {
-        let streams: Vec<Stream<'env>> = lanes.iter().map(Stream::from).collect();
-        Self::start_streams(scope, &streams, reading)
-    }
-
-    /// The same of `streams`.
-    pub fn start_streams<'scope, 'env: 'scope>(
-        scope: &'scope Scope<'scope, 'env>,
-        streams: &[Stream<'env>],
-        reading: Reading<'env>,
-    ) -> Result<Self> {
         // A page is read ahead while one is used.
-        let page_bytes = (PAGES_BYTES / (2 * streams.len().max(1)))
-            .clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
+        let page_bytes =
+            (PAGES_BYTES / (2 * lanes.len().max(1))).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
         let mut running = Vec::new();
-        for lane in streams {
+        for lane in lanes {
             let (sender, pages) = sync_channel(1);
             let (records, key) = (lane.records, lane.key.clone());
             scope.spawn(move || read_pages(records, key.as_ref(), reading, page_bytes, &sender));

@@ -113,7 +113,7 @@ impl<'a, 'env> Union<'a, 'env> {
             if ids.is_empty() {
                 continue;
             }
-            let records = lane.shard.retrieve(&ids, Columns::ALL)?;
+            let records = lane.records.get(&ids, Columns::ALL)?;
             for mut record in records {
                 let Some(moved) = mine.iter().find(|moved| moved.old == record.id) else {
                     continue;

@@ -60,6 +60,16 @@ pub struct Record {
 }
 
 impl Record {
+    /// A point of which nothing but its id is known.
+    pub fn bare(id: PointId) -> Self {
+        Self {
+            id,
+            vectors: Vec::new(),
+            payload: Map::new(),
+            shard_key: None,
+        }
+    }
+
     /// About how many bytes the record takes in memory, for batches of bounded size.
     pub fn weight_bytes(&self) -> usize {
         let vectors: usize = self

@@ -56,6 +56,18 @@ impl Sample {
             .map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
+    /// Of how many points about `wanted` are in it.
+    pub fn among(&self, wanted: usize) -> usize {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "it is about as many"
+        )]
+        let among = (wanted as f64 / self.share()) as usize;
+        among
+    }
+
     /// The share as a number between 0 and 1.
     pub fn share(&self) -> f64 {
         self.percent / 100.0

@@ -14,8 +14,8 @@ use super::readback::{Expected, Proof, master_of};
 use crate::error::{Error, Result};
 use crate::merge::in_parallel;
 use crate::point::PointId;
-use crate::snapshot::{Fingerprint, ids};
-use crate::source::Opening;
+use crate::snapshot::Fingerprint;
+use crate::source::{Opening, ShardIds};
 
 /// Threads that read at once, at the most: more do not make a disk faster.
 const AT_ONCE_MAX: usize = 4;
@@ -28,18 +28,11 @@ pub fn read_carried(path: &Path, expected: &Expected<'_>, written: &Fingerprint)
         trackers: true,
         ..Opening::default()
     };
-    let mut master = master_of(path, expected, &opening)?;
+    let master = master_of(path, expected, &opening)?;
     let mut all: Vec<PointId> = Vec::new();
-    for (number, shard) in &mut master.snapshot.shards {
-        let mut of_shard: Vec<PointId> = Vec::new();
-        for (uuid, segment) in &mut shard.segments {
-            let trackers = std::mem::take(&mut segment.trackers);
-            let held = ids::read(&trackers, &format!("segment {uuid} of the master"))?;
-            of_shard.extend(held.entries.iter().map(|entry| entry.id));
-        }
+    for (number, shard) in &master.snapshot.shards {
         // An older copy may lie beside a newer one, in one shard, as in its source.
-        of_shard.sort_unstable();
-        of_shard.dedup();
+        let of_shard = ShardIds::of(shard, &format!("shard {number} of the master"))?.ids();
         let wanted = expected.shards.get(number).copied().unwrap_or(0);
         if of_shard.len() as u64 != wanted {
             return Err(failed(format!(

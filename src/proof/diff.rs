@@ -9,12 +9,11 @@ use std::fmt;
 use serde::Serialize;
 
 use super::meet::meet;
-use super::settled::{count, lanes};
+use super::settled::count;
 use crate::error::Result;
-use crate::merge::{Reading, Scan, Site};
+use crate::merge::{Lane, Reading, Scan, Site};
 use crate::point::{Differing, Digest, PointId, Record, Sample};
 use crate::report::progress::Unit;
-use crate::source::Settled;
 
 /// Payload keys and vector names that are counted one by one.
 const COUNTED_MAX: usize = 1000;
@@ -101,7 +100,7 @@ pub struct Diffed {
     pub changed_payload: BTreeMap<String, u64>,
     /// Of the changed, how many lie under another shard key.
     pub changed_shard_keys: u64,
-    /// Ids that are in more than one shard of a side, whose last copy was compared.
+    /// Ids that are in more than one shard, or under more than one key, of a side, whose last copy was compared.
     pub twice: u64,
     /// The digest of what was there before.
     pub digest_before: Digest,
@@ -158,15 +157,14 @@ fn bump(counts: &mut BTreeMap<String, u64>, names: &[String]) {
 
 /// Compares what was `before` with what is there `after`wards, all of it or a `sample`; calls `tell`
 /// with every change, in the order of ids.
-pub fn diff_settled(
-    before: &Settled,
-    after: &Settled,
+pub fn diff_lanes(
+    before: &[Lane<'_>],
+    after: &[Lane<'_>],
     sample: Option<Sample>,
     mut tell: impl FnMut(Change) -> Result<()>,
     site: Site<'_>,
 ) -> Result<Diffed> {
-    let (of_before, of_after) = (lanes(0, before), lanes(1, after));
-    let total = count(&of_before)?.max(count(&of_after)?);
+    let total = count(before)?.max(count(after)?);
     let stage = site
         .progress
         .stage("compare", sample.is_none().then_some(total), Unit::Points);
@@ -177,8 +175,8 @@ pub fn diff_settled(
     let mut diffed = Diffed::default();
     let mut buffer = Vec::new();
     std::thread::scope(|scope| {
-        let mut left = Scan::start_reading(scope, &of_before, reading)?;
-        let mut right = Scan::start_reading(scope, &of_after, reading)?;
+        let mut left = Scan::start_reading(scope, before, reading)?;
+        let mut right = Scan::start_reading(scope, after, reading)?;
         meet(&mut left, &mut right, |id, before, after| {
             diffed.before += u64::from(!before.is_empty());
             diffed.after += u64::from(!after.is_empty());

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::point::{Differing, PointId};
 
@@ -30,8 +31,9 @@ pub enum Wrong {
     },
     /// The master has it, and no source.
     Extra {
-        /// The master's shard that has it.
-        shard: u32,
+        /// The master's shard that has it, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shard: Option<u32>,
     },
     /// The master has it otherwise than its source.
     Differs {
@@ -49,10 +51,20 @@ pub enum Wrong {
         #[serde(skip_serializing_if = "Option::is_none")]
         belongs: Option<u32>,
     },
-    /// It lies in more than one shard.
+    /// It lies in more than one shard, or under more than one shard key.
     Twice {
-        /// The shards.
+        /// The shards, as far as they are known.
         shards: Vec<u32>,
+    },
+    /// It lies in more than one segment of one shard, and neither is the older copy: which of them
+    /// counts is left to chance.
+    Doubled {
+        /// The shard.
+        shard: u32,
+        /// The segments.
+        segments: Vec<Uuid>,
+        /// The number of the operation that last changed it, by each of them.
+        version: u64,
     },
     /// Two points of the sources end up with this id.
     Ambiguous {
@@ -66,7 +78,10 @@ impl fmt::Display for Difference {
         write!(f, "point {}: ", self.id)?;
         match &self.what {
             Wrong::Missing { source } => write!(f, "MISSING, though {source} has it"),
-            Wrong::Extra { shard } => write!(f, "EXTRA in shard {shard}, no source has it"),
+            Wrong::Extra { shard: Some(shard) } => {
+                write!(f, "EXTRA in shard {shard}, no source has it")
+            }
+            Wrong::Extra { shard: None } => write!(f, "EXTRA, no source has it"),
             Wrong::Differs { source, differing } => {
                 write!(f, "DIFFERS from {source} in {}", differing.words())
             }
@@ -77,7 +92,22 @@ impl fmt::Display for Difference {
                     None => write!(f, ", its shard key has no shard"),
                 }
             }
+            Wrong::Twice { shards } if shards.is_empty() => {
+                write!(f, "TWICE, under several shard keys")
+            }
             Wrong::Twice { shards } => write!(f, "TWICE, in the shards {shards:?}"),
+            Wrong::Doubled {
+                shard,
+                segments,
+                version,
+            } => {
+                let segments: Vec<String> = segments.iter().map(Uuid::to_string).collect();
+                write!(
+                    f,
+                    "DOUBLED in shard {shard}: the segments {} both have it as of operation {version}",
+                    segments.join(" and ")
+                )
+            }
             Wrong::Ambiguous { sources } => write!(
                 f,
                 "AMBIGUOUS, points of {} end up with this id",

@@ -10,22 +10,23 @@ mod difference;
 mod meet;
 mod near;
 mod readback;
+mod sampled;
 mod settings;
 mod settled;
 mod structure;
 mod verify;
 
-pub use answers::{Answers, Asking, DifferentAnswer, FilteredBy, KindAnswers, Latency, answers};
+pub use answers::{Answers, Asking, DifferentAnswer, FilteredBy, KindAnswers, Latency};
 pub use carried::read_carried;
-pub use diff::{Change, Changed, Diffed, SyncStep, diff_settled};
+pub use diff::{Change, Changed, Diffed, SyncStep, diff_lanes};
 pub use difference::{Difference, SettingDifference, Wrong};
 pub use meet::meet;
 pub use near::{Likeness, Nearness};
 pub use readback::{Expected, Proof, read_back};
 pub use settings::{Wanted, config_differences, setting_differences};
-pub use settled::{discard_all, settle_all};
+pub use settled::Sides;
 pub use structure::{SetStructure, Structure};
 pub use verify::{
-    Asked, ByBytes, Placement, Points, ShardShape, Verified, Walked, by_bytes, compare_settled,
-    verify, walk,
+    Asked, ByBytes, Placement, Points, Proven, Rules, ShardShape, Verified, Walked, by_bytes,
+    compare_lanes, verify, walk,
 };

@@ -15,8 +15,8 @@ use crate::merge::{Lane, Layout, Scan, in_parallel};
 use crate::point::{Digest, PointId};
 use crate::report::progress::{Progress, Stage, Unit};
 use crate::scratch::Scratch;
-use crate::snapshot::{ids, log};
-use crate::source::{Opening, Source};
+use crate::snapshot::log;
+use crate::source::{Opening, ShardIds, Source};
 
 /// Segments that are read at once.
 const AT_ONCE: usize = 2;
@@ -146,7 +146,7 @@ fn read_segment(
     let failed = |why: String| Error::failed("proving the master", why);
     let lanes = [Lane {
         source: 0,
-        shard,
+        records: shard,
         key: master.shard_keys.key_of(number).cloned(),
     }];
     let mut found = Found {
@@ -198,16 +198,16 @@ fn refuse_twice(path: &Path, expected: &Expected<'_>) -> Result<()> {
         trackers: true,
         ..Opening::default()
     };
-    let mut master = master_of(path, expected, &opening)?;
-    for (number, shard) in &mut master.snapshot.shards {
-        let mut all: Vec<PointId> = Vec::new();
-        for (uuid, segment) in &mut shard.segments {
-            let trackers = std::mem::take(&mut segment.trackers);
-            let held = ids::read(&trackers, &format!("segment {uuid} of the master"))?;
-            all.extend(held.entries.iter().map(|entry| entry.id));
-        }
-        all.sort_unstable();
-        if let Some([id, _]) = all.array_windows().find(|[a, b]| a == b) {
+    let master = master_of(path, expected, &opening)?;
+    for (number, shard) in &master.snapshot.shards {
+        let held = ShardIds::of(shard, &format!("shard {number} of the master"))?;
+        let mut twice = None;
+        held.walk(|id, having| {
+            if having.len() > 1 {
+                twice.get_or_insert(id);
+            }
+        });
+        if let Some(id) = twice {
             return Err(Error::failed(
                 "proving the master",
                 format!("point {id} is in two segments of shard {number}"),

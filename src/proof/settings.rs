@@ -4,11 +4,9 @@
 //! down; a payload index counts only if every segment has it, since a server builds what is missing
 //! and says nothing.
 
-use serde_json::Value;
-
 use super::difference::SettingDifference;
-use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys, compare, same_index, show_index};
-use crate::source::Source;
+use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys, compare, show_index};
+use crate::source::{Lacking, Source, lacking_indexes};
 
 /// What a collection must be.
 #[derive(Debug, Clone)]
@@ -38,8 +36,8 @@ impl Wanted {
 /// How `found` differs from what is `wanted`, in its segments too.
 pub fn setting_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDifference> {
     let mut differences = config_differences(wanted, found);
-    differences.extend(lacking_indexes(wanted, found));
-    if let Some(shards) = found.shards_wanted() {
+    differences.extend(lacking(wanted, found));
+    if let (Some(shards), None) = (found.shards_wanted(), &found.live) {
         let there: Vec<u32> = found.snapshot.shards.keys().copied().collect();
         if shards != there {
             differences.push(SettingDifference {
@@ -88,26 +86,19 @@ pub fn config_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDiffere
 }
 
 /// Segments that lack a payload index.
-fn lacking_indexes(wanted: &Wanted, found: &Source) -> Vec<SettingDifference> {
+fn lacking(wanted: &Wanted, found: &Source) -> Vec<SettingDifference> {
     let mut differences = Vec::new();
     for (number, shard) in &found.snapshot.shards {
         for (uuid, segment) in &shard.segments {
-            let held: Value = segment
-                .payload_index
-                .as_deref()
-                .and_then(|bytes| serde_json::from_slice(bytes).ok())
-                .unwrap_or_default();
-            for (field, index) in wanted.payload.fields() {
-                let has = held["indexed_fields"].get(field.as_str());
-                if !has.is_some_and(|has| same_index(has, index)) {
-                    differences.push(SettingDifference {
-                        about: format!(
-                            "payload index of '{field}' in segment {uuid} of shard {number}"
-                        ),
-                        expected: show_index(index),
-                        found: has.map_or_else(|| "nothing".into(), show_index),
-                    });
-                }
+            for lacking in lacking_indexes(segment, &wanted.payload) {
+                let Lacking { field, index, has } = lacking;
+                differences.push(SettingDifference {
+                    about: format!(
+                        "payload index of '{field}' in segment {uuid} of shard {number}"
+                    ),
+                    expected: show_index(index),
+                    found: has.map_or_else(|| "nothing".into(), |has| show_index(&has)),
+                });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The structure of a collection: do its points still lie in clusters as they did in the sources?
 //!
-//! On a sample of the points by the hashes of their ids, HDBSCAN looks for clusters, and the
-//! silhouette says how well they are apart: 1 is perfectly, 0 not at all. A master whose vectors were
+//! On a sample of the points by the hashes of their ids, HDBSCAN looks for clusters, or the user's own
+//! service does, and the silhouette says how well they are apart: 1 is perfectly, 0 not at all. A master whose vectors were
 //! mixed up would look like noise beside its sources, although every count is right.
 //!
 //! Keeps true: the same points give the same numbers; where there are too few points or clusters to
@@ -12,10 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use hdbscan::{Hdbscan, HdbscanHyperParams};
 use serde::Serialize;
 
+use super::answers::Asking;
+use super::sampled::sampled;
 use crate::engine::Columns;
 use crate::error::{Error, Result};
-use crate::merge::{Lane, Reading, Scan};
-use crate::point::{PointId, Sample, Vector};
+use crate::merge::Lane;
+use crate::point::{PointId, Vector};
+use crate::server::Clustering;
 
 /// Fewer points than this have no structure to speak of.
 const POINTS_MIN: usize = 20;
@@ -26,6 +29,8 @@ const CLUSTER_MIN: usize = 5;
 /// The structure of the sources and of their master.
 #[derive(Debug, Clone, Serialize)]
 pub struct Structure {
+    /// Who found the clusters: `HDBSCAN`, or the address of a service.
+    pub by: String,
     /// The vector that was looked at; empty for the unnamed one.
     pub vector: String,
     /// The sources, in their order.
@@ -76,15 +81,16 @@ pub struct SetStructure {
     pub silhouette: Option<f64>,
 }
 
-/// Looks at about `wanted` points of the master's and each source's lanes; `names` are the sources'.
+/// Looks at about as many points of the master's and each source's lanes as `asking` says; `names` are
+/// the sources'.
 /// None if there is no dense vector to look at.
 pub fn structure(
     master: &[Lane<'_>],
     sources: &[Lane<'_>],
     names: &[String],
-    wanted: usize,
-    drop_max: f64,
+    asking: Asking<'_>,
 ) -> Result<Option<Structure>> {
+    let (wanted, drop_max) = (asking.structure, asking.drop_max);
     let of_master = drawn(master, wanted, None)?;
     let Some(vector) = of_master.vector.clone() else {
         return Ok(None);
@@ -98,10 +104,10 @@ pub fn structure(
             .cloned()
             .collect();
         let drawn = drawn(&own, wanted, Some(&vector))?;
-        of_sources.push(look(name, &drawn.rows)?);
+        of_sources.push(look(name, &drawn.rows, asking.clusters)?);
         // The last source that has a point counts here, whoever won it.
         for lane in &own {
-            for record in lane.shard.retrieve(&of_master.ids, Columns::IDS)? {
+            for record in lane.records.get(&of_master.ids, Columns::IDS)? {
                 homes.insert(record.id, at);
             }
         }
@@ -112,7 +118,7 @@ pub fn structure(
         .map(|id| homes.get(id).copied())
         .collect();
     let silhouette_by_source = silhouette(&of_master.rows, &labels);
-    let master = look("the master", &of_master.rows)?;
+    let master = look("the master", &of_master.rows, asking.clusters)?;
     let (mut sum, mut weight) = (0.0, 0.0);
     for (said, points) in of_sources.iter().filter_map(|set| {
         let said = set.silhouette?;
@@ -127,7 +133,9 @@ pub fn structure(
         .map(|of_master| sum / weight - of_master);
     let plane = project(&of_master.rows);
     let projection = plane.into_iter().zip(&labels);
+    let by = asking.clusters.map(Clustering::url);
     Ok(Some(Structure {
+        by: by.unwrap_or_else(|| "HDBSCAN".into()),
         projection: projection.map(|((x, y), home)| (x, y, *home)).collect(),
         vector,
         sources: of_sources,
@@ -146,53 +154,37 @@ struct Drawn {
 }
 
 fn drawn(lanes: &[Lane<'_>], wanted: usize, vector: Option<&str>) -> Result<Drawn> {
-    let mut all = 0;
-    for lane in lanes {
-        all += lane.shard.count(None)?;
-    }
-    let sample = Sample::about(2 * wanted as u64 + 20, all);
-    let mut points: Vec<(u64, PointId, String, Vec<f32>)> = Vec::new();
-    std::thread::scope(|scope| -> Result<()> {
-        let reading = Reading {
-            sample: Some(sample),
-            ..Reading::default()
-        };
-        let mut scan = Scan::start_reading(scope, lanes, reading)?;
-        let mut group = Vec::new();
-        while let Some(id) = scan.next_group(&mut group)? {
-            let Some(scanned) = group.pop() else {
-                continue;
-            };
-            for (name, values) in scanned.record.vectors {
-                if let Vector::Dense(values) = values
-                    && vector.is_none_or(|vector| vector == name)
-                {
-                    points.push((Sample::rank(id), id, name, values));
-                    break;
-                }
-            }
-        }
-        Ok(())
-    })?;
-    points.sort_by_key(|(rank, ..)| *rank);
-    // Where nobody said which vector, that of the first point counts.
-    let name = points.first().map(|(_, _, name, _)| name.clone());
-    points.retain(|(_, _, own, _)| Some(own) == name.as_ref());
-    points.truncate(wanted);
+    const VECTORS: Columns = Columns {
+        vectors: true,
+        payload: false,
+    };
     let mut drawn = Drawn {
-        vector: name,
+        vector: None,
         ids: Vec::new(),
         rows: Vec::new(),
     };
-    for (_, id, _, values) in points {
-        drawn.ids.push(id);
-        drawn.rows.push(values);
+    for record in sampled(lanes, None, VECTORS, wanted)? {
+        for (name, values) in record.vectors {
+            // Where nobody said which vector, that of the first point counts.
+            let own = vector.or(drawn.vector.as_deref());
+            if let Vector::Dense(values) = values
+                && own.is_none_or(|own| own == name)
+            {
+                drawn.vector.get_or_insert(name);
+                drawn.ids.push(record.id);
+                drawn.rows.push(values);
+                break;
+            }
+        }
+        if drawn.rows.len() == wanted {
+            break;
+        }
     }
     Ok(drawn)
 }
 
-fn look(name: &str, rows: &[Vec<f32>]) -> Result<SetStructure> {
-    let labels = clusters(rows)?;
+fn look(name: &str, rows: &[Vec<f32>], service: Option<&Clustering>) -> Result<SetStructure> {
+    let labels = clusters(rows, service)?;
     let found: BTreeSet<usize> = labels.iter().copied().flatten().collect();
     let noise = labels.iter().filter(|label| label.is_none()).count();
     Ok(SetStructure {
@@ -205,10 +197,13 @@ fn look(name: &str, rows: &[Vec<f32>]) -> Result<SetStructure> {
     })
 }
 
-/// The cluster of each row; none for noise.
-fn clusters(rows: &[Vec<f32>]) -> Result<Vec<Option<usize>>> {
+/// The cluster of each row, as the `service` says if there is one; none for noise.
+fn clusters(rows: &[Vec<f32>], service: Option<&Clustering>) -> Result<Vec<Option<usize>>> {
     if rows.len() < POINTS_MIN {
         return Ok(vec![None; rows.len()]);
+    }
+    if let Some(service) = service {
+        return service.labels(rows);
     }
     let size = (rows.len() / CLUSTER_PART).max(CLUSTER_MIN);
     let params = HdbscanHyperParams::builder()
@@ -371,16 +366,16 @@ mod tests {
     #[test]
     fn heaps_are_found_and_are_apart() {
         let rows = heaps();
-        let labels = clusters(&rows).unwrap();
+        let labels = clusters(&rows, None).unwrap();
         let of = |rows: &[Option<usize>]| rows.iter().copied().flatten().collect::<BTreeSet<_>>();
         let (left, right) = (of(&labels[..40]), of(&labels[40..]));
         assert!(!left.is_empty() && !right.is_empty(), "{labels:?}");
         assert!(left.is_disjoint(&right), "{labels:?}");
-        let set = look("heaps", &rows).unwrap();
+        let set = look("heaps", &rows, None).unwrap();
         assert_eq!(set.clusters, left.len() + right.len());
         assert!(set.silhouette.unwrap() > 0.3, "{set:?} {labels:?}");
-        assert_eq!(look("few", &rows[..10]).unwrap().clusters, 0);
-        assert_eq!(look("none", &[]).unwrap().silhouette, None);
+        assert_eq!(look("few", &rows[..10], None).unwrap().clusters, 0);
+        assert_eq!(look("none", &[], None).unwrap().silhouette, None);
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub struct DiffReport {
     pub sync_plan: Option<String>,
     /// What the snapshots lack, if that was allowed.
     pub missing: Vec<String>,
+    /// What others wrote to live collections in the meantime.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
     /// Wall-clock time of the whole, in seconds.
@@ -46,7 +49,10 @@ pub struct DiffReport {
 impl DiffReport {
     /// Whether nothing differs and nothing was left out.
     pub fn is_same(&self) -> bool {
-        self.diffed.changes() == 0 && self.settings.is_empty() && self.missing.is_empty()
+        self.diffed.changes() == 0
+            && self.settings.is_empty()
+            && self.missing.is_empty()
+            && self.changed.is_empty()
     }
 
     /// The report as text.
@@ -104,7 +110,7 @@ impl DiffReport {
         if diffed.twice > 0 {
             writeln!(
                 out,
-                "  TWICE      {} ids are in more than one shard",
+                "  TWICE      {} ids are in more than one shard or under more than one shard key",
                 diffed.twice
             )?;
         }
@@ -130,6 +136,7 @@ impl DiffReport {
         }
         list(out, "settings that differ", &self.settings)?;
         list(out, "MISSING", &self.missing)?;
+        list(out, "WRITTEN TO MEANWHILE", &self.changed)?;
         list(out, "notes", &self.notes)?;
         writeln!(out, "\ntook {:.2} seconds", self.seconds)
     }

@@ -14,7 +14,7 @@ use crate::point::{PointId, Sample};
 use crate::proof::{
     Answers, Difference, KindAnswers, Latency, Points, Structure, Verified, Walked,
 };
-use crate::source::SourceLabel;
+use crate::source::{Checksum, SourceLabel};
 
 /// What came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -169,12 +169,18 @@ impl VerifyReport {
         if let Some(sample) = &self.sample {
             write!(out, ", A SAMPLE OF {sample} by the hashes of their ids")?;
         }
-        writeln!(
-            out,
-            ", in {} of {} files",
-            format_size(self.verified.bytes, BINARY),
-            1 + self.sources.len()
-        )?;
+        let all = || std::iter::once(&self.master).chain(&self.sources);
+        let live = all().filter(|one| one.checksum == Checksum::Live).count();
+        let bytes = format_size(self.verified.bytes, BINARY);
+        match (all().count() - live, live) {
+            (files, 0) => writeln!(out, ", in {bytes} of {files} files")?,
+            (files, 1) => writeln!(out, ", in {bytes} of {files} files and a live collection")?,
+            (0, live) => writeln!(out, ", in {live} live collections")?,
+            (files, live) => writeln!(
+                out,
+                ", in {bytes} of {files} files and {live} live collections"
+            )?,
+        }
         match &self.verified.points {
             Points::Bytes(shown) => writeln!(
                 out,
@@ -185,19 +191,24 @@ impl VerifyReport {
             )?,
             Points::Walk(walked) => write_walked(walked, out)?,
         }
+        if self.verified.doubled > 0 {
+            writeln!(
+                out,
+                "  WRONG      {} doubled in one shard",
+                self.verified.doubled
+            )?;
+        }
         if let Some(reason) = &self.verified.not_by_bytes {
             writeln!(out, "  not by bytes, because {reason}")?;
         }
         writeln!(out, "  made with  {}", self.made_with)?;
         writeln!(out, "\nsources")?;
-        for source in std::iter::once(&self.master).chain(&self.sources) {
-            writeln!(
-                out,
-                "  {}  {}  {}",
-                source.name,
-                format_size(source.file_bytes, BINARY),
-                source.checksum.words()
-            )?;
+        for source in all() {
+            write!(out, "  {}  ", source.name)?;
+            if source.checksum != Checksum::Live {
+                write!(out, "{}  ", format_size(source.file_bytes, BINARY))?;
+            }
+            writeln!(out, "{}", source.checksum.words())?;
         }
         if self.differences > 0 {
             writeln!(out, "\npoints that differ: {}", self.differences)?;
@@ -218,6 +229,8 @@ impl VerifyReport {
         }
         list(out, "SETTINGS THAT DIFFER", &self.verified.settings)?;
         list(out, "MISSING", &self.missing)?;
+        list(out, "WRITTEN TO MEANWHILE", &self.verified.changed)?;
+        list(out, "NOT LOOKED AT", &self.verified.unknown)?;
         list(out, "notes", &self.notes)?;
         writeln!(out, "\ntook {:.2} seconds", self.seconds)
     }
@@ -250,6 +263,14 @@ fn write_walked(walked: &Walked, out: &mut String) -> fmt::Result {
         .collect();
     if !words.is_empty() {
         writeln!(out, "  WRONG      {}", words.join(", "))?;
+    }
+    if walked.near > 0 {
+        writeln!(
+            out,
+            "  near       {} of these are the same but for the last bits of vectors, by {:e} at the \
+             most: the server made them as long as 1 again",
+            walked.near, walked.apart_max
+        )?;
     }
     writeln!(out, "  digest     {}", walked.digest)?;
     writeln!(out, "  in order   {}", walked.stream_digest)
@@ -333,8 +354,8 @@ fn write_structure(structure: &Structure, out: &mut String) -> fmt::Result {
     };
     writeln!(
         out,
-        "\nstructure (HDBSCAN) {:>12} {:>9} {:>7} {:>11}",
-        "points", "clusters", "noise", "silhouette"
+        "\nstructure by {}\n  {:<20} {:>9} {:>9} {:>7} {:>11}",
+        structure.by, "", "points", "clusters", "noise", "silhouette"
     )?;
     for set in structure.sources.iter().chain([&structure.master]) {
         writeln!(

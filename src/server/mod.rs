@@ -12,6 +12,7 @@ mod activity;
 mod address;
 mod answers;
 mod call;
+mod clustering;
 mod connection;
 mod create;
 mod download;
@@ -32,6 +33,7 @@ pub use answers::{
     RemoteShard, ServerInfo, ServerSnapshot, Topology, UpdateQueue,
 };
 pub use call::Patience;
+pub use clustering::Clustering;
 pub use connection::{Connection, ConnectionSettings, GrpcChannel, KEY_VARIABLE, Keys, WithKey};
 pub use create::create_body;
 pub use download::{BodyReader, Fetch};

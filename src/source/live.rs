@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::ordered::{Ordered, Take};
 use super::{Checksum, Source};
-use crate::engine::Filter;
+use crate::engine::{Columns, Filter, Hit, Search};
 use crate::error::{Error, Kind, Result};
 use crate::merge::Reading;
+use crate::point::{PointId, Record, Sample};
 use crate::schema::{ShardKey, ShardKeys, ShardingMethod};
-use crate::server::points::Points;
-use crate::server::{CollectionAddress, Connection, require};
+use crate::server::points::{Points, ShardPoints};
+use crate::server::{CollectionAddress, Connection, Topology, require};
 use crate::snapshot::Snapshot;
 
 /// A live collection that is read.
@@ -59,23 +60,49 @@ impl Ordered for LiveLane {
     }
 
     fn read(&self, reading: Reading<'_>, page_bytes: usize, take: &mut Take<'_>) -> Result<()> {
-        let filter = json(reading.filter)?;
+        let Reading {
+            filter,
+            sample,
+            columns,
+        } = reading;
+        if let (None, Columns::IDS) = (filter, columns) {
+            return self.points.ids(|ids| take(bare(ids, sample)));
+        }
+        let filter = json(filter)?;
         self.points
-            .read(filter.as_ref(), page_bytes, |mut records| {
-                if let Some(sample) = reading.sample {
-                    records.retain(|record| sample.keeps(record.id));
-                }
-                for record in &mut records {
-                    if !reading.columns.vectors {
-                        record.vectors.clear();
-                    }
-                    if !reading.columns.payload {
-                        record.payload.clear();
-                    }
-                }
-                take(records)
+            .read(filter.as_ref(), sample, page_bytes, |records| {
+                take(only(records, columns))
             })
     }
+
+    fn get(&self, ids: &[PointId], columns: Columns) -> Result<Vec<Record>> {
+        Ok(only(self.points.get(ids)?, columns))
+    }
+
+    fn nearest(&self, search: Search<'_>) -> Result<Vec<Hit>> {
+        self.points.nearest(search)
+    }
+}
+
+/// Records with nothing but `ids`, of those that are in `sample`.
+fn bare(ids: &[PointId], sample: Option<Sample>) -> Vec<Record> {
+    ids.iter()
+        .filter(|id| sample.is_none_or(|sample| sample.keeps(**id)))
+        .map(|id| Record::bare(*id))
+        .collect()
+}
+
+/// These `columns` of `records`.
+fn only(mut records: Vec<Record>, columns: Columns) -> Vec<Record> {
+    for record in &mut records {
+        if !columns.vectors {
+            record.vectors.clear();
+        }
+        if !columns.payload {
+            record.payload.clear();
+        }
+    }
+    records
 }
 
 fn json(filter: Option<&Filter>) -> Result<Option<Value>> {
@@ -130,8 +157,24 @@ impl Live {
         &self.lanes
     }
 
-    /// What others changed since it was opened, as far as that can be told.
-    pub fn changed(&self) -> Result<Option<String>> {
+    /// Its shards, and who holds them.
+    pub fn topology(&self) -> Result<Topology> {
+        self.connection
+            .topology(&self.address.collection)
+            .map_err(|failure| failure.error)
+    }
+
+    /// The points of one of the shards that the server holds itself.
+    pub fn in_shard(&self, shard: u32) -> ShardPoints<'_> {
+        ShardPoints {
+            connection: &self.connection,
+            collection: &self.address.collection,
+            shard,
+        }
+    }
+
+    /// What others changed since it was opened, as far as that can be told; `what` is made of it.
+    pub fn changed(&self, what: &str) -> Result<Option<String>> {
         let points = self
             .connection
             .count(&self.address.collection, None)
@@ -148,7 +191,7 @@ impl Live {
         };
         Ok(Some(format!(
             "{} was written to while it was read: it had {} points before and {points}{written} \
-             after, so the master may hold no single moment of it",
+             after, so {what} may show no single moment of it",
             self.address, self.points
         )))
     }
@@ -191,6 +234,7 @@ impl Source {
             expected: Vec::new(),
             live: Some(live),
             by_server: false,
+            shown: None,
         })
     }
 

@@ -6,9 +6,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use serde_json::Value;
+
+use crate::error::Result;
 use crate::point::PointId;
+use crate::schema::{PayloadSchema, same_index};
 use crate::snapshot::ids::IdEntry;
 use crate::snapshot::log::{Entry, Log, Op, Touches};
+use crate::snapshot::{Segment, Shard, ids};
 
 /// The points of a shard's segments.
 #[derive(Debug, Default)]
@@ -18,6 +23,22 @@ pub struct ShardIds {
 }
 
 impl ShardIds {
+    /// The points of all segments of `shard`, in the order of their UUIDs; `what` names it in errors.
+    /// It was opened with its id trackers.
+    pub fn of(shard: &Shard, what: &str) -> Result<Self> {
+        let mut held = Self::default();
+        for (uuid, segment) in &shard.segments {
+            let what = format!("segment {uuid} of {what}");
+            held.add(ids::read(&segment.trackers, &what)?.entries);
+        }
+        Ok(held)
+    }
+
+    /// The points of each segment.
+    pub fn segments(&self) -> &[Vec<IdEntry>] {
+        &self.segments
+    }
+
     /// Adds the points of one segment, by ascending id.
     pub fn add(&mut self, entries: Vec<IdEntry>) {
         self.segments.push(entries);
@@ -36,29 +57,35 @@ impl ShardIds {
     /// How many ids there are, and how many of them lie in more than one segment. Of those the
     /// one that was changed last counts, here as in the engine.
     pub fn count(&self) -> (u64, u64) {
+        let (mut ids, mut in_several) = (0, 0);
+        self.walk(|_, having| {
+            ids += 1;
+            in_several += u64::from(having.len() > 1);
+        });
+        (ids, in_several)
+    }
+
+    /// Calls `take` with every id, ascending, and with the segments that have it: their places in the
+    /// order in which they were added, and the number of the operation that last changed it there.
+    pub fn walk(&self, mut take: impl FnMut(PointId, &[(usize, u64)])) {
         let mut heap = BinaryHeap::new();
         let mut rests: Vec<_> = self.segments.iter().map(|entries| entries.iter()).collect();
         for (at, rest) in rests.iter_mut().enumerate() {
-            heap.extend(rest.next().map(|entry| Reverse((entry.id, at))));
+            heap.extend(
+                rest.next()
+                    .map(|entry| Reverse((entry.id, at, entry.version))),
+            );
         }
-        let (mut ids, mut in_several) = (0, 0);
-        // The id that came last, and whether it was counted among those in several segments.
-        let mut last: Option<(PointId, bool)> = None;
-        while let Some(Reverse((id, at))) = heap.pop() {
+        let mut having: Vec<(usize, u64)> = Vec::new();
+        while let Some(Reverse((id, at, version))) = heap.pop() {
+            having.push((at, version));
             let next = rests.get_mut(at).and_then(Iterator::next);
-            heap.extend(next.map(|entry| Reverse((entry.id, at))));
-            match &mut last {
-                Some((known, counted)) if *known == id => {
-                    in_several += u64::from(!*counted);
-                    *counted = true;
-                }
-                _ => {
-                    ids += 1;
-                    last = Some((id, false));
-                }
+            heap.extend(next.map(|entry| Reverse((entry.id, at, entry.version))));
+            if heap.peek().is_none_or(|Reverse((next, ..))| *next != id) {
+                take(id, &having);
+                having.clear();
             }
         }
-        (ids, in_several)
     }
 
     /// The ids, ascending, each once.
@@ -109,6 +136,37 @@ pub fn not_taken_in<'a>(log: &'a Log, ids: &ShardIds) -> Vec<&'a Entry> {
         }
     };
     log.entries.iter().filter(|entry| !is_held(entry)).collect()
+}
+
+/// A payload index that a segment should have and lacks.
+#[derive(Debug)]
+pub struct Lacking<'a> {
+    /// The field.
+    pub field: &'a str,
+    /// The index that it should have.
+    pub index: &'a Value,
+    /// The one that it has instead, if any.
+    pub has: Option<Value>,
+}
+
+/// The payload indexes of those `wanted` that `segment` lacks.
+pub fn lacking_indexes<'a>(segment: &Segment, wanted: &'a PayloadSchema) -> Vec<Lacking<'a>> {
+    let held: Value = segment
+        .payload_index
+        .as_deref()
+        .and_then(|bytes| serde_json::from_slice(bytes).ok())
+        .unwrap_or_default();
+    let fields = wanted.fields().iter();
+    fields
+        .filter_map(|(field, index)| {
+            let has = held["indexed_fields"].get(field.as_str());
+            (!has.is_some_and(|has| same_index(has, index))).then(|| Lacking {
+                field,
+                index,
+                has: has.cloned(),
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 pub use checksum::{Checksum, Expectation, compare, expectations, parse_sha256};
 pub use live::{Live, LiveLane};
-pub use look::{ShardIds, not_taken_in};
+pub use look::{Lacking, ShardIds, lacking_indexes, not_taken_in};
 pub use ordered::{Ordered, Take};
 pub use settle::{Purpose, Settled, SettledShard, SettlingCost};
 
@@ -64,6 +64,8 @@ pub struct Source {
     pub live: Option<Live>,
     /// Whether the file is to be read by a server, and not by the engine here.
     pub by_server: bool,
+    /// What it is called in reports, where that is not its file.
+    pub shown: Option<String>,
     /// What its SHA-256 must be.
     expected: Vec<Expectation>,
 }
@@ -137,6 +139,7 @@ impl Source {
             checksum,
             live: None,
             by_server: false,
+            shown: None,
             expected,
         })
     }
@@ -186,7 +189,10 @@ impl Source {
     pub fn label(&self) -> SourceLabel {
         SourceLabel {
             name: self.name.clone(),
-            file: self.snapshot.path.display().to_string(),
+            file: match &self.shown {
+                Some(shown) => shown.clone(),
+                None => self.snapshot.path.display().to_string(),
+            },
             file_bytes: self.snapshot.file_bytes,
             checksum: self.checksum.clone(),
         }

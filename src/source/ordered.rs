@@ -1,9 +1,10 @@
-//! Records in the order of ids, wherever they come from: a settled shard or a live collection.
+//! Records in the order of ids, by their ids, and by nearness, wherever they come from: a settled shard
+//! or a live collection.
 //!
 //! Keeps true: every kind yields each of its records once, ascending by id, in pages of about the
 //! size that was asked for.
 
-use crate::engine::{Columns, Filter, Page, Shard};
+use crate::engine::{Columns, Filter, Hit, Page, Search, Shard};
 use crate::error::{Error, Result};
 use crate::merge::Reading;
 use crate::point::{PointId, Record};
@@ -32,6 +33,12 @@ pub trait Ordered: Sync {
     /// Reads what `reading` says in pages of about `page_bytes` bytes, until the end or until `take`
     /// wants no more.
     fn read(&self, reading: Reading<'_>, page_bytes: usize, take: &mut Take<'_>) -> Result<()>;
+
+    /// The records with `ids`, ascending by id; ids that are not there are left out.
+    fn get(&self, ids: &[PointId], columns: Columns) -> Result<Vec<Record>>;
+
+    /// The nearest points, the best first.
+    fn nearest(&self, search: Search<'_>) -> Result<Vec<Hit>>;
 }
 
 impl Ordered for Shard {
@@ -65,6 +72,14 @@ impl Ordered for Shard {
                 None => return Ok(()),
             }
         }
+    }
+
+    fn get(&self, ids: &[PointId], columns: Columns) -> Result<Vec<Record>> {
+        self.retrieve(ids, columns)
+    }
+
+    fn nearest(&self, search: Search<'_>) -> Result<Vec<Hit>> {
+        Self::nearest(self, search)
     }
 }
 

@@ -1,12 +1,13 @@
 //! The arguments of `diff`.
 //!
-//! Keeps true: the first snapshot is what was, the second what is.
+//! Keeps true: the first side is what was, the second what is.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ChecksumArgs;
+use super::archive::FromArchive;
+use super::{ChecksumArgs, ConnectionArgs};
 use crate::point::Sample;
 
 /// Arguments of `diff`.
@@ -16,13 +17,16 @@ Examples:
   snapmerge diff monday.snapshot tuesday.snapshot
   snapmerge diff monday.snapshot.gz tuesday.snapshot.gz --jsonl > changes.jsonl
   snapmerge diff monday.snapshot tuesday.snapshot --json --ledger changes.jsonl --sync-plan plan.jsonl
+  snapmerge diff archive:album@2026-11-21 archive:album@latest --archive backups
+  snapmerge diff monday.snapshot http://prod:6333/album
 
 Points are compared bit by bit. Exits with 3 if anything differs.")]
 pub struct DiffArgs {
-    /// The snapshot of before, a file, plain or .gz
+    /// What was before: a snapshot file, plain or .gz, archive:NAME@DATE, or a live collection as
+    /// http://HOST:6333/COLLECTION
     #[arg(value_name = "BEFORE")]
     pub before: PathBuf,
-    /// The snapshot of afterwards
+    /// What is there afterwards
     #[arg(value_name = "AFTER")]
     pub after: PathBuf,
     /// Print the summary as JSON on standard output
@@ -56,4 +60,10 @@ pub struct DiffArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub checksums: ChecksumArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub from_archive: FromArchive,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub connection: ConnectionArgs,
 }

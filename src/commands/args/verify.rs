@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ChecksumArgs, LayoutChoice};
+use super::archive::FromArchive;
+use super::{ChecksumArgs, ConnectionArgs, LayoutChoice};
 use crate::merge::Policy;
 use crate::point::Sample;
 
@@ -17,16 +18,21 @@ use crate::point::Sample;
   snapmerge verify master.snapshot.gz --against a.snapshot.gz b.snapshot.gz --ledger differences.jsonl --deep
   snapmerge verify master.snapshot --against a.snapshot b.snapshot --sample 1% --json
   snapmerge verify master.snapshot --against a.snapshot b.snapshot --queries 200 --top 10 --structure 500
+  snapmerge verify http://prod:6333/album_master --against archive:album_2017@latest b.snapshot --archive backups
+  snapmerge verify http://prod:6333/album_master --against http://prod:6333/album_2017 http://prod:6333/album_2018 --sample 1%
+  snapmerge verify master.snapshot --against a.snapshot b.snapshot --structure 500 --cluster-url http://localhost:8001/cluster
   snapmerge verify old.snapshot --against a.snapshot b.snapshot --no-provenance --on-conflict first --stamp year
 
-What the master was made with is read from MASTER.provenance.json, which merge writes; flags given here
-go first. Of a grafted master, segments that are the sources' byte for byte are proven by that; every
+A live master is read over gRPC, by the ids of a --sample alone if there is one; its config and payload
+indexes are the server's own, and where its points lie is asked of the shards. What the master was made
+with is read from MASTER.provenance.json, which merge writes; flags given here go first. Of a grafted master, segments that are the sources' byte for byte are proven by that; every
 other point is compared bit by bit. Exits with 3 if anything differs, or if there was nothing to look at."#)]
 pub struct VerifyArgs {
-    /// The master, a snapshot file, plain or .gz
+    /// The master: a snapshot file, plain or .gz, archive:NAME@DATE, or a live collection as
+    /// http://HOST:6333/COLLECTION
     #[arg(value_name = "MASTER")]
     pub master: PathBuf,
-    /// The sources that it was made of, snapshot files, plain or .gz
+    /// The sources that it was made of, each a file, archive:NAME@DATE, or a live collection
     #[arg(long, required = true, num_args = 1.., value_name = "SOURCE")]
     pub against: Vec<PathBuf>,
     /// What the master was made with [default: MASTER.provenance.json]; a merge's JSON report will do
@@ -60,6 +66,10 @@ pub struct VerifyArgs {
         requires = "structure"
     )]
     pub max_drop: f64,
+    /// Have this service look for the clusters of --structure instead: it is sent
+    /// {"data": VECTORS, "algorithm": "hdbscan"} and answers {"labels": [0, 1, -1]}
+    #[arg(long, value_name = "URL", requires = "structure")]
+    pub cluster_url: Option<String>,
     /// Write every difference to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
@@ -84,6 +94,12 @@ pub struct VerifyArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub checksums: ChecksumArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub from_archive: FromArchive,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub connection: ConnectionArgs,
 }
 
 /// What the master was made with.

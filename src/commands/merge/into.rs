@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use super::super::args::MergeArgs;
+use super::super::open::Servers;
 use super::super::state_folder;
-use super::open::Servers;
 use super::told::{Report, conflicts, notes, source_reports};
 use super::{Ended, refuse_untallied};
 use crate::deliver::About;

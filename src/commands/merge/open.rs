@@ -1,48 +1,16 @@
 //! Opening the sources of a merge: files, and collections of servers.
 //!
-//! Keeps true: each server is connected to once.
+//! Keeps true: ids and logs of files are read where the route may want them, and nowhere else.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use super::super::args::{ConnectionArgs, MergeArgs, RouteChoice};
-use super::super::{Given, connect, state_folder};
+use super::super::args::{MergeArgs, RouteChoice};
+use super::super::open::{Servers, is_live, open_all};
+use super::super::{Given, state_folder};
 use crate::error::{Error, Result};
 use crate::merge::{Lent, Route, lend};
-use crate::report::progress::{Progress, Unit};
+use crate::report::progress::Progress;
 use crate::scratch::Scratch;
-use crate::server::{Address, CollectionAddress, Connection, is_address};
-use crate::source::{Opening, Source, tell_apart};
-
-/// The servers of one command.
-pub(super) struct Servers<'a> {
-    args: &'a ConnectionArgs,
-    open: BTreeMap<Address, Connection>,
-}
-
-impl<'a> Servers<'a> {
-    pub fn new(args: &'a MergeArgs) -> Self {
-        Self {
-            args: &args.connection,
-            open: BTreeMap::new(),
-        }
-    }
-
-    /// The server at `address`.
-    pub fn at(&mut self, address: &Address) -> Result<Connection> {
-        if let Some(connection) = self.open.get(address) {
-            return Ok(connection.clone());
-        }
-        let connection = connect(address, self.args)?;
-        self.open.insert(address.clone(), connection.clone());
-        Ok(connection)
-    }
-}
-
-/// Whether a source is a collection of a server.
-pub(super) fn is_live(source: &Path) -> bool {
-    is_address(&source.to_string_lossy())
-}
+use crate::server::Address;
+use crate::source::{Source, tell_apart};
 
 /// Opens the sources.
 pub(super) fn open(
@@ -51,29 +19,12 @@ pub(super) fn open(
     progress: Progress,
 ) -> Result<Vec<Source>> {
     let given = Given::new(&args.checksums)?;
-    let files = args.sources.iter().map(PathBuf::as_path);
-    given.all_used(files.filter(|source| !is_live(source)))?;
-    let stage = progress.stage("look into sources", None, Unit::Bytes);
-    let mut sources = Vec::new();
     // By graft, ids and logs are looked at without the engine.
     let look_inside = args.live.into.is_none()
         && args.route != RouteChoice::Only(Route::Rebuild)
         && args.route != RouteChoice::Scratch
         && !args.sources.iter().any(|source| is_live(source));
-    for path in &args.sources {
-        if is_live(path) {
-            let address = CollectionAddress::parse(&path.to_string_lossy())?;
-            let connection = servers.at(&address.server)?;
-            sources.push(Source::live(&connection, &address)?);
-            continue;
-        }
-        let opening = Opening {
-            trackers: look_inside,
-            log: look_inside,
-            ..given.opening(path)
-        };
-        sources.push(Source::open(path, &opening, Some(stage.counter()))?);
-    }
+    let mut sources = open_all(&args.sources, &given, look_inside, servers, progress)?;
     tell_apart(&mut sources);
     for source in &mut sources {
         source.by_server = args.route == RouteChoice::Scratch && source.live.is_none();

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::merge::plan::Plan;
 use crate::point::PointId;
-use crate::schema::{CollectionConfig, PayloadSchema, same_index};
+use crate::schema::{CollectionConfig, PayloadSchema};
 use crate::snapshot::log::{Log, Op};
 use crate::snapshot::{Segment, Shard, ids, log};
-use crate::source::{ShardIds, Source, not_taken_in};
+use crate::source::{ShardIds, Source, lacking_indexes, not_taken_in};
 
 /// A shard of a source on its way into the master.
 #[derive(Debug)]
@@ -129,7 +129,8 @@ fn look(
         if held.unversioned + held.torn_bytes > 0 {
             lane.because("a segment has points that were half written");
         }
-        if let Some(field) = lacks_index(segment, wanted) {
+        if let Some(lacking) = lacking_indexes(segment, wanted).first() {
+            let field = lacking.field;
             lane.because(&format!("it lacks the payload index of '{field}'"));
         }
         let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, config);
@@ -228,22 +229,4 @@ fn only_writes(log: &Log) -> bool {
             .entries
             .iter()
             .all(|entry| entry.name == "upsert_points" && matches!(entry.op, Op::Upsert(_)))
-}
-
-/// A payload index that the master has and `segment` lacks.
-fn lacks_index(segment: &Segment, wanted: &PayloadSchema) -> Option<String> {
-    let held: Value = segment
-        .payload_index
-        .as_deref()
-        .and_then(|bytes| serde_json::from_slice(bytes).ok())
-        .unwrap_or_default();
-    wanted
-        .fields()
-        .iter()
-        .find(|(field, schema)| {
-            !held["indexed_fields"]
-                .get(field.as_str())
-                .is_some_and(|index| same_index(index, schema))
-        })
-        .map(|(field, _)| field.clone())
 }

@@ -242,7 +242,7 @@ fn replayed(
         .iter()
         .filter_map(|source| source.live.as_ref())
     {
-        changed.extend(live.changed()?);
+        changed.extend(live.changed("the master")?);
     }
     let (tallies, ledger, restamped) = resolver.finish(flowed.counts);
     let outcome = match (action, synced) {

@@ -97,7 +97,7 @@ fn digest(work: &Work<'_>, there: &ByKey) -> Result<Digest> {
     let mut digest = Digest::default();
     let mut buffer = Vec::new();
     for (key, points) in there {
-        points.read(None, PAGE_BYTES, |records| {
+        points.read(None, None, PAGE_BYTES, |records| {
             stage.add(records.len() as u64);
             for mut record in records {
                 record.shard_key.clone_from(key);

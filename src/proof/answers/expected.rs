@@ -60,7 +60,7 @@ impl<'a, 'env> Expected<'a, 'env> {
                 let Some(lane) = self.lanes.get(at) else {
                     continue;
                 };
-                let hits = lane.shard.nearest(Search {
+                let hits = lane.records.nearest(Search {
                     name: &question.name,
                     vector: &question.vector,
                     top: asked,
@@ -105,10 +105,10 @@ impl<'a, 'env> Expected<'a, 'env> {
         let mut group: Vec<Scanned> = Vec::new();
         for (number, lane) in self.lanes.iter().enumerate() {
             let here = number == at;
-            let Some(record) = lane.shard.retrieve(&[id], DECIDING)?.pop() else {
+            let Some(record) = lane.records.get(&[id], DECIDING)?.pop() else {
                 if here {
                     return Err(Error::damaged(
-                        format!("reading point {id} of {}", lane.shard.what()),
+                        format!("reading point {id} of {}", lane.records.what()),
                         "it was found, and is not there",
                     ));
                 }
@@ -122,7 +122,7 @@ impl<'a, 'env> Expected<'a, 'env> {
                     filter.text(),
                     serde_json::to_string(&id).unwrap_or_default()
                 ))?;
-                if lane.shard.count(Some(&only))? == 0 {
+                if lane.records.count(Some(&only))? == 0 {
                     continue;
                 }
             }

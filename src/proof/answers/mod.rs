@@ -16,22 +16,22 @@ use serde::Serialize;
 
 use self::expected::Expected;
 use self::questions::Question;
-use super::settled::{discard_all, lanes, settle_all};
 use super::structure::{Structure, structure};
 use crate::engine::{Hit, Search};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::merge::{Lane, Settings, Site};
 use crate::point::PointId;
 use crate::report::progress::Unit;
 use crate::schema::Distance;
-use crate::source::{Purpose, Source};
+use crate::server::Clustering;
+use crate::source::Source;
 
 /// Differing answers that are listed.
 const LISTED: usize = 20;
 
 /// How answers are compared.
 #[derive(Debug, Clone, Copy)]
-pub struct Asking {
+pub struct Asking<'a> {
     /// Queries for each vector; 0 for none.
     pub queries: usize,
     /// How many nearest points are wanted.
@@ -40,6 +40,8 @@ pub struct Asking {
     pub structure: usize,
     /// By how much the master's silhouette may be lower than the sources'.
     pub drop_max: f64,
+    /// The service that looks for clusters, if that is not done here.
+    pub clusters: Option<&'a Clustering>,
 }
 
 /// What came of it.
@@ -138,36 +140,20 @@ impl Latency {
     }
 }
 
-/// Asks `master` and `sources`, which it was made of under `settings`.
+/// Asks `found`, the lanes of `master`, and `expected`, those of the sources called `names`, of which it
+/// was made under `settings`.
 pub fn answers(
-    master: &mut Source,
-    sources: &mut [Source],
+    master: &Source,
+    found: &[Lane<'_>],
+    expected: &[Lane<'_>],
+    names: &[String],
     settings: &Settings,
-    asking: Asking,
+    asking: Asking<'_>,
     site: Site<'_>,
 ) -> Result<Answers> {
-    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let all = std::iter::once(&mut *master).chain(sources.iter_mut());
-    // The master as a server has it, with its graphs.
-    let purpose = |at: usize| match at {
-        0 => Purpose::Carrying,
-        _ => Purpose::Filtering,
-    };
-    let mut of_sources = settle_all(all.collect(), "asked", purpose, site)?;
-    if of_sources.is_empty() {
-        return Err(Error::failed("settling the master", "it did not come back"));
-    }
-    let of_master = of_sources.remove(0);
-    let found = lanes(0, &of_master);
-    let expected: Vec<Lane<'_>> = of_sources
-        .iter()
-        .enumerate()
-        .flat_map(|(at, settled)| lanes(at, settled))
-        .collect();
-
     let (questions, skipped) = match asking.queries {
         0 => (Vec::new(), Vec::new()),
-        queries => questions::draw(master, &expected, settings, queries)?,
+        queries => questions::draw(master, expected, settings, queries)?,
     };
     let stage = site.progress.stage(
         "ask",
@@ -180,7 +166,7 @@ pub fn answers(
         skipped,
         structure: None,
     };
-    let mut sources_say = Expected::new(&expected, settings, &names)?;
+    let mut sources_say = Expected::new(expected, settings, names)?;
     for (filtered_by, some) in questions {
         let Some(first) = some.first() else {
             continue;
@@ -194,7 +180,7 @@ pub fn answers(
         let mut tally = Tally::default();
         for question in &some {
             let wanted = sources_say.answer(question, asking.top, order)?;
-            tally.take(&found, question, &wanted, asking.top, order)?;
+            tally.take(found, question, &wanted, asking.top, order)?;
             stage.add(1);
         }
         answers.kinds.push(tally.into_answers(vector, filtered_by));
@@ -202,15 +188,13 @@ pub fn answers(
     drop(stage);
     if asking.structure > 0 {
         let stage = site.progress.stage("look for clusters", None, Unit::None);
-        answers.structure =
-            structure(&found, &expected, &names, asking.structure, asking.drop_max)?;
+        answers.structure = structure(found, expected, names, asking)?;
         if answers.structure.is_none() {
             let why = "there is no dense vector whose clusters could be looked for";
             answers.skipped.push(why.into());
         }
         drop(stage);
     }
-    discard_all(of_sources.into_iter().chain([of_master]))?;
     Ok(answers)
 }
 
@@ -253,7 +237,7 @@ fn ask(
 ) -> Result<Vec<Hit>> {
     let mut hits = Vec::new();
     for lane in lanes {
-        hits.extend(lane.shard.nearest(Search {
+        hits.extend(lane.records.nearest(Search {
             name: &question.name,
             vector: &question.vector,
             top,

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::FilteredBy;
-use crate::engine::Filter;
+use crate::engine::{Columns, Filter};
 use crate::error::Result;
-use crate::merge::{Lane, Reading, Scan, Settings};
-use crate::point::{PointId, Record, Sample, Vector};
+use crate::merge::{Lane, Settings};
+use crate::point::{PointId, Record, Vector};
+use crate::proof::sampled::sampled;
 use crate::schema::{Modifier, index_type};
 use crate::source::Source;
 
@@ -45,7 +46,8 @@ pub fn draw(
     settings: &Settings,
     wanted: usize,
 ) -> Result<(Vec<Kind>, Vec<String>)> {
-    let points = drawn(lanes, settings, wanted)?;
+    let mut points = sampled(lanes, settings.filter.as_ref(), Columns::ALL, wanted)?;
+    points.truncate(wanted.max(1));
     let mut skipped = Vec::new();
     let mut by_name: BTreeMap<&str, Vec<Question>> = BTreeMap::new();
     for record in &points {
@@ -91,34 +93,6 @@ pub fn draw(
         skipped.push("no point that was drawn has a vector to search with".into());
     }
     Ok((kinds, skipped))
-}
-
-/// The points with the lowest hashes.
-fn drawn(lanes: &[Lane<'_>], settings: &Settings, wanted: usize) -> Result<Vec<Record>> {
-    let mut all = 0;
-    for lane in lanes {
-        all += lane.shard.count(settings.filter.as_ref())?;
-    }
-    let wanted = wanted.max(1);
-    // More than wanted, or chance might leave too few.
-    let sample = Sample::about(2 * wanted as u64 + 20, all);
-    let mut points = Vec::new();
-    std::thread::scope(|scope| -> Result<()> {
-        let reading = Reading {
-            filter: settings.filter.as_ref(),
-            sample: Some(sample),
-            ..Reading::default()
-        };
-        let mut scan = Scan::start_reading(scope, lanes, reading)?;
-        let mut group = Vec::new();
-        while scan.next_group(&mut group)?.is_some() {
-            points.extend(group.pop().map(|scanned| scanned.record));
-        }
-        Ok(())
-    })?;
-    points.sort_by_key(|record| Sample::rank(record.id));
-    points.truncate(wanted);
-    Ok(points)
 }
 
 /// A field with an index and one without, by which many of the points can be filtered.

@@ -56,6 +56,9 @@ pub fn by_bytes(
     {
         return Ok(Err("records were changed or left out on the way".into()));
     }
+    if master.live.is_some() || sources.iter().any(|source| source.live.is_some()) {
+        return Ok(Err("a live collection has no files to look at".into()));
+    }
     let streamed = |source: &Source| source.snapshot.form == Form::StreamedShard;
     if streamed(master) || sources.iter().any(streamed) {
         return Ok(Err("a streamed shard has no packed segments".into()));
@@ -134,15 +137,7 @@ fn log_not_taken_in(master: &mut Source) -> Result<Option<String>> {
         if log.entries.is_empty() && log.torn.is_empty() {
             continue;
         }
-        let mut held = ShardIds::default();
-        for (uuid, segment) in &mut shard.segments {
-            let trackers = std::mem::take(&mut segment.trackers);
-            let ids = crate::snapshot::ids::read(
-                &trackers,
-                &format!("segment {uuid} of shard {number} of {what}"),
-            )?;
-            held.add(ids.entries);
-        }
+        let held = ShardIds::of(shard, &format!("shard {number} of {what}"))?;
         if !log.torn.is_empty() || !not_taken_in(&log, &held).is_empty() {
             return Ok(Some(format!(
                 "the log of the master's shard {number} is not all in its segments"

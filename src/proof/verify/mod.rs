@@ -5,25 +5,30 @@
 //! and how, is part of the answer.
 
 mod bytes;
+mod live;
+mod shapes;
 mod walk;
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde::Serialize;
 
 pub use self::bytes::{ByBytes, by_bytes};
-pub use self::walk::{Placement, Walked, walk};
+pub use self::shapes::ShardShape;
+pub use self::walk::{Placement, Rules, Walked, walk};
 
+use super::answers::{Answers, Asking, answers};
 use super::difference::{Difference, SettingDifference};
+use super::near::Nearness;
 use super::settings::{Wanted, setting_differences};
-use super::settled::{count, discard_all, lanes, settle_all};
-use crate::error::{Error, Result};
+use super::settled::{Sides, count};
+use crate::error::Result;
 use crate::merge::{Lane, Layout, Ledger, Reading, Resolver, Scan, Settings, Site, Union};
 use crate::point::Sample;
+use crate::report::merge::StageReport;
 use crate::report::progress::Unit;
-use crate::schema::ShardKey;
-use crate::snapshot::ids;
-use crate::source::{Purpose, Settled, Source};
+use crate::source::{Purpose, Source};
 
 /// What is to be proven, and how.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +41,10 @@ pub struct Asked<'a> {
     pub deep: bool,
     /// Only these points.
     pub sample: Option<Sample>,
+    /// Whether vectors that a server made as long as 1 again may differ in their last bits.
+    pub near: bool,
+    /// How answers are to be compared, if they are.
+    pub asking: Option<Asking<'a>>,
 }
 
 /// How the points were proven.
@@ -48,18 +57,6 @@ pub enum Points {
     Walk(Box<Walked>),
 }
 
-/// A shard of the master as it lies in its file.
-#[derive(Debug, Clone, Serialize)]
-pub struct ShardShape {
-    /// Its number.
-    pub shard: u32,
-    /// Its key, with custom sharding.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<ShardKey>,
-    /// The points of each of its segments, older copies included, the largest first.
-    pub segments: Vec<u64>,
-}
-
 /// What a verification found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verified {
@@ -68,12 +65,20 @@ pub struct Verified {
     /// Why they were not proven by bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_by_bytes: Option<String>,
-    /// The master's shards and segments.
+    /// The master's shards and segments, as far as they are known.
     pub shards: Vec<ShardShape>,
+    /// Points that lie in two segments of one shard, both as if they were the newer one.
+    pub doubled: u64,
     /// Settings that are not what they should be.
     pub settings: Vec<SettingDifference>,
     /// Bytes of the files that were read.
     pub bytes: u64,
+    /// What others wrote to live collections in the meantime.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// What could not be looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 impl Verified {
@@ -87,7 +92,7 @@ impl Verified {
 
     /// Points that are not what they should be; one may be wrong in several ways.
     pub fn differences(&self) -> u64 {
-        match &self.points {
+        let by_walk = match &self.points {
             Points::Bytes(_) => 0,
             Points::Walk(walked) => {
                 walked.missing
@@ -97,7 +102,8 @@ impl Verified {
                     + walked.twice
                     + walked.ambiguous
             }
-        }
+        };
+        by_walk + self.doubled
     }
 
     /// Whether the master is what it should be.
@@ -106,7 +112,10 @@ impl Verified {
     }
 }
 
-/// Compares `master` with the union of `sources`; all were opened with id trackers and logs, and
+/// What [`verify`] comes back with: what it found, and what came of the questions, if any were asked.
+pub type Proven = (Verified, Option<Answers>);
+
+/// Compares `master` with the union of `sources`; snapshots were opened with id trackers and logs, and
 /// can be read. `room` makes sure that there is room to unpack all of them, if that is needed.
 pub fn verify(
     master: &mut Source,
@@ -115,114 +124,124 @@ pub fn verify(
     ledger: &mut Ledger<Difference>,
     room: &dyn Fn() -> Result<()>,
     site: Site<'_>,
-) -> Result<Verified> {
+    stages: &mut Vec<StageReport>,
+) -> Result<Proven> {
+    let started = Instant::now();
     let bytes = std::iter::once(&*master)
         .chain(sources.iter())
         .map(|source| source.snapshot.file_bytes)
         .sum();
-    let settings = setting_differences(asked.wanted, master);
-    let shards = shapes(master)?;
+    let mut verified = Verified {
+        points: Points::Walk(Box::default()),
+        not_by_bytes: None,
+        shards: Vec::new(),
+        doubled: 0,
+        settings: setting_differences(asked.wanted, master),
+        bytes,
+        changed: Vec::new(),
+        unknown: Vec::new(),
+    };
+    (verified.shards, verified.doubled) = shapes::shapes(master, asked.sample, ledger)?;
     let layout = Layout::of(master.shard_keys.clone(), master.config.shard_number());
-    let not_by_bytes = if asked.deep || asked.sample.is_some() {
-        None
-    } else {
+    let mut shown = None;
+    if !asked.deep && asked.sample.is_none() {
         let stage = site.progress.stage("compare bytes", None, Unit::None);
         let wanted = &asked.wanted.payload;
-        let shown = by_bytes(master, sources, asked.settings, &layout, wanted)?;
+        match by_bytes(master, sources, asked.settings, &layout, wanted)? {
+            Ok(by_bytes) => shown = Some(by_bytes),
+            Err(reason) => verified.not_by_bytes = Some(reason),
+        }
         drop(stage);
-        match shown {
-            Ok(shown) => {
-                return Ok(Verified {
-                    points: Points::Bytes(shown),
-                    not_by_bytes: None,
-                    shards,
-                    settings,
-                    bytes,
-                });
-            }
-            Err(reason) => Some(reason),
-        }
+    }
+    let done = |stages: &mut Vec<StageReport>, verified: &Verified, started: Instant| {
+        let stage = StageReport::new("compare", started);
+        stages.push(stage.points(verified.looked_at()).bytes(bytes));
     };
+    if let (Some(shown), None) = (&shown, asked.asking) {
+        verified.points = Points::Bytes(shown.clone());
+        done(stages, &verified, started);
+        return Ok((verified, None));
+    }
     room()?;
-    let all = std::iter::once(&mut *master).chain(sources.iter_mut());
-    let purpose = |at: usize| match at > 0 && asked.settings.filter.is_some() {
-        true => Purpose::Filtering,
-        false => Purpose::Reading,
+    let questions = asked.asking.is_some_and(|asking| asking.queries > 0);
+    let purpose = |at: usize| match at {
+        // The master as a server has it, with its graphs.
+        0 if questions => Purpose::Carrying,
+        0 => Purpose::Reading,
+        _ if questions || asked.settings.filter.is_some() => Purpose::Filtering,
+        _ => Purpose::Reading,
     };
-    let mut of_sources = settle_all(all.collect(), "settled", purpose, site)?;
-    if of_sources.is_empty() {
-        return Err(Error::failed("settling the master", "it did not come back"));
-    }
-    let of_master = of_sources.remove(0);
+    let sides = Sides::settle(master, sources, purpose, site)?;
+    let (found, expected) = (sides.of_first(master), sides.of_others(sources));
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let walked = compare_settled(&of_master, &of_sources, &names, layout, asked, ledger, site)?;
-    discard_all(of_sources.into_iter().chain([of_master]))?;
-    Ok(Verified {
-        points: Points::Walk(Box::new(walked)),
-        not_by_bytes,
-        shards,
-        settings,
-        bytes,
-    })
-}
-
-/// The shards of `master`, which was opened with its id trackers.
-fn shapes(master: &Source) -> Result<Vec<ShardShape>> {
-    let mut shapes = Vec::new();
-    for (number, shard) in &master.snapshot.shards {
-        let mut segments = Vec::new();
-        for (uuid, segment) in &shard.segments {
-            let what = format!("segment {uuid} of {}", master.snapshot.what());
-            segments.push(ids::read(&segment.trackers, &what)?.entries.len() as u64);
+    verified.points = match shown {
+        Some(shown) => Points::Bytes(shown),
+        None => {
+            let rules = Rules {
+                names: &names,
+                placement: Placement::of(master, &layout),
+                near: asked.near.then(|| Nearness::new(&master.config)),
+            };
+            let walked = compare_lanes(&found, &expected, &rules, &layout, asked, ledger, site)?;
+            Points::Walk(Box::new(walked))
         }
-        segments.sort_unstable_by(|a, b| b.cmp(a));
-        shapes.push(ShardShape {
-            shard: *number,
-            key: master.shard_keys.key_of(*number).cloned(),
-            segments,
-        });
+    };
+    live::look(master, &layout, asked.sample, &mut verified, ledger, site)?;
+    done(stages, &verified, started);
+    let told = match asked.asking {
+        None => None,
+        Some(asking) => {
+            let started = Instant::now();
+            let (found, expected) = (&found, &expected);
+            let told = answers(
+                master,
+                found,
+                expected,
+                &names,
+                asked.settings,
+                asking,
+                site,
+            )?;
+            stages.push(StageReport::new("ask", started));
+            Some(told)
+        }
+    };
+    sides.discard()?;
+    for source in std::iter::once(&*master).chain(&*sources) {
+        if let Some(live) = &source.live {
+            verified.changed.extend(live.changed("this comparison")?);
+        }
     }
-    Ok(shapes)
+    Ok((verified, told))
 }
 
-/// Compares settled shards point by point; `names` are the sources'.
-pub fn compare_settled(
-    master: &Settled,
-    sources: &[Settled],
-    names: &[String],
-    layout: Layout,
+/// Compares the master's lanes, `found`, with those of the sources, `expected`, point by point.
+pub fn compare_lanes(
+    found: &[Lane<'_>],
+    expected: &[Lane<'_>],
+    rules: &Rules<'_>,
+    layout: &Layout,
     asked: Asked<'_>,
     ledger: &mut Ledger<Difference>,
     site: Site<'_>,
 ) -> Result<Walked> {
-    let found = lanes(0, master);
-    let expected: Vec<Lane<'_>> = sources
-        .iter()
-        .enumerate()
-        .flat_map(|(at, settled)| lanes(at, settled))
-        .collect();
-    let total = count(&expected)?.max(count(&found)?);
-    let placement = Placement {
-        shards: master.shards.iter().map(|shard| shard.number).collect(),
-        layout: Some(layout.clone()),
+    let total = match asked.sample {
+        None => Some(count(expected)?.max(count(found)?)),
+        Some(_) => None,
     };
-    let stage = site.progress.stage(
-        "compare",
-        asked.sample.is_none().then_some(total),
-        Unit::Points,
-    );
+    let stage = site.progress.stage("compare", total, Unit::Points);
     std::thread::scope(|scope| {
-        let words: Vec<&str> = names.iter().map(String::as_str).collect();
+        let words: Vec<&str> = rules.names.iter().map(String::as_str).collect();
         // Its conflicts are the merge's business, and told there.
         let conflicts = Ledger::new(None::<&Path>, false)?;
         let keeps_keys = !layout.keys.is_empty();
         let resolver = Resolver::new(asked.settings, words, keeps_keys, conflicts);
-        let mut union = Union::start(scope, &expected, asked.settings, resolver, asked.sample)?;
+        let mut union = Union::start(scope, expected, asked.settings, resolver, asked.sample)?;
         let reading = Reading {
             sample: asked.sample,
             ..Reading::default()
         };
-        let mut scan = Scan::start_reading(scope, &found, reading)?;
-        walk(&mut union, &mut scan, names, &placement, ledger, &stage)
+        let mut scan = Scan::start_reading(scope, found, reading)?;
+        walk(&mut union, &mut scan, rules, ledger, &stage)
     })
 }

@@ -10,26 +10,63 @@ use crate::merge::{Groups, Layout, Ledger, Scanned};
 use crate::point::{Differing, Digest, PointId, Record, StreamDigest};
 use crate::proof::difference::{Difference, Wrong};
 use crate::proof::meet::meet;
+use crate::proof::near::{Likeness, Nearness};
 use crate::report::progress::Stage;
+use crate::source::Source;
 
 /// Where the master's records lie, and where they should.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// The shard of each lane.
-    pub shards: Vec<u32>,
-    /// Where records belong; none where nobody can say.
+    /// The shard of each lane, where it is one.
+    pub shards: Vec<Option<u32>>,
+    /// Where records belong; none where that is looked at otherwise.
     pub layout: Option<Layout>,
 }
 
+/// What a walk goes by.
+#[derive(Debug)]
+pub struct Rules<'a> {
+    /// The sources' names.
+    pub names: &'a [String],
+    /// Where the master's records lie.
+    pub placement: Placement,
+    /// How near vectors may be that a server made as long as 1 again, if they may.
+    pub near: Option<Nearness>,
+}
+
 impl Placement {
-    fn shard_of(&self, scanned: &Scanned) -> u32 {
-        self.shards.get(scanned.lane).copied().unwrap_or(0)
+    /// Of the lanes of `master`, whose points belong where `layout` says.
+    pub fn of(master: &Source, layout: &Layout) -> Self {
+        let lanes = master.live_lanes();
+        if lanes.is_empty() {
+            return Self {
+                shards: master.snapshot.shards.keys().copied().map(Some).collect(),
+                layout: Some(layout.clone()),
+            };
+        }
+        // A lane is all that lies under a key, be it in one shard or in many.
+        let one = |shards: &[u32]| match shards {
+            [one] => Some(*one),
+            _ => None,
+        };
+        let shards = lanes.iter().map(|lane| match lane.key() {
+            None => one(&layout.shards),
+            Some(key) => layout.keys.keys().get(key).and_then(|ids| one(ids)),
+        });
+        Self {
+            shards: shards.collect(),
+            layout: None,
+        }
+    }
+
+    fn shard_of(&self, scanned: &Scanned) -> Option<u32> {
+        self.shards.get(scanned.lane).copied().flatten()
     }
 
     /// The shard that a record belongs to, if it is not the one that it lies in.
     fn misplaced(&self, scanned: &Scanned) -> Option<Wrong> {
         let layout = self.layout.as_ref()?;
-        let shard = self.shard_of(scanned);
+        let shard = self.shard_of(scanned)?;
         let belongs = layout.shard(&scanned.record).ok();
         (belongs != Some(shard)).then_some(Wrong::Misplaced { shard, belongs })
     }
@@ -54,6 +91,11 @@ pub struct Walked {
     pub extra: u64,
     /// Points that differ from their source's.
     pub differing: u64,
+    /// Points that are their source's but for the last bits of vectors that a server made as long as
+    /// 1 again; and the largest difference of two of their values.
+    pub near: u64,
+    /// The largest difference of two values of such vectors.
+    pub apart_max: f32,
     /// Points in the wrong shard.
     pub misplaced: u64,
     /// Points in more than one shard.
@@ -66,15 +108,19 @@ pub struct Walked {
     pub stream_digest: StreamDigest,
 }
 
-/// Walks along what is `expected` and what is `found`; `names` are the sources'.
+/// Walks along what is `expected` and what is `found`.
 pub fn walk(
     expected: &mut dyn Groups,
     found: &mut dyn Groups,
-    names: &[String],
-    placement: &Placement,
+    rules: &Rules<'_>,
     ledger: &mut Ledger<Difference>,
     stage: &Stage,
 ) -> Result<Walked> {
+    let Rules {
+        names,
+        placement,
+        near,
+    } = rules;
     let mut walked = Walked {
         expected_of: vec![0; names.len()],
         ..Walked::default()
@@ -106,7 +152,7 @@ pub fn walk(
             walked.twice += 1;
             let shards = there
                 .iter()
-                .map(|scanned| placement.shard_of(scanned))
+                .filter_map(|scanned| placement.shard_of(scanned))
                 .collect();
             tell(Wrong::Twice { shards })?;
         } else if let Some(wrong) = there.first().and_then(|one| placement.misplaced(one)) {
@@ -128,8 +174,14 @@ pub fn walk(
             }
             (Some(wanted), there) => {
                 walked.compared += 1;
+                let near = near.as_ref();
                 match differing(id, &wanted.record, there) {
                     None => Ok(()),
+                    Some(_) if let Some(apart) = nearly(near, &wanted.record, there) => {
+                        walked.near += 1;
+                        walked.apart_max = walked.apart_max.max(apart);
+                        Ok(())
+                    }
                     Some(differing) => {
                         walked.differing += 1;
                         tell(Wrong::Differs {
@@ -147,6 +199,17 @@ pub fn walk(
 
 fn name(names: &[String], scanned: &Scanned) -> String {
     names.get(scanned.source).cloned().unwrap_or_default()
+}
+
+/// How far the one record that is `there` is from the `wanted` one, if it is near enough.
+fn nearly(near: Option<&Nearness>, wanted: &Record, there: &[Scanned]) -> Option<f32> {
+    let [one] = there else {
+        return None;
+    };
+    match near?.compare(wanted, &one.record) {
+        Likeness::Near(apart) => Some(apart),
+        Likeness::Equal | Likeness::Different => None,
+    }
 }
 
 /// In what any of the records that are `there` differs from the `wanted` one.

@@ -219,7 +219,9 @@ pub fn shards(report: &Value) -> Result<Markup> {
             .iter()
             .filter_map(Value::as_u64)
             .collect();
-        let points: u64 = segments.iter().sum();
+        let points = shard["points"]
+            .as_u64()
+            .unwrap_or_else(|| segments.iter().sum());
         let each: Vec<String> = segments.iter().map(ToString::to_string).collect();
         chart.push(Bar {
             label: format!("shard {name}"),

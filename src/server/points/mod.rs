@@ -11,6 +11,8 @@ mod convert;
 mod failure;
 mod pace;
 mod read;
+mod search;
+mod shard;
 mod upsert;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,7 @@ use serde_json::{Value, json};
 use tonic::{Response, Status};
 
 pub use pace::{BATCH_BYTES, Pacing};
+pub use shard::ShardPoints;
 pub use upsert::{Sent, Upserts};
 
 use self::convert::{id_to, record_from_json, selector};
@@ -40,7 +43,7 @@ use crate::schema::ShardKey;
 /// Largest answer that is taken over gRPC, in bytes; pages are far smaller.
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
 /// Counting exactly and filtering may take a server longer than a usual call.
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
 /// The points of a collection, or those under one of its shard keys. Cheap to clone.
 #[derive(Clone)]

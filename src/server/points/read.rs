@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::convert::{Converted, id_from, id_to, mend, record_from, selector};
 use super::{Envelope, LONG, Otherwise, Points};
 use crate::error::{Error, Result};
-use crate::point::{PointId, Record};
+use crate::point::{PointId, Record, Sample};
 use crate::server::call::Patience;
 use crate::server::failure::{Cause, Failure};
 
@@ -32,7 +32,7 @@ const RANGE_POINTS: std::ops::RangeInclusive<usize> = 16..=8192;
 /// Bounds of a range, in bytes.
 const RANGE_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(2 << 20);
 /// Ids that are scrolled at once where ids are all that is wanted.
-const IDS_AT_ONCE: usize = 20_000;
+pub(super) const IDS_AT_ONCE: usize = 20_000;
 
 /// A part of the collection.
 enum Range {
@@ -42,7 +42,7 @@ enum Range {
         until: Option<PointId>,
         points: usize,
     },
-    /// These points: what matched a filter.
+    /// These points: what matched a filter, or is in a sample.
     These(Vec<PointId>),
 }
 
@@ -55,10 +55,12 @@ enum Place {
 
 impl Points {
     /// Calls `take` with the records, ascending by id, in pages of about `page_bytes` bytes and
-    /// less, until the end or until `take` wants no more.
+    /// less, until the end or until `take` wants no more: all of them, or those that match `filter`
+    /// and are in `sample`.
     pub fn read(
         &self,
         filter: Option<&Value>,
+        sample: Option<Sample>,
         page_bytes: usize,
         mut take: impl FnMut(Vec<Record>) -> bool,
     ) -> Result<()> {
@@ -67,7 +69,7 @@ impl Points {
         self.connection.run(&doing, async {
             let limit = Arc::new(AtomicUsize::new(FIRST_POINTS));
             let ranges = stream::try_unfold(Place::Start, |place| {
-                self.next_range(place, filter, limit.load(Ordering::Relaxed))
+                self.next_range(place, filter, sample, limit.load(Ordering::Relaxed))
             });
             let pages = ranges
                 .map_ok(|range| {
@@ -119,6 +121,7 @@ impl Points {
         &self,
         place: Place,
         filter: Option<&Value>,
+        sample: Option<Sample>,
         limit: usize,
     ) -> Result<Option<(Range, Place)>> {
         let from = match place {
@@ -126,11 +129,14 @@ impl Points {
             Place::At(id) => Some(id),
             Place::End => return Ok(None),
         };
-        let (ids, next) = self.some_ids(from, filter, limit).await?;
+        // Of a sample, so many ids are looked at that about as many are left.
+        let limit = sample.map_or(limit, |sample| sample.among(limit).min(IDS_AT_ONCE));
+        let (mut ids, next) = self.some_ids(from, filter, limit).await?;
+        ids.retain(|id| sample.is_none_or(|sample| sample.keeps(*id)));
         let place = next.map_or(Place::End, Place::At);
-        let range = match filter {
-            Some(_) => Range::These(ids),
-            None => Range::Span {
+        let range = match (filter, sample) {
+            (Some(_), _) | (_, Some(_)) => Range::These(ids),
+            (None, None) => Range::Span {
                 // The first range begins where ids begin.
                 from: from.unwrap_or(PointId::Num(0)),
                 until: next,
@@ -327,7 +333,7 @@ impl Points {
         Ok(records)
     }
 
-    fn unreadable(&self, why: String) -> Error {
+    pub(super) fn unreadable(&self, why: String) -> Error {
         Error::failed(format!("reading points of {}", self.what), why)
     }
 }

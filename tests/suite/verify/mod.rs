@@ -2,10 +2,15 @@
 //! not, and are told rightly.
 
 mod answers;
+mod clusters;
+mod live;
 mod mutations;
 mod packed;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -14,15 +19,17 @@ use crate::support::cli::Run;
 use crate::support::{Env, Outcome, Trial, names_in};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    let mut trials = right(env);
-    trials.extend([
+    let mut trials = vec![
+        Trial::new("verify/right/100", move || hundred_right(env)),
         Trial::new("verify/nothing_is_no_pass", || nothing_is_no_pass(env)),
         Trial::new("verify/provenance", || provenance(env)),
         Trial::new("verify/other_sources", || other_sources(env)),
         Trial::new("verify/ledger", || ledger(env)),
         Trial::new("verify/sample", || sample(env)),
         Trial::new("verify/no_verify", || no_verify(env)),
-    ]);
+    ];
+    trials.extend(clusters::trials(env));
+    trials.extend(live::trials(env));
     trials.extend(answers::trials(env));
     trials.extend(mutations::trials(env));
     trials.extend(packed::trials(env));
@@ -72,32 +79,57 @@ const FLAGS: [&[&str]; 9] = [
 /// Of each group at most so many masters cannot be made.
 const REFUSED_MAX: usize = 1;
 
-/// 100 right masters and more: none is told to be wrong.
-fn right(env: &'static Env) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for group in GROUPS {
-        let name = format!("verify/right/{}", group.join("+"));
-        trials.push(Trial::new(name, move || {
+/// 100 right masters and more, by every route that needs no server: none is told to be wrong. Those
+/// that a server makes are counted in `live`.
+fn hundred_right(env: &'static Env) -> Outcome {
+    let made: Mutex<BTreeMap<String, usize>> = Mutex::default();
+    let next = AtomicUsize::new(0);
+    let work = || -> Outcome {
+        while let Some(group) = GROUPS.get(next.fetch_add(1, Ordering::Relaxed)) {
             let sources = Sources::named(env, group)?;
-            let mut made = 0;
+            let mut of_group = 0;
             for flags in FLAGS {
                 // Grafting by source, or into shards of another number, is not for all.
                 let Some(master) = merged(&sources, flags)? else {
                     continue;
                 };
-                proven(&sources, &master, flags)?;
-                made += 1;
+                proven(&sources, &master, flags)
+                    .map_err(|err| format!("{group:?}: {}", err.message().unwrap_or_default()))?;
+                let way = match flags {
+                    [.., "--consolidate"] => "consolidate".into(),
+                    ["--layout", "by-source"] => "by-source".into(),
+                    _ => master.report["route"].as_str().unwrap_or("?").to_owned(),
+                };
+                *made
+                    .lock()
+                    .expect("nobody panics with it")
+                    .entry(way)
+                    .or_default() += 1;
+                of_group += 1;
             }
-            ensure!(made + REFUSED_MAX >= FLAGS.len(), "only {made} masters");
-            Ok(())
-        }));
-    }
-    trials.push(Trial::new("verify/right/count", move || {
-        let made = GROUPS.len() * (FLAGS.len() - REFUSED_MAX);
-        ensure!(made >= 100, "only {made} masters");
+            ensure!(
+                of_group + REFUSED_MAX >= FLAGS.len(),
+                "{group:?}: only {of_group} masters"
+            );
+        }
         Ok(())
-    }));
-    trials
+    };
+    std::thread::scope(|scope| -> Outcome {
+        let workers = [scope.spawn(work), scope.spawn(work)];
+        for worker in workers {
+            worker.join().map_err(|_| "a thread panicked")??;
+        }
+        Ok(())
+    })?;
+    let made = made.into_inner().expect("nobody panicked with it");
+    println!("right masters by how they were made: {made:?}");
+    let all: usize = made.values().sum();
+    ensure!(all >= 100, "only {all} masters: {made:?}");
+    for way in ["graft", "rebuild", "consolidate", "by-source"] {
+        let count = made.get(way).copied().unwrap_or(0);
+        ensure!(count >= GROUPS.len() - 2, "only {count} by {way}: {made:?}");
+    }
+    Ok(())
 }
 
 /// The master, or none where this cannot be made of these sources.

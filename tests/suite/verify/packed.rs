@@ -21,6 +21,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("verify/packed/shard_keys", || shard_keys(env)),
         Trial::new("verify/packed/bits", || bits(env)),
         Trial::new("verify/packed/segments", || segments(env)),
+        Trial::new("verify/packed/doubled", || doubled(env)),
     ]
 }
 
@@ -73,7 +74,7 @@ impl Bed {
 }
 
 /// Paths of everything in `value` that has a value of its own.
-fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
+pub fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
@@ -86,7 +87,7 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 /// Another value of the kind, if there is one.
-fn another(value: &Value) -> Option<Value> {
+pub fn another(value: &Value) -> Option<Value> {
     match value {
         Value::Bool(flag) => Some(json!(!flag)),
         Value::Number(number) => Some(match number.as_u64() {
@@ -318,5 +319,38 @@ fn segments(env: &Env) -> Outcome {
         run.code(3)?;
     }
     ensure_eq!(missing, 2000, "all segments together");
+    Ok(())
+}
+
+/// A segment that is there twice, in one shard: each of its points is, and neither is the older one.
+/// What a log wrote beside the older copies is right.
+fn doubled(env: &Env) -> Outcome {
+    let bed = Bed::new(env, &["album_2017"], &["--route", "rebuild"])?;
+    let own = Tar::parse(&bed.bytes)?;
+    let with_points = |member: &&crate::support::craft::Member| {
+        member.path.ends_with(".tar") && member.data.len() > 100_000
+    };
+    let uuid = uuid::Uuid::from_u128(7);
+    let run = bed.changed(|tar| {
+        let member = own.members.iter().find(with_points).ok_or("no segment")?;
+        let path = format!("0/segments/{uuid}.tar");
+        let at = tar.members.iter().position(|one| one.path == member.path);
+        let copy = crate::support::craft::Member::file(&path, &member.data);
+        tar.members.insert(at.ok_or("no place")?, copy);
+        Ok(())
+    })?;
+    let report = run.code(3)?.json()?;
+    let twice = report["doubled"].as_u64().ok_or("no count")?;
+    ensure!(twice > 0 && twice == report["differences"], "{report}");
+    let first = &report["first"][0];
+    ensure_eq!(first["difference"], "doubled", "{first}");
+    ensure_eq!(first["shard"], 0, "{first}");
+    ensure!(
+        first["segments"].to_string().contains(&uuid.to_string()),
+        "{first}"
+    );
+    let bed = Bed::new(env, &["log_pending"], &["--route", "graft"])?;
+    let report = bed.verify()?.ok()?.json()?;
+    ensure_eq!(report["doubled"], 0, "beside what a log wrote");
     Ok(())
 }
