@@ -9,6 +9,11 @@ use snapmerge::engine;
 use snapmerge::error::{Error, Result};
 use snapmerge::stop;
 
+/// Records are made in one thread and dropped in another, which the system's allocator pays for
+/// with locks: a sixth of a merge's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     engine::install();

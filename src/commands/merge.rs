@@ -33,7 +33,7 @@ use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
 use crate::schema::{Overrides, Quantization, UserConfig};
 use crate::scratch::Scratch;
-use crate::snapshot::hash_file;
+use crate::snapshot::{Written, hash_file};
 use crate::source::Source;
 
 /// Runs the command.
@@ -123,7 +123,7 @@ fn to_file(
     };
     let compressed = is_gz(output);
     let (packed, target) = staged.create_beside("packed")?;
-    let (built, ledger) = match plan.route {
+    let (mut built, ledger) = match plan.route {
         Route::Graft => graft(sources, plan, settings, ledger, target, &packed, site)?,
         Route::Rebuild | Route::Replay => {
             rebuild(sources, plan, settings, ledger, target, &packed, site)?
@@ -144,8 +144,8 @@ fn to_file(
     };
     // The disk works while the file is read back from memory.
     let syncing = durable::sync_in_background(&packed)?;
-    let proof = match (&built.written, args.no_verify) {
-        (_, true) => unproven(&packed, &built)?,
+    let proof = match (built.written.take(), args.no_verify) {
+        (written, true) => unproven(&packed, &built, written)?,
         (Some(written), false) => read_carried(&packed, &expected, written)?,
         (None, false) => read_back(&packed, &expected, &scratch, progress)?,
     };
@@ -357,9 +357,9 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
 }
 
 /// What is known of a packed master that nobody wants proven.
-fn unproven(packed: &Path, built: &Built) -> Result<Proof> {
-    let sha256 = match &built.written {
-        Some(written) => written.sha256.clone(),
+fn unproven(packed: &Path, built: &Built, written: Option<Written>) -> Result<Proof> {
+    let sha256 = match written {
+        Some(written) => written.read_back()?,
         None => hash_file(packed)?,
     };
     Ok(Proof {

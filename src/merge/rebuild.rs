@@ -24,7 +24,7 @@ use crate::point::Digest;
 use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
 use crate::scratch::{self, Scratch};
-use crate::snapshot::{Fingerprint, PackedShard, Packer};
+use crate::snapshot::{PackedShard, Packer, Written};
 use crate::source::{Purpose, Settled, Source};
 
 /// Sources that are settled at once.
@@ -59,8 +59,8 @@ pub struct Built {
     pub shards: Vec<BuiltShard>,
     /// The digest of everything that was to be written, if records were looked at.
     pub digest: Option<Digest>,
-    /// What was written, if it was written front to back and hashed on the way.
-    pub written: Option<Fingerprint>,
+    /// The file, if it was written front to back and is being read back.
+    pub written: Option<Written>,
     /// How segments travelled, if they did.
     pub carried: Option<Carried>,
     /// What became of each source's points.
@@ -92,7 +92,7 @@ pub fn rebuild(
     let mut resolver = Resolver::new(settings, names, keeps_keys, ledger);
     let started = Instant::now();
     let flow = Flow::new(sources, &settled, settings.filter.as_ref())?;
-    let Written { parts, flowed } =
+    let Filled { parts, flowed } =
         write(&flow, plan, settings, &config, &folder, &mut resolver, site)?;
     stages.push(
         StageReport::new("merge", started)
@@ -167,8 +167,8 @@ pub(super) fn settle_all(
     Ok(settled)
 }
 
-/// What was written.
-struct Written {
+/// The master's shards, filled.
+struct Filled {
     /// What every shard was written as.
     parts: Vec<Part>,
     flowed: Flowed,
@@ -182,7 +182,7 @@ fn write(
     folder: &Path,
     resolver: &mut Resolver<'_>,
     site: Site<'_>,
-) -> Result<Written> {
+) -> Result<Filled> {
     let total = flow.total();
     let stage = site.progress.stage("merge", Some(total), Unit::Points);
     let writing = config.for_writing();
@@ -204,7 +204,7 @@ fn write(
         let mut writers = Writers::start(scope, &plan.layout, making)?;
         let flowed = flow.run(resolver, &stage, |record, _| writers.write(record))?;
         let parts = writers.finish()?;
-        Ok(Written { parts, flowed })
+        Ok(Filled { parts, flowed })
     })
 }
 

@@ -1,11 +1,11 @@
-//! Writing a snapshot front to back, hashed on the way.
+//! Writing a snapshot front to back, read back on the way.
 //!
 //! [`super::Packer`] leaves room for headers and comes back to them; here every size is known
-//! before, so that segments can be carried from tar to tar without being unpacked, and the hash of
-//! the whole is there when the last byte is written.
+//! before, so that segments can be carried from tar to tar without being unpacked, and what is
+//! written can be read back right behind.
 //!
-//! Keeps true: the hash is of exactly the bytes that were written, in order; a member has exactly
-//! the length that its header says.
+//! Keeps true: what was meant to be in the file is what was read and packed, in order; a member has
+//! exactly the length that its header says.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,17 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use serde::Serialize;
-use sha2::{Digest as _, Sha256};
-
-use super::input::Sha256Hex;
 use super::pack::{
     COLLECTION_VERSION, Out, PackedShard, header, pack_segment, segment_bytes, shard_files,
 };
-use super::pieces::{PieceHasher, Pieces};
 use super::walk::BLOCK;
+use super::written::{Meant, Written};
 use super::{layout, log};
 use crate::error::{Error, Result};
+use serde::Serialize;
 
 /// Bytes copied at once: few enough to stay in the processor's cache from thread to thread.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -31,33 +28,22 @@ const BUFFER_BYTES: usize = 256 << 10;
 const BUFFERS: usize = 8;
 
 /// A snapshot being written front to back, by three threads: one fills buffers, one writes them,
-/// one hashes them.
+/// one reads back what is written.
 pub struct Carrier {
     path: PathBuf,
-    written: u64,
-    pieces: PieceHasher,
+    meant: Meant,
     /// Full buffers on their way to the file; none once it has failed.
     full: Option<SyncSender<Vec<u8>>>,
     /// Buffers on their way back.
     empty: Receiver<Vec<u8>>,
-    write: Option<JoinHandle<io::Result<File>>>,
-    hash: JoinHandle<Sha256>,
-}
-
-/// What was written, hashed on the way.
-#[derive(Debug)]
-pub struct Fingerprint {
-    /// All of it.
-    pub sha256: Sha256Hex,
-    /// Piece by piece, to be compared with what can be read.
-    pub pieces: Pieces,
+    write: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Carrier {
     /// A carrier that writes to `file`, which is new and empty; `path` names it.
-    pub fn new(mut file: File, path: &Path) -> Self {
+    pub fn new(mut file: File, path: &Path) -> Result<Self> {
+        let (meant, reached) = Meant::follow(path)?;
         let (full, to_write) = sync_channel::<Vec<u8>>(BUFFERS);
-        let (written, to_hash) = sync_channel::<Vec<u8>>(BUFFERS);
         let (back, empty) = sync_channel(BUFFERS);
         for _ in 0..BUFFERS {
             // There is room for all of them.
@@ -66,30 +52,20 @@ impl Carrier {
         let write = std::thread::spawn(move || {
             for buffer in to_write {
                 file.write_all(&buffer)?;
-                if written.send(buffer).is_err() {
-                    return Err(io::Error::other("the thread that hashes ended"));
-                }
-            }
-            Ok(file)
-        });
-        let hash = std::thread::spawn(move || {
-            let mut hash = Sha256::new();
-            for buffer in to_hash {
-                hash.update(&buffer);
+                // If nobody listens, reading back has failed, and says so in the end.
+                let _ = reached.send(buffer.len() as u64);
                 // Nobody takes it any more once the last byte is written.
                 let _ = back.try_send(buffer);
             }
-            hash
+            Ok(())
         });
-        Self {
+        Ok(Self {
             path: path.to_owned(),
-            written: 0,
-            pieces: PieceHasher::default(),
+            meant,
             full: Some(full),
             empty,
             write: Some(write),
-            hash,
-        }
+        })
     }
 
     /// Adds a file called `path` with the `bytes` bytes that `reader` yields; `what` names the
@@ -119,7 +95,7 @@ impl Carrier {
     pub fn segment(&mut self, path: &str, folder: &Path) -> Result<u64> {
         let bytes = segment_bytes(folder)?;
         self.head(path, bytes)?;
-        let before = self.written;
+        let before = self.meant.bytes();
         let mut buffer = self.buffer()?;
         buffer.clear();
         let mut room = Room {
@@ -134,10 +110,11 @@ impl Carrier {
             return Err(why);
         }
         packed?;
-        if self.written - before != bytes {
+        let packed = self.meant.bytes() - before;
+        if packed != bytes {
             return Err(Error::failed(
                 format!("packing {path}"),
-                format!("it has {} bytes instead of {bytes}", self.written - before),
+                format!("it has {packed} bytes instead of {bytes}"),
             )
             .next("something changed the scratch folder: try again"));
         }
@@ -161,25 +138,16 @@ impl Carrier {
         config: &impl Serialize,
         shard_keys: &impl Serialize,
         payload_index: &impl Serialize,
-    ) -> Result<(File, Fingerprint)> {
+    ) -> Result<Written> {
         self.small(layout::VERSION, COLLECTION_VERSION.as_bytes())?;
         self.json(layout::CONFIG, config)?;
         self.json(layout::SHARD_KEYS, shard_keys)?;
         self.json(layout::PAYLOAD_INDEX, payload_index)?;
         self.put(&[0; 2 * BLOCK as usize])?;
-        let file = match self.end_writing() {
-            Ok(Some(file)) => file,
-            Ok(None) => return Err(self.ended()),
-            Err(err) => return Err(err),
-        };
-        let hash = self.hash.join().map_err(|_| {
-            Error::failed(format!("hashing {}", self.path.display()), "a thread ended")
-        })?;
-        let written = Fingerprint {
-            sha256: format!("{:x}", hash.finalize()),
-            pieces: self.pieces.finish(),
-        };
-        Ok((file, written))
+        match self.end_writing()? {
+            true => Ok(self.meant.finish()),
+            false => Err(self.ended()),
+        }
     }
 
     fn json(&mut self, path: &str, value: &impl Serialize) -> Result<()> {
@@ -227,8 +195,7 @@ impl Carrier {
     }
 
     fn send(&mut self, buffer: Vec<u8>) -> Result<()> {
-        self.pieces.update(&buffer);
-        self.written += buffer.len() as u64;
+        self.meant.add(&buffer);
         match self.full.as_ref().map(|full| full.send(buffer)) {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(self.why_ended()),
@@ -250,14 +217,14 @@ impl Carrier {
         )
     }
 
-    /// Waits until all is written; nothing if that was done before.
-    fn end_writing(&mut self) -> Result<Option<File>> {
+    /// Waits until all is written; false if that was done before.
+    fn end_writing(&mut self) -> Result<bool> {
         self.full = None;
         let Some(thread) = self.write.take() else {
-            return Ok(None);
+            return Ok(false);
         };
         match thread.join() {
-            Ok(Ok(file)) => Ok(Some(file)),
+            Ok(Ok(())) => Ok(true),
             Ok(Err(err)) => Err(Error::io("packing into", &self.path, &err)),
             Err(_) => Err(self.ended()),
         }
@@ -334,9 +301,11 @@ mod tests {
 
     #[test]
     fn what_is_carried_is_a_tar_with_the_hash_that_is_told() {
+        use sha2::{Digest as _, Sha256};
+
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.snapshot");
-        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path);
+        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
         let big: Vec<u8> = (0..3 * BUFFER_BYTES + 7).map(|at| at as u8).collect();
         let never = |err: &std::io::Error| Error::failed("reading", err);
         carrier
@@ -354,11 +323,10 @@ mod tests {
             })
             .unwrap();
         let none = serde_json::json!([]);
-        let (file, done) = carrier.finish(&none, &none, &none).unwrap();
-        let sha256 = done.sha256;
+        let written = carrier.finish(&none, &none, &none).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        assert_eq!(done.pieces.bytes(), bytes.len() as u64);
-        assert!(done.pieces.holds(&file, 0).unwrap());
+        assert_eq!(written.bytes(), bytes.len() as u64);
+        let sha256 = written.read_back().unwrap();
         assert_eq!(sha256, format!("{:x}", Sha256::digest(&bytes)));
         let mut archive = tar::Archive::new(bytes.as_slice());
         let mut names = Vec::new();
@@ -375,7 +343,7 @@ mod tests {
         assert_eq!(names.len(), 8);
         // A reader that is too short is an error, not a hole.
         let path = folder.path().join("b.snapshot");
-        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path);
+        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
         assert!(
             carrier
                 .member("x", 9, &mut [0_u8; 8].as_slice(), &never)

@@ -29,6 +29,10 @@ use sha2::{Digest as _, Sha256};
 use sources::{Kind, Shape};
 use table::{Row, median};
 
+/// The program's own, so that a stage in a process of the bench costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The result of anything here; whoever fails says why in one line.
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 

@@ -19,15 +19,13 @@ use crate::merge::plan::Plan;
 use crate::merge::rebuild::Site;
 use crate::report::progress::Unit;
 use crate::scratch;
-use crate::snapshot::{Carrier, Fingerprint, PackedShard, layout};
+use crate::snapshot::{Carrier, PackedShard, Written, layout};
 use crate::source::{Checksum, Source};
 
 /// A packed master.
 pub struct Packed {
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// What was written.
-    pub written: Fingerprint,
+    /// The file, which is being read back.
+    pub written: Written,
     /// Segments by shard.
     pub segments: BTreeMap<u32, u64>,
     /// Vectors in an index by shard.
@@ -51,7 +49,7 @@ pub fn carry(
         .sum();
     let stage = site.progress.stage("carry", Some(total), Unit::Bytes);
     let mut cart = Cart {
-        carrier: Carrier::new(target, target_path),
+        carrier: Carrier::new(target, target_path)?,
         names: BTreeSet::new(),
         carried: Carried::default(),
         removing: Vec::new(),
@@ -147,14 +145,13 @@ pub fn carry(
         removing,
         ..
     } = cart;
-    let (_, written) = carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)?;
+    let written = carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)?;
     for thread in removing {
         thread
             .join()
             .map_err(|_| Error::failed("removing scratch folders", "a thread ended"))??;
     }
     Ok(Packed {
-        bytes: written.pieces.bytes(),
         written,
         segments,
         indexed,

@@ -204,7 +204,7 @@ pub fn graft(
 
     let started = Instant::now();
     let packed = carry::carry(sources, &lanes, plan, target, target_path, site)?;
-    stages.push(StageReport::new("carry", started).bytes(packed.bytes));
+    stages.push(StageReport::new("carry", started).bytes(packed.written.bytes()));
 
     let shards = points
         .into_iter()
