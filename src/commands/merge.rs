@@ -33,7 +33,7 @@ use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
 use crate::schema::{Overrides, Quantization, UserConfig};
 use crate::scratch::Scratch;
-use crate::snapshot::{Written, hash_file};
+use crate::snapshot::Written;
 use crate::source::Source;
 
 /// Runs the command.
@@ -123,7 +123,7 @@ fn to_file(
     };
     let compressed = is_gz(output);
     let (packed, target) = staged.create_beside("packed")?;
-    let (mut built, ledger) = match plan.route {
+    let (built, written, ledger) = match plan.route {
         Route::Graft => graft(sources, plan, settings, ledger, target, &packed, site)?,
         Route::Rebuild | Route::Replay => {
             rebuild(sources, plan, settings, ledger, target, &packed, site)?
@@ -144,10 +144,10 @@ fn to_file(
     };
     // The disk works while the file is read back from memory.
     let syncing = durable::sync_in_background(&packed)?;
-    let proof = match (built.written.take(), args.no_verify) {
-        (written, true) => unproven(&packed, &built, written)?,
-        (Some(written), false) => read_carried(&packed, &expected, written)?,
-        (None, false) => read_back(&packed, &expected, &scratch, progress)?,
+    let proof = match (&built.carried, args.no_verify) {
+        (_, true) => unproven(&built, written)?,
+        (Some(_), false) => read_carried(&packed, &expected, written)?,
+        (None, false) => read_back(&packed, &expected, written, &scratch, progress)?,
     };
     syncing.wait()?;
     let mut stages = built.stages.clone();
@@ -357,16 +357,12 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
 }
 
 /// What is known of a packed master that nobody wants proven.
-fn unproven(packed: &Path, built: &Built, written: Option<Written>) -> Result<Proof> {
-    let sha256 = match written {
-        Some(written) => written.read_back()?,
-        None => hash_file(packed)?,
-    };
+fn unproven(built: &Built, written: Written) -> Result<Proof> {
     Ok(Proof {
         points: built.shards.iter().map(|shard| shard.points).sum(),
         bytes: 0,
         digest: built.digest.clone(),
-        sha256,
+        sha256: written.read_back()?,
     })
 }
 

@@ -24,7 +24,7 @@ use crate::point::Digest;
 use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
 use crate::scratch::{self, Scratch};
-use crate::snapshot::{PackedShard, Packer, Written};
+use crate::snapshot::{Carrier, PackedShard, Written, layout};
 use crate::source::{Purpose, Settled, Source};
 
 /// Sources that are settled at once.
@@ -59,8 +59,7 @@ pub struct Built {
     pub shards: Vec<BuiltShard>,
     /// The digest of everything that was to be written, if records were looked at.
     pub digest: Option<Digest>,
-    /// The file, if it was written front to back and is being read back.
-    pub written: Option<Written>,
+
     /// How segments travelled, if they did.
     pub carried: Option<Carried>,
     /// What became of each source's points.
@@ -72,7 +71,7 @@ pub struct Built {
 }
 
 /// Builds the master of `plan` from `sources` and packs it into `target`, a new file called
-/// `target_path`.
+/// `target_path`, which is being read back.
 pub fn rebuild(
     sources: &mut [Source],
     plan: &Plan,
@@ -81,7 +80,7 @@ pub fn rebuild(
     target: std::fs::File,
     target_path: &Path,
     site: Site<'_>,
-) -> Result<(Built, Ledger)> {
+) -> Result<(Built, Written, Ledger)> {
     let mut stages = Vec::new();
     let settled = settle_all(sources, settings, site, &mut stages)?;
     let config = ShardConfig::new(&plan.united.config)?;
@@ -118,8 +117,8 @@ pub fn rebuild(
     stages.push(StageReport::new("index", started).points(points));
 
     let started = Instant::now();
-    let bytes = pack(plan, &parts, target, target_path, site)?;
-    stages.push(StageReport::new("pack", started).bytes(bytes));
+    let written = pack(plan, &parts, target, target_path, site)?;
+    stages.push(StageReport::new("pack", started).bytes(written.bytes()));
     scratch::remove_folder(&folder)?;
 
     let (tallies, ledger, restamped) = resolver.finish(flowed.counts);
@@ -127,12 +126,12 @@ pub fn rebuild(
         Built {
             shards,
             digest: Some(flowed.digest),
-            written: None,
             carried: None,
             tallies,
             restamped,
             stages,
         },
+        written,
         ledger,
     ))
 }
@@ -253,26 +252,27 @@ fn finish(part: &Part, plan: &Plan) -> Result<u64> {
     Ok(indexed_vectors)
 }
 
-/// Packs the finished parts, which come by their shards; returns the bytes of the file.
+/// Packs the finished parts, which come by their shards.
 fn pack(
     plan: &Plan,
     parts: &[Part],
     target: std::fs::File,
     target_path: &Path,
     site: Site<'_>,
-) -> Result<u64> {
-    let stage = site.progress.stage("pack", None, Unit::None);
-    let mut packer = Packer::new(target, target_path);
+) -> Result<Written> {
+    let _stage = site.progress.stage("pack", None, Unit::None);
+    let mut carrier = Carrier::new(target, target_path)?;
     for parts in parts.chunk_by(|a, b| a.number == b.number) {
         let mut version_max = 0;
         for part in parts {
             for segment in closed_segments(&part.folder)? {
-                packer.segment(part.number, segment.uuid, &segment.folder)?;
+                let path = layout::segment_tar(part.number, segment.uuid);
+                carrier.segment(&path, &segment.folder)?;
                 version_max = version_max.max(segment.version);
             }
         }
         if let Some(part) = parts.first() {
-            packer.shard(PackedShard {
+            carrier.shard(PackedShard {
                 number: part.number,
                 version_max,
             })?;
@@ -280,10 +280,5 @@ fn pack(
     }
     let schema: serde_json::Value = serde_json::from_slice(&plan.united.payload.to_bytes())
         .map_err(|err| Error::failed("packing the payload indexes", err))?;
-    let file = packer.finish(plan.united.config.raw(), &plan.layout.keys, &schema)?;
-    drop(stage);
-    let meta = file
-        .metadata()
-        .map_err(|err| Error::io("looking at", target_path, &err))?;
-    Ok(meta.len())
+    carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)
 }

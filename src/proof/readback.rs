@@ -15,7 +15,7 @@ use crate::merge::{Lane, Layout, Scan, in_parallel};
 use crate::point::{Digest, PointId};
 use crate::report::progress::{Progress, Stage, Unit};
 use crate::scratch::Scratch;
-use crate::snapshot::log;
+use crate::snapshot::{Written, log};
 use crate::source::{Opening, ShardIds, Source};
 
 /// Segments that are read at once.
@@ -57,13 +57,14 @@ struct Found {
     range: Option<(PointId, PointId)>,
 }
 
-/// Reads the master at `path` back and compares it with what is `expected`.
+/// Reads the master at `path` back and compares it with what was `written` and what is `expected`.
 ///
 /// Each segment is opened by itself, so that the engine holds no more than [`AT_ONCE`] of them in
 /// memory.
 pub fn read_back(
     path: &Path,
     expected: &Expected<'_>,
+    written: Written,
     scratch: &Scratch,
     progress: Progress,
 ) -> Result<Proof> {
@@ -84,10 +85,7 @@ pub fn read_back(
     }
     let bytes = master.snapshot.file_bytes;
     let folder = scratch.folder("proof")?;
-    let (segments, hashes) = master.unpack_apart(&folder)?;
-    let Some(hashes) = hashes else {
-        return Err(failed("it was not hashed".into()));
-    };
+    let segments = master.unpack_apart(&folder)?;
     let stage = progress.stage("prove", Some(wanted.points()), Unit::Points);
     let config = ShardConfig::new(&master.config)?.without_log();
     let look = |(number, folder): &(u32, PathBuf)| {
@@ -132,7 +130,7 @@ pub fn read_back(
         points: digest.points(),
         bytes,
         digest: Some(digest),
-        sha256: hashes.file,
+        sha256: written.read_back()?,
     })
 }
 

@@ -1,11 +1,11 @@
 //! Writing a snapshot front to back, read back on the way.
 //!
-//! [`super::Packer`] leaves room for headers and comes back to them; here every size is known
-//! before, so that segments can be carried from tar to tar without being unpacked, and what is
-//! written can be read back right behind.
+//! Every size is known before, so that segments can be carried from tar to tar without being
+//! unpacked, and what is written can be read back right behind.
 //!
 //! Keeps true: what was meant to be in the file is what was read and packed, in order; a member has
-//! exactly the length that its header says.
+//! exactly the length that its header says; every mandatory part is written (a restore skips a
+//! shard without `wal/` and answers `true`: lib/collection/src/shards/replica_set/snapshots.rs).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -91,7 +91,7 @@ impl Carrier {
         self.pad(bytes)
     }
 
-    /// Adds the segment in `folder` to shard `shard`, as a tar in the tar. Returns its bytes.
+    /// Adds the segment in `folder` as a tar called `path`. Returns its bytes.
     pub fn segment(&mut self, path: &str, folder: &Path) -> Result<u64> {
         let bytes = segment_bytes(folder)?;
         self.head(path, bytes)?;
@@ -122,7 +122,8 @@ impl Carrier {
         Ok(bytes)
     }
 
-    /// Adds what a shard needs besides its segments; see [`super::Packer::shard`].
+    /// Adds what a shard needs besides its segments: an empty log that goes on above every
+    /// segment's version, the state of its one replica, and its kind.
     pub fn shard(&mut self, shard: PackedShard) -> Result<()> {
         let (name, bytes) = log::write_empty(shard.version_max + 1);
         self.small(&format!("{}/{}/{name}", shard.number, layout::LOG), &bytes)?;

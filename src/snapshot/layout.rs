@@ -43,6 +43,11 @@ const SEGMENT_MANIFEST: &str = "segment_manifest.json";
 /// Manifests of a shard's segments, written by servers that share storage.
 const SHARD_MANIFESTS: [&str; 2] = ["segments_manifest.json", "manifest.json"];
 
+/// Where the packed segment `uuid` of shard `shard` lies.
+pub fn segment_tar(shard: u32, uuid: Uuid) -> String {
+    format!("{shard}/{SEGMENTS}/{uuid}.tar")
+}
+
 /// What a member is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place<'a> {

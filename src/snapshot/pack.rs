@@ -1,21 +1,17 @@
-//! Packing a collection snapshot that any Qdrant restores.
+//! What a packed snapshot is made of: headers, a segment as a tar, the small files of a shard.
 //!
-//! Keeps true: every mandatory part is written (a restore skips a shard without `wal/` and answers
-//! `true`: lib/collection/src/shards/replica_set/snapshots.rs); no clocks, no queue position, no
-//! engine's own files, no segment manifests; holes stay holes; times, owners and order are fixed,
-//! so that what is packed depends on nothing but what it holds.
+//! Keeps true: no clocks, no queue position, no engine's own files, no segment manifests; holes
+//! stay holes; times, owners and order are fixed, so that what is packed depends on nothing but
+//! what it holds.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use tar::{Builder, EntryType, Header, HeaderMode};
-use uuid::Uuid;
 
 use super::layout;
-use super::log;
 use super::walk::BLOCK;
 use crate::error::{Error, Result};
 
@@ -30,12 +26,6 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// What [`std::os::unix::fs::MetadataExt::blocks`] counts in.
 const DISK_BLOCK: u64 = 512;
 
-/// A collection snapshot being written to a file.
-pub struct Packer {
-    out: Builder<File>,
-    path: PathBuf,
-}
-
 /// A packed shard, besides its segments.
 #[derive(Debug, Clone, Copy)]
 pub struct PackedShard {
@@ -43,92 +33,6 @@ pub struct PackedShard {
     pub number: u32,
     /// The highest version (operation number) of its segments.
     pub version_max: u64,
-}
-
-impl Packer {
-    /// A packer that writes to `file`, which is new and empty; `path` names it in errors.
-    pub fn new(file: File, path: &Path) -> Self {
-        let mut out = Builder::new(file);
-        out.mode(HeaderMode::Deterministic);
-        out.sparse(true);
-        Self {
-            out,
-            path: path.to_owned(),
-        }
-    }
-
-    /// Adds a segment from its unpacked `folder` to shard `shard`, as a tar in the tar.
-    pub fn segment(&mut self, shard: u32, uuid: Uuid, folder: &Path) -> Result<()> {
-        let path = format!("{shard}/{}/{uuid}.tar", layout::SEGMENTS);
-        let header_at = self.begin(&path)?;
-        write_segment(folder, self.out.get_mut(), &self.path)?;
-        self.end(&path, header_at)
-    }
-
-    /// Adds what a shard needs besides its segments: an empty log that goes on above every
-    /// segment's version, the state of its one replica, and its kind.
-    pub fn shard(&mut self, shard: PackedShard) -> Result<()> {
-        let number = shard.number;
-        let (name, bytes) = log::write_empty(shard.version_max + 1);
-        self.bytes(&format!("{number}/{}/{name}", layout::LOG), &bytes)?;
-        for (name, value) in shard_files() {
-            self.json(&format!("{number}/{name}"), &value)?;
-        }
-        Ok(())
-    }
-
-    /// Adds what the collection has, and ends the tar. The file is not synced.
-    pub fn finish(
-        mut self,
-        config: &impl Serialize,
-        shard_keys: &impl Serialize,
-        payload_index: &impl Serialize,
-    ) -> Result<File> {
-        self.bytes(layout::VERSION, COLLECTION_VERSION.as_bytes())?;
-        self.json(layout::CONFIG, config)?;
-        self.json(layout::SHARD_KEYS, shard_keys)?;
-        self.json(layout::PAYLOAD_INDEX, payload_index)?;
-        self.out
-            .into_inner()
-            .map_err(|err| Error::io("finishing", &self.path, &err))
-    }
-
-    fn json(&mut self, path: &str, value: &impl Serialize) -> Result<()> {
-        let bytes = serde_json::to_vec(value)
-            .map_err(|err| Error::failed(format!("packing {path}"), err))?;
-        self.bytes(path, &bytes)
-    }
-
-    fn bytes(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
-        let mut header = header(bytes.len() as u64);
-        self.out
-            .append_data(&mut header, path, bytes)
-            .map_err(|err| Error::io("packing into", &self.path, &err))
-    }
-
-    /// Leaves room for a header whose size is not known yet; returns where.
-    fn begin(&mut self, path: &str) -> Result<u64> {
-        let file = self.out.get_mut();
-        let at = file.stream_position();
-        at.and_then(|at| file.write_all(&[0; BLOCK as usize]).map(|()| at))
-            .map_err(|err| Error::io("packing", Path::new(path), &err))
-    }
-
-    /// Writes the header that [`Self::begin`] left room for, now that the member is complete.
-    fn end(&mut self, path: &str, header_at: u64) -> Result<()> {
-        let file = self.out.get_mut();
-        let mut write = || -> io::Result<()> {
-            let end = file.stream_position()?;
-            let mut header = header(end - header_at - BLOCK);
-            header.set_path(path)?;
-            header.set_cksum();
-            file.seek(SeekFrom::Start(header_at))?;
-            file.write_all(header.as_bytes())?;
-            file.seek(SeekFrom::Start(end))?;
-            Ok(())
-        };
-        write().map_err(|err| Error::io("packing into", &self.path, &err))
-    }
 }
 
 /// The files of a shard with one active replica, besides its segments and its log.

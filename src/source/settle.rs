@@ -18,7 +18,7 @@ use crate::engine::{Shard, ShardConfig, lighten};
 use crate::error::{Error, Result};
 use crate::schema::ShardKey;
 use crate::snapshot::log::{self, LogFiles, Op};
-use crate::snapshot::{Hashes, Unpacking, layout, unpack, walk_segments};
+use crate::snapshot::{Unpacking, layout, unpack, walk_segments};
 
 /// What shards are settled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,15 +208,13 @@ impl Source {
     }
 
     /// Unpacks the source under `folder`, each segment as a shard of its own, to be read and
-    /// without its log. Returns each segment's shard number and folder, and the hashes of the very
-    /// bytes that were unpacked.
-    pub fn unpack_apart(&self, folder: &Path) -> Result<(Vec<ApartSegment>, Option<Hashes>)> {
+    /// without its log. Returns each segment's shard number and folder.
+    pub fn unpack_apart(&self, folder: &Path) -> Result<Vec<ApartSegment>> {
         let unpacking = Unpacking {
-            hash: true,
             apart: true,
             ..Unpacking::default()
         };
-        let unpacked = unpack(&self.snapshot, folder, unpacking, None)?;
+        unpack(&self.snapshot, folder, unpacking, None)?;
         let mut segments = Vec::new();
         for (number, shard) in &self.snapshot.shards {
             for uuid in shard.segments.keys() {
@@ -225,7 +223,7 @@ impl Source {
                 segments.push((*number, folder));
             }
         }
-        Ok((segments, unpacked.hashes))
+        Ok(segments)
     }
 
     /// Calls `take` with every packed segment, as [`walk_segments`] does, and compares the checksum

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
 use snapmerge::point::{PointId, Record, Vector};
 use snapmerge::schema::CollectionConfig;
-use snapmerge::snapshot::{PackedShard, Packer};
+use snapmerge::snapshot::{Carrier, PackedShard, layout};
 
 use super::wal::wal_file;
 use super::{Outcome, fresh};
@@ -257,13 +257,13 @@ impl Album<'_> {
         }
         shard.close()?;
 
-        let mut packer = Packer::new(File::create_new(file)?, file);
+        let mut carrier = Carrier::new(File::create_new(file)?, file)?;
         let mut version_max = 0;
         for segment in closed_segments(&folder)? {
-            packer.segment(0, segment.uuid, &segment.folder)?;
+            carrier.segment(&layout::segment_tar(0, segment.uuid), &segment.folder)?;
             version_max = version_max.max(segment.version);
         }
-        packer.shard(PackedShard {
+        carrier.shard(PackedShard {
             number: 0,
             version_max,
         })?;
@@ -271,8 +271,9 @@ impl Album<'_> {
             .iter()
             .map(|(field, schema)| ((*field).to_owned(), json!(schema)))
             .collect();
-        let packed = packer.finish(&raw, &json!({}), &json!({ "schema": schema }))?;
-        packed.sync_all()?;
+        let written = carrier.finish(&raw, &json!({}), &json!({ "schema": schema }))?;
+        written.read_back()?;
+        File::open(file)?.sync_all()?;
         std::fs::remove_dir_all(&folder)?;
         Ok(())
     }

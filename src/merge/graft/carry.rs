@@ -178,7 +178,7 @@ impl Cart {
             let name = format!("{from}/{uuid}/{round}");
             own = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
         }
-        format!("{shard}/{}/{own}.tar", layout::SEGMENTS)
+        layout::segment_tar(shard, own)
     }
 
     fn settled(&mut self, lane: &Lane, segment: &Carriage, source: &str) -> Result<()> {

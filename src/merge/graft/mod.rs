@@ -37,6 +37,7 @@ use crate::error::Result;
 use crate::point::PointId;
 use crate::report::merge::StageReport;
 use crate::report::progress::Unit;
+use crate::snapshot::Written;
 use crate::source::Source;
 
 /// Conflicts that are compared at once under [`Policy::Newest`].
@@ -138,7 +139,7 @@ pub fn graft(
     target: File,
     target_path: &Path,
     site: Site<'_>,
-) -> Result<(Built, Ledger)> {
+) -> Result<(Built, Written, Ledger)> {
     let mut stages = Vec::new();
     let started = Instant::now();
     let stage = site.progress.stage("find conflicts", None, Unit::None);
@@ -218,7 +219,6 @@ pub fn graft(
     let built = Built {
         shards,
         digest: None,
-        written: Some(packed.written),
         carried: Some(Carried {
             consolidated,
             ..packed.carried
@@ -227,7 +227,7 @@ pub fn graft(
         restamped: 0,
         stages,
     };
-    Ok((built, ledger))
+    Ok((built, packed.written, ledger))
 }
 
 /// Finds the ids that more than one lane has, and decides who loses.
