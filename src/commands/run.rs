@@ -63,6 +63,8 @@ fn log(args: &RunArgs) -> Result<()> {
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)
+        // Whoever read the log may be gone; the night goes on.
+        .log_internal_errors(false)
         .with_target(false);
     let set = match args.log_format {
         LogFormat::Text => tracing::subscriber::set_global_default(log.with_ansi(false).finish()),

@@ -109,8 +109,12 @@ impl Journal {
         (!ended && is_same && is_recent).then(|| begin.clone())
     }
 
-    /// Begins a night anew.
+    /// Begins a night anew. Nights are called by the second, and no two the same.
     pub fn begin(&mut self, plan: &str, now: DateTime<Utc>) -> Result<Begin> {
+        let now = match self.lines.first() {
+            Some(Line::Begin(last)) => now.max(last.begun + TimeDelta::seconds(1)),
+            _ => now,
+        };
         let begin = Begin {
             night: now.format("%Y%m%d_%H%M%S").to_string(),
             begun: now,
@@ -241,5 +245,6 @@ mod tests {
         assert_eq!(journal.done::<Value>("restore", &json!([1])), None);
         journal.end().unwrap();
         assert!(journal.broken_off("p", now, hours).is_none());
+        assert_eq!(journal.begin("p", now).unwrap().night, "20261122_030001");
     }
 }

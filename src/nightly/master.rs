@@ -214,6 +214,8 @@ fn files(night: &Night<'_>, kept: &[Kept]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for one in kept {
         let file = folder.join(format!("{}.snapshot", one.name));
+        // Beside it before it is there: killed in between, it is not left without.
+        durable::write(&beside(&file, ".checksum"), one.sha256.as_bytes(), true)?;
         let is_it = file.exists() && hash_file(&file)? == one.sha256;
         if !is_it {
             missing.push((one, file.clone()));
@@ -231,7 +233,6 @@ fn files(night: &Night<'_>, kept: &[Kept]) -> Result<Vec<PathBuf>> {
             )
         })?;
         night.archive.get(&entry, &file, true)?;
-        durable::write(&beside(&file, ".checksum"), one.sha256.as_bytes(), true)?;
     }
     Ok(files)
 }

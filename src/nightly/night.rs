@@ -258,6 +258,7 @@ impl Night<'_> {
     ) -> Result<T, (String, Error)> {
         let span = tracing::info_span!("step", step);
         let _entered = span.enter();
+        tracing::info!("begun");
         let started = Instant::now();
         let done = self.stopped().and_then(|()| {
             let earlier: Option<T> = self.journal.done(step, inputs);

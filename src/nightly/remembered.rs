@@ -132,3 +132,60 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::error::Kind;
+
+    fn memory(folder: &Path) -> Memory {
+        let mut memory = Memory::open(folder, "nightly").unwrap();
+        let sign = Sign {
+            process: "life".into(),
+            restores: 3,
+            shards: BTreeMap::new(),
+            points: 1,
+            config: Map::new(),
+            payload: Value::Null,
+        };
+        let seen = Seen {
+            entry: "a@x".into(),
+            sha256: "s".into(),
+            sign: Some(sign),
+        };
+        memory.now.sources.insert("prod/a".into(), seen);
+        memory
+    }
+
+    #[test]
+    fn only_a_restore_that_is_certainly_ours_is_taken_out_of_the_count() {
+        let folder = tempfile::tempdir().unwrap();
+        for (process, before, after, counted) in [
+            ("life", 3, 4, 4),
+            // Somebody else's came in between, before or in another life.
+            ("life", 3, 5, 3),
+            ("life", 4, 5, 3),
+            ("another", 3, 4, 3),
+        ] {
+            let mut memory = memory(folder.path());
+            memory.own_restore(process, before, after);
+            let seen = &memory.now.sources["prod/a"];
+            assert_eq!(seen.sign.as_ref().unwrap().restores, counted);
+        }
+    }
+
+    #[test]
+    fn two_plans_do_not_share_what_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut memory = memory(folder.path());
+        memory.will_make("prod", "m_1").unwrap();
+        let again = Memory::open(folder.path(), "nightly").unwrap();
+        assert_eq!(again.now, memory.now);
+        let err = Memory::open(folder.path(), "weekly").err().unwrap();
+        assert_eq!(err.kind(), Kind::Usage);
+    }
+}

@@ -259,6 +259,7 @@ impl Told {
         let word = match self.outcome {
             Outcome::Done => "DONE",
             Outcome::Differs => "DONE, BUT SOMETHING DIFFERS",
+            Outcome::Failed if self.kind == Some(Kind::Cancelled) => "CANCELLED",
             Outcome::Failed => "FAILED",
         };
         line(format!(
@@ -277,6 +278,9 @@ impl Told {
             if let Some(next) = &err.next {
                 line(format!("    next: {next}"));
             }
+        }
+        if self.kind == Some(Kind::Cancelled) {
+            line("  the next run goes on where this one was".into());
         }
         for what in &self.differs {
             line(format!("\n  differs: {what}"));

@@ -19,6 +19,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("nightly/scripted/no_sign_no_shortcut", || no_sign(env)),
         Trial::new("nightly/scripted/broken_source", || broken(env)),
         Trial::new("nightly/scripted/alias_moved_by_hand", || moved(env)),
+        Trial::new("nightly/scripted/source_vanishes", || vanishes(env)),
         Trial::new("nightly/scripted/master_differs", || differs(env)),
         Trial::new("nightly/scripted/two_at_once", || two_at_once(env)),
         Trial::needs("nightly/scripted/full_disk", &mounts(), |how| {
@@ -304,6 +305,38 @@ fn moved(env: &Env) -> Outcome {
     let what = told["differs"][0].as_str().unwrap_or_default();
     ensure!(what.contains("rolled back"), "{what}");
     ensure_eq!(stage.alias().as_deref(), Some(first.as_str()), "the alias");
+    Ok(())
+}
+
+/// A source that a pattern does not find any more is missed, and a master that is so much smaller is
+/// not published unless the plan says that it may be.
+fn vanishes(env: &Env) -> Outcome {
+    let stage = Stage::new(env, "")?;
+    stage.night(0)?;
+    let before = stage.alias();
+    stage.scripted.fake().collections.remove("album_2018");
+    if let Some(restored) = &mut stage.scripted.fake().restored {
+        restored.set_points(0, 1000);
+    }
+    let told = stage.night(12)?;
+    let what = told["differs"][0].as_str().unwrap_or_default().to_owned();
+    ensure!(
+        what.contains("prod/album_2018 was a source") && what.contains("album_2018@"),
+        "{what}"
+    );
+    ensure_eq!(told["errors"][0]["step"], json!("publish"), "{told}");
+    ensure_eq!(stage.alias(), before, "the alias");
+    let plan = stage.dir().join("nightly.toml");
+    let text = std::fs::read_to_string(&plan)?;
+    std::fs::write(
+        &plan,
+        text.replace("keep = 2", "keep = 2\nmax_shrink = \"50%\""),
+    )?;
+    let told = stage.night(0)?;
+    ensure_eq!(told["master"]["points"], json!(1000), "{told}");
+    ensure!(stage.alias() != before, "the alias did not move");
+    // Its snapshot stays: retention is for what the plan captures.
+    ensure_eq!(entries(stage.dir(), "album_2018")?, 1, "entries");
     Ok(())
 }
 
