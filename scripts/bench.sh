@@ -7,8 +7,10 @@
 #                                           and of conflicts; graft of 100,000 to 1,000,000 × 128
 #   scripts/bench.sh --points N --dims N --sources N --indexed --cold --runs N --stages LIST
 #
-# LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap: merge is by
-# rebuild without graphs, whole with them. With --indexed the sources have graphs, as a server's
+# LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap,live: merge is
+# by rebuild without graphs, whole with them; live needs a Qdrant (QDRANT_BIN, or qdrant on PATH), and
+# compares capture with curl, and, where SNAPMERGE_BENCH_GUIDE names the script of Qdrant's guide and
+# SNAPMERGE_BENCH_PYTHON a Python that can run it, replay, graft and restore with that. With --indexed the sources have graphs, as a server's
 # have; making those takes minutes the first time. Sources are kept in SNAPMERGE_BENCH_DIR (or a
 # folder for temporary files), which must lie on the disk that is to be measured. Other work on the
 # machine shows: seconds grow, CPU seconds hardly. Goals are judged under each table.

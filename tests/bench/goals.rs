@@ -16,24 +16,27 @@ pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
 /// From how many bytes on a graft is compared with copying: below, starting costs most.
 const GRAFT_BYTES_MIN: u64 = 300_000 * 512 * 4;
 
+/// One goal, and whether it is met.
+pub fn goal(what: &str, value: f64, met: bool) -> String {
+    let verdict = if met { "met" } else { "NOT MET" };
+    format!("goal: {what}: {value:.2}: {verdict}")
+}
+
 /// Every goal that the rows can be held to, and whether it is met.
 pub fn judge(rows: &[Row]) -> Vec<String> {
     let find = |name: &str| rows.iter().find(|row| row.name == name);
     let mut lines = Vec::new();
-    let mut goal = |what: String, value: f64, met: bool| {
-        let verdict = if met { "met" } else { "NOT MET" };
-        lines.push(format!("goal: {what}: {value:.2}: {verdict}"));
-    };
+    let mut judged = |what: String, value, met| lines.push(goal(&what, value, met));
     for (name, least) in [("scan", 150_000.0), (MERGE, 30_000.0)] {
         if let Some(row) = find(name) {
             let rate = row.points as f64 / row.seconds;
-            goal(
+            judged(
                 format!("{name}, points/s at least {least}"),
                 rate,
                 rate >= least,
             );
             let megabytes = row.anon_bytes as f64 / 1e6;
-            goal(
+            judged(
                 format!("{name}, RssAnon in MB under 300"),
                 megabytes,
                 megabytes < 300.0,
@@ -50,7 +53,7 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
             continue;
         };
         if let Some((_, synced)) = row.ratios {
-            goal(
+            judged(
                 format!("{name}, times cp and sync at most {most}"),
                 synced,
                 synced <= most,
@@ -58,7 +61,7 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
         }
         let megabytes = row.anon_bytes as f64 / 1e6;
         let allowed = 200.0 + 24.0 * row.conflicts as f64 / 1e6;
-        goal(
+        judged(
             format!("{name}, RssAnon in MB under {allowed:.1}"),
             megabytes,
             megabytes < allowed,
@@ -66,7 +69,7 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
     }
     if let (Some(graft), Some(whole)) = (find(GRAFT), find(WHOLE)) {
         let times = whole.seconds / graft.seconds;
-        goal(
+        judged(
             "graft, times faster than rebuild with graphs at least 50".to_owned(),
             times,
             times >= 50.0,

@@ -9,7 +9,10 @@
 //! the stage ran; a copy of the same files is timed right before every run, and the ratio is taken
 //! of such pairs; of several runs the median is shown.
 
+#[path = "../suite/support/daemon.rs"]
+mod daemon;
 mod goals;
+mod live;
 mod process;
 mod sources;
 mod table;
@@ -62,9 +65,17 @@ struct Args {
     dir: PathBuf,
     /// What is measured: settle, scan, merge (rebuild without graphs), whole (with them), graft,
     /// graft-checked (with the sources' SHA-256), graft-tail (their logs hold more than their
-    /// segments), graft-overlap (a tenth of the ids is in two sources)
+    /// segments), graft-overlap (a tenth of the ids is in two sources), live (capture, graft and
+    /// restore, and replay on a real Qdrant, beside what people do without snapmerge)
     #[arg(long, value_delimiter = ',', default_value = "settle,scan,merge,whole")]
     stages: Vec<String>,
+    /// For live: the guide's script that merges collections (SCRIPT DEST_grpc SOURCE…, over ports 6333
+    /// and 6334), to be compared with
+    #[arg(long, env = "SNAPMERGE_BENCH_GUIDE")]
+    guide: Option<PathBuf>,
+    /// For live: the Python that has what the script imports
+    #[arg(long, env = "SNAPMERGE_BENCH_PYTHON", default_value = "python3")]
+    python: PathBuf,
     /// Have the sources leave the page cache before everything that is timed
     #[arg(long)]
     cold: bool,
@@ -102,7 +113,7 @@ fn run(args: &Args) -> Outcome {
         return worker::run(stage, &files, &args.dir);
     }
     let mut stages = Vec::new();
-    for name in &args.stages {
+    for name in args.stages.iter().filter(|name| *name != live::STAGE) {
         let kind = match name.as_str() {
             "graft-tail" => Kind::Tail,
             "graft-overlap" => Kind::Overlap,
@@ -122,6 +133,12 @@ fn run(args: &Args) -> Outcome {
         return Ok(());
     }
     println!("{}", table::heading(&shape, bytes_of(&files)?, args.cold));
+    if args.stages.iter().any(|name| name == live::STAGE) {
+        live::run(args, &shape, &files)?;
+    }
+    if stages.is_empty() {
+        return Ok(());
+    }
     let mut samples: Vec<Vec<Row>> = Vec::new();
     for run in 0..args.runs {
         let mut rows = Vec::new();
@@ -224,7 +241,7 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf], hashes: &[String]) -> Ou
     let folder = fresh(&args.dir.join("out"))?;
     command.arg("-o").arg(folder.join("master.snapshot"));
     command.args(&args.merge_args);
-    let measured = process::run_merge(command)?;
+    let measured = process::run_verb(command, true)?;
     std::fs::remove_dir_all(&folder)?;
     Ok(measured)
 }

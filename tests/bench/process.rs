@@ -1,6 +1,6 @@
 //! Runs a process and watches its memory.
 //!
-//! Keeps true: the process that is watched is the one that works (snapmerge works in a child); a
+//! Keeps true: the process that is watched is the one that works (a child, where the engine is used); a
 //! stage's peak is that of the samples between its beginning and its end.
 
 use std::io::Read as _;
@@ -49,9 +49,10 @@ struct Sample {
     anon_bytes: u64,
 }
 
-/// Runs `snapmerge merge --json`.
-pub fn run_merge(command: Command) -> Outcome<Measured> {
-    let (output, samples, seconds) = run(command, true)?;
+/// Runs `snapmerge VERB --json`, which works in a child if the engine has to do with it; its report
+/// is looked into for stages.
+pub fn run_verb(command: Command, works_in_child: bool) -> Outcome<Measured> {
+    let (output, samples, seconds) = run(command, works_in_child)?;
     let report: Value = serde_json::from_str(&output)?;
     let mut named = Vec::new();
     for stage in report["stages"].as_array().into_iter().flatten() {

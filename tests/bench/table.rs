@@ -36,16 +36,17 @@ pub fn rows(
     bytes: u64,
     copied: Copied,
 ) -> Vec<Row> {
-    let row = |name: String, (seconds, cpu_seconds, anon_bytes): (f64, f64, u64), whole| Row {
-        name,
-        seconds,
-        cpu_seconds,
-        points: shape.points,
-        conflicts: shape.conflicts(),
-        bytes,
-        anon_bytes,
-        ratios: Some((seconds / copied.plain, seconds / copied.synced)).filter(|_| whole),
-    };
+    let row =
+        |name: String, (seconds, cpu_seconds, anon_bytes): (f64, f64, u64), whole: bool| Row {
+            name,
+            seconds,
+            cpu_seconds,
+            points: shape.points,
+            conflicts: shape.conflicts(),
+            bytes,
+            anon_bytes,
+            ratios: whole.then_some((seconds / copied.plain, seconds / copied.synced)),
+        };
     let of = |stage: &Stage| (stage.seconds, stage.cpu_seconds, stage.anon_bytes);
     if let ("settle" | "scan", [only]) = (stage, measured.stages.as_slice()) {
         return vec![row(stage.to_owned(), of(only), true)];

@@ -31,6 +31,7 @@ pub mod cases;
 #[macro_use]
 pub mod cli;
 pub mod craft;
+pub mod daemon;
 pub mod fake;
 pub mod packed;
 pub mod points;
@@ -133,7 +134,7 @@ impl Env {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         Ok(Self {
             sets: cases::find(&root)?,
-            server: qdrant::find(),
+            server: daemon::find(),
             // Who names a server means it: a wrong QDRANT_BIN must not look like having none.
             server_required: std::env::var_os("SNAPMERGE_LIVE").is_some_and(|v| v == "1")
                 || std::env::var_os("QDRANT_BIN").is_some(),

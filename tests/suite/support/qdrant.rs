@@ -1,65 +1,38 @@
-//! A real Qdrant server, where one is at hand (`QDRANT_BIN`, or `qdrant` on PATH): started on free
-//! ports of this machine alone with a temporary folder, spoken to over REST, stopped with its value.
+//! A real Qdrant server, where one is at hand: started on free ports with a temporary folder, spoken
+//! to over REST, stopped with its value.
 //!
-//! Keeps true: it reaches nothing outside, never reports telemetry, and is stopped by its own pid.
+//! Keeps true: a status that was not wanted fails the test with the answer.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::Digest;
 
+use super::daemon::{Daemon, START_TIMEOUT, Setup, find_in, free_ports};
 use super::points::{self, PointId};
 use super::{Env, Outcome, Trial, temp_dir};
 
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// The server's executable, or why there is none.
-pub fn find() -> Result<PathBuf, String> {
-    find_in(std::env::var_os("QDRANT_BIN"), std::env::var_os("PATH"))
-}
-
-fn find_in(
-    told: Option<std::ffi::OsString>,
-    path: Option<std::ffi::OsString>,
-) -> Result<PathBuf, String> {
-    if let Some(told) = told {
-        let bin = PathBuf::from(told);
-        // Told wrongly is not the same as not there, and must not look like it.
-        return match bin.is_file() {
-            true => Ok(bin),
-            false => Err(format!("QDRANT_BIN is {}, which is no file", bin.display())),
-        };
-    }
-    std::env::split_paths(&path.unwrap_or_default())
-        .map(|dir| dir.join("qdrant"))
-        .find(|bin| bin.is_file())
-        .ok_or_else(|| "there is no Qdrant server (no QDRANT_BIN, no qdrant on PATH)".to_owned())
-}
 
 /// A server of one test.
 pub struct Server {
     bin: PathBuf,
     cluster: bool,
-    dir: tempfile::TempDir,
     agent: ureq::Agent,
-    running: Option<Running>,
+    // It ends before its folder goes away.
+    running: Option<Daemon>,
+    dir: tempfile::TempDir,
     /// A cluster's members know each other by it: it stays the same over restarts.
     p2p: Option<u16>,
     /// Where the first member of its cluster is.
     first: Option<String>,
-}
-
-struct Running {
-    child: Child,
-    http: u16,
-    grpc: u16,
+    /// What the server is told besides, as `QDRANT__…`, the next time that it is started.
+    pub envs: Vec<(String, String)>,
+    /// What calls are made with.
+    pub key: Option<String>,
 }
 
 impl Server {
@@ -95,6 +68,8 @@ impl Server {
             running: None,
             p2p: None,
             first,
+            envs: Vec::new(),
+            key: None,
         };
         server.launch()?;
         Ok(server)
@@ -105,9 +80,18 @@ impl Server {
         self.dir.path()
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`; `https://localhost:PORT` when it was started with a certificate,
+    /// and then this cannot speak with it.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports().0)
+        let port = self.ports().0;
+        match self
+            .envs
+            .iter()
+            .any(|(name, _)| name.ends_with("ENABLE_TLS"))
+        {
+            true => format!("https://localhost:{port}"),
+            false => format!("http://127.0.0.1:{port}"),
+        }
     }
 
     /// `http://127.0.0.1:PORT` of gRPC.
@@ -128,31 +112,16 @@ impl Server {
 
     /// Ends it as a failing machine would (SIGKILL: nothing is flushed), and starts it again.
     pub fn crash(&mut self) -> Outcome {
-        if let Some(mut running) = self.running.take() {
-            running.child.kill()?;
-            running.child.wait()?;
-        }
+        self.running = None;
         self.launch()
     }
 
     /// Ends it with SIGTERM and waits.
     pub fn stop(&mut self) -> Outcome {
-        let Some(mut running) = self.running.take() else {
-            return Ok(());
-        };
-        kill_process(Pid::from_child(&running.child), Signal::TERM)?;
-        let start = Instant::now();
-        while running.child.try_wait()?.is_none() {
-            if start.elapsed() > START_TIMEOUT {
-                running.child.kill()?;
-                running.child.wait()?;
-                return Err(
-                    format!("the server did not end by SIGTERM\n{}", self.log_end()).into(),
-                );
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        match self.running.take() {
+            Some(running) => Ok(running.stop()?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn launch(&mut self) -> Outcome {
@@ -160,8 +129,11 @@ impl Server {
         // Another process may take a free port before the server does: then there are others.
         for _ in 0..3 {
             match self.launch_once() {
-                Ok(()) => return Ok(()),
-                Err(why) => last = why.message().unwrap_or_default().to_owned(),
+                Ok(running) => {
+                    self.running = Some(running);
+                    return Ok(());
+                }
+                Err(why) => last = why,
             }
             if !last.contains("in use") {
                 break;
@@ -174,67 +146,36 @@ impl Server {
         Err(last.into())
     }
 
-    fn launch_once(&mut self) -> Outcome {
+    fn launch_once(&mut self) -> Result<Daemon, String> {
         let [http, grpc, p2p] = free_ports()?;
-        let p2p = *self.p2p.get_or_insert(p2p);
-        let dir = self.dir.path();
-        let log = File::create(dir.join("qdrant.log"))?;
-        let mut command = Command::new(&self.bin);
-        command
-            .current_dir(dir)
-            .env("QDRANT__SERVICE__HOST", "127.0.0.1")
-            .env("QDRANT__SERVICE__HTTP_PORT", http.to_string())
-            .env("QDRANT__SERVICE__GRPC_PORT", grpc.to_string())
-            .env("QDRANT__STORAGE__STORAGE_PATH", dir.join("storage"))
-            .env("QDRANT__STORAGE__SNAPSHOTS_PATH", dir.join("snapshots"))
-            .env("QDRANT__STORAGE__TEMP_PATH", dir.join("temp"))
-            .env("QDRANT__TELEMETRY_DISABLED", "true")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        let mut envs = self.envs.clone();
+        let mut args = Vec::new();
         if self.cluster {
-            command
-                .env("QDRANT__CLUSTER__ENABLED", "true")
-                .env("QDRANT__CLUSTER__P2P__PORT", p2p.to_string())
-                .args(["--uri", &format!("http://127.0.0.1:{p2p}")]);
+            let p2p = *self.p2p.get_or_insert(p2p);
+            envs.push(("QDRANT__CLUSTER__ENABLED".into(), "true".into()));
+            envs.push(("QDRANT__CLUSTER__P2P__PORT".into(), p2p.to_string()));
+            args.extend(["--uri".to_owned(), format!("http://127.0.0.1:{p2p}")]);
         }
         if let Some(first) = &self.first {
-            command.args(["--bootstrap", first]);
+            args.extend(["--bootstrap".to_owned(), first.clone()]);
         }
-        let child = command
-            .spawn()
-            .map_err(|e| format!("starting {}: {e}", self.bin.display()))?;
-        self.running = Some(Running { child, http, grpc });
-
-        let start = Instant::now();
-        loop {
-            if let Some(running) = &mut self.running
-                && let Some(status) = running.child.try_wait()?
-            {
-                self.running = None;
-                return Err(format!("the server ended: {status}\n{}", self.log_end()).into());
-            }
-            if matches!(self.call("GET", "/readyz", None), Ok((200, _))) {
-                return Ok(());
-            }
-            ensure!(
-                start.elapsed() < START_TIMEOUT,
-                "the server is not ready after {START_TIMEOUT:?}\n{}",
-                self.log_end()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn log_end(&self) -> String {
-        let log = std::fs::read(self.dir.path().join("qdrant.log")).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned()
+        Daemon::start(&Setup {
+            bin: self.bin.clone(),
+            dir: self.dir.path().to_owned(),
+            http,
+            grpc,
+            envs,
+            args,
+        })
     }
 
     /// One call: status and body, whatever they are. A body that is not JSON comes as a JSON string.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Outcome<(u16, Value)> {
         let url = format!("{}{path}", self.url());
-        let request = ureq::http::Request::builder().method(method).uri(url);
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
+        if let Some(key) = &self.key {
+            request = request.header("api-key", key);
+        }
         let answer = match body {
             None => self.agent.run(request.body(())?),
             Some(body) => self.agent.run(
@@ -390,33 +331,12 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            let _ = running.child.kill();
-            let _ = running.child.wait();
-        }
-    }
-}
-
 fn read_answer(answer: ureq::http::Response<ureq::Body>) -> Outcome<(u16, Value)> {
     let status = answer.status().as_u16();
     let mut text = String::new();
     answer.into_body().into_reader().read_to_string(&mut text)?;
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     Ok((status, body))
-}
-
-/// Three ports that nobody listened on a moment ago.
-fn free_ports() -> Outcome<[u16; 3]> {
-    // All are held at once, so that no two are the same.
-    let held = [
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-    ];
-    let port = |n: usize| -> Outcome<u16> { Ok(held[n].local_addr()?.port()) };
-    Ok([port(0)?, port(1)?, port(2)?])
 }
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
