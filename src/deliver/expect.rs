@@ -4,7 +4,6 @@
 //! leaves that open, the number is unknown and said to be, not guessed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, copy, sink};
 use std::path::Path;
 
 use serde::Serialize;
@@ -15,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::point::PointId;
 use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys};
 use crate::snapshot::log::{Op, Touches};
-use crate::snapshot::{Form, Input, Segment, Shard, ids, log};
+use crate::snapshot::{Form, Segment, Shard, ids, log};
 use crate::source::{Checksum, Opening, ShardIds, Source, not_taken_in};
 
 /// The newest storages and the first server that reads them.
@@ -79,10 +78,6 @@ impl Expected {
         let hashes = source.snapshot.hashes.clone().ok_or_else(|| {
             Error::failed(format!("hashing {}", path.display()), "there is no hash")
         })?;
-        let bytes = match source.snapshot.compressed {
-            true => unpacked_bytes(path)?,
-            false => source.snapshot.file_bytes,
-        };
         let mut shards = BTreeMap::new();
         let mut indexed_min = 0;
         let mut server_min = None;
@@ -104,7 +99,7 @@ impl Expected {
         Ok(Self {
             source,
             sha256: hashes.content,
-            bytes,
+            bytes: hashes.content_bytes,
             shards,
             indexed_min,
             server_min,
@@ -147,11 +142,6 @@ fn counts(manifest: &Manifest) -> Option<BTreeMap<u32, u64>> {
         .iter()
         .map(|part| Some((part.shard, part.points?)))
         .collect()
-}
-
-fn unpacked_bytes(path: &Path) -> Result<u64> {
-    let mut input = Input::open(path, false, None)?.take(u64::MAX);
-    copy(&mut input, &mut sink()).map_err(|err| Error::io("reading snapshot", path, &err))
 }
 
 /// The points of a shard, and how many of them lie in a graph of its one vector.

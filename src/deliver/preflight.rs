@@ -14,12 +14,10 @@ use super::state::{About, StateFolder};
 use crate::capture::Members;
 use crate::error::{Error, Kind, Result};
 use crate::schema::ShardingMethod;
-use crate::server::{CollectionAddress, ServerInfo};
+use crate::server::{CollectionAddress, ServerInfo, ServerVersion};
 
-/// The first server that cannot read RocksDB any more.
-const WITHOUT_ROCKSDB: (u32, u32, u32) = (1, 18, 0);
 /// The first server that takes a shard's snapshot and reads the list form of shard keys.
-const SERVER_MIN: (u32, u32, u32) = (1, 14, 0);
+const SERVER_MIN: ServerVersion = (1, 14, 0);
 
 /// What is there, and what is to be done.
 #[derive(Debug)]
@@ -254,7 +252,7 @@ fn check_version(
     let refuse = |why: String, next: &str| {
         Err(Error::new(Kind::Refused, format!("restoring to {target}"), why).next(next.to_owned()))
     };
-    let show = |(major, minor, patch): (u32, u32, u32)| format!("{major}.{minor}.{patch}");
+    let show = |(major, minor, patch): ServerVersion| format!("{major}.{minor}.{patch}");
     let Some(version) = server.numbers() else {
         notes.push(format!(
             "the server's version {} says nothing about what it can read",
@@ -273,14 +271,11 @@ fn check_version(
             "upgrade the server, or restore to another",
         );
     }
-    let obstacles = expected.source.obstacles();
+    let obstacles = expected.source.obstacles_at(version);
     let blocking: Vec<String> = obstacles
-        .iter()
-        .filter(|obstacle| match obstacle.incomplete {
-            true => !options.allow_incomplete,
-            false => version >= WITHOUT_ROCKSDB,
-        })
-        .map(|obstacle| obstacle.why.clone())
+        .into_iter()
+        .filter(|obstacle| !(obstacle.incomplete && options.allow_incomplete))
+        .map(|obstacle| obstacle.why)
         .collect();
     if let Some(first) = blocking.first() {
         let more = match blocking.len() {

@@ -355,11 +355,11 @@ fn send(
             sent: stage.counter(),
         };
         if expected.source.snapshot.compressed {
-            let input = Input::open(path, false, None)?;
-            members.first.upload_snapshot(&upload, input)?;
+            let open = || Input::open(path, false, None);
+            members.first.upload_snapshot(&upload, open)?;
         } else {
-            let file = File::open(path).map_err(|err| Error::io("opening snapshot", path, &err))?;
-            members.first.upload_snapshot(&upload, file)?;
+            let open = || File::open(path).map_err(|err| Error::io("opening snapshot", path, &err));
+            members.first.upload_snapshot(&upload, open)?;
         }
         return Ok(());
     }
@@ -378,7 +378,7 @@ fn send(
             rate: options.rate,
             sent: stage.counter(),
         };
-        member.upload_snapshot(&upload, stream(path, shard)?)?;
+        member.upload_snapshot(&upload, || stream(path, shard))?;
     }
     Ok(())
 }

@@ -127,8 +127,7 @@ impl Lent {
         let plain = plain(source, scratch)?;
         let path = &plain.path;
         let failed = |err: std::io::Error| Error::io("reading", path, &err);
-        let file = File::open(path).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
+        let bytes = std::fs::metadata(path).map_err(failed)?.len();
         let stage = progress.stage("restore", Some(bytes), Unit::Bytes);
         let upload = Upload {
             collection: self.name.clone(),
@@ -139,7 +138,8 @@ impl Lent {
             rate: None,
             sent: stage.counter(),
         };
-        connection.upload_snapshot(&upload, file).map_err(told)?;
+        let open = || File::open(path).map_err(failed);
+        connection.upload_snapshot(&upload, open).map_err(told)?;
         drop(plain);
         self.wait(source)
     }

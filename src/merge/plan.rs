@@ -383,7 +383,7 @@ fn notes(sources: &[Source]) -> Vec<String> {
 fn unpacked(sources: &[Source]) -> u64 {
     sources
         .iter()
-        .filter(|source| !source.by_server || source.snapshot.compressed)
+        .filter(|source| source.by_server.is_none() || source.snapshot.compressed)
         .map(|source| source.snapshot.unpacked_bytes)
         .sum()
 }

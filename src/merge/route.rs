@@ -64,7 +64,7 @@ fn graft_targets(
     layout: &Layout,
 ) -> Result<Targets, Vec<String>> {
     let mut reasons = Vec::new();
-    let by_server = |source: &&Source| source.live.is_some() || source.by_server;
+    let by_server = |source: &&Source| source.live.is_some() || source.by_server.is_some();
     for source in sources.iter().filter(by_server) {
         reasons.push(format!("{} is read from a server", source.name));
     }

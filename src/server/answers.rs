@@ -24,9 +24,12 @@ pub struct ServerInfo {
     pub commit: Option<String>,
 }
 
+/// Major, minor and patch.
+pub type ServerVersion = (u32, u32, u32);
+
 impl ServerInfo {
     /// Major, minor and patch; none for a version that is not written so.
-    pub fn numbers(&self) -> Option<(u32, u32, u32)> {
+    pub fn numbers(&self) -> Option<ServerVersion> {
         let bare = self.version.split(['-', '+']).next()?;
         let mut parts = bare.split('.').map(str::parse);
         let mut next = || parts.next()?.ok();

@@ -282,7 +282,7 @@ impl Connection {
 }
 
 /// The failure of the last of several tries.
-fn after(failure: Failure, tries: u32) -> Failure {
+pub(super) fn after(failure: Failure, tries: u32) -> Failure {
     let Failure { cause, error } = failure;
     let why = format!("{} (tried {tries} times)", error.why());
     let mut last = Error::new(error.kind(), error.doing(), why);

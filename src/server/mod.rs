@@ -30,7 +30,7 @@ pub use activity::Activity;
 pub use address::{Address, CollectionAddress, REST_PORT, check_name, is_address};
 pub use answers::{
     ACTIVE, ClusterStatus, CollectionInfo, LocalShard, Optimizations, PayloadIndex, Peer,
-    RemoteShard, ServerInfo, ServerSnapshot, Topology, UpdateQueue,
+    RemoteShard, ServerInfo, ServerSnapshot, ServerVersion, Topology, UpdateQueue,
 };
 pub use call::Patience;
 pub use clustering::Clustering;

@@ -1,7 +1,7 @@
 //! A limit to the bytes a second that are moved.
 //!
-//! Keeps true: over any time longer than a second no more is moved than the limit says, however
-//! the pieces come.
+//! Keeps true: over any time no more is moved than the limit says and one piece, however the pieces
+//! come, and also after a pause.
 
 use std::fmt;
 use std::str::FromStr;
@@ -55,34 +55,31 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Keeps to a rate.
+/// Keeps to a rate. What was not used is not saved up.
 #[derive(Debug)]
 pub(super) struct Throttle {
     rate: Option<Rate>,
-    started: Instant,
-    moved: u64,
+    /// When the next bytes may go.
+    next: Option<Instant>,
 }
 
 impl Throttle {
     pub fn new(rate: Option<Rate>) -> Self {
-        Self {
-            rate,
-            started: Instant::now(),
-            moved: 0,
-        }
+        Self { rate, next: None }
     }
 
-    /// How long to wait now that `bytes` more were moved.
-    pub fn after(&mut self, bytes: u64) -> Option<Duration> {
-        self.wait(bytes, self.started.elapsed())
+    /// How long `bytes`, which come now, have to wait; they are taken as moved then.
+    pub fn wait(&mut self, bytes: u64) -> Option<Duration> {
+        self.wait_from(Instant::now(), bytes)
     }
 
-    fn wait(&mut self, bytes: u64, elapsed: Duration) -> Option<Duration> {
+    fn wait_from(&mut self, now: Instant, bytes: u64) -> Option<Duration> {
         let rate = self.rate?.bytes();
-        self.moved = self.moved.saturating_add(bytes);
+        let start = self.next.map_or(now, |next| next.max(now));
         #[expect(clippy::cast_precision_loss, reason = "a time to wait")]
-        let due = Duration::from_secs_f64(self.moved as f64 / rate as f64);
-        due.checked_sub(elapsed).filter(|wait| !wait.is_zero())
+        let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        self.next = Some(start + takes);
+        Some(start.duration_since(now)).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -106,12 +103,18 @@ mod tests {
     }
 
     #[test]
-    fn a_throttle_waits_for_what_is_too_fast() {
+    fn a_throttle_keeps_its_rate_and_saves_nothing_up() {
         let mut throttle = Throttle::new(Rate::new(1000));
-        let second = Duration::from_secs(1);
-        assert_eq!(throttle.wait(2000, second), Some(second));
-        assert_eq!(throttle.wait(0, 2 * second), None);
-        assert_eq!(throttle.wait(500, 2 * second), Some(second / 2));
-        assert_eq!(Throttle::new(None).wait(u64::MAX, second), None);
+        let start = Instant::now();
+        let mut wait = |at: u64, bytes| {
+            let wait = throttle.wait_from(start + Duration::from_millis(at), bytes);
+            wait.map_or(0, |wait| wait.as_millis())
+        };
+        assert_eq!(wait(0, 500), 0);
+        assert_eq!(wait(0, 500), 500);
+        assert_eq!(wait(250, 1), 750);
+        assert_eq!(wait(60_000, 1000), 0);
+        assert_eq!(wait(60_000, 1), 1000);
+        assert_eq!(Throttle::new(None).wait_from(start, u64::MAX), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Keeps true: memory holds a few pieces, whatever the size; what the reader fails with is what the
 //! caller gets, not the broken connection that follows from it; a server's own words about a
-//! refused snapshot reach the user.
+//! refused snapshot reach the user; two uploads to one collection never run at once.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Connection;
-use super::call::Call;
-use super::failure::Failure;
+use super::call::{Call, after, backoff};
+use super::failure::{Cause, Failure};
 use super::rate::{Rate, Throttle};
 use crate::error::{Error, Result};
 
@@ -28,6 +28,8 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 16;
 /// How long a server may take to restore what it was sent.
 const RESTORING: Duration = Duration::from_secs(24 * 3600);
+/// How often it is asked whether it is still at what it was sent before.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// A snapshot to be uploaded and restored.
 pub struct Upload {
@@ -48,9 +50,56 @@ pub struct Upload {
 }
 
 impl Connection {
-    /// Uploads what `reader` yields, and waits until the server has restored it. It becomes what
-    /// the shards hold, whatever other replicas have (`priority=snapshot`).
-    pub fn upload_snapshot(
+    /// Uploads what the reader that `open` gives yields, and waits until the server has restored it.
+    /// It becomes what the shards hold, whatever other replicas have (`priority=snapshot`).
+    ///
+    /// What is cut on the way is sent again from its beginning: nothing is restored of a part, and
+    /// what was restored without anybody hearing of it is restored once more.
+    pub fn upload_snapshot<R: Read + Send + 'static>(
+        &self,
+        upload: &Upload,
+        open: impl Fn() -> Result<R>,
+    ) -> Result<(), Failure> {
+        let mut number = 0;
+        loop {
+            let before = upload.sent.load(Ordering::Relaxed);
+            let rested = match number {
+                0 => Ok(()),
+                _ => self.let_go(&upload.collection),
+            };
+            let sent = rested.and_then(|()| {
+                let reader = open().map_err(Failure::here)?;
+                self.upload_once(upload, reader)
+            });
+            let Err(failure) = sent else {
+                return Ok(());
+            };
+            // A server that says 500 has all of it, and could not restore it.
+            let may_pass = failure.cause.may_pass() && failure.cause != Cause::Status(500);
+            if !may_pass || number >= self.settings().retries {
+                return Err(match number {
+                    0 => failure,
+                    _ => after(failure, number + 1),
+                });
+            }
+            upload.sent.store(before, Ordering::Relaxed);
+            self.sleep(failure.error.doing(), backoff(number))
+                .map_err(Failure::here)?;
+            number += 1;
+        }
+    }
+
+    /// Waits until the server restores nothing to `collection` any more: it goes on with what it was
+    /// sent, also when nobody waits for its answer.
+    fn let_go(&self, collection: &str) -> Result<(), Failure> {
+        while self.recoveries(collection)? > 0 {
+            self.sleep(&format!("restoring {collection}"), ASK_EVERY)
+                .map_err(Failure::here)?;
+        }
+        Ok(())
+    }
+
+    fn upload_once(
         &self,
         upload: &Upload,
         reader: impl Read + Send + 'static,
@@ -142,7 +191,7 @@ fn send_pieces(
         }
         left -= count as u64;
         sent.fetch_add(count as u64, Ordering::Relaxed);
-        if let Some(wait) = throttle.after(count as u64) {
+        if let Some(wait) = throttle.wait(count as u64) {
             std::thread::sleep(wait);
         }
     }

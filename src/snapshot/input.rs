@@ -28,18 +28,22 @@ pub struct Hashes {
     pub file: Sha256Hex,
     /// Of the tar in it: the same for a plain file, the decompressed bytes for a .gz.
     pub content: Sha256Hex,
+    /// The size of that in bytes.
+    pub content_bytes: u64,
 }
 
 /// A reader that counts, and may hash, what passes.
 struct Tap<R> {
     inner: R,
     hash: Option<Sha256>,
+    read: u64,
     passed: Option<Arc<AtomicU64>>,
 }
 
 impl<R: Read> Read for Tap<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
+        self.read += count as u64;
         if let (Some(hash), Some(bytes)) = (&mut self.hash, buffer.get(..count)) {
             hash.update(bytes);
         }
@@ -90,6 +94,7 @@ impl Input {
         let tap = Tap {
             inner: file,
             hash: hash.clone(),
+            read: 0,
             passed,
         };
         let buffered = BufReader::with_capacity(BUFFER_BYTES, tap);
@@ -97,6 +102,7 @@ impl Input {
             Form::Gzip(Box::new(Tap {
                 inner: MultiGzDecoder::new(buffered),
                 hash,
+                read: 0,
                 passed: None,
             }))
         } else {
@@ -122,16 +128,22 @@ impl Input {
     pub fn into_hashes(self) -> Option<Hashes> {
         match self.form {
             Form::Plain(buffered) => {
-                let hash = hex(buffered.into_inner().hash?);
+                let tap = buffered.into_inner();
+                let hash = hex(tap.hash?);
                 Some(Hashes {
                     file: hash.clone(),
                     content: hash,
+                    content_bytes: tap.read,
                 })
             }
             Form::Gzip(outer) => {
                 let content = hex(outer.hash?);
                 let file = hex(outer.inner.into_inner().into_inner().hash?);
-                Some(Hashes { file, content })
+                Some(Hashes {
+                    file,
+                    content,
+                    content_bytes: outer.read,
+                })
             }
         }
     }

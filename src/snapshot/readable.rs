@@ -20,7 +20,9 @@ use super::layout;
 
 /// The way out for snapshots with RocksDB in them.
 pub const BRIDGE: &str = "restore this snapshot into a Qdrant 1.17.1, which still reads it and \
-                          converts it, wait for green, and take a new snapshot there";
+                          converts it, wait for green, and take a new snapshot there; or let such a \
+                          server read it, with `snapmerge merge --route scratch \
+                          --scratch-server http://HOST:6333`";
 
 /// A reason why something of a snapshot cannot be read, or not be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -221,6 +221,7 @@ mod tests {
         let hashes = Hashes {
             file: B.into(),
             content: A.into(),
+            content_bytes: 0,
         };
         let wanted = |sha256: &str| Expectation {
             sha256: sha256.into(),

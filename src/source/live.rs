@@ -233,7 +233,7 @@ impl Source {
             checksum: Checksum::Live,
             expected: Vec::new(),
             live: Some(live),
-            by_server: false,
+            by_server: None,
             shown: None,
         })
     }

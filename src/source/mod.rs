@@ -25,8 +25,12 @@ pub use settle::{Purpose, Settled, SettledShard, SettlingCost};
 
 use crate::error::{Error, Result};
 use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys};
+use crate::server::ServerVersion;
 use crate::snapshot::readable::{Obstacle, obstacles};
 use crate::snapshot::{Snapshot, Want, source_name};
+
+/// The first server that cannot read RocksDB any more.
+const WITHOUT_ROCKSDB: ServerVersion = (1, 18, 0);
 
 /// How a source is opened.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +66,8 @@ pub struct Source {
     pub checksum: Checksum,
     /// The collection that its records are read from, where that is not the file.
     pub live: Option<Live>,
-    /// Whether the file is to be read by a server, and not by the engine here.
-    pub by_server: bool,
+    /// The version of the server that is to read the file in place of the engine here, if one is.
+    pub by_server: Option<ServerVersion>,
     /// What it is called in reports, where that is not its file.
     pub shown: Option<String>,
     /// What its SHA-256 must be.
@@ -138,7 +142,7 @@ impl Source {
             config_is_derived,
             checksum,
             live: None,
-            by_server: false,
+            by_server: None,
             shown: None,
             expected,
         })
@@ -179,10 +183,20 @@ impl Source {
 
     /// Everything that stands in the way of reading it.
     pub fn obstacles(&self) -> Vec<Obstacle> {
-        if self.live.is_some() || self.by_server {
-            return Vec::new();
+        match self.by_server {
+            _ if self.live.is_some() => Vec::new(),
+            Some(version) => self.obstacles_at(version),
+            None => obstacles(&self.snapshot, self.shards_wanted().as_deref()),
         }
+    }
+
+    /// Everything that keeps a server of `version` from reading it. A server without RocksDB reads
+    /// no more than the engine here, and takes some of what it cannot read for empty, without a word.
+    pub fn obstacles_at(&self, version: ServerVersion) -> Vec<Obstacle> {
         obstacles(&self.snapshot, self.shards_wanted().as_deref())
+            .into_iter()
+            .filter(|obstacle| obstacle.incomplete || version >= WITHOUT_ROCKSDB)
+            .collect()
     }
 
     /// The source for a report.

@@ -25,7 +25,9 @@ pub struct LiveArgs {
     #[arg(long, conflicts_with = "sync")]
     pub resume: bool,
     /// Bring the collection to the sources' state, whoever made it: points that differ are written,
-    /// points that no source has are deleted
+    /// points that no source has are deleted. Not with --on-conflict remap, whose new ids come in no
+    /// order, so that what is gone could not be told without keeping all of them: merge into a new
+    /// collection then, and move the alias
     #[arg(long)]
     pub sync: bool,
     /// Where it is written down how far the collection is [default: a file for each collection in the

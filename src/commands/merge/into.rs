@@ -18,8 +18,7 @@ use crate::merge::{
 use crate::report::merge::{ConflictReport, LiveReport, MasterReport, ProofReport};
 use crate::report::progress::Progress;
 use crate::scratch::{Scratch, require_free};
-use crate::server::points::Pacing;
-use crate::server::{CollectionAddress, Rate};
+use crate::server::CollectionAddress;
 use crate::source::Source;
 
 /// What is known when the work begins.
@@ -97,9 +96,7 @@ pub(super) fn into(
     };
     let onto = Onto {
         target,
-        pacing: Pacing {
-            bytes_per_second: args.live.limit_rate.map(Rate::bytes),
-        },
+        limit: args.live.limit_rate,
         journal,
         asked,
     };

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::merge::{Lent, Route, lend};
 use crate::report::progress::Progress;
 use crate::scratch::Scratch;
-use crate::server::Address;
+use crate::server::{Address, Connection};
 use crate::source::{Source, tell_apart};
 
 /// Opens the sources.
@@ -26,8 +26,13 @@ pub(super) fn open(
         && !args.sources.iter().any(|source| is_live(source));
     let mut sources = open_all(&args.sources, &given, look_inside, servers, progress)?;
     tell_apart(&mut sources);
-    for source in &mut sources {
-        source.by_server = args.route == RouteChoice::Scratch && source.live.is_none();
+    if let Some(connection) = scratch_server(args, servers)? {
+        let info = connection.server_info()?;
+        // One that does not say how old it is may be one that reads no RocksDB.
+        let version = info.numbers().unwrap_or((u32::MAX, 0, 0));
+        for source in sources.iter_mut().filter(|source| source.live.is_none()) {
+            source.by_server = Some(version);
+        }
     }
     Ok(sources)
 }
@@ -39,6 +44,17 @@ pub(super) fn lend_all(
     sources: &mut [Source],
     progress: Progress,
 ) -> Result<Vec<Lent>> {
+    let Some(connection) = scratch_server(args, servers)? else {
+        return Ok(Vec::new());
+    };
+    let folder = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let scratch = Scratch::new(&folder)?;
+    let notes = state_folder(&args.live.state)?.lent();
+    lend(sources, &connection, &notes, scratch.path(), progress)
+}
+
+/// The server that reads snapshots with the route scratch, if that was asked for.
+fn scratch_server(args: &MergeArgs, servers: &mut Servers<'_>) -> Result<Option<Connection>> {
     let address = match (&args.live.scratch_server, args.route) {
         (None, RouteChoice::Scratch) => {
             return Err(
@@ -53,11 +69,7 @@ pub(super) fn lend_all(
                 "it belongs to --route scratch, which was not given",
             ));
         }
-        (None, _) => return Ok(Vec::new()),
+        (None, _) => return Ok(None),
     };
-    let connection = servers.at(&address)?;
-    let folder = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
-    let scratch = Scratch::new(&folder)?;
-    let notes = state_folder(&args.live.state)?.lent();
-    lend(sources, &connection, &notes, scratch.path(), progress)
+    servers.at(&address).map(Some)
 }

@@ -33,8 +33,8 @@ use crate::error::{Error, Kind, Result};
 use crate::point::Digest;
 use crate::report::merge::StageReport;
 use crate::report::progress::Unit;
-use crate::server::CollectionInfo;
-use crate::server::points::{Pacing, Sent, Upserts};
+use crate::server::points::{Sent, Upserts};
+use crate::server::{CollectionInfo, Rate};
 use crate::source::{Settled, Source};
 use crate::status;
 
@@ -52,8 +52,8 @@ const MARK_BYTES: usize = 16 << 20;
 pub struct Onto {
     /// The collection.
     pub target: Target,
-    /// How fast.
-    pub pacing: Pacing,
+    /// How fast at the most.
+    pub limit: Option<Rate>,
     /// Where the journal is.
     pub journal: PathBuf,
     /// What may be done with what is there.
@@ -300,7 +300,7 @@ fn send(
     // Marks come from the threads that talk with the server; they are taken down as they come.
     let reached: Arc<Mutex<Vec<Mark>>> = Arc::default();
     let noted = Arc::clone(&reached);
-    let mut upserts = Upserts::begin(&points, work.onto.pacing, move |mark: Mark, _| {
+    let mut upserts = Upserts::begin(&points, work.onto.limit, move |mark: Mark, _| {
         noted
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -27,12 +27,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tonic::{Response, Status};
 
-pub use pace::{BATCH_BYTES, Pacing};
+pub use pace::BATCH_BYTES;
 pub use shard::ShardPoints;
 pub use upsert::{Sent, Upserts};
 
 use self::convert::{id_to, record_from_json, selector};
 use super::Connection;
+use super::answers::CountAnswer;
 use super::call::{Call, Patience, backoff};
 use super::connection::GrpcChannel;
 use super::failure::{Cause, Failure};
@@ -93,17 +94,13 @@ impl Points {
 
     /// The exact number of points, or of those that match `filter`.
     pub fn count(&self, filter: Option<&Value>) -> Result<u64> {
-        #[derive(Deserialize)]
-        struct Counted {
-            count: u64,
-        }
         let mut body = json!({"exact": true});
         self.choose(&mut body, filter);
         let call = self
             .call(Method::POST, "counting the points of", "count")
             .body(body)
             .patience(Patience::For(LONG));
-        let counted: Counted = self
+        let counted: CountAnswer = self
             .connection
             .ask(&call)
             .map_err(|failure| failure.error)?;
@@ -172,12 +169,12 @@ impl Points {
             .call(Method::POST, "reading points of", "")
             .body(body)
             .patience(Patience::For(LONG));
-        let points: Envelope<Vec<Value>> = self
+        let points: Vec<Value> = self
             .connection
-            .asked_raw(&call)
+            .asked(&call)
             .await
             .map_err(|failure| failure.error)?;
-        self.records(points.result)
+        self.records(points)
     }
 
     fn records(&self, points: Vec<Value>) -> Result<Vec<Record>> {
@@ -261,10 +258,4 @@ enum Otherwise {
     Nothing,
     /// To ask over REST: what a message cannot hold fails the same way each time.
     Rest,
-}
-
-/// Around every answer of REST.
-#[derive(Deserialize)]
-struct Envelope<T> {
-    result: T,
 }

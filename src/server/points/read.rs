@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::convert::{Converted, id_from, id_to, mend, record_from, selector};
-use super::{Envelope, LONG, Otherwise, Points};
+use super::{LONG, Otherwise, Points};
 use crate::error::{Error, Result};
 use crate::point::{PointId, Record, Sample};
 use crate::server::call::Patience;
@@ -196,8 +196,7 @@ impl Points {
             .call(Method::POST, "reading points of", "scroll")
             .body(body)
             .patience(Patience::For(LONG));
-        let page: Envelope<T> = self.connection.asked_raw(&call).await?;
-        Ok(page.result)
+        self.connection.asked(&call).await
     }
 
     /// A page from `from` on, with everything or with ids alone.

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qdrant_client::qdrant as proto;
 use reqwest::Method;
@@ -21,13 +21,14 @@ use tonic::Code;
 
 use super::content::Content;
 use super::convert::{fits, point_to, selector};
-use super::pace::{Pace, Pacing};
+use super::pace::Pace;
 use super::{LONG, Points, failure};
 use crate::error::{Error, Result};
 use crate::point::{AsScrolled, Record};
 use crate::schema::ShardKey;
 use crate::server::call::{Patience, backoff};
 use crate::server::failure::{Cause, Failure};
+use crate::server::rate::Rate;
 
 /// Points of a batch, at the most.
 const BATCH_POINTS: usize = 2000;
@@ -73,14 +74,14 @@ struct Batch<M> {
 }
 
 impl<M: Send + 'static> Upserts<M> {
-    /// Begins to write to `points`. `reached` is called with each mark that is reached, and what
+    /// Begins to write to `points`, no faster than `limit`. `reached` is called with each mark that is reached, and what
     /// was sent so far; what it cannot do ends the writing.
     pub fn begin(
         points: &Points,
-        pacing: Pacing,
+        limit: Option<Rate>,
         reached: impl FnMut(M, Sent) -> Result<()> + Send + 'static,
     ) -> Self {
-        let pace = Arc::new(Mutex::new(Pace::new(pacing)));
+        let pace = Arc::new(Mutex::new(Pace::new(limit)));
         let (queue, batches) = mpsc::channel(WAITING);
         let driver = Driver {
             points: points.clone(),
@@ -245,8 +246,8 @@ impl<M: Send + 'static> Driver<M> {
         if let Content::Nothing = batch.content {
             return self.acknowledged(number);
         }
-        let pause = lock(&self.pace).wait(batch.bytes, Instant::now());
-        if !pause.is_zero() {
+        let pause = lock(&self.pace).wait(batch.bytes);
+        if let Some(pause) = pause {
             tokio::time::sleep(pause).await;
         }
         let (points, pace) = (self.points.clone(), Arc::clone(&self.pace));

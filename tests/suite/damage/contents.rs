@@ -8,7 +8,7 @@ use super::{Bad, Bed, plain};
 
 const BRIDGE: &str = "1.17.1";
 
-pub fn bad() -> Vec<Bad> {
+pub(super) fn bad() -> Vec<Bad> {
     let edited = |name, says: &[&'static str], file: &'static str, from: &'static str, to| {
         Bad::new(name, says, move |env| {
             changed(env, "uint8", |tar| tar.find(file)?.edit(from, to))
@@ -117,14 +117,11 @@ pub fn bad() -> Vec<Bad> {
             "\"is_local\":false",
         )
         .incomplete(),
-        Bad::new("ids_in_rocksdb", &["ids lie in RocksDB", BRIDGE], |env| {
-            in_segment(env, "uint8", |segment| {
-                segment.remove(|path| path.contains("/id_tracker."))?;
-                let file = Member::file("snapshot/files/db_backup/CURRENT", b"MANIFEST-000005\n");
-                segment.members.push(file);
-                Ok(())
-            })
-        }),
+        Bad::new(
+            "ids_in_rocksdb",
+            &["ids lie in RocksDB", BRIDGE],
+            ids_in_rocksdb,
+        ),
         Bad::new("ids_missing", &["vectors but no ids"], |env| {
             in_segment(env, "uint8", |segment| {
                 segment.remove(|path| path.contains("/id_tracker."))
@@ -204,6 +201,17 @@ pub fn bad() -> Vec<Bad> {
             },
         ),
     ]
+}
+
+/// A snapshot as servers of old made them: a segment's ids lie in RocksDB, which Qdrant 1.18 and the
+/// engine here take for a segment without points.
+pub fn ids_in_rocksdb(env: &Env) -> Outcome<Vec<u8>> {
+    in_segment(env, "uint8", |segment| {
+        segment.remove(|path| path.contains("/id_tracker."))?;
+        let file = Member::file("snapshot/files/db_backup/CURRENT", b"MANIFEST-000005\n");
+        segment.members.push(file);
+        Ok(())
+    })
 }
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {

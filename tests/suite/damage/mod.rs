@@ -3,7 +3,7 @@
 //! behind, no panic, and the source as it was.
 
 mod bits;
-mod contents;
+pub mod contents;
 pub mod disk;
 mod files;
 mod members;

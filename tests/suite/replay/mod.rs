@@ -1,12 +1,14 @@
 //! Live collections as sources and as masters, against a real server: what comes out of the server at
 //! the end is held to the truth files, point for point; what was only read is what it was.
 
+mod cluster;
 mod faults;
 mod keyed;
 mod kill;
 mod payloads;
 mod refused;
 mod scratch;
+mod secure;
 mod sync;
 mod written;
 
@@ -43,12 +45,14 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.push(env.live("replay/policy/fail", |bin| fails(env, bin)));
     trials.push(env.live("replay/changes", |bin| changes(env, bin)));
     trials.push(env.live("replay/into_a_file", |bin| into_a_file(env, bin)));
+    trials.extend(cluster::trials(env));
     trials.extend(faults::trials(env));
     trials.extend(keyed::trials(env));
     trials.extend(kill::trials(env));
     trials.extend(payloads::trials(env));
     trials.extend(refused::trials(env));
     trials.extend(scratch::trials(env));
+    trials.extend(secure::trials(env));
     trials.extend(sync::trials(env));
     trials.extend(written::trials(env));
     trials

@@ -93,7 +93,7 @@ fn peer_id(server: &Server) -> Outcome<u64> {
 }
 
 /// Waits until all members know all, and every replica of `name` is Active.
-fn agree(members: &[&Server], name: Option<&str>) -> Outcome {
+pub fn agree(members: &[&Server], name: Option<&str>) -> Outcome {
     let start = Instant::now();
     loop {
         let mut settled = true;

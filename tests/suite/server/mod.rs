@@ -4,7 +4,7 @@
 //! Keeps true: after each failure the test looks at what is left, here and there.
 
 mod capture;
-mod cluster;
+pub mod cluster;
 mod kill;
 pub mod live;
 mod publish;

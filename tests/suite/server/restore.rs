@@ -1,14 +1,19 @@
 //! `restore` to a server that fails by script, or that does not give back what it was given.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::cli::Signal;
+use crate::support::points::ensure_same;
+use crate::support::proxy::{Faults, Proxy};
+use crate::support::qdrant::Server;
 use crate::support::scripted::Fault;
-use crate::support::{Env, Outcome, Trial};
+use crate::support::{Env, Outcome, Trial, temp_dir};
 
-use super::{Spoil, Stage, is_one_error};
+use super::live::nothing_left;
+use super::{Spoil, Stage, is_one_error, run_with};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     let mut trials = vec![
@@ -17,6 +22,8 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             refused(env)
         }),
         Trial::new("server/restore/dies_after_the_upload", || dies(env)),
+        Trial::new("server/restore/is_sent_again", || again(env)),
+        env.live("server/restore/cut_uploads", |bin| cut(env, bin)),
         Trial::new("server/restore/ctrl_c", || ctrl_c(env)),
         Trial::new("server/restore/over", || over(env)),
     ];
@@ -244,6 +251,66 @@ fn dies(env: &Env) -> Outcome {
         ensure_eq!(run.json()?["finished_earlier"], json!(false), "finished");
         ensure_eq!(stage.scripted.asked("POST", "/upload"), 2, "uploads");
         ensure_eq!(stage.scripted.fake().snapshots_left().len(), 0, "left");
+    }
+    Ok(())
+}
+
+/// What passes is waited for: the snapshot is sent again, and what is there at the end is whole.
+fn again(env: &Env) -> Outcome {
+    for (fault, times) in [
+        (Fault::Silent, 1),
+        (Fault::Status(503), 2),
+        (Fault::Status(429), 2),
+        (Fault::Cut(3), 1),
+    ] {
+        let (stage, file) = Stage::to_restore(env)?;
+        stage
+            .scripted
+            .fault("POST", "/snapshots/upload", times, fault.clone());
+        let report = stage.restore(&file).arg("--json").run()?.ok()?.json()?;
+        ensure_eq!(report["verdict"]["points"], json!(1000), "{fault:?}");
+        let uploads = stage.scripted.asked("POST", "/upload");
+        ensure_eq!(uploads, times + 1, "uploads after {fault:?}");
+        ensure_eq!(stage.scripted.fake().snapshots_left().len(), 0, "left");
+        stage.scripted.ensure_faults_came_up()?;
+    }
+    // What the server could not restore is not sent again.
+    let (stage, file) = Stage::to_restore(env)?;
+    let fault = Fault::Status(500);
+    stage.scripted.fault("POST", "/snapshots/upload", 1, fault);
+    is_one_error(&stage.restore(&file).run()?.code(12)?)?;
+    ensure_eq!(stage.scripted.asked("POST", "/upload"), 1, "uploads");
+    nothing_there(&stage)
+}
+
+/// Connections to a real server that are cut in the middle of the snapshot.
+fn cut(env: &Env, bin: &Path) -> Outcome {
+    let server = Server::start(bin)?;
+    let dir = temp_dir()?;
+    let case = env.case("album_2017");
+    let file = case.unpack(dir.path())?;
+    let port: u16 = server
+        .url()
+        .rsplit(':')
+        .next()
+        .unwrap_or_default()
+        .parse()?;
+    let bytes = std::fs::metadata(&file)?.len();
+    for (number, part) in [1, 5, 9].into_iter().enumerate() {
+        let faults = Faults {
+            cut_after: Some(bytes * part / 10),
+            cuts_max: 2,
+            ..Faults::default()
+        };
+        let proxy = Proxy::start(port, faults)?;
+        let to = format!("http://127.0.0.1:{}/album_{number}", proxy.port());
+        run_with(dir.path(), &["restore", "-q", "--to", &to])
+            .arg(&file)
+            .run()?
+            .ok()?;
+        ensure_eq!(proxy.cut(), 2, "connections that were cut");
+        ensure_same(&server.scroll(&format!("album_{number}"))?, &case.truth()?)?;
+        nothing_left(&server)?;
     }
     Ok(())
 }
