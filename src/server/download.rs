@@ -126,7 +126,7 @@ impl Connection {
             }
             sink(chunk).map_err(Failure::here)?;
             *at += length;
-            if let Some(wait) = throttle.wait(length) {
+            if let Some(wait) = throttle.after(length) {
                 tokio::time::sleep(wait).await;
             }
         }
@@ -256,7 +256,7 @@ impl Read for BodyReader {
             let got = connection.run(doing, async {
                 let chunk = connection.chunk(doing, response).await;
                 if let Ok(Some(chunk)) = &chunk
-                    && let Some(wait) = throttle.wait(chunk.len() as u64)
+                    && let Some(wait) = throttle.after(chunk.len() as u64)
                 {
                     tokio::time::sleep(wait).await;
                 }

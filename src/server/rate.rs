@@ -68,18 +68,28 @@ impl Throttle {
         Self { rate, next: None }
     }
 
-    /// How long `bytes`, which come now, have to wait; they are taken as moved then.
-    pub fn wait(&mut self, bytes: u64) -> Option<Duration> {
-        self.wait_from(Instant::now(), bytes)
+    /// How long to wait before `bytes` are moved.
+    pub fn before(&mut self, bytes: u64) -> Option<Duration> {
+        let now = Instant::now();
+        let (begin, _) = self.take(now, bytes)?;
+        Some(begin.duration_since(now))
     }
 
-    fn wait_from(&mut self, now: Instant, bytes: u64) -> Option<Duration> {
+    /// How long to wait now that `bytes` were moved.
+    pub fn after(&mut self, bytes: u64) -> Option<Duration> {
+        let now = Instant::now();
+        let (_, end) = self.take(now, bytes)?;
+        Some(end.duration_since(now))
+    }
+
+    /// From when until when `bytes` that come `now` are on their way, if there is a limit.
+    fn take(&mut self, now: Instant, bytes: u64) -> Option<(Instant, Instant)> {
         let rate = self.rate?.bytes();
-        let start = self.next.map_or(now, |next| next.max(now));
+        let begin = self.next.map_or(now, |next| next.max(now));
         #[expect(clippy::cast_precision_loss, reason = "a time to wait")]
-        let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        self.next = Some(start + takes);
-        Some(start.duration_since(now)).filter(|wait| !wait.is_zero())
+        let end = begin + Duration::from_secs_f64(bytes as f64 / rate as f64);
+        self.next = Some(end);
+        Some((begin, end))
     }
 }
 
@@ -106,15 +116,17 @@ mod tests {
     fn a_throttle_keeps_its_rate_and_saves_nothing_up() {
         let mut throttle = Throttle::new(Rate::new(1000));
         let start = Instant::now();
-        let mut wait = |at: u64, bytes| {
-            let wait = throttle.wait_from(start + Duration::from_millis(at), bytes);
-            wait.map_or(0, |wait| wait.as_millis())
+        let mut took = |at: u64, bytes| {
+            let now = start + Duration::from_millis(at);
+            let (begin, end) = throttle.take(now, bytes).unwrap();
+            (begin - start, end - start)
         };
-        assert_eq!(wait(0, 500), 0);
-        assert_eq!(wait(0, 500), 500);
-        assert_eq!(wait(250, 1), 750);
-        assert_eq!(wait(60_000, 1000), 0);
-        assert_eq!(wait(60_000, 1), 1000);
-        assert_eq!(Throttle::new(None).wait_from(start, u64::MAX), None);
+        let millis = |from, to| (Duration::from_millis(from), Duration::from_millis(to));
+        assert_eq!(took(0, 500), millis(0, 500));
+        assert_eq!(took(0, 500), millis(500, 1000));
+        assert_eq!(took(250, 1), millis(1000, 1001));
+        assert_eq!(took(60_000, 1000), millis(60_000, 61_000));
+        assert_eq!(took(60_000, 1), millis(61_000, 61_001));
+        assert_eq!(Throttle::new(None).take(start, u64::MAX), None);
     }
 }

@@ -191,7 +191,7 @@ fn send_pieces(
         }
         left -= count as u64;
         sent.fetch_add(count as u64, Ordering::Relaxed);
-        if let Some(wait) = throttle.wait(count as u64) {
+        if let Some(wait) = throttle.after(count as u64) {
             std::thread::sleep(wait);
         }
     }

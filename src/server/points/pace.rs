@@ -72,7 +72,7 @@ impl Pace {
 
     /// How long `bytes` have to wait; they are taken as sent then.
     pub fn wait(&mut self, bytes: usize) -> Option<Duration> {
-        self.throttle.wait(bytes as u64)
+        self.throttle.before(bytes as u64)
     }
 }
 
