@@ -35,5 +35,5 @@ pub use replay::{Asked, Checked, Done, Onto, Replayed, Synced, Target, replay};
 pub use resolve::{Resolver, Tally};
 pub use ring::ShardRing;
 pub use route::Route;
-pub use scan::{Groups, Lane, Reading, Scan, Scanned, lanes};
+pub use scan::{Groups, Hashed, Lane, Reading, Scan, Scanned, lanes};
 pub use union::Union;

@@ -12,7 +12,7 @@ use std::thread::Scope;
 
 use crate::engine::{Columns, Filter};
 use crate::error::{Error, Result};
-use crate::point::{PointId, Record, Sample};
+use crate::point::{Digest, Hash, PointId, Record, RecordHashes, Sample, hashes};
 use crate::schema::ShardKey;
 use crate::source::{Ordered, Settled, Source};
 
@@ -57,6 +57,8 @@ pub struct Reading<'a> {
     pub sample: Option<Sample>,
     /// Which part of the records.
     pub columns: Columns,
+    /// Whether records are hashed, each lane's by the thread that reads it.
+    pub hashed: bool,
 }
 
 impl Default for Reading<'_> {
@@ -65,6 +67,7 @@ impl Default for Reading<'_> {
             filter: None,
             sample: None,
             columns: Columns::ALL,
+            hashed: false,
         }
     }
 }
@@ -84,7 +87,38 @@ pub struct Scanned {
     pub source: usize,
     /// The record.
     pub record: Record,
+    /// Its hashes, where it was hashed.
+    pub hashed: Option<Box<Hashed>>,
 }
+
+impl Scanned {
+    /// Adds the record to `digest`, by the hashes that it came with, or by hashing it now with
+    /// `buffer` as scratch. Returns its hash, and how many bytes were hashed.
+    pub fn digest(&self, digest: &mut Digest, buffer: &mut Vec<u8>) -> (Hash, u64) {
+        match &self.hashed {
+            Some(hashed) => {
+                digest.add_hashed(&self.record, &hashed.hashes);
+                (hashed.hashes.record, hashed.bytes)
+            }
+            None => {
+                let hash = digest.add(&self.record, buffer);
+                (hash, buffer.len() as u64)
+            }
+        }
+    }
+}
+
+/// The hashes of a record, as it was read.
+#[derive(Debug)]
+pub struct Hashed {
+    /// The hashes.
+    pub hashes: RecordHashes,
+    /// How many bytes were hashed.
+    pub bytes: u64,
+}
+
+/// A record as it comes from a lane.
+type Read = (Record, Option<Box<Hashed>>);
 
 /// The merged scan over some lanes.
 pub struct Scan {
@@ -95,9 +129,9 @@ pub struct Scan {
 /// A lane whose pages come from a thread.
 struct Running {
     source: usize,
-    pages: Receiver<Result<Vec<Record>>>,
-    page: std::vec::IntoIter<Record>,
-    head: Option<Record>,
+    pages: Receiver<Result<Vec<Read>>>,
+    page: std::vec::IntoIter<Read>,
+    head: Option<Read>,
 }
 
 impl Scan {
@@ -158,12 +192,13 @@ impl Scan {
             }
             self.heap.pop();
             if let Some(running) = self.lanes.get_mut(lane)
-                && let Some(record) = running.head.take()
+                && let Some((record, hashed)) = running.head.take()
             {
                 group.push(Scanned {
                     lane,
                     source: running.source,
                     record,
+                    hashed,
                 });
             }
             self.advance(lane)?;
@@ -176,9 +211,9 @@ impl Scan {
         let Some(running) = self.lanes.get_mut(lane) else {
             return Ok(());
         };
-        let record = loop {
-            if let Some(record) = running.page.next() {
-                break Some(record);
+        let read = loop {
+            if let Some(read) = running.page.next() {
+                break Some(read);
             }
             match running.pages.recv() {
                 Ok(page) => running.page = page?.into_iter(),
@@ -186,9 +221,9 @@ impl Scan {
                 Err(_) => break None,
             }
         };
-        if let Some(record) = record {
-            self.heap.push(Reverse((record.id, lane)));
-            running.head = Some(record);
+        if let Some(read) = read {
+            self.heap.push(Reverse((read.0.id, lane)));
+            running.head = Some(read);
         }
         Ok(())
     }
@@ -206,10 +241,19 @@ fn read_pages(
     key: Option<&ShardKey>,
     reading: Reading<'_>,
     page_bytes: usize,
-    pages: &SyncSender<Result<Vec<Record>>>,
+    pages: &SyncSender<Result<Vec<Read>>>,
 ) {
     let mut last: Option<PointId> = None;
     let mut disorder = None;
+    let mut buffer = Vec::new();
+    let mut hash = |record: Record| -> Read {
+        let hashed = reading.hashed.then(|| {
+            let hashes = hashes(&record, &mut buffer);
+            let bytes = buffer.len() as u64;
+            Box::new(Hashed { hashes, bytes })
+        });
+        (record, hashed)
+    };
     let read = lane.read(reading, page_bytes, &mut |mut records| {
         if let Some(key) = key {
             for record in &mut records {
@@ -220,7 +264,8 @@ fn read_pages(
             disorder = Some(err);
             return false;
         }
-        pages.send(Ok(records)).is_ok()
+        let page = records.into_iter().map(&mut hash).collect();
+        pages.send(Ok(page)).is_ok()
     });
     if let Err(err) = disorder.map_or(read, Err) {
         // Nobody listens any more when the merge has failed elsewhere.

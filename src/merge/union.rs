@@ -92,6 +92,7 @@ impl<'a, 'env> Union<'a, 'env> {
                     lane,
                     source,
                     record,
+                    hashed: None,
                 });
             }
             Ok(())
@@ -125,6 +126,7 @@ impl<'a, 'env> Union<'a, 'env> {
                     lane: number,
                     source: lane.source,
                     record,
+                    hashed: None,
                 });
             }
         }
@@ -175,6 +177,7 @@ fn find_moved(
             filter: settings.filter.as_ref(),
             sample: None,
             columns: Columns::IDS,
+            hashed: false,
         };
         let mut scan = Scan::start_reading(scope, lanes, reading)?;
         let mut group = Vec::new();

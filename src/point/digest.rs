@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use super::Record;
-use super::canonical::{Hash, hashes};
+use super::canonical::{Hash, RecordHashes, hashes};
 
 /// A number of hashes and their sum as 256-bit little-endian numbers, modulo 2^256.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +83,12 @@ impl Digest {
     /// hashed afterwards. Returns the record's hash.
     pub fn add(&mut self, record: &Record, buffer: &mut Vec<u8>) -> Hash {
         let hashes = hashes(record, buffer);
+        self.add_hashed(record, &hashes);
+        hashes.record
+    }
+
+    /// Takes in one record whose hashes are known.
+    pub fn add_hashed(&mut self, record: &Record, hashes: &RecordHashes) {
         self.points.add(&hashes.record);
         self.payload.add(&hashes.payload);
         for ((name, _), hash) in record.vectors.iter().zip(&hashes.vectors) {
@@ -91,7 +97,6 @@ impl Digest {
                 None => self.vectors.entry(name.clone()).or_default().add(hash),
             }
         }
-        hashes.record
     }
 
     /// Takes in a set of other records.

@@ -10,7 +10,7 @@ mod record;
 mod sample;
 mod scrolled;
 
-pub use canonical::Hash;
+pub use canonical::{Hash, RecordHashes, hashes};
 pub use compare::Differing;
 pub use digest::{Digest, StreamDigest, Sum};
 pub use id::PointId;

@@ -170,6 +170,7 @@ pub fn diff_lanes(
         .stage("compare", sample.is_none().then_some(total), Unit::Points);
     let reading = Reading {
         sample,
+        hashed: true,
         ..Reading::default()
     };
     let mut diffed = Diffed::default();
@@ -182,14 +183,15 @@ pub fn diff_lanes(
             diffed.after += u64::from(!after.is_empty());
             diffed.twice += u64::from(before.len() > 1 || after.len() > 1);
             stage.add(1);
-            let before = before.last().map(|one| &one.record);
-            let after = after.last().map(|one| &one.record);
-            if let Some(record) = before {
-                diffed.digest_before.add(record, &mut buffer);
+            let (before, after) = (before.last(), after.last());
+            if let Some(one) = before {
+                one.digest(&mut diffed.digest_before, &mut buffer);
             }
-            if let Some(record) = after {
-                diffed.digest_after.add(record, &mut buffer);
+            if let Some(one) = after {
+                one.digest(&mut diffed.digest_after, &mut buffer);
             }
+            let before = before.map(|one| &one.record);
+            let after = after.map(|one| &one.record);
             match diffed.take(id, before, after) {
                 None => Ok(()),
                 Some(change) => tell(change),

@@ -56,6 +56,7 @@ mod tests {
                     payload: serde_json::Map::new(),
                     shard_key: None,
                 },
+                hashed: None,
             }));
             Ok(ids.first().copied().map(PointId::Num))
         }

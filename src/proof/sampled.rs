@@ -25,6 +25,7 @@ pub fn sampled(
             filter,
             sample: Some(Sample::about(2 * wanted as u64 + 20, all)),
             columns,
+            hashed: false,
         };
         let mut scan = Scan::start_reading(scope, lanes, reading)?;
         let mut group = Vec::new();

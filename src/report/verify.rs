@@ -16,6 +16,18 @@ use crate::proof::{
 };
 use crate::source::{Checksum, SourceLabel};
 
+/// What can be wrong with points, as they are counted by [`Walked::wrong`].
+pub const WRONG: [&str; 6] = [
+    "missing",
+    "extra",
+    "differing",
+    "misplaced",
+    "twice",
+    "ambiguous",
+];
+/// What is told by the file itself.
+pub const DOUBLED: &str = "doubled";
+
 /// What came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -194,7 +206,7 @@ impl VerifyReport {
         if self.verified.doubled > 0 {
             writeln!(
                 out,
-                "  WRONG      {} doubled in one shard",
+                "  WRONG      {} {DOUBLED} in one shard",
                 self.verified.doubled
             )?;
         }
@@ -248,16 +260,9 @@ fn write_walked(walked: &Walked, out: &mut String) -> fmt::Result {
         "  points     {} expected, {} found",
         walked.expected, walked.found
     )?;
-    let kinds = [
-        ("missing", walked.missing),
-        ("extra", walked.extra),
-        ("differing", walked.differing),
-        ("misplaced", walked.misplaced),
-        ("twice", walked.twice),
-        ("ambiguous", walked.ambiguous),
-    ];
-    let words: Vec<String> = kinds
+    let words: Vec<String> = WRONG
         .iter()
+        .zip(walked.wrong())
         .filter(|(_, count)| *count > 0)
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect();

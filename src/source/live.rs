@@ -64,6 +64,7 @@ impl Ordered for LiveLane {
             filter,
             sample,
             columns,
+            ..
         } = reading;
         if let (None, Columns::IDS) = (filter, columns) {
             return self.points.ids(|ids| take(bare(ids, sample)));

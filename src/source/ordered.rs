@@ -93,6 +93,7 @@ fn read_page(
         filter,
         sample,
         columns,
+        ..
     } = reading;
     let Some(sample) = sample else {
         return shard.page(from, limit, columns, filter);

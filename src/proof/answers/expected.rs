@@ -130,6 +130,7 @@ impl<'a, 'env> Expected<'a, 'env> {
                 lane: number,
                 source: lane.source,
                 record,
+                hashed: None,
             });
         }
         if group.len() < 2 {

@@ -94,14 +94,7 @@ impl Verified {
     pub fn differences(&self) -> u64 {
         let by_walk = match &self.points {
             Points::Bytes(_) => 0,
-            Points::Walk(walked) => {
-                walked.missing
-                    + walked.extra
-                    + walked.differing
-                    + walked.misplaced
-                    + walked.twice
-                    + walked.ambiguous
-            }
+            Points::Walk(walked) => walked.wrong().iter().sum(),
         };
         by_walk + self.doubled
     }
@@ -239,6 +232,7 @@ pub fn compare_lanes(
         let mut union = Union::start(scope, expected, asked.settings, resolver, asked.sample)?;
         let reading = Reading {
             sample: asked.sample,
+            hashed: true,
             ..Reading::default()
         };
         let mut scan = Scan::start_reading(scope, found, reading)?;

@@ -108,6 +108,23 @@ pub struct Walked {
     pub stream_digest: StreamDigest,
 }
 
+impl Walked {
+    /// How many points are missing, extra, differing, misplaced, twice and ambiguous; one may be wrong
+    /// in several ways.
+    pub fn wrong(&self) -> [u64; 6] {
+        let Self {
+            missing,
+            extra,
+            differing,
+            misplaced,
+            twice,
+            ambiguous,
+            ..
+        } = *self;
+        [missing, extra, differing, misplaced, twice, ambiguous]
+    }
+}
+
 /// Walks along what is `expected` and what is `found`.
 pub fn walk(
     expected: &mut dyn Groups,
@@ -135,10 +152,10 @@ pub fn walk(
             }
         }
         for scanned in there {
-            let hash = walked.digest.add(&scanned.record, &mut buffer);
+            let (hash, bytes) = scanned.digest(&mut walked.digest, &mut buffer);
             walked.stream_digest.add(&hash);
             if !wanted.is_empty() {
-                walked.compared_bytes += buffer.len() as u64;
+                walked.compared_bytes += bytes;
             }
         }
         stage.add(there.len().max(wanted.len()) as u64);

@@ -78,6 +78,30 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
 
+/// What is open, for whoever reads a verdict.
+const OPEN_ENDS: [(&str, &str); 3] = [
+    ("missing", "Missing"),
+    ("changed", "Written to meanwhile"),
+    ("unknown", "Not looked at"),
+];
+
+fn open_ends(report: &Value) -> Markup {
+    let ends = OPEN_ENDS.iter().filter_map(|(name, title)| {
+        let lines: Vec<&str> = report[*name]
+            .as_array()?
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        (!lines.is_empty()).then_some((title, lines))
+    });
+    html! {
+        @for (title, lines) in ends {
+            h2 { (title) }
+            ul { @for line in lines { li { (line) } } }
+        }
+    }
+}
+
 fn verify(report: &Value) -> Result<(String, Markup)> {
     let file = text(report, "/master/file");
     let (class, words) = match text(report, "/verdict") {
@@ -89,6 +113,7 @@ fn verify(report: &Value) -> Result<(String, Markup)> {
         (verdict(file, class, words))
         (compared(report))
         (differences(report))
+        (open_ends(report))
         (settings(report))
         (sources(report)?)
         (shards(report)?)
@@ -128,7 +153,8 @@ fn diff(report: &Value) -> Result<(String, Markup)> {
         .iter()
         .filter_map(|kind| report["points"][*kind].as_u64())
         .sum();
-    let same = changes == 0 && report["settings"].as_array().is_none_or(Vec::is_empty);
+    let none = |name: &str| report[name].as_array().is_none_or(Vec::is_empty);
+    let same = changes == 0 && none("settings") && none("missing") && none("changed");
     let (class, words) = match same {
         true => ("proven", "THE SAME"),
         false => ("differs", "DIFFERENT"),
@@ -137,6 +163,7 @@ fn diff(report: &Value) -> Result<(String, Markup)> {
         (verdict(&name, class, words))
         (parts::changes(report)?)
         (differences(report))
+        (open_ends(report))
         (settings(report))
     };
     Ok((format!("{name}: {words}"), section))

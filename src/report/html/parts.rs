@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::charts::{Bar, bars, boxes, colour, scatter};
 use super::text;
 use crate::error::Result;
+use crate::report::verify::{DOUBLED, WRONG};
 
 pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value
@@ -77,17 +78,13 @@ pub fn compared(report: &Value) -> Markup {
         ),
     };
     let sample = text(report, "/sample");
-    let kinds = [
-        "missing",
-        "extra",
-        "differing",
-        "misplaced",
-        "twice",
-        "ambiguous",
-    ];
-    let wrong: Vec<Vec<String>> = kinds
+    let mut kinds: Vec<(&str, u64)> = WRONG
         .iter()
-        .map(|kind| (kind, count(report, &format!("/points/{kind}"))))
+        .map(|kind| (*kind, count(report, &format!("/points/{kind}"))))
+        .collect();
+    kinds.push((DOUBLED, count(report, "/doubled")));
+    let wrong: Vec<Vec<String>> = kinds
+        .into_iter()
         .filter(|(_, count)| *count > 0)
         .map(|(kind, count)| vec![(*kind).to_owned(), count.to_string()])
         .collect();
