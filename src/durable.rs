@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::scratch::Scratch;
 use crate::status;
 
-pub use self::shelf::Shelf;
+pub use self::shelf::{Block, Shelf};
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 * 1024;

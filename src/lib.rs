@@ -18,6 +18,7 @@
 //! | [`merge`] | plan, k-way scan, conflicts, the hash ring, the route `rebuild` |
 //! | [`proof`] | the packed master read back and compared; any master against its sources; two snapshots |
 //! | [`archive`] | snapshots of many nights kept once: store, objects, recipes, chain, retention |
+//! | [`drill`] | what is in an archive restored, and proven to be what it was |
 //! | [`report`] | text, JSON, progress |
 //! | [`engine`] | the only user of `qdrant_edge` |
 //! | [`server`] | the only user of `reqwest` and `qdrant_client`: addresses, connections, REST |
@@ -34,6 +35,7 @@ pub mod capture;
 pub mod cli;
 pub mod commands;
 pub mod deliver;
+pub mod drill;
 pub mod durable;
 pub mod engine;
 pub mod error;

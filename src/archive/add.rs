@@ -18,7 +18,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
 use self::pipeline::{Stored, store_all};
-use self::told::{file_name, free_id, manifest, taken};
+use self::told::{MANIFEST, PROVENANCE, beside, file_name, free_id, taken};
 use super::chain::{Chain, Entry, Event};
 use super::check::Loss;
 use super::index::Index;
@@ -80,7 +80,8 @@ impl Archive {
         }
         let name = adding.name.clone().unwrap_or_else(|| source_name(path));
         refuse_name(&name)?;
-        let manifest = manifest(path)?;
+        let manifest = beside(path, MANIFEST)?;
+        let provenance = beside(path, PROVENANCE)?;
         let time = match adding.time {
             Some(time) => time,
             None => taken(path, manifest.as_ref())?,
@@ -115,6 +116,7 @@ impl Archive {
                     name,
                     time: time.trunc_subsecs(0),
                     manifest,
+                    provenance,
                     ..prepared
                 },
             },
@@ -243,6 +245,7 @@ fn prepare(
         new_objects: put.objects.len() as u64,
         new_bytes: stored.new_bytes,
         manifest: None,
+        provenance: None,
     })
 }
 

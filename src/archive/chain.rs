@@ -86,6 +86,11 @@ pub enum Event {
         /// Who held it.
         broken: Holder,
     },
+    /// Entries were restored and proven.
+    Drill {
+        /// They.
+        proven: Vec<Proven>,
+    },
 }
 
 /// A snapshot in the archive.
@@ -118,6 +123,23 @@ pub struct Entry {
     /// What was written beside the snapshot when it was captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Value>,
+    /// What a master was made of and how, if that lay beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Value>,
+}
+
+/// An entry that was restored, and was what it had to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// It, by id.
+    pub id: String,
+    /// Its points.
+    pub points: u64,
+    /// Their digest.
+    pub digest: String,
+    /// The server that it was restored on; none if it was opened by the engine alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// An entry that was given up.
@@ -389,7 +411,7 @@ impl Chain {
                         there.remove(forgotten.id.as_str());
                     }
                 }
-                Event::Begin { .. } | Event::Unlock { .. } => {}
+                Event::Begin { .. } | Event::Unlock { .. } | Event::Drill { .. } => {}
             }
         }
         let mut entries: Vec<(u64, Entry)> = there.into_values().collect();
@@ -405,6 +427,24 @@ impl Chain {
                 Event::Add { entry } => Some(entry.id.as_str()),
                 _ => None,
             })
+    }
+
+    /// Every entry that was ever restored and proven, by id, with when that was last.
+    pub fn proven(&self) -> BTreeMap<&str, (DateTime<Utc>, &Proven)> {
+        let mut last = BTreeMap::new();
+        for kept in &self.records {
+            if let Event::Drill { proven } = &kept.record.event {
+                for one in proven {
+                    last.insert(one.id.as_str(), (kept.record.time, one));
+                }
+            }
+        }
+        last
+    }
+
+    /// When a restore was proven last, of whatever entry.
+    pub fn last_proven(&self) -> Option<DateTime<Utc>> {
+        self.proven().values().map(|(time, _)| *time).max()
     }
 
     /// The last record.

@@ -4,8 +4,9 @@
 //! in them is written to its place; after an optimizer's rewriting, an object's vectors lie all over
 //! the snapshot. What is complete from the beginning on is hashed meanwhile.
 //!
-//! Keeps true: a file gets its name only if its SHA-256 is the entry's; every object is hashed
-//! before it is decompressed; no more than a few objects are in memory.
+//! Keeps true: a file gets its name only if its SHA-256 is the entry's, which covers every byte that
+//! was decompressed; if it is not, or nothing can be decompressed, the object that is to blame is
+//! found by its own hash and named; no more than a few objects are in memory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -24,13 +25,15 @@ use super::recipe::{Part, Recipe};
 use super::store::Store;
 use super::{Archive, OBJECTS};
 use crate::durable::Staged;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::scratch;
 
 /// Bytes that are hashed at once.
 const BLOCK_BYTES: usize = 1 << 20;
 /// Objects that are fetched at once.
-const LANES_MAX: usize = 4;
+const LANES_MAX: usize = 3;
+/// The disk is to begin with its work when there is so much for it, in bytes.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// What was got.
 #[derive(Debug, Clone, Serialize)]
@@ -75,37 +78,45 @@ impl Archive {
         let gathering = Gathering::new(&recipe);
         file.set_len(recipe.bytes)
             .map_err(|err| Error::io("writing", target, &err))?;
-        let failed = Mutex::new(None);
         let hash = std::thread::scope(|scope| {
-            let numbers: Vec<usize> = (0..recipe.objects.len()).collect();
-            let (gathering, failed, recipe) = (&gathering, &failed, &recipe);
+            let (gathering, recipe) = (&gathering, &recipe);
             scope.spawn(move || {
+                let numbers: Vec<usize> = (0..recipe.objects.len()).collect();
                 let lanes = store.lanes().min(LANES_MAX);
                 let lane = || Ok((Opener::new()?, Vec::new()));
                 let done = lanes::each_with(lanes, &numbers, lane, |lane, number| {
                     let Some(part) = recipe.objects.get(*number) else {
                         return Ok(());
                     };
-                    let raw = fetch(store, part, lane)?;
+                    let (opener, bytes) = lane;
+                    read_object(store, part, bytes)?;
+                    let raw = opener.decompress(part.name, bytes)?;
                     gathering.write(*number, raw, part, file, target)
                 });
-                if let Err(err) = done {
-                    *lock(failed) = Some(err);
-                }
-                gathering.end();
+                gathering.end(done.map(|_| ()));
             });
-            hash_as_it_comes(gathering, file, recipe.bytes, target)
+            let syncing = scope.spawn(move || sync_as_it_comes(gathering, file, target));
+            let hash = hash_as_it_comes(gathering, file, target);
+            let synced = syncing
+                .join()
+                .unwrap_or_else(|_| Err(Error::failed("syncing", "a thread ended")));
+            synced.and(hash)
         });
-        if let Some(err) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(within(err));
-        }
-        let sha256 = Name::from_hasher(hash?).to_string();
+        let sha256 = match gathering.outcome().and(hash) {
+            Ok(hash) => Name::from_hasher(hash).to_string(),
+            // What cannot be decompressed says less than what its hash says.
+            Err(err) if err.kind() == Kind::Damaged => {
+                return Err(within(blame(store, &recipe)?.unwrap_or(err)));
+            }
+            Err(err) => return Err(within(err)),
+        };
         if sha256 != entry.sha256 {
-            return Err(within(Error::damaged(
-                "comparing what came out",
-                format!("its SHA-256 is {sha256}, and was {}", entry.sha256),
-            ))
-            .next("see what is lost: snapmerge archive check"));
+            let other = || {
+                let why = format!("its SHA-256 is {sha256}, and was {}", entry.sha256);
+                Error::damaged("comparing what came out", why)
+                    .next("see what is lost: snapmerge archive check")
+            };
+            return Err(within(blame(store, &recipe)?.unwrap_or_else(other)));
         }
         Ok(Got {
             entry: entry.clone(),
@@ -116,20 +127,29 @@ impl Archive {
     }
 }
 
-/// An object's chunks.
-fn fetch<'a>(
-    store: &dyn Store,
-    part: &Part,
-    (opener, bytes): &'a mut (Opener, Vec<u8>),
-) -> Result<&'a [u8]> {
-    let path = part.name.path(OBJECTS);
-    if !store.get_into(&path, STORED_BYTES_MAX, bytes)? {
-        return Err(
+/// Reads an object as it lies there.
+fn read_object(store: &dyn Store, part: &Part, bytes: &mut Vec<u8>) -> Result<()> {
+    match store.get_into(&part.name.path(OBJECTS), STORED_BYTES_MAX, bytes)? {
+        true => Ok(()),
+        false => Err(
             Error::damaged(format!("reading object {}", part.name), "it is missing")
                 .next("see what is lost: snapmerge archive check; --repair OTHER fetches it again"),
-        );
+        ),
     }
-    opener.open(part.name, bytes)
+}
+
+/// What is wrong with the first object that is not as its name says.
+fn blame(store: &dyn Store, recipe: &Recipe) -> Result<Option<Error>> {
+    let (mut opener, mut bytes) = (Opener::new()?, Vec::new());
+    for part in &recipe.objects {
+        let opened = read_object(store, part, &mut bytes)
+            .and_then(|()| opener.open(part.name, &bytes).map(|_| ()));
+        match opened {
+            Err(err) if err.kind() == Kind::Damaged => return Ok(Some(err)),
+            opened => opened?,
+        }
+    }
+    Ok(None)
 }
 
 /// Which pieces come of each object, and how far everything is there.
@@ -138,6 +158,8 @@ struct Gathering {
     pieces: Vec<Vec<Piece>>,
     /// For each object where in the snapshot it, or one after it, is first needed.
     first: Vec<u64>,
+    /// Bytes of the snapshot.
+    whole: u64,
     progress: Mutex<Progress>,
     went_on: Condvar,
 }
@@ -147,7 +169,7 @@ struct Progress {
     done: Vec<bool>,
     /// Objects from the first on that are done.
     all_before: usize,
-    ended: bool,
+    ended: Option<Result<()>>,
 }
 
 impl Gathering {
@@ -177,6 +199,7 @@ impl Gathering {
         Self {
             pieces,
             first,
+            whole: recipe.bytes,
             progress: Mutex::new(progress),
             went_on: Condvar::new(),
         }
@@ -211,14 +234,19 @@ impl Gathering {
         Ok(())
     }
 
-    fn end(&self) {
-        lock(&self.progress).ended = true;
+    fn end(&self, outcome: Result<()>) {
+        lock(&self.progress).ended = Some(outcome);
         self.went_on.notify_all();
+    }
+
+    /// What came of it, once it has ended.
+    fn outcome(&self) -> Result<()> {
+        lock(&self.progress).ended.clone().unwrap_or(Ok(()))
     }
 
     /// Waits until more than `position` bytes from the beginning are there; how many are. None if
     /// no more will come.
-    fn wait_past(&self, position: u64, whole: u64) -> Option<u64> {
+    fn wait_past(&self, position: u64) -> Option<u64> {
         let mut progress = lock(&self.progress);
         loop {
             // What lies before the first need of the next object comes of those before it.
@@ -226,11 +254,11 @@ impl Gathering {
                 .first
                 .get(progress.all_before)
                 .copied()
-                .unwrap_or(whole);
+                .unwrap_or(self.whole);
             if there > position {
                 return Some(there);
             }
-            if progress.ended {
+            if progress.ended.is_some() {
                 return None;
             }
             progress = self
@@ -241,17 +269,23 @@ impl Gathering {
     }
 }
 
-fn hash_as_it_comes(
-    gathering: &Gathering,
-    file: &File,
-    whole: u64,
-    target: &Path,
-) -> Result<Sha256> {
+/// Syncs what is there while the rest is still to come: then little is left to wait for.
+fn sync_as_it_comes(gathering: &Gathering, file: &File, target: &Path) -> Result<()> {
+    let mut synced = 0;
+    while let Some(there) = gathering.wait_past(synced + SYNC_BYTES) {
+        file.sync_data()
+            .map_err(|err| Error::io("writing", target, &err))?;
+        synced = there;
+    }
+    Ok(())
+}
+
+fn hash_as_it_comes(gathering: &Gathering, file: &File, target: &Path) -> Result<Sha256> {
     let mut hasher = Sha256::new();
     let mut block = vec![0; BLOCK_BYTES];
     let mut position = 0;
-    while position < whole {
-        let Some(there) = gathering.wait_past(position, whole) else {
+    while position < gathering.whole {
+        let Some(there) = gathering.wait_past(position) else {
             break;
         };
         while position < there {

@@ -5,6 +5,7 @@
 //! the rest alive for ever, and make reading slow.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::chain::{Chain, Entry};
 use super::lanes;
@@ -33,15 +34,45 @@ pub struct At {
 /// Marks an object of this run.
 pub const NEW: u32 = 1 << 31;
 
+/// How many first two bytes there are.
+const FIRSTS: usize = 1 << 16;
+
+/// The first two bytes of a fingerprint.
+fn first_of(print: &Print) -> usize {
+    let [a, b, ..] = *print;
+    usize::from(u16::from_be_bytes([a, b]))
+}
+
+/// Takes fingerprints as the hashes that they are.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.as_chunks().0 {
+            self.0 ^= u64::from_le_bytes(*word);
+        }
+    }
+
+    // The length, which is the same for all.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Chunks by fingerprint.
 #[derive(Default)]
 pub struct Index {
     /// Objects of older entries.
     pub base: Vec<Part>,
-    /// Their chunks, sorted.
+    /// Their chunks, sorted once all are there.
     known: Vec<(Print, At)>,
+    /// Where in [`Self::known`] the fingerprints begin that have the same first two bytes.
+    begins: Vec<u32>,
     /// Chunks of this run.
-    new: HashMap<Print, At>,
+    new: HashMap<Print, At, BuildHasherDefault<Spread>>,
     /// Objects that should be there and are not, or not as they should be.
     pub lost: Vec<Name>,
 }
@@ -96,8 +127,24 @@ impl Index {
                 }
             }
         }
-        index.known.sort_unstable_by_key(|(print, _)| *print);
+        index.sort();
         Ok(index)
+    }
+
+    /// Makes what is known ready to be found.
+    fn sort(&mut self) {
+        self.known.sort_unstable_by_key(|(print, _)| *print);
+        self.begins = vec![0; FIRSTS + 1];
+        for (print, _) in &self.known {
+            if let Some(after) = self.begins.get_mut(first_of(print) + 1) {
+                *after += 1;
+            }
+        }
+        let mut before = 0;
+        for begin in &mut self.begins {
+            before += *begin;
+            *begin = before;
+        }
     }
 
     fn add_base(&mut self, part: Part, rows: &[Row]) {
@@ -120,11 +167,11 @@ impl Index {
         if let Some(at) = self.new.get(print) {
             return Some(*at);
         }
-        let found = self.known.binary_search_by(|(known, _)| known.cmp(print));
-        found
-            .ok()
-            .and_then(|found| self.known.get(found))
-            .map(|(_, at)| *at)
+        let first = first_of(print);
+        let (from, to) = (*self.begins.get(first)?, *self.begins.get(first + 1)?);
+        let same = self.known.get(from as usize..to as usize)?;
+        let found = same.binary_search_by(|(known, _)| known.cmp(print)).ok()?;
+        same.get(found).map(|(_, at)| *at)
     }
 
     /// Remembers a chunk of this run.
@@ -188,7 +235,7 @@ mod tests {
             table: Name::of(b"y"),
         };
         index.add_base(part, &rows);
-        index.known.sort_unstable_by_key(|(print, _)| *print);
+        index.sort();
         let at = |object, start| Some(At { object, start });
         assert_eq!(index.find(&print(7)), at(0, 70));
         assert_eq!(index.find(&print(200)), None);

@@ -26,7 +26,9 @@ mod store;
 mod verify;
 
 pub use self::add::{Added, Adding};
-pub use self::chain::{Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Kept, Record};
+pub use self::chain::{
+    Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Kept, Proven, Record,
+};
 pub use self::check::{Checked, Finding, Loss, Subset};
 pub use self::find::EntryRef;
 pub use self::forget::{Forgetting, Swept};
@@ -39,7 +41,9 @@ pub use self::sign::{Signer, read_public};
 pub use self::store::{Listed, Local, Location, Remote, Store, conforms};
 pub use self::verify::{Trust, Verified};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+
+use self::lock::Lock;
 
 use crate::error::Result;
 
@@ -92,6 +96,15 @@ impl Archive {
         index::read_recipe(&*self.store, entry.recipe)
     }
 
+    /// Writes down, for good, that entries were restored and proven.
+    pub fn note_proven(&self, proven: Vec<Proven>) -> Result<DateTime<Utc>> {
+        let store = &*self.store;
+        let (_lock, mut chain) = Lock::take(store, "drill", self.signer.as_ref())?;
+        let now = Self::now();
+        chain.append(store, Event::Drill { proven }, self.signer.as_ref(), now)?;
+        Ok(now)
+    }
+
     /// Who is writing to it.
     pub fn holder(&self) -> Result<Option<Holder>> {
         self.chain()?;
@@ -104,7 +117,7 @@ impl Archive {
         lock::break_lock(&*self.store, &mut chain, holder, self.signer.as_ref())
     }
 
-    fn now() -> chrono::DateTime<Utc> {
+    fn now() -> DateTime<Utc> {
         Utc::now()
     }
 }

@@ -9,6 +9,7 @@
 //! (or what nobody uses) without looking at the other.
 
 use super::name::Name;
+use crate::durable::Block;
 use crate::error::{Error, Result};
 
 /// An object is closed when it has so many bytes, uncompressed.
@@ -86,7 +87,7 @@ pub struct Sealer {
     compressor: zstd::bulk::Compressor<'static>,
     /// What makes this run's objects unlike any other's.
     run: [u8; 16],
-    bytes: Vec<u8>,
+    block: Block,
 }
 
 impl Sealer {
@@ -97,38 +98,40 @@ impl Sealer {
         Ok(Self {
             compressor,
             run,
-            bytes: Vec::new(),
+            block: Block::default(),
         })
     }
 
     /// Seals what was filled.
     pub fn seal(&mut self, filling: &Filling) -> Result<Sealed<'_>> {
         let failed = |err: &dyn std::fmt::Display| Error::failed("compressing an object", err);
-        let level = self.level(&filling.raw).map_err(|err| failed(&err))?;
         let table_bytes = TABLE_HEAD_BYTES + filling.rows.len() * ROW_BYTES;
+        let most = zstd::zstd_safe::compress_bound(filling.raw.len());
+        self.block.begin(FRAME_HEAD_BYTES + table_bytes + most);
+        let level = self.level(&filling.raw).map_err(|err| failed(&err))?;
         let table_bytes = u32::try_from(table_bytes).map_err(|err| failed(&err))?;
         let rows = u32::try_from(filling.rows.len()).map_err(|err| failed(&err))?;
-        let bytes = &mut self.bytes;
-        bytes.clear();
-        bytes.extend(SKIPPED.to_le_bytes());
-        bytes.extend(table_bytes.to_le_bytes());
-        bytes.extend(TABLE_MAGIC);
-        bytes.extend(self.run);
-        bytes.extend(rows.to_le_bytes());
+        let block = &mut self.block;
+        block.push(&SKIPPED.to_le_bytes());
+        block.push(&table_bytes.to_le_bytes());
+        block.push(&TABLE_MAGIC);
+        block.push(&self.run);
+        block.push(&rows.to_le_bytes());
         for row in &filling.rows {
-            bytes.extend(row.print);
-            bytes.extend(row.bytes.to_le_bytes());
+            block.push(&row.print);
+            block.push(&row.bytes.to_le_bytes());
         }
-        let table = Name::of(bytes);
-        let end = bytes.len();
-        bytes.resize(end + zstd::zstd_safe::compress_bound(filling.raw.len()), 0);
-        let room = bytes.get_mut(end..).unwrap_or_default();
+        let table = Name::of(block.bytes());
         let written = self
             .compressor
             .set_compression_level(level)
-            .and_then(|()| self.compressor.compress_to_buffer(&filling.raw, room))
+            .and_then(|()| {
+                let room = block.room();
+                self.compressor.compress_to_buffer(&filling.raw, room)
+            })
             .map_err(|err| failed(&err))?;
-        bytes.truncate(end + written);
+        block.filled(written);
+        let bytes = block.bytes();
         Ok(Sealed {
             name: Name::of(bytes),
             table,
@@ -142,12 +145,9 @@ impl Sealer {
         let Some(sample) = raw.get(middle..middle + SAMPLE_BYTES) else {
             return Ok(LEVEL);
         };
-        self.bytes
-            .resize(zstd::zstd_safe::compress_bound(SAMPLE_BYTES), 0);
         self.compressor.set_compression_level(LEVEL)?;
-        let written = self
-            .compressor
-            .compress_to_buffer(sample, self.bytes.as_mut_slice())?;
+        let room = self.block.room();
+        let written = self.compressor.compress_to_buffer(sample, room)?;
         Ok(match written * 100 < SAMPLE_BYTES * WORTH_PERCENT {
             true => LEVEL,
             false => LEVEL_FAST,
@@ -223,6 +223,12 @@ impl Opener {
         if is != name {
             return Err(damaged(&what, &format!("its SHA-256 is {is}")));
         }
+        self.decompress(name, bytes)
+    }
+
+    /// The same without hashing, for whoever hashes what becomes of it.
+    pub fn decompress(&mut self, name: Name, bytes: &[u8]) -> Result<&[u8]> {
+        let what = format!("object {name}");
         let end = table_end(bytes, &what)?;
         let frame = bytes.get(end..).unwrap_or_default();
         // Only as much memory is touched as there are bytes.

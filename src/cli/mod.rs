@@ -9,12 +9,13 @@ pub mod supervise;
 use clap::{Parser, Subcommand};
 
 use crate::commands::args::archive::ArchiveArgs;
+use crate::commands::args::drill::DrillArgs;
 use crate::commands::args::{
     CaptureArgs, DiffArgs, ExportArgs, InitPlanArgs, InspectArgs, MergeArgs, PublishArgs,
     ReportArgs, RestoreArgs, RollbackArgs, RunArgs, VerifyArgs,
 };
 use crate::commands::{
-    Ended, archive, capture, diff, export, init, inspect, merge, publish, report, restore,
+    Ended, archive, capture, diff, drill, export, init, inspect, merge, publish, report, restore,
     rollback, run, verify,
 };
 use crate::error::Result;
@@ -64,6 +65,8 @@ pub enum Command {
     Run(RunArgs),
     /// Print a plan for a whole night, to start from
     Init(InitPlanArgs),
+    /// Restore what is in an archive, prove that it is what it was, and note that it is
+    Drill(Box<DrillArgs>),
 }
 
 impl Command {
@@ -78,7 +81,9 @@ impl Command {
             | Self::Run(_)
             | Self::Init(_)
             | Self::Report(_) => false,
-            Self::Merge(_) | Self::Export(_) | Self::Verify(_) | Self::Diff(_) => true,
+            Self::Merge(_) | Self::Export(_) | Self::Verify(_) | Self::Diff(_) | Self::Drill(_) => {
+                true
+            }
             // Not dangerous by what it reads, but it has folders to be put away after Ctrl-C.
             Self::Archive(_) => true,
         }
@@ -94,7 +99,8 @@ impl Command {
             | Self::Diff(_)
             | Self::Report(_)
             | Self::Init(_)
-            | Self::Archive(_) => false,
+            | Self::Archive(_)
+            | Self::Drill(_) => false,
             Self::Capture(_)
             | Self::Restore(_)
             | Self::Publish(_)
@@ -121,6 +127,7 @@ impl Command {
                 kind.map_or(exit::DONE, exit::code)
             }),
             Self::Init(args) => init::run(&args),
+            Self::Drill(args) => drill::run(&args),
         }
     }
 }

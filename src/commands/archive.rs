@@ -96,9 +96,13 @@ fn ls(args: &LsArgs) -> Result<Ended> {
         entries.retain(|entry| args.names.contains(&entry.name));
     }
     if args.json {
-        print_json(&json!({"structure": "snapmerge.archive.ls/1", "entries": entries}))?;
+        print_json(&json!({
+            "structure": "snapmerge.archive.ls/1",
+            "entries": entries,
+            "last_proven": chain.last_proven(),
+        }))?;
     } else {
-        print(&told::list(&entries))?;
+        print(&told::list(&entries, chain.last_proven()))?;
     }
     if entries.is_empty() && !args.names.is_empty() {
         return Err(Error::new(
@@ -116,10 +120,13 @@ fn show(args: &ShowArgs) -> Result<Ended> {
     let chain = archive.chain()?;
     let entry = args.entry.find(&chain)?;
     let recipe = archive.recipe(&entry)?;
+    let proven = chain.proven().get(entry.id.as_str()).copied();
     if args.json {
         let mut value = json!({
             "structure": "snapmerge.archive.show/1",
             "entry": entry,
+            "proven_at": proven.map(|(time, _)| time),
+            "proven": proven.map(|(_, proven)| proven),
             "objects": recipe.objects.len(),
             "stored_bytes": recipe.objects.iter().map(|part| part.stored).sum::<u64>(),
         });
@@ -130,7 +137,7 @@ fn show(args: &ShowArgs) -> Result<Ended> {
         }
         print_json(&value)?;
     } else {
-        print(&told::entry(&entry, &recipe, args.files))?;
+        print(&told::entry(&entry, &recipe, proven, args.files))?;
     }
     Ok(None)
 }

@@ -8,6 +8,7 @@ mod capture;
 mod connection;
 mod deliver;
 mod diff;
+pub mod drill;
 mod live;
 mod report;
 mod run;

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod args;
 pub mod capture;
 pub mod diff;
+pub mod drill;
 pub mod export;
 mod fetched;
 pub mod init;

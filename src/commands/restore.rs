@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::args::RestoreArgs;
+use super::fetched::fetch;
 use super::{Ended, Given, connect, peers, progress, state_folder};
 use crate::capture::Members;
 use crate::deliver::{Expected, Options, Restored, restore};
@@ -22,8 +23,13 @@ pub fn run(args: &RestoreArgs) -> Result<Ended> {
     let members = Members::new(&connection, &peers(&args.peer)?)?;
     // A server that is not there is known before gigabytes are hashed.
     connection.server_info()?;
+    let mut paths = [args.snapshot.clone()];
+    let _fetched = fetch(&mut paths, &args.from_archive, || {
+        args.scratch.clone().unwrap_or_else(std::env::temp_dir)
+    })?;
+    let [path] = paths;
     let stage = progress(args.quiet).stage("look into the snapshot", None, Unit::None);
-    let expected = Expected::read(&args.snapshot, &given.opening(&args.snapshot))?;
+    let expected = Expected::read(&path, &given.opening(&path))?;
     drop(stage);
     let options = Options {
         overwrite: args.overwrite,

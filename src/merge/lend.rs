@@ -171,6 +171,11 @@ impl Lent {
         Err(refuse(bad.join(", ")).next("look at the server's log: it could not load the snapshot"))
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Removes the collection.
     pub fn give_back(mut self) -> Result<()> {
         self.remove()

@@ -152,14 +152,19 @@ impl Provenance {
             Some(inner) => inner.clone(),
             None => value,
         };
-        let found: Self = serde_json::from_value(value).map_err(|err| refuse(err.to_string()))?;
-        if found.format != FORMAT {
-            return Err(refuse(format!(
+        Self::parse(value).map(Some).map_err(refuse)
+    }
+
+    /// Reads the record itself.
+    pub fn parse(value: Value) -> Result<Self, String> {
+        let found: Self = serde_json::from_value(value).map_err(|err| err.to_string())?;
+        match found.format == FORMAT {
+            true => Ok(found),
+            false => Err(format!(
                 "its format is {}, this version knows {FORMAT}",
                 found.format
-            )));
+            )),
         }
-        Ok(Some(found))
     }
 
     /// What the merge's settings were, as far as they decide about points.

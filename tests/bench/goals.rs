@@ -13,6 +13,10 @@ pub const GRAFT_CHECKED: &str = "graft, sources' SHA-256 checked";
 pub const GRAFT_TAIL: &str = "graft, logs to take in";
 pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
 
+pub const ARCHIVE_ADD: &str = "archive add";
+pub const ARCHIVE_GET: &str = "archive get";
+pub const ARCHIVE_CHECK: &str = "archive check, against cat";
+
 /// From how many bytes on a graft is compared with copying: below, starting costs most.
 const GRAFT_BYTES_MIN: u64 = 300_000 * 512 * 4;
 
@@ -65,6 +69,29 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
             format!("{name}, RssAnon in MB under {allowed:.1}"),
             megabytes,
             megabytes < allowed,
+        );
+    }
+    for (name, most) in [
+        (ARCHIVE_ADD, 2.0),
+        (ARCHIVE_GET, 2.0),
+        (ARCHIVE_CHECK, 1.25),
+    ] {
+        // Below, starting costs most.
+        let Some(row) = find(name).filter(|row| row.bytes >= GRAFT_BYTES_MIN / 3) else {
+            continue;
+        };
+        if let Some((_, synced)) = row.ratios {
+            goal(
+                format!("{name}, times copying (or reading) at most {most}"),
+                synced,
+                synced <= most,
+            );
+        }
+        let megabytes = row.anon_bytes as f64 / 1e6;
+        goal(
+            format!("{name}, RssAnon in MB under 300"),
+            megabytes,
+            megabytes < 300.0,
         );
     }
     if let (Some(graft), Some(whole)) = (find(GRAFT), find(WHOLE)) {

@@ -22,7 +22,7 @@ mod worker;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::Parser;
@@ -65,8 +65,10 @@ struct Args {
     dir: PathBuf,
     /// What is measured: settle, scan, merge (rebuild without graphs), whole (with them), graft,
     /// graft-checked (with the sources' SHA-256), graft-tail (their logs hold more than their
-    /// segments), graft-overlap (a tenth of the ids is in two sources), live (capture, graft and
-    /// restore, and replay on a real Qdrant, beside what people do without snapmerge)
+    /// segments), graft-overlap (a tenth of the ids is in two sources), archive-add, archive-get (of
+    /// the first source), archive-check (against reading the same objects, both from the disk), live
+    /// (capture, graft and restore, and replay on a real Qdrant, beside what people do without
+    /// snapmerge)
     #[arg(long, value_delimiter = ',', default_value = "settle,scan,merge,whole")]
     stages: Vec<String>,
     /// For live: the guide's script that merges collections (SCRIPT DEST_grpc SOURCE…, over ports 6333
@@ -120,7 +122,10 @@ fn run(args: &Args) -> Outcome {
             _ => Kind::Disjoint,
         };
         let shape = Shape { kind, ..shape };
-        let files = sources::make(&args.dir, shape)?;
+        let mut files = sources::make(&args.dir, shape)?;
+        if name == "archive-get" {
+            files.truncate(1);
+        }
         let bytes = bytes_of(&files)?;
         stages.push((name, shape, files, bytes));
     }
@@ -143,7 +148,13 @@ fn run(args: &Args) -> Outcome {
     for run in 0..args.runs {
         let mut rows = Vec::new();
         for (stage, shape, files, bytes) in &stages {
-            let copied = copy(files, args)?;
+            let copied = match stage.as_str() {
+                "archive-check" => {
+                    fill_archive(args, files)?;
+                    read_objects(args)?
+                }
+                _ => copy(files, args)?,
+            };
             let hashes = match stage.as_str() {
                 "graft-checked" => hashes(files)?,
                 _ => Vec::new(),
@@ -236,6 +247,9 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf], hashes: &[String]) -> Ou
             }
             command
         }
+        "archive-add" | "archive-get" | "archive-check" => {
+            return measure_archive(stage, args, files);
+        }
         other => return Err(format!("there is no stage '{other}'").into()),
     };
     let folder = fresh(&args.dir.join("out"))?;
@@ -243,6 +257,77 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf], hashes: &[String]) -> Ou
     command.args(&args.merge_args);
     let measured = process::run_verb(command, true)?;
     std::fs::remove_dir_all(&folder)?;
+    Ok(measured)
+}
+
+fn archive(verb: &str, args: &Args) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_snapmerge"));
+    command.args(["archive", verb, "--archive"]);
+    command.arg(args.dir.join("archive"));
+    command
+}
+
+/// An empty archive.
+fn new_archive(args: &Args) -> Outcome {
+    fresh(&args.dir.join("archive"))?;
+    expect_success(archive("init", args).stdout(Stdio::null()))
+}
+
+/// An archive of `files`.
+fn fill_archive(args: &Args, files: &[PathBuf]) -> Outcome {
+    new_archive(args)?;
+    expect_success(archive("add", args).args(files).stdout(Stdio::null()))?;
+    forget_objects(args).map(|_| ())
+}
+
+/// Has the objects leave the page cache; says which they are.
+fn forget_objects(args: &Args) -> Outcome<Vec<PathBuf>> {
+    let mut objects = Vec::new();
+    for folder in std::fs::read_dir(args.dir.join("archive/objects"))? {
+        for object in std::fs::read_dir(folder?.path())? {
+            objects.push(object?.path());
+        }
+    }
+    prepare(&objects, true)?;
+    Ok(objects)
+}
+
+/// How long it takes to read all objects off the disk, one after the other.
+fn read_objects(args: &Args) -> Outcome<Copied> {
+    let objects = forget_objects(args)?;
+    let started = Instant::now();
+    expect_success(Command::new("cat").args(&objects).stdout(Stdio::null()))?;
+    let read = started.elapsed().as_secs_f64();
+    forget_objects(args)?;
+    Ok(Copied {
+        plain: read,
+        synced: read,
+    })
+}
+
+fn measure_archive(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured> {
+    let mut command = match stage {
+        "archive-add" => {
+            new_archive(args)?;
+            let mut command = archive("add", args);
+            command.args(files);
+            command
+        }
+        "archive-get" => {
+            fill_archive(args, files)?;
+            let entry = files.first().and_then(|file| file.file_stem());
+            let mut command = archive("get", args);
+            command.args(entry).arg("--force").arg("-o");
+            command.arg(args.dir.join("archive/got.snapshot"));
+            command
+        }
+        _ => archive("check", args),
+    };
+    // What was made ready is not this run's business.
+    expect_success(Command::new("sync").arg("-f").arg(&args.dir))?;
+    command.arg("--json");
+    let measured = process::run_merge(command)?;
+    std::fs::remove_dir_all(args.dir.join("archive"))?;
     Ok(measured)
 }
 

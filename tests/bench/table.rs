@@ -58,6 +58,9 @@ pub fn rows(
         "graft-checked" => goals::GRAFT_CHECKED,
         "graft-tail" => goals::GRAFT_TAIL,
         "graft-overlap" => goals::GRAFT_OVERLAP,
+        "archive-add" => goals::ARCHIVE_ADD,
+        "archive-get" => goals::ARCHIVE_GET,
+        "archive-check" => goals::ARCHIVE_CHECK,
         other => other,
     };
     let mut rows = vec![row(

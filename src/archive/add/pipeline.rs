@@ -1,12 +1,13 @@
-//! Reading, cutting and sealing, each in its own thread.
+//! Reading, hashing, cutting and sealing, each in its own thread.
 //!
 //! Keeps true: no more than a few blocks and objects are in memory; when one thread fails, the others
 //! end, and its error is the one that is told.
 
 use std::io::Read as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::cutter::Cutter;
@@ -14,6 +15,7 @@ use super::files::FileHashes;
 use super::{Adding, Put};
 use crate::archive::OBJECTS;
 use crate::archive::index::Index;
+use crate::archive::name::Name;
 use crate::archive::object::{Filling, Sealer};
 use crate::archive::recipe::{Part, Recipe};
 use crate::archive::store::Store;
@@ -43,14 +45,16 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
     let path = &adding.path;
     let run = Uuid::new_v4();
     let sealed: Mutex<Vec<(u32, Part)>> = Mutex::default();
-    let (blocks_in, blocks) = sync_channel::<Vec<u8>>(BLOCKS_WAITING);
+    let (blocks_in, blocks) = sync_channel::<Block>(BLOCKS_WAITING);
+    let (hashing_in, hashing) = sync_channel::<Block>(BLOCKS_WAITING);
     let (fillings_in, fillings) = sync_channel::<(u32, Filling)>(1);
     let fillings = Mutex::new(Some(fillings));
     let sealers = store.lanes().min(SEALERS_MAX);
     // Memory that was used once is used again: new memory is what costs most, after hashing.
     let (used_blocks, used_fillings) = (Pool::default(), Pool::default());
     let (cut, read) = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| read(adding, runs, &used_blocks, blocks_in));
+        let reader = scope.spawn(|| read(adding, &used_blocks, [blocks_in, hashing_in]));
+        let hasher = scope.spawn(|| hash(runs, &used_blocks, hashing));
         let sealers: Vec<_> = (0..sealers)
             .map(|_| {
                 scope.spawn(|| {
@@ -67,7 +71,7 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
         let mut cut = Ok(());
         for block in &blocks {
             cut = cutter.feed(&block);
-            used_blocks.give(block);
+            used_blocks.give_shared(block);
             if cut.is_err() {
                 break;
             }
@@ -75,6 +79,10 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
         drop(blocks);
         let cut = cut.and_then(|()| cutter.end());
         let read = join(reader);
+        let hashed = hasher
+            .join()
+            .map_err(|_| Error::failed("hashing", "a thread ended"));
+        let read = read.and_then(|hashes| Ok((hashes, hashed?)));
         let mut failed = None;
         for sealer in sealers {
             if let Err(err) = join(sealer) {
@@ -84,7 +92,7 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
         match (failed, read) {
             // If the sealers failed, so did everybody else for their sake.
             (Some(err), _) | (None, Err(err)) => (Err(err), None),
-            (None, Ok(read)) => (cut, read),
+            (None, Ok(read)) => (cut, Some(read)),
         }
     });
     let mut parts = sealed.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +100,13 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
     let parts: Vec<Part> = parts.into_iter().map(|(_, part)| part).collect();
     put.objects = parts.iter().map(|part| part.name).collect();
     let cut = cut?;
-    let (hashes, files) = read.ok_or_else(|| Error::failed("hashing", path.display()))?;
+    let (hashes, (content, files)) =
+        read.ok_or_else(|| Error::failed("hashing", path.display()))?;
+    // Of a .gz both were hashed while it was decompressed.
+    let hashes = hashes.unwrap_or_else(|| Hashes {
+        file: content.to_string(),
+        content: content.to_string(),
+    });
     let new_bytes = parts.iter().map(|part| part.stored).sum();
     Ok(Stored {
         recipe: cut.into_recipe(run, &parts, (runs, &files), hashes.content.clone())?,
@@ -131,19 +145,29 @@ impl<T: Default> Pool<T> {
     }
 }
 
-/// The hashes of the file, and of the files in it.
-type Read = (Hashes, Vec<blake3::Hash>);
+/// Bytes that were read, for all that take them.
+type Block = Arc<Vec<u8>>;
 
-/// Reads and hashes the file, and the files in it.
+impl Pool<Vec<u8>> {
+    /// Gives back what others may still look at; the last to do so really does.
+    fn give_shared(&self, used: Block) {
+        if let Some(used) = Arc::into_inner(used) {
+            self.give(used);
+        }
+    }
+}
+
+/// Reads the file, for all of `takers`. Of a .gz it returns the hashes.
 fn read(
     adding: &Adding,
-    runs: &Runs,
     used: &Pool<Vec<u8>>,
-    blocks: SyncSender<Vec<u8>>,
-) -> Result<Option<Read>> {
+    takers: [SyncSender<Block>; 2],
+) -> Result<Option<Hashes>> {
     let path = &adding.path;
-    let mut input = Input::open(path, true, adding.passed.clone())?;
-    let mut files = FileHashes::new(runs);
+    let mut input = Input::open(path, false, adding.passed.clone())?;
+    if input.is_compressed() {
+        input = Input::open(path, true, adding.passed.clone())?;
+    }
     loop {
         let mut block = used.take();
         block.resize(BLOCK_BYTES, 0);
@@ -159,12 +183,27 @@ fn read(
             }
         }
         block.truncate(filled);
-        files.feed(&block);
+        let block = Arc::new(block);
         // Whoever takes them has failed, and says why.
-        if filled == 0 || blocks.send(block).is_err() {
-            return Ok(input.into_hashes().map(|hashes| (hashes, files.end())));
+        let given = takers
+            .iter()
+            .all(|taker| taker.send(Arc::clone(&block)).is_ok());
+        if filled == 0 || !given {
+            return Ok(input.into_hashes());
         }
+        used.give_shared(block);
     }
+}
+
+/// Hashes what was read, and the files in it.
+fn hash(runs: &Runs, used: &Pool<Vec<u8>>, blocks: Receiver<Block>) -> (Name, Vec<blake3::Hash>) {
+    let (mut whole, mut files) = (Sha256::new(), FileHashes::new(runs));
+    for block in blocks {
+        whole.update(block.as_slice());
+        files.feed(&block);
+        used.give_shared(block);
+    }
+    (Name::from_hasher(whole), files.end())
 }
 
 /// Seals and puts objects as they are filled.

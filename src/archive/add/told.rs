@@ -13,6 +13,10 @@ use crate::error::{Error, Kind, Result};
 
 /// Largest manifest that is kept with an entry, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// What is put after a snapshot's name where it was captured.
+pub const MANIFEST: &str = ".manifest.json";
+/// What is put after a master's name.
+pub const PROVENANCE: &str = ".provenance.json";
 
 /// A name that no entry has or had.
 pub fn free_id(chain: &Chain, name: &str, time: DateTime<Utc>) -> String {
@@ -34,25 +38,21 @@ pub fn file_name(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// What was written beside the snapshot when it was captured.
-pub fn manifest(path: &Path) -> Result<Option<Value>> {
+/// What lies beside the snapshot under its name with `ending`, if anything does.
+pub fn beside(path: &Path, ending: &str) -> Result<Option<Value>> {
     let mut name = path.as_os_str().to_owned();
-    name.push(".manifest.json");
+    name.push(ending);
     let path = PathBuf::from(name);
     let file = match std::fs::File::open(&path) {
         Ok(file) => file,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(err) => return Err(Error::io("reading manifest", &path, &err)),
+        Err(err) => return Err(Error::io("reading", &path, &err)),
     };
     serde_json::from_reader(std::io::BufReader::new(file.take(MANIFEST_BYTES_MAX)))
         .map(Some)
         .map_err(|err| {
-            Error::new(
-                Kind::Damaged,
-                format!("reading manifest {}", path.display()),
-                err,
-            )
-            .next("capture the snapshot again, or remove that file")
+            Error::new(Kind::Damaged, format!("reading {}", path.display()), err)
+                .next("make the snapshot again, or remove that file")
         })
 }
 

@@ -1,7 +1,8 @@
 //! A folder as a store.
 //!
-//! Keeps true: files get their names when they are whole and synced, and are readable by their owner
-//! alone (see [`crate::durable::Shelf`]); staging folders of runs that live are no part of it.
+//! Keeps true: files get their names when they are whole, are synced when [`Store::sync`] has
+//! returned, and are readable by their owner alone (see [`crate::durable::Shelf`]); staging folders
+//! of runs that live are no part of it.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -140,6 +141,7 @@ impl Store for Local {
     }
 
     fn lanes(&self) -> usize {
-        2
+        // Two that work while others wait for the disk.
+        4
     }
 }

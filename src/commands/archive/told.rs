@@ -5,9 +5,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use humansize::{BINARY, format_size};
 
-use crate::archive::{Added, Checked, Entry, Finding, Got, Recipe, Swept, Verified};
+use crate::archive::{Added, Checked, Entry, Finding, Got, Proven, Recipe, Swept, Verified};
 
 /// Findings that are written out.
 const FINDINGS_MAX: usize = 50;
@@ -39,7 +40,7 @@ pub fn added(added: &Added) -> String {
 }
 
 /// What is stored.
-pub fn list(entries: &[Entry]) -> String {
+pub fn list(entries: &[Entry], last_proven: Option<DateTime<Utc>>) -> String {
     let mut text = String::new();
     let width = entries.iter().map(|entry| entry.id.chars().count()).max();
     let width = width.unwrap_or(0);
@@ -74,21 +75,34 @@ pub fn list(entries: &[Entry]) -> String {
         size(bytes),
         size(new)
     );
+    let _ = match last_proven {
+        Some(time) => writeln!(text, "a restore was last proven on {}", told_time(time)),
+        None => writeln!(
+            text,
+            "no restore was ever proven: snapmerge drill restores the newest ones and compares"
+        ),
+    };
     text
 }
 
+fn told_time(time: DateTime<Utc>) -> impl std::fmt::Display {
+    time.format("%Y-%m-%d %H:%M:%S UTC")
+}
+
 /// All that is known of an entry.
-pub fn entry(entry: &Entry, recipe: &Recipe, with_files: bool) -> String {
+pub fn entry(
+    entry: &Entry,
+    recipe: &Recipe,
+    proven: Option<(DateTime<Utc>, &Proven)>,
+    with_files: bool,
+) -> String {
     let stored: u64 = recipe.objects.iter().map(|part| part.stored).sum();
     let mut text = format!("{}\n", entry.id);
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<9} {value}");
     };
     line("file", entry.file.clone());
-    line(
-        "taken",
-        entry.time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
-    );
+    line("taken", told_time(entry.time).to_string());
     line("bytes", format!("{} ({})", entry.bytes, size(entry.bytes)));
     line("SHA-256", entry.sha256.clone());
     line(
@@ -96,6 +110,22 @@ pub fn entry(entry: &Entry, recipe: &Recipe, with_files: bool) -> String {
         match entry.verified_by.as_slice() {
             [] => "UNVERIFIED: it had no checksum when it was stored".into(),
             by => format!("by {}", by.join(", ")),
+        },
+    );
+    line(
+        "restored",
+        match proven {
+            None => "never: snapmerge drill does it and compares".into(),
+            Some((time, proven)) => format!(
+                "and proven on {}{}: {} points, digest {}",
+                told_time(time),
+                match &proven.server {
+                    Some(server) => format!(", also on {server}"),
+                    None => String::new(),
+                },
+                proven.points,
+                proven.digest
+            ),
         },
     );
     if !entry.tags.is_empty() {
@@ -118,6 +148,9 @@ pub fn entry(entry: &Entry, recipe: &Recipe, with_files: bool) -> String {
     line("files", recipe.files.len().to_string());
     if let Some(manifest) = &entry.manifest {
         line("manifest", manifest.to_string());
+    }
+    if let Some(provenance) = &entry.provenance {
+        line("made of", provenance.to_string());
     }
     if with_files {
         text.push('\n');

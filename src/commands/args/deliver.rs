@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::archive::FromArchive;
 use super::capture::peer;
 use super::{ChecksumArgs, ConnectionArgs};
 use crate::deliver::Allow;
@@ -26,13 +27,14 @@ pub struct StateArgs {
 Examples:
   snapmerge restore album_master.snapshot --to http://prod:6333/album_master_20261122
   snapmerge restore album_master.snapshot.gz --to http://prod:6333/album_master_20261122 --dry-run
+  snapmerge restore archive:album_2017@2026-11-01 --archive backups --to http://dr:6333/album_2017
   snapmerge restore master.snapshot --to http://n1:6333/master --peer 81=http://n2:6333 --peer 99=http://n3:6333
 
 Looked at before a byte moves: the name, the server's version, shards and shard keys. Compared afterwards:
 exact counts of each shard, config, payload indexes, vectors in an index. If anything differs it exits with 3
 and the new collection is removed again.")]
 pub struct RestoreArgs {
-    /// A collection snapshot, plain or .gz
+    /// A collection snapshot, plain or .gz; or one in an archive, as archive:NAME@DATE
     #[arg(value_name = "SNAPSHOT")]
     pub snapshot: PathBuf,
     /// The collection to make of it, as http://HOST:6333/NAME
@@ -62,6 +64,9 @@ pub struct RestoreArgs {
     /// How long the collection may take to become green, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub wait: u64,
+    /// Where a snapshot in an archive is put together [default: the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
     /// Restore a snapshot that lacks shards or whose replica was not active
     #[arg(long)]
     pub allow_incomplete: bool,
@@ -71,6 +76,9 @@ pub struct RestoreArgs {
     /// Do not show progress
     #[arg(long, short)]
     pub quiet: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub from_archive: FromArchive,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub checksums: ChecksumArgs,

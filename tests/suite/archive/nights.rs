@@ -1,6 +1,8 @@
 //! Thirty nights of a collection of which 1 % changes every day: what they cost together, against
-//! the first one alone. They are a real server's, where one is at hand.
+//! the first one alone. They are made by the engine, and by a real server where one is at hand.
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +10,10 @@ use rand::seq::index::sample;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
+use snapmerge::engine::{Shard, ShardConfig, closed_segments};
+use snapmerge::point::{PointId, Record, Vector};
+use snapmerge::schema::CollectionConfig;
+use snapmerge::snapshot::{PackedShard, Packer};
 
 use super::{archive, entries, findings, make, walk};
 use crate::support::qdrant::Server;
@@ -20,7 +26,10 @@ const POINTS: u64 = 6000;
 const DIMS: usize = 256;
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    vec![env.live("archive/nights/of_a_server", of_a_server)]
+    vec![
+        env.live("archive/nights/of_a_server", of_a_server),
+        Trial::new("archive/nights/of_the_engine", of_the_engine),
+    ]
 }
 
 /// What is stored of an album, and how it changes.
@@ -116,6 +125,90 @@ fn judge(what: &str, root: &Path, hashes: &[String], sizes: &[u64]) -> Outcome {
 fn sha256(path: &Path) -> Outcome<String> {
     use sha2::Digest as _;
     Ok(format!("{:x}", sha2::Sha256::digest(std::fs::read(path)?)))
+}
+
+/// A shard that the engine keeps and optimizes, packed every night as a server packs it, but without
+/// a log.
+fn of_the_engine() -> Outcome {
+    let dir = temp_dir()?;
+    let root = make(dir.path())?;
+    let mut album = Album::new();
+    let raw = json!({
+        "params": {
+            "vectors": {"size": DIMS, "distance": "Cosine"},
+            "shard_number": 1,
+            "replication_factor": 1,
+            "write_consistency_factor": 1,
+            "on_disk_payload": true,
+        },
+        "hnsw_config": {
+            "m": 16,
+            "ef_construct": 100,
+            "full_scan_threshold": 10_000,
+            "max_indexing_threads": 0,
+            "on_disk": false,
+        },
+        "optimizer_config": {
+            "deleted_threshold": 0.2,
+            "vacuum_min_vector_number": 100,
+            "default_segment_number": 2,
+            "max_segment_size": null,
+            "memmap_threshold": null,
+            "indexing_threshold": 1000,
+            "flush_interval_sec": 5,
+            "max_optimization_threads": null,
+        },
+        "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
+        "quantization_config": null,
+    });
+    let config = CollectionConfig::parse("the album", raw.to_string().as_bytes())?;
+    let config = ShardConfig::new(&config)?.without_log();
+    let folder = dir.path().join("shard");
+    std::fs::create_dir(&folder)?;
+    Shard::create(&folder, &config, "the album")?.close()?;
+    let (mut hashes, mut sizes) = (Vec::new(), Vec::new());
+    let (mut uuids, mut rewritten) = (BTreeSet::new(), 0);
+    for night in 0..NIGHTS {
+        let shard = Shard::reopen(&folder, &config, "the album")?;
+        let ids = match night {
+            0 => (0..POINTS).collect(),
+            _ => album.changed(),
+        };
+        for some in ids.chunks(200) {
+            let records = some.iter().map(|id| Record {
+                id: PointId::Num(*id),
+                vectors: vec![(String::new(), Vector::Dense(album.vector()))],
+                payload: album.payload(*id, night),
+                shard_key: None,
+            });
+            shard.upsert(records.collect())?;
+        }
+        shard.optimize()?;
+        ensure_eq!(shard.count(None)?, POINTS, "points in night {night}");
+        shard.close()?;
+        let file = dir.path().join("album.snapshot");
+        let mut packer = Packer::new(File::create(&file)?, &file);
+        let mut version_max = 0;
+        let segments = closed_segments(&folder)?;
+        for segment in &segments {
+            packer.segment(0, segment.uuid, &segment.folder)?;
+            version_max = version_max.max(segment.version);
+        }
+        packer.shard(PackedShard {
+            number: 0,
+            version_max,
+        })?;
+        packer.finish(&raw, &json!({}), &json!({"schema": {}}))?;
+        let now: BTreeSet<_> = segments.iter().map(|segment| segment.uuid).collect();
+        rewritten += u64::from(night > 0 && now != uuids);
+        uuids = now;
+        sizes.push(store(&root, &file, night)?);
+        hashes.push(sha256(&file)?);
+    }
+    // Otherwise nothing was tried but a segment that grows.
+    ensure!(rewritten > 0, "the optimizer rewrote nothing");
+    println!("archive: in {rewritten} nights the engine rewrote segments");
+    judge("of the engine", &root, &hashes, &sizes)
 }
 
 fn of_a_server(bin: &Path) -> Outcome {

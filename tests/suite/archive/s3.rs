@@ -85,7 +85,11 @@ fn nights(env: &Env, lead: &dyn Fn(Cli) -> Cli) -> Outcome {
     ensure!(run.stdout.contains("all 2 entries"), "{}", run.told());
     lead(at("verify-chain")).run()?.ok()?;
     let listed = lead(at("ls")).run()?.ok()?;
-    ensure_eq!(listed.stdout.lines().count(), 3, "two entries and a sum");
+    ensure_eq!(
+        listed.stdout.lines().count(),
+        4,
+        "two entries, a sum, a proof"
+    );
     Ok(())
 }
 

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 7] = [
     &["commands"],
     &["nightly"],
     &[
-        "merge", "proof", "archive", "source", "report", "capture", "deliver",
+        "merge", "proof", "archive", "source", "report", "capture", "deliver", "drill",
     ],
     &[
         "engine", "server", "snapshot", "schema", "point", "durable", "scratch", "status", "stop",

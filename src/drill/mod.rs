@@ -1,0 +1,288 @@
+//! A drill: snapshots of the archive restored into scratch, as after a disaster, and compared with
+//! all that was ever said of them.
+//!
+//! Keeps true: an entry is proven only if every byte had its SHA-256, the engine (and the server, if
+//! one is given) opened it whole, and every comparison that could be made was equal; what could not
+//! be compared is said; what was made is removed, also after a failure; that an entry was proven is
+//! written down only after all of that.
+
+mod compare;
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use self::compare::Claims;
+use crate::archive::{Archive, Chain, Entry, EntryRef, Proven};
+use crate::error::{Error, Kind, Result};
+use crate::merge::{Lane, Reading, Scan, lend};
+use crate::point::Digest;
+use crate::proof::{SettingDifference, Wanted, config_differences};
+use crate::report::progress::{Progress, Unit};
+use crate::scratch::{Scratch, require_free};
+use crate::server::Connection;
+use crate::source::{Opening, Ordered, Purpose, Source};
+
+/// A server that entries are restored on, too.
+#[derive(Debug, Clone, Copy)]
+pub struct On<'a> {
+    /// It.
+    pub connection: &'a Connection,
+    /// Where the names of collections are written down that have to be removed.
+    pub notes: &'a Path,
+}
+
+/// Where a drill takes place.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The folder that scratch is made in.
+    pub scratch: &'a Path,
+    /// A server, if one is to restore them, too.
+    pub server: Option<On<'a>>,
+    /// How progress is shown.
+    pub progress: Progress,
+}
+
+/// What came of one entry.
+#[derive(Debug, Serialize)]
+pub struct Drilled {
+    /// It, by id.
+    pub id: String,
+    /// The snapshot's size in bytes.
+    pub bytes: u64,
+    /// Its SHA-256, which was compared.
+    pub sha256: String,
+    /// Its points.
+    pub points: u64,
+    /// Their digest.
+    pub digest: String,
+    /// The server that restored it, too.
+    pub server: Option<String>,
+    /// What was compared and is equal.
+    pub compared: Vec<String>,
+    /// What differs.
+    pub differences: Vec<SettingDifference>,
+    /// What could not be compared, and why.
+    pub open: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Drilled {
+    /// Whether it is what it has to be.
+    pub fn is_proven(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    /// What is written down of it.
+    pub fn proven(&self) -> Proven {
+        Proven {
+            id: self.id.clone(),
+            points: self.points,
+            digest: self.digest.clone(),
+            server: self.server.clone(),
+        }
+    }
+}
+
+/// The entries of a drill: those that are `wanted`, or else the newest master and, of the newest
+/// entries of everything else, the one that was proven longest ago.
+pub fn choose(chain: &Chain, wanted: &[EntryRef]) -> Result<Vec<Entry>> {
+    if !wanted.is_empty() {
+        return wanted.iter().map(|wanted| wanted.find(chain)).collect();
+    }
+    let entries = chain.entries();
+    let master = entries
+        .iter()
+        .filter(|entry| entry.provenance.is_some())
+        .max_by_key(|entry| entry.time);
+    let proven = chain.proven();
+    let last_proven = |name: &str| {
+        let of_name = proven.iter().filter(|(id, _)| {
+            id.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('@'))
+        });
+        of_name.map(|(_, (time, _))| *time).max()
+    };
+    let newest = |entry: &&Entry| {
+        let later = |other: &Entry| other.name == entry.name && other.time > entry.time;
+        !entries.iter().any(later)
+    };
+    let source = entries
+        .iter()
+        .filter(|entry| entry.provenance.is_none())
+        .filter(newest)
+        .min_by_key(|entry| (last_proven(&entry.name), entry.name.clone()));
+    let chosen: Vec<Entry> = master.into_iter().chain(source).cloned().collect();
+    if chosen.is_empty() {
+        return Err(Error::new(
+            Kind::NotFound,
+            "choosing what to restore",
+            "there is nothing in the archive",
+        )
+        .next("store something first: snapmerge archive add, or snapmerge capture --archive"));
+    }
+    Ok(chosen)
+}
+
+/// Restores `entry` and compares it with what was said of it. Nothing is written down.
+pub fn drill(archive: &Archive, chain: &Chain, entry: &Entry, place: Place<'_>) -> Result<Drilled> {
+    let started = Instant::now();
+    let within = |err: Error| err.within(format!("restoring {}", entry.id));
+    require_free(place.scratch, entry.bytes, "the snapshot")?;
+    let scratch = Scratch::new(place.scratch)?;
+    let file = scratch
+        .path()
+        .join(format!("{}.snapshot", entry.name.replace('/', "_")));
+    let stage = place
+        .progress
+        .stage(&format!("get {}", entry.id), None, Unit::None);
+    archive.get(entry, &file, false)?;
+    drop(stage);
+    let mut source = Source::open(&file, &Opening::default(), None).map_err(within)?;
+    source.refuse_unreadable(false).map_err(within)?;
+    require_free(place.scratch, source.snapshot.unpacked_bytes, "unpacking")?;
+    let (digest, shards) = by_engine(&mut source, &scratch, place.progress).map_err(within)?;
+
+    let mut drilled = Drilled {
+        id: entry.id.clone(),
+        bytes: entry.bytes,
+        sha256: entry.sha256.clone(),
+        points: digest.points(),
+        digest: digest.to_string(),
+        server: None,
+        compared: vec!["SHA-256".into()],
+        differences: Vec::new(),
+        open: Vec::new(),
+        seconds: 0.0,
+    };
+    let claims = Claims::of(chain, entry)?;
+    claims.compare(&source, &digest, &shards, &mut drilled)?;
+    if let Some(on) = place.server {
+        let address = on.connection.address().to_string();
+        let told = on_server(source, &digest, &scratch, place.progress, on).map_err(within)?;
+        match told.is_empty() {
+            true => drilled
+                .compared
+                .push(format!("points, config and indexes on {address}")),
+            false => drilled.differences.extend(told),
+        }
+        drilled.server = Some(address);
+    }
+    drilled.seconds = started.elapsed().as_secs_f64();
+    Ok(drilled)
+}
+
+/// Opens all of `source` with the engine, graphs and indexes too, and reads every point. Returns
+/// their digest, and how many there are in each shard.
+fn by_engine(
+    source: &mut Source,
+    scratch: &Scratch,
+    progress: Progress,
+) -> Result<(Digest, Vec<(u32, u64)>)> {
+    let folder = scratch.folder("shards")?;
+    let stage = progress.stage("open", Some(source.snapshot.file_bytes), Unit::Bytes);
+    let settled = source.settle(&folder, Purpose::Carrying, Some(stage.counter()))?;
+    drop(stage);
+    let mut shards = Vec::new();
+    for shard in &settled.shards {
+        shards.push((shard.number, shard.shard.count(None)?));
+    }
+    let lanes: Vec<Lane<'_>> = settled
+        .shards
+        .iter()
+        .map(|shard| Lane {
+            source: 0,
+            shard: &shard.shard,
+            key: shard.key.clone(),
+        })
+        .collect();
+    let total = shards.iter().map(|(_, points)| points).sum();
+    let stage = progress.stage("read", Some(total), Unit::Points);
+    let digest = std::thread::scope(|scope| -> Result<Digest> {
+        let mut scan = Scan::start(scope, &lanes, None)?;
+        let (mut digest, mut group, mut buffer) = (Digest::default(), Vec::new(), Vec::new());
+        while scan.next_group(&mut group)?.is_some() {
+            for scanned in &group {
+                digest.add(&scanned.record, &mut buffer);
+                stage.add(1);
+            }
+        }
+        Ok(digest)
+    })?;
+    drop(stage);
+    if digest.points() != total {
+        return Err(Error::damaged(
+            format!("reading {}", source.snapshot.what()),
+            format!(
+                "the engine counts {total} points, and {} were read",
+                digest.points()
+            ),
+        ));
+    }
+    settled.discard()?;
+    Ok((digest, shards))
+}
+
+/// Has a server restore `source` into a collection that is removed again, and compares what is
+/// there.
+fn on_server(
+    source: Source,
+    digest: &Digest,
+    scratch: &Scratch,
+    progress: Progress,
+    on: On<'_>,
+) -> Result<Vec<SettingDifference>> {
+    let wanted = Wanted::of(&source);
+    let mut sources = [source];
+    let lent = lend(
+        &mut sources,
+        on.connection,
+        on.notes,
+        scratch.path(),
+        progress,
+    )?;
+    let [source] = &sources;
+    let mut differences = Vec::new();
+    for one in &lent {
+        let address = on.connection.address().collection(one.name());
+        let there = Source::live(on.connection, &address)?;
+        differences.extend(config_differences(&wanted, &there));
+    }
+    let stage = progress.stage("read from the server", Some(digest.points()), Unit::Points);
+    let (mut found, mut buffer) = (Digest::default(), Vec::new());
+    for lane in source.live_lanes() {
+        lane.read(Reading::default(), PAGE_BYTES, &mut |records| {
+            stage.add(records.len() as u64);
+            for mut record in records {
+                if record.shard_key.is_none() {
+                    record.shard_key = lane.key().cloned();
+                }
+                found.add(&record, &mut buffer);
+            }
+            true
+        })?;
+    }
+    drop(stage);
+    differences.extend(
+        digest
+            .differing(&found)
+            .into_iter()
+            .map(|part| SettingDifference {
+                about: format!("on {}: {part}", on.connection.address()),
+                expected: digest.to_string(),
+                found: found.to_string(),
+            }),
+    );
+    for one in lent {
+        one.give_back()?;
+    }
+    Ok(differences)
+}
+
+/// Bytes that are asked of a server at once, about.
+const PAGE_BYTES: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests;
