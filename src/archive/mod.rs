@@ -41,14 +41,20 @@ pub use self::sign::{Signer, read_public};
 pub use self::store::{Listed, Local, Location, Remote, Store, conforms};
 pub use self::verify::{Trust, Verified};
 
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
 
 use self::lock::Lock;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
+use crate::stop;
 
 /// The folder of the objects.
 pub const OBJECTS: &str = "objects";
+/// How long a drill waits for a lock, and how often it looks.
+const LOCKED_MAX: Duration = Duration::from_secs(900);
+const LOCKED_LOOK: Duration = Duration::from_millis(500);
 /// The folder of the recipes.
 pub const RECIPES: &str = "recipes";
 
@@ -96,10 +102,22 @@ impl Archive {
         index::read_recipe(&*self.store, entry.recipe)
     }
 
-    /// Writes down, for good, that entries were restored and proven.
+    /// Writes down, for good, that entries were restored and proven. What took hours is not given up
+    /// for the sake of a run that has the lock for minutes: it is waited for that.
     pub fn note_proven(&self, proven: Vec<Proven>) -> Result<DateTime<Utc>> {
         let store = &*self.store;
-        let (_lock, mut chain) = Lock::take(store, "drill", self.signer.as_ref())?;
+        let begun = Instant::now();
+        let (_lock, mut chain) = loop {
+            match Lock::take(store, "drill", self.signer.as_ref()) {
+                Err(err) if err.kind() == Kind::Locked && begun.elapsed() < LOCKED_MAX => {
+                    if stop::times() > 0 {
+                        return Err(stop::cancelled("waiting for the archive's lock"));
+                    }
+                    std::thread::sleep(LOCKED_LOOK);
+                }
+                taken => break taken?,
+            }
+        };
         let now = Self::now();
         chain.append(store, Event::Drill { proven }, self.signer.as_ref(), now)?;
         Ok(now)

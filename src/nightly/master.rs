@@ -382,11 +382,7 @@ fn verify(night: &mut Night<'_>, kept: &[Kept]) -> Result<bool> {
 /// Puts the master's file into the archive.
 fn keep(night: &mut Night<'_>, master: &Mastering, merged: &Merged) -> Result<String> {
     let file = master_file(night);
-    // What it was made of goes along, as an entry's manifest.
-    let provenance = provenance_file(&file);
-    let made_of = std::fs::read(&provenance)
-        .map_err(|err| Error::io("reading provenance", &provenance, &err))?;
-    durable::write(&beside(&file, ENDING), &made_of, true)?;
+    // What it was made of, which lies beside it, goes along.
     let added = night.archive.add(&Adding {
         path: file,
         name: Some(master.name.clone()),

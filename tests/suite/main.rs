@@ -12,6 +12,7 @@ mod support;
 
 mod archive;
 mod damage;
+mod deploy;
 mod diff;
 mod digest;
 mod export;
@@ -52,6 +53,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         verify::trials(env),
         archive::trials(env),
         nightly::trials(env),
+        deploy::trials(env),
     ]
     .into_iter()
     .flatten()

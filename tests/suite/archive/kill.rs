@@ -1,5 +1,5 @@
 //! Killed at any moment while it stores or gives up, nothing that was there is lost, nothing half
-//! is there, and the next run goes on.
+//! is there, and the next run goes on. Stopped and overtaken, it has changed nothing.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::{archive, entries, make};
+use crate::support::cli::Signal;
 use crate::support::{Outcome, Trial, temp_dir};
 
 /// Kills of each.
@@ -16,7 +17,10 @@ const KILLS: u32 = 50;
 const KEPT: usize = 3;
 
 pub fn trials(_env: &'static crate::support::Env) -> Vec<Trial> {
-    vec![Trial::new("archive/kill/100_moments", killed)]
+    vec![
+        Trial::new("archive/kill/100_moments", killed),
+        Trial::new("archive/kill/overtaken_while_it_stores", overtaken),
+    ]
 }
 
 /// A snapshot of some megabytes, of which a tenth is new every night.
@@ -37,6 +41,57 @@ fn night(dir: &Path, blocks: &mut [Vec<u8>], night: usize) -> Outcome<PathBuf> {
     add("config.json", b"{}")?;
     tar.finish()?;
     Ok(path)
+}
+
+/// A run that stands still while it stores, has its lock broken, and what it builds on given up: it
+/// ends without an entry, and what is left is whole.
+fn overtaken() -> Outcome {
+    let dir = temp_dir()?;
+    let root = make(dir.path())?;
+    let mut blocks = vec![vec![0; 40_000]; 1000];
+    for (n, block) in blocks.iter_mut().enumerate() {
+        ChaCha8Rng::seed_from_u64(1000 + n as u64).fill_bytes(block);
+    }
+    let add = |night: usize, path: &Path| {
+        let day = format!("2026-01-{:02}", night + 1);
+        archive("add", &root)
+            .arg(path)
+            .args(["--name", "a", "--time", &day])
+    };
+    let first = night(dir.path(), &mut blocks, 0)?;
+    add(0, &first).run()?.ok()?;
+    let lock = root.join("lock.json");
+    for attempt in 1..=20 {
+        let path = night(dir.path(), &mut blocks, attempt)?;
+        let mut running = add(attempt, &path).start()?;
+        while !lock.exists() && !running.ended()? {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        running.signal_group(Signal::STOP)?;
+        // Stopped too late, it has given the lock back; then the next night is tried.
+        let stored = entries(&root)?;
+        if !lock.exists() || stored.len() > attempt {
+            running.signal_group(Signal::CONT)?;
+            running.wait()?.ok()?;
+            continue;
+        }
+        archive("unlock", &root).arg("--force").run()?.ok()?;
+        let mut forget = archive("forget", &root);
+        for entry in &stored {
+            let id = entry["id"].as_str().ok_or("no id")?;
+            forget = forget.args(["--entry", id]);
+        }
+        forget.run()?.ok()?;
+        running.signal_group(Signal::CONT)?;
+        running.wait()?.code(11)?.says(&["nothing of this run"])?;
+        ensure_eq!(entries(&root)?.len(), 0, "entries");
+        archive("check", &root).run()?.ok()?;
+        archive("verify-chain", &root).run()?.ok()?;
+        add(attempt, &path).run()?.ok()?;
+        archive("check", &root).run()?.ok()?;
+        return Ok(());
+    }
+    Err("it was never stopped while it stored".into())
 }
 
 fn killed() -> Outcome {

@@ -1,0 +1,290 @@
+//! What is shipped to run it every night: systemd units, a Kubernetes CronJob, a Dockerfile. Each is
+//! held to what it must say here, and to its own tool where that is on the machine.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Parser as _;
+use snapmerge::cli::Cli;
+
+use crate::support::{Env, Outcome, Trial, temp_dir};
+
+/// The program, where it is installed.
+const INSTALLED: &str = "/usr/local/bin/snapmerge";
+/// What every night calls it with.
+const NIGHT: [&str; 2] = ["run", "/etc/snapmerge/nightly.toml"];
+/// The units, and what each service calls the program with first.
+const UNITS: [(&str, &str); 2] = [("snapmerge", "run"), ("snapmerge-drill", "drill")];
+
+pub fn trials(env: &'static Env) -> Vec<Trial> {
+    vec![
+        Trial::new("deploy/units_say_what_they_must", || units(env)),
+        Trial::new("deploy/cronjob_says_what_it_must", || cronjob(env)),
+        Trial::new("deploy/dockerfile_says_what_it_must", || dockerfile(env)),
+        Trial::needs(
+            "deploy/systemd_analyze",
+            &tool("systemd-analyze", "--version"),
+            |bin| systemd(env, &bin),
+        ),
+        Trial::needs("deploy/hadolint", &tool("hadolint", "--version"), |bin| {
+            passes(Command::new(bin).arg(file(env, "Dockerfile")))
+        }),
+        Trial::needs(
+            "deploy/kubernetes_validate",
+            &tool("kubernetes-validate", "--help"),
+            |bin| {
+                passes(
+                    Command::new(bin)
+                        .arg("--strict")
+                        .arg(file(env, "cronjob.yaml")),
+                )
+            },
+        ),
+        Trial::needs("deploy/kubeconform", &tool("kubeconform", "-v"), |bin| {
+            passes(
+                Command::new(bin)
+                    .arg("-strict")
+                    .arg(file(env, "cronjob.yaml")),
+            )
+        }),
+    ]
+}
+
+/// A program on PATH that runs.
+fn tool(name: &str, probe: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let bin = std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|bin| bin.is_file())
+        .ok_or_else(|| format!("there is no {name} on PATH"))?;
+    let run = Command::new(&bin).arg(probe).output();
+    match run.is_ok_and(|output| output.status.success()) {
+        true => Ok(bin),
+        false => Err(format!("{} does not run", bin.display())),
+    }
+}
+
+fn file(env: &Env, name: &str) -> PathBuf {
+    env.root.join("scripts/deploy").join(name)
+}
+
+fn read(env: &Env, name: &str) -> Outcome<String> {
+    let path = file(env, name);
+    std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()).into())
+}
+
+fn passes(command: &mut Command) -> Outcome {
+    let output = command.output()?;
+    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (told(&output.stdout), told(&output.stderr));
+    ensure!(output.status.success(), "{command:?}: {out}{err}");
+    Ok(())
+}
+
+/// The values of a key in a section of a unit, in order.
+fn values<'a>(unit: &'a str, section: &str, key: &str) -> Vec<&'a str> {
+    let mut within = false;
+    let mut found = Vec::new();
+    for line in unit.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            within = name.strip_suffix(']') == Some(section);
+        } else if within
+            && let Some((name, value)) = line.split_once('=')
+            && name == key
+        {
+            found.push(value);
+        }
+    }
+    found
+}
+
+/// The words after the program must be a command line.
+fn parses(words: &[&str]) -> Outcome {
+    let all = std::iter::once("snapmerge").chain(words.iter().copied());
+    Cli::try_parse_from(all).map_err(|err| format!("{words:?}: {err}"))?;
+    Ok(())
+}
+
+fn units(env: &Env) -> Outcome {
+    for (name, verb) in UNITS {
+        let service = read(env, &format!("{name}.service"))?;
+        let of = |key: &str| values(&service, "Service", key);
+        let started = of("ExecStart");
+        ensure_eq!(started.len(), 1, "commands of {name}");
+        let words: Vec<&str> = started[0].split(' ').collect();
+        ensure_eq!(words[0], INSTALLED, "the program");
+        ensure_eq!(words[1], verb, "the verb of {name}");
+        parses(&words[1..])?;
+        if verb == "run" {
+            ensure_eq!(words[1..], NIGHT, "every night");
+        }
+        ensure_eq!(of("Type"), ["oneshot"], "the type of {name}");
+        // A night is not cut off, and has time to put away what it has on servers.
+        ensure_eq!(of("TimeoutStartSec"), ["infinity"], "{name}");
+        let stops: u64 = of("TimeoutStopSec").concat().parse()?;
+        ensure!(stops > 60, "{name} is killed after {stops} s");
+        ensure_eq!(of("KillMode"), ["mixed"], "{name}");
+        // What one writes the other has to read.
+        ensure_eq!(of("User"), ["snapmerge"], "{name}");
+        ensure_eq!(of("StateDirectory"), ["snapmerge"], "{name}");
+        ensure_eq!(of("UMask"), ["0077"], "{name}");
+        for word in service
+            .lines()
+            .filter(|line| line.starts_with("Environment="))
+        {
+            let secret = word.contains("KEY") || word.contains("SECRET");
+            ensure!(!secret, "{name} shows a key to everybody: {word}");
+        }
+        for prevented in of("RestartPreventExitStatus").concat().split(' ') {
+            let known = |(code, _): &(u8, &str)| prevented == code.to_string();
+            let is_known = snapmerge::cli::exit::TABLE.iter().any(known);
+            ensure!(
+                prevented.is_empty() || is_known,
+                "there is no code {prevented}"
+            );
+        }
+        let timer = read(env, &format!("{name}.timer"))?;
+        ensure_eq!(values(&timer, "Timer", "OnCalendar").len(), 1, "{name}");
+        ensure_eq!(values(&timer, "Timer", "Persistent"), ["true"], "{name}");
+        ensure_eq!(
+            values(&timer, "Install", "WantedBy"),
+            ["timers.target"],
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+/// The lines of the only block that follows `key: |`, without its indentation.
+fn block(yaml: &str, key: &str) -> Outcome<String> {
+    let begin = format!("{key}: |");
+    let mut lines = yaml.lines().skip_while(|line| line.trim() != begin);
+    let first = lines.next().ok_or_else(|| format!("there is no {begin}"))?;
+    let outer = first.len() - first.trim_start().len();
+    let block: Vec<&str> = lines
+        .take_while(|line| line.is_empty() || line.len() - line.trim_start().len() > outer)
+        .map(|line| line.get(outer + 2..).unwrap_or_default())
+        .collect();
+    Ok(block.join("\n"))
+}
+
+fn cronjob(env: &Env) -> Outcome {
+    let yaml = read(env, "cronjob.yaml")?;
+    let kinds: Vec<&str> = yaml
+        .lines()
+        .filter_map(|line| line.strip_prefix("kind: "))
+        .collect();
+    ensure_eq!(
+        kinds,
+        ["ConfigMap", "Secret", "PersistentVolumeClaim", "CronJob"],
+        "kinds"
+    );
+    let args = yaml
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("args: "))
+        .ok_or("there are no arguments")?;
+    let args: Vec<String> = serde_json::from_str(args)?;
+    ensure_eq!(args, NIGHT, "every night");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    parses(&args)?;
+    for must in [
+        "concurrencyPolicy: Forbid",
+        "restartPolicy: Never",
+        "terminationGracePeriodSeconds: 120",
+        "runAsNonRoot: true",
+        "readOnlyRootFilesystem: true",
+        "mountPath: /etc/snapmerge",
+    ] {
+        ensure!(yaml.contains(must), "cronjob.yaml does not say {must}");
+    }
+    // The plan in it is one: all that is wrong is that nobody answers.
+    let plan = block(&yaml, "nightly.toml")?;
+    let dir = temp_dir()?;
+    let path = dir.path().join("nightly.toml");
+    let here = |plan: &str| {
+        let state = format!("\"{}/", dir.path().display());
+        plan.replace("\"/var/lib/snapmerge/", &state)
+            .replace("\"/work\"", &format!("{state}work\""))
+            .replace("http://qdrant.qdrant.svc:6333", "http://127.0.0.1:1")
+    };
+    std::fs::write(&path, here(&plan))?;
+    let run = |path: &Path| {
+        cli!["run", path, "--dry-run"]
+            .env("QDRANT_API_KEY", "x")
+            .run()
+    };
+    let told = run(&path)?;
+    let code = told.status.code();
+    ensure!(code != Some(0) && code != Some(2), "{}", told.told());
+    let told = told.says(&["127.0.0.1:1"])?;
+    ensure!(!told.stderr.contains("nightly.toml:"), "{}", told.told());
+    // Which is seen, as another is refused.
+    std::fs::write(&path, here(&plan).replace("alias =", "alais ="))?;
+    run(&path)?.code(2)?.says(&["alais", "alias"])?;
+    Ok(())
+}
+
+fn dockerfile(env: &Env) -> Outcome {
+    let text = read(env, "Dockerfile")?;
+    let of = |word: &str| -> Vec<&str> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(word));
+        lines.map(str::trim).collect()
+    };
+    let entry: Vec<String> =
+        serde_json::from_str(of("ENTRYPOINT").first().ok_or("no ENTRYPOINT")?)?;
+    ensure_eq!(entry, [INSTALLED], "the program");
+    let words: Vec<String> = serde_json::from_str(of("CMD").first().ok_or("no CMD")?)?;
+    ensure_eq!(words, NIGHT, "every night");
+    ensure_eq!(of("USER "), ["10001"], "the user");
+    let cronjob = read(env, "cronjob.yaml")?;
+    ensure!(
+        cronjob.contains("runAsUser: 10001"),
+        "the CronJob has another user"
+    );
+    // Built with the Rust that the package asks for, out of what is there.
+    let manifest = std::fs::read_to_string(env.root.join("Cargo.toml"))?;
+    let rust = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = \""))
+        .map(|rest| rest.trim_end_matches('"'))
+        .ok_or("no rust-version")?;
+    let from = of("FROM");
+    ensure!(from[0].starts_with(&format!("rust:{rust}-")), "{}", from[0]);
+    let mut copied = 0;
+    for line in of("COPY ")
+        .iter()
+        .filter(|line| !line.starts_with("--from"))
+    {
+        let words: Vec<&str> = line.split(' ').collect();
+        for from in &words[..words.len() - 1] {
+            ensure!(env.root.join(from).exists(), "there is no {from}");
+            copied += 1;
+        }
+    }
+    ensure!(copied >= 4, "only {copied} are copied");
+    Ok(())
+}
+
+/// Units as they are, but for the program, which is not installed here.
+fn systemd(env: &Env, bin: &Path) -> Outcome {
+    let dir = temp_dir()?;
+    let mut verify = Command::new(bin);
+    verify.arg("verify").arg("--man=no");
+    for (name, _) in UNITS {
+        for ending in ["service", "timer"] {
+            let name = format!("{name}.{ending}");
+            let unit = read(env, &name)?.replace(INSTALLED, env!("CARGO_BIN_EXE_snapmerge"));
+            let path = dir.path().join(&name);
+            std::fs::write(&path, unit)?;
+            verify.arg(&path);
+        }
+    }
+    let output = verify.output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains("snapmerge"))
+        .collect();
+    ensure!(output.status.success() && ours.is_empty(), "{told}");
+    Ok(())
+}
