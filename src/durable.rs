@@ -207,6 +207,13 @@ fn write_staged(
     staged.publish(replace)
 }
 
+/// Has the disk take what was written to `file` so far, so that less is left to be waited for when
+/// it is published as `target`.
+pub fn sync_data(file: &File, target: &Path) -> Result<()> {
+    file.sync_data()
+        .map_err(|err| Error::io("writing", target, &err))
+}
+
 /// A file being synced while something else goes on.
 pub struct Syncing {
     path: PathBuf,

@@ -24,7 +24,7 @@ use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{Part, Recipe};
 use super::store::Store;
 use super::{Archive, OBJECTS};
-use crate::durable::Staged;
+use crate::durable::{self, Staged};
 use crate::error::{Error, Kind, Result};
 use crate::scratch;
 
@@ -273,8 +273,7 @@ impl Gathering {
 fn sync_as_it_comes(gathering: &Gathering, file: &File, target: &Path) -> Result<()> {
     let mut synced = 0;
     while let Some(there) = gathering.wait_past(synced + SYNC_BYTES) {
-        file.sync_data()
-            .map_err(|err| Error::io("writing", target, &err))?;
+        durable::sync_data(file, target)?;
         synced = there;
     }
     Ok(())

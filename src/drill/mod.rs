@@ -16,7 +16,7 @@ use serde::Serialize;
 use self::compare::Claims;
 use crate::archive::{Archive, Chain, Entry, EntryRef, Proven};
 use crate::error::{Error, Kind, Result};
-use crate::merge::{Lane, Reading, Scan, lend};
+use crate::merge::{Reading, Scan, lanes, lend};
 use crate::point::Digest;
 use crate::proof::{SettingDifference, Wanted, config_differences};
 use crate::report::progress::{Progress, Unit};
@@ -189,15 +189,7 @@ fn by_engine(
     for shard in &settled.shards {
         shards.push((shard.number, shard.shard.count(None)?));
     }
-    let lanes: Vec<Lane<'_>> = settled
-        .shards
-        .iter()
-        .map(|shard| Lane {
-            source: 0,
-            shard: &shard.shard,
-            key: shard.key.clone(),
-        })
-        .collect();
+    let lanes = lanes(0, source, &settled);
     let total = shards.iter().map(|(_, points)| points).sum();
     let stage = progress.stage("read", Some(total), Unit::Points);
     let digest = std::thread::scope(|scope| -> Result<Digest> {

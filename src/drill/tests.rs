@@ -1,3 +1,7 @@
+//! Which entries a drill takes.
+//!
+//! Keeps true: all take their turn.
+
 use chrono::{DateTime, Utc};
 use serde_json::json;
 

@@ -135,7 +135,7 @@ fn believes_nobody(env: &Env) -> Outcome {
         ),
         (
             "keys",
-            |it| it["shard_keys"] = json!([{"key": "a", "shards": [0]}]),
+            |it| it["shard_keys"] = json!([{"key": "a", "shard_ids": [0]}]),
             "shard keys",
         ),
     ];
@@ -228,10 +228,19 @@ fn on_a_server(env: &Env, bin: &Path) -> Outcome {
         .ok()?;
     let keyed = env.case("shard_keys").snapshot_gz;
     archive("add", &root).arg(keyed).run()?.ok()?;
+    let grpc = server.grpc_url();
+    let (_, port) = grpc.rsplit_once(':').ok_or("no port")?;
     let run = drill(&root)
         .args(names)
         .arg("shard_keys")
-        .args(["--json", "--to", &server.url(), "--state"])
+        .args([
+            "--json",
+            "--to",
+            &server.url(),
+            "--grpc-port",
+            port,
+            "--state",
+        ])
         .arg(dir.path())
         .run()?
         .ok()?;

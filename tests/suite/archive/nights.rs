@@ -23,7 +23,9 @@ const NIGHTS: u64 = 30;
 /// All nights may cost so much more than the first.
 const TIMES_MAX: f64 = 1.5;
 const POINTS: u64 = 6000;
-const DIMS: usize = 256;
+/// Dimensions of a server's album, which has a log beside its points, and of the engine's, as users'
+/// albums have them.
+const DIMS: [usize; 2] = [256, 512];
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
@@ -35,17 +37,19 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 /// What is stored of an album, and how it changes.
 struct Album {
     random: ChaCha8Rng,
+    dims: usize,
 }
 
 impl Album {
-    fn new() -> Self {
+    fn new(dims: usize) -> Self {
         Self {
             random: ChaCha8Rng::seed_from_u64(11),
+            dims,
         }
     }
 
     fn vector(&mut self) -> Vec<f32> {
-        (0..DIMS)
+        (0..self.dims)
             .map(|_| self.random.random_range(-1.0..1.0))
             .collect()
     }
@@ -132,10 +136,10 @@ fn sha256(path: &Path) -> Outcome<String> {
 fn of_the_engine() -> Outcome {
     let dir = temp_dir()?;
     let root = make(dir.path())?;
-    let mut album = Album::new();
+    let mut album = Album::new(DIMS[1]);
     let raw = json!({
         "params": {
-            "vectors": {"size": DIMS, "distance": "Cosine"},
+            "vectors": {"size": DIMS[1], "distance": "Cosine"},
             "shard_number": 1,
             "replication_factor": 1,
             "write_consistency_factor": 1,
@@ -215,13 +219,13 @@ fn of_a_server(bin: &Path) -> Outcome {
     let server = Server::start(bin)?;
     let dir = temp_dir()?;
     let root = make(dir.path())?;
-    let mut album = Album::new();
+    let mut album = Album::new(DIMS[0]);
     // Thresholds as much lower as the collection is smaller than those they are made for: so that
     // within thirty nights segments are indexed, and rewritten when a fifth of them is deleted.
     server.put(
         "/collections/album",
         &json!({
-            "vectors": {"size": DIMS, "distance": "Cosine"},
+            "vectors": {"size": DIMS[0], "distance": "Cosine"},
             "optimizers_config": {"indexing_threshold": 1000, "vacuum_min_vector_number": 100},
         }),
     )?;

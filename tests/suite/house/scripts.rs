@@ -74,7 +74,7 @@ fn parse(env: &Env) -> Outcome {
 }
 
 fn is_bash(path: &Path) -> bool {
-    path.extension().is_none_or(|ext| ext == "sh")
+    path.is_file() && path.extension().is_none_or(|ext| ext == "sh")
 }
 
 fn way_in(env: &Env) -> Outcome {

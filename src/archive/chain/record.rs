@@ -1,0 +1,131 @@
+//! What records say: snapshots stored, given up, stored again, restored and proven.
+//!
+//! Keeps true: what is written down is never written down otherwise; what is not known is absent.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::archive::lock::Holder;
+use crate::archive::name::Name;
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The archive that it belongs to.
+    pub archive: Uuid,
+    /// The program that wrote it.
+    pub by: String,
+    /// The SHA-256 of the record before it; none for the first.
+    pub prev: Option<Name>,
+    /// Its number, from 1.
+    pub seq: u64,
+    /// When it was written.
+    pub time: DateTime<Utc>,
+    /// What was done.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What a record says was done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The archive was made.
+    Begin {
+        /// The format of all that follows.
+        format: u32,
+    },
+    /// A snapshot was stored.
+    Add {
+        /// It.
+        entry: Box<Entry>,
+    },
+    /// A damaged entry was stored again, with the same bytes.
+    Repair {
+        /// It, by id.
+        id: String,
+        /// Its new recipe.
+        recipe: Name,
+        /// Bytes of that as it lies there.
+        recipe_bytes: u64,
+        /// Objects that are new with it.
+        new_objects: u64,
+        /// Bytes of these as they lie there.
+        new_bytes: u64,
+    },
+    /// Entries were given up.
+    Forget {
+        /// They.
+        forgot: Vec<Forgotten>,
+    },
+    /// A lock was broken, and whoever held it can write nothing any more.
+    Unlock {
+        /// Who held it.
+        broken: Holder,
+    },
+    /// Entries were restored and proven.
+    Drill {
+        /// They.
+        proven: Vec<Proven>,
+    },
+}
+
+/// A snapshot in the archive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it is called: `NAME@TIME`.
+    pub id: String,
+    /// The name of what it is a snapshot of.
+    pub name: String,
+    /// When it was taken.
+    pub time: DateTime<Utc>,
+    /// The name of the file that was stored.
+    pub file: String,
+    /// The snapshot's size in bytes.
+    pub bytes: u64,
+    /// The snapshot's SHA-256.
+    pub sha256: String,
+    /// Who said what the SHA-256 must be; nobody, if empty.
+    pub verified_by: Vec<String>,
+    /// Words to find and keep it by.
+    pub tags: Vec<String>,
+    /// How it comes out of objects again.
+    pub recipe: Name,
+    /// Bytes of that recipe as it lies there.
+    pub recipe_bytes: u64,
+    /// Objects that were new with it.
+    pub new_objects: u64,
+    /// Bytes of these as they lie there.
+    pub new_bytes: u64,
+    /// What was written beside the snapshot when it was captured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Value>,
+    /// What a master was made of and how, if that lay beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Value>,
+}
+
+/// An entry that was restored, and was what it had to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// It, by id.
+    pub id: String,
+    /// Its points.
+    pub points: u64,
+    /// Their digest.
+    pub digest: String,
+    /// The server that it was restored on; none if it was opened by the engine alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+}
+
+/// An entry that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// It.
+    pub id: String,
+    /// Why.
+    pub why: String,
+}
