@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
 use snapmerge::point::{PointId, Record, Vector};
 use snapmerge::schema::CollectionConfig;
-use snapmerge::snapshot::{PackedShard, Packer};
+use snapmerge::snapshot::{Carrier, PackedShard, layout};
 
 use super::{archive, entries, findings, make, walk};
 use crate::support::qdrant::Server;
@@ -190,24 +190,24 @@ fn of_the_engine() -> Outcome {
         shard.optimize()?;
         ensure_eq!(shard.count(None)?, POINTS, "points in night {night}");
         shard.close()?;
-        let file = dir.path().join("album.snapshot");
-        let mut packer = Packer::new(File::create(&file)?, &file);
+        let file = dir.path().join(format!("{night}.snapshot"));
+        let mut packer = Carrier::new(File::create_new(&file)?, &file)?;
         let mut version_max = 0;
         let segments = closed_segments(&folder)?;
         for segment in &segments {
-            packer.segment(0, segment.uuid, &segment.folder)?;
+            packer.segment(&layout::segment_tar(0, segment.uuid), &segment.folder)?;
             version_max = version_max.max(segment.version);
         }
         packer.shard(PackedShard {
             number: 0,
             version_max,
         })?;
-        packer.finish(&raw, &json!({}), &json!({"schema": {}}))?;
+        let written = packer.finish(&raw, &json!({}), &json!({"schema": {}}))?;
+        hashes.push(written.read_back()?);
         let now: BTreeSet<_> = segments.iter().map(|segment| segment.uuid).collect();
         rewritten += u64::from(night > 0 && now != uuids);
         uuids = now;
         sizes.push(store(&root, &file, night)?);
-        hashes.push(sha256(&file)?);
     }
     // Otherwise nothing was tried but a segment that grows.
     ensure!(rewritten > 0, "the optimizer rewrote nothing");
