@@ -102,16 +102,18 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
     let cut = cut?;
     let (hashes, (content, files)) =
         read.ok_or_else(|| Error::failed("hashing", path.display()))?;
-    // Of a .gz both were hashed while it was decompressed.
+    let sha256 = content.to_string();
+    let recipe = cut.into_recipe(run, &parts, (runs, &files), sha256.clone())?;
+    // Of a .gz they were hashed while it was decompressed.
     let hashes = hashes.unwrap_or_else(|| Hashes {
-        file: content.to_string(),
-        content: content.to_string(),
+        file: sha256.clone(),
+        content: sha256,
+        content_bytes: recipe.bytes,
     });
-    let new_bytes = parts.iter().map(|part| part.stored).sum();
     Ok(Stored {
-        recipe: cut.into_recipe(run, &parts, (runs, &files), hashes.content.clone())?,
+        recipe,
+        new_bytes: parts.iter().map(|part| part.stored).sum(),
         hashes,
-        new_bytes,
     })
 }
 
