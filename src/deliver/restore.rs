@@ -105,6 +105,13 @@ pub fn restore(
     state: &StateFolder,
 ) -> Result<Restored> {
     let started = Instant::now();
+    let about = About::Restore(&target.collection);
+    let earlier: Option<Begun> = state.read(&target.server, about)?;
+    if earlier.is_some() && !options.dry_run {
+        // Still at what a killed run had sent it, a server answers that the collection's shards are not
+        // there.
+        settle(target, members)?;
+    }
     let preflight = preflight(target, members, expected, options, state)?;
     let mut restored = Restored {
         target: target.clone(),
@@ -127,10 +134,7 @@ pub fn restore(
     if options.dry_run {
         return Ok(restored);
     }
-    let about = About::Restore(&target.collection);
-    let earlier: Option<Begun> = state.read(&target.server, about)?;
     if let Some(earlier) = &earlier {
-        settle(target, members)?;
         // It may have come to be there while it was waited for.
         let is_there = exists(target, members)?;
         if is_there

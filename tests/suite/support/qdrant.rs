@@ -58,6 +58,8 @@ impl Server {
             // A status is an answer; what it means is the caller's to say.
             .http_status_as_error(false)
             .timeout_global(Some(CALL_TIMEOUT))
+            // A server closes what was idle for five seconds.
+            .max_idle_age(Duration::from_secs(2))
             .proxy(None)
             .build();
         let mut server = Self {
