@@ -2,6 +2,7 @@
 //!
 //! Keeps true: after each night the test looks at the alias, the archive, the server and what was told.
 
+mod kill;
 mod live;
 mod plan;
 mod scripted;
@@ -21,6 +22,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         scripted::trials(env),
         told::trials(env),
         live::trials(env),
+        kill::trials(env),
     ]
     .into_iter()
     .flatten()
