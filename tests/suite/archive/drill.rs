@@ -254,7 +254,7 @@ fn on_a_server(env: &Env, bin: &Path) -> Outcome {
         ensure_eq!(compared.contains("when captured"), captured, "{one}");
     }
     let there = server.get("/collections")?;
-    let there = there["result"]["collections"].as_array().map(Vec::len);
+    let there = there["collections"].as_array().map(Vec::len);
     ensure_eq!(there, Some(names.len()), "collections");
     let run = archive("show", &root).arg("named").run()?.ok()?;
     ensure!(run.stdout.contains("also on"), "{}", run.told());
