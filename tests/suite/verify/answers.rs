@@ -180,7 +180,7 @@ fn structure(env: &Env) -> Outcome {
     .args(&sources.files)
     .run()?
     .ok()?;
-    for part in ["structure (HDBSCAN)", "album_2019_overlap", "the master"] {
+    for part in ["structure by HDBSCAN", "album_2019_overlap", "the master"] {
         ensure!(
             run.stdout.contains(part),
             "the text lacks {part:?}\n{}",
