@@ -16,13 +16,13 @@ use serde::Serialize;
 use self::compare::Claims;
 use crate::archive::{Archive, Chain, Entry, EntryRef, Proven};
 use crate::error::{Error, Kind, Result};
-use crate::merge::{Reading, Scan, lanes, lend};
+use crate::merge::{Scan, lanes, lend};
 use crate::point::Digest;
 use crate::proof::{SettingDifference, Wanted, config_differences};
-use crate::report::progress::{Progress, Unit};
+use crate::report::progress::{Progress, Stage, Unit};
 use crate::scratch::{Scratch, require_free};
 use crate::server::Connection;
-use crate::source::{Opening, Ordered, Purpose, Source};
+use crate::source::{Opening, Purpose, Settled, Source};
 
 /// A server that entries are restored on, too.
 #[derive(Debug, Clone, Copy)]
@@ -189,20 +189,9 @@ fn by_engine(
     for shard in &settled.shards {
         shards.push((shard.number, shard.shard.count(None)?));
     }
-    let lanes = lanes(0, source, &settled);
     let total = shards.iter().map(|(_, points)| points).sum();
     let stage = progress.stage("read", Some(total), Unit::Points);
-    let digest = std::thread::scope(|scope| -> Result<Digest> {
-        let mut scan = Scan::start(scope, &lanes, None)?;
-        let (mut digest, mut group, mut buffer) = (Digest::default(), Vec::new(), Vec::new());
-        while scan.next_group(&mut group)?.is_some() {
-            for scanned in &group {
-                digest.add(&scanned.record, &mut buffer);
-                stage.add(1);
-            }
-        }
-        Ok(digest)
-    })?;
+    let digest = read(source, &settled, &stage)?;
     drop(stage);
     if digest.points() != total {
         return Err(Error::damaged(
@@ -215,6 +204,22 @@ fn by_engine(
     }
     settled.discard()?;
     Ok((digest, shards))
+}
+
+/// The digest of every point of `source`, be it in shards that are `settled` or in a collection.
+fn read(source: &Source, settled: &Settled, stage: &Stage) -> Result<Digest> {
+    let lanes = lanes(0, source, settled);
+    std::thread::scope(|scope| {
+        let mut scan = Scan::start(scope, &lanes, None)?;
+        let (mut digest, mut group, mut buffer) = (Digest::default(), Vec::new(), Vec::new());
+        while scan.next_group(&mut group)?.is_some() {
+            for scanned in &group {
+                digest.add(&scanned.record, &mut buffer);
+                stage.add(1);
+            }
+        }
+        Ok(digest)
+    })
 }
 
 /// Has a server restore `source` into a collection that is removed again, and compares what is
@@ -235,7 +240,7 @@ fn on_server(
         scratch.path(),
         progress,
     )?;
-    let [source] = &sources;
+    let [mut source] = sources;
     let mut differences = Vec::new();
     for one in &lent {
         let address = on.connection.address().collection(one.name());
@@ -243,19 +248,9 @@ fn on_server(
         differences.extend(config_differences(&wanted, &there));
     }
     let stage = progress.stage("read from the server", Some(digest.points()), Unit::Points);
-    let (mut found, mut buffer) = (Digest::default(), Vec::new());
-    for lane in source.live_lanes() {
-        lane.read(Reading::default(), PAGE_BYTES, &mut |records| {
-            stage.add(records.len() as u64);
-            for mut record in records {
-                if record.shard_key.is_none() {
-                    record.shard_key = lane.key().cloned();
-                }
-                found.add(&record, &mut buffer);
-            }
-            true
-        })?;
-    }
+    // It is read where it is, and nothing of it is unpacked.
+    let settled = source.settle(scratch.path(), Purpose::Reading, None)?;
+    let found = read(&source, &settled, &stage)?;
     drop(stage);
     differences.extend(
         digest
@@ -272,9 +267,6 @@ fn on_server(
     }
     Ok(differences)
 }
-
-/// Bytes that are asked of a server at once, about.
-const PAGE_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests;
