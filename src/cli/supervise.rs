@@ -152,10 +152,10 @@ pub fn call(calling: &Calling) -> Result<Called> {
             } else {
                 Signal::KILL
             };
-            signal(&AtomicI32::new(pid_of(&child)), how);
+            signal(pid_of(&child), how);
             asked = Some((times, Instant::now()));
         } else if asked.is_some_and(|(_, since)| since.elapsed() > PUTTING_AWAY) {
-            signal(&AtomicI32::new(pid_of(&child)), Signal::KILL);
+            signal(pid_of(&child), Signal::KILL);
         }
         std::thread::sleep(LOOK_EVERY);
     };
@@ -231,14 +231,14 @@ impl Stop {
         ctrlc::set_handler(move || {
             let first = !asked.swap(true, Ordering::SeqCst);
             if !first || status::told(&told).remote.is_empty() {
-                signal(&child, Signal::KILL);
+                signal(child.load(Ordering::SeqCst), Signal::KILL);
                 return;
             }
-            signal(&child, Signal::TERM);
+            signal(child.load(Ordering::SeqCst), Signal::TERM);
             let child = Arc::clone(&child);
             std::thread::spawn(move || {
                 std::thread::sleep(PUTTING_AWAY);
-                signal(&child, Signal::KILL);
+                signal(child.load(Ordering::SeqCst), Signal::KILL);
             });
         })
         .map_err(|err| Error::failed("listening for Ctrl-C", err))?;
@@ -249,7 +249,7 @@ impl Stop {
     fn begin(&self, child: &Child) {
         self.child.store(pid_of(child), Ordering::SeqCst);
         if self.was_asked() {
-            signal(&self.child, Signal::KILL);
+            signal(pid_of(child), Signal::KILL);
         }
     }
 
@@ -258,8 +258,8 @@ impl Stop {
     }
 }
 
-fn signal(child: &AtomicI32, signal: Signal) {
-    if let Some(pid) = Pid::from_raw(child.load(Ordering::SeqCst)) {
+fn signal(child: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(child) {
         // It may have ended already.
         let _ = kill_process(pid, signal);
     }
