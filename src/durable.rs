@@ -17,6 +17,7 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
 
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Kind, Result};
@@ -239,6 +240,11 @@ impl Syncing {
     }
 }
 
+/// Makes `folder`, with those that it lies in, unless it is there.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|err| Error::io("making folder", folder, &err))
+}
+
 /// Removes the file at `path`, if it is there.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
@@ -258,17 +264,9 @@ impl Log {
     /// Opens the log at `path`, with the folders that it lies in, and reads what is there; what
     /// follows its last whole line is cut off.
     pub fn open(path: &Path) -> Result<(Self, String)> {
-        let folder = folder_of(path);
-        std::fs::create_dir_all(folder).map_err(|err| Error::io("making folder", folder, &err))?;
+        make_folder(folder_of(path))?;
         let failed = |err: &io::Error| Error::io("opening", path, err);
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|err| failed(&err))?;
+        let mut file = open_private(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -307,6 +305,14 @@ impl Log {
             .write_all(bytes)
             .and_then(|()| self.file.sync_data())
             .map_err(|err| Error::io("writing", &self.path, &err))
+    }
+
+    /// Adds `line` as a line of JSON, which is on the disk when this returns.
+    pub fn add(&mut self, line: &impl Serialize) -> Result<()> {
+        let mut bytes = serde_json::to_vec(line)
+            .map_err(|err| Error::failed(format!("writing {}", self.path.display()), err))?;
+        bytes.push(b'\n');
+        self.append(&bytes)
     }
 
     /// Removes everything that is in it.

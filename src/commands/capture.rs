@@ -15,6 +15,7 @@ use crate::archive::{Added, Archive, Location};
 use crate::capture::{
     Captured, Form, Manifest, Members, Request, capture, clear_leftovers, discard, matching, store,
 };
+use crate::durable;
 use crate::error::{Error, Kind, Result};
 use crate::stop;
 
@@ -51,7 +52,7 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
         (None, Some(shelf)) => shelf.incoming.clone(),
         (None, None) => return Err(Error::usage("reading --to", "it is missing")),
     };
-    std::fs::create_dir_all(&to).map_err(|err| Error::io("making folder", &to, &err))?;
+    durable::make_folder(&to)?;
     let collections = matching(&connection, &args.collections)?;
     for left in clear_leftovers(&members, &to, &collections)? {
         super::warn(&format!("left by an earlier run: {left}"));

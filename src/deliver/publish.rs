@@ -7,7 +7,7 @@
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 
-use super::history::{History, forget_pending, outdated, remember};
+use super::history::{forget_pending, outdated, remember};
 use super::state::{About, StateFolder};
 use crate::error::{Error, Kind, Result};
 use crate::schema::show_index;
@@ -107,7 +107,7 @@ pub fn publish(
         );
     }
     let about = About::Alias(alias);
-    let mut history: History = state.read(server, about)?.unwrap_or_default();
+    let mut history = state.history(server, alias)?;
     let info = fit(connection, request.collection, &doing, request.allow)?;
     let points = connection.count(request.collection, None)?;
     if points == 0 && !request.allow.contains(&Allow::Empty) {
@@ -208,7 +208,7 @@ pub fn rollback(
         |why: String, next: String| Err(Error::new(Kind::Refused, doing.as_str(), why).next(next));
     let about = About::Alias(alias);
     let file = state.file(server, about);
-    let mut history: History = state.read(server, about)?.unwrap_or_default();
+    let mut history = state.history(server, alias)?;
     let before = connection.aliases()?.get(alias).cloned();
     let Some(now) = before else {
         return refuse(

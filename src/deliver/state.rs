@@ -13,6 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::History;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::server::Address;
@@ -95,11 +96,16 @@ impl StateFolder {
         })
     }
 
+    /// What is remembered of an alias.
+    pub fn history(&self, server: &Address, alias: &str) -> Result<History> {
+        Ok(self.read(server, About::Alias(alias))?.unwrap_or_default())
+    }
+
     /// Remembers `value`.
     pub fn write<T: Serialize>(&self, server: &Address, about: About<'_>, value: &T) -> Result<()> {
         let path = self.file(server, about);
         let folder = path.parent().unwrap_or(&self.path);
-        std::fs::create_dir_all(folder).map_err(|err| Error::io("making folder", folder, &err))?;
+        durable::make_folder(folder)?;
         let bytes = serde_json::to_vec_pretty(value)
             .map_err(|err| Error::failed(format!("writing {}", path.display()), err))?;
         durable::write_private(&path, &bytes, true)

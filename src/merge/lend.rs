@@ -99,10 +99,7 @@ impl Lent {
             server: connection.address().to_string(),
             collection: name.clone(),
         };
-        let mut text = serde_json::to_string(&note)
-            .map_err(|err| Error::failed("writing down the name of a collection", err))?;
-        text.push('\n');
-        log.append(text.as_bytes())?;
+        log.add(&note)?;
         Ok(Self {
             connection: connection.clone(),
             _told: told,

@@ -23,6 +23,18 @@ const FILE: &str = "journal.jsonl";
 /// The name of the file that says whose the lock is.
 const HOLDER: &str = "holder.json";
 
+/// How nights are called: `20261122_030000`.
+const NIGHT: &str = "%Y%m%d_%H%M%S";
+
+/// Whether `text` is what a night is called.
+pub fn is_night(text: &str) -> bool {
+    text.len() == 15
+        && text.char_indices().all(|(at, char)| match at {
+            8 => char == '_',
+            _ => char.is_ascii_digit(),
+        })
+}
+
 /// A line of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
@@ -116,7 +128,7 @@ impl Journal {
             _ => now,
         };
         let begin = Begin {
-            night: now.format("%Y%m%d_%H%M%S").to_string(),
+            night: now.format(NIGHT).to_string(),
             begun: now,
             plan: plan.to_owned(),
             snapmerge: env!("CARGO_PKG_VERSION").to_owned(),
@@ -163,10 +175,7 @@ impl Journal {
     }
 
     fn add(&mut self, line: Line) -> Result<()> {
-        let mut bytes =
-            serde_json::to_vec(&line).map_err(|err| Error::failed("writing the journal", err))?;
-        bytes.push(b'\n');
-        self.log.append(&bytes)?;
+        self.log.add(&line)?;
         self.lines.push(line);
         Ok(())
     }

@@ -8,13 +8,13 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::night::{archive, connect};
+use super::night::{archive, connect, one_of};
 use super::plan::Plan;
-use super::remembered::Memory;
-use super::sources::targets;
-use crate::archive::{Forgetting, Holder};
-use crate::capture::sign;
-use crate::deliver::{About, History, StateFolder};
+use super::remembered::{Memory, Remembered};
+use super::sources::{Target, targets};
+use crate::archive::{Chain, Entry, Forgetting, Holder};
+use crate::capture::{Members, sign};
+use crate::deliver::StateFolder;
 use crate::error::{Error, Kind, Result};
 
 /// What would be done.
@@ -43,6 +43,31 @@ impl Look {
             .map_or(String::new(), |next| format!("\n      next: {next}"));
         self.faults
             .push(format!("{}: {}{next}", err.doing(), err.why()));
+    }
+
+    /// Looks what would become of the source `target`.
+    fn source(
+        &mut self,
+        target: &Target,
+        members: &Members,
+        remembered: &Remembered,
+        entries: &[Entry],
+    ) {
+        let known = remembered.sources.get(&target.key());
+        let kept = known.filter(|seen| one_of(entries, &seen.entry, &seen.sha256).is_some());
+        match (sign(members, &target.collection), kept) {
+            (Err(err), _) => self.fault(&err),
+            (Ok(Ok(now)), Some(seen)) if seen.sign.as_ref() == Some(&now) => self.would(format!(
+                "take {} as it is in the archive: nothing was written to {} since",
+                seen.entry,
+                target.key()
+            )),
+            (Ok(_), _) => self.would(format!(
+                "capture {} and keep it as {}",
+                target.key(),
+                target.name
+            )),
+        }
     }
 
     /// It as text.
@@ -104,42 +129,19 @@ pub fn look(plan: &Plan) -> Result<Look> {
         }
     }
     let mut names = Vec::new();
-    let all = servers.len() == plan.servers.len();
-    if all {
+    // Without one of its servers nobody knows what there is to capture.
+    if servers.len() == plan.servers.len() {
         match targets(plan, &servers) {
             Err(err) => look.fault(&err),
             Ok(targets) => {
-                for target in targets {
-                    names.push(target.name.clone());
+                let entries = chain.as_ref().map(Chain::entries).unwrap_or_default();
+                for target in &targets {
                     let Some(members) = servers.get(&target.server) else {
                         continue;
                     };
-                    let known = memory.now.sources.get(&target.key());
-                    let entry = known.and_then(|seen| {
-                        let entries = chain.as_ref()?.entries();
-                        entries
-                            .into_iter()
-                            .find(|entry| entry.id == seen.entry && entry.sha256 == seen.sha256)
-                    });
-                    match sign(members, &target.collection) {
-                        Err(err) => look.fault(&err),
-                        Ok(Ok(now))
-                            if entry.is_some()
-                                && known.and_then(|seen| seen.sign.as_ref()) == Some(&now) =>
-                        {
-                            look.would(format!(
-                                "take {} as it is in the archive: nothing was written to {} since",
-                                known.map_or("", |seen| &seen.entry),
-                                target.key()
-                            ));
-                        }
-                        Ok(_) => look.would(format!(
-                            "capture {} and keep it as {}",
-                            target.key(),
-                            target.name
-                        )),
-                    }
+                    look.source(target, members, &memory.now, &entries);
                 }
+                names.extend(targets.into_iter().map(|target| target.name));
             }
         }
     }
@@ -157,13 +159,11 @@ pub fn look(plan: &Plan) -> Result<Look> {
     }
     if let Some(publish) = &plan.publish {
         look.would(format!("restore it to {} and compare", publish.server));
-        let state = StateFolder::find(Some(&plan.state.join("servers")), None, None)?;
+        let state = StateFolder::find(Some(&plan.of_servers()), None, None)?;
         if let Some(members) = servers.get(&publish.server) {
             let server = &members.first;
             let now = server.aliases()?.get(&publish.alias).cloned();
-            let history: History = state
-                .read(server.address(), About::Alias(&publish.alias))?
-                .unwrap_or_default();
+            let history = state.history(server.address(), &publish.alias)?;
             let from = now
                 .as_deref()
                 .map_or("where there is none yet".to_owned(), |now| {

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::hands::Calling;
-use super::night::{MASTER, Night, SOURCES};
+use super::night::{MASTER, Night, SOURCES, one_of};
 use super::plan::{Mastering, Verify};
 use super::remembered::LastMaster;
 use super::sources::Kept;
 use super::told::MasterTold;
-use crate::archive::Adding;
+use crate::archive::{Adding, Entry};
 use crate::capture::beside;
 use crate::durable;
 use crate::error::{Error, Kind, Result};
@@ -64,7 +64,7 @@ pub fn make(night: &mut Night<'_>, kept: &[Kept]) -> Result<LastMaster, Failed> 
         &about,
         |night, merged: &Merged| match live {
             true => is_there(night, merged.collection.as_deref(), merged.points),
-            false => is_file(night, merged),
+            false => is_file(&master_file(night), merged.sha256.as_deref()),
         },
         |night| merge(night, master, kept),
     )?;
@@ -133,9 +133,11 @@ pub fn make(night: &mut Night<'_>, kept: &[Kept]) -> Result<LastMaster, Failed> 
 
 /// A hash of all that decides what the master is.
 fn inputs(night: &Night<'_>, master: &Mastering, kept: &[Kept]) -> Result<String> {
+    // The chain is read once, not for each of them.
+    let entries = night.archive.chain()?.entries();
     let mut sources = Vec::new();
     for one in kept {
-        let entry = night.entry(&one.entry, &one.sha256)?.ok_or_else(|| {
+        let entry = one_of(&entries, &one.entry, &one.sha256).ok_or_else(|| {
             Error::new(
                 Kind::NotFound,
                 format!("looking for {}", one.entry),
@@ -143,7 +145,7 @@ fn inputs(night: &Night<'_>, master: &Mastering, kept: &[Kept]) -> Result<String
             )
             .next("run it again: it is captured anew")
         })?;
-        let content = night.archive.recipe(&entry)?.content();
+        let content = night.archive.recipe(entry)?.content();
         sources.push(json!([one.name, content]));
     }
     let mut flags = Vec::new();
@@ -199,39 +201,52 @@ pub(super) fn master_file(night: &Night<'_>) -> PathBuf {
     night.plan.work.join(MASTER).join("master.snapshot")
 }
 
-/// Whether the master's file is there, byte for byte.
-fn is_file(night: &Night<'_>, merged: &Merged) -> Result<bool> {
-    let file = master_file(night);
-    Ok(file.exists() && Some(hash_file(&file)?) == merged.sha256)
+/// Whether `file` is there with this SHA-256, byte for byte.
+pub(super) fn is_file(file: &Path, sha256: Option<&str>) -> Result<bool> {
+    Ok(file.exists() && Some(hash_file(file)?.as_str()) == sha256)
+}
+
+/// Gets the entry `id` with this SHA-256, one of `entries`, out of the archive as `file`.
+pub(super) fn get(
+    night: &Night<'_>,
+    entries: &[Entry],
+    (id, sha256): (&str, &str),
+    file: &Path,
+) -> Result<()> {
+    let entry = one_of(entries, id, sha256).ok_or_else(|| {
+        Error::new(
+            Kind::NotFound,
+            format!("getting {id}"),
+            "it is not in the archive",
+        )
+    })?;
+    night.archive.get(entry, file, true).map(|_| ())
 }
 
 /// The sources as files, got out of the archive.
 fn files(night: &Night<'_>, kept: &[Kept]) -> Result<Vec<PathBuf>> {
     let folder = night.plan.work.join(SOURCES);
-    std::fs::create_dir_all(&folder).map_err(|err| Error::io("making folder", &folder, &err))?;
+    durable::make_folder(&folder)?;
     let mut missing = Vec::new();
     let mut files = Vec::new();
     for one in kept {
         let file = folder.join(format!("{}.snapshot", one.name));
         // Beside it before it is there: killed in between, it is not left without.
         durable::write(&beside(&file, ".checksum"), one.sha256.as_bytes(), true)?;
-        let is_it = file.exists() && hash_file(&file)? == one.sha256;
-        if !is_it {
+        if !is_file(&file, Some(&one.sha256))? {
             missing.push((one, file.clone()));
         }
         files.push(file);
     }
     let bytes = missing.iter().map(|(one, _)| one.bytes).sum();
     scratch::require_free(&folder, bytes, "getting the sources out of the archive")?;
+    if missing.is_empty() {
+        return Ok(files);
+    }
+    // The chain is read once, not for each of them.
+    let entries = night.archive.chain()?.entries();
     for (one, file) in missing {
-        let entry = night.entry(&one.entry, &one.sha256)?.ok_or_else(|| {
-            Error::new(
-                Kind::NotFound,
-                format!("getting {}", one.entry),
-                "it is not in the archive",
-            )
-        })?;
-        night.archive.get(&entry, &file, true)?;
+        get(night, &entries, (&one.entry, &one.sha256), &file)?;
     }
     Ok(files)
 }
@@ -240,7 +255,7 @@ fn merge(night: &mut Night<'_>, master: &Mastering, kept: &[Kept]) -> Result<Mer
     let doing = format!("merging {}", master.name);
     let files = files(night, kept)?;
     let folder = night.plan.work.join(MASTER);
-    std::fs::create_dir_all(&folder).map_err(|err| Error::io("making folder", &folder, &err))?;
+    durable::make_folder(&folder)?;
     let mut args: Vec<OsString> = vec!["merge".into()];
     args.extend(files.into_iter().map(OsString::from));
     for arg in ["--json", "--quiet", "--require-checksum", "--scratch"] {
@@ -249,14 +264,14 @@ fn merge(night: &mut Night<'_>, master: &Mastering, kept: &[Kept]) -> Result<Mer
     args.push(folder.clone().into());
     if master.live || master.scratch_server.is_some() {
         args.push("--state".into());
-        args.push(night.plan.state.join("servers").into());
+        args.push(night.plan.of_servers().into());
     }
     args.extend(master.flags.iter().cloned());
     let mut collection = None;
     let mut server = master.scratch_server.as_deref();
     match (&night.plan.publish, master.live) {
         (Some(publish), true) => {
-            let name = format!("{}_{}", master.name, night.begin.night);
+            let name = night.collection();
             let address = night
                 .members(&publish.server)?
                 .first
@@ -400,7 +415,7 @@ fn keep(night: &mut Night<'_>, master: &Mastering, merged: &Merged) -> Result<St
 /// Keeps the JSON report of a process of its own beside the night's.
 fn keep_report(night: &Night<'_>, what: &str, report: &Value) -> Result<()> {
     let folder = night.plan.work.join(MASTER);
-    std::fs::create_dir_all(&folder).map_err(|err| Error::io("making folder", &folder, &err))?;
+    durable::make_folder(&folder)?;
     let bytes = serde_json::to_vec(report)
         .map_err(|err| Error::failed(format!("writing the report of {what}"), err))?;
     durable::write(&report_file(&folder, what), &bytes, true)

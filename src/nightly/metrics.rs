@@ -9,12 +9,12 @@ use std::path::Path;
 
 use super::told::{How, Outcome, Told};
 use crate::durable;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Writes them to `path`.
 pub fn write(path: &Path, told: &Told, code: u8) -> Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|err| Error::io("making folder", folder, &err))?;
+        durable::make_folder(folder)?;
     }
     durable::write(path, text(told, code).as_bytes(), true)
 }

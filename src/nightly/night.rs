@@ -22,6 +22,7 @@ use super::{master, publish, retention, written};
 use crate::archive::{Archive, Entry, Signer};
 use crate::capture::{Members, discard};
 use crate::deliver::StateFolder;
+use crate::durable;
 use crate::error::{Error, Kind, Result};
 use crate::scratch;
 use crate::server::Connection;
@@ -98,6 +99,12 @@ pub(super) fn connect(server: &Server) -> Result<Members> {
     Members::new(&connection, &server.peers)
 }
 
+/// The entry `id` of `entries`, if it is there with this SHA-256.
+pub(super) fn one_of<'e>(entries: &'e [Entry], id: &str, sha256: &str) -> Option<&'e Entry> {
+    let mut entries = entries.iter();
+    entries.find(|entry| entry.id == id && entry.sha256 == sha256)
+}
+
 impl<'a> Night<'a> {
     /// Begins a night, or goes on with one that was broken off.
     fn begin(plan: &'a Plan, options: Options<'a>, mut journal: Journal) -> Result<Self> {
@@ -133,8 +140,7 @@ impl<'a> Night<'a> {
 impl Night<'_> {
     fn all(&mut self) -> Result<()> {
         for folder in [&self.plan.work, &self.plan.state] {
-            std::fs::create_dir_all(folder)
-                .map_err(|err| Error::io("making folder", folder, &err))?;
+            durable::make_folder(folder)?;
         }
         self.open_archive()?;
         for (name, server) in &self.plan.servers {
@@ -162,7 +168,7 @@ impl Night<'_> {
         }
         self.stopped()?;
         if self.told.errors.is_empty() {
-            retention::forget(self, &targets)?;
+            retention::forget(self, &targets);
         }
         Ok(())
     }
@@ -303,14 +309,19 @@ impl Night<'_> {
 
     /// The entry `id` of the archive, if it is there with this SHA-256.
     pub fn entry(&self, id: &str, sha256: &str) -> Result<Option<Entry>> {
-        let entries = self.archive.chain()?.entries();
-        let mut entries = entries.into_iter();
-        Ok(entries.find(|entry| entry.id == id && entry.sha256 == sha256))
+        Ok(one_of(&self.archive.chain()?.entries(), id, sha256).cloned())
+    }
+
+    /// What the collection is called that this night's master becomes.
+    pub fn collection(&self) -> String {
+        let master = self.plan.master.as_ref();
+        let name = master.map_or("master", |master| master.name.as_str());
+        format!("{name}_{}", self.begin.night)
     }
 
     /// What is remembered of servers.
     pub fn state(&self) -> Result<StateFolder> {
-        StateFolder::find(Some(&self.plan.state.join("servers")), None, None)
+        StateFolder::find(Some(&self.plan.of_servers()), None, None)
     }
 
     /// Writes the night's end down. What goes wrong here is told, too. The journal comes last: killed
@@ -338,7 +349,6 @@ impl Night<'_> {
             .and_then(|()| clear_work(&self.plan.work));
         if let Err(err) = ended {
             self.told.failed("end", &err);
-            self.told.settle();
         }
     }
 }

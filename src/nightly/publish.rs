@@ -5,17 +5,17 @@
 
 use serde_json::json;
 
-use super::master::{Failed, is_there, master_file};
+use super::master::{Failed, get, is_file, is_there, master_file};
 use super::night::Night;
 use super::plan::{IfMoved, Publishing};
 use super::remembered::LastMaster;
 use crate::capture::Members;
 use crate::deliver::{
-    About, Change, Expected, History, Options, PublishRequest, publish as move_to, restore,
+    About, Change, Expected, Options, PublishRequest, publish as move_to, restore,
 };
-use crate::error::{Error, Kind, Result};
+use crate::durable;
+use crate::error::{Error, Result};
 use crate::report::progress::Progress;
-use crate::snapshot::hash_file;
 use crate::source::Opening;
 
 /// Restores the master, if it is not there yet, and publishes it.
@@ -96,12 +96,7 @@ pub fn publish(night: &mut Night<'_>, master: LastMaster) -> Result<(), Failed> 
 
 /// Restores the master as a new collection, and returns its name.
 fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) -> Result<String> {
-    let name = night
-        .plan
-        .master
-        .as_ref()
-        .map_or("master", |master| master.name.as_str());
-    let collection = format!("{name}_{}", night.begin.night);
+    let collection = night.collection();
     let state = night.state()?;
     let target = night
         .members(&publishing.server)?
@@ -116,26 +111,18 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
         return Ok(collection);
     }
     let file = master_file(night);
-    let is_file = file.exists() && Some(hash_file(&file)?) == master.sha256;
-    if !is_file {
+    if !is_file(&file, master.sha256.as_deref())? {
         let (Some(entry), Some(sha256)) = (&master.entry, &master.sha256) else {
             return Err(Error::failed(
                 "restoring the master",
                 "there is no file of it",
             ));
         };
-        let entry = night.entry(entry, sha256)?.ok_or_else(|| {
-            Error::new(
-                Kind::NotFound,
-                format!("getting {entry}"),
-                "it is not in the archive",
-            )
-        })?;
         if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|err| Error::io("making folder", folder, &err))?;
+            durable::make_folder(folder)?;
         }
-        night.archive.get(&entry, &file, true)?;
+        let entries = night.archive.chain()?.entries();
+        get(night, &entries, (entry, sha256), &file)?;
     }
     let opening = Opening {
         sha256: master.sha256.clone(),
@@ -198,9 +185,7 @@ fn moved(
     let server = &night.members(&publishing.server)?.first;
     let state = night.state()?;
     let alias = &publishing.alias;
-    let history: History = state
-        .read(server.address(), About::Alias(alias))?
-        .unwrap_or_default();
+    let history = state.history(server.address(), alias)?;
     let now = server.aliases()?.get(alias).cloned();
     let show = now.as_deref().unwrap_or("nothing");
     if !history.is_as_left(now.as_deref()) && now.as_deref() != Some(collection) {

@@ -9,16 +9,16 @@ use serde_json::json;
 use super::night::Night;
 use super::sources::Target;
 use crate::archive::{Forgetting, Swept};
-use crate::deliver::{About, History};
+use crate::deliver::History;
 use crate::error::Result;
 
 /// Forgets what is past its time.
-pub fn forget(night: &mut Night<'_>, targets: &[Target]) -> Result<()> {
-    if let Err((step, err)) = unpublished(night) {
-        night.told.failed(&step, &err);
+pub fn forget(night: &mut Night<'_>, targets: &[Target]) {
+    if let Err(err) = unpublished(night) {
+        night.told.failed("retention", &err);
     }
     let Some(policy) = night.plan.keep.clone() else {
-        return Ok(());
+        return;
     };
     let mut names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
     names.extend(night.plan.master.as_ref().map(|master| master.name.clone()));
@@ -36,7 +36,6 @@ pub fn forget(night: &mut Night<'_>, targets: &[Target]) -> Result<()> {
         }
         Err((step, err)) => night.told.failed(&step, &err),
     }
-    Ok(())
 }
 
 /// What is told of it.
@@ -57,54 +56,42 @@ impl From<Swept> for Told {
 
 /// Removes collections that were made to be published and never were: of nights that were broken off,
 /// or whose alias somebody else had moved.
-fn unpublished(night: &mut Night<'_>) -> Result<(), (String, crate::error::Error)> {
-    let work = |night: &mut Night<'_>| -> Result<()> {
-        let current = night
-            .memory
-            .now
-            .master
-            .as_ref()
-            .and_then(|last| last.collection.clone());
-        let state = night.state()?;
-        for (name, made) in night.memory.now.made.clone() {
-            let Some(members) = night.servers.get(&name) else {
-                // A server that the plan does not name any more is left alone.
-                continue;
-            };
-            let server = &members.first;
-            let there = server.collections()?;
-            let aliases = server.aliases()?;
-            let mut history = Vec::new();
-            if let Some(publish) = &night.plan.publish {
-                let held: Option<History> =
-                    state.read(server.address(), About::Alias(&publish.alias))?;
-                history.extend(
-                    held.unwrap_or_default()
-                        .masters
-                        .into_iter()
-                        .map(|one| one.collection),
-                );
-            }
-            let mut left = Vec::new();
-            for collection in made {
-                let pointed = aliases.values().any(|target| *target == collection);
-                let is_kept = Some(&collection) == current.as_ref()
-                    || pointed
-                    || history.contains(&collection);
-                match (there.contains(&collection), is_kept) {
-                    (false, _) => {}
-                    (true, true) => left.push(collection),
-                    (true, false) => {
-                        server.delete_collection(&collection)?;
-                        night.told.notes.push(format!(
-                            "{collection} was removed from the server: it was never published"
-                        ));
-                    }
+fn unpublished(night: &mut Night<'_>) -> Result<()> {
+    let current = night.memory.now.master.as_ref();
+    let current = current.and_then(|last| last.collection.clone());
+    let state = night.state()?;
+    for (name, made) in night.memory.now.made.clone() {
+        let Some(members) = night.servers.get(&name) else {
+            // A server that the plan does not name any more is left alone.
+            continue;
+        };
+        let server = &members.first;
+        let there = server.collections()?;
+        let aliases = server.aliases()?;
+        let history = match &night.plan.publish {
+            Some(publish) => state.history(server.address(), &publish.alias)?,
+            None => History::default(),
+        };
+        let mut left = Vec::new();
+        for collection in made {
+            let is_kept = Some(&collection) == current.as_ref()
+                || aliases.values().any(|target| *target == collection)
+                || history
+                    .masters
+                    .iter()
+                    .any(|one| one.collection == collection);
+            match (there.contains(&collection), is_kept) {
+                (false, _) => {}
+                (true, true) => left.push(collection),
+                (true, false) => {
+                    server.delete_collection(&collection)?;
+                    night.told.notes.push(format!(
+                        "{collection} was removed from the server: it was never published"
+                    ));
                 }
             }
-            night.memory.now.made.insert(name, left);
         }
-        night.memory.write()
-    };
-    work(night).map_err(|err| ("retention".to_owned(), err))
+        night.memory.now.made.insert(name, left);
+    }
+    night.memory.write()
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wildmatch::WildMatch;
 
+use super::journal::is_night;
 use super::night::{INCOMING, Night};
 use super::plan::{IfBroken, Plan};
 use super::remembered::Seen;
@@ -21,6 +22,7 @@ use crate::capture::{
     ENDING, Manifest, Members, Request, capture, clear_leftovers, discard, matching, read_manifest,
     sign, store,
 };
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::report::progress::Progress;
 
@@ -71,14 +73,8 @@ fn is_master(plan: &Plan, collection: &str) -> bool {
         return false;
     };
     let rest = collection.strip_prefix(master.name.as_str());
-    let time = rest
-        .and_then(|rest| rest.strip_prefix('_'))
-        .unwrap_or_default();
-    time.len() == 15
-        && time.char_indices().all(|(at, char)| match at {
-            8 => char == '_',
-            _ => char.is_ascii_digit(),
-        })
+    rest.and_then(|rest| rest.strip_prefix('_'))
+        .is_some_and(is_night)
 }
 
 /// The collections that `plan` means, in its order.
@@ -193,8 +189,7 @@ impl Night<'_> {
             return Ok(kept(target, &entry, points, How::Unchanged, None, 0));
         }
         let folder = self.plan.work.join(INCOMING).join(&target.server);
-        std::fs::create_dir_all(&folder)
-            .map_err(|err| Error::io("making folder", &folder, &err))?;
+        durable::make_folder(&folder)?;
         // What is here was captured in this very night: it is cleared when one begins.
         let (file, manifest) = match earlier(&folder, &target.collection)? {
             Some(found) => {

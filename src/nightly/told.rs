@@ -221,6 +221,7 @@ impl Told {
             why: err.why().to_owned(),
             next: err.next_step().map(str::to_owned),
         });
+        self.outcome = Outcome::Failed;
     }
 
     /// Tells that something differs or was left out.
@@ -233,17 +234,8 @@ impl Told {
     pub fn end(&mut self, started: Instant, now: DateTime<Utc>) {
         self.ended = now;
         self.seconds = started.elapsed().as_secs_f64();
-        self.settle();
-    }
-
-    /// Settles the outcome anew, after something more went wrong.
-    pub fn settle(&mut self) {
-        self.outcome = match (self.errors.is_empty(), self.differs.is_empty()) {
-            (true, true) => Outcome::Done,
-            (true, false) => Outcome::Differs,
-            (false, _) => Outcome::Failed,
-        };
-        if self.kind.is_none() && self.outcome == Outcome::Differs {
+        if self.errors.is_empty() && !self.differs.is_empty() {
+            self.outcome = Outcome::Differs;
             self.kind = Some(Kind::Differs);
         }
     }

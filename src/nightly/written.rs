@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::journal::is_night;
 use super::plan::{Plan, Reporting};
 use super::told::{Outcome, Told};
 use super::{metrics, notify};
@@ -17,20 +18,16 @@ use crate::report::html::page;
 
 /// Writes and tells how the night went; `others` are the reports of its merge and its verification.
 pub fn write(plan: &Plan, told: &mut Told, others: Vec<Value>, code: &dyn Fn(Option<Kind>) -> u8) {
-    let mut failed = Vec::new();
-    if let Some(folder) = &plan.report.folder {
-        failed.extend(files(folder, &plan.report, told, others).err());
-    }
-    // A page that could not be written is to be seen in the metrics.
-    for err in failed.drain(..) {
+    // The page comes first: one that could not be written is to be seen in the metrics.
+    if let Some(folder) = &plan.report.folder
+        && let Err(err) = files(folder, &plan.report, told, others)
+    {
         told.failed("report", &err);
     }
-    told.settle();
     if let Some(path) = &plan.report.prometheus
         && let Err(err) = metrics::write(path, told, code(told.kind))
     {
         told.failed("metrics", &err);
-        told.settle();
     }
     let telling = match told.outcome {
         Outcome::Done => &plan.on_success,
@@ -40,13 +37,12 @@ pub fn write(plan: &Plan, told: &mut Told, others: Vec<Value>, code: &dyn Fn(Opt
         for err in notify::tell(telling, told, code(told.kind)) {
             told.failed("notify", &err);
         }
-        told.settle();
     }
 }
 
 /// Writes the night's files into `folder`, and removes those of nights that are too many.
 fn files(folder: &Path, reporting: &Reporting, told: &Told, others: Vec<Value>) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|err| Error::io("making folder", folder, &err))?;
+    durable::make_folder(folder)?;
     let failed = |err: serde_json::Error| Error::failed("writing the report", err);
     let mut json = serde_json::to_vec_pretty(told).map_err(failed)?;
     json.push(b'\n');
@@ -65,13 +61,7 @@ fn files(folder: &Path, reporting: &Reporting, told: &Told, others: Vec<Value>) 
         let night = name
             .strip_prefix(&format!("{}_", told.plan))
             .and_then(|rest| rest.strip_suffix(".json"));
-        // As nights are called; what is called otherwise is none of ours.
-        let is_night = |text: &str| {
-            text.len() == 15
-                && text
-                    .chars()
-                    .all(|char| char.is_ascii_digit() || char == '_')
-        };
+        // What is called otherwise is none of ours.
         if night.is_some_and(is_night) {
             nights.push(name.trim_end_matches(".json").to_owned());
         }

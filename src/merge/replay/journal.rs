@@ -97,10 +97,7 @@ impl Journal {
 
     /// Adds a line; it is on the disk when this returns.
     pub fn add(&mut self, line: &Line) -> Result<()> {
-        let mut text =
-            serde_json::to_string(line).map_err(|err| Error::failed("writing the journal", err))?;
-        text.push('\n');
-        self.log.append(text.as_bytes())
+        self.log.add(line)
     }
 }
 

@@ -201,6 +201,11 @@ pub struct Reader<'a> {
 }
 
 impl Plan {
+    /// The folder of what is remembered of servers.
+    pub fn of_servers(&self) -> PathBuf {
+        self.state.join("servers")
+    }
+
     /// Reads the plan in `file`.
     pub fn read(file: &Path, reader: Reader<'_>) -> Result<Self> {
         let failed = |err: &std::io::Error| Error::io("reading plan", file, err);
