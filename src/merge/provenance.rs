@@ -102,7 +102,6 @@ pub struct Outcome<'a> {
 impl Provenance {
     /// Of the master that was made of `sources` by `plan` under `settings`.
     pub fn new(sources: &[Source], plan: &Plan, settings: &Settings, outcome: Outcome<'_>) -> Self {
-        let raw = |bytes: Vec<u8>| serde_json::from_slice(&bytes).unwrap_or_default();
         Self {
             format: FORMAT.into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -123,7 +122,7 @@ impl Provenance {
             drop_payload: settings.drop_payload.clone(),
             by_source: settings.by_source,
             config: plan.united.config.raw().clone(),
-            payload_index: raw(plan.united.payload.to_bytes()),
+            payload_index: plan.united.payload.to_json(),
             shard_keys: serde_json::to_value(&plan.layout.keys).unwrap_or_default(),
             points: outcome.points,
             digest: outcome.digest,

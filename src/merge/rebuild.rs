@@ -24,7 +24,7 @@ use crate::point::Digest;
 use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
 use crate::scratch::{self, Scratch};
-use crate::snapshot::{Carrier, PackedShard, Written, layout};
+use crate::snapshot::{Carrier, PackedShard, ToPack, Written, layout};
 use crate::source::{Purpose, Settled, Source};
 
 /// Sources that are settled at once.
@@ -59,7 +59,6 @@ pub struct Built {
     pub shards: Vec<BuiltShard>,
     /// The digest of everything that was to be written, if records were looked at.
     pub digest: Option<Digest>,
-
     /// How segments travelled, if they did.
     pub carried: Option<Carried>,
     /// What became of each source's points.
@@ -267,7 +266,7 @@ fn pack(
         for part in parts {
             for segment in closed_segments(&part.folder)? {
                 let path = layout::segment_tar(part.number, segment.uuid);
-                carrier.segment(&path, &segment.folder)?;
+                carrier.segment(&path, &ToPack::measure(segment.folder)?)?;
                 version_max = version_max.max(segment.version);
             }
         }
@@ -278,7 +277,10 @@ fn pack(
             })?;
         }
     }
-    let schema: serde_json::Value = serde_json::from_slice(&plan.united.payload.to_bytes())
-        .map_err(|err| Error::failed("packing the payload indexes", err))?;
-    carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)
+    let united = &plan.united;
+    carrier.finish(
+        united.config.raw(),
+        &plan.layout.keys,
+        &united.payload.to_json(),
+    )
 }

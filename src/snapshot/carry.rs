@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use serde::Serialize;
+
 use super::pack::{
-    COLLECTION_VERSION, Out, PackedShard, header, pack_segment, segment_bytes, shard_files,
+    COLLECTION_VERSION, Out, PackedShard, ToPack, header, pack_segment, shard_files,
 };
 use super::walk::BLOCK;
 use super::written::{Meant, Written};
 use super::{layout, log};
 use crate::error::{Error, Result};
-use serde::Serialize;
 
 /// Bytes copied at once: few enough to stay in the processor's cache from thread to thread.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -91,9 +92,9 @@ impl Carrier {
         self.pad(bytes)
     }
 
-    /// Adds the segment in `folder` as a tar called `path`. Returns its bytes.
-    pub fn segment(&mut self, path: &str, folder: &Path) -> Result<u64> {
-        let bytes = segment_bytes(folder)?;
+    /// Adds a segment as a tar called `path`.
+    pub fn segment(&mut self, path: &str, segment: &ToPack) -> Result<()> {
+        let bytes = segment.bytes();
         self.head(path, bytes)?;
         let before = self.meant.bytes();
         let mut buffer = self.buffer()?;
@@ -103,7 +104,7 @@ impl Carrier {
             carrier: self,
             failed: None,
         };
-        let packed = pack_segment(folder, &mut room, Path::new(path)).map(|_| ());
+        let packed = pack_segment(&segment.folder, &mut room, Path::new(path)).map(|_| ());
         let packed = packed.and_then(|()| room.end());
         // Why it could not be written says more than that it could not.
         if let Some(why) = room.failed.take() {
@@ -118,8 +119,7 @@ impl Carrier {
             )
             .next("something changed the scratch folder: try again"));
         }
-        self.pad(bytes)?;
-        Ok(bytes)
+        self.pad(bytes)
     }
 
     /// Adds what a shard needs besides its segments: an empty log that goes on above every

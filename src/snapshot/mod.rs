@@ -21,7 +21,7 @@ pub use carry::Carrier;
 pub use index::{FileSize, Form, Segment, Shard, Snapshot, Want};
 pub use input::{Hashes, Input, Sha256Hex, hash_file};
 pub use name::source_name;
-pub use pack::{PackedShard, segment_bytes, write_segment};
+pub use pack::{PackedShard, ToPack};
 pub use runs::{PackedFile, Record, Run, Runs};
 pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
 pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};

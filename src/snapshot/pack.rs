@@ -5,7 +5,7 @@
 //! what it holds.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -46,15 +46,26 @@ pub(super) fn shard_files() -> [(&'static str, serde_json::Value); 2] {
     [(layout::REPLICA_STATE, state), (layout::SHARD_CONFIG, kind)]
 }
 
-/// Writes the segment in `folder` as a tar to `out`, which `path` names in errors.
-pub fn write_segment(folder: &Path, out: &mut dyn io::Write, path: &Path) -> Result<()> {
-    let buffer = vec![0; BUFFER_BYTES];
-    pack_segment(folder, Writing { out, buffer }, path).map(|_| ())
+/// A segment that is to be packed.
+#[derive(Debug, Clone)]
+pub struct ToPack {
+    /// The folder that its files lie in.
+    pub folder: PathBuf,
+    bytes: u64,
 }
 
-/// How many bytes [`write_segment`] writes, found without reading more than it must.
-pub fn segment_bytes(folder: &Path) -> Result<u64> {
-    Ok(pack_segment(folder, Counting { bytes: 0 }, folder)?.bytes)
+impl ToPack {
+    /// The segment in `folder`; how many bytes it has when it is packed is found without reading
+    /// more than must be.
+    pub fn measure(folder: PathBuf) -> Result<Self> {
+        let bytes = pack_segment(&folder, Counting { bytes: 0 }, &folder)?.bytes;
+        Ok(Self { folder, bytes })
+    }
+
+    /// Its bytes when it is packed.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// Packs the segment in `folder` into `out`, which `path` names in errors, and gives that back.
@@ -78,45 +89,14 @@ pub(super) fn pack_segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result
 
 /// Where a segment's tar goes.
 pub(super) trait Out: io::Write {
-    /// Takes all `bytes` bytes of `file`.
+    /// Takes all `bytes` bytes of `file`. The crate would copy 8 KiB at a time, which is too little
+    /// for what is big.
     fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()>;
 }
 
 impl<O: Out> Out for &mut O {
     fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()> {
         (**self).content(file, bytes)
-    }
-}
-
-/// To a writer.
-struct Writing<'a> {
-    out: &'a mut dyn io::Write,
-    buffer: Vec<u8>,
-}
-
-impl io::Write for Writing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-impl Out for Writing<'_> {
-    /// The crate copies 8 KiB at a time, which is too little for what is big.
-    fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()> {
-        let mut left = bytes;
-        while left > 0 {
-            let count = file.read(&mut self.buffer)?;
-            let some = self.buffer.get(..count).unwrap_or_default();
-            left = (left.checked_sub(count as u64))
-                .filter(|_| count > 0)
-                .ok_or_else(|| io::Error::other("a file changed its size while it was packed"))?;
-            self.out.write_all(some)?;
-        }
-        Ok(())
     }
 }
 

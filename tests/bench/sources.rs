@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
 use snapmerge::point::{PointId, Record, Vector};
 use snapmerge::schema::CollectionConfig;
-use snapmerge::snapshot::{Carrier, PackedShard, layout};
+use snapmerge::snapshot::{Carrier, PackedShard, ToPack, layout};
 
 use super::wal::wal_file;
 use super::{Outcome, fresh};
@@ -260,7 +260,8 @@ impl Album<'_> {
         let mut carrier = Carrier::new(File::create_new(file)?, file)?;
         let mut version_max = 0;
         for segment in closed_segments(&folder)? {
-            carrier.segment(&layout::segment_tar(0, segment.uuid), &segment.folder)?;
+            let path = layout::segment_tar(0, segment.uuid);
+            carrier.segment(&path, &ToPack::measure(segment.folder)?)?;
             version_max = version_max.max(segment.version);
         }
         carrier.shard(PackedShard {

@@ -137,15 +137,18 @@ pub fn carry(
             points: waiting.iter().sum(),
         });
     }
-    let schema: serde_json::Value = serde_json::from_slice(&plan.united.payload.to_bytes())
-        .map_err(|err| Error::failed("packing the payload indexes", err))?;
     let Cart {
         carrier,
         carried,
         removing,
         ..
     } = cart;
-    let written = carrier.finish(plan.united.config.raw(), &plan.layout.keys, &schema)?;
+    let united = &plan.united;
+    let written = carrier.finish(
+        united.config.raw(),
+        &plan.layout.keys,
+        &united.payload.to_json(),
+    )?;
     for thread in removing {
         thread
             .join()
@@ -182,7 +185,7 @@ impl Cart {
     }
 
     fn settled(&mut self, lane: &Lane, segment: &Carriage, source: &str) -> Result<()> {
-        let Some(folder) = &segment.settled else {
+        let Some(settled) = &segment.settled else {
             return Err(Error::failed(
                 format!("packing segment {} of {source}", segment.uuid),
                 "it was not settled",
@@ -190,14 +193,14 @@ impl Cart {
         };
         let from = format!("{source}/{}", lane.number);
         let name = self.name(lane.target, segment.uuid, &from);
-        let bytes = self.carrier.segment(&name, folder)?;
+        self.carrier.segment(&name, settled)?;
         // What is removed before the disk has written it never costs the disk anything; but that
         // takes a while, and nobody needs to wait.
-        let folder = folder.clone();
+        let folder = settled.folder.clone();
         let removing = std::thread::spawn(move || scratch::remove_folder(&folder));
         self.removing.push(removing);
         self.carried.settled_segments += 1;
-        self.carried.settled_bytes += bytes;
+        self.carried.settled_bytes += settled.bytes();
         Ok(())
     }
 }

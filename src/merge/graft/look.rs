@@ -11,7 +11,7 @@ use crate::merge::plan::Plan;
 use crate::point::PointId;
 use crate::schema::{CollectionConfig, PayloadSchema};
 use crate::snapshot::log::{Log, Op};
-use crate::snapshot::{Segment, Shard, ids, log};
+use crate::snapshot::{Segment, Shard, ToPack, ids, log};
 use crate::source::{ShardIds, Source, lacking_indexes, not_taken_in};
 
 /// A shard of a source on its way into the master.
@@ -47,7 +47,7 @@ pub struct Carriage {
     /// Points of it that a server will index, since it has no graph and is large enough for one.
     pub to_index: u64,
     /// Its folder in scratch, if it was settled and is to be packed again.
-    pub settled: Option<std::path::PathBuf>,
+    pub settled: Option<ToPack>,
 }
 
 impl Lane {

@@ -14,7 +14,7 @@ use crate::merge::parallel::in_parallel;
 use crate::merge::plan::Plan;
 use crate::merge::rebuild::Site;
 use crate::scratch;
-use crate::snapshot::{layout, segment_bytes};
+use crate::snapshot::{ToPack, layout};
 use crate::source::Source;
 
 /// Ids that are read or deleted at once.
@@ -257,14 +257,15 @@ fn take(lane: &mut Lane, closed: Closed) -> Result<u64> {
     let mut bytes = 0;
     let mut indexed_vectors = closed.indexed_vectors;
     for segment in closed.segments {
-        bytes += segment_bytes(&segment.folder)?;
+        let settled = ToPack::measure(segment.folder)?;
+        bytes += settled.bytes();
         lane.segments.push(Carriage {
             uuid: segment.uuid,
             version: segment.version,
             indexed_vectors: std::mem::take(&mut indexed_vectors),
             // The engine tells of the whole shard only, so this is not known by segment.
             to_index: 0,
-            settled: Some(segment.folder),
+            settled: Some(settled),
         });
     }
     Ok(bytes)

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
 use snapmerge::point::{PointId, Record, Vector};
 use snapmerge::schema::CollectionConfig;
-use snapmerge::snapshot::{Carrier, PackedShard, layout};
+use snapmerge::snapshot::{Carrier, PackedShard, ToPack, layout};
 
 use super::{archive, entries, findings, make, walk};
 use crate::support::qdrant::Server;
@@ -195,7 +195,8 @@ fn of_the_engine() -> Outcome {
         let mut version_max = 0;
         let segments = closed_segments(&folder)?;
         for segment in &segments {
-            packer.segment(&layout::segment_tar(0, segment.uuid), &segment.folder)?;
+            let path = layout::segment_tar(0, segment.uuid);
+            packer.segment(&path, &ToPack::measure(segment.folder.clone())?)?;
             version_max = version_max.max(segment.version);
         }
         packer.shard(PackedShard {

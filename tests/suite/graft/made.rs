@@ -16,7 +16,6 @@ use snapmerge::engine::{Shard, ShardConfig, closed_segments};
 use snapmerge::merge::ShardRing;
 use snapmerge::point::{PointId as OwnId, Record, Vector};
 use snapmerge::schema::CollectionConfig;
-use snapmerge::snapshot::write_segment;
 
 use crate::support::Outcome;
 use crate::support::points::PointId;
@@ -216,8 +215,9 @@ impl Made {
     fn pack(&mut self, number: u32, folders: &[PathBuf], first: u64, tail: &[Step]) -> Outcome {
         for folder in folders {
             for segment in closed_segments(folder)? {
-                let mut bytes = Vec::new();
-                write_segment(&segment.folder, &mut bytes, &segment.folder)?;
+                let mut tar = tar::Builder::new(Vec::new());
+                tar.append_dir_all("snapshot/files", &segment.folder)?;
+                let bytes = tar.into_inner()?;
                 let path = format!("{number}/segments/{}.tar", segment.uuid);
                 self.members.push((path, bytes));
             }

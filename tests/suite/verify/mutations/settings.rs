@@ -143,7 +143,7 @@ fn index_of_list(open: &mut Open, rng: &mut ChaCha8Rng) -> Outcome<Option<Named>
     let Some(field) = fields.choose(rng) else {
         return Ok(None);
     };
-    let mut list: Value = serde_json::from_slice(&open.source.payload.to_bytes())?;
+    let mut list = open.source.payload.to_json();
     let schema = list["schema"].as_object_mut().ok_or("no schema")?;
     schema.remove(field);
     let list = PayloadSchema::parse("a test", list.to_string().as_bytes())?;
