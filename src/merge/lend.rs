@@ -129,7 +129,7 @@ impl Lent {
         let upload = Upload {
             collection: self.name.clone(),
             shard: None,
-            file_name: format!("{}.snapshot", self.name),
+            file_name: kept_as(&self.name),
             bytes,
             sha256: plain.sha256.clone(),
             rate: None,
@@ -182,9 +182,7 @@ impl Lent {
         let Some(note) = &self.note else {
             return Ok(());
         };
-        self.connection
-            .delete_collection(&self.name)
-            .map_err(told)
+        erase(&self.connection, &self.name)
             .map_err(|err| err.next("the next run with this --scratch-server removes it"))?;
         durable::remove(note.path())?;
         self.note = None;
@@ -243,6 +241,21 @@ fn plain(source: &Source, scratch: &Path) -> Result<Plain> {
     })
 }
 
+/// The name that the server keeps the snapshot under that the collection `name` is made of.
+fn kept_as(name: &str) -> String {
+    format!("{name}.snapshot")
+}
+
+/// Removes the collection `name`, and before it the server's copy of what was uploaded: without its
+/// collection it stays on the disk, where no call reaches it.
+fn erase(connection: &Connection, name: &str) -> Result<()> {
+    connection
+        .delete_snapshot(name, &kept_as(name))
+        .and_then(|_| connection.delete_collection(name))
+        .map(drop)
+        .map_err(told)
+}
+
 /// Removes collections of the server of `connection` that killed runs of ours made and left, by what
 /// is written down in `notes`.
 fn remove_leftovers(connection: &Connection, notes: &Path) -> Result<()> {
@@ -268,9 +281,7 @@ fn remove_leftovers(connection: &Connection, notes: &Path) -> Result<()> {
         match note {
             Some(note) if note.server != server => continue,
             Some(note) if note.collection.starts_with(PREFIX) => {
-                connection
-                    .delete_collection(&note.collection)
-                    .map_err(told)?;
+                erase(connection, &note.collection)?;
             }
             // Killed before its name was whole: then the collection was not made.
             _ => {}
