@@ -16,6 +16,8 @@ pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
 pub const ARCHIVE_ADD: &str = "archive add";
 pub const ARCHIVE_GET: &str = "archive get";
 pub const ARCHIVE_CHECK: &str = "archive check, against cat";
+pub const VERIFY: &str = "verify of a grafted master, against cat";
+pub const VERIFY_DEEP: &str = "verify --deep, against cat";
 
 /// From how many bytes on a graft is compared with copying: below, starting costs most.
 const GRAFT_BYTES_MIN: u64 = 300_000 * 512 * 4;
@@ -75,20 +77,21 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
         (ARCHIVE_ADD, 2.0),
         (ARCHIVE_GET, 2.0),
         (ARCHIVE_CHECK, 1.25),
+        (VERIFY, 2.0),
     ] {
         // Below, starting costs most.
         let Some(row) = find(name).filter(|row| row.bytes >= GRAFT_BYTES_MIN / 3) else {
             continue;
         };
         if let Some((_, synced)) = row.ratios {
-            goal(
+            judged(
                 format!("{name}, times copying (or reading) at most {most}"),
                 synced,
                 synced <= most,
             );
         }
         let megabytes = row.anon_bytes as f64 / 1e6;
-        goal(
+        judged(
             format!("{name}, RssAnon in MB under 300"),
             megabytes,
             megabytes < 300.0,

@@ -9,6 +9,7 @@
 //! the stage ran; a copy of the same files is timed right before every run, and the ratio is taken
 //! of such pairs; of several runs the median is shown.
 
+mod archive;
 #[path = "../suite/support/daemon.rs"]
 mod daemon;
 mod goals;
@@ -16,6 +17,7 @@ mod live;
 mod process;
 mod sources;
 mod table;
+mod verify;
 #[path = "../suite/support/wal.rs"]
 mod wal;
 mod worker;
@@ -66,7 +68,9 @@ struct Args {
     /// What is measured: settle, scan, merge (rebuild without graphs), whole (with them), graft,
     /// graft-checked (with the sources' SHA-256), graft-tail (their logs hold more than their
     /// segments), graft-overlap (a tenth of the ids is in two sources), archive-add, archive-get (of
-    /// the first source), archive-check (against reading the same objects, both from the disk), live
+    /// the first source), archive-check (against reading the same objects, both from the disk), verify
+    /// (a grafted master against its sources, by bytes) and verify-deep (the same point by point; both
+    /// against reading all these files with cat), live
     /// (capture, graft and restore, and replay on a real Qdrant, beside what people do without
     /// snapmerge)
     #[arg(long, value_delimiter = ',', default_value = "settle,scan,merge,whole")]
@@ -126,7 +130,10 @@ fn run(args: &Args) -> Outcome {
         if name == "archive-get" {
             files.truncate(1);
         }
-        let bytes = bytes_of(&files)?;
+        let bytes = match name.as_str() {
+            "verify" | "verify-deep" => verify::bytes(args, &files)?,
+            _ => bytes_of(&files)?,
+        };
         stages.push((name, shape, files, bytes));
     }
     if args.make {
@@ -149,10 +156,8 @@ fn run(args: &Args) -> Outcome {
         let mut rows = Vec::new();
         for (stage, shape, files, bytes) in &stages {
             let copied = match stage.as_str() {
-                "archive-check" => {
-                    fill_archive(args, files)?;
-                    read_objects(args)?
-                }
+                "archive-check" => archive::fill_and_read(args, files)?,
+                "verify" | "verify-deep" => verify::read(args, files)?,
                 _ => copy(files, args)?,
             };
             let hashes = match stage.as_str() {
@@ -248,8 +253,9 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf], hashes: &[String]) -> Ou
             command
         }
         "archive-add" | "archive-get" | "archive-check" => {
-            return measure_archive(stage, args, files);
+            return archive::measure(stage, args, files);
         }
+        "verify" | "verify-deep" => return verify::measure(stage, args, files),
         other => return Err(format!("there is no stage '{other}'").into()),
     };
     let folder = fresh(&args.dir.join("out"))?;
@@ -257,77 +263,6 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf], hashes: &[String]) -> Ou
     command.args(&args.merge_args);
     let measured = process::run_verb(command, true)?;
     std::fs::remove_dir_all(&folder)?;
-    Ok(measured)
-}
-
-fn archive(verb: &str, args: &Args) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_snapmerge"));
-    command.args(["archive", verb, "--archive"]);
-    command.arg(args.dir.join("archive"));
-    command
-}
-
-/// An empty archive.
-fn new_archive(args: &Args) -> Outcome {
-    fresh(&args.dir.join("archive"))?;
-    expect_success(archive("init", args).stdout(Stdio::null()))
-}
-
-/// An archive of `files`.
-fn fill_archive(args: &Args, files: &[PathBuf]) -> Outcome {
-    new_archive(args)?;
-    expect_success(archive("add", args).args(files).stdout(Stdio::null()))?;
-    forget_objects(args).map(|_| ())
-}
-
-/// Has the objects leave the page cache; says which they are.
-fn forget_objects(args: &Args) -> Outcome<Vec<PathBuf>> {
-    let mut objects = Vec::new();
-    for folder in std::fs::read_dir(args.dir.join("archive/objects"))? {
-        for object in std::fs::read_dir(folder?.path())? {
-            objects.push(object?.path());
-        }
-    }
-    prepare(&objects, true)?;
-    Ok(objects)
-}
-
-/// How long it takes to read all objects off the disk, one after the other.
-fn read_objects(args: &Args) -> Outcome<Copied> {
-    let objects = forget_objects(args)?;
-    let started = Instant::now();
-    expect_success(Command::new("cat").args(&objects).stdout(Stdio::null()))?;
-    let read = started.elapsed().as_secs_f64();
-    forget_objects(args)?;
-    Ok(Copied {
-        plain: read,
-        synced: read,
-    })
-}
-
-fn measure_archive(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured> {
-    let mut command = match stage {
-        "archive-add" => {
-            new_archive(args)?;
-            let mut command = archive("add", args);
-            command.args(files);
-            command
-        }
-        "archive-get" => {
-            fill_archive(args, files)?;
-            let entry = files.first().and_then(|file| file.file_stem());
-            let mut command = archive("get", args);
-            command.args(entry).arg("--force").arg("-o");
-            command.arg(args.dir.join("archive/got.snapshot"));
-            command
-        }
-        _ => archive("check", args),
-    };
-    // What was made ready is not this run's business.
-    expect_success(Command::new("sync").arg("-f").arg(&args.dir))?;
-    command.arg("--json");
-    let measured = process::run_merge(command)?;
-    std::fs::remove_dir_all(args.dir.join("archive"))?;
     Ok(measured)
 }
 
@@ -354,6 +289,17 @@ fn copy(files: &[PathBuf], args: &Args) -> Outcome<Copied> {
     let synced = started.elapsed().as_secs_f64();
     std::fs::remove_dir_all(&folder)?;
     Ok(Copied { plain, synced })
+}
+
+/// How long it takes to read files with `cat`.
+fn read_all(files: &[PathBuf]) -> Outcome<Copied> {
+    let started = Instant::now();
+    expect_success(Command::new("cat").args(files).stdout(Stdio::null()))?;
+    let read = started.elapsed().as_secs_f64();
+    Ok(Copied {
+        plain: read,
+        synced: read,
+    })
 }
 
 /// An empty folder.

@@ -61,6 +61,8 @@ pub fn rows(
         "archive-add" => goals::ARCHIVE_ADD,
         "archive-get" => goals::ARCHIVE_GET,
         "archive-check" => goals::ARCHIVE_CHECK,
+        "verify" => goals::VERIFY,
+        "verify-deep" => goals::VERIFY_DEEP,
         other => other,
     };
     let mut rows = vec![row(

@@ -73,20 +73,8 @@ fn ensure_nothing_left(place: &Place, want: &[&str]) -> Outcome {
     ensure_eq!(collections(place)?, want, "collections of the server");
     let notes = names_in(&place.path("state/snapmerge/lent"))?;
     ensure_eq!(notes, Vec::<String>::new(), "what is written down");
-    // Snapshots of collections that are gone, no call tells of.
-    let mut kept = Vec::new();
-    for folder in names_in(&place.server.dir().join("snapshots"))? {
-        if folder.starts_with("snapmerge-scratch-") {
-            kept.extend(names_in(
-                &place.server.dir().join("snapshots").join(folder),
-            )?);
-        }
-    }
-    ensure_eq!(
-        kept,
-        Vec::<String>::new(),
-        "snapshots that the server keeps"
-    );
+    let kept = crate::server::live::snapshots_on_disk(&place.server);
+    ensure!(kept.is_empty(), "on the server's disk: {kept:?}");
     Ok(())
 }
 

@@ -59,11 +59,17 @@ pub fn nothing_left(server: &Server) -> Outcome {
         let left = server.get(&format!("/collections/{name}/snapshots"))?;
         ensure_eq!(left, json!([]), "snapshots of {name}");
     }
+    let files = snapshots_on_disk(server);
+    ensure!(files.is_empty(), "on the server's disk: {files:?}");
+    Ok(())
+}
+
+/// The snapshots on the server's disk: of collections that are gone, no call tells of them.
+pub fn snapshots_on_disk(server: &Server) -> Vec<PathBuf> {
     let mut files = Vec::new();
     list(&server.dir().join("snapshots"), &mut files);
     files.retain(|file| file.extension().is_some_and(|it| it == "snapshot"));
-    ensure!(files.is_empty(), "on the server's disk: {files:?}");
-    Ok(())
+    files
 }
 
 fn list(dir: &Path, files: &mut Vec<PathBuf>) {

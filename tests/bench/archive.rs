@@ -1,0 +1,78 @@
+//! Storing a snapshot, getting it back, and checking the archive, against copying and reading.
+//!
+//! Keeps true: what is read from the disk is out of the page cache before, for both sides.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::process::{self, Measured};
+use super::{Args, Copied, Outcome, expect_success, fresh, prepare, read_all};
+
+fn run(verb: &str, args: &Args) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_snapmerge"));
+    command.args(["archive", verb, "--archive"]);
+    command.arg(args.dir.join("archive"));
+    command
+}
+
+/// An empty archive.
+fn empty(args: &Args) -> Outcome {
+    fresh(&args.dir.join("archive"))?;
+    expect_success(run("init", args).stdout(Stdio::null()))
+}
+
+/// An archive of `files`.
+fn fill(args: &Args, files: &[PathBuf]) -> Outcome {
+    empty(args)?;
+    expect_success(run("add", args).args(files).stdout(Stdio::null()))?;
+    forget_objects(args).map(|_| ())
+}
+
+/// Has the objects leave the page cache; says which they are.
+fn forget_objects(args: &Args) -> Outcome<Vec<PathBuf>> {
+    let mut objects = Vec::new();
+    for folder in std::fs::read_dir(args.dir.join("archive/objects"))? {
+        for object in std::fs::read_dir(folder?.path())? {
+            objects.push(object?.path());
+        }
+    }
+    prepare(&objects, true)?;
+    Ok(objects)
+}
+
+/// Fills an archive, and says how long it takes to read all its objects off the disk, one after the
+/// other.
+pub fn fill_and_read(args: &Args, files: &[PathBuf]) -> Outcome<Copied> {
+    fill(args, files)?;
+    let objects = forget_objects(args)?;
+    let read = read_all(&objects)?;
+    forget_objects(args)?;
+    Ok(read)
+}
+
+/// Runs one stage on an archive that is made for it.
+pub fn measure(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured> {
+    let mut command = match stage {
+        "archive-add" => {
+            empty(args)?;
+            let mut command = run("add", args);
+            command.args(files);
+            command
+        }
+        "archive-get" => {
+            fill(args, files)?;
+            let entry = files.first().and_then(|file| file.file_stem());
+            let mut command = run("get", args);
+            command.args(entry).arg("--force").arg("-o");
+            command.arg(args.dir.join("archive/got.snapshot"));
+            command
+        }
+        _ => run("check", args),
+    };
+    // What was made ready is not this run's business.
+    expect_success(Command::new("sync").arg("-f").arg(&args.dir))?;
+    command.arg("--json");
+    let measured = process::run_verb(command, false)?;
+    std::fs::remove_dir_all(args.dir.join("archive"))?;
+    Ok(measured)
+}
