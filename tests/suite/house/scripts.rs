@@ -93,7 +93,7 @@ fn way_in(env: &Env) -> Outcome {
     for step in [
         "cargo fmt --check",
         "clippy",
-        "--all-targets -- -D warnings",
+        "--all-targets --test bench -- -D warnings",
         "--lib",
         "--test suite",
         "--doc",
