@@ -52,8 +52,9 @@ counts() {
 }
 
 stage fmt cargo fmt --check
-# The bench is no test, and stands in no group of targets.
-stage clippy cargo clippy --locked --all-targets --test bench -- -D warnings
+stage clippy cargo clippy --locked --all-targets -- -D warnings
+# The bench is no test, so "all targets" are without it.
+stage bench cargo clippy --locked --test bench -- -D warnings
 stage unit cargo test --locked --lib --bins -- "${test_args[@]+"${test_args[@]}"}"
 stage suite cargo test --locked --test suite -- "${test_args[@]+"${test_args[@]}"}"
 stage doc cargo test --locked --doc -- "${test_args[@]+"${test_args[@]}"}"
@@ -68,5 +69,11 @@ printf '%s\n' "${summary[@]}"
 # The suite ends with its own list of ignored tests and reasons; libtest puts the reason on the test's line.
 ignored=$(sed -n -e '/^ignored: /,/^$/p' -e 's/^\(test .* \.\.\. ignored, .*\)/\1/p' "${logged[@]}" | sed '/^$/d')
 if [ -n "$ignored" ]; then printf '%s\n' "$ignored"; else echo "ignored: 0"; fi
-if [ "$failed" = 0 ]; then echo "all passed"; else echo "FAILED: see above"; fi
+if [ "$failed" = 0 ]; then
+  echo "all passed"
+else
+  # The reasons once more, so that whoever sees only the end of this sees them.
+  awk '/^failures:$/ { told++ } told == 1 && NF; /^test result:/ { told = 0 }' "${logged[@]}" | cut -c1-500 | head -n 100
+  echo "FAILED: see above"
+fi
 exit "$failed"

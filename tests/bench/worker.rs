@@ -53,7 +53,7 @@ fn scan(settled: &[Settled]) -> Outcome<(u64, usize)> {
         for shard in &settled.shards {
             lanes.push(Lane {
                 source,
-                shard: &shard.shard,
+                records: &shard.shard,
                 key: shard.key.clone(),
             });
         }

@@ -93,7 +93,8 @@ fn way_in(env: &Env) -> Outcome {
     for step in [
         "cargo fmt --check",
         "clippy",
-        "--all-targets --test bench -- -D warnings",
+        "--all-targets -- -D warnings",
+        "--test bench -- -D warnings",
         "--lib",
         "--test suite",
         "--doc",
