@@ -19,8 +19,12 @@ const SEGMENTS: &str = "segments";
 const STATE: &str = "segment.json";
 /// The folder of a segment that holds its payload indexes.
 const PAYLOAD_INDEX: &str = "payload_index";
+/// How the folders of a segment begin that hold the indexes of vectors.
+const VECTOR_INDEX: &str = "vector_index";
 /// Storages of vectors in segments that nothing is added to, whatever their index is.
 const FIXED: [&str; 2] = ["Mmap", "InRamMmap"];
+/// Indexes of sparse vectors in such segments.
+const FIXED_SPARSE: [&str; 2] = ["ImmutableRam", "Mmap"];
 
 /// A segment of a closed shard, as it lies in its folder.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct ClosedSegment {
     pub version: u64,
     /// Whether any of its vectors has an index.
     pub indexed: bool,
+    /// Whether points may be added to it; the engine then keeps what it knows of them in another form.
+    pub appendable: bool,
 }
 
 /// The segments of the closed shard in `folder`, by UUID.
@@ -51,15 +57,20 @@ pub fn closed_segments(folder: &Path) -> Result<Vec<ClosedSegment>> {
             continue;
         };
         let state = read_state(&folder)?;
-        let indexed = state["config"]["vector_data"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .any(|(_, vector)| vector["index"]["type"] == "hnsw");
+        let vectors = |key: &str| state["config"][key].as_object().into_iter().flatten();
+        let indexed = vectors("vector_data").any(|(_, vector)| vector["index"]["type"] == "hnsw");
+        // As `SegmentConfig::is_appendable` in segment/types.rs has it.
+        let fixed = indexed
+            || vectors("vector_data").any(|(_, vector)| is_fixed(vector))
+            || vectors("sparse_vector_data").any(|(_, vector)| {
+                let kind = vector["index"]["index_type"].as_str();
+                kind.is_some_and(|kind| FIXED_SPARSE.contains(&kind))
+            });
         found.push(ClosedSegment {
             uuid,
             version: state["version"].as_u64().unwrap_or(0),
             indexed,
+            appendable: !fixed,
             folder,
         });
     }
@@ -115,6 +126,48 @@ pub fn lighten(folder: &Path, keeps_payload_indexes: bool) -> Result<()> {
     Ok(())
 }
 
+/// Makes the closed `segment`, which has no payload index and will only be read by ids, one that nothing
+/// is added to: of such a segment alone the engine leaves the ids on the disk. Returns whether it could.
+///
+/// What tells is the vectors' storage, which stays as it is, or their index. So the first vector gets
+/// a graph of no points, one that its config forbids to search (`m` 0: the engine looks at every
+/// vector). It follows segment/index/hnsw_index/graph_layers.rs and graph_links/header.rs.
+pub fn forbid_additions(segment: &ClosedSegment) -> Result<bool> {
+    let mut state = read_state(&segment.folder)?;
+    let vectors = state
+        .pointer_mut("/config/vector_data")
+        .and_then(Value::as_object_mut);
+    // A name may be a way out of the folder; that is for the engine to refuse.
+    let first = (vectors.into_iter().flatten()).find(|(name, _)| !name.contains('/'));
+    let Some((name, vector)) = first else {
+        return Ok(false);
+    };
+    let folder = match name.as_str() {
+        "" => VECTOR_INDEX.to_owned(),
+        name => format!("{VECTOR_INDEX}-{name}"),
+    };
+    let folder = segment.folder.join(folder);
+    let failed = |err: std::io::Error| Error::io("writing", &folder, &err);
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    let words = |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|w| w.to_le_bytes()).collect() };
+    // m, m0, ef_construct; no entry points, no further ones, of which there may be one.
+    std::fs::write(folder.join("graph.bin"), words(&[0, 0, 1, 0, 0, 1])).map_err(failed)?;
+    // No points, one level, no neighbours, one offset, and five words without meaning; that the first
+    // level begins at 0, and where the neighbours end.
+    let links = words(&[0, 1, 0, 1, 0, 0, 0, 0, 0, 0]);
+    std::fs::write(folder.join("links.bin"), links).map_err(failed)?;
+    let options = json!({"m": 0, "ef_construct": 1, "full_scan_threshold": 0});
+    vector["index"] = json!({"type": "hnsw", "options": options});
+    write_state(&segment.folder, &state)?;
+    Ok(true)
+}
+
+/// Whether the vectors lie in a storage that nothing is added to.
+fn is_fixed(vector: &Value) -> bool {
+    let kind = vector["storage_type"].as_str();
+    kind.is_some_and(|kind| FIXED.contains(&kind))
+}
+
 /// Whether it changed anything. A segment whose vectors lie in a storage that things are added to
 /// is told from others by its index alone, and must keep it.
 fn forget_graphs(state: &mut Value) -> bool {
@@ -123,10 +176,7 @@ fn forget_graphs(state: &mut Value) -> bool {
         .pointer_mut("/config/vector_data")
         .and_then(Value::as_object_mut);
     for (_, vector) in vectors.into_iter().flatten() {
-        let fixed = vector["storage_type"]
-            .as_str()
-            .is_some_and(|kind| FIXED.contains(&kind));
-        if !fixed {
+        if !is_fixed(vector) {
             continue;
         }
         if vector["index"]["type"] == "hnsw" {

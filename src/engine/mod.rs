@@ -11,7 +11,7 @@ mod filter;
 mod search;
 mod shard;
 
-pub use closed::{ClosedSegment, closed_segments, lighten, restore_distances};
+pub use closed::{ClosedSegment, closed_segments, forbid_additions, lighten, restore_distances};
 pub use config::ShardConfig;
 pub use contain::{install, panic_message, take_warnings};
 pub use convert::datetime_micros;

@@ -20,9 +20,11 @@ mod disk;
 mod immutable;
 mod mutable;
 mod pending;
+mod to_disk;
 
 use std::collections::BTreeMap;
 
+pub use self::to_disk::to_disk;
 use crate::error::{Error, Result};
 use crate::point::PointId;
 

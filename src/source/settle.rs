@@ -14,18 +14,19 @@ use std::sync::atomic::AtomicU64;
 use uuid::Uuid;
 
 use super::{Checksum, Source, checksum};
-use crate::engine::{Shard, ShardConfig, lighten};
+use crate::engine::{Shard, ShardConfig, closed_segments, forbid_additions, lighten};
 use crate::error::{Error, Result};
 use crate::schema::ShardKey;
 use crate::snapshot::log::{self, LogFiles, Op};
-use crate::snapshot::{Unpacking, layout, unpack, walk_segments};
+use crate::snapshot::{Unpacking, ids, layout, unpack, walk_segments};
 
 /// What shards are settled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To be changed and packed again: with everything that their segments have.
     Carrying,
-    /// To be read: without graphs, and without payload indexes as far as the log allows.
+    /// To be read by ids, never searched: without graphs, without payload indexes as far as the log
+    /// allows, and with as few of the ids in memory as the engine allows.
     Reading,
     /// To be read through a filter, which may mean something else without payload indexes.
     Filtering,
@@ -160,6 +161,9 @@ impl Source {
             if filters {
                 Shard::drop_older_copies(&folder, &config, &what)?;
             }
+            if purpose == Purpose::Reading {
+                leave_ids_on_disk(&folder, filters)?;
+            }
             let shard = match purpose {
                 // The log is replayed all the same, but then put away, and changes get numbers
                 // above all that the segments hold. Those of a log that is missing, or cut off,
@@ -220,6 +224,7 @@ impl Source {
             for uuid in shard.segments.keys() {
                 let folder = folder.join(number.to_string()).join(uuid.to_string());
                 lighten(&folder, false)?;
+                leave_ids_on_disk(&folder, false)?;
                 segments.push((*number, folder));
             }
         }
@@ -240,6 +245,18 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Has the engine leave the ids of the closed shard in `folder`, which will only be read, on the disk,
+/// where it can; those that its log adds are in memory all the same. One that has payload indexes keeps
+/// its segments of the kind that they are: indexes that points are added to have another form.
+fn leave_ids_on_disk(folder: &Path, has_payload_indexes: bool) -> Result<()> {
+    for segment in closed_segments(folder)? {
+        if !segment.appendable || (!has_payload_indexes && forbid_additions(&segment)?) {
+            ids::to_disk(&segment.folder)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the log of the unpacked shard in `folder`, called `what`, may hold an operation that

@@ -26,6 +26,7 @@ mod nightly;
 mod replay;
 mod report;
 mod server;
+mod settle;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         fixtures::trials(env),
         graft::trials(env),
         inspect::trials(env),
+        settle::trials(env),
         export::trials(env),
         merge::trials(env),
         live::trials(env),

@@ -18,12 +18,12 @@ pub(super) const E2I: &str = "id_tracker.e2i";
 pub(super) const IS_UUID: &str = "id_tracker.is_uuid";
 pub(super) const COMPACT_VERSIONS: &str = "id_tracker.compact_versions";
 
-const I2E_MAGIC: u64 = 0x5144_5F49_3245_0001;
-const E2I_MAGIC: u64 = 0x5144_5F45_3249_0001;
-const FORMAT_VERSION: u32 = 2;
+pub(super) const I2E_MAGIC: u64 = 0x5144_5F49_3245_0001;
+pub(super) const E2I_MAGIC: u64 = 0x5144_5F45_3249_0001;
+pub(super) const FORMAT_VERSION: u32 = 2;
 const I2E_HEADER_BYTES: usize = 32;
-const E2I_HEADER_BYTES: u64 = 48;
-const NUM_RECORD_BYTES: u64 = 12;
+pub(super) const E2I_HEADER_BYTES: u64 = 48;
+pub(super) const NUM_RECORD_BYTES: u64 = 12;
 const UUID_RECORD_BYTES: u64 = 20;
 
 pub(super) fn read(files: &TrackerFiles) -> Found<SegmentIds> {

@@ -14,7 +14,7 @@ pub(super) const VERSIONS: &str = "id_tracker.versions";
 pub(super) const DELETED: &str = "id_tracker.deleted";
 
 /// The shortest record: a byte for the kind of id, a number, the offset.
-const RECORD_BYTES_MIN: usize = 1 + 8 + 4;
+pub(super) const RECORD_BYTES_MIN: usize = 1 + 8 + 4;
 
 pub(super) fn read(files: &TrackerFiles) -> Found<SegmentIds> {
     let mut rest = need(&files.mappings, MAPPINGS)?;
@@ -72,7 +72,7 @@ pub(super) fn read(files: &TrackerFiles) -> Found<SegmentIds> {
     Ok(ids)
 }
 
-fn record(rest: &mut &[u8]) -> Option<(PointId, u32)> {
+pub(super) fn record(rest: &mut &[u8]) -> Option<(PointId, u32)> {
     let id = match take(rest)? {
         [0] => PointId::Num(u64::from_le_bytes(take(rest)?)),
         [1] => PointId::Uuid(Uuid::from_bytes(take(rest)?)),

@@ -16,9 +16,12 @@ use crate::point::PointId;
 pub(super) const MAPPINGS: &str = "mutable_id_tracker.mappings";
 pub(super) const VERSIONS: &str = "mutable_id_tracker.versions";
 
+/// The shortest record that gives an offset away: its kind, a number, the offset.
+pub(super) const RECORD_BYTES_MIN: u64 = 1 + 8 + 4;
+
 /// One record of the log (`MappingChange` in mutable_id_tracker/change.rs): a byte for the kind, the
 /// id as 8 bytes little-endian or 16 bytes in the UUID's own order, and for an insert the offset.
-enum Change {
+pub(super) enum Change {
     Insert(PointId, u32),
     Delete(PointId),
 }
@@ -65,7 +68,7 @@ pub(super) fn read(files: &TrackerFiles) -> Found<SegmentIds> {
 
 /// The next record; `None` at the end of the log, or where the last record is cut off; an unknown
 /// kind of record as the error.
-fn next(log: &mut &[u8]) -> Result<Option<Change>, u8> {
+pub(super) fn next(log: &mut &[u8]) -> Result<Option<Change>, u8> {
     let Some([kind]) = take(log) else {
         return Ok(None);
     };

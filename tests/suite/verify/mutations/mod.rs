@@ -131,19 +131,19 @@ pub struct Open {
 
 fn open(sources: &Sources, master: &Path, folder: &Path) -> Outcome<Open> {
     let scratch = Scratch::new(folder)?;
-    let settle = |path: &Path, name: &str| -> Outcome<(Source, Settled)> {
+    let settle = |path: &Path, name: &str, purpose| -> Outcome<(Source, Settled)> {
         let mut source = Source::open(path, &Opening::default(), None)?;
-        let settled = source.settle(&scratch.folder(name)?, Purpose::Reading, None)?;
+        let settled = source.settle(&scratch.folder(name)?, purpose, None)?;
         Ok((source, settled))
     };
     let mut names = Vec::new();
     let mut opened = Vec::new();
     for (at, file) in sources.files.iter().enumerate() {
-        let (source, settled) = settle(file, &format!("source-{at}"))?;
+        let (source, settled) = settle(file, &format!("source-{at}"), Purpose::Reading)?;
         names.push(source.name.clone());
         opened.push((source, settled));
     }
-    let (source, mut settled) = settle(master, "master")?;
+    let (source, mut settled) = settle(master, "master", Purpose::Carrying)?;
     // Cosine vectors would be normalised when they are written: a changed bit would become many.
     let config = ShardConfig::new(&source.config)?.for_writing();
     let mut shards = Vec::new();
