@@ -17,6 +17,10 @@ use crate::support::{Env, Outcome, Trial, temp_dir};
 /// A page so small that a case has several.
 const PAGE_BYTES: usize = 64 << 10;
 
+/// Cases whose logs choose points by filters: payload indexes stay, and with them the segments that
+/// points are added to.
+const LOGS_FILTER: [&str; 2] = ["edited", "log_pending"];
+
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     env.per_case("settle/both_ways", |case| both_ways(&case))
 }
@@ -36,8 +40,12 @@ fn both_ways(case: &Case) -> Outcome {
     let (on_disk, read) = settle("read", Purpose::Reading)?;
     ensure_eq!(forms(&as_it_is)?.1, 0, "segments as they are, on the disk");
     let (in_memory, converted) = forms(&on_disk)?;
-    ensure_eq!(in_memory, 0, "segments with their ids in memory");
-    ensure!(converted > 0, "no segment has its ids on the disk");
+    if LOGS_FILTER.contains(&case.name.as_str()) {
+        ensure!(in_memory > 0, "no segment has its ids in memory");
+    } else {
+        ensure_eq!(in_memory, 0, "segments with their ids in memory");
+        ensure_eq!(converted > 0, case.points() > 0, "{converted} on the disk");
+    }
 
     ensure_eq!(read.shards.len(), plain.shards.len(), "shards");
     let mut points = 0;
