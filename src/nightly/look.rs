@@ -146,15 +146,14 @@ pub fn look(plan: &Plan) -> Result<Look> {
         }
     }
     if let Some(master) = &plan.master {
-        let flags: Vec<String> = master
-            .flags
-            .iter()
-            .map(|flag| flag.to_string_lossy().into_owned())
+        let flags = master.flags.iter().map(|flag| flag.to_string_lossy());
+        let words: Vec<_> = std::iter::once("snapmerge merge …".into())
+            .chain(flags)
             .collect();
         look.would(format!(
-            "merge them into {}, unless none of them has changed: snapmerge merge … {}",
+            "merge them into {}, unless none of them has changed: {}",
             master.name,
-            flags.join(" ")
+            words.join(" ")
         ));
     }
     if let Some(publish) = &plan.publish {

@@ -102,6 +102,15 @@ fn text(told: &Told, code: u8) -> String {
         },
     );
     family(
+        "snapmerge_last_proven_restore_timestamp_seconds",
+        "When a drill last restored something from the archive and proved it.",
+        &|it| {
+            if let Some(at) = told.last_proven_restore {
+                it.add(None, at.timestamp());
+            }
+        },
+    );
+    family(
         "snapmerge_step_seconds",
         "How long each kind of step of the last run took.",
         &|it| {
@@ -202,6 +211,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(text.matches("# TYPE").count(), 14);
+        assert_eq!(text.matches("# TYPE").count(), 15);
     }
 }

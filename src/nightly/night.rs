@@ -329,6 +329,7 @@ impl Night<'_> {
     fn finish(&mut self, started: Instant, code: &dyn Fn(Option<Kind>) -> u8) {
         if let Ok(chain) = self.archive.chain() {
             self.told.archive.entries = chain.entries().len() as u64;
+            self.told.last_proven_restore = chain.last_proven();
         }
         self.told.end(started, Utc::now());
         self.told.last_proven = self.memory.now.master.as_ref().map(|master| master.proven);

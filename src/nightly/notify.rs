@@ -1,7 +1,7 @@
 //! Telling somebody how the night went: a command that reads the report, or a webhook that gets it.
 //!
 //! Keeps true: whoever could not be told is named, without the address, which may be a secret; a
-//! command that does not end is stopped.
+//! command that does not end is stopped; asked to stop twice, nobody is waited for.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,6 +11,7 @@ use super::plan::Telling;
 use super::told::{Outcome, Told};
 use crate::error::{Error, Result};
 use crate::server;
+use crate::stop;
 
 /// How long a command may take.
 const COMMAND: Duration = Duration::from_secs(120);
@@ -77,6 +78,11 @@ fn command(program: &str, args: &[String], told: &Told, code: u8, report: &[u8])
                 "it had not ended after {} s",
                 COMMAND.as_secs()
             ))));
+        }
+        if stop::times() >= stop::PUTTING_AWAY {
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Err(stop::cancelled(&doing));
         }
         std::thread::sleep(LOOK_EVERY);
     };

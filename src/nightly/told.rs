@@ -33,6 +33,8 @@ pub struct Told {
     pub seconds: f64,
     /// `done`, `differs` or `failed`.
     pub outcome: Outcome,
+    /// Whether it failed because somebody asked to stop.
+    pub cancelled: bool,
     /// The exit code's kind, for whoever asks this process.
     #[serde(skip)]
     pub kind: Option<Kind>,
@@ -56,6 +58,8 @@ pub struct Told {
     pub last_success: Option<DateTime<Utc>>,
     /// The last proven master.
     pub last_proven: Option<DateTime<Utc>>,
+    /// The last proven restore of anything in the archive.
+    pub last_proven_restore: Option<DateTime<Utc>>,
 }
 
 /// How a night ended.
@@ -191,6 +195,7 @@ impl Told {
             ended: begun,
             seconds: 0.0,
             outcome: Outcome::Done,
+            cancelled: false,
             kind: None,
             went_on,
             sources: Vec::new(),
@@ -205,14 +210,16 @@ impl Told {
             notes: Vec::new(),
             last_success: None,
             last_proven: None,
+            last_proven_restore: None,
         }
     }
 
-    /// Tells that `step` failed. The first failure decides the exit code, unless somebody asked to
-    /// stop.
+    /// Tells that `step` failed. The first failure decides the exit code, whatever differs, unless
+    /// somebody asked to stop.
     pub fn failed(&mut self, step: &str, err: &Error) {
         tracing::error!(step, doing = err.doing(), why = err.why(), "failed");
-        if self.kind.is_none() || err.kind() == Kind::Cancelled {
+        self.cancelled |= err.kind() == Kind::Cancelled;
+        if self.outcome != Outcome::Failed || err.kind() == Kind::Cancelled {
             self.kind = Some(err.kind());
         }
         self.errors.push(ErrorTold {
@@ -251,7 +258,7 @@ impl Told {
         let word = match self.outcome {
             Outcome::Done => "DONE",
             Outcome::Differs => "DONE, BUT SOMETHING DIFFERS",
-            Outcome::Failed if self.kind == Some(Kind::Cancelled) => "CANCELLED",
+            Outcome::Failed if self.cancelled => "CANCELLED",
             Outcome::Failed => "FAILED",
         };
         line(format!(
@@ -271,7 +278,7 @@ impl Told {
                 line(format!("    next: {next}"));
             }
         }
-        if self.kind == Some(Kind::Cancelled) {
+        if self.cancelled {
             line("  the next run goes on where this one was".into());
         }
         for what in &self.differs {
@@ -352,5 +359,41 @@ impl Told {
             line(format!("  seconds {}", steps.join(", ")));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::html::page;
+
+    #[test]
+    fn the_exit_code_is_that_of_the_first_failure_whatever_differs() {
+        let at = "2026-11-22T03:00:00Z".parse().unwrap();
+        let lost = Error::failed("writing", "the disk is gone");
+        let refused = Error::new(Kind::Refused, "asking", "no");
+        let stopped = crate::stop::cancelled("running");
+        for (errors, kind, word) in [
+            (vec![], Kind::Differs, "SOMETHING DIFFERS"),
+            (vec![&lost], Kind::Failed, "FAILED"),
+            (vec![&refused, &lost], Kind::Refused, "FAILED"),
+            (
+                vec![&refused, &stopped, &lost],
+                Kind::Cancelled,
+                "CANCELLED",
+            ),
+        ] {
+            let mut told = Told::begin("a", "backups", "n", at, false);
+            told.differs("a source was left out".into());
+            told.end(Instant::now(), at);
+            for err in errors {
+                told.failed("report", err);
+            }
+            assert_eq!(told.kind, Some(kind));
+            assert!(told.text().contains(word), "{}", told.text());
+            let report = serde_json::to_value(&told).unwrap();
+            let html = page(&[report], &["a".to_owned()]).unwrap();
+            assert!(html.contains(word), "{word}: {html}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A message to an address that is no Qdrant: the webhooks of whoever wants to be told.
 //!
 //! Keeps true: the address may be a secret, and stands in no error; no key of a server goes along; it
-//! is tried again where that may help, and not for long.
+//! is tried again where that may help, and not for long; asked to stop twice, it ends at once.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|err| Error::failed(doing.as_str(), err))?;
-    runtime.block_on(async {
+    let told = async {
         let client = reqwest::Client::builder()
             .user_agent(concat!("snapmerge/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -40,12 +40,7 @@ pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
                 .post(address)
                 .header("content-type", "application/json")
                 .body(body.to_vec());
-            let sent = tokio::select! {
-                biased;
-                () = stop::wait(stop::PUTTING_AWAY) => return Err(stop::cancelled(&doing)),
-                sent = request.send() => sent,
-            };
-            let (err, may_pass) = match sent {
+            let (err, may_pass) = match request.send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
                 Ok(answer) => {
                     let status = answer.status();
@@ -63,6 +58,13 @@ pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
                     );
                 }
             }
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = stop::wait(stop::PUTTING_AWAY) => Err(stop::cancelled(&doing)),
+            told = told => told,
         }
     })
 }

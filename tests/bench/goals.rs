@@ -19,8 +19,12 @@ pub const ARCHIVE_CHECK: &str = "archive check, against cat";
 pub const VERIFY: &str = "verify of a grafted master, against cat";
 pub const VERIFY_DEEP: &str = "verify --deep, against cat";
 
-/// From how many bytes on a graft is compared with copying: below, starting costs most.
-const GRAFT_BYTES_MIN: u64 = 300_000 * 512 * 4;
+/// What a graft is compared with copying at: the issue sets its goals for this size. With fewer
+/// points starting costs most; with fewer dimensions a point is more graph than vector.
+const GRAFT_POINTS_MIN: u64 = 300_000;
+const GRAFT_DIMS: usize = 512;
+/// From how many bytes on an archive and a proof are compared with copying or reading.
+const BYTES_MIN: u64 = 100_000 * 512 * 4;
 
 /// One goal, and whether it is met.
 pub fn goal(what: &str, value: f64, met: bool) -> String {
@@ -55,10 +59,11 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
         (GRAFT_TAIL, 3.0),
         (GRAFT_OVERLAP, 4.0),
     ] {
-        let Some(row) = find(name).filter(|row| row.bytes >= GRAFT_BYTES_MIN) else {
+        let Some(row) = find(name) else {
             continue;
         };
-        if let Some((_, synced)) = row.ratios {
+        let meant = row.points >= GRAFT_POINTS_MIN && row.dims == GRAFT_DIMS;
+        if let Some((_, synced)) = row.ratios.filter(|_| meant) {
             judged(
                 format!("{name}, times cp and sync at most {most}"),
                 synced,
@@ -80,7 +85,7 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
         (VERIFY, 2.0),
     ] {
         // Below, starting costs most.
-        let Some(row) = find(name).filter(|row| row.bytes >= GRAFT_BYTES_MIN / 3) else {
+        let Some(row) = find(name).filter(|row| row.bytes >= BYTES_MIN) else {
             continue;
         };
         if let Some((_, synced)) = row.ratios {

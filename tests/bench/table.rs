@@ -18,6 +18,8 @@ pub struct Row {
     pub cpu_seconds: f64,
     /// Points that passed.
     pub points: u64,
+    /// Dimensions of their vectors.
+    pub dims: usize,
     /// Ids that were in two sources.
     pub conflicts: u64,
     /// Bytes of the source files.
@@ -42,6 +44,7 @@ pub fn rows(
             seconds,
             cpu_seconds,
             points: shape.points,
+            dims: shape.dims,
             conflicts: shape.conflicts(),
             bytes,
             anon_bytes,

@@ -219,10 +219,14 @@ fn replayed(
         (target.info()?, None)
     } else {
         let started = Instant::now();
-        if !matches!(action, Action::Sync) {
+        let makes = !matches!(action, Action::Sync);
+        if makes {
             target.release(plan)?;
         }
         let green = target.wait_green(site.progress)?;
+        if makes {
+            target.rest(plan)?;
+        }
         stages.push(StageReport::new("index", started).points(digest.points()));
         green
     };

@@ -2,7 +2,7 @@
 //! all points are there; then let go, and waited for.
 //!
 //! Keeps true: nothing is changed on a collection that this did not make, but for `--sync`; at the
-//! end the collection has the config that was planned.
+//! end the collection has the config that was planned; what cannot come is not waited for.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ const GREEN_TIMES: u32 = 2;
 const STANDSTILL: Duration = Duration::from_secs(1800);
 /// What Qdrant takes where a config does not say, in kilobytes.
 const INDEXING_THRESHOLD: u64 = 10_000;
+/// How many optimizers may run at once; with 0 none does, and a collection stays yellow for ever.
+const THREADS: &str = "max_optimization_threads";
 
 /// The collection that is written.
 #[derive(Debug, Clone)]
@@ -131,6 +133,17 @@ impl Target {
             .map_err(told)
     }
 
+    /// Stops the optimizers, which have done what there was to do, if the config is that they rest.
+    pub fn rest(&self, plan: &Plan) -> Result<()> {
+        if !optimizers_rest(&plan.united.config) {
+            return Ok(());
+        }
+        let body = json!({ "optimizers_config": { THREADS: 0 } });
+        self.connection
+            .patch_collection(self.name(), body)
+            .map_err(told)
+    }
+
     /// Waits until everything is applied and indexed. Tells what is wrong if the server stands
     /// still, or says that something is.
     pub fn wait_green(&self, progress: Progress) -> Result<(CollectionInfo, Option<String>)> {
@@ -150,6 +163,11 @@ impl Target {
             green = if done { green + 1 } else { 0 };
             if green >= GREEN_TIMES {
                 return Ok((info, None));
+            }
+            let config = info.config(&self.address.to_string())?;
+            if info.queued() == 0 && optimizers_rest(&config) {
+                let why = format!("its config lets no optimizer run ({THREADS} is 0)");
+                return Ok((info, wrong(why)));
             }
             // A server tells of an index when it is whole, so there is nothing to count.
             stage.get_or_insert_with(|| progress.stage("index", None, Unit::None));
@@ -219,6 +237,12 @@ pub fn told(failure: Failure) -> Error {
     failure.error
 }
 
+/// Whether a collection with `config` is left as it is written.
+fn optimizers_rest(config: &CollectionConfig) -> bool {
+    let optimizers = config.optimizer_config();
+    optimizers.and_then(|map| map.get(THREADS)) == Some(&json!(0))
+}
+
 /// What `PUT /collections/NAME` takes for `config`, with indexing held back: a graph for points that
 /// come later is built again and again.
 fn creation(config: &CollectionConfig) -> Value {
@@ -227,6 +251,10 @@ fn creation(config: &CollectionConfig) -> Value {
     body.remove("strict_mode_config");
     let optimizers = body.entry("optimizers_config").or_insert_with(|| json!({}));
     optimizers["indexing_threshold"] = json!(0);
+    // They rest once everything is indexed.
+    if optimizers_rest(config) {
+        optimizers[THREADS] = Value::Null;
+    }
     if optimizers.get("prevent_unoptimized").is_some() {
         optimizers["prevent_unoptimized"] = json!(false);
     }
@@ -251,6 +279,10 @@ fn release(config: &CollectionConfig) -> Value {
     );
     if let Some(prevent) = part("prevent_unoptimized").filter(|value| !value.is_null()) {
         changes.insert("prevent_unoptimized".into(), prevent);
+    }
+    // An earlier run may have been killed after it had stopped them.
+    if optimizers_rest(config) {
+        changes.insert(THREADS.into(), json!("auto"));
     }
     let mut body = Map::new();
     body.insert("optimizers_config".into(), changes.into());
@@ -325,12 +357,19 @@ mod tests {
                 json!({}),
                 json!({"optimizers_config": {"indexing_threshold": 0, "prevent_unoptimized": true}}),
             ),
+            (
+                json!({"indexing_threshold": 500, "max_optimization_threads": 0}),
+                json!({}),
+                json!({"optimizers_config": {"indexing_threshold": 500,
+                    "max_optimization_threads": "auto"}}),
+            ),
         ] {
             let config = config(optimizers.clone(), more);
             let body = creation(&config);
             let held = &body["optimizers_config"];
             assert_eq!(held["indexing_threshold"], 0);
             assert_ne!(held["prevent_unoptimized"], true);
+            assert!(held.get("max_optimization_threads").is_none(), "{body}");
             assert!(body.get("strict_mode_config").is_none(), "{body}");
             let mut after = after;
             after["params"] = json!({"read_fan_out_factor": 2});

@@ -15,6 +15,7 @@ pub fn night(report: &Value) -> (String, Markup) {
     let (class, words) = match text(report, "/outcome") {
         "done" => ("proven", "DONE"),
         "differs" => ("nothing", "DONE, BUT SOMETHING DIFFERS"),
+        _ if report["cancelled"] == true => ("differs", "CANCELLED"),
         _ => ("differs", "FAILED"),
     };
     let size = |value: &Value| {

@@ -94,6 +94,16 @@ fn told(env: &Env) -> Outcome {
         line.map(str::to_owned)
     };
 
+    let restore = "snapmerge_last_proven_restore_timestamp_seconds{plan=\"nightly\"} ";
+    let proven = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(restore));
+        line.and_then(|at| at.parse::<i64>().ok())
+    };
+    ensure_eq!(proven(&metrics), None, "a restore that nobody has proven");
+    let archive = stage.dir().join("backups");
+    let drilled = cli!["drill", "--json", "--archive", archive].run()?.ok()?;
+    let at = drilled.json()?["proven_at"].clone();
+
     // A failure takes nothing away of that, and a hook that fails is seen in the exit code.
     stage.scripted.fake().key = Some("another".into());
     stage.scripted.fault("POST", HOOK, 9, Fault::Status(404));
@@ -113,6 +123,8 @@ fn told(env: &Env) -> Outcome {
     );
     ensure_eq!(success(&after), success(&metrics), "the last success");
     ensure!(success(&after).is_some(), "no success: {after}");
+    let at: chrono::DateTime<chrono::Utc> = serde_json::from_value(at)?;
+    ensure_eq!(proven(&after), Some(at.timestamp()), "the drill");
 
     for text in [
         &ended.stdout,

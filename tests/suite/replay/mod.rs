@@ -7,6 +7,7 @@ mod keyed;
 mod kill;
 mod payloads;
 mod refused;
+mod rest;
 mod scratch;
 mod secure;
 mod sync;
@@ -51,6 +52,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(kill::trials(env));
     trials.extend(payloads::trials(env));
     trials.extend(refused::trials(env));
+    trials.extend(rest::trials(env));
     trials.extend(scratch::trials(env));
     trials.extend(secure::trials(env));
     trials.extend(sync::trials(env));

@@ -18,6 +18,7 @@ use snapmerge::archive::Remote;
 
 use super::Outcome;
 use super::cli::Cli;
+use super::scripted::read_headers;
 
 /// Names that one page of a listing holds: few, so that pages are seen.
 const PAGE: usize = 7;
@@ -155,15 +156,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> std::io::Result<()> {
         let mut words = first.split_whitespace();
         let method = words.next().unwrap_or_default().to_owned();
         let target = words.next().unwrap_or_default().to_owned();
-        let mut headers = BTreeMap::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let Some((name, value)) = line.trim_end().split_once(':') else {
-                break;
-            };
-            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-        }
+        let headers = read_headers(&mut reader)?;
         let length = headers.get("content-length");
         let length: usize = length.and_then(|text| text.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];

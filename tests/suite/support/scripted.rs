@@ -326,15 +326,7 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
         return Ok(None);
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else {
-            break;
-        };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
+    let headers = read_headers(reader)?;
     let length = headers
         .get("content-length")
         .and_then(|text| text.parse().ok())
@@ -348,6 +340,19 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
         headers,
         body,
     }))
+}
+
+/// The headers of a request, by their names in small letters.
+pub fn read_headers(reader: &mut impl BufRead) -> std::io::Result<BTreeMap<String, String>> {
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            return Ok(headers);
+        };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
 }
 
 /// Now, as HTTP writes it.
