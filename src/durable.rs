@@ -18,6 +18,7 @@ use flate2::write::GzEncoder;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Kind, Result};
@@ -175,6 +176,25 @@ pub fn write_private(target: &Path, bytes: &[u8], replace: bool) -> Result<()> {
     let mut options = File::options();
     options.create_new(true).mode(PRIVATE);
     write_staged(staged, &options, target, bytes, replace)
+}
+
+/// Writes `value` as JSON that is nobody else's business.
+pub fn write_private_json(target: &Path, value: &impl Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(|err| Error::failed(format!("writing {}", target.display()), err))?;
+    write_private(target, &bytes, true)
+}
+
+/// The value that such a file has, if there is one.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|err| Error::io("reading", path, &err))?,
+    };
+    let value = serde_json::from_slice(&bytes);
+    value
+        .map(Some)
+        .map_err(|err| Error::failed(format!("reading {}", path.display()), err))
 }
 
 /// Opens a file that only its owner may read, to be written and read, from its beginning; what is

@@ -126,16 +126,12 @@ impl Work {
             return Ok(None);
         };
         let path = kept.path().join(FILE);
-        let journal = match std::fs::read(&path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|err| {
-                Error::failed(format!("reading {}", path.display()), err).next(format!(
-                    "see what is in it, and remove the folder {}",
-                    kept.path().display()
-                ))
-            })?),
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => None,
-            Err(err) => return Err(Error::io("reading", &path, &err)),
-        };
+        let journal = durable::read_json(&path).map_err(|err| {
+            err.next(format!(
+                "see what is in it, and remove the folder {}",
+                kept.path().display()
+            ))
+        })?;
         Ok(Some(Self { kept, journal }))
     }
 
@@ -147,9 +143,7 @@ impl Work {
     /// Writes the journal down.
     pub fn write(&mut self, journal: Journal) -> Result<()> {
         let path = self.kept.path().join(FILE);
-        let bytes = serde_json::to_vec_pretty(&journal)
-            .map_err(|err| Error::failed(format!("writing {}", path.display()), err))?;
-        durable::write_private(&path, &bytes, true)?;
+        durable::write_private_json(&path, &journal)?;
         self.journal = Some(journal);
         Ok(())
     }

@@ -12,8 +12,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -105,16 +103,15 @@ fn memory_bytes() -> Option<u64> {
 /// Runs this program again with the same arguments as a child; returns its exit code.
 pub fn run() -> Result<u8> {
     let told = tempfile::tempfile().map_err(not_started)?;
-    let stop = Stop::on_signal(told.try_clone().map_err(not_started)?)?;
+    stop::listen()?;
     let mut child = worker(&told)?
         .args(std::env::args_os().skip(1))
         .spawn()
         .map_err(not_started)?;
-    stop.begin(&child);
-    let status = child.wait().map_err(not_started)?;
+    let (status, asked) = wait(&mut child, &told)?;
     match own_code(status) {
         Some(code) => Ok(code),
-        None => Err(explain(status, &status::told(&told), stop.was_asked())),
+        None => Err(explain(status, &status::told(&told), asked)),
     }
 }
 
@@ -138,27 +135,7 @@ pub fn call(calling: &Calling) -> Result<Called> {
         std::thread::spawn(move || read_all(out)),
         std::thread::spawn(move || read_all(err)),
     );
-    let mut asked: Option<(u32, Instant)> = None;
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(not_started)? {
-            break status;
-        }
-        let times = stop::times();
-        if times > asked.map_or(0, |(times, _)| times) {
-            let first = asked.is_none();
-            let puts_away = first && !status::told(&told).remote.is_empty();
-            let how = if puts_away {
-                Signal::TERM
-            } else {
-                Signal::KILL
-            };
-            signal(pid_of(&child), how);
-            asked = Some((times, Instant::now()));
-        } else if asked.is_some_and(|(_, since)| since.elapsed() > PUTTING_AWAY) {
-            signal(pid_of(&child), Signal::KILL);
-        }
-        std::thread::sleep(LOOK_EVERY);
-    };
+    let (status, asked) = wait(&mut child, &told)?;
     let text = |reader: JoinHandle<std::io::Result<String>>| {
         reader
             .join()
@@ -172,7 +149,33 @@ pub fn call(calling: &Calling) -> Result<Called> {
             stdout,
             stderr,
         }),
-        None => Err(explain(status, &status::told(&told), asked.is_some())),
+        None => Err(explain(status, &status::told(&told), asked)),
+    }
+}
+
+/// Waits for `child`, and stops it when it is asked for by Ctrl-C and the like: what it leaves is
+/// removed by this process, but if it has made something on a server it is asked first, and given
+/// time to put that away. Tells whether it was stopped.
+fn wait(child: &mut Child, told: &File) -> Result<(ExitStatus, bool)> {
+    let mut asked: Option<(u32, Instant)> = None;
+    loop {
+        if let Some(status) = child.try_wait().map_err(not_started)? {
+            return Ok((status, asked.is_some()));
+        }
+        let times = stop::times();
+        if times > asked.map_or(0, |(times, _)| times) {
+            let puts_away = times == stop::WORK && !status::told(told).remote.is_empty();
+            let how = if puts_away {
+                Signal::TERM
+            } else {
+                Signal::KILL
+            };
+            signal(child, how);
+            asked = Some((times, Instant::now()));
+        } else if asked.is_some_and(|(_, since)| since.elapsed() > PUTTING_AWAY) {
+            signal(child, Signal::KILL);
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -208,58 +211,8 @@ fn read_all(pipe: Option<impl Read>) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn pid_of(child: &Child) -> i32 {
-    i32::try_from(child.id()).unwrap_or(0)
-}
-
-/// Ctrl-C and the like: they stop the child, and what it leaves is removed by the parent. A child that
-/// has made something on a server is asked first, and given time to put that away.
-struct Stop {
-    asked: Arc<AtomicBool>,
-    /// The child's process id; 0 before there is one.
-    child: Arc<AtomicI32>,
-}
-
-impl Stop {
-    /// Listens from now on.
-    fn on_signal(told: File) -> Result<Self> {
-        let stop = Self {
-            asked: Arc::default(),
-            child: Arc::default(),
-        };
-        let (asked, child) = (Arc::clone(&stop.asked), Arc::clone(&stop.child));
-        ctrlc::set_handler(move || {
-            let first = !asked.swap(true, Ordering::SeqCst);
-            if !first || status::told(&told).remote.is_empty() {
-                signal(child.load(Ordering::SeqCst), Signal::KILL);
-                return;
-            }
-            signal(child.load(Ordering::SeqCst), Signal::TERM);
-            let child = Arc::clone(&child);
-            std::thread::spawn(move || {
-                std::thread::sleep(PUTTING_AWAY);
-                signal(child.load(Ordering::SeqCst), Signal::KILL);
-            });
-        })
-        .map_err(|err| Error::failed("listening for Ctrl-C", err))?;
-        Ok(stop)
-    }
-
-    /// From now on there is a child to stop.
-    fn begin(&self, child: &Child) {
-        self.child.store(pid_of(child), Ordering::SeqCst);
-        if self.was_asked() {
-            signal(pid_of(child), Signal::KILL);
-        }
-    }
-
-    fn was_asked(&self) -> bool {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-fn signal(child: i32, signal: Signal) {
-    if let Some(pid) = Pid::from_raw(child) {
+fn signal(child: &Child, signal: Signal) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         // It may have ended already.
         let _ = kill_process(pid, signal);
     }

@@ -32,7 +32,7 @@ pub fn run(args: &ArchiveArgs) -> Result<Ended> {
 }
 
 fn init(args: &InitArgs) -> Result<Ended> {
-    let archive = args.place.open_signing(&args.signing)?;
+    let archive = args.written.open()?;
     archive.init()?;
     print(&format!("{}: an empty archive\n", archive.what()))?;
     Ok(None)
@@ -54,7 +54,7 @@ fn add(args: &AddArgs) -> Result<Ended> {
                 Error::usage("reading --sha256", "it is not 64 hexadecimal digits")
             })?),
         };
-    let archive = args.place.open_signing(&args.signing)?;
+    let archive = args.written.open()?;
     let mut all = Vec::new();
     let mut lost = false;
     for path in &args.snapshots {
@@ -180,7 +180,7 @@ fn check(args: &CheckArgs) -> Result<Ended> {
 }
 
 fn forget(args: &ForgetArgs) -> Result<Ended> {
-    let archive = args.place.open_signing(&args.signing)?;
+    let archive = args.written.open()?;
     let chain = archive.chain()?;
     let forgetting = if args.leftovers {
         Forgetting::Nothing
@@ -230,7 +230,7 @@ fn verify_chain(args: &VerifyChainArgs) -> Result<Ended> {
 }
 
 fn unlock(args: &UnlockArgs) -> Result<Ended> {
-    let archive = args.place.open_signing(&args.signing)?;
+    let archive = args.written.open()?;
     let Some(holder) = archive.holder()? else {
         print(&format!("{} is not locked\n", archive.what()))?;
         return Ok(None);

@@ -21,7 +21,7 @@ use clap::Args;
 
 pub use self::capture::CaptureArgs;
 pub use self::connection::ConnectionArgs;
-pub use self::deliver::{PublishArgs, RestoreArgs, RollbackArgs, StateArgs};
+pub use self::deliver::{KnownServers, PublishArgs, RestoreArgs, RollbackArgs, StateArgs};
 pub use self::diff::DiffArgs;
 pub use self::live::LiveArgs;
 pub use self::report::ReportArgs;
@@ -41,6 +41,16 @@ pub struct ChecksumArgs {
     /// Refuse sources that have no checksum
     #[arg(long)]
     pub require_checksum: bool,
+}
+
+/// How snapshots are read, for every command that does.
+#[derive(Debug, Clone, Args)]
+#[expect(missing_docs, reason = "flattened")]
+pub struct ReadingArgs {
+    #[command(flatten)]
+    pub checksums: ChecksumArgs,
+    #[command(flatten)]
+    pub from_archive: FromArchive,
 }
 
 /// Arguments of `inspect`.
@@ -65,10 +75,7 @@ pub struct InspectArgs {
     pub check: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub checksums: ChecksumArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub from_archive: FromArchive,
+    pub reading: ReadingArgs,
 }
 
 /// Arguments of `export`.
@@ -102,10 +109,7 @@ pub struct ExportArgs {
     pub allow_incomplete: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub checksums: ChecksumArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub from_archive: FromArchive,
+    pub reading: ReadingArgs,
 }
 
 /// What can be said of the route.
@@ -250,14 +254,11 @@ pub struct MergeArgs {
     pub allow_incomplete: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub checksums: ChecksumArgs,
+    pub reading: ReadingArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub live: LiveArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub connection: ConnectionArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub from_archive: FromArchive,
 }

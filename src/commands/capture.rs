@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::archive::told;
 use super::args::CaptureArgs;
-use super::args::archive::ArchivePlace;
 use super::{Ended, connect, peers, progress};
 use crate::archive::{Added, Archive, Location};
 use crate::capture::{
@@ -163,10 +162,7 @@ impl Shelf {
                 .next("give a folder with room for one snapshot: --to DIR"));
             }
         };
-        let archive = ArchivePlace {
-            archive: place.clone(),
-        }
-        .open_signing(&args.signing)?;
+        let archive = args.signing.open(place)?;
         archive.chain()?;
         Ok(Some(Self { archive, incoming }))
     }

@@ -33,10 +33,10 @@ pub fn run(args: &DiffArgs) -> Result<Ended> {
             "--ledger and --sync-plan name the same file",
         ));
     }
-    let given = Given::new(&args.checksums)?;
+    let given = Given::new(&args.reading.checksums)?;
     let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let mut paths = [args.before.clone(), args.after.clone()];
-    let fetched = fetch(&mut paths, &args.from_archive, || parent.clone())?;
+    let fetched = fetch(&mut paths, &args.reading.from_archive, || parent.clone())?;
     let mut servers = Servers::new(&args.connection);
     let mut sides = open_all(&paths, &given, false, &mut servers, progress)?;
     fetched.name(&mut sides);

@@ -15,17 +15,17 @@ use crate::error::{Error, Kind, Result};
 
 /// Runs the command.
 pub fn run(args: &DrillArgs) -> Result<Ended> {
-    let archive = args.place.open_signing(&args.signing)?;
+    let archive = args.written.open()?;
     let chain = archive.chain()?;
     let entries = choose(&chain, &args.entries)?;
     let server = args
         .to
         .as_ref()
         .map(|address| -> Result<_> {
-            let connection = connect(address, &args.connection)?;
+            let connection = connect(address, &args.known.connection)?;
             // A server that is not there is known before anything is unpacked.
             connection.server_info()?;
-            Ok((connection, state_folder(&args.state)?.lent()))
+            Ok((connection, state_folder(&args.known.state)?.lent()))
         })
         .transpose()?;
     let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);

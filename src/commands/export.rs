@@ -30,11 +30,11 @@ pub fn run(args: &ExportArgs) -> Result<Ended> {
         )
         .next("put the ids into the filter: {\"must\":[{\"has_id\":[1,2]}]}"));
     }
-    let given = Given::new(&args.checksums)?;
+    let given = Given::new(&args.reading.checksums)?;
     given.all_used(std::iter::once(args.snapshot.as_path()))?;
     let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let mut paths = [args.snapshot.clone()];
-    let _fetched = fetch(&mut paths, &args.from_archive, || parent.clone())?;
+    let _fetched = fetch(&mut paths, &args.reading.from_archive, || parent.clone())?;
     let [path] = paths;
     let mut source = Source::open(&path, &given.opening(&path), None)?;
     let missing = source.refuse_unreadable(args.allow_incomplete)?;

@@ -12,7 +12,7 @@ use crate::source::{Opening, Source, tell_apart};
 
 /// Runs the command.
 pub fn run(args: &InspectArgs) -> Result<Ended> {
-    let given = Given::new(&args.checksums)?;
+    let given = Given::new(&args.reading.checksums)?;
     given.all_used(args.snapshots.iter().map(AsRef::as_ref))?;
     let mut sources = Vec::new();
     let mut reports = Vec::new();
@@ -20,7 +20,7 @@ pub fn run(args: &InspectArgs) -> Result<Ended> {
     let mut places = Vec::new();
     let mut worst = None;
     let mut paths = args.snapshots.clone();
-    let _fetched = fetch(&mut paths, &args.from_archive, std::env::temp_dir)?;
+    let _fetched = fetch(&mut paths, &args.reading.from_archive, std::env::temp_dir)?;
     for path in &paths {
         let opening = Opening {
             hash_now: args.check,

@@ -52,7 +52,7 @@ pub fn run(mut args: MergeArgs) -> Result<Ended> {
         (None, None) => std::env::temp_dir(),
     };
     let mut paths = args.sources.clone();
-    let fetched = fetch(&mut paths, &args.from_archive, parent)?;
+    let fetched = fetch(&mut paths, &args.reading.from_archive, parent)?;
     args.sources = paths;
     let connection = args.connection.clone();
     let mut servers = Servers::new(&connection);

@@ -12,8 +12,8 @@ use crate::server::check_name;
 pub fn run(args: &PublishArgs) -> Result<Ended> {
     check_name(&args.alias)
         .map_err(|why| Error::usage(format!("reading --alias {}", args.alias), why))?;
-    let state = state_folder(&args.state)?;
-    let connection = connect(&args.server, &args.connection)?;
+    let state = state_folder(&args.known.state)?;
+    let connection = connect(&args.server, &args.known.connection)?;
     let request = PublishRequest {
         collection: &args.collection,
         alias: &args.alias,

@@ -16,15 +16,15 @@ use crate::source::Checksum;
 
 /// Runs the command.
 pub fn run(args: &RestoreArgs) -> Result<Ended> {
-    let given = Given::new(&args.checksums)?;
+    let given = Given::new(&args.reading.checksums)?;
     given.all_used(std::iter::once(args.snapshot.as_path()))?;
-    let state = state_folder(&args.state)?;
-    let connection = connect(&args.to.server, &args.connection)?;
+    let state = state_folder(&args.known.state)?;
+    let connection = connect(&args.to.server, &args.known.connection)?;
     let members = Members::new(&connection, &peers(&args.peer)?)?;
     // A server that is not there is known before gigabytes are hashed.
     connection.server_info()?;
     let mut paths = [args.snapshot.clone()];
-    let _fetched = fetch(&mut paths, &args.from_archive, || {
+    let _fetched = fetch(&mut paths, &args.reading.from_archive, || {
         args.scratch.clone().unwrap_or_else(std::env::temp_dir)
     })?;
     let [path] = paths;

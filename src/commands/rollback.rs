@@ -9,8 +9,8 @@ use crate::error::Result;
 
 /// Runs the command.
 pub fn run(args: &RollbackArgs) -> Result<Ended> {
-    let state = state_folder(&args.state)?;
-    let connection = connect(&args.server, &args.connection)?;
+    let state = state_folder(&args.known.state)?;
+    let connection = connect(&args.server, &args.known.connection)?;
     let request = RollbackRequest {
         alias: &args.alias,
         allow: &args.allow,

@@ -34,9 +34,9 @@ pub fn run(args: &VerifyArgs) -> Result<Ended> {
         .chain(&args.against)
         .cloned()
         .collect();
-    let fetched = fetch(&mut paths, &args.from_archive, || parent.clone())?;
+    let fetched = fetch(&mut paths, &args.reading.from_archive, || parent.clone())?;
     let mut servers = Servers::new(&args.connection);
-    let given = Given::new(&args.checksums)?;
+    let given = Given::new(&args.reading.checksums)?;
     let mut opened = open_all(&paths, &given, true, &mut servers, progress)?;
     fetched.name(&mut opened);
     let mut sources = opened.split_off(1);

@@ -84,16 +84,8 @@ impl StateFolder {
         server: &Address,
         about: About<'_>,
     ) -> Result<Option<T>> {
-        let path = self.file(server, about);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(err) => return Err(Error::io("reading", &path, &err)),
-        };
-        serde_json::from_slice(&bytes).map(Some).map_err(|err| {
-            Error::failed(format!("reading {}", path.display()), err)
-                .next("see what is in it, mend it or move it away, and run it again")
-        })
+        durable::read_json(&self.file(server, about))
+            .map_err(|err| err.next("see what is in it, mend it or move it away, and run it again"))
     }
 
     /// What is remembered of an alias.
@@ -106,9 +98,7 @@ impl StateFolder {
         let path = self.file(server, about);
         let folder = path.parent().unwrap_or(&self.path);
         durable::make_folder(folder)?;
-        let bytes = serde_json::to_vec_pretty(value)
-            .map_err(|err| Error::failed(format!("writing {}", path.display()), err))?;
-        durable::write_private(&path, &bytes, true)
+        durable::write_private_json(&path, value)
     }
 
     /// Forgets it.

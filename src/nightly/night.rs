@@ -45,6 +45,8 @@ pub(super) struct Night<'a> {
     pub hand: Hand<'a>,
     pub begin: Begin,
     pub archive: Archive,
+    /// What was in the archive when the night began.
+    pub entries: Vec<Entry>,
     pub journal: Journal,
     pub memory: Memory,
     pub servers: BTreeMap<String, Members>,
@@ -130,6 +132,7 @@ impl<'a> Night<'a> {
             hand: options.hand,
             begin,
             archive,
+            entries: Vec::new(),
             journal,
             memory,
             servers: BTreeMap::new(),
@@ -196,7 +199,7 @@ impl Night<'_> {
             Err(err) if err.kind() == Kind::NotFound && self.plan.archive.create => {
                 self.archive.init()?;
             }
-            opened => drop(opened?),
+            opened => self.entries = opened?.entries(),
         }
         let Some(killed) = self.journal.killed.take() else {
             return Ok(());
@@ -307,8 +310,12 @@ impl Night<'_> {
             .ok_or_else(|| Error::usage(format!("looking for server {name}"), "there is none"))
     }
 
-    /// The entry `id` of the archive, if it is there with this SHA-256.
+    /// The entry `id` of the archive, if it is there with this SHA-256. For what was there when the
+    /// night began the chain is not read anew; whoever gets it out of the archive sees if it is gone.
     pub fn entry(&self, id: &str, sha256: &str) -> Result<Option<Entry>> {
+        if let Some(entry) = one_of(&self.entries, id, sha256) {
+            return Ok(Some(entry.clone()));
+        }
         Ok(one_of(&self.archive.chain()?.entries(), id, sha256).cloned())
     }
 

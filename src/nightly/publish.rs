@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use super::master::{Failed, get, is_file, is_there, master_file};
+use super::master::{Failed, get, is_there, master_file};
 use super::night::Night;
 use super::plan::{IfMoved, Publishing};
 use super::remembered::LastMaster;
@@ -111,7 +111,16 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
         return Ok(collection);
     }
     let file = master_file(night);
-    if !is_file(&file, master.sha256.as_deref())? {
+    let opening = Opening {
+        sha256: master.sha256.clone(),
+        require_checksum: true,
+        ..Opening::default()
+    };
+    // Read once, and hashed by that: what is not the master, whatever is wrong with it, is got anew.
+    let there = file.exists().then(|| Expected::read(&file, &opening));
+    let expected = if let Some(Ok(expected)) = there {
+        expected
+    } else {
         let (Some(entry), Some(sha256)) = (&master.entry, &master.sha256) else {
             return Err(Error::failed(
                 "restoring the master",
@@ -123,13 +132,8 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
         }
         let entries = night.archive.chain()?.entries();
         get(night, &entries, (entry, sha256), &file)?;
-    }
-    let opening = Opening {
-        sha256: master.sha256.clone(),
-        require_checksum: true,
-        ..Opening::default()
+        Expected::read(&file, &opening)?
     };
-    let expected = Expected::read(&file, &opening)?;
     let options = Options {
         overwrite: false,
         resume: true,

@@ -78,15 +78,10 @@ impl Memory {
     /// What the plan called `plan` remembers in the folder `state`.
     pub fn open(state: &Path, plan: &str) -> Result<Self> {
         let path = state.join(FILE);
-        let mut now = match std::fs::read(&path) {
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Remembered::default(),
-            Err(err) => return Err(Error::io("reading", &path, &err)),
-            Ok(bytes) => serde_json::from_slice::<Remembered>(&bytes).map_err(|err| {
-                Error::failed(format!("reading {}", path.display()), err).next(
-                    "see what is in it, and move it away: the next night then captures everything",
-                )
-            })?,
-        };
+        let read = durable::read_json::<Remembered>(&path).map_err(|err| {
+            err.next("see what is in it, and move it away: the next night then captures everything")
+        });
+        let mut now = read?.unwrap_or_default();
         // One plan would take another's masters for its own that were never published.
         if !now.plan.is_empty() && now.plan != plan {
             return Err(Error::usage(
@@ -101,9 +96,7 @@ impl Memory {
 
     /// Writes it down.
     pub fn write(&self) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(&self.now)
-            .map_err(|err| Error::failed(format!("writing {}", self.path.display()), err))?;
-        durable::write_private(&self.path, &bytes, true)
+        durable::write_private_json(&self.path, &self.now)
     }
 
     /// Remembers that `collection` is about to be made on `server`.

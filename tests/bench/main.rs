@@ -10,6 +10,8 @@
 //! of such pairs; of several runs the median is shown.
 
 mod archive;
+#[path = "../suite/support/config.rs"]
+mod config;
 #[path = "../suite/support/daemon.rs"]
 mod daemon;
 mod goals;

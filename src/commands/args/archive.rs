@@ -37,16 +37,35 @@ pub struct SigningArgs {
     pub sign_key: Option<PathBuf>,
 }
 
+/// An archive that is written, and how its records are signed.
+#[derive(Debug, Clone, Args)]
+#[expect(missing_docs, reason = "flattened")]
+pub struct WrittenArchive {
+    #[command(flatten)]
+    pub place: ArchivePlace,
+    #[command(flatten)]
+    pub signing: SigningArgs,
+}
+
 impl ArchivePlace {
     /// The archive, to be read.
     pub fn open(&self) -> Result<Archive> {
         Archive::at(&self.archive, None)
     }
+}
 
+impl SigningArgs {
+    /// The archive at `place`, to be written.
+    pub fn open(&self, place: &str) -> Result<Archive> {
+        let signer = self.sign_key.as_deref().map(Signer::read).transpose()?;
+        Archive::at(place, signer)
+    }
+}
+
+impl WrittenArchive {
     /// The archive, to be written.
-    pub fn open_signing(&self, signing: &SigningArgs) -> Result<Archive> {
-        let signer = signing.sign_key.as_deref().map(Signer::read).transpose()?;
-        Archive::at(&self.archive, signer)
+    pub fn open(&self) -> Result<Archive> {
+        self.signing.open(&self.place.archive)
     }
 }
 
@@ -101,9 +120,7 @@ Examples:
 #[expect(missing_docs, reason = "flattened")]
 pub struct InitArgs {
     #[command(flatten)]
-    pub place: ArchivePlace,
-    #[command(flatten)]
-    pub signing: SigningArgs,
+    pub written: WrittenArchive,
 }
 
 /// Arguments of `archive add`.
@@ -139,10 +156,7 @@ pub struct AddArgs {
     pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub place: ArchivePlace,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub signing: SigningArgs,
+    pub written: WrittenArchive,
 }
 
 /// Arguments of `archive ls`.
@@ -306,10 +320,7 @@ pub struct ForgetArgs {
     pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub place: ArchivePlace,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub signing: SigningArgs,
+    pub written: WrittenArchive,
 }
 
 /// Arguments of `archive verify-chain`.
@@ -352,10 +363,7 @@ pub struct UnlockArgs {
     pub force: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub place: ArchivePlace,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub signing: SigningArgs,
+    pub written: WrittenArchive,
 }
 
 /// A time: RFC 3339, or a day.

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::archive::FromArchive;
 use super::capture::peer;
-use super::{ChecksumArgs, ConnectionArgs};
+use super::{ConnectionArgs, ReadingArgs};
 use crate::deliver::Allow;
 use crate::server::{Address, CollectionAddress, Rate};
 
@@ -19,6 +18,16 @@ pub struct StateArgs {
     /// ~/.local/state/snapmerge]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+}
+
+/// How servers are spoken to, and where what is remembered of them lies.
+#[derive(Debug, Clone, Args)]
+#[expect(missing_docs, reason = "flattened")]
+pub struct KnownServers {
+    #[command(flatten)]
+    pub state: StateArgs,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
 }
 
 /// Arguments of `restore`.
@@ -78,16 +87,10 @@ pub struct RestoreArgs {
     pub quiet: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub from_archive: FromArchive,
+    pub reading: ReadingArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub checksums: ChecksumArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub state: StateArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub connection: ConnectionArgs,
+    pub known: KnownServers,
 }
 
 /// Arguments of `publish`.
@@ -127,10 +130,7 @@ pub struct PublishArgs {
     pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub state: StateArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub connection: ConnectionArgs,
+    pub known: KnownServers,
 }
 
 /// Arguments of `rollback`.
@@ -159,10 +159,7 @@ pub struct RollbackArgs {
     pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub state: StateArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub connection: ConnectionArgs,
+    pub known: KnownServers,
 }
 
 fn percent(text: &str) -> Result<f64, String> {

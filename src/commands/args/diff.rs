@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::archive::FromArchive;
-use super::{ChecksumArgs, ConnectionArgs};
+use super::{ConnectionArgs, ReadingArgs};
 use crate::point::Sample;
 
 /// Arguments of `diff`.
@@ -59,10 +58,7 @@ pub struct DiffArgs {
     pub allow_incomplete: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub checksums: ChecksumArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub from_archive: FromArchive,
+    pub reading: ReadingArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub connection: ConnectionArgs,

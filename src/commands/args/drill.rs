@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::archive::{ArchivePlace, SigningArgs};
-use super::{ConnectionArgs, StateArgs};
+use super::KnownServers;
+use super::archive::WrittenArchive;
 use crate::archive::EntryRef;
 use crate::server::Address;
 
@@ -42,14 +42,8 @@ pub struct DrillArgs {
     pub quiet: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub place: ArchivePlace,
+    pub written: WrittenArchive,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub signing: SigningArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub state: StateArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub connection: ConnectionArgs,
+    pub known: KnownServers,
 }

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::archive::FromArchive;
-use super::{ChecksumArgs, ConnectionArgs, LayoutChoice};
+use super::{ConnectionArgs, LayoutChoice, ReadingArgs};
 use crate::merge::Policy;
 use crate::point::Sample;
 
@@ -93,10 +92,7 @@ pub struct VerifyArgs {
     pub allow_incomplete: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub checksums: ChecksumArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub from_archive: FromArchive,
+    pub reading: ReadingArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub connection: ConnectionArgs,

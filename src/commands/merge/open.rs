@@ -18,7 +18,7 @@ pub(super) fn open(
     servers: &mut Servers<'_>,
     progress: Progress,
 ) -> Result<Vec<Source>> {
-    let given = Given::new(&args.checksums)?;
+    let given = Given::new(&args.reading.checksums)?;
     // By graft, ids and logs are looked at without the engine.
     let look_inside = args.live.into.is_none()
         && args.route != RouteChoice::Only(Route::Rebuild)

@@ -165,7 +165,7 @@ impl Target {
                 return Ok((info, None));
             }
             let config = info.config(&self.address.to_string())?;
-            if info.queued() == 0 && optimizers_rest(&config) {
+            if info.status == "yellow" && info.queued() == 0 && optimizers_rest(&config) {
                 let why = format!("its config lets no optimizer run ({THREADS} is 0)");
                 return Ok((info, wrong(why)));
             }

@@ -16,6 +16,7 @@ use snapmerge::schema::CollectionConfig;
 use snapmerge::snapshot::{Carrier, PackedShard, ToPack, layout};
 
 use super::{archive, entries, findings, make, walk};
+use crate::support::config::config;
 use crate::support::qdrant::Server;
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
@@ -137,34 +138,10 @@ fn of_the_engine() -> Outcome {
     let dir = temp_dir()?;
     let root = make(dir.path())?;
     let mut album = Album::new(DIMS[1]);
-    let raw = json!({
-        "params": {
-            "vectors": {"size": DIMS[1], "distance": "Cosine"},
-            "shard_number": 1,
-            "replication_factor": 1,
-            "write_consistency_factor": 1,
-            "on_disk_payload": true,
-        },
-        "hnsw_config": {
-            "m": 16,
-            "ef_construct": 100,
-            "full_scan_threshold": 10_000,
-            "max_indexing_threads": 0,
-            "on_disk": false,
-        },
-        "optimizer_config": {
-            "deleted_threshold": 0.2,
-            "vacuum_min_vector_number": 100,
-            "default_segment_number": 2,
-            "max_segment_size": null,
-            "memmap_threshold": null,
-            "indexing_threshold": 1000,
-            "flush_interval_sec": 5,
-            "max_optimization_threads": null,
-        },
-        "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
-        "quantization_config": null,
-    });
+    let mut raw = config(DIMS[1]);
+    // So little is stored here that it would be neither indexed nor cleared of what is deleted.
+    raw["optimizer_config"]["indexing_threshold"] = json!(1000);
+    raw["optimizer_config"]["vacuum_min_vector_number"] = json!(100);
     let config = CollectionConfig::parse("the album", raw.to_string().as_bytes())?;
     let config = ShardConfig::new(&config)?.without_log();
     let folder = dir.path().join("shard");

@@ -30,6 +30,7 @@ macro_rules! ensure_eq {
 pub mod cases;
 #[macro_use]
 pub mod cli;
+pub mod config;
 pub mod craft;
 pub mod daemon;
 pub mod fake;
