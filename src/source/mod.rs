@@ -148,9 +148,14 @@ impl Source {
         })
     }
 
+    /// Whether it has a checksum that is still to be compared.
+    pub fn is_unchecked(&self) -> bool {
+        matches!(self.checksum, Checksum::Unchecked { .. })
+    }
+
     /// Compares the checksum now, if that is still to be done.
     pub fn verify(&mut self) -> Result<()> {
-        if matches!(self.checksum, Checksum::Unchecked { .. })
+        if self.is_unchecked()
             && let Some(hashes) = self.snapshot.hash()?
         {
             self.checksum = checksum::compare(&self.snapshot.path, &self.expected, &hashes)?;

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 
 use uuid::Uuid;
 
-use super::{Checksum, Source, checksum};
+use super::{Source, checksum};
 use crate::engine::{Shard, ShardConfig, closed_segments, forbid_additions, lighten};
 use crate::error::{Error, Result};
 use crate::schema::ShardKey;
@@ -137,7 +137,7 @@ impl Source {
         let path = &self.snapshot.path;
         let unpacking = Unpacking {
             wanted,
-            hash: matches!(self.checksum, Checksum::Unchecked { .. }),
+            hash: self.is_unchecked(),
             apart: false,
             logs_only: false,
         };
@@ -238,7 +238,7 @@ impl Source {
         passed: Option<Arc<AtomicU64>>,
         take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
     ) -> Result<()> {
-        let hash = matches!(self.checksum, Checksum::Unchecked { .. });
+        let hash = self.is_unchecked();
         let hashes = walk_segments(&self.snapshot, hash, passed, take)?;
         if let Some(hashes) = &hashes {
             self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;

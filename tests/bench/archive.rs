@@ -1,6 +1,7 @@
 //! Storing a snapshot, getting it back, and checking the archive, against copying and reading.
 //!
-//! Keeps true: what is read from the disk is out of the page cache before, for both sides.
+//! Keeps true: a copy and what is compared with it find their files both in the page cache or both out
+//! of it; checking and reading always find them out of it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -24,19 +25,18 @@ fn empty(args: &Args) -> Outcome {
 /// An archive of `files`.
 fn fill(args: &Args, files: &[PathBuf]) -> Outcome {
     empty(args)?;
-    expect_success(run("add", args).args(files).stdout(Stdio::null()))?;
-    forget_objects(args).map(|_| ())
+    expect_success(run("add", args).args(files).stdout(Stdio::null()))
 }
 
-/// Has the objects leave the page cache; says which they are.
-fn forget_objects(args: &Args) -> Outcome<Vec<PathBuf>> {
+/// Has the objects leave the page cache, or be in it; says which they are.
+fn prepare_objects(args: &Args, cold: bool) -> Outcome<Vec<PathBuf>> {
     let mut objects = Vec::new();
     for folder in std::fs::read_dir(args.dir.join("archive/objects"))? {
         for object in std::fs::read_dir(folder?.path())? {
             objects.push(object?.path());
         }
     }
-    prepare(&objects, true)?;
+    prepare(&objects, cold)?;
     Ok(objects)
 }
 
@@ -44,9 +44,9 @@ fn forget_objects(args: &Args) -> Outcome<Vec<PathBuf>> {
 /// other.
 pub fn fill_and_read(args: &Args, files: &[PathBuf]) -> Outcome<Copied> {
     fill(args, files)?;
-    let objects = forget_objects(args)?;
+    let objects = prepare_objects(args, true)?;
     let read = read_all(&objects)?;
-    forget_objects(args)?;
+    prepare_objects(args, true)?;
     Ok(read)
 }
 
@@ -61,6 +61,7 @@ pub fn measure(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured>
         }
         "archive-get" => {
             fill(args, files)?;
+            prepare_objects(args, args.cold)?;
             let entry = files.first().and_then(|file| file.file_stem());
             let mut command = run("get", args);
             command.args(entry).arg("--force").arg("-o");
@@ -72,7 +73,7 @@ pub fn measure(stage: &str, args: &Args, files: &[PathBuf]) -> Outcome<Measured>
     // What was made ready is not this run's business.
     expect_success(Command::new("sync").arg("-f").arg(&args.dir))?;
     command.arg("--json");
-    let measured = process::run_verb(command, false)?;
+    let measured = process::run_verb(command, true)?;
     std::fs::remove_dir_all(args.dir.join("archive"))?;
     Ok(measured)
 }

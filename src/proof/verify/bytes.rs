@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::pairs;
 use crate::error::{Error, Result};
 use crate::merge::{Layout, Policy, Settings, ShardLane, in_parallel, look_into, overlaps};
 use crate::point::{Hash, PointId};
@@ -88,9 +89,12 @@ pub fn by_bytes(
         return Ok(Err(reason));
     }
 
-    let hashed = hash_all(master, sources)?;
-    let Some((of_master, of_sources)) = hashed.split_first() else {
-        return Ok(Err("there is nothing to hash".into()));
+    let found = match pairs::compare(master, sources)? {
+        Some(same) => of_each(&same, sources.len() + 1),
+        None => hash_all(master, sources)?,
+    };
+    let Some((of_master, of_sources)) = found.split_first() else {
+        return Ok(Err("there is nothing to compare".into()));
     };
     let targets = match join(&lanes, of_master, of_sources, master) {
         Ok(targets) => targets,
@@ -147,17 +151,42 @@ fn log_not_taken_in(master: &mut Source) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// What the bytes of a segment's tar are, as far as it matters which are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Content {
+    /// Those of its twin.
+    Pair(usize),
+    /// Those with this hash.
+    Hashed(Hash),
+}
+
 /// A segment's tar.
 #[derive(Debug, Clone, Copy)]
-struct Hashed {
+struct Read {
     shard: u32,
     uuid: Uuid,
     bytes: u64,
-    hash: Hash,
+    content: Content,
+}
+
+/// What was compared, of each of `count` snapshots.
+fn of_each(same: &[pairs::Same], count: usize) -> Vec<Vec<Read>> {
+    let mut all = vec![Vec::new(); count];
+    for one in same {
+        if let Some(found) = all.get_mut(one.of) {
+            found.push(Read {
+                shard: one.shard,
+                uuid: one.uuid,
+                bytes: one.bytes,
+                content: Content::Pair(one.pair),
+            });
+        }
+    }
+    all
 }
 
 /// The segments' hashes of the master and of each source, in this order.
-fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Hashed>>> {
+fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Read>>> {
     let all = std::iter::once(master).chain(sources.iter_mut());
     in_parallel(all.collect::<Vec<_>>(), AT_ONCE, |source| {
         let mut found = Vec::new();
@@ -175,11 +204,11 @@ fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Hashe
             if hasher.count() != bytes {
                 return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
             }
-            found.push(Hashed {
+            found.push(Read {
                 shard,
                 uuid,
                 bytes,
-                hash: *hasher.finalize().as_bytes(),
+                content: Content::Hashed(*hasher.finalize().as_bytes()),
             });
             Ok(())
         })?;
@@ -190,11 +219,11 @@ fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Hashe
 /// The shard of the master that each lane's segments lie in; or why they do not.
 fn join(
     lanes: &[ShardLane],
-    of_master: &[Hashed],
-    of_sources: &[Vec<Hashed>],
+    of_master: &[Read],
+    of_sources: &[Vec<Read>],
     master: &Source,
 ) -> Result<Vec<Option<u32>>, String> {
-    let mut places: BTreeMap<Hash, Vec<usize>> = BTreeMap::new();
+    let mut places: BTreeMap<Content, Vec<usize>> = BTreeMap::new();
     for (at, lane) in lanes.iter().enumerate() {
         let segments = of_sources.get(lane.source).map_or(&[][..], Vec::as_slice);
         let mine = segments
@@ -202,7 +231,7 @@ fn join(
             .filter(|segment| segment.shard == lane.number);
         let mut count = 0;
         for segment in mine {
-            places.entry(segment.hash).or_default().push(at);
+            places.entry(segment.content).or_default().push(at);
             count += 1;
         }
         if count != lane.segments.len() {
@@ -224,7 +253,7 @@ fn join(
     let mut targets: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); lanes.len()];
     for segment in of_master {
         // An empty segment may be many times the same.
-        let lane = places.get_mut(&segment.hash).and_then(Vec::pop);
+        let lane = places.get_mut(&segment.content).and_then(Vec::pop);
         let Some(lane) = lane.and_then(|lane| targets.get_mut(lane)) else {
             return Err(format!(
                 "segment {} of the master's shard {} is no source's, byte for byte",

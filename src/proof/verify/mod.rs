@@ -6,6 +6,7 @@
 
 mod bytes;
 mod live;
+mod pairs;
 mod shapes;
 mod walk;
 
