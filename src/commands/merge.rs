@@ -33,7 +33,7 @@ use crate::report::merge::StageReport;
 use crate::report::progress::{Progress, Unit};
 use crate::schema::{Overrides, Quantization, UserConfig};
 use crate::scratch::Scratch;
-use crate::snapshot::Written;
+use crate::snapshot::{Sums, Written};
 use crate::source::Source;
 
 /// Runs the command.
@@ -180,6 +180,7 @@ fn to_file(
         points: proof.points,
         digest: proof.digest.as_ref().map(ToString::to_string),
         sha256: &sha256,
+        blake3: (!compressed).then(|| proof.blake3.clone()),
         proven: !args.no_verify,
     };
     let provenance = Provenance::new(sources, plan, settings, outcome);
@@ -358,11 +359,13 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
 
 /// What is known of a packed master that nobody wants proven.
 fn unproven(built: &Built, written: Written) -> Result<Proof> {
+    let Sums { sha256, blake3 } = written.read_back()?;
     Ok(Proof {
         points: built.shards.iter().map(|shard| shard.points).sum(),
         bytes: 0,
         digest: built.digest.clone(),
-        sha256: written.read_back()?,
+        sha256,
+        blake3,
     })
 }
 

@@ -359,7 +359,7 @@ fn send(
             sent: stage.counter(),
         };
         if expected.source.snapshot.compressed {
-            let open = || Input::open(path, false, None);
+            let open = || Input::open(path, None, None);
             members.first.upload_snapshot(&upload, open)?;
         } else {
             let open = || File::open(path).map_err(|err| Error::io("opening snapshot", path, &err));

@@ -13,7 +13,7 @@ use crate::snapshot::{Input, TRAILER_BYTES, Transplant, Walker, size_in_tar};
 /// Writes the shard as a snapshot of its own.
 fn write_shard(path: &Path, shard: u32, out: impl Write) -> Result<()> {
     let prefix = format!("{shard}/");
-    let mut input = Input::open(path, false, None)?;
+    let mut input = Input::open(path, None, None)?;
     let mut walker = Walker::new(&mut input, path.display().to_string());
     let mut tar = Transplant::new(out, format!("shard {shard} of {}", path.display()));
     while let Some(member) = walker.next_member()? {
@@ -38,7 +38,7 @@ pub(super) fn measure(path: &Path, shard: u32) -> Result<(u64, String)> {
     }
     let prefix = format!("{shard}/");
     let mut bytes = TRAILER_BYTES;
-    let mut input = Input::open(path, false, None)?;
+    let mut input = Input::open(path, None, None)?;
     let mut walker = Walker::new(&mut input, path.display().to_string());
     while let Some(member) = walker.next_member()? {
         if let Some(name) = member.path.strip_prefix(&prefix) {

@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::report::progress::{Progress, Unit};
 use crate::schema::ShardingMethod;
 use crate::server::{Connection, Upload, create_body};
-use crate::snapshot::Form;
+use crate::snapshot::{Algorithm, Form};
 use crate::source::Source;
 use crate::status::{self, Remote};
 
@@ -219,7 +219,7 @@ fn plain(source: &Source, scratch: &Path) -> Result<Plain> {
     let snapshot = &source.snapshot;
     let hashes = match &snapshot.hashes {
         Some(hashes) => Some(hashes.clone()),
-        None => snapshot.hash()?,
+        None => snapshot.hash(Algorithm::Sha256)?,
     };
     let sha256 = hashes
         .map(|hashes| hashes.content)

@@ -12,7 +12,7 @@ use std::path::Path;
 use super::readback::{Expected, Proof, master_of};
 use crate::error::{Error, Result};
 use crate::point::PointId;
-use crate::snapshot::Written;
+use crate::snapshot::{Sums, Written};
 use crate::source::{Opening, ShardIds};
 
 /// Compares the master at `path` with what was `written` and what is `expected`.
@@ -41,10 +41,12 @@ pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> R
     if let Some([id, _]) = all.array_windows().find(|[a, b]| a == b) {
         return Err(failed(format!("point {id} is in two shards")));
     }
+    let Sums { sha256, blake3 } = written.read_back()?;
     Ok(Proof {
         points,
         bytes: master.snapshot.file_bytes,
         digest: None,
-        sha256: written.read_back()?,
+        sha256,
+        blake3,
     })
 }

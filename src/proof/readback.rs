@@ -15,7 +15,7 @@ use crate::merge::{Lane, Layout, Scan, in_parallel};
 use crate::point::{Digest, PointId};
 use crate::report::progress::{Progress, Stage, Unit};
 use crate::scratch::Scratch;
-use crate::snapshot::{Written, log};
+use crate::snapshot::{Sums, Written, log};
 use crate::source::{Opening, ShardIds, Source};
 
 /// Segments that are read at once.
@@ -45,6 +45,8 @@ pub struct Proof {
     pub digest: Option<Digest>,
     /// The SHA-256 of the file.
     pub sha256: String,
+    /// The BLAKE3 of the same bytes.
+    pub blake3: String,
 }
 
 /// What lies in one segment.
@@ -126,11 +128,13 @@ pub fn read_back(
             "this is a fault of snapmerge or of the disk: please report it; nothing was written",
         ));
     }
+    let Sums { sha256, blake3 } = written.read_back()?;
     Ok(Proof {
         points: digest.points(),
         bytes,
         digest: Some(digest),
-        sha256: written.read_back()?,
+        sha256,
+        blake3,
     })
 }
 

@@ -327,7 +327,7 @@ mod tests {
         let written = carrier.finish(&none, &none, &none).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(written.bytes(), bytes.len() as u64);
-        let sha256 = written.read_back().unwrap();
+        let sha256 = written.read_back().unwrap().sha256;
         assert_eq!(sha256, format!("{:x}", Sha256::digest(&bytes)));
         let mut archive = tar::Archive::new(bytes.as_slice());
         let mut names = Vec::new();

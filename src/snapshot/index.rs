@@ -15,7 +15,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::ids::{TrackerFiles, is_tracker_file};
-use super::input::{Hashes, Input};
+use super::input::{Algorithm, Hashes, Input};
 use super::layout::{self, Part, Place};
 use super::log::LogFiles;
 use super::name::source_name;
@@ -45,8 +45,8 @@ pub struct Want {
     pub trackers: bool,
     /// The log.
     pub log: bool,
-    /// The SHA-256 of the whole file.
-    pub hash: bool,
+    /// The hash of the whole file.
+    pub hash: Option<Algorithm>,
 }
 
 /// The form of a snapshot.
@@ -199,13 +199,13 @@ impl Snapshot {
     }
 
     /// The hashes of the whole file as it is now.
-    pub fn hash(&self) -> Result<Option<Hashes>> {
-        Input::hash(&self.path)
+    pub fn hash(&self, algorithm: Algorithm) -> Result<Option<Hashes>> {
+        Input::hash(&self.path, algorithm)
     }
 
     /// Writes the whole snapshot, decompressed, to `to`.
     pub fn decompress(&self, to: &mut impl std::io::Write) -> Result<()> {
-        let mut input = Input::open(&self.path, false, None)?;
+        let mut input = Input::open(&self.path, None, None)?;
         std::io::copy(&mut input, to)
             .map_err(|err| Error::io("decompressing", &self.path, &err))
             .map(|_| ())

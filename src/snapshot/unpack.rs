@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 use uuid::Uuid;
 
 use super::index::Snapshot;
-use super::input::{Hashes, Input};
+use super::input::{Algorithm, Hashes, Input};
 use super::layout::{self, Part, Place};
 use super::walk::{Member, MemberKind, Stream, Walker};
 use crate::error::{Error, Result};
@@ -38,8 +38,8 @@ pub struct Unpacked {
 pub struct Unpacking<'a> {
     /// The shards; all of them without.
     pub wanted: Option<&'a BTreeSet<u32>>,
-    /// Whether the whole file is hashed on the way.
-    pub hash: bool,
+    /// What the whole file is hashed by on the way, if it is.
+    pub hash: Option<Algorithm>,
     /// Whether each segment gets a shard's folder of its own (`SHARD/UUID/segments/UUID/…`), and
     /// logs are left out.
     pub apart: bool,
@@ -119,7 +119,7 @@ pub fn unpack(
 /// its bytes, and what it is for errors. Returns the hashes, if they were asked for.
 pub fn walk_segments(
     snapshot: &Snapshot,
-    hash: bool,
+    hash: Option<Algorithm>,
     passed: Option<Arc<AtomicU64>>,
     mut take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
 ) -> Result<Option<Hashes>> {

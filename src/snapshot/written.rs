@@ -5,8 +5,10 @@
 //! SHA-256. XXH3 finds what a disk or a memory does to bytes; it is no proof against somebody who
 //! means to deceive, which is what the SHA-256 is for.
 //!
-//! Keeps true: a SHA-256 is told only of a file that has, front to back and to its end, the bytes
-//! that were meant to be in it; it is the hash of what was read, not of what was meant.
+//! When all is written, another thread computes the BLAKE3, while the SHA-256 still goes on.
+//!
+//! Keeps true: hashes are told only of a file that has, front to back and to its end, the bytes that
+//! were meant to be in it; they are of what was read, not of what was meant.
 
 use std::fs::File;
 use std::io;
@@ -50,6 +52,16 @@ pub struct Written {
     bytes: u64,
     hash: u128,
     thread: JoinHandle<io::Result<Found>>,
+    blake3: JoinHandle<io::Result<blake3::Hasher>>,
+}
+
+/// The hashes of a file that was read back, as 64 lowercase hexadecimal digits each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sums {
+    /// Its SHA-256.
+    pub sha256: Sha256Hex,
+    /// Its BLAKE3.
+    pub blake3: String,
 }
 
 impl Meant {
@@ -81,7 +93,9 @@ impl Meant {
 
     /// All of it was written.
     pub fn finish(self) -> Written {
+        let path = self.path.clone();
         Written {
+            blake3: std::thread::spawn(move || blake3_of(&path)),
             path: self.path,
             bytes: self.bytes,
             hash: self.hash.digest128(),
@@ -97,13 +111,13 @@ impl Written {
     }
 
     /// Waits until the file is read back to its end, and compares it with what was meant to be in
-    /// it. Returns its SHA-256.
-    pub fn read_back(self) -> Result<Sha256Hex> {
+    /// it.
+    pub fn read_back(self) -> Result<Sums> {
         let path = &self.path;
         let reading = |err: &io::Error| Error::io("reading back", path, err);
-        let found = self.thread.join().map_err(|_| {
-            Error::failed(format!("reading {} back", path.display()), "a thread ended")
-        })?;
+        let ended = || Error::failed(format!("reading {} back", path.display()), "a thread ended");
+        let found = self.thread.join().map_err(|_| ended())?;
+        let blake3 = self.blake3.join().map_err(|_| ended())?;
         let found = found.map_err(|err| reading(&err))?;
         let wrong = |what: String| {
             Error::failed(format!("reading {} back", path.display()), what)
@@ -119,8 +133,25 @@ impl Written {
         if found.hash != self.hash {
             return Err(wrong("what is in it is not what was written".to_owned()));
         }
-        Ok(found.sha256)
+        let blake3 = blake3.map_err(|err| reading(&err))?;
+        if blake3.count() != self.bytes {
+            return Err(wrong(format!(
+                "{} bytes of it could be read; {} were written",
+                blake3.count(),
+                self.bytes
+            )));
+        }
+        Ok(Sums {
+            sha256: found.sha256,
+            blake3: blake3.finalize().to_hex().to_string(),
+        })
     }
+}
+
+fn blake3_of(path: &Path) -> io::Result<blake3::Hasher> {
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(File::open(path)?)?;
+    Ok(hash)
 }
 
 fn read(file: &File, written: &Receiver<u64>) -> io::Result<Found> {
@@ -161,7 +192,7 @@ mod tests {
     use super::*;
 
     /// Writes `meant` as it is meant, or as `there` has it, and reads it back.
-    fn written(meant: &[u8], there: &[u8]) -> Result<Sha256Hex> {
+    fn written(meant: &[u8], there: &[u8]) -> Result<Sums> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut file = File::create_new(&path).unwrap();
@@ -184,8 +215,11 @@ mod tests {
     fn what_was_written_is_read_back_or_refused() {
         for length in [0, 1, BUFFER_BYTES - 1, BUFFER_BYTES, 1_234_567] {
             let meant: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-            let sha256 = format!("{:x}", Sha256::digest(&meant));
-            assert_eq!(written(&meant, &meant).unwrap(), sha256);
+            let sums = Sums {
+                sha256: format!("{:x}", Sha256::digest(&meant)),
+                blake3: blake3::hash(&meant).to_string(),
+            };
+            assert_eq!(written(&meant, &meant).unwrap(), sums);
             for at in [0, length / 2, length.saturating_sub(1)] {
                 let mut there = meant.clone();
                 if let Some(byte) = there.get_mut(at) {

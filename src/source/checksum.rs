@@ -11,18 +11,32 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::snapshot::{Hashes, Sha256Hex};
+use crate::snapshot::{Algorithm, Hashes, Sha256Hex};
 
 /// Largest checksum or manifest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Who says what the user gives.
+const GIVEN: &str = "--sha256";
 
 /// A SHA-256 that a source must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expectation {
     /// The hash.
     pub sha256: Sha256Hex,
+    /// The BLAKE3 of the same bytes, where a file beside the source tells both. Then that is compared,
+    /// which is faster. What the user gives is not replaced by what a file says.
+    pub blake3: Option<Blake3>,
     /// Who says so.
     pub by: String,
+}
+
+/// The BLAKE3 of bytes whose SHA-256 is told with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blake3 {
+    hash: String,
+    /// The file that tells both.
+    by: String,
 }
 
 /// What is known about a source's integrity.
@@ -33,6 +47,9 @@ pub enum Checksum {
     Verified {
         /// The SHA-256 of the file.
         sha256: Sha256Hex,
+        /// Which hash was computed and compared; of another than the SHA-256, those who say what it
+        /// must be say this SHA-256 of the same bytes.
+        hash: Algorithm,
         /// Who said what it must be.
         by: Vec<String>,
     },
@@ -51,7 +68,9 @@ impl Checksum {
     /// In a few words, for a report.
     pub fn words(&self) -> String {
         match self {
-            Self::Verified { by, .. } => format!("SHA-256 verified by {}", by.join(", ")),
+            Self::Verified { hash, by, .. } => {
+                format!("{} verified by {}", hash.name(), by.join(", "))
+            }
             Self::Unchecked { by } => format!("SHA-256 by {}, not compared yet", by.join(", ")),
             Self::Unverified => "UNVERIFIED: no checksum found".into(),
             Self::Live => "live, read from the server".into(),
@@ -74,7 +93,8 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
     if let Some(sha256) = given {
         found.push(Expectation {
             sha256: sha256.to_owned(),
-            by: "--sha256".into(),
+            blake3: None,
+            by: GIVEN.into(),
         });
     }
     let mut bases = vec![path.to_owned()];
@@ -87,30 +107,71 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
             let sha256 = parse_sha256(&text).ok_or_else(|| unreadable(&checksum))?;
             found.push(Expectation {
                 sha256,
+                blake3: None,
                 by: file_name(&checksum),
             });
         }
         let manifest = with_suffix(&base, ".manifest.json");
         if let Some(text) = read(&manifest)? {
-            let sha256 = serde_json::from_str::<serde_json::Value>(&text)
-                .ok()
-                .and_then(|value| parse_sha256(value.get("sha256")?.as_str()?))
-                .ok_or_else(|| unreadable(&manifest))?;
-            found.push(Expectation {
-                sha256,
-                by: file_name(&manifest),
+            let by = file_name(&manifest);
+            let (sha256, hash) = hashes_in(&text).ok_or_else(|| unreadable(&manifest))?;
+            let blake3 = hash.map(|hash| Blake3 {
+                hash,
+                by: by.clone(),
             });
+            found.push(Expectation { sha256, blake3, by });
+        }
+    }
+    // Of a master, what says its BLAKE3 is the record of how it was made. One that cannot be read says
+    // nothing, and the SHA-256 is compared.
+    let beside = with_suffix(path, ".provenance.json");
+    let of_master = read(&beside).unwrap_or(None).and_then(|text| {
+        let (sha256, hash) = hashes_in(&text)?;
+        let by = file_name(&beside);
+        Some((sha256, Blake3 { hash: hash?, by }))
+    });
+    let told = found
+        .iter()
+        .filter_map(|one| Some((one.sha256.clone(), one.blake3.clone()?)));
+    let told: Vec<(Sha256Hex, Blake3)> = told.chain(of_master).collect();
+    for one in &mut found {
+        if one.by != GIVEN && one.blake3.is_none() {
+            let same = told.iter().find(|(sha256, _)| *sha256 == one.sha256);
+            one.blake3 = same.map(|(_, blake3)| blake3.clone());
         }
     }
     Ok(found)
 }
 
+/// The hashes that a manifest or a provenance tells: a SHA-256, and a BLAKE3 if there is one.
+fn hashes_in(text: &str) -> Option<(Sha256Hex, Option<String>)> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    let hash = |name: &str| parse_sha256(value.get(name)?.as_str()?);
+    Some((hash("sha256")?, hash("blake3")))
+}
+
+/// What a source is to be hashed by, to be compared with all that is expected.
+pub fn algorithm(expected: &[Expectation]) -> Algorithm {
+    match expected.iter().all(|wanted| wanted.blake3.is_some()) {
+        true => Algorithm::Blake3,
+        false => Algorithm::Sha256,
+    }
+}
+
 /// Compares what a snapshot must be with what it is. `hashes` are those of the file at `path`.
 pub fn compare(path: &Path, expected: &[Expectation], hashes: &Hashes) -> Result<Checksum> {
-    let wrong: Vec<String> = expected
+    let told: Vec<(&str, &str)> = expected
         .iter()
-        .filter(|wanted| wanted.sha256 != hashes.file && wanted.sha256 != hashes.content)
-        .map(|wanted| format!("{} says {}", wanted.by, wanted.sha256))
+        .map(|wanted| match (hashes.algorithm, &wanted.blake3) {
+            (Algorithm::Sha256, _) => (wanted.sha256.as_str(), wanted.by.as_str()),
+            (Algorithm::Blake3, Some(blake3)) => (blake3.hash.as_str(), blake3.by.as_str()),
+            (Algorithm::Blake3, None) => ("none", wanted.by.as_str()),
+        })
+        .collect();
+    let wrong: Vec<String> = told
+        .iter()
+        .filter(|(hash, _)| *hash != hashes.file && *hash != hashes.content)
+        .map(|(hash, by)| format!("{by} says {hash}"))
         .collect();
     if !wrong.is_empty() {
         let content = if hashes.content == hashes.file {
@@ -121,19 +182,31 @@ pub fn compare(path: &Path, expected: &[Expectation], hashes: &Hashes) -> Result
         return Err(Error::damaged(
             format!("checking {}", path.display()),
             format!(
-                "its SHA-256 is {}{content}, but {}",
+                "its {} is {}{content}, but {}",
+                hashes.algorithm.name(),
                 hashes.file,
                 wrong.join(" and ")
             ),
         )
         .next("the file was changed after its checksum was taken: fetch or copy it again"));
     }
-    if expected.is_empty() {
+    let Some(first) = expected.first() else {
         return Ok(Checksum::Unverified);
-    }
+    };
     Ok(Checksum::Verified {
-        sha256: hashes.file.clone(),
-        by: expected.iter().map(|wanted| wanted.by.clone()).collect(),
+        sha256: match hashes.algorithm {
+            Algorithm::Sha256 => hashes.file.clone(),
+            Algorithm::Blake3 => first.sha256.clone(),
+        },
+        hash: hashes.algorithm,
+        by: told
+            .iter()
+            .zip(expected)
+            .map(|((_, by), wanted)| match *by == wanted.by {
+                true => wanted.by.clone(),
+                false => format!("{by}, of the bytes of {}", wanted.by),
+            })
+            .collect(),
     })
 }
 
@@ -216,15 +289,64 @@ mod tests {
     }
 
     #[test]
+    fn a_blake3_is_compared_where_files_tell_it_of_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.snapshot");
+        let beside = |ending: &str, text: &str| {
+            std::fs::write(with_suffix(&path, ending), text).unwrap();
+        };
+        let by = |given: Option<&str>| algorithm(&expectations(&path, given).unwrap());
+        let hashes = |blake3: &str| Hashes {
+            algorithm: Algorithm::Blake3,
+            file: blake3.into(),
+            content: blake3.into(),
+            content_bytes: 0,
+        };
+        beside(".checksum", A);
+        assert_eq!(by(None), Algorithm::Sha256);
+        beside(
+            ".provenance.json",
+            &format!(r#"{{"sha256":"{B}","blake3":"{B}"}}"#),
+        );
+        // That is of other bytes.
+        assert_eq!(by(None), Algorithm::Sha256);
+        beside(
+            ".provenance.json",
+            &format!(r#"{{"sha256":"{A}","blake3":"{B}"}}"#),
+        );
+        assert_eq!(by(None), Algorithm::Blake3);
+        let expected = expectations(&path, None).unwrap();
+        let Checksum::Verified { sha256, hash, .. } =
+            compare(&path, &expected, &hashes(B)).unwrap()
+        else {
+            panic!("not verified");
+        };
+        assert_eq!((sha256.as_str(), hash), (A, Algorithm::Blake3));
+        let err = compare(&path, &expected, &hashes(A)).unwrap_err();
+        assert!(err.why().contains(B), "{err}");
+        // What the user gives is the SHA-256, and no file says that another hash will do.
+        assert_eq!(by(Some(A)), Algorithm::Sha256);
+        beside(
+            ".manifest.json",
+            &format!(r#"{{"sha256":"{B}","blake3":"{A}"}}"#),
+        );
+        let both = expectations(&path, None).unwrap();
+        assert_eq!(algorithm(&both), Algorithm::Blake3);
+        assert!(compare(&path, &both, &hashes(B)).is_err());
+    }
+
+    #[test]
     fn one_wrong_checksum_refuses_the_source() {
         let path = Path::new("a.snapshot.gz");
         let hashes = Hashes {
+            algorithm: Algorithm::Sha256,
             file: B.into(),
             content: A.into(),
             content_bytes: 0,
         };
         let wanted = |sha256: &str| Expectation {
             sha256: sha256.into(),
+            blake3: None,
             by: "x".into(),
         };
         assert_eq!(compare(path, &[], &hashes).unwrap(), Checksum::Unverified);

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys};
 use crate::server::ServerVersion;
 use crate::snapshot::readable::{Obstacle, obstacles};
-use crate::snapshot::{Snapshot, Want, source_name};
+use crate::snapshot::{Algorithm, Snapshot, Want, source_name};
 
 /// The first server that cannot read RocksDB any more.
 const WITHOUT_ROCKSDB: ServerVersion = (1, 18, 0);
@@ -105,7 +105,8 @@ impl Source {
         let want = Want {
             trackers: opening.trackers,
             log: opening.log,
-            hash: opening.hash_now || (is_gz(path) && !expected.is_empty()),
+            hash: (opening.hash_now || (is_gz(path) && !expected.is_empty()))
+                .then_some(Algorithm::Sha256),
         };
         let snapshot = Snapshot::open(path, want, passed)?;
         let checksum = match &snapshot.hashes {
@@ -153,10 +154,16 @@ impl Source {
         matches!(self.checksum, Checksum::Unchecked { .. })
     }
 
+    /// What it is to be hashed by, if it has a checksum that is still to be compared.
+    fn to_hash(&self) -> Option<Algorithm> {
+        self.is_unchecked()
+            .then(|| checksum::algorithm(&self.expected))
+    }
+
     /// Compares the checksum now, if that is still to be done.
     pub fn verify(&mut self) -> Result<()> {
-        if self.is_unchecked()
-            && let Some(hashes) = self.snapshot.hash()?
+        if let Some(algorithm) = self.to_hash()
+            && let Some(hashes) = self.snapshot.hash(algorithm)?
         {
             self.checksum = checksum::compare(&self.snapshot.path, &self.expected, &hashes)?;
         }

@@ -137,7 +137,7 @@ impl Source {
         let path = &self.snapshot.path;
         let unpacking = Unpacking {
             wanted,
-            hash: self.is_unchecked(),
+            hash: self.to_hash(),
             apart: false,
             logs_only: false,
         };
@@ -238,7 +238,7 @@ impl Source {
         passed: Option<Arc<AtomicU64>>,
         take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
     ) -> Result<()> {
-        let hash = self.is_unchecked();
+        let hash = self.to_hash();
         let hashes = walk_segments(&self.snapshot, hash, passed, take)?;
         if let Some(hashes) = &hashes {
             self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;

@@ -20,7 +20,7 @@ use crate::archive::object::{Filling, Sealer};
 use crate::archive::recipe::{Part, Recipe};
 use crate::archive::store::Store;
 use crate::error::{Error, Result};
-use crate::snapshot::{Hashes, Input, Runs};
+use crate::snapshot::{Algorithm, Hashes, Input, Runs};
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -106,6 +106,7 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
     let recipe = cut.into_recipe(run, &parts, (runs, &files), sha256.clone())?;
     // Of a .gz they were hashed while it was decompressed.
     let hashes = hashes.unwrap_or_else(|| Hashes {
+        algorithm: Algorithm::Sha256,
         file: sha256.clone(),
         content: sha256,
         content_bytes: recipe.bytes,
@@ -166,9 +167,9 @@ fn read(
     takers: [SyncSender<Block>; 2],
 ) -> Result<Option<Hashes>> {
     let path = &adding.path;
-    let mut input = Input::open(path, false, adding.passed.clone())?;
+    let mut input = Input::open(path, None, adding.passed.clone())?;
     if input.is_compressed() {
-        input = Input::open(path, true, adding.passed.clone())?;
+        input = Input::open(path, Some(Algorithm::Sha256), adding.passed.clone())?;
     }
     loop {
         let mut block = used.take();

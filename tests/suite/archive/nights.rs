@@ -181,7 +181,7 @@ fn of_the_engine() -> Outcome {
             version_max,
         })?;
         let written = packer.finish(&raw, &json!({}), &json!({"schema": {}}))?;
-        hashes.push(written.read_back()?);
+        hashes.push(written.read_back()?.sha256);
         let now: BTreeSet<_> = segments.iter().map(|segment| segment.uuid).collect();
         rewritten += u64::from(night > 0 && now != uuids);
         uuids = now;

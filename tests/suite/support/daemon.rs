@@ -4,14 +4,18 @@
 //! Keeps true: it reaches nothing outside, never reports telemetry, and is stopped by its own pid, at
 //! the latest with its value.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rand::Rng as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long it may take to start, and to end.
@@ -38,14 +42,24 @@ pub fn find_in(told: Option<OsString>, path: Option<OsString>) -> Result<PathBuf
         .ok_or_else(|| "there is no Qdrant server (no QDRANT_BIN, no qdrant on PATH)".to_owned())
 }
 
-/// Three ports that nobody listened on a moment ago.
+/// Below the ports that the system gives to whoever connects (32768 and above, unless told otherwise),
+/// so that no connection takes one of these while its server is still starting.
+const PORTS: Range<u16> = 10_000..32_000;
+/// How many ports are tried.
+const PORT_TRIES: usize = 1000;
+
+/// Three ports that nobody listened on a moment ago, and that were not given to another server here.
 pub fn free_ports() -> Result<[u16; 3], String> {
-    // All are held at once, so that no two are the same.
-    let hold = || TcpListener::bind("127.0.0.1:0").map_err(|e| format!("holding a port: {e}"));
-    let held = [hold()?, hold()?, hold()?];
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut random = rand::rng();
     let mut ports = [0; 3];
-    for (port, held) in ports.iter_mut().zip(&held) {
-        *port = held.local_addr().map_err(|e| e.to_string())?.port();
+    for port in &mut ports {
+        let free = (0..PORT_TRIES)
+            .map(|_| random.random_range(PORTS))
+            .find(|port| !given.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        *port = free.ok_or_else(|| format!("no port in {PORTS:?} is free"))?;
+        given.insert(*port);
     }
     Ok(ports)
 }
