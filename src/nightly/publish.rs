@@ -14,7 +14,7 @@ use crate::deliver::{
     About, Change, Expected, Options, PublishRequest, publish as move_to, restore,
 };
 use crate::durable;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::report::progress::Progress;
 use crate::source::Opening;
 
@@ -152,7 +152,12 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
     night.memory.will_make(&publishing.server, &collection)?;
     let members = night.members(&publishing.server)?;
     let before = restores(members, &collection)?;
-    let restored = restore(&target, members, &expected, &options, &state)?;
+    let again = || restore(&target, members, &expected, &options, &state);
+    let restored = match again() {
+        // What a killed run had sent may have come in between, and is gone now with what was put away.
+        Err(err) if begun.is_some() && err.kind() != Kind::Cancelled => again()?,
+        restored => restored?,
+    };
     let after = restores(members, &collection)?;
     if let (Some((process, before)), Some((same, after))) = (before, after)
         && process == same
