@@ -180,7 +180,7 @@ fn to_file(
         points: proof.points,
         digest: proof.digest.as_ref().map(ToString::to_string),
         sha256: &sha256,
-        blake3: (!compressed).then(|| proof.blake3.clone()),
+        xxh3: (!compressed).then(|| proof.xxh3.clone()),
         proven: !args.no_verify,
     };
     let provenance = Provenance::new(sources, plan, settings, outcome);
@@ -359,13 +359,13 @@ fn refuse_what_is_lost(sources: &[Source], built: &Built) -> Result<()> {
 
 /// What is known of a packed master that nobody wants proven.
 fn unproven(built: &Built, written: Written) -> Result<Proof> {
-    let Sums { sha256, blake3 } = written.read_back()?;
+    let Sums { sha256, xxh3 } = written.read_back()?;
     Ok(Proof {
         points: built.shards.iter().map(|shard| shard.points).sum(),
         bytes: 0,
         digest: built.digest.clone(),
         sha256,
-        blake3,
+        xxh3,
     })
 }
 

@@ -59,9 +59,9 @@ pub struct Provenance {
     pub digest: Option<String>,
     /// The SHA-256 of its file.
     pub sha256: String,
-    /// The BLAKE3 of the same bytes, if its file is not compressed.
+    /// The XXH3, with 128 bits, of the same bytes, if its file is not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blake3: Option<String>,
+    pub xxh3: Option<String>,
     /// Whether it was proven before it got its name.
     pub proven: bool,
 }
@@ -98,8 +98,8 @@ pub struct Outcome<'a> {
     pub digest: Option<String>,
     /// The SHA-256 of its file.
     pub sha256: &'a str,
-    /// The BLAKE3 of the same bytes, where it is known.
-    pub blake3: Option<String>,
+    /// The XXH3 of the same bytes, where it is known.
+    pub xxh3: Option<String>,
     /// Whether it was proven.
     pub proven: bool,
 }
@@ -132,7 +132,7 @@ impl Provenance {
             points: outcome.points,
             digest: outcome.digest,
             sha256: outcome.sha256.to_owned(),
-            blake3: outcome.blake3,
+            xxh3: outcome.xxh3,
             proven: outcome.proven,
         }
     }

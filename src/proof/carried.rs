@@ -41,12 +41,12 @@ pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> R
     if let Some([id, _]) = all.array_windows().find(|[a, b]| a == b) {
         return Err(failed(format!("point {id} is in two shards")));
     }
-    let Sums { sha256, blake3 } = written.read_back()?;
+    let Sums { sha256, xxh3 } = written.read_back()?;
     Ok(Proof {
         points,
         bytes: master.snapshot.file_bytes,
         digest: None,
         sha256,
-        blake3,
+        xxh3,
     })
 }

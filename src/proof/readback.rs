@@ -45,8 +45,8 @@ pub struct Proof {
     pub digest: Option<Digest>,
     /// The SHA-256 of the file.
     pub sha256: String,
-    /// The BLAKE3 of the same bytes.
-    pub blake3: String,
+    /// The XXH3 of the same bytes.
+    pub xxh3: String,
 }
 
 /// What lies in one segment.
@@ -128,13 +128,13 @@ pub fn read_back(
             "this is a fault of snapmerge or of the disk: please report it; nothing was written",
         ));
     }
-    let Sums { sha256, blake3 } = written.read_back()?;
+    let Sums { sha256, xxh3 } = written.read_back()?;
     Ok(Proof {
         points: digest.points(),
         bytes,
         digest: Some(digest),
         sha256,
-        blake3,
+        xxh3,
     })
 }
 

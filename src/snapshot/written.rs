@@ -5,7 +5,6 @@
 //! SHA-256. XXH3 finds what a disk or a memory does to bytes; it is no proof against somebody who
 //! means to deceive, which is what the SHA-256 is for.
 //!
-//! When all is written, another thread computes the BLAKE3, while the SHA-256 still goes on.
 //!
 //! Keeps true: hashes are told only of a file that has, front to back and to its end, the bytes that
 //! were meant to be in it; they are of what was read, not of what was meant.
@@ -20,7 +19,7 @@ use std::thread::JoinHandle;
 use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::input::Sha256Hex;
+use super::input::{Sha256Hex, xxh3_hex};
 use crate::error::{Error, Result};
 
 /// Bytes read at once.
@@ -52,16 +51,15 @@ pub struct Written {
     bytes: u64,
     hash: u128,
     thread: JoinHandle<io::Result<Found>>,
-    blake3: JoinHandle<io::Result<blake3::Hasher>>,
 }
 
-/// The hashes of a file that was read back, as 64 lowercase hexadecimal digits each.
+/// The hashes of a file that was read back, in lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sums {
     /// Its SHA-256.
     pub sha256: Sha256Hex,
-    /// Its BLAKE3.
-    pub blake3: String,
+    /// Its XXH3 with 128 bits.
+    pub xxh3: String,
 }
 
 impl Meant {
@@ -93,9 +91,7 @@ impl Meant {
 
     /// All of it was written.
     pub fn finish(self) -> Written {
-        let path = self.path.clone();
         Written {
-            blake3: std::thread::spawn(move || blake3_of(&path)),
             path: self.path,
             bytes: self.bytes,
             hash: self.hash.digest128(),
@@ -117,7 +113,6 @@ impl Written {
         let reading = |err: &io::Error| Error::io("reading back", path, err);
         let ended = || Error::failed(format!("reading {} back", path.display()), "a thread ended");
         let found = self.thread.join().map_err(|_| ended())?;
-        let blake3 = self.blake3.join().map_err(|_| ended())?;
         let found = found.map_err(|err| reading(&err))?;
         let wrong = |what: String| {
             Error::failed(format!("reading {} back", path.display()), what)
@@ -133,25 +128,11 @@ impl Written {
         if found.hash != self.hash {
             return Err(wrong("what is in it is not what was written".to_owned()));
         }
-        let blake3 = blake3.map_err(|err| reading(&err))?;
-        if blake3.count() != self.bytes {
-            return Err(wrong(format!(
-                "{} bytes of it could be read; {} were written",
-                blake3.count(),
-                self.bytes
-            )));
-        }
         Ok(Sums {
             sha256: found.sha256,
-            blake3: blake3.finalize().to_hex().to_string(),
+            xxh3: xxh3_hex(found.hash),
         })
     }
-}
-
-fn blake3_of(path: &Path) -> io::Result<blake3::Hasher> {
-    let mut hash = blake3::Hasher::new();
-    hash.update_reader(File::open(path)?)?;
-    Ok(hash)
 }
 
 fn read(file: &File, written: &Receiver<u64>) -> io::Result<Found> {
@@ -217,7 +198,7 @@ mod tests {
             let meant: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
             let sums = Sums {
                 sha256: format!("{:x}", Sha256::digest(&meant)),
-                blake3: blake3::hash(&meant).to_string(),
+                xxh3: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&meant)),
             };
             assert_eq!(written(&meant, &meant).unwrap(), sums);
             for at in [0, length / 2, length.saturating_sub(1)] {

@@ -1,5 +1,10 @@
 //! Checksums of sources: looked for, compared, and named where there are none.
 //!
+//! Who writes a SHA-256 beside a file may write another hash of the same bytes with it, which is faster
+//! to compare: a capture BLAKE3, a merge XXH3. Files beside a file guard it against what happens to
+//! disks and copies, and any of these finds that; against somebody who changes files, and theirs with
+//! them, there is `--sha256`, which is compared itself, and an archive's signed chain.
+//!
 //! A flipped bit in a snapshot can change ids or payloads without any error (8 of 60 did), so a
 //! source without a checksum is never called verified.
 //!
@@ -24,16 +29,17 @@ const GIVEN: &str = "--sha256";
 pub struct Expectation {
     /// The hash.
     pub sha256: Sha256Hex,
-    /// The BLAKE3 of the same bytes, where a file beside the source tells both. Then that is compared,
-    /// which is faster. What the user gives is not replaced by what a file says.
-    pub blake3: Option<Blake3>,
+    /// Another hash of the same bytes, where a file beside the source tells both. Then that is compared.
+    /// What the user gives is not replaced by what a file says.
+    pub other: Option<Other>,
     /// Who says so.
     pub by: String,
 }
 
-/// The BLAKE3 of bytes whose SHA-256 is told with it.
+/// Another hash of bytes whose SHA-256 is told with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blake3 {
+pub struct Other {
+    algorithm: Algorithm,
     hash: String,
     /// The file that tells both.
     by: String,
@@ -80,8 +86,12 @@ impl Checksum {
 
 /// Reads `64 hexadecimal digits`, as Qdrant and `sha256sum` write them.
 pub fn parse_sha256(text: &str) -> Option<Sha256Hex> {
+    parse_hash(text, 64)
+}
+
+fn parse_hash(text: &str, digits: usize) -> Option<String> {
     let word = text.split_whitespace().next()?;
-    (word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    (word.len() == digits && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .then(|| word.to_ascii_lowercase())
 }
 
@@ -93,7 +103,7 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
     if let Some(sha256) = given {
         found.push(Expectation {
             sha256: sha256.to_owned(),
-            blake3: None,
+            other: None,
             by: GIVEN.into(),
         });
     }
@@ -107,54 +117,60 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
             let sha256 = parse_sha256(&text).ok_or_else(|| unreadable(&checksum))?;
             found.push(Expectation {
                 sha256,
-                blake3: None,
+                other: None,
                 by: file_name(&checksum),
             });
         }
         let manifest = with_suffix(&base, ".manifest.json");
         if let Some(text) = read(&manifest)? {
             let by = file_name(&manifest);
-            let (sha256, hash) = hashes_in(&text).ok_or_else(|| unreadable(&manifest))?;
-            let blake3 = hash.map(|hash| Blake3 {
-                hash,
-                by: by.clone(),
-            });
-            found.push(Expectation { sha256, blake3, by });
+            let (sha256, other) = hashes_in(&text, &by).ok_or_else(|| unreadable(&manifest))?;
+            found.push(Expectation { sha256, other, by });
         }
     }
-    // Of a master, what says its BLAKE3 is the record of how it was made. One that cannot be read says
-    // nothing, and the SHA-256 is compared.
+    // Of a master, the record of how it was made tells both. One that cannot be read says nothing, and
+    // the SHA-256 is compared.
     let beside = with_suffix(path, ".provenance.json");
     let of_master = read(&beside).unwrap_or(None).and_then(|text| {
-        let (sha256, hash) = hashes_in(&text)?;
-        let by = file_name(&beside);
-        Some((sha256, Blake3 { hash: hash?, by }))
+        let (sha256, other) = hashes_in(&text, &file_name(&beside))?;
+        Some((sha256, other?))
     });
     let told = found
         .iter()
-        .filter_map(|one| Some((one.sha256.clone(), one.blake3.clone()?)));
-    let told: Vec<(Sha256Hex, Blake3)> = told.chain(of_master).collect();
+        .filter_map(|one| Some((one.sha256.clone(), one.other.clone()?)));
+    let told: Vec<(Sha256Hex, Other)> = told.chain(of_master).collect();
     for one in &mut found {
-        if one.by != GIVEN && one.blake3.is_none() {
+        if one.by != GIVEN && one.other.is_none() {
             let same = told.iter().find(|(sha256, _)| *sha256 == one.sha256);
-            one.blake3 = same.map(|(_, blake3)| blake3.clone());
+            one.other = same.map(|(_, other)| other.clone());
         }
     }
     Ok(found)
 }
 
-/// The hashes that a manifest or a provenance tells: a SHA-256, and a BLAKE3 if there is one.
-fn hashes_in(text: &str) -> Option<(Sha256Hex, Option<String>)> {
+/// The hashes that a manifest or a provenance, the file `by`, tells: a SHA-256, and another if there is
+/// one.
+fn hashes_in(text: &str, by: &str) -> Option<(Sha256Hex, Option<Other>)> {
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    let hash = |name: &str| parse_sha256(value.get(name)?.as_str()?);
-    Some((hash("sha256")?, hash("blake3")))
+    let hash = |name: &str, digits: usize| parse_hash(value.get(name)?.as_str()?, digits);
+    let other = |algorithm: Algorithm, hash: String| Other {
+        algorithm,
+        hash,
+        by: by.to_owned(),
+    };
+    let blake3 = hash("blake3", 64).map(|hash| other(Algorithm::Blake3, hash));
+    let xxh3 = || hash("xxh3", 32).map(|hash| other(Algorithm::Xxh3, hash));
+    Some((hash("sha256", 64)?, blake3.or_else(xxh3)))
 }
 
 /// What a source is to be hashed by, to be compared with all that is expected.
 pub fn algorithm(expected: &[Expectation]) -> Algorithm {
-    match expected.iter().all(|wanted| wanted.blake3.is_some()) {
-        true => Algorithm::Blake3,
-        false => Algorithm::Sha256,
+    let mut others = expected
+        .iter()
+        .map(|wanted| wanted.other.as_ref().map(|other| other.algorithm));
+    match others.next().flatten() {
+        Some(first) if others.all(|other| other == Some(first)) => first,
+        _ => Algorithm::Sha256,
     }
 }
 
@@ -162,10 +178,12 @@ pub fn algorithm(expected: &[Expectation]) -> Algorithm {
 pub fn compare(path: &Path, expected: &[Expectation], hashes: &Hashes) -> Result<Checksum> {
     let told: Vec<(&str, &str)> = expected
         .iter()
-        .map(|wanted| match (hashes.algorithm, &wanted.blake3) {
+        .map(|wanted| match (hashes.algorithm, &wanted.other) {
             (Algorithm::Sha256, _) => (wanted.sha256.as_str(), wanted.by.as_str()),
-            (Algorithm::Blake3, Some(blake3)) => (blake3.hash.as_str(), blake3.by.as_str()),
-            (Algorithm::Blake3, None) => ("none", wanted.by.as_str()),
+            (algorithm, Some(other)) if other.algorithm == algorithm => {
+                (other.hash.as_str(), other.by.as_str())
+            }
+            _ => ("none", wanted.by.as_str()),
         })
         .collect();
     let wrong: Vec<String> = told
@@ -196,7 +214,7 @@ pub fn compare(path: &Path, expected: &[Expectation], hashes: &Hashes) -> Result
     Ok(Checksum::Verified {
         sha256: match hashes.algorithm {
             Algorithm::Sha256 => hashes.file.clone(),
-            Algorithm::Blake3 => first.sha256.clone(),
+            Algorithm::Blake3 | Algorithm::Xxh3 => first.sha256.clone(),
         },
         hash: hashes.algorithm,
         by: told
@@ -289,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blake3_is_compared_where_files_tell_it_of_the_same_bytes() {
+    fn another_hash_is_compared_where_files_tell_it_of_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.snapshot");
         let beside = |ending: &str, text: &str| {
@@ -324,6 +342,27 @@ mod tests {
         assert_eq!((sha256.as_str(), hash), (A, Algorithm::Blake3));
         let err = compare(&path, &expected, &hashes(A)).unwrap_err();
         assert!(err.why().contains(B), "{err}");
+        let xxh3 = "0123456789abcdef".repeat(2);
+        beside(
+            ".provenance.json",
+            &format!(r#"{{"sha256":"{A}","xxh3":"{xxh3}"}}"#),
+        );
+        assert_eq!(by(None), Algorithm::Xxh3);
+        // One of the two is compared by nobody.
+        beside(
+            ".manifest.json",
+            &format!(r#"{{"sha256":"{A}","blake3":"{B}"}}"#),
+        );
+        assert_eq!(by(None), Algorithm::Blake3);
+        beside(
+            ".manifest.json",
+            &format!(r#"{{"sha256":"{B}","blake3":"{A}"}}"#),
+        );
+        assert_eq!(by(None), Algorithm::Sha256);
+        beside(
+            ".provenance.json",
+            &format!(r#"{{"sha256":"{A}","blake3":"{B}"}}"#),
+        );
         // What the user gives is the SHA-256, and no file says that another hash will do.
         assert_eq!(by(Some(A)), Algorithm::Sha256);
         beside(
@@ -346,7 +385,7 @@ mod tests {
         };
         let wanted = |sha256: &str| Expectation {
             sha256: sha256.into(),
-            blake3: None,
+            other: None,
             by: "x".into(),
         };
         assert_eq!(compare(path, &[], &hashes).unwrap(), Checksum::Unverified);

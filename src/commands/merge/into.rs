@@ -151,7 +151,7 @@ fn report(
         digest: Some(digest.to_string()),
         // There is no file.
         sha256: "",
-        blake3: None,
+        xxh3: None,
         proven: differences.is_empty(),
     };
     let report = Report {
