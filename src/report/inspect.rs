@@ -91,7 +91,8 @@ pub struct Contents {
     /// What its files take on disk when they are unpacked, at the most.
     pub unpacked_bytes_max: u64,
     /// What is known about its integrity: `state` is `verified`, `unchecked` (there is a checksum,
-    /// not compared: see `--check`) or `unverified` (there is none).
+    /// not compared: see `--check`) or `unverified` (there is none); `hash` is what was compared,
+    /// `sha256`, `blake3` or `xxh3`.
     pub checksum: Checksum,
     /// The file's SHA-256, if all of it was read (`--check`, or a .gz with a checksum).
     pub sha256: Option<String>,

@@ -412,10 +412,11 @@ fn checksums(env: &Env) -> Outcome {
     let text = cli!["inspect", &path].run()?.ok()?.stdout;
     ensure!(text.contains("NOT compared"), "{text}");
     let contents = only(json(cli!["inspect", &path, "--check"], 0)?.0)?;
-    let Checksum::Verified { sha256, by, .. } = contents.checksum else {
+    let Checksum::Verified { sha256, hash, by } = contents.checksum else {
         return Err(format!("{:?}", contents.checksum).into());
     };
     ensure_eq!((sha256.as_str(), by.len()), (case.sha256(), 1), "verified");
+    ensure_eq!(hash, "sha256", "compared");
 
     std::fs::write(&beside, "0".repeat(64))?;
     cli!["inspect", &path].run()?.ok()?;

@@ -82,8 +82,14 @@ pub struct Contents {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, tag = "state", rename_all = "snake_case")]
 pub enum Checksum {
-    Verified { sha256: String, by: Vec<String> },
-    Unchecked { by: Vec<String> },
+    Verified {
+        sha256: String,
+        hash: String,
+        by: Vec<String>,
+    },
+    Unchecked {
+        by: Vec<String>,
+    },
     Unverified {},
 }
 
