@@ -22,8 +22,8 @@ use crate::source::{ShardIds, Source, not_taken_in};
 
 /// Bytes hashed at once.
 const BUFFER_BYTES: usize = 1 << 20;
-/// Files that are read at once.
-const AT_ONCE: usize = 2;
+/// Files, or pairs of segments, that are read at once.
+pub(super) const AT_ONCE: usize = 2;
 
 /// What was shown by bytes.
 #[derive(Debug, Clone, Serialize)]
@@ -90,7 +90,7 @@ pub fn by_bytes(
     }
 
     let found = match pairs::compare(master, sources)? {
-        Some(same) => of_each(&same, sources.len() + 1),
+        Some(found) => found,
         None => hash_all(master, sources)?,
     };
     let Some((of_master, of_sources)) = found.split_first() else {
@@ -153,7 +153,7 @@ fn log_not_taken_in(master: &mut Source) -> Result<Option<String>> {
 
 /// What the bytes of a segment's tar are, as far as it matters which are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Content {
+pub(super) enum Content {
     /// Those of its twin.
     Pair(usize),
     /// Those with this hash.
@@ -162,27 +162,11 @@ enum Content {
 
 /// A segment's tar.
 #[derive(Debug, Clone, Copy)]
-struct Read {
-    shard: u32,
-    uuid: Uuid,
-    bytes: u64,
-    content: Content,
-}
-
-/// What was compared, of each of `count` snapshots.
-fn of_each(same: &[pairs::Same], count: usize) -> Vec<Vec<Read>> {
-    let mut all = vec![Vec::new(); count];
-    for one in same {
-        if let Some(found) = all.get_mut(one.of) {
-            found.push(Read {
-                shard: one.shard,
-                uuid: one.uuid,
-                bytes: one.bytes,
-                content: Content::Pair(one.pair),
-            });
-        }
-    }
-    all
+pub(super) struct Read {
+    pub shard: u32,
+    pub uuid: Uuid,
+    pub bytes: u64,
+    pub content: Content,
 }
 
 /// The segments' hashes of the master and of each source, in this order.

@@ -15,40 +15,23 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use super::bytes::{AT_ONCE, Content, Read};
 use crate::error::{Error, Result};
 use crate::merge::in_parallel;
 use crate::source::Source;
 
 /// Bytes read at once, of each of two segments: both fit into a processor's own cache.
 const BUFFER_BYTES: usize = 256 << 10;
-/// Pieces of work at once.
-const AT_ONCE: usize = 2;
-
 /// Where a segment's tar lies.
 #[derive(Debug, Clone)]
 struct Lying {
-    /// The place of its snapshot among all.
+    /// The place of its snapshot: the master, and then the sources.
     of: usize,
     shard: u32,
     uuid: Uuid,
     path: PathBuf,
     from: u64,
     bytes: u64,
-}
-
-/// A segment, and which of the compared ones it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Same {
-    /// The place of its snapshot: the master, and then the sources.
-    pub of: usize,
-    /// Its shard there.
-    pub shard: u32,
-    /// Its UUID.
-    pub uuid: Uuid,
-    /// Its bytes.
-    pub bytes: u64,
-    /// The same number for it and its twin.
-    pub pair: usize,
 }
 
 /// Something to be read.
@@ -60,11 +43,13 @@ enum Work<'a> {
 }
 
 /// Compares every segment of `master` with the one of `sources` that has its UUID, and what checksums
-/// there are meanwhile. None, with nothing read, if they do not pair up; and none if any pair differs.
-pub fn compare(master: &mut Source, sources: &mut [Source]) -> Result<Option<Vec<Same>>> {
+/// there are meanwhile; returns those of the master and of each source, in this order. None, with
+/// nothing read, if they do not pair up; and none if any pair differs.
+pub fn compare(master: &mut Source, sources: &mut [Source]) -> Result<Option<Vec<Vec<Read>>>> {
     let Some(pairs) = pairs(master, sources) else {
         return Ok(None);
     };
+    let mut found = vec![Vec::new(); 1 + sources.len()];
     // A checksum takes longest, since one thread computes it.
     let all = std::iter::once(master).chain(sources.iter_mut());
     let work: Vec<Work<'_>> = all
@@ -79,17 +64,19 @@ pub fn compare(master: &mut Source, sources: &mut [Source]) -> Result<Option<Vec
     if equal.contains(&false) {
         return Ok(None);
     }
-    let numbered = pairs.iter().enumerate();
-    let same = numbered.flat_map(|(pair, twins)| {
-        twins.iter().map(move |one| Same {
-            of: one.of,
-            shard: one.shard,
-            uuid: one.uuid,
-            bytes: one.bytes,
-            pair,
-        })
-    });
-    Ok(Some(same.collect()))
+    for (pair, twins) in pairs.iter().enumerate() {
+        for one in twins {
+            if let Some(found) = found.get_mut(one.of) {
+                found.push(Read {
+                    shard: one.shard,
+                    uuid: one.uuid,
+                    bytes: one.bytes,
+                    content: Content::Pair(pair),
+                });
+            }
+        }
+    }
+    Ok(Some(found))
 }
 
 /// The segments of the master, each with its twin; none if one has none, or one is left.
