@@ -12,12 +12,14 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::io::retry_on_intr;
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, kill_process,
-    set_parent_process_death_signal, setrlimit,
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid, getppid, getrlimit, kill_process,
+    set_parent_process_death_signal, setrlimit, waitid,
 };
 
 use super::exit;
@@ -32,7 +34,7 @@ use crate::stop;
 const WORKER: &str = "SNAPMERGE_WORKER";
 /// How long a child may take to put away what it made on servers.
 const PUTTING_AWAY: Duration = Duration::from_secs(60);
-/// How often it is looked whether a child has ended or is to end.
+/// How often it is looked whether a child is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How glibc's allocator is to behave in the child: with an arena for each of its many threads, and
 /// with thresholds that grow by themselves, it would keep much of what was freed. Elsewhere these
@@ -157,11 +159,18 @@ pub fn call(calling: &Calling) -> Result<Called> {
 /// removed by this process, but if it has made something on a server it is asked first, and given
 /// time to put that away. Tells whether it was stopped.
 fn wait(child: &mut Child, told: &File) -> Result<(ExitStatus, bool)> {
-    let mut asked: Option<(u32, Instant)> = None;
-    loop {
-        if let Some(status) = child.try_wait().map_err(not_started)? {
-            return Ok((status, asked.is_some()));
+    let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // Hears of its end at once, and leaves it unreaped: until then its number is nobody else's.
+    let (says, end) = channel::<()>();
+    std::thread::spawn(move || {
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        if let Some(number) = number {
+            let _ = retry_on_intr(|| waitid(WaitId::Pid(number), ended));
         }
+        drop(says);
+    });
+    let mut asked: Option<(u32, Instant)> = None;
+    while end.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         let times = stop::times();
         if times > asked.map_or(0, |(times, _)| times) {
             let puts_away = times == stop::WORK && !status::told(told).remote.is_empty();
@@ -170,13 +179,14 @@ fn wait(child: &mut Child, told: &File) -> Result<(ExitStatus, bool)> {
             } else {
                 Signal::KILL
             };
-            signal(child, how);
+            signal(number, how);
             asked = Some((times, Instant::now()));
         } else if asked.is_some_and(|(_, since)| since.elapsed() > PUTTING_AWAY) {
-            signal(child, Signal::KILL);
+            signal(number, Signal::KILL);
         }
-        std::thread::sleep(LOOK_EVERY);
     }
+    let status = child.wait().map_err(not_started)?;
+    Ok((status, asked.is_some()))
 }
 
 fn not_started(err: std::io::Error) -> Error {
@@ -211,8 +221,8 @@ fn read_all(pipe: Option<impl Read>) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn signal(child: &Child, signal: Signal) {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+fn signal(child: Option<Pid>, signal: Signal) {
+    if let Some(pid) = child {
         // It may have ended already.
         let _ = kill_process(pid, signal);
     }
