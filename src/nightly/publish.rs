@@ -118,21 +118,20 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
     };
     // Read once, and hashed by that: what is not the master, whatever is wrong with it, is got anew.
     let there = file.exists().then(|| Expected::read(&file, &opening));
-    let expected = if let Some(Ok(expected)) = there {
-        expected
-    } else {
-        let (Some(entry), Some(sha256)) = (&master.entry, &master.sha256) else {
-            return Err(Error::failed(
-                "restoring the master",
-                "there is no file of it",
-            ));
-        };
-        if let Some(folder) = file.parent() {
-            durable::make_folder(folder)?;
+    let expected = match there {
+        Some(Ok(expected)) => expected,
+        none_or_wrong => {
+            let (Some(entry), Some(sha256)) = (&master.entry, &master.sha256) else {
+                let none = || Error::failed("restoring the master", "there is no file of it");
+                return Err(none_or_wrong.and_then(Result::err).unwrap_or_else(none));
+            };
+            if let Some(folder) = file.parent() {
+                durable::make_folder(folder)?;
+            }
+            let entries = night.archive.chain()?.entries();
+            get(night, &entries, (entry, sha256), &file)?;
+            Expected::read(&file, &opening)?
         }
-        let entries = night.archive.chain()?.entries();
-        get(night, &entries, (entry, sha256), &file)?;
-        Expected::read(&file, &opening)?
     };
     let options = Options {
         overwrite: false,
@@ -152,10 +151,10 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
     night.memory.will_make(&publishing.server, &collection)?;
     let members = night.members(&publishing.server)?;
     let before = restores(members, &collection)?;
-    let again = || restore(&target, members, &expected, &options, &state);
-    let restored = match again() {
+    let attempt = || restore(&target, members, &expected, &options, &state);
+    let restored = match attempt() {
         // What a killed run had sent may have come in between, and is gone now with what was put away.
-        Err(err) if begun.is_some() && err.kind() != Kind::Cancelled => again()?,
+        Err(err) if begun.is_some() && err.kind() != Kind::Cancelled => attempt()?,
         restored => restored?,
     };
     let after = restores(members, &collection)?;
