@@ -83,33 +83,29 @@ fn text(told: &Told, code: u8) -> String {
             it.add(None, told.seconds);
         },
     );
-    family(
-        "snapmerge_last_success_timestamp_seconds",
-        "When a run last ended with exit code 0.",
-        &|it| {
-            if let Some(at) = told.last_success {
+    for (name, help, last) in [
+        (
+            "snapmerge_last_success_timestamp_seconds",
+            "When a run last ended with exit code 0.",
+            told.last_success,
+        ),
+        (
+            "snapmerge_last_proven_master_timestamp_seconds",
+            "When a master was last proven.",
+            told.last_proven,
+        ),
+        (
+            "snapmerge_last_proven_restore_timestamp_seconds",
+            "When a drill last restored something from the archive and proved it.",
+            told.last_proven_restore,
+        ),
+    ] {
+        family(name, help, &|it| {
+            if let Some(at) = last {
                 it.add(None, at.timestamp());
             }
-        },
-    );
-    family(
-        "snapmerge_last_proven_master_timestamp_seconds",
-        "When a master was last proven.",
-        &|it| {
-            if let Some(at) = told.last_proven {
-                it.add(None, at.timestamp());
-            }
-        },
-    );
-    family(
-        "snapmerge_last_proven_restore_timestamp_seconds",
-        "When a drill last restored something from the archive and proved it.",
-        &|it| {
-            if let Some(at) = told.last_proven_restore {
-                it.add(None, at.timestamp());
-            }
-        },
-    );
+        });
+    }
     family(
         "snapmerge_step_seconds",
         "How long each kind of step of the last run took.",

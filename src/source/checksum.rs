@@ -313,6 +313,11 @@ mod tests {
         let beside = |ending: &str, text: &str| {
             std::fs::write(with_suffix(&path, ending), text).unwrap();
         };
+        let tells = |ending: &str, sha256: &str, other: (&str, &str)| {
+            let (name, hash) = other;
+            let told = serde_json::json!({"sha256": sha256, name: hash});
+            beside(ending, &told.to_string());
+        };
         let by = |given: Option<&str>| algorithm(&expectations(&path, given).unwrap());
         let hashes = |blake3: &str| Hashes {
             algorithm: Algorithm::Blake3,
@@ -322,16 +327,10 @@ mod tests {
         };
         beside(".checksum", A);
         assert_eq!(by(None), Algorithm::Sha256);
-        beside(
-            ".provenance.json",
-            &format!(r#"{{"sha256":"{B}","blake3":"{B}"}}"#),
-        );
+        tells(".provenance.json", B, ("blake3", B));
         // That is of other bytes.
         assert_eq!(by(None), Algorithm::Sha256);
-        beside(
-            ".provenance.json",
-            &format!(r#"{{"sha256":"{A}","blake3":"{B}"}}"#),
-        );
+        tells(".provenance.json", A, ("blake3", B));
         assert_eq!(by(None), Algorithm::Blake3);
         let expected = expectations(&path, None).unwrap();
         let Checksum::Verified { sha256, hash, .. } =
@@ -343,32 +342,17 @@ mod tests {
         let err = compare(&path, &expected, &hashes(A)).unwrap_err();
         assert!(err.why().contains(B), "{err}");
         let xxh3 = "0123456789abcdef".repeat(2);
-        beside(
-            ".provenance.json",
-            &format!(r#"{{"sha256":"{A}","xxh3":"{xxh3}"}}"#),
-        );
+        tells(".provenance.json", A, ("xxh3", &xxh3));
         assert_eq!(by(None), Algorithm::Xxh3);
         // One of the two is compared by nobody.
-        beside(
-            ".manifest.json",
-            &format!(r#"{{"sha256":"{A}","blake3":"{B}"}}"#),
-        );
+        tells(".manifest.json", A, ("blake3", B));
         assert_eq!(by(None), Algorithm::Blake3);
-        beside(
-            ".manifest.json",
-            &format!(r#"{{"sha256":"{B}","blake3":"{A}"}}"#),
-        );
+        tells(".manifest.json", B, ("blake3", A));
         assert_eq!(by(None), Algorithm::Sha256);
-        beside(
-            ".provenance.json",
-            &format!(r#"{{"sha256":"{A}","blake3":"{B}"}}"#),
-        );
+        tells(".provenance.json", A, ("blake3", B));
         // What the user gives is the SHA-256, and no file says that another hash will do.
         assert_eq!(by(Some(A)), Algorithm::Sha256);
-        beside(
-            ".manifest.json",
-            &format!(r#"{{"sha256":"{B}","blake3":"{A}"}}"#),
-        );
+        tells(".manifest.json", B, ("blake3", A));
         let both = expectations(&path, None).unwrap();
         assert_eq!(algorithm(&both), Algorithm::Blake3);
         assert!(compare(&path, &both, &hashes(B)).is_err());

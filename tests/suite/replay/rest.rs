@@ -19,13 +19,14 @@ const POINTS: u32 = 1000;
 fn rests(bin: &Path) -> Outcome {
     let place = Place::new(bin)?;
     let server = &place.server;
-    server.put(
-        "/collections/still",
-        &json!({
+    let make = |name: &str| {
+        let config = json!({
             "vectors": {"size": 16, "distance": "Dot"},
             "optimizers_config": {"indexing_threshold": 10, "max_optimization_threads": 0},
-        }),
-    )?;
+        });
+        server.put(&format!("/collections/{name}"), &config)
+    };
+    make("still")?;
     let point = |id: u32| {
         let vector: Vec<u32> = (0..16).map(|at| (id * 31 + at * 17) % 97).collect();
         json!({"id": id, "vector": vector, "payload": {"n": id}})
@@ -56,13 +57,7 @@ fn rests(bin: &Path) -> Outcome {
     ensure_eq!(threshold, Some(&json!(10)), "the config that was planned");
 
     // A target with a config of its own is left as it is.
-    server.put(
-        "/collections/own",
-        &json!({
-            "vectors": {"size": 16, "distance": "Dot"},
-            "optimizers_config": {"indexing_threshold": 10, "max_optimization_threads": 0},
-        }),
-    )?;
+    make("own")?;
     let run = place.merging(&given, "own").arg("--sync").run()?.code(3)?;
     let told = run.json()?["differences"].to_string();
     ensure!(told.contains("max_optimization_threads is 0"), "{told}");
