@@ -24,7 +24,7 @@ mod to_disk;
 
 use std::collections::BTreeMap;
 
-pub use self::to_disk::to_disk;
+pub use self::to_disk::{are_none, to_disk};
 use crate::error::{Error, Result};
 use crate::point::PointId;
 

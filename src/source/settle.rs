@@ -249,9 +249,13 @@ impl Source {
 
 /// Has the engine leave the ids of the closed shard in `folder`, which will only be read, on the disk,
 /// where it can; those that its log adds are in memory all the same. One that has payload indexes keeps
-/// its segments of the kind that they are: indexes that points are added to have another form.
+/// its segments of the kind that they are: indexes that points are added to have another form. A segment
+/// without ids stays one that is added to: without any the engine would make and sync another.
 fn leave_ids_on_disk(folder: &Path, has_payload_indexes: bool) -> Result<()> {
     for segment in closed_segments(folder)? {
+        if ids::are_none(&segment.folder)? {
+            continue;
+        }
         if !segment.appendable || (!has_payload_indexes && forbid_additions(&segment)?) {
             ids::to_disk(&segment.folder)?;
         }

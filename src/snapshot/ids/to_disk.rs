@@ -33,6 +33,19 @@ const BLOCK_RECORDS: u32 = 16;
 /// The offset of who has none.
 const NOWHERE: u32 = u32::MAX;
 
+/// Whether the unpacked segment in `folder` has no ids and never had any.
+///
+/// # Errors
+/// [`crate::error::Kind::Failed`] if a file cannot be looked at.
+pub fn are_none(folder: &Path) -> Result<bool> {
+    for name in [I2E, immutable::MAPPINGS, mutable::MAPPINGS] {
+        if size(&folder.join(name))?.is_some_and(|bytes| bytes > 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Converts the ids of the unpacked segment in `folder` in place. Returns whether they are in the
 /// form for the disk now; if not, nothing was changed.
 ///
