@@ -3,16 +3,19 @@
 #
 #   scripts/test.sh                 what can run here; what cannot is listed at the end with its reason
 #   scripts/test.sh --live          a real Qdrant (QDRANT_BIN, or qdrant on PATH) is required, not optional
+#   scripts/test.sh --s3            a real S3 server is required: Garage, built from crates.io unless it
+#                                   is on PATH (some ten minutes, the first time)
 #   scripts/test.sh export/1.18.3   further arguments go to the test binaries: here, a filter
 #
 # Every stage runs, also after one that failed; the exit code is 0 only when all of them passed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-test_args=()
+test_args=() s3=0
 for arg in "$@"; do
   case $arg in
   --live) export SNAPMERGE_LIVE=1 ;;
+  --s3) s3=1 ;;
   -h | --help)
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
     exit 0
@@ -51,6 +54,17 @@ counts() {
   } END { if (n) printf "%d passed, %d failed, %d ignored", passed, failed, ignored }' "$1"
 }
 
+# The release that the tests were written with.
+install_garage() {
+  command -v garage || cargo install garage --version 2.5.0 --locked --no-default-features \
+    --features bundled-libs,sqlite --root "$CARGO_TARGET_DIR/s3" --target-dir "$CARGO_TARGET_DIR/s3/build"
+  rm -rf "$CARGO_TARGET_DIR/s3/build"
+}
+
+if [ "$s3" = 1 ]; then
+  export PATH="$PATH:$CARGO_TARGET_DIR/s3/bin"
+  stage s3 install_garage
+fi
 stage fmt cargo fmt --check
 stage clippy cargo clippy --locked --all-targets -- -D warnings
 # The bench is no test, so "all targets" are without it.

@@ -21,7 +21,7 @@ pub use self::record::{Entry, Event, Forgotten, Proven, Record};
 use super::lanes;
 use super::name::Name;
 use super::sign::{Seal, Signer};
-use super::store::Store;
+use super::store::{Store, refuses_taken};
 use crate::error::{Error, Kind, Result};
 
 /// The format that is described in FORMAT.md.
@@ -95,6 +95,12 @@ impl Chain {
             );
         }
         chain.append(store, Event::Begin { format: FORMAT }, signer, Utc::now())?;
+        if let Err(err) = refuses_taken(store, &path(1)) {
+            for name in [&path(1), HEAD] {
+                store.remove(name)?;
+            }
+            return Err(err);
+        }
         Ok(chain)
     }
 
@@ -245,10 +251,7 @@ impl Chain {
         let hash = Name::of(&bytes);
         // Whatever the record speaks of is to stay before the record does.
         store.sync()?;
-        let is_ours = store.put_new(&path(seq), &bytes)?
-            // A request that was repeated finds what it had done itself.
-            || store.get(&path(seq), RECORD_BYTES_MAX)?.as_ref() == Some(&bytes);
-        if !is_ours {
+        if !store.put_new(&path(seq), &bytes)? {
             return Err(Error::new(
                 Kind::Locked,
                 format!("writing record {seq} of {}", self.what),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::chain::{Chain, Event};
 use super::sign::Signer;
-use super::store::Store;
+use super::store::{Store, refuses_taken};
 use crate::error::{Error, Kind, Result};
 
 /// Where it lies.
@@ -147,6 +147,17 @@ impl<'a> Lock<'a> {
             }
         }
         let lock = Self { store, holder };
+        if let Err(err) = refuses_taken(store, LOCK) {
+            // What is there may be the other bytes.
+            let _ = store.remove(LOCK);
+            return Err(err);
+        }
+        // Where a store has no conditions, somebody else may have put theirs over it.
+        if let Some(other) = held(store)?
+            && other.owner != lock.holder.owner
+        {
+            return Err(locked(store, &other));
+        }
         store.sync()?;
         let chain = Chain::open(store)?;
         Ok((lock, chain))

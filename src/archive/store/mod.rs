@@ -32,7 +32,8 @@ pub trait Store: Send + Sync {
     /// What it is, for errors.
     fn what(&self) -> String;
 
-    /// Puts `bytes` under a name that is free; false, and nothing changed, if it is taken.
+    /// Puts `bytes` under a name that is free; false, and nothing changed, if something else is there.
+    /// Nobody else puts the same bytes: what is stored tells who made it.
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool>;
 
     /// Puts `bytes` under a name, over whatever is there.
@@ -64,6 +65,27 @@ pub trait Store: Send + Sync {
 
     /// How many calls at once serve it well.
     fn lanes(&self) -> usize;
+}
+
+/// What to do with a store that has no conditional puts.
+const WITHOUT_CONDITIONS: &str = "use a store that knows conditional puts (If-None-Match); where \
+     certainly no two runs write at once, AWS_CONDITIONAL_PUT=disabled does without";
+
+/// An error if the store lets somebody put anew what is under `name`, which is taken: then the chain,
+/// which relies on it, would let two writers overwrite each other's records. Some stores that speak
+/// S3 take a conditional put for a plain one without a word. After the error, `name` may hold nothing.
+pub fn refuses_taken(store: &dyn Store, name: &str) -> Result<()> {
+    match store.put_new(name, &[])? {
+        false => Ok(()),
+        true => Err(Error::failed(
+            format!("testing {}", store.what()),
+            format!(
+                "it put {name} anew, though it was there: it passes over conditions \
+                 (If-None-Match: *), so two writers could overwrite each other's records"
+            ),
+        )
+        .next(WITHOUT_CONDITIONS)),
+    }
 }
 
 /// Where an archive lies, as it is typed.

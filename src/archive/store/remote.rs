@@ -4,12 +4,14 @@
 //! atomic; there is nothing for a multi-part upload to do. Requests are retried by `object_store`.
 //!
 //! Keeps true: a name is put anew by a conditional request (`If-None-Match: *`), never by looking
-//! first and putting then; keys come from the environment and are in no error.
+//! first and putting then, unless the user said that the store cannot do otherwise
+//! (`AWS_CONDITIONAL_PUT=disabled`; Garage 2.5 is such a store, which answers a conditional put as if
+//! it had been a plain one); keys come from the environment and are in no error.
 
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::{
     Error as StoreError, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode,
@@ -17,7 +19,7 @@ use object_store::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Listed, Store};
+use super::{Listed, Store, WITHOUT_CONDITIONS};
 use crate::error::{Error, Kind, Result};
 
 /// Requests at once.
@@ -29,6 +31,8 @@ pub struct Remote {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     what: String,
+    /// Whether it knows conditional puts.
+    has_conditions: bool,
     runtime: Runtime,
 }
 
@@ -39,18 +43,21 @@ impl Remote {
         let what = format!("s3://{bucket}/{prefix}");
         // Whoever came first has installed the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let store = AmazonS3Builder::from_env()
+        let builder = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
             // Names are removed one by one here, and not every store knows to remove many at once.
-            .with_disable_bulk_delete(true)
-            .build()
-            .map_err(|err| {
-                Error::usage(format!("opening {what}"), err).next(
-                    "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; for another \
+            .with_disable_bulk_delete(true);
+        let conditions = builder.get_config_value(&AmazonS3ConfigKey::ConditionalPut);
+        let store = builder.build().map_err(|err| {
+            Error::usage(format!("opening {what}"), err).next(
+                "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; for another \
                      store than Amazon's also AWS_ENDPOINT (and AWS_ALLOW_HTTP=true for http)",
-                )
-            })?;
-        Self::new(Arc::new(store), prefix, what)
+            )
+        })?;
+        Ok(Self {
+            has_conditions: conditions != Some(S3ConditionalPut::Disabled.to_string()),
+            ..Self::new(Arc::new(store), prefix, what)?
+        })
     }
 
     /// Any store of `object_store`; `what` names it in errors.
@@ -64,6 +71,7 @@ impl Remote {
             store,
             prefix: Path::from(prefix),
             what,
+            has_conditions: true,
             runtime,
         })
     }
@@ -114,9 +122,7 @@ impl Remote {
             Ok(_) => Ok(true),
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(false),
             Err(err @ (StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })) => {
-                Err(self
-                    .failed("writing", name, &err)
-                    .next("use a store that knows conditional puts (If-None-Match)"))
+                Err(self.failed("writing", name, &err).next(WITHOUT_CONDITIONS))
             }
             Err(err) => Err(self.failed("writing", name, &err)),
         }
@@ -129,7 +135,20 @@ impl Store for Remote {
     }
 
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool> {
-        self.put(name, bytes, PutMode::Create)
+        if !self.has_conditions {
+            return match self.head(name, 1)? {
+                None => self.put(name, bytes, PutMode::Overwrite),
+                Some(_) => Ok(false),
+            };
+        }
+        if self.put(name, bytes, PutMode::Create)? {
+            return Ok(true);
+        }
+        // A request that was repeated, since its answer was lost, finds what it had done itself.
+        match self.get(name, bytes.len() as u64) {
+            Err(err) if err.kind() == Kind::Damaged => Ok(false),
+            there => Ok(there?.as_deref() == Some(bytes)),
+        }
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {

@@ -1,25 +1,21 @@
-//! The archive in a bucket: an emulated S3, and moto's where that is on PATH.
-
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+//! The archive in a bucket: of an emulator, and of real servers where they are on PATH.
 
 use snapmerge::archive::conforms;
 
 use crate::support::cli::Cli;
 use crate::support::s3::S3;
+use crate::support::s3_server::{Kind, Server};
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("archive/s3/emulator_conforms", || {
             let s3 = S3::start()?;
-            conforms(&s3.store("some/prefix")?).map_err(|err| err.to_string())?;
+            conforms(&s3.access().store("some/prefix")?).map_err(|err| err.to_string())?;
             let whole = S3::start()?;
             // All of it again, one request in five answered with 503.
             whole.fail_every(5);
-            conforms(&whole.store("")?).map_err(|err| err.to_string())?;
+            conforms(&whole.access().store("")?).map_err(|err| err.to_string())?;
             ensure!(whole.failed() > 30, "only {} failed", whole.failed());
             Ok(())
         }),
@@ -48,12 +44,74 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             ensure!(run.stdout.contains("is missing"), "{}", run.told());
             Ok(())
         }),
-        Trial::needs("archive/s3/moto", &moto(), |bin| {
-            let moto = Moto::start(&bin)?;
-            moto.make_bucket()?;
-            nights(env, &|cli| moto.lead(cli))
+        Trial::new("archive/s3/answers_are_lost", || {
+            let s3 = S3::start()?;
+            s3.do_all_the_same();
+            s3.fail_every(4);
+            conforms(&s3.access().store("some/prefix")?).map_err(|err| err.to_string())?;
+            nights(env, &|cli| s3.lead(cli))?;
+            ensure!(s3.failed() > 100, "only {} failed", s3.failed());
+            Ok(())
+        }),
+        Trial::new("archive/s3/a_store_without_conditions_is_refused", || {
+            let s3 = S3::start()?;
+            s3.pass_over_conditions();
+            s3.lead(at("init")).run()?.code(1)?.says(&WITHOUT)?;
+            ensure_eq!(s3.names(), Vec::<String>::new(), "left by init");
+            // A bucket that was copied to such a store.
+            let s3 = S3::start()?;
+            s3.lead(at("init")).run()?.ok()?;
+            let before = s3.names();
+            s3.pass_over_conditions();
+            let add = at("add").arg(&env.case("album_2017").snapshot_gz);
+            s3.lead(add).run()?.code(1)?.says(&WITHOUT)?;
+            ensure_eq!(s3.names(), before, "left by add");
+            s3.lead(at("check")).run()?.ok()?;
+            Ok(())
+        }),
+        Trial::new("archive/s3/a_store_without_conditions_as_asked", || {
+            let s3 = S3::start()?;
+            s3.pass_over_conditions();
+            nights(env, &|cli| without_conditions(s3.lead(cli)))?;
+            // What somebody else holds counts there, too.
+            let lock = serde_json::json!({
+                "owner": "11111111-2222-4333-8444-555555555555", "host": "elsewhere", "boot": "b",
+                "pid": 1, "started": 1, "doing": "archive add", "since": "2026-11-22T03:00:00Z",
+            });
+            s3.put("nights/qdrant/lock.json", lock.to_string().into());
+            let forget = s3.lead(at("forget").args(["--entry", "album_2018"]));
+            without_conditions(forget).run()?.code(11)?;
+            Ok(())
+        }),
+        Trial::needs("archive/s3/moto", &Kind::Moto.find(), |bin| {
+            let moto = Server::start(Kind::Moto, &bin)?;
+            nights(env, &|cli| moto.access.lead(cli))
+        }),
+        Trial::needs("archive/s3/rustfs", &Kind::RustFs.find(), |bin| {
+            let rustfs = Server::start(Kind::RustFs, &bin)?;
+            conforms(&rustfs.access.store("some/prefix")?).map_err(|err| err.to_string())?;
+            nights(env, &|cli| rustfs.access.lead(cli))
+        }),
+        // It takes a conditional put for a plain one.
+        Trial::needs("archive/s3/garage", &Kind::Garage.find(), |bin| {
+            let garage = Server::start(Kind::Garage, &bin)?;
+            let lead = |cli| garage.access.lead(cli);
+            lead(at("init")).run()?.code(1)?.says(&WITHOUT)?;
+            nights(env, &|cli| without_conditions(lead(cli)))
         }),
     ]
+}
+
+/// What is said of a store that takes a conditional put for a plain one.
+const WITHOUT: [&str; 3] = [
+    "testing s3://test/nights/qdrant",
+    "passes over conditions",
+    "use a store that knows conditional puts",
+];
+
+/// As somebody runs it who knows that no two runs write at once.
+fn without_conditions(cli: Cli) -> Cli {
+    cli.env("AWS_CONDITIONAL_PUT", "disabled")
 }
 
 fn at(verb: &str) -> Cli {
@@ -91,69 +149,4 @@ fn nights(env: &Env, lead: &dyn Fn(Cli) -> Cli) -> Outcome {
         "two entries, a sum, a proof"
     );
     Ok(())
-}
-
-/// moto_server, where it is on PATH and runs.
-fn moto() -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let bin = std::env::split_paths(&path)
-        .map(|dir| dir.join("moto_server"))
-        .find(|bin| bin.is_file())
-        .ok_or("there is no moto_server on PATH (pip install 'moto[server]')")?;
-    let run = Command::new(&bin).arg("--help").output();
-    match run.is_ok_and(|output| output.status.success()) {
-        true => Ok(bin),
-        false => Err(format!("{} does not run", bin.display())),
-    }
-}
-
-/// A moto_server of one test.
-struct Moto {
-    child: Child,
-    port: u16,
-}
-
-impl Moto {
-    fn start(bin: &PathBuf) -> Outcome<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new(bin)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let moto = Self { child, port };
-        let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            ensure!(
-                start.elapsed() < Duration::from_secs(60),
-                "moto_server does not listen"
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(moto)
-    }
-
-    fn make_bucket(&self) -> Outcome {
-        let url = format!("http://127.0.0.1:{}/test", self.port);
-        ureq::put(url)
-            .send_empty()
-            .map_err(|err| format!("making a bucket: {err}"))?;
-        Ok(())
-    }
-
-    fn lead(&self, cli: Cli) -> Cli {
-        cli.env("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port))
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -40,6 +40,7 @@ pub mod proxy;
 pub mod qdrant;
 pub mod rust;
 pub mod s3;
+pub mod s3_server;
 pub mod scripted;
 pub mod tls;
 pub mod wal;

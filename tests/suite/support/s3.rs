@@ -2,7 +2,8 @@
 //! (`If-None-Match: *`), got in ranges, removed, listed in pages.
 //!
 //! It is no S3: signatures are not checked, and it is as consistent as memory is. It can fail a share
-//! of its requests with 503, as S3 does when it is asked to slow down.
+//! of its requests with 503, as S3 does when it is asked to slow down, before or after it did what it
+//! was asked to; and it can pass over conditions, as some stores do.
 //!
 //! Keeps true: it listens on this machine alone, and ends with its value.
 
@@ -23,6 +24,54 @@ use super::scripted::read_headers;
 /// Names that one page of a listing holds: few, so that pages are seen.
 const PAGE: usize = 7;
 
+/// The bucket that every server has.
+pub const BUCKET: &str = "test";
+
+/// How a server is reached.
+pub struct Access {
+    pub endpoint: String,
+    pub region: String,
+    pub key: String,
+    pub secret: String,
+}
+
+impl Access {
+    /// The environment that leads a client there.
+    pub fn envs(&self) -> [(&'static str, &str); 5] {
+        [
+            ("AWS_ENDPOINT", &self.endpoint),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_REGION", &self.region),
+            ("AWS_ACCESS_KEY_ID", &self.key),
+            ("AWS_SECRET_ACCESS_KEY", &self.secret),
+        ]
+    }
+
+    /// A command line whose archive is there.
+    pub fn lead(&self, cli: Cli) -> Cli {
+        self.envs()
+            .into_iter()
+            .fold(cli, |cli, (key, value)| cli.env(key, value))
+    }
+
+    /// A store in the bucket, for this process.
+    pub fn store(&self, prefix: &str) -> Outcome<Remote> {
+        // Whoever came first has installed the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let store = AmazonS3Builder::new()
+            .with_endpoint(&self.endpoint)
+            .with_allow_http(true)
+            .with_region(&self.region)
+            .with_access_key_id(&self.key)
+            .with_secret_access_key(&self.secret)
+            .with_bucket_name(BUCKET)
+            .with_disable_bulk_delete(true)
+            .build()?;
+        let remote = Remote::new(Arc::new(store), prefix, self.endpoint.clone());
+        Ok(remote.map_err(|err| err.to_string())?)
+    }
+}
+
 /// The emulator.
 pub struct S3 {
     port: u16,
@@ -35,6 +84,10 @@ struct Shared {
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Every so many requests one is answered with 503; 0 for none.
     fail_every: AtomicU64,
+    /// Whether what is failed was done all the same.
+    done_all_the_same: AtomicBool,
+    /// Whether a conditional put is taken for a plain one.
+    passes_over_conditions: AtomicBool,
     requests: AtomicU64,
     failed: AtomicU64,
     ended: AtomicBool,
@@ -77,6 +130,17 @@ impl S3 {
         self.shared.fail_every.store(n, Ordering::SeqCst);
     }
 
+    /// Does what it was asked to before it fails, from now on.
+    pub fn do_all_the_same(&self) {
+        self.shared.done_all_the_same.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes a conditional put for a plain one from now on.
+    pub fn pass_over_conditions(&self) {
+        let passes = &self.shared.passes_over_conditions;
+        passes.store(true, Ordering::SeqCst);
+    }
+
     /// How many requests were failed.
     pub fn failed(&self) -> u64 {
         self.shared.failed.load(Ordering::SeqCst)
@@ -85,6 +149,11 @@ impl S3 {
     /// The names that are there.
     pub fn names(&self) -> Vec<String> {
         self.shared.objects().keys().cloned().collect()
+    }
+
+    /// Puts what somebody else would.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) {
+        self.shared.objects().insert(name.to_owned(), bytes);
     }
 
     /// Changes what is under a name; none removes it.
@@ -97,40 +166,19 @@ impl S3 {
         }
     }
 
-    /// The environment that leads a client here.
-    pub fn envs(&self) -> [(&'static str, String); 5] {
-        [
-            ("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port)),
-            ("AWS_ALLOW_HTTP", "true".into()),
-            ("AWS_REGION", "us-east-1".into()),
-            ("AWS_ACCESS_KEY_ID", "test".into()),
-            ("AWS_SECRET_ACCESS_KEY", "test".into()),
-        ]
-    }
-
-    /// A store in the bucket `test`, for this process.
-    pub fn store(&self, prefix: &str) -> Outcome<Remote> {
-        // Whoever came first has installed the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let [(_, endpoint), ..] = self.envs();
-        let store = AmazonS3Builder::new()
-            .with_endpoint(endpoint)
-            .with_allow_http(true)
-            .with_region("us-east-1")
-            .with_access_key_id("test")
-            .with_secret_access_key("test")
-            .with_bucket_name("test")
-            .with_disable_bulk_delete(true)
-            .build()?;
-        let remote = Remote::new(Arc::new(store), prefix, "the emulated S3".into());
-        Ok(remote.map_err(|err| err.to_string())?)
+    /// How it is reached.
+    pub fn access(&self) -> Access {
+        Access {
+            endpoint: format!("http://127.0.0.1:{}", self.port),
+            region: "us-east-1".into(),
+            key: "test".into(),
+            secret: "test".into(),
+        }
     }
 
     /// A command line whose archive is here.
     pub fn lead(&self, cli: Cli) -> Cli {
-        self.envs()
-            .into_iter()
-            .fold(cli, |cli, (key, value)| cli.env(key, value))
+        self.access().lead(cli)
     }
 }
 
@@ -165,6 +213,9 @@ fn serve(shared: &Shared, stream: TcpStream) -> std::io::Result<()> {
         let every = shared.fail_every.load(Ordering::SeqCst);
         let (status, head, answer) = if every > 0 && number.is_multiple_of(every) {
             shared.failed.fetch_add(1, Ordering::SeqCst);
+            if shared.done_all_the_same.load(Ordering::SeqCst) {
+                answer(shared, &method, &target, &headers, body);
+            }
             (503, String::new(), Vec::new())
         } else {
             answer(shared, &method, &target, &headers, body)
@@ -198,7 +249,9 @@ fn answer(
     match method {
         "GET" if name.is_empty() => (200, String::new(), list(&objects, query).into_bytes()),
         "PUT" => {
-            if headers.contains_key("if-none-match") && objects.contains_key(name) {
+            let is_conditional = headers.contains_key("if-none-match")
+                && !shared.passes_over_conditions.load(Ordering::SeqCst);
+            if is_conditional && objects.contains_key(name) {
                 return (412, String::new(), Vec::new());
             }
             let head = format!("etag: \"{}\"\r\n", etag(&body));
