@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{CWD, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{CWD, OFlags, RenameFlags};
 
 use super::folder_of;
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ use crate::scratch::Scratch;
 
 /// What has fewer bytes is not written past the page cache: it is not worth a call more.
 const DIRECT_BYTES_MIN: usize = 256 << 10;
+/// Syncs at once.
+const SYNCS: usize = 8;
 /// Files that wait to be synced.
 const UNSYNCED_MAX: usize = 1024;
 
@@ -115,12 +117,12 @@ impl Shelf {
     pub fn sync(&self) -> Result<()> {
         sync_files(&std::mem::take(&mut *lock(&self.unsynced)))?;
         let folders = std::mem::take(&mut *lock(&self.touched));
-        for folder in folders {
-            let failed = |err: &io::Error| Error::io("syncing folder", &folder, err);
-            let open = File::open(&folder).map_err(|err| failed(&err))?;
-            open.sync_all().map_err(|err| failed(&err))?;
-        }
-        Ok(())
+        let folders: Vec<PathBuf> = folders.into_iter().collect();
+        at_once(&folders, |folder| {
+            File::open(folder)
+                .and_then(|open| open.sync_all())
+                .map_err(|err| Error::io("syncing folder", folder, &err))
+        })
     }
 
     /// A new name in the staging folder.
@@ -170,27 +172,53 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     file.sync_data().map(|()| true)
 }
 
-/// Writes a new file past the page cache, all but what follows its last whole block.
+/// Writes a new file past the page cache.
 fn write_direct(path: &Path, bytes: &[u8], options: &std::fs::OpenOptions) -> io::Result<()> {
     let flag = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
     let mut file = options.clone().custom_flags(flag).open(path)?;
     let (blocks, rest) = bytes.split_at(bytes.len() / Block::ALIGN * Block::ALIGN);
     file.write_all(blocks)?;
-    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::DIRECT)?;
-    debug_assert_eq!(file.stream_position()?, blocks.len() as u64);
-    file.write_all(rest)
-}
-
-/// The first waits for all that the file system has to note; the others then find it noted.
-fn sync_files(files: &[PathBuf]) -> Result<()> {
-    for path in files {
-        match File::open(path).and_then(|file| file.sync_data()) {
-            // Taken back before it was ever needed.
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-            synced => synced.map_err(|err| Error::io("syncing", path, &err))?,
-        }
+    if !rest.is_empty() {
+        // A page of the cache would be one more that every file's sync has to write.
+        let mut last = Block::default();
+        last.begin(Block::ALIGN);
+        last.push(rest);
+        last.filled(Block::ALIGN - rest.len());
+        file.write_all(last.bytes())?;
+        file.set_len(bytes.len() as u64)?;
     }
     Ok(())
+}
+
+fn sync_files(files: &[PathBuf]) -> Result<()> {
+    at_once(files, |path| {
+        match File::open(path).and_then(|file| file.sync_data()) {
+            // Taken back before it was ever needed.
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(|err| Error::io("syncing", path, &err)),
+        }
+    })
+}
+
+/// Syncs `paths`, many at once: they then wait for the same flush of the disk, and not each for one of
+/// its own.
+fn at_once(paths: &[PathBuf], sync: impl Fn(&Path) -> Result<()> + Sync) -> Result<()> {
+    let share = paths.len().div_ceil(SYNCS).max(1);
+    let sync = |paths: &[PathBuf]| paths.iter().try_for_each(|path| sync(path));
+    if paths.len() <= share {
+        return sync(paths);
+    }
+    std::thread::scope(|scope| {
+        let syncing: Vec<_> = paths
+            .chunks(share)
+            .map(|paths| scope.spawn(|| sync(paths)))
+            .collect();
+        syncing.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::failed("syncing", "a thread ended")))
+        })
+    })
 }
 
 /// Bytes that lie in memory as a disk takes them without copying.
