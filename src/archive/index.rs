@@ -4,10 +4,11 @@
 //! last entry that used them used enough of: an object of which less and less is needed would keep
 //! the rest alive for ever, and make reading slow.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::chain::{Chain, Entry};
+use super::chain::{self, Chain};
 use super::lanes;
 use super::name::Name;
 use super::object::{self, Print, Row};
@@ -88,11 +89,11 @@ impl Index {
         name: &str,
         avoid: &BTreeSet<Name>,
     ) -> Result<Self> {
-        let mut newest: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut newest: BTreeMap<String, chain::Entry> = BTreeMap::new();
         for entry in chain.entries() {
             newest.insert(entry.name.clone(), entry);
         }
-        let mut bases: Vec<Entry> = newest.into_values().collect();
+        let mut bases: Vec<chain::Entry> = newest.into_values().collect();
         bases.sort_by_key(|entry| (entry.name != name, std::cmp::Reverse(entry.time)));
         let mut index = Self::default();
         let mut seen: BTreeMap<Name, ()> = BTreeMap::new();
@@ -162,21 +163,27 @@ impl Index {
         }
     }
 
-    /// Where the chunk lies, if it is stored.
-    pub fn find(&self, print: &Print) -> Option<At> {
-        if let Some(at) = self.new.get(print) {
-            return Some(*at);
+    /// Where the chunk lies, if it is stored; if not, it is remembered as one of this run's that will
+    /// lie at `new`.
+    pub fn find_or_add(&mut self, print: Print, new: At) -> Option<At> {
+        if let Some(at) = self.find_known(&print) {
+            return Some(at);
         }
+        match self.new.entry(print) {
+            Entry::Occupied(there) => Some(*there.get()),
+            Entry::Vacant(free) => {
+                free.insert(new);
+                None
+            }
+        }
+    }
+
+    fn find_known(&self, print: &Print) -> Option<At> {
         let first = first_of(print);
         let (from, to) = (*self.begins.get(first)?, *self.begins.get(first + 1)?);
         let same = self.known.get(from as usize..to as usize)?;
         let found = same.binary_search_by(|(known, _)| known.cmp(print)).ok()?;
         same.get(found).map(|(_, at)| *at)
-    }
-
-    /// Remembers a chunk of this run.
-    pub fn add(&mut self, print: Print, at: At) {
-        self.new.insert(print, at);
     }
 }
 
@@ -236,16 +243,10 @@ mod tests {
         };
         index.add_base(part, &rows);
         index.sort();
-        let at = |object, start| Some(At { object, start });
-        assert_eq!(index.find(&print(7)), at(0, 70));
-        assert_eq!(index.find(&print(200)), None);
-        index.add(
-            print(200),
-            At {
-                object: NEW,
-                start: 5,
-            },
-        );
-        assert_eq!(index.find(&print(200)), at(NEW, 5));
+        let at = |object, start| At { object, start };
+        let new = at(NEW, 5);
+        assert_eq!(index.find_or_add(print(7), new), Some(at(0, 70)));
+        assert_eq!(index.find_or_add(print(200), new), None);
+        assert_eq!(index.find_or_add(print(200), at(NEW, 9)), Some(new));
     }
 }

@@ -83,19 +83,18 @@ impl<'a> Cutter<'a> {
         let failed = |_| Error::failed("cutting a snapshot", "a chunk is too large");
         let bytes = u32::try_from(chunk.len()).map_err(failed)?;
         let print = print_of(chunk);
-        let at = match self.index.find(&print) {
+        let new = At {
+            object: NEW | self.filled,
+            start: u32::try_from(self.begun).map_err(failed)?,
+        };
+        let at = match self.index.find_or_add(print, new) {
             Some(at) => {
                 self.filling.raw.truncate(self.begun);
                 at
             }
             None => {
-                let at = At {
-                    object: NEW | self.filled,
-                    start: u32::try_from(self.begun).map_err(failed)?,
-                };
-                self.index.add(print, at);
                 self.filling.rows.push(Row { print, bytes });
-                at
+                new
             }
         };
         push(&mut self.extents, at, bytes);
