@@ -9,8 +9,9 @@
 #   scripts/bench.sh --points N --dims N --sources N --indexed --cold --runs N --stages LIST
 #
 # LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap,archive-add,
-# archive-get,archive-check,verify,verify-deep,live: merge is by rebuild without graphs, whole with
-# them; live needs a Qdrant (QDRANT_BIN, or qdrant on PATH), and compares capture with curl, and, where
+# archive-get,archive-check,archive-add-warm,archive-get-warm,verify,verify-deep,live: merge is by
+# rebuild without graphs, whole with them; an archive is compared with copying on the disk, and, where
+# it says warm, out of the page cache; live needs a Qdrant (QDRANT_BIN, or qdrant on PATH), and compares capture with curl, and, where
 # SNAPMERGE_BENCH_GUIDE names the script of Qdrant's guide and SNAPMERGE_BENCH_PYTHON a Python that can
 # run it, replay, graft and restore with that. With --indexed the sources have graphs, as a server's
 # have; making those takes minutes the first time. Sources are kept in SNAPMERGE_BENCH_DIR (or a
@@ -50,8 +51,8 @@ if [ "$full" = 1 ]; then
   graft=(--points 300000 --indexed --runs 5)
   bench "${graft[@]}" --stages graft,graft-checked,graft-tail,graft-overlap
   bench "${graft[@]}" --stages graft,graft-checked,graft-tail,graft-overlap --cold
-  bench "${graft[@]}" --stages verify,verify-deep,archive-add,archive-get,archive-check
-  bench "${graft[@]}" --stages archive-add,archive-get --cold
+  bench "${graft[@]}" --stages verify,verify-deep
+  bench "${graft[@]}" --stages archive-add,archive-get,archive-check,archive-add-warm,archive-get-warm
   bench --points 300000 --indexed --runs 1 --stages graft,whole
   for points in 100000 300000 1000000; do
     bench --points "$points" --dims 128 --runs 5 --stages graft

@@ -13,8 +13,10 @@ pub const GRAFT_CHECKED: &str = "graft, sources' SHA-256 checked";
 pub const GRAFT_TAIL: &str = "graft, logs to take in";
 pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
 
-pub const ARCHIVE_ADD: &str = "archive add";
-pub const ARCHIVE_GET: &str = "archive get";
+pub const ARCHIVE_ADD: &str = "archive add, from the disk";
+pub const ARCHIVE_GET: &str = "archive get, from the disk";
+pub const ARCHIVE_ADD_WARM: &str = "archive add, from the page cache";
+pub const ARCHIVE_GET_WARM: &str = "archive get, from the page cache";
 pub const ARCHIVE_CHECK: &str = "archive check, against cat";
 pub const VERIFY: &str = "verify of a grafted master, against cat";
 pub const VERIFY_DEEP: &str = "verify --deep, against cat";

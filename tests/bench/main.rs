@@ -70,7 +70,8 @@ struct Args {
     /// What is measured: settle, scan, merge (rebuild without graphs), whole (with them), graft,
     /// graft-checked (with the sources' SHA-256), graft-tail (their logs hold more than their
     /// segments), graft-overlap (a tenth of the ids is in two sources), archive-add, archive-get (of
-    /// the first source), archive-check (against reading the same objects, both from the disk), verify
+    /// the first source), archive-check (against reading the same objects; all three from the disk),
+    /// archive-add-warm and archive-get-warm (the same two from the page cache), verify
     /// (a grafted master against its sources, by bytes) and verify-deep (the same point by point; both
     /// against reading all these files with cat), live
     /// (capture, graft and restore, and replay on a real Qdrant, beside what people do without
@@ -129,7 +130,7 @@ fn run(args: &Args) -> Outcome {
         };
         let shape = Shape { kind, ..shape };
         let mut files = sources::make(&args.dir, shape)?;
-        if name == "archive-get" {
+        if name.starts_with("archive-get") {
             files.truncate(1);
         }
         let bytes = match name.as_str() {
@@ -157,18 +158,19 @@ fn run(args: &Args) -> Outcome {
     for run in 0..args.runs {
         let mut rows = Vec::new();
         for (stage, shape, files, bytes) in &stages {
+            let cold = args.cold || archive::is_of_the_disk(stage);
             let copied = match stage.as_str() {
                 "archive-check" => archive::fill_and_read(args, files)?,
                 "verify" | "verify-deep" => verify::read(args, files)?,
-                _ => copy(files, args)?,
+                _ => copy(files, args, cold)?,
             };
             let hashes = match stage.as_str() {
                 "graft-checked" => hashes(files)?,
                 _ => Vec::new(),
             };
-            prepare(files, args.cold)?;
+            prepare(files, cold)?;
             let started = Instant::now();
-            let measured = measure(stage, args, files, &hashes)?;
+            let measured = measure(stage, args, files, cold, &hashes)?;
             rows.extend(table::rows(stage, &measured, shape, *bytes, copied));
             eprintln!(
                 "bench: run {} of {}: {stage} {:.2} s (cp {:.2} s, with sync {:.2} s)",
@@ -215,7 +217,13 @@ fn prepare(files: &[PathBuf], cold: bool) -> Outcome {
 }
 
 /// Runs one stage in a process of its own.
-fn measure(stage: &str, args: &Args, files: &[PathBuf], hashes: &[String]) -> Outcome<Measured> {
+fn measure(
+    stage: &str,
+    args: &Args,
+    files: &[PathBuf],
+    cold: bool,
+    hashes: &[String],
+) -> Outcome<Measured> {
     let mut command = match stage {
         "settle" | "scan" => {
             let mut command = Command::new(std::env::current_exe()?);
@@ -254,8 +262,8 @@ fn measure(stage: &str, args: &Args, files: &[PathBuf], hashes: &[String]) -> Ou
             }
             command
         }
-        "archive-add" | "archive-get" | "archive-check" => {
-            return archive::measure(stage, args, files);
+        archive if archive.starts_with("archive-") => {
+            return archive::measure(stage, args, files, cold);
         }
         "verify" | "verify-deep" => return verify::measure(stage, args, files),
         other => return Err(format!("there is no stage '{other}'").into()),
@@ -278,11 +286,11 @@ pub struct Copied {
 }
 
 /// Copies the sources as a user would.
-fn copy(files: &[PathBuf], args: &Args) -> Outcome<Copied> {
+fn copy(files: &[PathBuf], args: &Args, cold: bool) -> Outcome<Copied> {
     let folder = fresh(&args.dir.join("copy"))?;
     // What other stages left dirty is not this copy's business.
     expect_success(Command::new("sync").arg("-f").arg(&args.dir))?;
-    prepare(files, args.cold)?;
+    prepare(files, cold)?;
     let started = Instant::now();
     expect_success(Command::new("cp").args(files).arg(&folder))?;
     let plain = started.elapsed().as_secs_f64();

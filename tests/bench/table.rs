@@ -63,6 +63,8 @@ pub fn rows(
         "graft-overlap" => goals::GRAFT_OVERLAP,
         "archive-add" => goals::ARCHIVE_ADD,
         "archive-get" => goals::ARCHIVE_GET,
+        "archive-add-warm" => goals::ARCHIVE_ADD_WARM,
+        "archive-get-warm" => goals::ARCHIVE_GET_WARM,
         "archive-check" => goals::ARCHIVE_CHECK,
         "verify" => goals::VERIFY,
         "verify-deep" => goals::VERIFY_DEEP,
