@@ -104,21 +104,23 @@ impl Carrier {
             carrier: self,
             failed: None,
         };
-        let packed = pack_segment(&segment.folder, &mut room, Path::new(path)).map(|_| ());
-        let packed = packed.and_then(|()| room.end());
+        let packed = pack_segment(&segment.folder, &mut room, Path::new(path));
+        let packed = packed.map(|(_, contents)| contents);
+        let packed = packed.and_then(|contents| room.end().map(|()| contents));
         // Why it could not be written says more than that it could not.
         if let Some(why) = room.failed.take() {
             return Err(why);
         }
-        packed?;
+        let contents = packed?;
         let packed = self.meant.bytes() - before;
-        if packed != bytes {
+        let Some(lacking) = segment.lacks(packed, contents) else {
             return Err(Error::failed(
                 format!("packing {path}"),
                 format!("it has {packed} bytes instead of {bytes}"),
             )
             .next("something changed the scratch folder: try again"));
-        }
+        };
+        self.put(&vec![0; usize::try_from(lacking).unwrap_or(0)])?;
         self.pad(bytes)
     }
 
@@ -342,7 +344,64 @@ mod tests {
         }
         assert!(names.contains(&"0/wal/closed-42".to_owned()), "{names:?}");
         assert_eq!(names.len(), 8);
-        // A reader that is too short is an error, not a hole.
+    }
+
+    #[test]
+    fn pages_that_become_holes_while_it_is_packed_leave_a_tar_of_the_size_that_was_told() {
+        use rustix::fs::{FallocateFlags, fallocate};
+
+        let folder = tempfile::tempdir().unwrap();
+        let segment = folder.path().join("segment");
+        std::fs::create_dir(&segment).unwrap();
+        let page = segment.join("page.dat");
+        let content = [[7; 8192], [0; 8192], [0; 8192], [9; 8192]].concat();
+        std::fs::write(&page, &content).unwrap();
+        let measured = ToPack::measure(segment.clone()).unwrap();
+        let file = File::options().write(true).open(&page).unwrap();
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&file, hole, 8192, 16384).unwrap();
+        let again = ToPack::measure(segment.clone()).unwrap();
+        assert!(again.bytes() < measured.bytes());
+        let pack = |what: &ToPack| {
+            let path = folder.path().join("a.snapshot");
+            let _ = std::fs::remove_file(&path);
+            let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
+            carrier.segment("0/segments/a.tar", what)?;
+            let none = serde_json::json!([]);
+            carrier.finish(&none, &none, &none)?;
+            Ok::<_, Error>(std::fs::read(&path).unwrap())
+        };
+        let bytes = pack(&measured).unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut outer = archive.entries().unwrap();
+        let mut inner = Vec::new();
+        outer
+            .next()
+            .unwrap()
+            .unwrap()
+            .read_to_end(&mut inner)
+            .unwrap();
+        assert_eq!(inner.len() as u64, measured.bytes());
+        assert_eq!(
+            outer.next().unwrap().unwrap().path_bytes().as_ref(),
+            b"version.info"
+        );
+        let mut archive = tar::Archive::new(inner.as_slice());
+        let mut got = Vec::new();
+        for entry in archive.entries().unwrap() {
+            entry.unwrap().read_to_end(&mut got).unwrap();
+        }
+        assert_eq!(got, content);
+        // What was really changed is told.
+        file.set_len(8192).unwrap();
+        let err = pack(&measured).unwrap_err();
+        assert!(err.to_string().contains("instead of"), "{err}");
+    }
+
+    #[test]
+    fn a_reader_that_is_too_short_is_an_error_and_no_hole() {
+        let folder = tempfile::tempdir().unwrap();
+        let never = |err: &std::io::Error| Error::failed("reading", err);
         let path = folder.path().join("b.snapshot");
         let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
         assert!(

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header, HeaderMode};
 
 use super::layout;
-use super::walk::BLOCK;
+use super::walk::{BLOCK, REST_BYTES_MAX};
 use crate::error::{Error, Result};
 
 /// What Qdrant writes into a collection's `version.info` in every version since 1.6.1.
@@ -52,24 +52,43 @@ pub struct ToPack {
     /// The folder that its files lie in.
     pub folder: PathBuf,
     bytes: u64,
+    contents: u64,
 }
 
 impl ToPack {
     /// The segment in `folder`; how many bytes it has when it is packed is found without reading
     /// more than must be.
     pub fn measure(folder: PathBuf) -> Result<Self> {
-        let bytes = pack_segment(&folder, Counting { bytes: 0 }, &folder)?.bytes;
-        Ok(Self { folder, bytes })
+        let (Counting { bytes }, contents) = pack_segment(&folder, Counting { bytes: 0 }, &folder)?;
+        Ok(Self {
+            folder,
+            bytes,
+            contents,
+        })
     }
 
     /// Its bytes when it is packed.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// How many bytes of zeros have to follow what was packed, `packed` bytes of files with `contents`
+    /// bytes in all, for it to have as many as were measured; none if there is no such number.
+    ///
+    /// A hole that somebody looked into by way of a mapped file is a page of zeros on tmpfs, until
+    /// the kernel is short of memory and makes it a hole again (`shmem_recalc_inode` in Linux'
+    /// mm/shmem.c). A tar may end with zeros, but with no more than readers allow.
+    pub(super) fn lacks(&self, packed: u64, contents: u64) -> Option<u64> {
+        let lacking = self.bytes.checked_sub(packed)?;
+        let is_filled = contents == self.contents && lacking <= REST_BYTES_MAX;
+        (lacking == 0 || is_filled).then_some(lacking)
+    }
 }
 
-/// Packs the segment in `folder` into `out`, which `path` names in errors, and gives that back.
-pub(super) fn pack_segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result<O> {
+/// Packs the segment in `folder` into `out`, which `path` names in errors, and gives that back, with
+/// how many bytes its files have in all, holes included.
+pub(super) fn pack_segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result<(O, u64)> {
+    let mut contents = 0_u64;
     let mut files = Vec::new();
     list_files(folder, &mut files)?;
     files.sort();
@@ -81,10 +100,14 @@ pub(super) fn pack_segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result
         let to = Path::new(layout::SEGMENT_TAR_ROOT).join(name);
         let mut open =
             File::open(file).map_err(|err| Error::io("reading scratch file", file, &err))?;
-        append(&mut tar, &to, &mut open).map_err(|err| Error::io("packing into", path, &err))?;
+        let bytes = append(&mut tar, &to, &mut open)
+            .map_err(|err| Error::io("packing into", path, &err))?;
+        contents = contents.saturating_add(bytes);
     }
-    tar.into_inner()
-        .map_err(|err| Error::io("packing into", path, &err))
+    let out = tar
+        .into_inner()
+        .map_err(|err| Error::io("packing into", path, &err))?;
+    Ok((out, contents))
 }
 
 /// Where a segment's tar goes.
@@ -123,21 +146,23 @@ impl Out for Counting {
     }
 }
 
-/// Adds a file. The crate looks for holes in all of it, but most of what is big has none.
-fn append<O: Out>(tar: &mut Builder<O>, to: &Path, file: &mut File) -> io::Result<()> {
+/// Adds a file, and returns how many bytes it has. The crate looks for holes in all of it, but most of
+/// what is big has none.
+fn append<O: Out>(tar: &mut Builder<O>, to: &Path, file: &mut File) -> io::Result<u64> {
     let meta = file.metadata()?;
     let bytes = meta.len();
     let mut header = header(bytes);
     let has_holes = meta.blocks() * DISK_BLOCK < bytes;
     if has_holes || bytes < BUFFER_BYTES as u64 || header.set_path(to).is_err() {
-        return tar.append_file(to, file);
+        return tar.append_file(to, file).map(|()| bytes);
     }
     header.set_cksum();
     let out = tar.get_mut();
     out.write_all(header.as_bytes())?;
     out.content(file, bytes)?;
     let padding = (BLOCK - bytes % BLOCK) % BLOCK;
-    out.write_all(&vec![0; usize::try_from(padding).unwrap_or(0)])
+    out.write_all(&vec![0; usize::try_from(padding).unwrap_or(0)])?;
+    Ok(bytes)
 }
 
 pub(super) fn header(bytes: u64) -> Header {

@@ -33,7 +33,7 @@ pub const BLOCK: u64 = 512;
 /// Most bytes that a member can have: more than any disk holds, little enough to be added up.
 const MEMBER_BYTES_MAX: u64 = 1 << 60;
 /// Most bytes that may follow the trailer: tar programs fill up to blocks of some kilobytes.
-const REST_BYTES_MAX: u64 = 1 << 20;
+pub(super) const REST_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes that are read forward, and can be passed over without being looked at.
 pub trait Stream: Read {
