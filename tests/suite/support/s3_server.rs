@@ -31,7 +31,7 @@ impl Kind {
     /// Its program and where that comes from.
     fn program(self) -> (&'static str, &'static str) {
         match self {
-            Self::Moto => ("moto_server", "pip install 'moto[server]'"),
+            Self::Moto => ("moto_server", "pip install 'moto[s3]' flask flask-cors"),
             Self::Garage => ("garage", "cargo install garage --locked"),
             Self::RustFs => ("rustfs", "cargo install rustfs --locked"),
         }
@@ -41,15 +41,14 @@ impl Kind {
     pub fn find(self) -> Result<PathBuf, String> {
         let (name, from) = self.program();
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let bin = std::env::split_paths(&path)
+        let runs = |bin: &PathBuf| {
+            let run = Command::new(bin).arg("--help").output();
+            run.is_ok_and(|output| output.status.success())
+        };
+        std::env::split_paths(&path)
             .map(|dir| dir.join(name))
-            .find(|bin| bin.is_file())
-            .ok_or_else(|| format!("there is no {name} on PATH ({from})"))?;
-        let run = Command::new(&bin).arg("--help").output();
-        match run.is_ok_and(|output| output.status.success()) {
-            true => Ok(bin),
-            false => Err(format!("{} does not run", bin.display())),
-        }
+            .find(|bin| bin.is_file() && runs(bin))
+            .ok_or_else(|| format!("there is no {name} on PATH that runs ({from})"))
     }
 }
 
