@@ -209,7 +209,9 @@ mod tests {
             "version": "0.1.0",
             "verdict": "differs",
             "master": {"name": "m", "file": "<m>.snapshot", "file_bytes": 10, "checksum": {"state": "unverified"}},
-            "sources": [{"name": "a & b", "file": "a.snapshot", "file_bytes": 5, "checksum": {"state": "unverified"}}],
+            "sources": [{"name": "a & b", "file": "a.snapshot", "file_bytes": 5, "checksum": {"state": "unverified"}},
+                {"name": "b", "file": "b.snapshot", "file_bytes": 5,
+                 "checksum": {"state": "verified", "sha256": "ab12", "hash": "blake3", "by": ["b.snapshot.manifest.json"]}}],
             "made_with": {"told_by": "flags", "on_conflict": "last", "by_source": false},
             "looked_at": 3, "differences": 1,
             "first": [{"id": 7, "difference": "differs", "source": "a & b", "vectors": [""]}],
@@ -241,6 +243,7 @@ mod tests {
             "Points per shard",
             "role=\"img\"",
             "point 7",
+            "SHA-256 ab12, by BLAKE3",
         ] {
             assert!(page.contains(part), "the page lacks {part}");
         }

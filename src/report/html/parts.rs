@@ -179,7 +179,10 @@ pub fn sources(report: &Value) -> Result<Markup> {
             Value::String(words) => words.clone(),
             other => match text(other, "/sha256") {
                 "" => text(other, "/state").to_uppercase(),
-                sha256 => format!("SHA-256 {sha256}"),
+                sha256 => match text(other, "/hash") {
+                    "" | "sha256" => format!("SHA-256 {sha256}"),
+                    hash => format!("SHA-256 {sha256}, by {}", hash.to_uppercase()),
+                },
             },
         };
         rows.push(vec![
