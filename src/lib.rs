@@ -25,7 +25,7 @@
 //! | [`snapshot`] | the tar: safe reading, ids and log without the engine, packing |
 //! | [`schema`] | a collection's config: read, compare, unite |
 //! | [`point`] | ids and their order, records, canonical bytes and digest |
-//! | [`scratch`], [`durable`], [`status`], [`stop`], [`error`] | folders that go away, files that stay, what is going on, the wish to stop, what went wrong |
+//! | [`scratch`], [`durable`], [`parallel`], [`status`], [`stop`], [`error`] | folders that go away, files that stay, pieces of work side by side, what is going on, the wish to stop, what went wrong |
 //!
 //! Arrows go one way: cli → commands → nightly → (merge, proof, archive, source, report) → (engine, server,
 //! snapshot, schema, point, durable, scratch). A test holds that (`tests/suite/house`).
@@ -41,6 +41,7 @@ pub mod engine;
 pub mod error;
 pub mod merge;
 pub mod nightly;
+pub mod parallel;
 pub mod point;
 pub mod proof;
 pub mod report;

@@ -18,11 +18,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use self::record::{Entry, Event, Forgotten, Proven, Record};
-use super::lanes;
 use super::name::Name;
 use super::sign::{Seal, Signer};
 use super::store::{Store, refuses_taken};
 use crate::error::{Error, Kind, Result};
+use crate::parallel::in_parallel;
 
 /// The format that is described in FORMAT.md.
 pub const FORMAT: u32 = 1;
@@ -145,7 +145,7 @@ impl Chain {
             known = last_listed(store)?;
         }
         let wanted: Vec<u64> = (1..=known).collect();
-        let mut files = lanes::each(store.lanes(), &wanted, |seq| {
+        let mut files = in_parallel(&wanted, store.lanes(), |seq| {
             store.get(&path(*seq), RECORD_BYTES_MAX)
         })?;
         // A run that was killed may have written the next one, and not said so in the head.

@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::chain::{self, Chain, ChainFinding, Entry};
 use super::index::read_recipe;
-use super::lanes;
 use super::lock::LOCK;
 use super::name::Name;
 use super::object::{Opener, STORED_BYTES_MAX};
@@ -20,6 +19,7 @@ use super::recipe::{Part, Recipe};
 use super::store::Store;
 use super::{Archive, OBJECTS, RECIPES};
 use crate::error::{Error, Kind, Result};
+use crate::parallel::in_parallel_with;
 
 /// Files of an entry that are named as lost.
 const FILES_NAMED_MAX: usize = 20;
@@ -180,7 +180,7 @@ impl Archive {
             .copied()
             .collect();
         let lane = || Ok((Opener::new()?, Vec::new()));
-        let looked = lanes::each_with(store.lanes(), &share, lane, |lane, part| {
+        let looked = in_parallel_with(&share, store.lanes(), lane, |lane, part| {
             look(store, part, lane, repair.map(|other| &*other.store))
         })?;
         let mut lost: BTreeSet<Name> = BTreeSet::new();

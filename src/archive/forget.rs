@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::chain::{Chain, Event, Forgotten};
 use super::index::read_recipe;
-use super::lanes;
 use super::lock::Lock;
 use super::name::Name;
 use super::retention::{Candidate, Decision, Policy};
 use super::store::Store;
 use super::{Archive, OBJECTS, RECIPES};
 use crate::error::Result;
+use crate::parallel::in_parallel;
 
 /// What is to be given up.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl Archive {
         let event = Event::Forget { forgot };
         chain.append(store, event, self.signer.as_ref(), Self::now())?;
         // Recipes first: what is left of a broken off removal are objects that nothing names.
-        let removed = lanes::each(store.lanes(), &unneeded, |(path, bytes)| {
+        let removed = in_parallel(&unneeded, store.lanes(), |(path, bytes)| {
             Ok(store.remove(path)?.then_some(*bytes))
         })?;
         store.sync()?;
@@ -134,7 +134,7 @@ fn plan(store: &dyn Store, chain: &Chain, forgetting: &Forgetting) -> Result<Pla
         .map(|entry| entry.recipe)
         .collect();
     // If one cannot be read, nobody knows what it needs, and nothing is removed.
-    let recipes = lanes::each(store.lanes(), &left, |name| read_recipe(store, *name))?;
+    let recipes = in_parallel(&left, store.lanes(), |name| read_recipe(store, *name))?;
     let needed: BTreeSet<Name> = recipes
         .iter()
         .flat_map(|recipe| recipe.objects.iter().map(|part| part.name))

@@ -18,7 +18,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::chain::Entry;
 use super::index::read_recipe;
-use super::lanes;
 use super::name::Name;
 use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{Part, Recipe};
@@ -26,6 +25,7 @@ use super::store::Store;
 use super::{Archive, OBJECTS};
 use crate::durable::{self, Staged};
 use crate::error::{Error, Kind, Result};
+use crate::parallel::in_parallel_with;
 use crate::scratch;
 
 /// Bytes that are hashed at once.
@@ -81,17 +81,14 @@ impl Archive {
         let hash = std::thread::scope(|scope| {
             let (gathering, recipe) = (&gathering, &recipe);
             scope.spawn(move || {
-                let numbers: Vec<usize> = (0..recipe.objects.len()).collect();
                 let lanes = store.lanes().min(LANES_MAX);
                 let lane = || Ok((Opener::new()?, Vec::new()));
-                let done = lanes::each_with(lanes, &numbers, lane, |lane, number| {
-                    let Some(part) = recipe.objects.get(*number) else {
-                        return Ok(());
-                    };
+                let parts = recipe.objects.iter().enumerate();
+                let done = in_parallel_with(parts, lanes, lane, |lane, (number, part)| {
                     let (opener, bytes) = lane;
                     read_object(store, part, bytes)?;
                     let raw = opener.decompress(part.name, bytes)?;
-                    gathering.write(*number, raw, part, file, target)
+                    gathering.write(number, raw, part, file, target)
                 });
                 gathering.end(done.map(|_| ()));
             });

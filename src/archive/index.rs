@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::chain::{self, Chain};
-use super::lanes;
 use super::name::Name;
 use super::object::{self, Print, Row};
 use super::recipe::{self, Part, Recipe};
 use super::store::Store;
 use crate::error::{Error, Kind, Result};
+use crate::parallel::in_parallel;
 
 /// Chunks of older entries that are remembered.
 const KNOWN_MAX: usize = 2 << 20;
@@ -120,7 +120,7 @@ impl Index {
                 .filter(|(part, _)| seen.insert(part.name, ()).is_none())
                 .map(|(part, _)| *part)
                 .collect();
-            let tables = lanes::each(store.lanes(), &parts, |part| table(store, part))?;
+            let tables = in_parallel(&parts, store.lanes(), |part| table(store, part))?;
             for (part, rows) in parts.into_iter().zip(tables) {
                 match rows {
                     Some(rows) => index.add_base(part, &rows),

@@ -15,7 +15,6 @@ mod find;
 mod forget;
 mod get;
 mod index;
-mod lanes;
 mod lock;
 mod name;
 mod object;

@@ -15,11 +15,12 @@ use rustix::fs::{CWD, OFlags, RenameFlags};
 
 use super::folder_of;
 use crate::error::{Error, Result};
+use crate::parallel::in_parallel;
 use crate::scratch::Scratch;
 
 /// What has fewer bytes is not written past the page cache: it is not worth a call more.
 const DIRECT_BYTES_MIN: usize = 256 << 10;
-/// Syncs at once.
+/// Syncs at once: they then wait for the same flush of the disk, and not each for one of its own.
 const SYNCS: usize = 8;
 /// Files that wait to be synced.
 const UNSYNCED_MAX: usize = 1024;
@@ -117,12 +118,12 @@ impl Shelf {
     pub fn sync(&self) -> Result<()> {
         sync_files(&std::mem::take(&mut *lock(&self.unsynced)))?;
         let folders = std::mem::take(&mut *lock(&self.touched));
-        let folders: Vec<PathBuf> = folders.into_iter().collect();
-        at_once(&folders, |folder| {
-            File::open(folder)
+        in_parallel(folders, SYNCS, |folder| {
+            File::open(&folder)
                 .and_then(|open| open.sync_all())
-                .map_err(|err| Error::io("syncing folder", folder, &err))
-        })
+                .map_err(|err| Error::io("syncing folder", &folder, &err))
+        })?;
+        Ok(())
     }
 
     /// A new name in the staging folder.
@@ -191,34 +192,14 @@ fn write_direct(path: &Path, bytes: &[u8], options: &std::fs::OpenOptions) -> io
 }
 
 fn sync_files(files: &[PathBuf]) -> Result<()> {
-    at_once(files, |path| {
+    in_parallel(files, SYNCS, |path| {
         match File::open(path).and_then(|file| file.sync_data()) {
             // Taken back before it was ever needed.
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => synced.map_err(|err| Error::io("syncing", path, &err)),
         }
-    })
-}
-
-/// Syncs `paths`, many at once: they then wait for the same flush of the disk, and not each for one of
-/// its own.
-fn at_once(paths: &[PathBuf], sync: impl Fn(&Path) -> Result<()> + Sync) -> Result<()> {
-    let share = paths.len().div_ceil(SYNCS).max(1);
-    let sync = |paths: &[PathBuf]| paths.iter().try_for_each(|path| sync(path));
-    if paths.len() <= share {
-        return sync(paths);
-    }
-    std::thread::scope(|scope| {
-        let syncing: Vec<_> = paths
-            .chunks(share)
-            .map(|paths| scope.spawn(|| sync(paths)))
-            .collect();
-        syncing.into_iter().try_for_each(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(Error::failed("syncing", "a thread ended")))
-        })
-    })
+    })?;
+    Ok(())
 }
 
 /// Bytes that lie in memory as a disk takes them without copying.

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::engine::{Shard, ShardConfig};
 use crate::error::{Error, Result};
-use crate::merge::{Lane, Layout, Scan, in_parallel};
+use crate::merge::{Lane, Layout, Scan};
+use crate::parallel::in_parallel;
 use crate::point::{Digest, PointId};
 use crate::report::progress::{Progress, Stage, Unit};
 use crate::scratch::Scratch;

@@ -4,7 +4,8 @@
 //! when the comparison is done.
 
 use crate::error::{Error, Result};
-use crate::merge::{Lane, Site, in_parallel, lanes};
+use crate::merge::{Lane, Site, lanes};
+use crate::parallel::in_parallel;
 use crate::report::progress::Unit;
 use crate::source::{Purpose, Settled, Source};
 

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::pairs;
 use crate::error::{Error, Result};
-use crate::merge::{Layout, Policy, Settings, ShardLane, in_parallel, look_into, overlaps};
+use crate::merge::{Layout, Policy, Settings, ShardLane, look_into, overlaps};
+use crate::parallel::in_parallel;
 use crate::point::{Hash, PointId};
 use crate::schema::{PayloadSchema, ShardKey};
 use crate::snapshot::Form;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::bytes::{AT_ONCE, Content, Read};
 use crate::error::{Error, Result};
-use crate::merge::in_parallel;
+use crate::parallel::in_parallel;
 use crate::source::Source;
 
 /// Bytes read at once, of each of two segments: both fit into a processor's own cache.

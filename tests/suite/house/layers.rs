@@ -15,7 +15,8 @@ const LAYERS: [&[&str]; 7] = [
         "merge", "proof", "archive", "source", "report", "capture", "deliver", "drill",
     ],
     &[
-        "engine", "server", "snapshot", "schema", "point", "durable", "scratch", "status", "stop",
+        "engine", "server", "snapshot", "schema", "point", "durable", "scratch", "parallel",
+        "status", "stop",
     ],
     &["error"],
 ];

@@ -13,15 +13,31 @@ pub fn in_parallel<P: Send, R: Send>(
     at_once: usize,
     work: impl Fn(P) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    let waiting = Mutex::new(Some(pieces.into_iter().enumerate()));
+    in_parallel_with(pieces, at_once, || Ok(()), |(), piece| work(piece))
+}
+
+/// The same, with something that each thread makes for itself and keeps.
+pub fn in_parallel_with<P: Send, R: Send, T>(
+    pieces: impl IntoIterator<Item = P, IntoIter: Send>,
+    at_once: usize,
+    make: impl Fn() -> Result<T> + Sync,
+    work: impl Fn(&mut T, P) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let pieces = pieces.into_iter().enumerate();
+    let most = pieces.size_hint().1.unwrap_or(usize::MAX);
+    let waiting = Mutex::new(Some(pieces));
     let done = Mutex::new(Vec::new());
     let next = || {
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.as_mut()?.next()
     };
     let keep_on = || {
+        let mut own = make();
         while let Some((at, piece)) = next() {
-            let result = work(piece);
+            let result = match &mut own {
+                Ok(own) => work(own, piece),
+                Err(err) => Err(err.clone()),
+            };
             if result.is_err() {
                 *waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
             }
@@ -31,7 +47,8 @@ pub fn in_parallel<P: Send, R: Send>(
         }
     };
     let whole = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(keep_on)).collect();
+        let threads = 0..at_once.max(1).min(most);
+        let threads: Vec<_> = threads.map(|_| scope.spawn(keep_on)).collect();
         // All are waited for, whatever happened to the first.
         let mut whole = true;
         for thread in threads {
@@ -53,6 +70,8 @@ pub fn in_parallel<P: Send, R: Send>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -71,5 +90,30 @@ mod tests {
         .unwrap_err();
         assert_eq!(err.doing(), "piece 10");
         assert!(*tried.lock().unwrap() < 20);
+    }
+
+    #[test]
+    fn however_many_at_once_it_is_the_same() {
+        let items: Vec<u32> = (0..1000).collect();
+        for at_once in [0, 1, 2, 16] {
+            let doubled = in_parallel(&items, at_once, |n| Ok(n * 2)).unwrap();
+            assert!(
+                doubled
+                    .iter()
+                    .enumerate()
+                    .all(|(n, d)| *d as usize == n * 2)
+            );
+            let begun = AtomicUsize::new(0);
+            let err = in_parallel(&items, at_once, |n| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                match n {
+                    0..500 => Ok(()),
+                    n => Err(Error::failed("counting", n)),
+                }
+            });
+            assert!(err.is_err());
+            assert!(begun.load(Ordering::Relaxed) < 600);
+        }
+        assert!(in_parallel([1_u8; 0], 4, Ok).unwrap().is_empty());
     }
 }
