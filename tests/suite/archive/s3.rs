@@ -3,7 +3,7 @@
 use snapmerge::archive::conforms;
 
 use crate::support::cli::Cli;
-use crate::support::s3::S3;
+use crate::support::s3::{Access, S3};
 use crate::support::s3_server::{Kind, Server};
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
@@ -11,11 +11,11 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("archive/s3/emulator_conforms", || {
             let s3 = S3::start()?;
-            conforms(&s3.access().store("some/prefix")?).map_err(|err| err.to_string())?;
+            holds(&s3.access(), "some/prefix")?;
             let whole = S3::start()?;
             // All of it again, one request in five answered with 503.
             whole.fail_every(5);
-            conforms(&whole.access().store("")?).map_err(|err| err.to_string())?;
+            holds(&whole.access(), "")?;
             ensure!(whole.failed() > 30, "only {} failed", whole.failed());
             Ok(())
         }),
@@ -48,7 +48,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             let s3 = S3::start()?;
             s3.do_all_the_same();
             s3.fail_every(4);
-            conforms(&s3.access().store("some/prefix")?).map_err(|err| err.to_string())?;
+            holds(&s3.access(), "some/prefix")?;
             nights(env, &|cli| s3.lead(cli))?;
             ensure!(s3.failed() > 100, "only {} failed", s3.failed());
             Ok(())
@@ -89,7 +89,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         }),
         Trial::needs("archive/s3/rustfs", &Kind::RustFs.find(), |bin| {
             let rustfs = Server::start(Kind::RustFs, &bin)?;
-            conforms(&rustfs.access.store("some/prefix")?).map_err(|err| err.to_string())?;
+            holds(&rustfs.access, "some/prefix")?;
             nights(env, &|cli| rustfs.access.lead(cli))
         }),
         // It takes a conditional put for a plain one.
@@ -108,6 +108,11 @@ const WITHOUT: [&str; 3] = [
     "passes over conditions",
     "use a store that knows conditional puts",
 ];
+
+/// The store there does what every store must.
+fn holds(access: &Access, prefix: &str) -> Outcome {
+    Ok(conforms(&access.store(prefix)?).map_err(|err| err.to_string())?)
+}
 
 /// As somebody runs it who knows that no two runs write at once.
 fn without_conditions(cli: Cli) -> Cli {

@@ -64,6 +64,9 @@ pub fn free_ports() -> Result<[u16; 3], String> {
     Ok(ports)
 }
 
+/// A server's log, in its folder.
+const LOG: &str = "qdrant.log";
+
 /// How a server is started.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -90,7 +93,7 @@ impl Daemon {
     /// Starts it, and waits until it answers.
     pub fn start(setup: &Setup) -> Result<Self, String> {
         let starting = |e: &dyn std::fmt::Display| format!("starting {}: {e}", setup.bin.display());
-        let log = File::create(setup.dir.join("qdrant.log")).map_err(|e| starting(&e))?;
+        let log = File::create(setup.dir.join(LOG)).map_err(|e| starting(&e))?;
         let child = Command::new(&setup.bin)
             .current_dir(&setup.dir)
             .env("QDRANT__SERVICE__HOST", "127.0.0.1")
@@ -125,20 +128,8 @@ impl Daemon {
             true => |port| TcpStream::connect(("127.0.0.1", port)).is_ok(),
             false => says_ready,
         };
-        let start = Instant::now();
-        while !is_ready(setup.http) {
-            if let Some(status) = daemon.child.try_wait().map_err(|e| starting(&e))? {
-                let end = log_end(&setup.dir);
-                return Err(format!("the server ended: {status}\n{end}"));
-            }
-            if start.elapsed() > START_TIMEOUT {
-                let end = log_end(&setup.dir);
-                return Err(format!(
-                    "the server is not ready after {START_TIMEOUT:?}\n{end}"
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let log = setup.dir.join(LOG);
+        wait_until_ready(&mut daemon.child, &log, || is_ready(setup.http))?;
         Ok(daemon)
     }
 
@@ -154,7 +145,7 @@ impl Daemon {
         let start = Instant::now();
         while self.child.try_wait().map_err(failed)?.is_none() {
             if start.elapsed() > START_TIMEOUT {
-                let end = log_end(&self.dir);
+                let end = log_end(&self.dir.join(LOG));
                 return Err(format!("the server did not end by SIGTERM\n{end}"));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -171,6 +162,29 @@ impl Drop for Daemon {
     }
 }
 
+/// Waits until a server `is_ready`; an error with the end of its `log` if it ends, or takes too long.
+pub fn wait_until_ready(
+    child: &mut Child,
+    log: &Path,
+    is_ready: impl Fn() -> bool,
+) -> Result<(), String> {
+    let start = Instant::now();
+    while !is_ready() {
+        let status = child.try_wait();
+        if let Some(status) = status.map_err(|e| format!("waiting for the server: {e}"))? {
+            return Err(format!("the server ended: {status}\n{}", log_end(log)));
+        }
+        if start.elapsed() > START_TIMEOUT {
+            return Err(format!(
+                "the server is not ready after {START_TIMEOUT:?}\n{}",
+                log_end(log)
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// Whether `GET /readyz` is answered with 200.
 fn says_ready(port: u16) -> bool {
     let ask = || -> std::io::Result<String> {
@@ -185,7 +199,7 @@ fn says_ready(port: u16) -> bool {
     ask().is_ok_and(|answer| answer == "HTTP/1.1 200")
 }
 
-fn log_end(dir: &Path) -> String {
-    let log = std::fs::read(dir.join("qdrant.log")).unwrap_or_default();
+fn log_end(log: &Path) -> String {
+    let log = std::fs::read(log).unwrap_or_default();
     String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned()
 }

@@ -204,6 +204,20 @@ impl Env {
     }
 }
 
+/// The program `name` on PATH that runs with the argument `probe`, or why there is none; `from` says
+/// where one gets it.
+pub fn program(name: &str, probe: &str, from: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let runs = |bin: &PathBuf| {
+        let run = std::process::Command::new(bin).arg(probe).output();
+        run.is_ok_and(|output| output.status.success())
+    };
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|bin| bin.is_file() && runs(bin))
+        .ok_or_else(|| format!("there is no {name} on PATH that runs ({from})"))
+}
+
 /// A folder that goes away with its value.
 pub fn temp_dir() -> Outcome<tempfile::TempDir> {
     tempfile::Builder::new()

@@ -7,14 +7,11 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use super::daemon::free_ports;
+use super::daemon::{free_ports, wait_until_ready};
 use super::s3::{Access, BUCKET};
-use super::{Outcome, temp_dir};
+use super::{Outcome, program, temp_dir};
 
-/// How long one may take to start.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// In the forms that Garage wants.
 const KEY: &str = "GK0123456789abcdef01234567";
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -28,27 +25,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its program and where that comes from.
-    fn program(self) -> (&'static str, &'static str) {
-        match self {
+    /// The program, where it is on PATH and runs; or why it is not to be had.
+    pub fn find(self) -> Result<PathBuf, String> {
+        let (name, from) = match self {
             Self::Moto => ("moto_server", "pip install 'moto[s3]' flask flask-cors"),
             Self::Garage => ("garage", "cargo install garage --locked"),
             Self::RustFs => ("rustfs", "cargo install rustfs --locked"),
-        }
-    }
-
-    /// The program, where it is on PATH and runs; or why it is not to be had.
-    pub fn find(self) -> Result<PathBuf, String> {
-        let (name, from) = self.program();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let runs = |bin: &PathBuf| {
-            let run = Command::new(bin).arg("--help").output();
-            run.is_ok_and(|output| output.status.success())
         };
-        std::env::split_paths(&path)
-            .map(|dir| dir.join(name))
-            .find(|bin| bin.is_file() && runs(bin))
-            .ok_or_else(|| format!("there is no {name} on PATH that runs ({from})"))
+        program(name, "--help", from)
     }
 }
 
@@ -123,20 +107,15 @@ impl Server {
             access,
             _dir: dir,
         };
-        let start = Instant::now();
         // Any answer will do: who asks without a key is refused.
-        while let Err(ureq::Error::Io(_) | ureq::Error::ConnectionFailed) =
-            ureq::get(&server.access.endpoint).call()
-        {
-            let ended = server.child.try_wait()?;
-            ensure!(
-                ended.is_none() && start.elapsed() < START_TIMEOUT,
-                "{} does not answer ({ended:?}):\n{}",
-                bin.display(),
-                std::fs::read_to_string(&log).unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let answers = || {
+            let asked = ureq::get(&server.access.endpoint).call();
+            !matches!(
+                asked,
+                Err(ureq::Error::Io(_) | ureq::Error::ConnectionFailed)
+            )
+        };
+        wait_until_ready(&mut server.child, &log, answers)?;
         if let Kind::Moto = kind {
             let url = format!("{}/{BUCKET}", server.access.endpoint);
             ureq::put(url)
