@@ -11,9 +11,9 @@
 # LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap,archive-add,
 # archive-get,archive-check,archive-add-warm,archive-get-warm,verify,verify-deep,live: merge is by
 # rebuild without graphs, whole with them; an archive is compared with copying on the disk, and, where
-# it says warm, out of the page cache; live needs a Qdrant (QDRANT_BIN, or qdrant on PATH), and compares capture with curl, and, where
-# SNAPMERGE_BENCH_GUIDE names the script of Qdrant's guide and SNAPMERGE_BENCH_PYTHON a Python that can
-# run it, replay, graft and restore with that. With --indexed the sources have graphs, as a server's
+# it says warm, out of the page cache; live needs a Qdrant (QDRANT_BIN, or qdrant on PATH), and
+# compares capture with curl, and, where SNAPMERGE_BENCH_GUIDE names the script of Qdrant's guide and
+# SNAPMERGE_BENCH_PYTHON a Python that can run it, replay, graft and restore with that. With --indexed the sources have graphs, as a server's
 # have; making those takes minutes the first time. Sources are kept in SNAPMERGE_BENCH_DIR (or a
 # folder for temporary files), which must lie on the disk that is to be measured. Other work on the
 # machine shows: seconds grow, CPU seconds hardly. Goals are judged under each table.

@@ -104,9 +104,9 @@ impl Carrier {
             carrier: self,
             failed: None,
         };
-        let packed = pack_segment(&segment.folder, &mut room, Path::new(path));
-        let packed = packed.map(|(_, contents)| contents);
-        let packed = packed.and_then(|contents| room.end().map(|()| contents));
+        let packed = pack_segment(&segment.folder, &mut room, Path::new(path))
+            .map(|(_, contents)| contents)
+            .and_then(|contents| room.end().map(|()| contents));
         // Why it could not be written says more than that it could not.
         if let Some(why) = room.failed.take() {
             return Err(why);

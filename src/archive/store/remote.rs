@@ -51,7 +51,7 @@ impl Remote {
         let store = builder.build().map_err(|err| {
             Error::usage(format!("opening {what}"), err).next(
                 "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; for another \
-                     store than Amazon's also AWS_ENDPOINT (and AWS_ALLOW_HTTP=true for http)",
+                 store than Amazon's also AWS_ENDPOINT (and AWS_ALLOW_HTTP=true for http)",
             )
         })?;
         Ok(Self {
