@@ -4,10 +4,10 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use snapmerge::base::error::{Error, Result};
+use snapmerge::base::stop;
 use snapmerge::cli::{Cli, exit, supervise};
 use snapmerge::engine;
-use snapmerge::error::{Error, Result};
-use snapmerge::stop;
 
 /// Records are made in one thread and dropped in another, which the system's allocator pays for
 /// with locks: a sixth of a merge's time.

@@ -7,6 +7,7 @@
 mod cutter;
 mod files;
 mod pipeline;
+mod pool;
 mod told;
 
 use std::collections::BTreeSet;
@@ -27,9 +28,9 @@ use super::name::Name;
 use super::recipe::Recipe;
 use super::store::Store;
 use super::{Archive, OBJECTS, RECIPES};
-use crate::error::{Error, Kind, Result};
-use crate::scratch::Scratch;
-use crate::snapshot::{Runs, source_name};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::scratch::Scratch;
+use crate::format::{Runs, source_name};
 use crate::source::{Checksum, Expectation, compare, expectations};
 
 /// A snapshot to be stored.

@@ -21,8 +21,8 @@ pub use self::record::{Entry, Event, Forgotten, Proven, Record};
 use super::name::Name;
 use super::sign::{Seal, Signer};
 use super::store::{Store, refuses_taken};
-use crate::error::{Error, Kind, Result};
-use crate::parallel::in_parallel;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::parallel::in_parallel;
 
 /// The format that is described in FORMAT.md.
 pub const FORMAT: u32 = 1;

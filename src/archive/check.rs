@@ -18,8 +18,8 @@ use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{Part, Recipe};
 use super::store::Store;
 use super::{Archive, OBJECTS, RECIPES};
-use crate::error::{Error, Kind, Result};
-use crate::parallel::in_parallel_with;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::parallel::in_parallel_with;
 
 /// Files of an entry that are named as lost.
 const FILES_NAMED_MAX: usize = 20;

@@ -8,7 +8,7 @@
 //! Keeps true: a chunk never holds bytes of two files; there are never more than about
 //! [`CHUNKS_MAX`] chunks, however large the snapshot is, so that memory does not grow with it.
 
-use crate::snapshot::{Record, Run, Runs};
+use crate::format::{Record, Run, Runs};
 
 /// Chunks of one snapshot, about: with more, several records are cut as one.
 pub const CHUNKS_MAX: u64 = 1 << 20;
@@ -98,7 +98,7 @@ fn chunks(runs: &Runs, times: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::PackedFile;
+    use crate::format::PackedFile;
 
     fn runs(record: Record, pieces: &[(u64, u64, u64)]) -> Runs {
         let mut runs = Runs::default();

@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::chain::{Chain, Entry, Event};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// How a source in an archive begins, where files can be given too.
 pub const PREFIX: &str = "archive:";

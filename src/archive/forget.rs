@@ -17,8 +17,8 @@ use super::name::Name;
 use super::retention::{Candidate, Decision, Policy};
 use super::store::Store;
 use super::{Archive, OBJECTS, RECIPES};
-use crate::error::Result;
-use crate::parallel::in_parallel;
+use crate::base::error::Result;
+use crate::base::parallel::in_parallel;
 
 /// What is to be given up.
 #[derive(Debug, Clone)]

@@ -23,10 +23,11 @@ use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{Part, Recipe};
 use super::store::Store;
 use super::{Archive, OBJECTS};
-use crate::durable::{self, Staged};
-use crate::error::{Error, Kind, Result};
-use crate::parallel::in_parallel_with;
-use crate::scratch;
+use crate::base::durable;
+use crate::base::durable::Staged;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::parallel::in_parallel_with;
+use crate::base::scratch;
 
 /// Bytes that are hashed at once.
 const BLOCK_BYTES: usize = 1 << 20;

@@ -13,8 +13,8 @@ use super::name::Name;
 use super::object::{self, Print, Row};
 use super::recipe::{self, Part, Recipe};
 use super::store::Store;
-use crate::error::{Error, Kind, Result};
-use crate::parallel::in_parallel;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::parallel::in_parallel;
 
 /// Chunks of older entries that are remembered.
 const KNOWN_MAX: usize = 2 << 20;

@@ -14,6 +14,7 @@ mod cuts;
 mod find;
 mod forget;
 mod get;
+mod holder;
 mod index;
 mod lock;
 mod name;
@@ -32,7 +33,7 @@ pub use self::check::{Checked, Finding, Loss, Subset};
 pub use self::find::EntryRef;
 pub use self::forget::{Forgetting, Swept};
 pub use self::get::Got;
-pub use self::lock::Holder;
+pub use self::holder::Holder;
 pub use self::name::Name;
 pub use self::recipe::{FileEntry, Recipe};
 pub use self::retention::{Candidate, Decision, Policy};
@@ -46,8 +47,8 @@ use chrono::{DateTime, Utc};
 
 use self::lock::Lock;
 
-use crate::error::{Kind, Result};
-use crate::stop;
+use crate::base::error::{Kind, Result};
+use crate::base::stop;
 
 /// The folder of the objects.
 pub const OBJECTS: &str = "objects";

@@ -9,8 +9,8 @@
 //! (or what nobody uses) without looking at the other.
 
 use super::name::Name;
-use crate::durable::Block;
-use crate::error::{Error, Result};
+use crate::base::durable::Block;
+use crate::base::error::{Error, Result};
 
 /// An object is closed when it has so many bytes, uncompressed.
 pub const RAW_BYTES: usize = 4 << 20;
@@ -272,7 +272,7 @@ fn damaged(what: &str, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::base::error::Kind;
 
     fn filling() -> Filling {
         let mut filling = Filling::default();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::name::Name;
 use super::object::RAW_BYTES_MAX;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// More bytes no recipe has as it lies there.
 pub const STORED_BYTES_MAX: u64 = 256 << 20;
@@ -193,7 +193,7 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::base::error::Kind;
 
     fn recipe() -> Recipe {
         let mut recipe = Recipe {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Datelike as _, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// How many of what are kept, for each name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Largest key file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -43,14 +43,14 @@ impl Signer {
 
     /// The public key, as records name it.
     pub fn public(&self) -> String {
-        hex(self.key.verifying_key().as_bytes())
+        hex::encode(self.key.verifying_key().as_bytes())
     }
 
     /// Signs the line of a record.
     pub fn sign(&self, line: &[u8]) -> Seal {
         Seal {
             key: self.public(),
-            signature: hex(&self.key.sign(line).to_bytes()),
+            signature: hex::encode(self.key.sign(line).to_bytes()),
         }
     }
 }
@@ -69,7 +69,7 @@ pub fn read_public(path: &Path) -> Result<String> {
     }
     let key = VerifyingKey::from_public_key_pem(&text)
         .map_err(|err| refuse(format!("it is no public ed25519 key in PEM ({err})")))?;
-    Ok(hex(key.as_bytes()))
+    Ok(hex::encode(key.as_bytes()))
 }
 
 /// A signature as it stands in a record's second line.
@@ -86,8 +86,10 @@ impl Seal {
     /// Whether it is the signature of `line` with its key.
     pub fn holds(&self, line: &[u8]) -> bool {
         let check = || -> Option<()> {
-            let key = VerifyingKey::from_bytes(&unhex(&self.key)?.try_into().ok()?).ok()?;
-            let signature = Signature::from_bytes(&unhex(&self.signature)?.try_into().ok()?);
+            let key =
+                VerifyingKey::from_bytes(&hex::decode(&self.key).ok()?.try_into().ok()?).ok()?;
+            let signature =
+                Signature::from_bytes(&hex::decode(&self.signature).ok()?.try_into().ok()?);
             key.verify_strict(line, &signature).ok()
         };
         check().is_some()
@@ -105,21 +107,10 @@ fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::base::error::Kind;
 
     /// Made by openssl for this test alone.
     pub const KEY: &str = "-----BEGIN PRIVATE KEY-----

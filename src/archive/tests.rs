@@ -10,7 +10,7 @@ use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::error::Kind;
+use crate::base::error::Kind;
 
 /// A snapshot of one shard with a segment whose vectors are `vectors` (of 512 bytes each), and a log.
 fn snapshot(folder: &Path, name: &str, vectors: &[[u8; 512]], log: &[u8]) -> PathBuf {
@@ -84,7 +84,7 @@ impl Bed {
         reference.find(&self.archive.chain().unwrap()).unwrap()
     }
 
-    fn get(&self, text: &str) -> crate::error::Result<Vec<u8>> {
+    fn get(&self, text: &str) -> crate::base::error::Result<Vec<u8>> {
         let out = self.dir.path().join("got");
         self.archive.get(&self.entry(text), &out, true)?;
         Ok(std::fs::read(out).unwrap())

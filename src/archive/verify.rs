@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Archive;
 use super::chain::{Chain, ChainFinding, Head};
 use super::name::Name;
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// What is known from elsewhere.
 #[derive(Debug, Clone, Default)]

@@ -10,10 +10,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::plan::Plan;
-use crate::durable;
-use crate::error::{Error, Result};
-use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys};
-use crate::snapshot::{Input, Stream, Transplant, Walker, layout};
+use crate::base::durable;
+use crate::base::error::{Error, Result};
+use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
+use crate::format::{Input, Stream, Transplant, Walker, layout};
 
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 1 << 20;

@@ -13,9 +13,9 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::look::Members;
-use crate::durable;
-use crate::error::{Error, Result};
-use crate::scratch::Kept;
+use crate::base::durable;
+use crate::base::error::{Error, Result};
+use crate::base::scratch::Kept;
 use crate::server::{ServerSnapshot, check_name};
 
 /// How the names of working folders begin.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::journal::{Made, PREFIX, Work};
 use super::look::Members;
-use super::take;
-use crate::error::{Error, Result};
+use super::part;
+use crate::base::error::{Error, Result};
 use crate::server::Connection;
 
 /// How long a snapshot that nobody wants any more is waited for.
@@ -29,7 +29,7 @@ pub fn clear_leftovers(
         .map(|collection| Work::name(&server, collection))
         .collect();
     let mut left = Vec::new();
-    for name in crate::scratch::Kept::names(folder, PREFIX)? {
+    for name in crate::base::scratch::Kept::names(folder, PREFIX)? {
         if wanted.contains(&name) {
             continue;
         }
@@ -64,7 +64,7 @@ pub(super) fn finish(work: Work, left: &[String]) -> Result<()> {
         .flatten()
         .flatten()
     {
-        let is_part = entry.file_name().to_string_lossy().starts_with(take::PART);
+        let is_part = entry.file_name().to_string_lossy().starts_with(part::PART);
         if is_part {
             // The next run removes what stays.
             let _ = std::fs::remove_file(entry.path());

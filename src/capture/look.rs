@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::plan::{Plan, plan};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::server::{
     Address, CollectionInfo, Connection, Optimizations, ServerInfo, Topology, require,
 };

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::schema::ShardKey;
+use crate::point::ShardKey;
 
 /// The version of the manifest's form.
 pub const VERSION: u32 = 1;

@@ -31,11 +31,11 @@ pub use self::manifest::{ENDING, Form, Manifest, PeerPart, ShardPart};
 pub use self::part::{Hashes, hashes};
 pub use self::store::{discard, store};
 pub use self::unchanged::{Sign, sign};
-use crate::durable;
-use crate::error::{Error, Kind, Result};
-use crate::report::progress::Progress;
+use crate::base::durable;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Progress;
+use crate::format::{Snapshot, Want};
 use crate::server::{Connection, Rate};
-use crate::snapshot::{Snapshot, Want};
 
 /// What is captured, and how.
 pub struct Request<'a> {

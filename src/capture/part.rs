@@ -12,8 +12,11 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::durable;
-use crate::error::{Error, Result};
+use crate::base::durable;
+use crate::base::error::{Error, Result};
+
+/// How the names of unfinished files begin.
+pub const PART: &str = "part";
 
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -66,7 +69,7 @@ impl Hashing {
         let (sha256, blake3) = (self.sha256, self.blake3);
         drop((sha256.0, blake3.0));
         Some(Hashes {
-            sha256: format!("{:x}", sha256.1.join().ok()?.finalize()),
+            sha256: hex::encode(sha256.1.join().ok()?.finalize()),
             blake3: blake3.1.join().ok()?.finalize().to_hex().to_string(),
         })
     }
@@ -163,7 +166,7 @@ mod tests {
         assert_eq!(part.length(), 4);
         part.add(&Bytes::from_static(b"456789")).unwrap();
         let ended = part.end().unwrap();
-        assert_eq!(ended.sha256, format!("{:x}", Sha256::digest(b"0123456789")));
+        assert_eq!(ended.sha256, hex::encode(Sha256::digest(b"0123456789")));
         assert_eq!(ended.blake3, blake3::hash(b"0123456789").to_hex().as_str());
         assert_eq!(hashes(&path).unwrap(), ended);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();

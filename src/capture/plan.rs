@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::{Error, Kind, Result};
-use crate::schema::ShardKeys;
+use crate::base::error::{Error, Kind, Result};
+use crate::format::schema::ShardKeys;
 use crate::server::{ACTIVE, Topology};
 
 /// What is taken from one member.

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::beside;
 use super::manifest::{ENDING, Manifest};
 use crate::archive::{Added, Adding, Archive};
-use crate::durable;
-use crate::error::Result;
+use crate::base::durable;
+use crate::base::error::Result;
 
 /// Stores the captured `file` under `name`.
 pub fn store(

@@ -13,17 +13,15 @@ use super::journal::{Journal, Made, Work, file_name};
 use super::leftovers::remove_nameless;
 use super::look::Look;
 use super::manifest::{Form, PeerPart};
-use super::part::{self, Hashes, Part};
+use super::part::{self, Hashes, PART, Part};
 use super::plan::Take;
 use super::{Request, Taken};
-use crate::error::{Error, Kind, Result};
-use crate::report::progress::Unit;
-use crate::scratch::require_free;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Unit;
+use crate::base::scratch::require_free;
+use crate::base::status;
 use crate::server::{Connection, Fetch, ServerSnapshot};
-use crate::status;
 
-/// How the names of unfinished files begin.
-pub const PART: &str = "part";
 /// What stands for the member in the name of a file from several.
 const CLUSTER: &str = "cluster";
 /// How often a streamed shard is begun anew.
@@ -300,7 +298,7 @@ fn stream_all(
                     return Err((err, may_pass));
                 }
             };
-            if last != crate::snapshot::layout::SHARD_CONFIG {
+            if last != crate::format::layout::SHARD_CONFIG {
                 let why = format!(
                     "it ends with {last:?}, not with shard_config.json: the server failed on the way"
                 );

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::look::{Members, look};
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// What a collection was like at a moment at which nothing was written to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

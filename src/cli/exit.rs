@@ -2,7 +2,7 @@
 //!
 //! Keeps true: each code has one meaning, and success is only success.
 
-use crate::error::Kind;
+use crate::base::error::Kind;
 
 /// Everything was done.
 pub const DONE: u8 = 0;

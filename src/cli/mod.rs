@@ -8,6 +8,7 @@ pub mod supervise;
 
 use clap::{Parser, Subcommand};
 
+use crate::base::error::Result;
 use crate::commands::args::archive::ArchiveArgs;
 use crate::commands::args::drill::DrillArgs;
 use crate::commands::args::{
@@ -18,7 +19,6 @@ use crate::commands::{
     Ended, archive, capture, diff, drill, export, init, inspect, merge, publish, report, restore,
     rollback, run, verify,
 };
-use crate::error::Result;
 
 /// Merge the snapshots of many Qdrant collections into one verified master, offline.
 #[derive(Debug, Parser)]

@@ -1,7 +1,7 @@
 //! Doing risky work in a child process, so that a user sees an error and not a crash.
 //!
 //! The engine maps files into memory; a file that is shorter than it should be, or a full disk
-//! under a sparse one, ends the process with a signal. The parent knows from [`crate::status`] what
+//! under a sparse one, ends the process with a signal. The parent knows from [`crate::base::status`] what
 //! the child was doing, says so, and removes what it left.
 //!
 //! Keeps true: however the child ends, its folders are removed and the user gets one of the exit
@@ -23,12 +23,13 @@ use rustix::process::{
 };
 
 use super::exit;
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::scratch;
+use crate::base::status;
+use crate::base::status::Status;
+use crate::base::stop;
 use crate::nightly::{Called, Calling};
-use crate::scratch;
 use crate::server::KEY_VARIABLE;
-use crate::status::{self, Status};
-use crate::stop;
 
 /// Tells a child that it is one, and whose.
 const WORKER: &str = "SNAPMERGE_WORKER";

@@ -13,7 +13,7 @@ use super::args::archive::{
 };
 use super::{Ended, print, print_json, warn};
 use crate::archive::{Adding, Archive, Forgetting, Trust, read_public};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::source::parse_sha256;
 
 /// Runs the command.

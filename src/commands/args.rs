@@ -29,7 +29,8 @@ pub use self::run::{InitPlanArgs, LogFormat, RunArgs};
 pub use self::verify::VerifyArgs;
 
 use self::archive::FromArchive;
-use crate::merge::{Policy, Route};
+use crate::merge::Route;
+use crate::stream::Policy;
 
 /// Checksums of sources, for every command that reads them.
 #[derive(Debug, Clone, Args)]

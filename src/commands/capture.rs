@@ -11,12 +11,12 @@ use super::archive::told;
 use super::args::CaptureArgs;
 use super::{Ended, connect, peers, progress};
 use crate::archive::{Added, Archive, Location};
+use crate::base::durable;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::stop;
 use crate::capture::{
     Captured, Form, Manifest, Members, Request, capture, clear_leftovers, discard, matching, store,
 };
-use crate::durable;
-use crate::error::{Error, Kind, Result};
-use crate::stop;
 
 /// What came of a run, for `--json`.
 #[derive(Debug, Serialize)]

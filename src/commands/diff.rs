@@ -11,14 +11,16 @@ use super::fetched::fetch;
 use super::lines::Lines;
 use super::open::{Servers, open_all};
 use super::{Ended, Given};
+use crate::base::Site;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Progress;
+use crate::base::scratch::{Scratch, require_free};
 use crate::engine::take_warnings;
-use crate::error::{Error, Kind, Result};
-use crate::merge::{Ledger, Site};
-use crate::proof::{Change, Sides, SyncStep, Wanted, config_differences, diff_lanes};
 use crate::report::diff::DiffReport;
-use crate::report::progress::Progress;
-use crate::scratch::{Scratch, require_free};
 use crate::source::Purpose;
+use crate::stream::Ledger;
+use crate::stream::Sides;
+use crate::verify::{Change, SyncStep, Wanted, config_differences, diff_lanes};
 
 /// Runs the command.
 pub fn run(args: &DiffArgs) -> Result<Ended> {

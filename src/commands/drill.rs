@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::args::drill::DrillArgs;
 use super::{Ended, connect, print, print_json, progress, state_folder, warn};
+use crate::base::error::{Error, Kind, Result};
 use crate::drill::{Drilled, On, Place, choose, drill};
-use crate::error::{Error, Kind, Result};
 
 /// Runs the command.
 pub fn run(args: &DrillArgs) -> Result<Ended> {

@@ -9,12 +9,12 @@ use super::args::ExportArgs;
 use super::fetched::fetch;
 use super::lines::Lines;
 use super::{Ended, Given};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::scratch::{Scratch, require_free};
 use crate::engine::{Columns, Filter};
-use crate::error::{Error, Kind, Result};
-use crate::merge::{Scan, lanes};
 use crate::point::{AsScrolled, PointId, Record};
-use crate::scratch::{Scratch, require_free};
 use crate::source::{Purpose, Settled, Source};
+use crate::stream::{Scan, lanes};
 
 /// Ids that are read at once.
 const IDS_AT_ONCE: usize = 256;

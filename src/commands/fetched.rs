@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::args::archive::FromArchive;
 use crate::archive::{Archive, EntryRef};
-use crate::error::{Error, Kind, Result};
-use crate::scratch::{Scratch, require_free};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::scratch::{Scratch, require_free};
 use crate::source::Source;
 
 /// What was got; it is there as long as this is.
@@ -71,7 +71,7 @@ pub fn fetch(
         if !file.exists() {
             archive.get(&entry, &file, false)?;
             let checksum = folder.join(format!("{}.snapshot.checksum", entry.name));
-            crate::durable::write(&checksum, entry.sha256.as_bytes(), false)?;
+            crate::base::durable::write(&checksum, entry.sha256.as_bytes(), false)?;
         }
         typed.insert(file.clone(), path.display().to_string());
         *path = file;

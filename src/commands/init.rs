@@ -4,7 +4,7 @@
 
 use super::Ended;
 use super::args::InitPlanArgs;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::nightly::{TEMPLATE, schema};
 
 /// Runs the command.

@@ -6,8 +6,8 @@
 use super::args::InspectArgs;
 use super::fetched::fetch;
 use super::{Ended, Given};
-use crate::error::{Kind, Result};
-use crate::report::inspect::{FORMAT, Inspection, MergeReport, SnapshotReport, Verdict};
+use crate::base::error::{Kind, Result};
+use crate::inspect::{FORMAT, Inspection, MergeReport, SnapshotReport, Verdict};
 use crate::source::{Opening, Source, tell_apart};
 
 /// Runs the command.

@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write as _};
 
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// Bytes of output that are held back.
 const OUTPUT_BYTES: usize = 256 * 1024;

@@ -21,20 +21,21 @@ use super::Ended;
 use super::args::{LayoutChoice, MergeArgs, RouteChoice};
 use super::fetched::fetch;
 use super::open::Servers;
-use crate::durable::{self, Staged};
+use crate::base::Site;
+use crate::base::durable;
+use crate::base::durable::Staged;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::{Progress, Unit};
+use crate::base::scratch::Scratch;
+use crate::base::stage::StageReport;
 use crate::engine::Filter;
-use crate::error::{Error, Kind, Result};
-use crate::merge::{
-    Built, Ledger, Outcome, Plan, Provenance, Route, Settings, Site, Stamp, Tally, graft, plan,
-    provenance_file, rebuild, require_disk,
-};
-use crate::proof::{Expected, Proof, read_back, read_carried};
-use crate::report::merge::StageReport;
-use crate::report::progress::{Progress, Unit};
-use crate::schema::{Overrides, Quantization, UserConfig};
-use crate::scratch::Scratch;
-use crate::snapshot::{Sums, Written};
+use crate::format::schema::{Overrides, Quantization, UserConfig};
+use crate::format::{Sums, Written};
+use crate::merge::{Built, Plan, Route, Settings, graft, plan, rebuild, require_disk};
 use crate::source::Source;
+use crate::stream::{Ledger, Stamp, Tally, UnionOptions};
+use crate::verify::{Expected, Proof, read_back, read_carried};
+use crate::verify::{Outcome, Provenance, provenance_file};
 
 /// Runs the command.
 pub fn run(mut args: MergeArgs) -> Result<Ended> {
@@ -183,7 +184,14 @@ fn to_file(
         xxh3: (!compressed).then(|| proof.xxh3.clone()),
         proven: !args.no_verify,
     };
-    let provenance = Provenance::new(sources, plan, settings, outcome);
+    let provenance = Provenance::new(
+        sources,
+        &plan.route.to_string(),
+        &plan.united,
+        &plan.layout.keys,
+        &settings.union,
+        outcome,
+    );
     ledger.publish()?;
     publish(output, args.force, staged, &sha256, &provenance)?;
     drop(scratch);
@@ -227,10 +235,13 @@ pub(super) fn settings(args: &MergeArgs) -> Result<Settings> {
         .map(Quantization::from_word)
         .transpose()?;
     Ok(Settings {
-        on_conflict: args.on_conflict.clone(),
-        stamp,
-        filter: args.filter.as_deref().map(Filter::parse).transpose()?,
-        drop_payload: args.drop_payload.clone(),
+        union: UnionOptions {
+            on_conflict: args.on_conflict.clone(),
+            stamp,
+            filter: args.filter.as_deref().map(Filter::parse).transpose()?,
+            drop_payload: args.drop_payload.clone(),
+            by_source: args.layout == LayoutChoice::BySource,
+        },
         overrides: Overrides {
             shard_number: args.shards,
             hnsw_m: args.hnsw_m,
@@ -249,7 +260,6 @@ pub(super) fn settings(args: &MergeArgs) -> Result<Settings> {
             RouteChoice::Only(route) => Some(route),
         },
         live_target: args.live.into.is_some(),
-        by_source: args.layout == LayoutChoice::BySource,
         server_consolidates: args.server_consolidates,
         consolidate: args.consolidate,
     })

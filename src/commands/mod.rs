@@ -29,9 +29,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::args::{ChecksumArgs, ConnectionArgs, StateArgs};
-use crate::deliver::StateFolder;
-use crate::error::{Error, Kind, Result};
-use crate::report::progress::Progress;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Progress;
+use crate::server::StateFolder;
 use crate::server::{Address, Connection};
 use crate::source::{Opening, parse_sha256};
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::args::ConnectionArgs;
 use super::{Given, connect};
-use crate::error::Result;
-use crate::report::progress::{Progress, Unit};
+use crate::base::error::Result;
+use crate::base::progress::{Progress, Unit};
 use crate::server::{Address, CollectionAddress, Connection, is_address};
 use crate::source::{Opening, Source};
 

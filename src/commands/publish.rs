@@ -4,8 +4,8 @@
 
 use super::args::PublishArgs;
 use super::{Ended, connect, state_folder};
-use crate::deliver::{Change, PublishRequest, publish};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::publish::{Change, PublishRequest, publish};
 use crate::server::check_name;
 
 /// Runs the command.

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::Ended;
 use super::args::ReportArgs;
-use crate::durable;
-use crate::error::{Error, Result};
+use crate::base::durable;
+use crate::base::error::{Error, Result};
 use crate::report::html::page;
 
 /// Largest report that is read, in bytes.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::args::RestoreArgs;
 use super::fetched::fetch;
 use super::{Ended, Given, connect, peers, progress, state_folder};
+use crate::base::error::{Kind, Result};
+use crate::base::progress::Unit;
 use crate::capture::Members;
-use crate::deliver::{Expected, Options, Restored, restore};
-use crate::error::{Kind, Result};
-use crate::report::progress::Unit;
+use crate::restore::{Expected, Options, Restored, restore};
 use crate::source::Checksum;
 
 /// Runs the command.

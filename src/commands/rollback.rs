@@ -4,8 +4,9 @@
 
 use super::args::RollbackArgs;
 use super::{Ended, connect, publish, state_folder};
-use crate::deliver::{RollbackRequest, rollback};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::publish::RollbackRequest;
+use crate::publish::rollback;
 
 /// Runs the command.
 pub fn run(args: &RollbackArgs) -> Result<Ended> {

@@ -9,7 +9,7 @@ use clap::{Args as _, FromArgMatches as _};
 
 use super::args::{LogFormat, MergeArgs, RunArgs};
 use super::{Ended, merge};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::nightly::{Hand, Options, Plan, Reader, look, run as night};
 
 /// Runs the command; `hand` runs processes of their own, `code` says what each outcome exits with.

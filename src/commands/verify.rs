@@ -11,16 +11,19 @@ use super::fetched::fetch;
 use super::merge::stamp_of;
 use super::open::{Servers, open_all};
 use super::{Ended, Given};
+use crate::base::Site;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Progress;
+use crate::base::scratch::{Scratch, require_free};
+use crate::base::stage::StageReport;
 use crate::engine::{Filter, take_warnings};
-use crate::error::{Error, Kind, Result};
-use crate::merge::{Ledger, Provenance, Route, Settings, Site, plan, provenance_file};
-use crate::proof::{Asked, Asking, Wanted, verify};
-use crate::report::merge::StageReport;
-use crate::report::progress::Progress;
+use crate::merge::{Route, Settings, plan};
 use crate::report::verify::{MadeWith, Verdict, VerifyReport};
-use crate::scratch::{Scratch, require_free};
 use crate::server::Clustering;
 use crate::source::{Checksum, Source, tell_apart};
+use crate::stream::{Ledger, UnionOptions};
+use crate::verify::{Asked, Asking, Wanted, verify};
+use crate::verify::{Provenance, provenance_file};
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs) -> Result<Ended> {
@@ -58,7 +61,12 @@ pub fn run(args: &VerifyArgs) -> Result<Ended> {
         arrange(&mut sources, provenance)?;
     }
     let settings = settings(args, provenance.as_ref())?;
-    let (wanted, mut notes) = wanted(&sources, &settings, provenance.as_ref())?;
+    let (wanted, mut notes) = wanted(
+        &sources,
+        &settings,
+        args.allow_incomplete,
+        provenance.as_ref(),
+    )?;
 
     let scratch = Scratch::new(&parent)?;
     let mut ledger = Ledger::new(args.ledger.as_deref(), args.force)?;
@@ -241,10 +249,10 @@ fn arrange(sources: &mut Vec<Source>, provenance: &Provenance) -> Result<()> {
     Ok(())
 }
 
-fn settings(args: &VerifyArgs, provenance: Option<&Provenance>) -> Result<Settings> {
+fn settings(args: &VerifyArgs, provenance: Option<&Provenance>) -> Result<UnionOptions> {
     let mut settings = match provenance {
-        Some(provenance) => provenance.settings()?,
-        None => Settings::default(),
+        Some(provenance) => provenance.options()?,
+        None => UnionOptions::default(),
     };
     if let Some(policy) = &args.made.on_conflict {
         settings.on_conflict = policy.clone();
@@ -261,7 +269,6 @@ fn settings(args: &VerifyArgs, provenance: Option<&Provenance>) -> Result<Settin
     if let Some(layout) = args.made.layout {
         settings.by_source = layout == LayoutChoice::BySource;
     }
-    settings.allow_incomplete = args.allow_incomplete;
     Ok(settings)
 }
 
@@ -269,7 +276,8 @@ fn settings(args: &VerifyArgs, provenance: Option<&Provenance>) -> Result<Settin
 /// merge would plan now.
 fn wanted(
     sources: &[Source],
-    settings: &Settings,
+    settings: &UnionOptions,
+    allow_incomplete: bool,
     provenance: Option<&Provenance>,
 ) -> Result<(Wanted, Vec<String>)> {
     if let Some(provenance) = provenance {
@@ -282,7 +290,12 @@ fn wanted(
         };
         return Ok((wanted, Vec::new()));
     }
-    let plan = plan(sources, settings)?;
+    let settings = Settings {
+        union: settings.clone(),
+        allow_incomplete,
+        ..Settings::default()
+    };
+    let plan = plan(sources, &settings)?;
     let note = "without a provenance the master's config is compared with what merge would make of \
                 the sources without further flags, except for default_segment_number, which depends \
                 on the route";

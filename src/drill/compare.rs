@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::Drilled;
 use crate::archive::{Chain, Entry, Proven};
+use crate::base::error::{Error, Result};
 use crate::capture::Manifest;
-use crate::error::{Error, Result};
-use crate::merge::Provenance;
+use crate::format::schema::CollectionConfig;
 use crate::point::Digest;
-use crate::proof::{SettingDifference, Wanted, config_differences, setting_differences};
-use crate::schema::CollectionConfig;
 use crate::source::Source;
+use crate::verify::Provenance;
+use crate::verify::{SettingDifference, Wanted, config_differences, setting_differences};
 
 /// All that was said.
 pub struct Claims<'a> {

@@ -15,14 +15,15 @@ use serde::Serialize;
 
 use self::compare::Claims;
 use crate::archive::{Archive, Chain, Entry, EntryRef, Proven};
-use crate::error::{Error, Kind, Result};
-use crate::merge::{Scan, lanes, lend};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::{Progress, Stage, Unit};
+use crate::base::scratch::{Scratch, require_free};
+use crate::merge::lend;
 use crate::point::Digest;
-use crate::proof::{SettingDifference, Wanted, config_differences};
-use crate::report::progress::{Progress, Stage, Unit};
-use crate::scratch::{Scratch, require_free};
 use crate::server::Connection;
 use crate::source::{Opening, Purpose, Settled, Source};
+use crate::stream::{Scan, lanes};
+use crate::verify::{SettingDifference, Wanted, config_differences};
 
 /// A server that entries are restored on, too.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::config::ShardConfig;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The folder of a shard that holds its segments.
 const SEGMENTS: &str = "segments";

@@ -6,8 +6,8 @@
 use qdrant_edge::{Distance, EdgeConfig};
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Result};
-use crate::schema::{CollectionConfig, Datatype};
+use crate::base::error::{Error, Result};
+use crate::format::schema::{CollectionConfig, Datatype};
 
 /// Segments up to this size are built as one, in KB: the engine's own bound depends on the number
 /// of processors, and a master must not depend on the machine that it was made on.

@@ -16,9 +16,9 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use qdrant_edge::OperationError;
 
-use crate::error::{Error, Kind, Result};
-use crate::scratch;
-use crate::status;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::scratch;
+use crate::base::status;
 
 /// Different warnings that are kept; an engine that has more to say is at its end anyway.
 const WARNINGS_MAX: usize = 200;

@@ -6,7 +6,7 @@
 use qdrant_edge::Filter as EngineFilter;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A filter, as `POST /collections/NAME/points/scroll` takes it.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ mod tests {
         ] {
             let err = Filter::parse(text).unwrap_err();
             assert!(err.to_string().contains(word), "{text}: {err}");
-            assert_eq!(err.kind(), crate::error::Kind::Usage, "{text}");
+            assert_eq!(err.kind(), crate::base::error::Kind::Usage, "{text}");
         }
     }
 }

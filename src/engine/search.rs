@@ -11,7 +11,7 @@ use qdrant_edge::{
 use super::convert::id_from;
 use super::filter::Filter;
 use super::shard::Shard;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::point::{PointId, Vector};
 
 /// A point that a search found.

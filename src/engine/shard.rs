@@ -18,7 +18,7 @@ use super::config::ShardConfig;
 use super::contain::contained;
 use super::convert::{id_from, id_to, point_to, record_from};
 use super::filter::Filter;
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::point::{PointId, Record};
 
 /// Ids that are read at once.

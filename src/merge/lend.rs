@@ -16,15 +16,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::replay::told;
-use crate::deliver::keys;
-use crate::durable::{self, Log};
-use crate::error::{Error, Kind, Result};
-use crate::report::progress::{Progress, Unit};
-use crate::schema::ShardingMethod;
+use crate::base::durable;
+use crate::base::durable::Log;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::{Progress, Unit};
+use crate::base::status;
+use crate::base::status::Remote;
+use crate::format::schema::ShardingMethod;
+use crate::format::{Algorithm, Form};
+use crate::restore::keys;
 use crate::server::{Connection, Upload, create_body};
-use crate::snapshot::{Algorithm, Form};
 use crate::source::Source;
-use crate::status::{self, Remote};
 
 /// How the names of collections begin that are made to be read and removed.
 pub const PREFIX: &str = "snapmerge-scratch-";
@@ -232,7 +234,7 @@ fn plain(source: &Source, scratch: &Path) -> Result<Plain> {
         });
     }
     let path = scratch.join(format!("{}.snapshot", Uuid::new_v4().simple()));
-    let mut to = crate::scratch::create(&path)?;
+    let mut to = crate::base::scratch::create(&path)?;
     snapshot.decompress(&mut to)?;
     Ok(Plain {
         path,

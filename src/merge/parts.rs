@@ -10,9 +10,9 @@
 use serde_json::Value;
 
 use super::route::set;
+use crate::base::error::Result;
 use crate::engine::ShardConfig;
-use crate::error::Result;
-use crate::schema::United;
+use crate::format::schema::United;
 use crate::source::Source;
 
 /// A part with fewer points than this is not worth its segment.

@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::conflict::Policy;
-use super::layout::Layout;
 use super::parts::keep_parts;
-use super::route::{KeptSegments, Route, Targets, built_otherwise, most_segments, route, set};
-use crate::engine::Filter;
-use crate::error::{Error, Kind, Result};
-use crate::schema::{
-    Datatype, Decision, Finding, Overrides, ShardKey, ShardingMethod, United, unite, vector_label,
+use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route, set};
+use super::settings::{Route, Settings};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::scratch;
+use crate::format::schema::{
+    Datatype, Decision, Finding, ShardingMethod, United, unite, vector_label,
 };
-use crate::scratch;
+use crate::point::ShardKey;
 use crate::source::{Checksum, Source, SourceLabel};
+use crate::stream::{Layout, Stamp};
 
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 const BASE_BYTES: u64 = 16 << 20;
@@ -31,52 +31,6 @@ const ENGINE_SHARD_BYTES: u64 = 48 << 20;
 const ENGINE_VECTOR_BYTES: u64 = 80 << 20;
 /// The same for each payload index.
 const ENGINE_INDEX_BYTES: u64 = 6 << 20;
-
-/// What the user wants of a merge.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Who wins conflicts.
-    pub on_conflict: Policy,
-    /// What is written into each payload.
-    pub stamp: Option<Stamp>,
-    /// Which points are read.
-    pub filter: Option<Filter>,
-    /// Top-level payload keys that are left out.
-    pub drop_payload: Vec<String>,
-    /// What the master's config has in place of the sources'.
-    pub overrides: Overrides,
-    /// Whether sources that lack something are merged as far as they go.
-    pub allow_incomplete: bool,
-    /// The route; none for the best that can be taken.
-    pub route: Option<Route>,
-    /// Whether the master is a live collection.
-    pub live_target: bool,
-    /// Whether the master has a shard key for each source.
-    pub by_source: bool,
-    /// Whether a server may merge the segments that were carried over.
-    pub server_consolidates: bool,
-    /// Whether carried segments are merged offline until there are as few as the config wants.
-    pub consolidate: bool,
-}
-
-/// A payload field that tells each point's source.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Stamp {
-    /// The field.
-    pub field: String,
-    /// What it is given, by the source's name; the name itself where there is nothing.
-    pub values: BTreeMap<String, Value>,
-}
-
-impl Stamp {
-    /// What the points of the source called `name` are given.
-    pub fn value(&self, name: &str) -> Value {
-        self.values
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| Value::String(name.to_owned()))
-    }
-}
 
 /// Disk space that a merge needs, in bytes, at the most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -179,7 +133,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         .map(|source| (source.name.clone(), &source.config, &source.payload))
         .collect();
     let mut united = unite(&described, &settings.overrides)?;
-    if settings.by_source {
+    if settings.union.by_source {
         let params = [
             ("sharding_method", Value::from("custom")),
             ("shard_number", Value::from(1)),
@@ -187,7 +141,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         set(&mut united, "params", &params)?;
     }
     let layout = layout(sources, &united, settings)?;
-    if let Some(stamp) = &settings.stamp {
+    if let Some(stamp) = &settings.union.stamp {
         refuse_unknown_stamps(stamp, sources)?;
     }
     let mut notes = notes(sources);
@@ -210,7 +164,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         }
         Route::Replay => refuse_lossy(route, &united)?,
     }
-    if settings.by_source && route != Route::Replay {
+    if settings.union.by_source && route != Route::Replay {
         notes.push(
             "a server restores a master with shard keys only into a collection that was made with \
              sharding_method custom, and whose keys were made in the order of their shards' \
@@ -332,7 +286,7 @@ fn layout(sources: &[Source], united: &United, settings: &Settings) -> Result<La
     let mut keys: Vec<(ShardKey, u32)> = Vec::new();
     for source in sources {
         let stated = settings.overrides.shard_number;
-        if settings.by_source {
+        if settings.union.by_source {
             keys.push((ShardKey::Word(source.name.clone()), stated.unwrap_or(1)));
             continue;
         }

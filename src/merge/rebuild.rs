@@ -9,65 +9,27 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use super::conflict::Policy;
-use super::flow::{Flow, Flowed};
-use super::graft::Carried;
-use super::ledger::Ledger;
+use super::built::{Built, BuiltShard};
 use super::parts::Parts;
-use super::plan::{Plan, Settings};
-use super::resolve::{Resolver, Tally};
+use super::plan::Plan;
+use super::settings::Settings;
 use super::write::{Making, Part, Writers};
+use crate::base::Site;
+use crate::base::error::{Error, Result};
+use crate::base::parallel::in_parallel;
+use crate::base::progress::Unit;
+use crate::base::scratch;
+use crate::base::stage::StageReport;
 use crate::engine::{Shard, ShardConfig, closed_segments, restore_distances};
-use crate::error::{Error, Result};
-use crate::parallel::in_parallel;
-use crate::point::Digest;
-use crate::report::merge::StageReport;
-use crate::report::progress::{Progress, Unit};
-use crate::scratch::{self, Scratch};
-use crate::snapshot::{Carrier, PackedShard, ToPack, Written, layout};
+use crate::format::{Carrier, PackedShard, ToPack, Written, layout};
 use crate::source::{Purpose, Settled, Source};
+use crate::stream::Ledger;
+use crate::stream::Policy;
+use crate::stream::Resolver;
+use crate::stream::{Flow, Flowed};
 
 /// Sources that are settled at once.
 const AT_ONCE: usize = 2;
-
-/// Where the work is done and shown.
-#[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
-    /// Scratch.
-    pub scratch: &'a Scratch,
-    /// Progress.
-    pub progress: Progress,
-}
-
-/// A shard of the master, built.
-#[derive(Debug, Clone)]
-pub struct BuiltShard {
-    /// Its number.
-    pub number: u32,
-    /// Its points.
-    pub points: u64,
-    /// Its segments.
-    pub segments: u64,
-    /// Vectors of it that lie in an index; approximate, as Qdrant's own.
-    pub indexed_vectors: u64,
-}
-
-/// A master, built and packed, not yet proven.
-#[derive(Debug)]
-pub struct Built {
-    /// Its shards.
-    pub shards: Vec<BuiltShard>,
-    /// The digest of everything that was to be written, if records were looked at.
-    pub digest: Option<Digest>,
-    /// How segments travelled, if they did.
-    pub carried: Option<Carried>,
-    /// What became of each source's points.
-    pub tallies: Vec<Tally>,
-    /// Points whose stamped field had another value before.
-    pub restamped: u64,
-    /// How long what took.
-    pub stages: Vec<StageReport>,
-}
 
 /// Builds the master of `plan` from `sources` and packs it into `target`, a new file called
 /// `target_path`, which is being read back.
@@ -87,9 +49,9 @@ pub fn rebuild(
 
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let keeps_keys = !plan.layout.keys.is_empty();
-    let mut resolver = Resolver::new(settings, names, keeps_keys, ledger);
+    let mut resolver = Resolver::new(&settings.union, names, keeps_keys, ledger);
     let started = Instant::now();
-    let flow = Flow::new(sources, &settled, settings.filter.as_ref())?;
+    let flow = Flow::new(sources, &settled, settings.union.filter.as_ref())?;
     let Filled { parts, flowed } =
         write(&flow, plan, settings, &config, &folder, &mut resolver, site)?;
     stages.push(
@@ -147,7 +109,7 @@ pub(super) fn settle_all(
     stages: &mut Vec<StageReport>,
 ) -> Result<Vec<Settled>> {
     sources.iter_mut().for_each(Source::forget);
-    let purpose = match &settings.filter {
+    let purpose = match &settings.union.filter {
         Some(_) => Purpose::Filtering,
         None => Purpose::Reading,
     };
@@ -185,7 +147,7 @@ fn write(
     let stage = site.progress.stage("merge", Some(total), Unit::Points);
     let writing = config.for_writing();
     // A new id may be one that comes later; only within one part the engine finds that out.
-    let at_most = if config.stays_plain() && settings.on_conflict != Policy::Remap {
+    let at_most = if config.stays_plain() && settings.union.on_conflict != Policy::Remap {
         config.segments_max()
     } else {
         1

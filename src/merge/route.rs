@@ -4,55 +4,16 @@
 //! all reasons at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
-use serde::Serialize;
 use serde_json::Value;
 
-use super::conflict::Policy;
-use super::layout::Layout;
-use super::plan::Settings;
-use crate::error::{Error, Result};
-use crate::schema::{CollectionConfig, Overrides, ShardKey, ShardingMethod, United, vector_label};
+use super::settings::{Route, Settings};
+use crate::base::error::{Error, Result};
+use crate::format::schema::{CollectionConfig, Overrides, ShardingMethod, United, vector_label};
+use crate::point::ShardKey;
 use crate::source::Source;
-
-/// How a master comes to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Route {
-    /// Segments are carried over whole, with their graphs.
-    Graft,
-    /// Records are written into new shards and indexed there.
-    Rebuild,
-    /// Records are written into a live collection.
-    Replay,
-}
-
-impl FromStr for Route {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "graft" => Ok(Self::Graft),
-            "rebuild" => Ok(Self::Rebuild),
-            "replay" => Ok(Self::Replay),
-            _ => Err(format!(
-                "'{text}' is none of auto, graft, rebuild, replay, scratch"
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Graft => f.write_str("graft"),
-            Self::Rebuild => f.write_str("rebuild"),
-            Self::Replay => f.write_str("replay"),
-        }
-    }
-}
+use crate::stream::Layout;
+use crate::stream::Policy;
 
 /// The shard of the master that each shard of each source joins, by source and number.
 pub type Targets = BTreeMap<(usize, u32), u32>;
@@ -70,7 +31,7 @@ fn graft_targets(
     }
     changes(settings, &mut reasons);
     schemas(sources, &mut reasons);
-    let targets = if settings.by_source {
+    let targets = if settings.union.by_source {
         by_source(sources, layout, &mut reasons)
     } else if layout.keys.is_empty() {
         automatic(sources, layout, &mut reasons)
@@ -90,10 +51,13 @@ fn changes(settings: &Settings, reasons: &mut Vec<String>) {
             reasons.push(format!("{what} changes records"));
         }
     };
-    change(settings.stamp.is_some(), "--stamp");
-    change(settings.filter.is_some(), "--filter");
-    change(!settings.drop_payload.is_empty(), "--drop-payload");
-    change(settings.on_conflict == Policy::Remap, "--on-conflict remap");
+    change(settings.union.stamp.is_some(), "--stamp");
+    change(settings.union.filter.is_some(), "--filter");
+    change(!settings.union.drop_payload.is_empty(), "--drop-payload");
+    change(
+        settings.union.on_conflict == Policy::Remap,
+        "--on-conflict remap",
+    );
     // The number of shards is looked at with the layout.
     let others = Overrides {
         shard_number: None,

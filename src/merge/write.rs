@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::layout::Layout;
 use super::parts::Parts;
+use crate::base::error::{Error, Result};
 use crate::engine::{Shard, ShardConfig};
-use crate::error::{Error, Result};
+use crate::format::schema::PayloadSchema;
 use crate::point::Record;
-use crate::schema::PayloadSchema;
+use crate::stream::Layout;
 
 /// Bytes of records that are written at once, at about.
 const BATCH_BYTES: usize = 2 << 20;

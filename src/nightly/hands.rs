@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use serde_json::Value;
 
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// What each of its messages begins with.
 const PREFIX: &str = "snapmerge: ";

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::archive::Holder;
-use crate::durable::{self, Log};
-use crate::error::{Error, Kind, Result};
+use crate::base::durable;
+use crate::base::durable::Log;
+use crate::base::error::{Error, Kind, Result};
 
 /// The journal's name.
 const FILE: &str = "journal.jsonl";

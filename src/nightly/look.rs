@@ -13,9 +13,9 @@ use super::plan::Plan;
 use super::remembered::{Memory, Remembered};
 use super::sources::{Target, targets};
 use crate::archive::{Chain, Entry, Forgetting, Holder};
+use crate::base::error::{Error, Kind, Result};
 use crate::capture::{Members, sign};
-use crate::deliver::StateFolder;
-use crate::error::{Error, Kind, Result};
+use crate::server::StateFolder;
 
 /// What would be done.
 #[derive(Debug, Clone, Serialize)]

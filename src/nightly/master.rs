@@ -18,12 +18,12 @@ use super::remembered::LastMaster;
 use super::sources::Kept;
 use super::told::MasterTold;
 use crate::archive::{Adding, Entry};
+use crate::base::durable;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::scratch;
 use crate::capture::beside;
-use crate::durable;
-use crate::error::{Error, Kind, Result};
-use crate::scratch;
+use crate::format::hash_file;
 use crate::server::CollectionAddress;
-use crate::snapshot::hash_file;
 
 /// An error with the step that it happened in.
 pub type Failed = (String, Error);

@@ -8,8 +8,8 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use super::told::{How, Outcome, Told};
-use crate::durable;
-use crate::error::Result;
+use crate::base::durable;
+use crate::base::error::Result;
 
 /// Writes them to `path`.
 pub fn write(path: &Path, told: &Told, code: u8) -> Result<()> {

@@ -20,13 +20,13 @@ use super::sources::{Kept, Target, targets};
 use super::told::{Outcome, StepTold, Told};
 use super::{master, publish, retention, written};
 use crate::archive::{Archive, Entry, Signer};
+use crate::base::durable;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::scratch;
+use crate::base::stop;
 use crate::capture::{Members, discard};
-use crate::deliver::StateFolder;
-use crate::durable;
-use crate::error::{Error, Kind, Result};
-use crate::scratch;
 use crate::server::Connection;
-use crate::stop;
+use crate::server::StateFolder;
 
 /// What a night is run with.
 #[derive(Clone, Copy)]

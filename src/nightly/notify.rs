@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::plan::Telling;
 use super::told::{Outcome, Told};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::stop;
 use crate::server;
-use crate::stop;
 
 /// How long a command may take.
 const COMMAND: Duration = Duration::from_secs(120);

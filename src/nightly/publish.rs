@@ -9,13 +9,14 @@ use super::master::{Failed, get, is_there, master_file};
 use super::night::Night;
 use super::plan::{IfMoved, Publishing};
 use super::remembered::LastMaster;
+use crate::base::durable;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Progress;
 use crate::capture::Members;
-use crate::deliver::{
-    About, Change, Expected, Options, PublishRequest, publish as move_to, restore,
-};
-use crate::durable;
-use crate::error::{Error, Kind, Result};
-use crate::report::progress::Progress;
+use crate::publish::publish as move_to;
+use crate::publish::{Change, PublishRequest};
+use crate::restore::{Expected, Options, restore};
+use crate::server::About;
 use crate::source::Opening;
 
 /// Restores the master, if it is not there yet, and publishes it.

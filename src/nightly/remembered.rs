@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::base::durable;
+use crate::base::error::{Error, Result};
 use crate::capture::Sign;
-use crate::durable;
-use crate::error::{Error, Result};
 
 /// Its name.
 const FILE: &str = "remembered.json";
@@ -133,7 +133,7 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::*;
-    use crate::error::Kind;
+    use crate::base::error::Kind;
 
     fn memory(folder: &Path) -> Memory {
         let mut memory = Memory::open(folder, "nightly").unwrap();

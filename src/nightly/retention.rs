@@ -9,8 +9,8 @@ use serde_json::json;
 use super::night::Night;
 use super::sources::Target;
 use crate::archive::{Forgetting, Swept};
-use crate::deliver::History;
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::publish::History;
 
 /// Forgets what is past its time.
 pub fn forget(night: &mut Night<'_>, targets: &[Target]) {

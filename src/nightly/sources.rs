@@ -18,13 +18,13 @@ use super::plan::{IfBroken, Plan};
 use super::remembered::Seen;
 use super::told::{How, SourceTold};
 use crate::archive::Entry;
+use crate::base::durable;
+use crate::base::error::{Error, Result};
+use crate::base::progress::Progress;
 use crate::capture::{
     ENDING, Manifest, Members, Request, capture, clear_leftovers, discard, matching, read_manifest,
     sign, store,
 };
-use crate::durable;
-use crate::error::{Error, Result};
-use crate::report::progress::Progress;
 
 /// A collection to capture.
 #[derive(Debug, Clone, PartialEq, Eq)]

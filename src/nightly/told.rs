@@ -9,7 +9,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind};
+use crate::base::error::{Error, Kind};
 
 /// The name and version of the report.
 pub const FORMAT: &str = "snapmerge-run/1";
@@ -372,7 +372,7 @@ mod tests {
         let at = "2026-11-22T03:00:00Z".parse().unwrap();
         let lost = Error::failed("writing", "the disk is gone");
         let refused = Error::new(Kind::Refused, "asking", "no");
-        let stopped = crate::stop::cancelled("running");
+        let stopped = crate::base::stop::cancelled("running");
         for (errors, kind, word) in [
             (vec![], Kind::Differs, "SOMETHING DIFFERS"),
             (vec![&lost], Kind::Failed, "FAILED"),

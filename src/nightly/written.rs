@@ -12,8 +12,8 @@ use super::journal::is_night;
 use super::plan::{Plan, Reporting};
 use super::told::{Outcome, Told};
 use super::{metrics, notify};
-use crate::durable;
-use crate::error::{Error, Kind, Result};
+use crate::base::durable;
+use crate::base::error::{Error, Kind, Result};
 use crate::report::html::page;
 
 /// Writes and tells how the night went; `others` are the reports of its merge and its verification.

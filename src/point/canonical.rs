@@ -10,7 +10,7 @@ use std::io::Write as _;
 use serde_json::{Map, Number, Value};
 
 use super::{PointId, Record, Vector};
-use crate::schema::ShardKey;
+use crate::point::ShardKey;
 
 /// The first byte of a vector's bytes.
 const VECTOR: u8 = 1;

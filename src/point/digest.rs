@@ -181,8 +181,8 @@ impl Serialize for StreamDigest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::point::ShardKey;
     use crate::point::{PointId, Vector};
-    use crate::schema::ShardKey;
 
     fn record(id: u64, payload: &str) -> Record {
         Record {

@@ -9,6 +9,7 @@ mod id;
 mod record;
 mod sample;
 mod scrolled;
+mod shard_key;
 
 pub use canonical::{Hash, RecordHashes, hashes};
 pub use compare::Differing;
@@ -16,3 +17,4 @@ pub use digest::{Digest, StreamDigest, Sum};
 pub use id::PointId;
 pub use record::{AsScrolled, Record, Vector};
 pub use sample::Sample;
+pub use shard_key::ShardKey;

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::PointId;
-use crate::schema::ShardKey;
+use crate::point::ShardKey;
 
 /// One vector of a point, as the engine returns it: 32-bit floats whatever it is stored as
 /// (float16 and uint8 widen without loss).

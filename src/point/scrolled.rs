@@ -7,7 +7,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::{PointId, Record, Vector};
-use crate::schema::ShardKey;
+use crate::point::ShardKey;
 
 impl Record {
     /// The record that a scroll answers as `point`, vectors included.

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::merge::list;
 use crate::point::Sample;
-use crate::proof::{Change, Diffed, SettingDifference};
 use crate::source::SourceLabel;
+use crate::verify::{Change, Diffed, SettingDifference};
 
 /// The report.
 #[derive(Debug, Clone, Serialize)]

@@ -1,321 +1,417 @@
-//! What `inspect` tells, in one structure for people and for programs.
+//! What `inspect` found, for a person.
 //!
-//! The JSON of [`Inspection`] is a contract: within `snapmerge-inspect/1` fields are added, never
-//! taken away, renamed or given another meaning. Fields that cannot be known are `null`, never
-//! guessed; sizes are in bytes unless their name says otherwise.
-//!
-//! Keeps true: text and JSON are made of the same values; a snapshot that cannot be read, or a part
-//! of one, has its reason in its place and takes nothing away from what is told of the others.
+//! Keeps true: the verdict comes first, then what is in the way with its way out, then the rest; a
+//! small snapshot fits on one screen.
 
-mod gather;
-mod merge;
-mod text;
+mod lines;
+mod table;
 
-use std::collections::BTreeMap;
+use serde_json::Value;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
-use uuid::Uuid;
-
-use crate::schema::{Finding, PayloadSchema, ShardKey, ShardKeys};
-use crate::snapshot::Form;
+use self::lines::{count, fact, indented, line, plural, size};
+use self::table::table;
+use crate::format::schema::{Severity, show_index, vector_label};
+use crate::inspect::{
+    Contents, HnswReport, Inspection, MergeReport, Problem, ShardReport, SnapshotReport, Verdict,
+};
 use crate::source::Checksum;
 
-/// The name of this structure and its version.
-pub const FORMAT: &str = "snapmerge-inspect/1";
-
-/// All that `inspect` found.
-#[derive(Debug, Serialize)]
-pub struct Inspection {
-    /// Always [`FORMAT`].
-    pub format: &'static str,
-    /// The snapshots, in the order given.
-    pub snapshots: Vec<SnapshotReport>,
-    /// Whether they can be merged as they are.
-    pub merge: MergeReport,
+impl Inspection {
+    /// The whole report, ending in a line break.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        if self.snapshots.len() > 1 {
+            let of = |verdict| {
+                let with = self.snapshots.iter().filter(|s| s.verdict == verdict);
+                with.count() as u64
+            };
+            line(
+                &mut out,
+                format_args!(
+                    "{} snapshots: {} readable, {} incomplete, {} unreadable; {}\n",
+                    self.snapshots.len(),
+                    of(Verdict::Readable),
+                    of(Verdict::Incomplete),
+                    of(Verdict::Unreadable),
+                    self.merge.words()
+                ),
+            );
+        }
+        for snapshot in &self.snapshots {
+            snapshot_text(snapshot, &mut out);
+            line(&mut out, format_args!(""));
+        }
+        let several = self.snapshots.len() > 1;
+        if several || !self.merge.findings.is_empty() {
+            line(&mut out, format_args!("merge: {}", self.merge.words()));
+            for finding in &self.merge.findings {
+                indented(&mut out, "  ", &finding.to_string());
+            }
+        } else {
+            // The blank line parts snapshots; after the last one there is nothing to part.
+            out.pop();
+        }
+        out
+    }
 }
 
-/// Whether a snapshot can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// All of it.
-    Readable,
-    /// What is there can be read, but points may be missing; `problems` says why.
-    Incomplete,
-    /// Not, or not without losing something; `problems` says why.
-    Unreadable,
+impl MergeReport {
+    fn words(&self) -> String {
+        let of = |severity| {
+            let with = self.findings.iter().filter(|f| f.severity == severity);
+            with.count() as u64
+        };
+        let mut why = Vec::new();
+        if self.unreadable_count > 0 {
+            why.push(
+                plural(self.unreadable_count, "snapshot cannot", "snapshots cannot") + " be read",
+            );
+        }
+        if self.incomplete_count > 0 {
+            why.push(
+                plural(self.incomplete_count, "snapshot", "snapshots")
+                    + " may lack points (--allow-incomplete takes them)",
+            );
+        }
+        if self.blocking_count > 0 {
+            why.push(plural(self.blocking_count, "thing", "things") + " in the way");
+        }
+        let differs = of(Severity::Differs);
+        let differing = match differs {
+            0 => "nothing differs".to_owned(),
+            1 => "1 thing only differs".to_owned(),
+            many => format!("{} things only differ", count(many)),
+        };
+        why.push(differing);
+        let can = if self.possible { "can" } else { "CANNOT" };
+        format!("{can} be merged as they are: {}", why.join(", "))
+    }
 }
 
-/// One snapshot.
-#[derive(Debug, Serialize)]
-pub struct SnapshotReport {
-    /// The file, as it was given.
-    pub file: String,
-    /// Its name as a source of a merge: the collection's, as far as the file's name tells it.
-    pub name: String,
-    /// Whether it can be read.
-    pub verdict: Verdict,
-    /// Why it cannot be read or may lack points; empty if it is readable.
-    pub problems: Vec<Problem>,
-    /// What is worth knowing and no problem.
-    pub notes: Vec<String>,
-    /// What is in it; `null` if the file cannot be looked into.
-    pub contents: Option<Contents>,
+fn snapshot_text(snapshot: &SnapshotReport, out: &mut String) {
+    let contents = snapshot.contents.as_ref();
+    let verdict = match snapshot.verdict {
+        Verdict::Readable => "readable",
+        Verdict::Incomplete => "INCOMPLETE",
+        Verdict::Unreadable => "CANNOT BE READ",
+    };
+    match contents {
+        None => line(out, format_args!("{}: {verdict}", snapshot.file)),
+        Some(contents) => {
+            let points = match contents.points_count {
+                Some(points) => plural(points, "point", "points"),
+                None => "points unknown".to_owned(),
+            };
+            let pending = match (
+                contents.points_count,
+                contents.log_not_provably_taken_in_count,
+            ) {
+                (None, _) | (_, Some(0)) => String::new(),
+                (_, Some(pending)) => format!(
+                    " in its segments, {} not provably taken in",
+                    plural(pending, "log entry", "log entries")
+                ),
+                (_, None) => " in its segments, log unreadable".to_owned(),
+            };
+            let form = contents.form.words();
+            line(
+                out,
+                format_args!("{}: {form}, {points}{pending}, {verdict}", snapshot.file),
+            );
+        }
+    }
+    problems_text(&snapshot.problems, out);
+    for note in &snapshot.notes {
+        line(out, format_args!("  note: {note}"));
+    }
+    if let Some(contents) = contents {
+        line(out, format_args!(""));
+        facts(contents, out);
+        for shard in &contents.shards {
+            line(out, format_args!(""));
+            shard_text(shard, out);
+        }
+    }
 }
 
-/// A reason why something cannot be read, or may be missing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// The shard that it is about; `null` if it is about the whole file.
-    pub shard: Option<u32>,
-    /// The segment that it is about; `null` if it is about more than one.
-    pub segment: Option<Uuid>,
-    /// What is wrong.
-    pub why: String,
-    /// What to do; `null` if there is nothing to advise.
-    pub next: Option<String>,
-    /// Whether points may be missing rather than unreadable: what is there can be read.
-    pub incomplete: bool,
+/// Problems with the same way out share it.
+fn problems_text(problems: &[Problem], out: &mut String) {
+    for (at, problem) in problems.iter().enumerate() {
+        let place = match (problem.shard, problem.segment) {
+            (Some(shard), Some(segment)) if !problem.why.contains(&segment.to_string()) => {
+                format!("segment {segment} of shard {shard}: ")
+            }
+            _ => String::new(),
+        };
+        line(out, format_args!("  problem: {place}{}", problem.why));
+        let next = problem.next.as_ref();
+        if next != problems.get(at + 1).and_then(|after| after.next.as_ref())
+            && let Some(next) = next
+        {
+            line(out, format_args!("    next: {next}"));
+        }
+    }
 }
 
-/// What is in a snapshot.
-#[derive(Debug, Serialize)]
-pub struct Contents {
-    /// `collection`, `shard` or `streamed_shard`.
-    pub form: Form,
-    /// Whether the file is a .gz.
-    pub compressed: bool,
-    /// The file's size.
-    pub file_bytes: u64,
-    /// What its files take on disk when they are unpacked, at the most.
-    pub unpacked_bytes_max: u64,
-    /// What is known about its integrity: `state` is `verified`, `unchecked` (there is a checksum,
-    /// not compared: see `--check`) or `unverified` (there is none); `hash` is what was compared,
-    /// `sha256`, `blake3` or `xxh3`.
-    pub checksum: Checksum,
-    /// The file's SHA-256, if all of it was read (`--check`, or a .gz with a checksum).
-    pub sha256: Option<String>,
-    /// Different ids in each shard's segments, added up over the shards: points before the log is
-    /// replayed. `null` if not all segments can be read.
-    pub points_count: Option<u64>,
-    /// Segments in all shards.
-    pub segments_count: u64,
-    /// What the snapshot spends on segments.
-    pub segments_bytes: u64,
-    /// What the snapshot spends on logs, holes not counted.
-    pub log_bytes: u64,
-    /// Entries of all logs that the segments do not provably hold. `null` if not all logs can be
-    /// read.
-    pub log_not_provably_taken_in_count: Option<u64>,
-    /// The collection's config as Qdrant wrote it.
-    pub config: Map<String, Value>,
-    /// Whether `config` and `payload_schema` are derived from the segments with Qdrant's defaults,
-    /// because a shard snapshot has no config of its own.
-    pub config_is_derived: bool,
-    /// The dense vectors by name, the unnamed one under "", with defaults and inherited settings
-    /// resolved.
-    pub vectors: BTreeMap<String, VectorReport>,
-    /// The sparse vectors by name, defaults resolved.
-    pub sparse_vectors: BTreeMap<String, SparseVectorReport>,
-    /// Whether payload is left on disk while it is served.
-    pub payload_on_disk: bool,
-    /// The payload indexes by field, as Qdrant writes them.
-    pub payload_schema: PayloadSchema,
-    /// How points are spread over shards: `auto` or `custom`.
-    pub sharding_method: String,
-    /// The shard keys, each with the ids of its shards; empty without custom sharding.
-    pub shard_keys: ShardKeys,
-    /// The shards that are in the snapshot; a shard snapshot's only one is number 0.
-    pub shards: Vec<ShardReport>,
-    /// How many members of the tar no known Qdrant writes.
-    pub unknown_members_count: u64,
-    /// Their names; the first 20.
-    pub unknown_members: Vec<String>,
+fn facts(contents: &Contents, out: &mut String) {
+    let packed = if contents.compressed {
+        ", compressed"
+    } else {
+        ""
+    };
+    fact(
+        out,
+        "file",
+        &[format!(
+            "{}{packed}; unpacks to {} at the most",
+            size(contents.file_bytes),
+            size(contents.unpacked_bytes_max)
+        )],
+    );
+    let mut checksum = vec![checksum_words(&contents.checksum)];
+    if let (Some(sha256), Checksum::Unverified) = (&contents.sha256, &contents.checksum) {
+        checksum.push(format!("SHA-256 is {sha256}"));
+    }
+    fact(out, "checksum", &checksum);
+    fact(
+        out,
+        "size",
+        &[format!(
+            "segments {}, log {}",
+            size(contents.segments_bytes),
+            size(contents.log_bytes)
+        )],
+    );
+    let keys: Vec<String> = contents
+        .shard_keys
+        .keys()
+        .iter()
+        .map(|(key, ids)| {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            format!("key {key} on shard {}", ids.join(" and "))
+        })
+        .collect();
+    let mut sharding = vec![format!(
+        "{}, {} here",
+        contents.sharding_method,
+        plural(contents.shards.len() as u64, "shard", "shards")
+    )];
+    sharding.extend(keys);
+    fact(out, "sharding", &sharding);
+    for (name, vector) in &contents.vectors {
+        let multi = match &vector.multivector {
+            Some(comparator) => format!(", multivector {comparator}"),
+            None => String::new(),
+        };
+        let mut parts = vec![
+            format!(
+                "{}: {} x {}, {}{multi}",
+                vector_label(name),
+                vector.size,
+                vector.datatype,
+                vector.distance
+            ),
+            place_words(&vector.memory),
+            hnsw_words(&vector.hnsw),
+        ];
+        parts.extend(vector.quantization.as_ref().map(quantization_words));
+        fact(out, "vectors", &parts);
+    }
+    for (name, vector) in &contents.sparse_vectors {
+        fact(
+            out,
+            "sparse",
+            &[
+                format!("{}: {}", vector_label(name), vector.datatype),
+                format!("modifier {}", vector.modifier),
+                format!("index {}", place_words(&vector.memory)),
+            ],
+        );
+    }
+    let indexes: Vec<String> = contents
+        .payload_schema
+        .fields()
+        .iter()
+        .map(|(field, index)| format!("{field} {}", show_index(index)))
+        .collect();
+    let place = if contents.payload_on_disk {
+        "on disk"
+    } else {
+        "in memory"
+    };
+    let mut payload = vec![place.to_owned()];
+    if indexes.is_empty() {
+        payload.push("no indexes".into());
+    } else {
+        payload.push(format!(
+            "{}:",
+            plural(indexes.len() as u64, "index", "indexes")
+        ));
+        payload.extend(indexes);
+    }
+    fact(out, "payload", &payload);
 }
 
-/// A dense vector of the collection.
-#[derive(Debug, Serialize)]
-pub struct VectorReport {
-    /// Elements in the vector.
-    pub size: u64,
-    /// How closeness is measured: `Cosine`, `Euclid`, `Dot`, `Manhattan`, or a newer server's word.
-    pub distance: String,
-    /// How one element is stored: `float32`, `float16`, `uint8`, …
-    pub datatype: String,
-    /// How the vectors of a multivector are compared; `null` if a point has just one vector.
-    pub multivector: Option<String>,
-    /// Where the vectors are kept while served: `cold` (on disk), `cached` or `pinned`.
-    pub memory: String,
-    /// How its graph is built.
-    pub hnsw: HnswReport,
-    /// Its quantization as Qdrant writes it, the collection's if it has none of its own.
-    pub quantization: Option<Value>,
+fn checksum_words(checksum: &Checksum) -> String {
+    match checksum {
+        Checksum::Unchecked { by } => format!(
+            "found ({}), NOT compared: --check reads the file and compares",
+            by.join(", ")
+        ),
+        other => other.words(),
+    }
 }
 
-/// How a graph is built.
-#[derive(Debug, Serialize)]
-pub struct HnswReport {
-    /// Edges per node; 0 for no graph.
-    pub m: u64,
-    /// Neighbours considered while building.
-    pub ef_construct: u64,
-    /// Kilobytes of vectors below which a search scans them all.
-    pub full_scan_threshold_kb: u64,
-    /// Edges per node in the extra links along indexed payload; `null` stands for `m`.
-    pub payload_m: Option<u64>,
-    /// Whether the graph is left on disk while it is served.
-    pub on_disk: bool,
+fn place_words(memory: &str) -> String {
+    match memory {
+        "cold" => "on disk",
+        "cached" => "cached in memory",
+        "pinned" => "in memory",
+        other => other,
+    }
+    .to_owned()
 }
 
-/// A sparse vector of the collection.
-#[derive(Debug, Serialize)]
-pub struct SparseVectorReport {
-    /// How one weight is stored in the index.
-    pub datatype: String,
-    /// What is done to values at query time: `none` or `idf`.
-    pub modifier: String,
-    /// Where the index is kept while served: `cold` (on disk), `cached` or `pinned`.
-    pub memory: String,
-    /// Number of vectors below which a search scans them all; `null` for Qdrant's default.
-    pub full_scan_threshold: Option<u64>,
+fn hnsw_words(hnsw: &HnswReport) -> String {
+    if hnsw.m == 0 && hnsw.payload_m.is_none_or(|m| m == 0) {
+        return "no HNSW graph".to_owned();
+    }
+    let payload_m = hnsw
+        .payload_m
+        .map_or(String::new(), |m| format!(" payload_m {m}"));
+    let place = if hnsw.on_disk { " on disk" } else { "" };
+    format!(
+        "HNSW m {} ef_construct {}{payload_m}{place}",
+        hnsw.m, hnsw.ef_construct
+    )
 }
 
-/// One shard.
-#[derive(Debug, Serialize)]
-pub struct ShardReport {
-    /// Its number.
-    pub shard: u32,
-    /// The shard key that it belongs to.
-    pub shard_key: Option<ShardKey>,
-    /// The states of its replicas; `null` if the snapshot does not tell.
-    pub replicas: Option<ReplicasReport>,
-    /// Different ids in its segments; of an id in several segments the newest version counts.
-    /// `null` if not all segments can be read.
-    pub points_count: Option<u64>,
-    /// How many of them lie in more than one segment.
-    pub ids_in_several_segments_count: Option<u64>,
-    /// What the snapshot spends on its segments.
-    pub segments_bytes: u64,
-    /// Its segments, by UUID.
-    pub segments: Vec<SegmentReport>,
-    /// Its log; `null` if there is none, or it cannot be read (then it is among the problems).
-    pub log: Option<LogReport>,
+/// `{"scalar":{"type":"int8","always_ram":true}}` as "scalar quantization (always ram true, type
+/// int8)".
+fn quantization_words(quantization: &Value) -> String {
+    let kinds = quantization.as_object().into_iter().flatten();
+    let kinds: Vec<String> = kinds
+        .map(|(kind, params)| {
+            let params: Vec<String> = params
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| {
+                    let value = value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned);
+                    format!("{} {value}", key.replace('_', " "))
+                })
+                .collect();
+            if params.is_empty() {
+                format!("{kind} quantization")
+            } else {
+                format!("{kind} quantization ({})", params.join(", "))
+            }
+        })
+        .collect();
+    kinds.join(", ")
 }
 
-/// The replicas of a shard.
-#[derive(Debug, Serialize)]
-pub struct ReplicasReport {
-    /// Whether the node that took the snapshot has the shard.
-    pub is_local: bool,
-    /// That node's id.
-    pub this_peer_id: u64,
-    /// The state of the replica that the snapshot was taken of.
-    pub own_state: Option<String>,
-    /// The states of all replicas by node.
-    pub states: BTreeMap<String, String>,
+fn shard_text(shard: &ShardReport, out: &mut String) {
+    let key = match &shard.shard_key {
+        Some(key) => format!(" (key {key})"),
+        None => String::new(),
+    };
+    let mut parts = Vec::new();
+    match &shard.replicas {
+        None => parts.push("replica state unknown".to_owned()),
+        Some(replicas) => {
+            let own = replicas.own_state.as_deref().unwrap_or("unknown");
+            let others = replicas.states.len().saturating_sub(1);
+            parts.push(if others == 0 {
+                format!("replica {own}")
+            } else {
+                let all: Vec<&str> = replicas.states.values().map(String::as_str).collect();
+                format!("replica {own} ({} in all: {})", others + 1, all.join(", "))
+            });
+        }
+    }
+    let segments = plural(shard.segments.len() as u64, "segment", "segments");
+    parts.push(match shard.points_count {
+        Some(points) => format!("{} in {segments}", plural(points, "point", "points")),
+        None => format!("points unknown in {segments}"),
+    });
+    match shard.ids_in_several_segments_count {
+        None | Some(0) => {}
+        Some(1) => parts.push("1 id in more than one of them".to_owned()),
+        Some(ids) => parts.push(format!("{} ids in more than one of them", count(ids))),
+    }
+    parts.push(size(shard.segments_bytes));
+    line(
+        out,
+        format_args!("  shard {}{key}: {}", shard.shard, parts.join(", ")),
+    );
+    if let Some(log) = &shard.log {
+        let mut names: Vec<String> = log
+            .not_provably_taken_in
+            .iter()
+            .map(|(name, entries)| format!("{} {name}", count(*entries)))
+            .collect();
+        let names = if names.is_empty() {
+            String::new()
+        } else {
+            names.sort();
+            format!(" ({})", names.join(", "))
+        };
+        line(
+            out,
+            format_args!(
+                "    log: {}, {}, {} applied again on load, not provably taken in: {}{names}",
+                size(log.bytes),
+                plural(log.entries_count, "entry", "entries"),
+                count(log.tail_count),
+                count(log.not_provably_taken_in_count)
+            ),
+        );
+    }
+    if !shard.segments.is_empty() {
+        table(&shard.segments, out);
+    }
 }
 
-/// A shard's log.
-#[derive(Debug, Serialize)]
-pub struct LogReport {
-    /// What the snapshot spends on it, holes not counted.
-    pub bytes: u64,
-    /// Entries in all.
-    pub entries_count: u64,
-    /// Entries from the last acknowledged one on, which are applied again when the shard is loaded.
-    pub tail_count: u64,
-    /// Entries of the tail that the segments do not provably hold already: applying them may
-    /// change points.
-    pub not_provably_taken_in_count: u64,
-    /// The same by the operation's name in the log.
-    pub not_provably_taken_in: BTreeMap<String, u64>,
-    /// Files of the log that go on with something other than zeros after their last whole entry:
-    /// an append that was cut off, or damage.
-    pub torn_files: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// One segment.
-#[derive(Debug, Serialize)]
-pub struct SegmentReport {
-    /// Its UUID, which is its name in the snapshot.
-    pub uuid: Uuid,
-    /// The number of the last operation that it has taken in; `null` if none or not told.
-    pub version: Option<u64>,
-    /// What the snapshot spends on it.
-    pub bytes: u64,
-    /// Its files.
-    pub files_count: u64,
-    /// Its points; `null` if they cannot be read.
-    pub points: Option<SegmentPoints>,
-    /// Where its payload lies; `null` if not told.
-    pub payload_storage: Option<Storage>,
-    /// Fields that have an index in it.
-    pub payload_indexes: Vec<String>,
-    /// Its vectors: dense ones by name, then sparse ones.
-    pub vectors: Vec<SegmentVector>,
-}
+    use super::*;
 
-/// The points of a segment.
-#[derive(Debug, Serialize)]
-pub struct SegmentPoints {
-    /// How ids are kept: `none` (there never was a point), `mutable`, `immutable` or `disk`.
-    pub ids: &'static str,
-    /// Points that are there.
-    pub points_count: u64,
-    /// Places that a deleted or replaced point left behind.
-    pub deleted_count: u64,
-    /// Points without a version, left by an interrupted flush; the engine drops them and counts on
-    /// the log to bring them back.
-    pub unversioned_count: u64,
-    /// Points that a delete beside the segment takes away; servers before 1.19 do not know of it.
-    pub pending_deletes_count: u64,
-}
+    #[test]
+    fn quantization_is_told_in_words() {
+        let scalar = json!({"scalar": {"always_ram": true, "quantile": null}});
+        assert_eq!(
+            quantization_words(&scalar),
+            "scalar quantization (always ram true)"
+        );
+        assert_eq!(
+            quantization_words(&json!({"binary": {}})),
+            "binary quantization"
+        );
+    }
 
-/// Where something lies.
-#[derive(Debug, Serialize)]
-pub struct Storage {
-    /// The kind, in Qdrant's word.
-    pub kind: String,
-    /// Whether it is left on disk rather than read into memory; `null` for a kind not known here.
-    pub on_disk: Option<bool>,
-}
-
-/// A vector of a segment.
-#[derive(Debug, Serialize)]
-pub struct SegmentVector {
-    /// The vector's name.
-    pub name: String,
-    /// Whether it is sparse.
-    pub sparse: bool,
-    /// Where it lies; `null` if not told.
-    pub storage: Option<Storage>,
-    /// Places for vectors in its storage, deleted and missing ones included; only where the
-    /// storage's size tells it exactly.
-    pub slots_count: Option<u64>,
-    /// Its index: `plain` or `hnsw` for a dense one, Qdrant's word for a sparse one's.
-    pub index: Option<Storage>,
-    /// Edges per node of its graph.
-    pub hnsw_m: Option<u64>,
-    /// Neighbours considered when its graph was built.
-    pub hnsw_ef_construct: Option<u64>,
-    /// Its quantization as Qdrant writes it.
-    pub quantization: Option<Value>,
-}
-
-/// Whether the snapshots can be merged into one.
-#[derive(Debug, Serialize)]
-pub struct MergeReport {
-    /// Whether a merge would take them as they are: all are readable, and nothing blocks.
-    pub possible: bool,
-    /// Snapshots that cannot be read.
-    pub unreadable_count: u64,
-    /// Snapshots that may lack points; a merge takes them with `--allow-incomplete`.
-    pub incomplete_count: u64,
-    /// Findings of severity `blocks`.
-    pub blocking_count: u64,
-    /// What stops the merge (`blocks`), what the master takes one side's value of (`differs`), and
-    /// what is only worth knowing (`note`), in this order; over all snapshots that can be looked
-    /// into.
-    pub findings: Vec<Finding>,
+    #[test]
+    fn problems_with_one_way_out_share_it() {
+        let problem = |why: &str, next: &str| Problem {
+            shard: Some(0),
+            segment: None,
+            why: why.into(),
+            next: Some(next.into()),
+            incomplete: false,
+        };
+        let mut out = String::new();
+        problems_text(
+            &[problem("a", "x"), problem("b", "x"), problem("c", "y")],
+            &mut out,
+        );
+        assert_eq!(
+            out,
+            "  problem: a\n  problem: b\n    next: x\n  problem: c\n    next: y\n"
+        );
+    }
 }

@@ -6,5 +6,4 @@ pub mod diff;
 pub mod html;
 pub mod inspect;
 pub mod merge;
-pub mod progress;
 pub mod verify;

@@ -8,13 +8,14 @@ use std::fmt::{self, Write as _};
 use humansize::{BINARY, format_size};
 use serde::Serialize;
 
-use super::merge::{StageReport, list};
-use crate::merge::Settings;
+use super::merge::list;
+use crate::base::stage::StageReport;
 use crate::point::{PointId, Sample};
-use crate::proof::{
+use crate::source::{Checksum, SourceLabel};
+use crate::stream::UnionOptions;
+use crate::verify::{
     Answers, Difference, KindAnswers, Latency, Points, Structure, Verified, Walked,
 };
-use crate::source::{Checksum, SourceLabel};
 
 /// What can be wrong with points, as they are counted by [`Walked::wrong`].
 pub const WRONG: [&str; 6] = [
@@ -91,7 +92,7 @@ pub struct MadeWith {
 
 impl MadeWith {
     /// What `settings` say, told by `told_by`.
-    pub fn new(settings: &Settings, told_by: String) -> Self {
+    pub fn new(settings: &UnionOptions, told_by: String) -> Self {
         Self {
             told_by,
             on_conflict: settings.on_conflict.to_string(),

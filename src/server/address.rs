@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Serialize, Serializer};
 use url::{Host, Url};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The port that Qdrant answers REST on, unless it is told otherwise.
 pub const REST_PORT: u16 = 6333;
@@ -278,7 +278,7 @@ impl Serialize for CollectionAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::base::error::Kind;
 
     #[test]
     fn servers_are_read() {

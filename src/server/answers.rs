@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::Result;
-use crate::schema::{CollectionConfig, PayloadSchema, ShardKey, ShardKeys};
+use crate::base::error::Result;
+use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
+use crate::point::ShardKey;
 
 /// `GET /`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

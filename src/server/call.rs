@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Connection;
 use super::failure::{Cause, Failure};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Largest answer that is read into memory, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;

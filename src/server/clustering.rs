@@ -14,7 +14,7 @@ use super::address::Address;
 use super::call::Call;
 use super::connection::{Connection, ConnectionSettings, Keys};
 use super::points::LONG;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The service.
 #[derive(Debug)]

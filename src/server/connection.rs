@@ -21,8 +21,8 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use super::address::Address;
 use super::secret::Secret;
 use super::tls;
-use crate::error::{Error, Result};
-use crate::stop;
+use crate::base::error::{Error, Result};
+use crate::base::stop;
 
 /// The environment's place for the key.
 pub const KEY_VARIABLE: &str = "QDRANT_API_KEY";

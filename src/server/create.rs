@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::CollectionConfig;
+use crate::format::schema::CollectionConfig;
 
 /// Keys of `params` that `PUT /collections/NAME` takes beside the other settings.
 const PARAMS: [&str; 8] = [

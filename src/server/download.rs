@@ -14,8 +14,8 @@ use super::Connection;
 use super::call::{Call, backoff};
 use super::failure::{Cause, Failure};
 use super::rate::{Rate, Throttle};
-use crate::error::{Error, Kind, Result};
-use crate::snapshot::Stream;
+use crate::base::error::{Error, Kind, Result};
+use crate::format::Stream;
 
 /// A part of a download that counts as getting on, of the whole: after it the tries begin anew.
 const GETTING_ON: u64 = 50;
@@ -292,6 +292,6 @@ impl Read for BodyReader {
 
 impl Stream for BodyReader {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        crate::snapshot::skip_by_reading(self, bytes)
+        crate::format::skip_by_reading(self, bytes)
     }
 }

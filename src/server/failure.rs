@@ -5,7 +5,7 @@
 
 use std::error::Error as _;
 
-use crate::error::{Error, Kind};
+use crate::base::error::{Error, Kind};
 
 /// A call that failed.
 #[derive(Debug, Clone)]

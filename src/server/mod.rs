@@ -6,7 +6,7 @@
 //! [`Connection::run`].
 //!
 //! Keeps true: all talk with servers has one set of retries, time limits and secrets; whatever waits
-//! for a server ends when the user asks to stop ([`crate::stop`]).
+//! for a server ends when the user asks to stop ([`crate::base::stop`]).
 
 mod activity;
 mod address;
@@ -22,6 +22,7 @@ mod rate;
 mod rest;
 mod secret;
 mod snapshots;
+mod state;
 mod tls;
 mod upload;
 mod webhook;
@@ -42,5 +43,6 @@ pub use rate::Rate;
 pub use rest::require;
 pub use secret::Secret;
 pub use snapshots::Making;
+pub use state::{About, StateFolder};
 pub use upload::Upload;
 pub use webhook::post;

@@ -18,8 +18,8 @@ use super::answers::{
 };
 use super::call::{Call, Patience};
 use super::failure::{Cause, Failure};
-use crate::error::{Error, Result};
-use crate::schema::ShardKey;
+use crate::base::error::{Error, Result};
+use crate::point::ShardKey;
 
 /// How long a count or a change of the cluster may take, at the least.
 const LONG: Duration = Duration::from_secs(600);
@@ -299,7 +299,7 @@ pub fn require(
 ) -> Result<CollectionInfo> {
     info.ok_or_else(|| {
         Error::new(
-            crate::error::Kind::Refused,
+            crate::base::error::Kind::Refused,
             format!("looking for {address}"),
             "there is no such collection",
         )

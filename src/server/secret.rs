@@ -8,7 +8,7 @@ use std::fmt;
 use reqwest::header::HeaderValue;
 use tonic::metadata::{Ascii, MetadataValue};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What is shown in its place.
 const HIDDEN: &str = "[key not shown]";

@@ -13,7 +13,7 @@ use super::answers::ServerSnapshot;
 use super::call::{Call, Patience};
 use super::failure::Failure;
 use super::rest::found;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// How long a server may work on a snapshot.
 const MAKING: Duration = Duration::from_secs(24 * 3600);

@@ -20,7 +20,7 @@ use super::Connection;
 use super::call::{Call, after, backoff};
 use super::failure::{Cause, Failure};
 use super::rate::{Rate, Throttle};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Bytes that are read and sent at once.
 const PIECE_BYTES: usize = 256 << 10;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use reqwest::redirect;
 
 use super::tls;
-use crate::error::{Error, Result};
-use crate::stop;
+use crate::base::error::{Error, Result};
+use crate::base::stop;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);

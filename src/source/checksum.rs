@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
-use crate::snapshot::{Algorithm, Hashes, Sha256Hex};
+use crate::base::error::{Error, Result};
+use crate::format::{Algorithm, Hashes, Sha256Hex};
 
 /// Largest checksum or manifest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -266,7 +266,7 @@ fn file_name(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::base::error::Kind;
 
     const A: &str = "d5d6bf49bc08de32db0a9c6546e69ffabfec848965cc8cced89700e357d285b8";
     const B: &str = "f1e379f14aabd37848c13708660ce58d2ac10769966ce32449f710da3d310e5a";

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Result};
-use crate::schema::{CollectionConfig, PayloadSchema};
-use crate::snapshot::Snapshot;
+use crate::base::error::{Error, Result};
+use crate::format::Snapshot;
+use crate::format::schema::{CollectionConfig, PayloadSchema};
 
 /// The collection config and payload indexes that the segments of `snapshot` tell.
 pub fn derive(snapshot: &Snapshot) -> Result<(CollectionConfig, PayloadSchema)> {

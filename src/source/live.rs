@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use super::ordered::{Ordered, Take};
 use super::{Checksum, Source};
+use crate::base::error::{Error, Kind, Result};
 use crate::engine::{Columns, Filter, Hit, Search};
-use crate::error::{Error, Kind, Result};
-use crate::merge::Reading;
+use crate::format::Snapshot;
+use crate::format::schema::{ShardKeys, ShardingMethod};
+use crate::point::ShardKey;
 use crate::point::{PointId, Record, Sample};
-use crate::schema::{ShardKey, ShardKeys, ShardingMethod};
 use crate::server::points::{Points, ShardPoints};
 use crate::server::{CollectionAddress, Connection, Topology, require};
-use crate::snapshot::Snapshot;
+use crate::source::Reading;
 
 /// A live collection that is read.
 #[derive(Debug)]

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use serde_json::Value;
 
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::format::ids::IdEntry;
+use crate::format::schema::{PayloadSchema, same_index};
+use crate::format::wal::{Entry, Log, Op, Touches};
+use crate::format::{Segment, Shard, ids};
 use crate::point::PointId;
-use crate::schema::{PayloadSchema, same_index};
-use crate::snapshot::ids::IdEntry;
-use crate::snapshot::log::{Entry, Log, Op, Touches};
-use crate::snapshot::{Segment, Shard, ids};
 
 /// The points of a shard's segments.
 #[derive(Debug, Default)]

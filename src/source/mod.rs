@@ -20,14 +20,14 @@ use serde::Serialize;
 pub use checksum::{Checksum, Expectation, compare, expectations, parse_sha256};
 pub use live::{Live, LiveLane};
 pub use look::{Lacking, ShardIds, lacking_indexes, not_taken_in};
-pub use ordered::{Ordered, Take};
+pub use ordered::{Ordered, Reading, Take};
 pub use settle::{Purpose, Settled, SettledShard, SettlingCost};
 
-use crate::error::{Error, Result};
-use crate::schema::{CollectionConfig, PayloadSchema, ShardKeys};
+use crate::base::error::{Error, Result};
+use crate::format::readable::{Obstacle, obstacles};
+use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
+use crate::format::{Algorithm, Snapshot, Want, source_name};
 use crate::server::ServerVersion;
-use crate::snapshot::readable::{Obstacle, obstacles};
-use crate::snapshot::{Algorithm, Snapshot, Want, source_name};
 
 /// The first server that cannot read RocksDB any more.
 const WITHOUT_ROCKSDB: ServerVersion = (1, 18, 0);
@@ -177,7 +177,8 @@ impl Source {
         }
         if self.shard_keys.is_empty() {
             // Custom sharding without a key has no shard at all yet.
-            return (*self.config.sharding_method() != crate::schema::ShardingMethod::Custom)
+            return (*self.config.sharding_method()
+                != crate::format::schema::ShardingMethod::Custom)
                 .then(|| (0..self.config.shard_number()).collect());
         }
         Some(self.shard_keys.shard_ids())

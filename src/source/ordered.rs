@@ -4,10 +4,9 @@
 //! Keeps true: every kind yields each of its records once, ascending by id, in pages of about the
 //! size that was asked for.
 
+use crate::base::error::{Error, Result};
 use crate::engine::{Columns, Filter, Hit, Page, Search, Shard};
-use crate::error::{Error, Result};
-use crate::merge::Reading;
-use crate::point::{PointId, Record};
+use crate::point::{PointId, Record, Sample};
 
 /// Records of a first page, when nothing is known about their size.
 const FIRST_PAGE: usize = 64;
@@ -15,6 +14,30 @@ const FIRST_PAGE: usize = 64;
 const PAGE_RECORDS: std::ops::RangeInclusive<usize> = 16..=8192;
 /// Ids that are read at once where only a sample of the records is.
 const IDS_AT_ONCE: usize = 4096;
+
+/// What is read of a stream of records.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// Only records that match it.
+    pub filter: Option<&'a Filter>,
+    /// Only records that are in it.
+    pub sample: Option<Sample>,
+    /// Which part of the records.
+    pub columns: Columns,
+    /// Whether records are hashed, each stream's by the thread that reads it.
+    pub hashed: bool,
+}
+
+impl Default for Reading<'_> {
+    fn default() -> Self {
+        Self {
+            filter: None,
+            sample: None,
+            columns: Columns::ALL,
+            hashed: false,
+        }
+    }
+}
 
 /// Takes a page in; says whether it wants more.
 pub type Take<'a> = dyn FnMut(Vec<Record>) -> bool + 'a;

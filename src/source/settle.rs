@@ -14,11 +14,12 @@ use std::sync::atomic::AtomicU64;
 use uuid::Uuid;
 
 use super::{Source, checksum};
+use crate::base::error::{Error, Result};
 use crate::engine::{Shard, ShardConfig, closed_segments, forbid_additions, lighten};
-use crate::error::{Error, Result};
-use crate::schema::ShardKey;
-use crate::snapshot::log::{self, LogFiles, Op};
-use crate::snapshot::{Unpacking, ids, layout, unpack, walk_segments};
+use crate::format::wal;
+use crate::format::wal::{LogFiles, Op};
+use crate::format::{Unpacking, ids, layout, unpack, walk_segments};
+use crate::point::ShardKey;
 
 /// What shards are settled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,7 +281,7 @@ fn has_filters(folder: &Path, what: &str) -> Result<bool> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         files.add(&name, size, file, &what)?;
     }
-    let log = log::read(files, &what)?;
+    let log = wal::read(files, &what)?;
     Ok(!log.entries.iter().all(|entry| match &entry.op {
         // Under another name there may be a condition to it.
         Op::Upsert(_) => entry.name == "upsert_points",

@@ -13,9 +13,9 @@ use rand::{Rng, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
+use snapmerge::format::schema::CollectionConfig;
+use snapmerge::format::{Carrier, PackedShard, ToPack, layout};
 use snapmerge::point::{PointId, Record, Vector};
-use snapmerge::schema::CollectionConfig;
-use snapmerge::snapshot::{Carrier, PackedShard, ToPack, layout};
 
 use super::config::config;
 use super::wal::wal_file;

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use snapmerge::merge::{Lane, Scan};
 use snapmerge::source::{Opening, Purpose, Settled, Source};
+use snapmerge::stream::{Lane, Scan};
 
 use super::{Outcome, fresh};
 

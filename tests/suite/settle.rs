@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use snapmerge::base::scratch::Scratch;
 use snapmerge::engine::Columns;
-use snapmerge::merge::Reading;
 use snapmerge::point::{PointId, Record};
-use snapmerge::scratch::Scratch;
+use snapmerge::source::Reading;
 use snapmerge::source::{Opening, Ordered, Purpose, Settled, Source};
 
 use crate::support::cases::Case;

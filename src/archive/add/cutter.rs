@@ -8,13 +8,13 @@ use std::sync::mpsc::SyncSender;
 
 use uuid::Uuid;
 
-use super::pipeline::Pool;
+use super::pool::Pool;
 use crate::archive::cuts::Cuts;
 use crate::archive::index::{At, Index, NEW};
 use crate::archive::object::{CHUNK_BYTES_MAX, Filling, RAW_BYTES, Row, print_of};
 use crate::archive::recipe::{Extent, FileEntry, Part, Recipe};
-use crate::error::{Error, Result};
-use crate::snapshot::Runs;
+use crate::base::error::{Error, Result};
+use crate::format::Runs;
 
 /// Cuts what it is fed.
 pub struct Cutter<'a> {

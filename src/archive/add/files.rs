@@ -3,7 +3,7 @@
 //! Keeps true: what is hashed of a file is what the snapshot stores of it, in order; one of which
 //! nothing is stored has the hash of nothing.
 
-use crate::snapshot::Runs;
+use crate::format::Runs;
 
 /// Hashes files as the snapshot comes by.
 pub struct FileHashes<'a> {
@@ -69,7 +69,7 @@ impl<'a> FileHashes<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{PackedFile, Record, Run};
+    use crate::format::{PackedFile, Record, Run};
 
     #[test]
     fn files_are_hashed_however_the_blocks_fall() {

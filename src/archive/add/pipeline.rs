@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::cutter::Cutter;
 use super::files::FileHashes;
+use super::pool::Pool;
 use super::{Adding, Put};
 use crate::archive::OBJECTS;
 use crate::archive::index::Index;
@@ -19,8 +20,8 @@ use crate::archive::name::Name;
 use crate::archive::object::{Filling, Sealer};
 use crate::archive::recipe::{Part, Recipe};
 use crate::archive::store::Store;
-use crate::error::{Error, Result};
-use crate::snapshot::{Algorithm, Hashes, Input, Runs};
+use crate::base::error::{Error, Result};
+use crate::format::{Algorithm, Hashes, Input, Runs};
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -128,37 +129,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Buffers that were used and may be again.
-pub struct Pool<T>(Mutex<Vec<T>>);
-
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T: Default> Pool<T> {
-    /// One that was used, or a new one.
-    pub fn take(&self) -> T {
-        lock(&self.0).pop().unwrap_or_default()
-    }
-
-    fn give(&self, used: T) {
-        lock(&self.0).push(used);
-    }
-}
-
 /// Bytes that were read, for all that take them.
 type Block = Arc<Vec<u8>>;
-
-impl Pool<Vec<u8>> {
-    /// Gives back what others may still look at; the last to do so really does.
-    fn give_shared(&self, used: Block) {
-        if let Some(used) = Arc::into_inner(used) {
-            self.give(used);
-        }
-    }
-}
 
 /// Reads the file, for all of `takers`. Of a .gz it returns the hashes.
 fn read(

@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 
 use crate::archive::chain::Chain;
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// Largest manifest that is kept with an entry, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;

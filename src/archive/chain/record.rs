@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::archive::lock::Holder;
+use crate::archive::holder::Holder;
 use crate::archive::name::Name;
 
 /// One record.

@@ -1,7 +1,7 @@
 //! The policy, case by case.
 
 use super::*;
-use crate::error::Kind as ErrorKind;
+use crate::base::error::Kind as ErrorKind;
 
 /// Entries as `DAY`, `DAYTHH`, or `NAME:DAY`, with `#TAG` at the end; what is kept is marked by `+`.
 struct Case {

@@ -1,7 +1,7 @@
 //! A folder as a store.
 //!
 //! Keeps true: files get their names when they are whole, are synced when [`Store::sync`] has
-//! returned, and are readable by their owner alone (see [`crate::durable::Shelf`]); staging folders
+//! returned, and are readable by their owner alone (see [`crate::base::durable::Shelf`]); staging folders
 //! of runs that live are no part of it.
 
 use std::fs::File;
@@ -9,9 +9,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::{Listed, Store};
-use crate::durable::Shelf;
-use crate::error::{Error, Result};
-use crate::scratch;
+use crate::base::durable::Shelf;
+use crate::base::error::{Error, Result};
+use crate::base::scratch;
 
 /// A local folder.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 pub use self::conformance::conforms;
 pub use self::local::Local;
 pub use self::remote::Remote;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A name that a listing found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl Location {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::base::error::Kind;
 
     #[test]
     fn locations_are_folders_or_buckets() {

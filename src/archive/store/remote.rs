@@ -20,7 +20,7 @@ use object_store::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::{Listed, Store, WITHOUT_CONDITIONS};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// Requests at once.
 const LANES: usize = 16;

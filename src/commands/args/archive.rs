@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
 
 use crate::archive::{Archive, EntryRef, Name, Policy, Signer, Subset};
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// Where the archive lies.
 #[derive(Debug, Clone, Args)]

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::ConnectionArgs;
 use super::archive::SigningArgs;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::server::{Address, Rate};
 
 /// Arguments of `capture`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::server::{ConnectionSettings, KEY_VARIABLE, Keys};
 
 /// How servers are spoken to. The key comes from QDRANT_API_KEY or a file.

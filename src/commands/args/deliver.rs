@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::capture::peer;
 use super::{ConnectionArgs, ReadingArgs};
-use crate::deliver::Allow;
+use crate::publish::Allow;
 use crate::server::{Address, CollectionAddress, Rate};
 
 /// Where is remembered what was begun and what an alias pointed to.

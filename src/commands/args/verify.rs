@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ConnectionArgs, LayoutChoice, ReadingArgs};
-use crate::merge::Policy;
 use crate::point::Sample;
+use crate::stream::Policy;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]

@@ -10,16 +10,18 @@ use super::super::open::Servers;
 use super::super::state_folder;
 use super::told::{Report, conflicts, notes, source_reports};
 use super::{Ended, refuse_untallied};
-use crate::deliver::About;
-use crate::error::{Error, Kind, Result};
-use crate::merge::{
-    Asked, Done, Ledger, Onto, Outcome, Plan, Provenance, Replayed, Settings, Site, Target, replay,
-};
+use crate::base::Site;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Progress;
+use crate::base::scratch::{Scratch, require_free};
+use crate::merge::Settings;
+use crate::merge::{Asked, Done, Onto, Plan, Replayed, Target, replay};
 use crate::report::merge::{ConflictReport, LiveReport, MasterReport, ProofReport};
-use crate::report::progress::Progress;
-use crate::scratch::{Scratch, require_free};
+use crate::server::About;
 use crate::server::CollectionAddress;
 use crate::source::Source;
+use crate::stream::Ledger;
+use crate::verify::{Outcome, Provenance};
 
 /// What is known when the work begins.
 pub(super) struct Begun<'a> {
@@ -123,7 +125,7 @@ fn report(
     sources: &[Source],
     onto: &Onto,
     replayed: Replayed,
-    conflicts: ConflictReport<crate::merge::Conflict>,
+    conflicts: ConflictReport<crate::stream::Conflict>,
     plan: &Plan,
     begun: &Begun<'_>,
 ) -> (Report, bool) {
@@ -155,7 +157,14 @@ fn report(
         proven: differences.is_empty(),
     };
     let report = Report {
-        provenance: Provenance::new(sources, plan, begun.settings, proven),
+        provenance: Provenance::new(
+            sources,
+            &plan.route.to_string(),
+            &plan.united,
+            &plan.layout.keys,
+            &begun.settings.union,
+            proven,
+        ),
         format: "snapmerge-merge/1",
         version: env!("CARGO_PKG_VERSION"),
         route: plan.route.to_string(),

@@ -5,10 +5,10 @@
 use super::super::args::{MergeArgs, RouteChoice};
 use super::super::open::{Servers, is_live, open_all};
 use super::super::{Given, state_folder};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::progress::Progress;
+use crate::base::scratch::Scratch;
 use crate::merge::{Lent, Route, lend};
-use crate::report::progress::Progress;
-use crate::scratch::Scratch;
 use crate::server::{Address, Connection};
 use crate::source::{Source, tell_apart};
 

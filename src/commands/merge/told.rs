@@ -5,22 +5,26 @@
 use std::path::Path;
 use std::time::Instant;
 
+use crate::base::error::Result;
+use crate::base::stage::StageReport;
 use crate::engine::take_warnings;
-use crate::error::Result;
-use crate::merge::{Built, Carried, Conflict, Ledger, Plan, Provenance, Settings, Tally};
-use crate::proof::Proof;
+use crate::format::schema::{Decision, Finding};
+use crate::merge::Settings;
+use crate::merge::{Built, Carried, Plan};
 use crate::report::merge::{
-    ConflictReport, MasterReport, MergeReport, ProofReport, ShardReport, SourceReport, StageReport,
+    ConflictReport, MasterReport, MergeReport, ProofReport, ShardReport, SourceReport,
 };
-use crate::schema::{Decision, Finding};
 use crate::source::{Checksum, Source};
+use crate::stream::{Conflict, Ledger, Tally};
+use crate::verify::Proof;
+use crate::verify::Provenance;
 
 pub(super) type Report = MergeReport<Conflict, Finding, Decision, Carried, Provenance>;
 
 /// The conflicts that `ledger` has.
 pub(super) fn conflicts(settings: &Settings, ledger: &Ledger) -> ConflictReport<Conflict> {
     ConflictReport {
-        policy: settings.on_conflict.to_string(),
+        policy: settings.union.on_conflict.to_string(),
         count: ledger.count(),
         first: ledger.first().to_vec(),
         ledger: ledger.path().map(|path| path.display().to_string()),

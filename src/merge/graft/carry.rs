@@ -12,15 +12,15 @@ use std::thread::JoinHandle;
 
 use uuid::Uuid;
 
-use super::look::{Carriage, Lane};
-use super::{Carried, ToIndex};
-use crate::error::{Error, Kind, Result};
+use crate::base::Site;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Unit;
+use crate::base::scratch;
+use crate::format::{Carrier, PackedShard, Written, layout};
+use crate::merge::built::{Carried, ToIndex};
 use crate::merge::plan::Plan;
-use crate::merge::rebuild::Site;
-use crate::report::progress::Unit;
-use crate::scratch;
-use crate::snapshot::{Carrier, PackedShard, Written, layout};
 use crate::source::{Checksum, Source};
+use crate::stream::{Carriage, ShardLane as Lane};
 
 /// A packed master.
 pub struct Packed {

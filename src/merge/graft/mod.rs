@@ -9,125 +9,31 @@
 //! source's segments only. The log of a master begins above every segment's version.
 
 mod carry;
-mod look;
-mod overlap;
-mod placement;
 mod settle;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
-
-pub use self::look::{Lane as ShardLane, look_into};
-pub use self::overlap::overlaps;
-
-use self::look::Lane;
 use self::settle::Workshop;
-use super::conflict::{Policy, Verdict, decide};
-use super::ledger::{Conflict, Ledger};
-use super::plan::{Plan, Settings};
-use super::rebuild::{Built, BuiltShard, Site};
-use super::resolve::Tally;
+use super::built::{Built, BuiltShard, Carried, Consolidated};
+use super::plan::Plan;
+use super::settings::Settings;
+use crate::base::Site;
+use crate::base::error::{Error, Result};
+use crate::base::progress::Unit;
+use crate::base::stage::StageReport;
 use crate::engine::Columns;
-use crate::error::Result;
+use crate::format::Written;
 use crate::point::PointId;
-use crate::report::merge::StageReport;
-use crate::report::progress::Unit;
-use crate::snapshot::Written;
 use crate::source::Source;
+use crate::stream::{Conflict, Ledger};
+use crate::stream::{Policy, Verdict, decide};
+use crate::stream::{ShardLane as Lane, Tally, look_into, overlaps, refuse_misplaced};
 
 /// Conflicts that are compared at once under [`Policy::Newest`].
 const COMPARED_AT_ONCE: usize = 512;
-
-/// How segments travelled.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Carried {
-    /// Segments whose bytes went from a source to the master untouched.
-    pub untouched_segments: u64,
-    /// Their bytes.
-    pub untouched_bytes: u64,
-    /// Segments of shards that were settled and packed again.
-    pub settled_segments: u64,
-    /// Their bytes in the master.
-    pub settled_bytes: u64,
-    /// Which shards were settled, and why.
-    pub settled: Vec<String>,
-    /// Which logs became segments of their own, and their entries.
-    pub tails: Vec<String>,
-    /// What a server will index in the background, because it comes without a graph and is large
-    /// enough for one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to_index: Option<ToIndex>,
-    /// What `--consolidate` did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub consolidated: Option<Consolidated>,
-}
-
-/// Segments that a server will index.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct ToIndex {
-    /// How many.
-    pub segments: u64,
-    /// Their points.
-    pub points: u64,
-}
-
-/// What merging a master's segments offline did.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Consolidated {
-    /// Segments that the sources brought.
-    pub segments_before: u64,
-    /// Segments that the master has.
-    pub segments_after: u64,
-}
-
-impl fmt::Display for Carried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = |bytes| humansize::format_size(bytes, humansize::BINARY);
-        write!(
-            f,
-            "{} segments ({}) untouched",
-            self.untouched_segments,
-            size(self.untouched_bytes)
-        )?;
-        if self.settled_segments > 0 {
-            write!(
-                f,
-                ", {} ({}) settled in scratch and packed again",
-                self.settled_segments,
-                size(self.settled_bytes)
-            )?;
-        }
-        if let Some(done) = &self.consolidated {
-            write!(
-                f,
-                "; {} segments consolidated into {}",
-                done.segments_before, done.segments_after
-            )?;
-        }
-        if let Some(ToIndex { segments, points }) = self.to_index {
-            write!(
-                f,
-                "\n           {segments} segments with {points} points have no graph yet and are large \
-                 enough for one: a server builds it in the background"
-            )?;
-        }
-        for tail in &self.tails {
-            write!(
-                f,
-                "\n           entries of the log that became a segment: {tail}"
-            )?;
-        }
-        for settled in &self.settled {
-            write!(f, "\n           settled: {settled}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Builds the master of `plan` out of the segments of `sources` and packs it into `target`, a new
 /// file called `target_path`. The plan is corrected where it could only estimate. The sources were opened with their id trackers and logs.
@@ -143,7 +49,7 @@ pub fn graft(
     let mut stages = Vec::new();
     let started = Instant::now();
     let stage = site.progress.stage("find conflicts", None, Unit::None);
-    let mut lanes = look::lanes(sources, plan)?;
+    let mut lanes = lanes(sources, plan)?;
     let mut workshop = Workshop::new(site, plan);
     // What the log still holds decides which ids there are.
     if settings.consolidate {
@@ -153,7 +59,7 @@ pub fn graft(
     }
     workshop.settle(sources, &mut lanes)?;
     workshop.settle_tails(sources, &mut lanes)?;
-    placement::refuse_misplaced(sources, &lanes)?;
+    refuse_misplaced(sources, &lanes)?;
     meet(sources, &mut lanes, settings, &mut ledger, &mut workshop)?;
     drop(stage);
     let mut tallies = vec![Tally::default(); sources.len()];
@@ -230,6 +136,17 @@ pub fn graft(
     Ok((built, packed.written, ledger))
 }
 
+/// The lanes of all sources, in the order of sources and shards.
+fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
+    let config = Some(&plan.united.config);
+    look_into(sources, &plan.united.payload, config, |at, number, what| {
+        plan.targets
+            .get(&(at, number))
+            .copied()
+            .ok_or_else(|| Error::failed(format!("placing {what}"), "the plan has no place for it"))
+    })
+}
+
 /// Finds the ids that more than one lane has, and decides who loses.
 fn meet(
     sources: &mut [Source],
@@ -249,8 +166,8 @@ fn meet(
             .unwrap_or_default()
     };
     let slices: Vec<&[PointId]> = lanes.iter().map(|lane| lane.ids.as_slice()).collect();
-    overlap::overlaps(&slices, |id, having| {
-        if let Policy::Newest(_) = settings.on_conflict {
+    overlaps(&slices, |id, having| {
+        if let Policy::Newest(_) = settings.union.on_conflict {
             undecided.push((id, having.to_vec()));
             return Ok(());
         }
@@ -258,7 +175,7 @@ fn meet(
         let words: Vec<&str> = having_names.iter().map(String::as_str).collect();
         let nothing = serde_json::Map::new();
         let payloads = vec![&nothing; having.len()];
-        let verdict = decide(&settings.on_conflict, id, &payloads, &words)?;
+        let verdict = decide(&settings.union.on_conflict, id, &payloads, &words)?;
         lose(id, having, verdict, &having_names, &mut losers, ledger)
     })?;
     drop(slices);
@@ -299,7 +216,7 @@ fn meet(
                 let having_names: Vec<String> =
                     having.iter().map(|lane| name(lanes, *lane)).collect();
                 let words: Vec<&str> = having_names.iter().map(String::as_str).collect();
-                let verdict = decide(&settings.on_conflict, *id, &found, &words)?;
+                let verdict = decide(&settings.union.on_conflict, *id, &found, &words)?;
                 lose(*id, having, verdict, &having_names, &mut losers, ledger)?;
             }
         }

@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::look::{Carriage, Lane};
+use crate::base::Site;
+use crate::base::error::{Error, Result};
+use crate::base::parallel::in_parallel;
+use crate::base::scratch;
 use crate::engine::{ClosedSegment, Shard, ShardConfig, closed_segments};
-use crate::error::{Error, Result};
+use crate::format::{ToPack, layout};
 use crate::merge::plan::Plan;
-use crate::merge::rebuild::Site;
-use crate::parallel::in_parallel;
-use crate::scratch;
-use crate::snapshot::{ToPack, layout};
 use crate::source::Source;
+use crate::stream::{Carriage, ShardLane as Lane};
 
 /// Ids that are read or deleted at once.
 const IDS_AT_ONCE: usize = 4096;

@@ -11,10 +11,10 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
 use super::target::{Target, told};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::scratch;
+use crate::point::ShardKey;
 use crate::point::{PointId, Record};
-use crate::schema::ShardKey;
-use crate::scratch;
 use crate::server::points::Points;
 
 /// Records that are asked for at once.

@@ -4,7 +4,7 @@
 //! what was asked for; a collection that nobody made for this merge is written to only by `--sync`.
 
 use super::journal::{Earlier, Mark};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// What may be done with a collection that is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::Log;
-use crate::error::{Error, Result};
+use crate::base::durable::Log;
+use crate::base::error::{Error, Result};
 
 /// The name and version of its form.
 const FORMAT: &str = "snapmerge-replay/1";

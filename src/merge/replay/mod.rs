@@ -24,19 +24,21 @@ use serde_json::json;
 use self::beside::by_key;
 use self::decide::{Action, decide};
 use self::journal::{Journal, Line, Mark};
-use super::flow::{Flow, Flowed};
-use super::ledger::Ledger;
-use super::plan::{Plan, Settings};
-use super::rebuild::{Site, settle_all};
-use super::resolve::{Resolver, Tally};
-use crate::error::{Error, Kind, Result};
+use super::plan::Plan;
+use super::rebuild::settle_all;
+use super::settings::Settings;
+use crate::base::Site;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Unit;
+use crate::base::stage::StageReport;
+use crate::base::status;
 use crate::point::Digest;
-use crate::report::merge::StageReport;
-use crate::report::progress::Unit;
 use crate::server::points::{Sent, Upserts};
 use crate::server::{CollectionInfo, Rate};
 use crate::source::{Settled, Source};
-use crate::status;
+use crate::stream::Ledger;
+use crate::stream::{Flow, Flowed};
+use crate::stream::{Resolver, Tally};
 
 pub use decide::Asked;
 pub use prove::Checked;
@@ -112,11 +114,15 @@ impl<'a> Work<'a> {
     fn resolver(&self, ledger: Ledger) -> Resolver<'a> {
         let names = self.sources.iter().map(|source| source.name.as_str());
         let keeps_keys = !self.plan.layout.keys.is_empty();
-        Resolver::new(self.settings, names.collect(), keeps_keys, ledger)
+        Resolver::new(&self.settings.union, names.collect(), keeps_keys, ledger)
     }
 
     fn flow(&self) -> Result<Flow<'a>> {
-        Flow::new(self.sources, self.settled, self.settings.filter.as_ref())
+        Flow::new(
+            self.sources,
+            self.settled,
+            self.settings.union.filter.as_ref(),
+        )
     }
 
     fn keyed(&self) -> bool {
@@ -384,11 +390,11 @@ fn fingerprint(plan: &Plan, settings: &Settings) -> String {
         .collect();
     let said = json!({
         "sources": names,
-        "policy": settings.on_conflict,
-        "stamp": settings.stamp,
-        "filter": settings.filter.as_ref().map(crate::engine::Filter::text),
-        "drop": settings.drop_payload,
-        "by_source": settings.by_source,
+        "policy": settings.union.on_conflict,
+        "stamp": settings.union.stamp,
+        "filter": settings.union.filter.as_ref().map(crate::engine::Filter::text),
+        "drop": settings.union.drop_payload,
+        "by_source": settings.union.by_source,
         "config": plan.united.config.raw(),
         "payload": plan.united.payload,
     });

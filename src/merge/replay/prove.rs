@@ -5,12 +5,12 @@
 
 use super::Work;
 use super::beside::{Beside, ByKey, by_key};
-use crate::error::Result;
-use crate::merge::flow::Flow;
-use crate::merge::ledger::Ledger;
+use crate::base::error::Result;
+use crate::base::progress::Unit;
 use crate::point::Digest;
-use crate::proof::{Likeness, Nearness};
-use crate::report::progress::Unit;
+use crate::stream::Flow;
+use crate::stream::Ledger;
+use crate::verify::{Likeness, Nearness};
 
 /// Bytes of records that are read at once.
 const PAGE_BYTES: usize = 4 << 20;

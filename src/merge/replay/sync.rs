@@ -8,16 +8,17 @@ use std::time::Instant;
 use super::beside::{Beside, Pair, Walk};
 use super::target::Target;
 use super::{Work, Written, by_key};
-use crate::error::{Error, Kind, Result};
-use crate::merge::conflict::Policy;
-use crate::merge::flow::Flow;
-use crate::merge::plan::{Plan, Settings};
-use crate::merge::resolve::Resolver;
-use crate::proof::{Likeness, Nearness};
-use crate::report::merge::StageReport;
-use crate::report::progress::Unit;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Unit;
+use crate::base::stage::StageReport;
+use crate::merge::plan::Plan;
+use crate::merge::settings::Settings;
 use crate::server::CollectionInfo;
 use crate::server::points::{Points, Upserts};
+use crate::stream::Flow;
+use crate::stream::Policy;
+use crate::stream::Resolver;
+use crate::verify::{Likeness, Nearness};
 
 /// What was changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub(super) fn refuse(
     info: &CollectionInfo,
 ) -> Result<()> {
     let doing = format!("bringing {} to the sources' state", target.address);
-    if settings.on_conflict == Policy::Remap {
+    if settings.union.on_conflict == Policy::Remap {
         return Err(Error::usage(
             doing,
             "with --on-conflict remap new ids come out of order, and it cannot be told what is gone",

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::{Progress, Unit};
+use crate::format::schema::{CollectionConfig, ShardingMethod, same_index};
 use crate::merge::Plan;
-use crate::report::progress::{Progress, Unit};
-use crate::schema::{CollectionConfig, ShardKey, ShardingMethod, same_index};
+use crate::point::ShardKey;
 use crate::server::{CollectionAddress, CollectionInfo, Connection, Failure, create_body};
 
 /// How often the server is asked how far it is.
@@ -219,13 +220,13 @@ impl Target {
                     && own.multivector == params.multivector
             });
             if !same {
-                let label = crate::schema::vector_label(name);
+                let label = crate::format::schema::vector_label(name);
                 differences.push(format!("{label} is not as planned"));
             }
         }
         let missing = plan.united.config.sparse_vectors().keys();
         for name in missing.filter(|name| !config.sparse_vectors().contains_key(*name)) {
-            let label = crate::schema::vector_label(name);
+            let label = crate::format::schema::vector_label(name);
             differences.push(format!("there is no {label}"));
         }
         Ok(differences)

@@ -18,8 +18,8 @@ use sha2::{Digest as _, Sha256};
 use self::file::PlanFile;
 pub use self::file::{IfBroken, IfMoved, Verify, schema};
 use crate::archive::{Location, Policy};
-use crate::deliver::Allow;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::publish::Allow;
 use crate::server::{Address, ConnectionSettings, Rate};
 
 /// A commented plan to start from.
@@ -243,7 +243,7 @@ impl Plan {
             serde_json::from_value(value).map_err(|err| refuse(vec![err.to_string()]))?;
         let mut hash = Sha256::new();
         hash.update(text.as_bytes());
-        let sha256 = format!("{:x}", hash.finalize());
+        let sha256 = hex::encode(hash.finalize());
         meant::settle(file, sha256, read, reader).map_err(refuse)
     }
 }

@@ -1,7 +1,7 @@
 //! Plans that mean something, and plans that do not.
 
 use super::*;
-use crate::error::Kind;
+use crate::base::error::Kind;
 
 fn read(text: &str) -> Result<Plan> {
     let variable = |name: &str| (name == "KEY").then(|| "s3cr3t-key".to_owned());

@@ -7,7 +7,7 @@
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Stands for the colour of the page's text.
 const INK: RGBColor = RGBColor(1, 2, 3);

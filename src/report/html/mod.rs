@@ -12,7 +12,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
 use self::parts::{answers, compared, differences, settings, shards, sources, structure};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The reports that can be shown.
 const FORMATS: [&str; 4] = [

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::charts::{Bar, bars, boxes, colour, scatter};
 use super::text;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::report::verify::{DOUBLED, WRONG};
 
 pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {

@@ -6,7 +6,7 @@ use qdrant_client::qdrant as proto;
 use serde_json::Value;
 
 use super::convert::id_from;
-use crate::schema::ShardKey;
+use crate::point::ShardKey;
 
 /// What a request holds.
 #[derive(Clone)]

@@ -17,8 +17,8 @@ use qdrant_client::qdrant::{vector, vector_output, vectors, vectors_output};
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
+use crate::point::ShardKey;
 use crate::point::{PointId, Record, Vector};
-use crate::schema::ShardKey;
 
 /// Levels of a payload that surely fit into a message.
 const LEVELS_MAX: usize = 24;

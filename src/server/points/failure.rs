@@ -6,7 +6,7 @@ use std::error::Error as _;
 
 use tonic::{Code, Status};
 
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::server::Connection;
 use crate::server::failure::{Cause, Failure};
 

@@ -37,9 +37,9 @@ use super::answers::CountAnswer;
 use super::call::{Call, Patience, backoff};
 use super::connection::GrpcChannel;
 use super::failure::{Cause, Failure};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::point::ShardKey;
 use crate::point::{PointId, Record};
-use crate::schema::ShardKey;
 
 /// Largest answer that is taken over gRPC, in bytes; pages are far smaller.
 const MESSAGE_BYTES_MAX: usize = 512 << 20;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::convert::{Converted, id_from, id_to, mend, record_from, selector};
 use super::{LONG, Otherwise, Points};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::point::{PointId, Record, Sample};
 use crate::server::call::Patience;
 use crate::server::failure::{Cause, Failure};

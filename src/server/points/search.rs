@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::convert::{id_from, selector};
 use super::{LONG, Otherwise, Points};
+use crate::base::error::{Error, Result};
 use crate::engine::{Hit, Search};
-use crate::error::{Error, Result};
 use crate::point::{PointId, Vector};
 use crate::server::call::Patience;
 

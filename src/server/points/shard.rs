@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::read::IDS_AT_ONCE;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::point::PointId;
 use crate::server::Connection;
 use crate::server::call::Call;

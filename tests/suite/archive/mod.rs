@@ -276,7 +276,7 @@ fn lists_a_thousand() -> Outcome {
     let dir = temp_dir()?;
     let root = make(dir.path())?;
     let store = Local::new(&root);
-    let failed = |err: snapmerge::error::Error| err.to_string();
+    let failed = |err: snapmerge::base::error::Error| err.to_string();
     let mut chain = Chain::open(&store).map_err(failed)?;
     for night in 0..1000_i64 {
         let time =

@@ -11,9 +11,9 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
+use snapmerge::format::schema::CollectionConfig;
+use snapmerge::format::{Carrier, PackedShard, ToPack, layout};
 use snapmerge::point::{PointId, Record, Vector};
-use snapmerge::schema::CollectionConfig;
-use snapmerge::snapshot::{Carrier, PackedShard, ToPack, layout};
 
 use super::{archive, entries, findings, make, walk};
 use crate::support::config::config;
@@ -129,7 +129,7 @@ fn judge(what: &str, root: &Path, hashes: &[String], sizes: &[u64]) -> Outcome {
 
 fn sha256(path: &Path) -> Outcome<String> {
     use sha2::Digest as _;
-    Ok(format!("{:x}", sha2::Sha256::digest(std::fs::read(path)?)))
+    Ok(hex::encode(sha2::Sha256::digest(std::fs::read(path)?)))
 }
 
 /// A shard that the engine keeps and optimizes, packed every night as a server packs it, but without

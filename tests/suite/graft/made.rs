@@ -13,9 +13,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
-use snapmerge::merge::ShardRing;
+use snapmerge::format::schema::CollectionConfig;
 use snapmerge::point::{PointId as OwnId, Record, Vector};
-use snapmerge::schema::CollectionConfig;
+use snapmerge::stream::ShardRing;
 
 use crate::support::Outcome;
 use crate::support::points::PointId;

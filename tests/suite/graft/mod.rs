@@ -267,7 +267,7 @@ fn segments(members: &BTreeMap<String, Vec<u8>>) -> BTreeMap<&str, &[u8]> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// The points with the shard key `key`, as a server tells it.

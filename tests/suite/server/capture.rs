@@ -128,7 +128,7 @@ fn whole(env: &Env) -> Outcome {
         run.told()
     );
     ensure!(std::fs::read(&file)? == stage.snapshot, "another file");
-    let sha256 = format!("{:x}", Sha256::digest(&stage.snapshot));
+    let sha256 = hex::encode(Sha256::digest(&stage.snapshot));
     let manifest = manifest_of(&file)?;
     for (key, want) in [
         ("sha256", json!(sha256)),

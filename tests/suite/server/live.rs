@@ -83,7 +83,7 @@ fn list(dir: &Path, files: &mut Vec<PathBuf>) {
 
 pub fn digest(points: &[Value]) -> String {
     let bytes = serde_json::to_vec(points).unwrap_or_default();
-    format!("{:x}", Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn whole_way(env: &Env, bin: &Path) -> Outcome {

@@ -12,7 +12,7 @@ use super::super::faults::{did_you_mean, nearest};
 use super::super::file::{MasterPart, PublishPart};
 use super::super::{Mastering, Publishing, Server, argument};
 use super::Settling;
-use crate::deliver::Allow;
+use crate::publish::Allow;
 use crate::server::{Rate, check_name};
 
 /// Percent that a master may shrink.

@@ -17,13 +17,15 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+use snapmerge::base::Site;
+use snapmerge::base::progress::Progress;
+use snapmerge::base::scratch::Scratch;
 use snapmerge::engine::{Columns, Shard, ShardConfig};
-use snapmerge::merge::{Lane, Layout, Ledger, Provenance, Site, lanes, provenance_file};
 use snapmerge::point::Record;
-use snapmerge::proof::{Asked, Placement, Rules, Wanted, compare_lanes};
-use snapmerge::report::progress::Progress;
-use snapmerge::scratch::Scratch;
 use snapmerge::source::{Opening, Purpose, Settled, SettledShard, Source};
+use snapmerge::stream::{Lane, Layout, Ledger, lanes};
+use snapmerge::verify::{Asked, Placement, Rules, Wanted, compare_lanes};
+use snapmerge::verify::{Provenance, provenance_file};
 
 use crate::merge::{ALBUMS, Sources};
 use crate::support::{Env, Outcome, Trial, temp_dir};
@@ -196,7 +198,7 @@ impl Open {
     /// What is told of the master as it is now, and how many points were looked at.
     fn told(&self) -> Outcome<(Vec<Value>, u64)> {
         let mut ledger = Ledger::new(None, false)?;
-        let settings = self.provenance.settings()?;
+        let settings = self.provenance.options()?;
         let asked = Asked {
             settings: &settings,
             wanted: &self.wanted,

@@ -6,8 +6,8 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use snapmerge::proof::setting_differences;
-use snapmerge::schema::{CollectionConfig, PayloadSchema};
+use snapmerge::format::schema::{CollectionConfig, PayloadSchema};
+use snapmerge::verify::setting_differences;
 
 use super::{Counts, Open};
 use crate::support::Outcome;

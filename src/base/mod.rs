@@ -1,0 +1,25 @@
+//! What every part of snapmerge stands on and what knows nothing of Qdrant.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`error`] | the one error type and its kinds |
+//! | [`durable`] | files published whole: staged, synced, renamed |
+//! | [`scratch`] | working folders that go away, and free disk space |
+//! | [`parallel`] | pieces of work side by side |
+//! | [`progress`], [`stage`] | progress while work lasts, times when it is done |
+//! | [`status`], [`stop`] | what a supervised process tells its parent; Ctrl-C |
+//!
+//! Invariants: nothing here names another module of the crate.
+
+pub mod durable;
+pub mod error;
+pub mod parallel;
+pub mod progress;
+pub mod scratch;
+pub mod stage;
+pub mod status;
+pub mod stop;
+
+mod site;
+
+pub use self::site::Site;

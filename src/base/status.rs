@@ -1,0 +1,222 @@
+//! What this process is doing, told to the process that watches it.
+//!
+//! The storage engine can die of a damaged file by a signal, which nothing in the same process can
+//! catch. So the work is done in a child, and the parent must know what it was doing and what it
+//! left. See [`crate::cli::supervise`].
+//!
+//! Keeps true: the acts in it are those that are going on at this moment, in all threads; a process
+//! that nobody watches pays nothing for it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+static WATCHED: Mutex<Option<Watched>> = Mutex::new(None);
+
+struct Watched {
+    file: File,
+    next: u64,
+    /// Each with whether it is done to files that this process made itself.
+    acts: BTreeMap<u64, (String, bool)>,
+    folders: Vec<PathBuf>,
+    publishing: Vec<Publishing>,
+    /// What was made on servers and is to be removed.
+    remote: BTreeMap<u64, String>,
+}
+
+/// A file that is about to get its final name, or has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publishing {
+    /// Its name until then.
+    pub staged: PathBuf,
+    /// Its final name.
+    pub target: PathBuf,
+}
+
+/// What a process told last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// What it was doing, one for each thread.
+    pub acts: Vec<String>,
+    /// Whether all of that was done to files that it had made itself.
+    #[serde(default)]
+    pub only_own: bool,
+    /// Folders of its that go away with it.
+    pub folders: Vec<PathBuf>,
+    /// Files that it was about to publish, or has published.
+    pub publishing: Vec<Publishing>,
+    /// What it made on servers and has not removed yet: it wants to be asked to stop, not killed.
+    #[serde(default)]
+    pub remote: Vec<String>,
+}
+
+impl Status {
+    /// The files that were published; asked before [`Self::folders`] are removed.
+    pub fn published(&self) -> Vec<&Path> {
+        self.publishing
+            .iter()
+            .filter(|file| !file.staged.exists() && file.target.exists())
+            .map(|file| file.target.as_path())
+            .collect()
+    }
+}
+
+/// Tells everything from now on to `file`.
+pub fn watch(file: File) {
+    *lock() = Some(Watched {
+        file,
+        next: 0,
+        acts: BTreeMap::new(),
+        folders: Vec::new(),
+        publishing: Vec::new(),
+        remote: BTreeMap::new(),
+    });
+}
+
+/// An act that goes on until this is dropped.
+#[derive(Debug)]
+pub struct Act {
+    number: Option<u64>,
+}
+
+/// Tells that `doing` begins; `own` says that it is done to files that this process made itself.
+pub fn act(doing: &dyn Fn() -> String, own: bool) -> Act {
+    let mut watched = lock();
+    let number = watched.as_mut().map(|watched| {
+        let number = watched.next;
+        watched.next += 1;
+        watched.acts.insert(number, (doing(), own));
+        watched.tell();
+        number
+    });
+    Act { number }
+}
+
+impl Drop for Act {
+    fn drop(&mut self) {
+        if let (Some(number), Some(watched)) = (self.number, lock().as_mut()) {
+            watched.acts.remove(&number);
+            watched.tell();
+        }
+    }
+}
+
+/// Something on a server that is to be removed; told until this is dropped.
+#[derive(Debug)]
+pub struct Remote {
+    number: Option<u64>,
+}
+
+/// Tells that `what` was made on a server, and that whoever made it removes it when asked to stop
+/// ([`crate::base::stop`]).
+pub fn remote(what: &str) -> Remote {
+    let mut watched = lock();
+    let number = watched.as_mut().map(|watched| {
+        let number = watched.next;
+        watched.next += 1;
+        watched.remote.insert(number, what.to_owned());
+        watched.tell();
+        number
+    });
+    Remote { number }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if let (Some(number), Some(watched)) = (self.number, lock().as_mut()) {
+            watched.remote.remove(&number);
+            watched.tell();
+        }
+    }
+}
+
+/// Tells that `folder` is to go away with this process.
+pub fn folder(folder: &Path) {
+    if let Some(watched) = lock().as_mut() {
+        watched.folders.push(folder.to_owned());
+        watched.tell();
+    }
+}
+
+/// Tells that the file `staged` is about to become `target`.
+pub fn publishing(staged: &Path, target: &Path) {
+    if let Some(watched) = lock().as_mut() {
+        watched.publishing.push(Publishing {
+            staged: staged.to_owned(),
+            target: target.to_owned(),
+        });
+        watched.tell();
+    }
+}
+
+/// What was told to `file` last; nothing if that cannot be read.
+pub fn told(file: &File) -> Status {
+    let mut length = [0; 8];
+    if file.read_exact_at(&mut length, 0).is_err() {
+        return Status::default();
+    }
+    let held = file.metadata().map(|meta| meta.len()).unwrap_or(0);
+    let length = u64::from_le_bytes(length).min(held);
+    let mut text = vec![0; usize::try_from(length).unwrap_or(0)];
+    if file.read_exact_at(&mut text, 8).is_err() {
+        return Status::default();
+    }
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+impl Watched {
+    fn tell(&self) {
+        let status = Status {
+            acts: self.acts.values().map(|(act, _)| act.clone()).collect(),
+            only_own: !self.acts.is_empty() && self.acts.values().all(|(_, own)| *own),
+            folders: self.folders.clone(),
+            publishing: self.publishing.clone(),
+            remote: self.remote.values().cloned().collect(),
+        };
+        let Ok(text) = serde_json::to_vec(&status) else {
+            return;
+        };
+        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(text);
+        // Whoever watches gets less of an explanation if this fails; the work goes on.
+        let _ = self.file.write_all_at(&bytes, 0);
+    }
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<Watched>> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_told_and_what_ended_is_not() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(told(&file), Status::default());
+        watch(file.try_clone().unwrap());
+        folder(Path::new("scratch"));
+        let long = act(&|| "opening shard 0 of a.snapshot".into(), false);
+        drop(act(&|| "counting".into(), true));
+        let status = told(&file);
+        assert!(
+            status
+                .acts
+                .contains(&"opening shard 0 of a.snapshot".to_owned())
+        );
+        assert!(!status.acts.contains(&"counting".to_owned()));
+        assert!(status.folders.contains(&PathBuf::from("scratch")));
+        drop(long);
+        assert!(
+            !told(&file)
+                .acts
+                .contains(&"opening shard 0 of a.snapshot".to_owned())
+        );
+        *lock() = None;
+    }
+}

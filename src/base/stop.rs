@@ -1,0 +1,47 @@
+//! The wish to stop: Ctrl-C and the like, for work that has something to put away first.
+//!
+//! Offline work is stopped by killing the process that does it (see [`crate::cli::supervise`]).
+//! Whoever has made something on a server must hear of the wish instead, remove what was made, and
+//! then end.
+//!
+//! Keeps true: whoever waits hears of it at once; asked twice, the putting away is cut short too.
+
+use std::sync::LazyLock;
+
+use tokio::sync::watch;
+
+use crate::base::error::{Error, Kind, Result};
+
+static ASKED: LazyLock<watch::Sender<u32>> = LazyLock::new(|| watch::channel(0).0);
+
+/// Asked once, work ends and puts away what it made.
+pub const WORK: u32 = 1;
+/// Asked again, the putting away ends too.
+pub const PUTTING_AWAY: u32 = 2;
+
+/// Listens to Ctrl-C and the like from now on; they do not end the process any more.
+pub fn listen() -> Result<()> {
+    ctrlc::set_handler(ask).map_err(|err| Error::failed("listening for Ctrl-C", err))
+}
+
+/// Asks to stop.
+pub fn ask() {
+    ASKED.send_modify(|times| *times = times.saturating_add(1));
+}
+
+/// How often it was asked for.
+pub fn times() -> u32 {
+    *ASKED.borrow()
+}
+
+/// Ends when it has been asked for `times` times.
+pub async fn wait(times: u32) {
+    let mut asked = ASKED.subscribe();
+    // The sender is never dropped, so this ends only by what it waits for.
+    let _ = asked.wait_for(|now| *now >= times).await;
+}
+
+/// The error of whoever was stopped while `doing`.
+pub fn cancelled(doing: &str) -> Error {
+    Error::new(Kind::Cancelled, doing, "cancelled")
+}

@@ -1,0 +1,30 @@
+//! Snapshots as they lie on disk: read safely, unpacked, packed.
+//!
+//! Keeps true: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
+
+mod extents;
+pub mod ids;
+mod input;
+pub mod layout;
+mod name;
+mod pack;
+pub mod readable;
+mod readback;
+pub mod schema;
+mod snapshot;
+mod tar;
+mod transplant;
+mod unpack;
+pub mod wal;
+mod writer;
+
+pub use extents::{PackedFile, Record, Run, Runs};
+pub use input::{Algorithm, Hashes, Input, Sha256Hex, hash_file};
+pub use name::source_name;
+pub use pack::{PackedShard, ToPack};
+pub use readback::{Sums, Written};
+pub use snapshot::{FileSize, Form, Segment, Shard, Snapshot, Want};
+pub use tar::{BLOCK, Member, MemberKind, Piece, Stream, Walker, skip_by_reading};
+pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
+pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};
+pub use writer::Carrier;

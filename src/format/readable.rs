@@ -1,0 +1,404 @@
+//! Whether the storage engine reads a segment whole, decided from the tar alone.
+//!
+//! Server 1.18 and this engine no longer read RocksDB. Some of what older servers left behind is
+//! refused loudly, some is dropped without a word: a segment whose ids lie in RocksDB opens as an
+//! empty one (lib/segment/src/id_tracker/mutable_id_tracker), a sparse vector without a
+//! `storage_type` opens without vectors (lib/segment/src/types.rs). Version numbers tell nothing:
+//! `version.info` is the same in every Qdrant since 1.6.
+//!
+//! Keeps true: what cannot be read whole is found before the engine sees it, all of it at once,
+//! each with its reason.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::layout;
+use super::snapshot::{Segment, Shard, Snapshot};
+
+/// A reason why something of a snapshot cannot be read, or not be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Obstacle {
+    /// The shard that it is about.
+    pub shard: Option<u32>,
+    /// The segment that it is about.
+    pub segment: Option<Uuid>,
+    /// What is wrong.
+    pub why: String,
+    /// What to do.
+    pub next: String,
+    /// Whether points may be missing rather than unreadable: what is there can be read.
+    pub incomplete: bool,
+}
+
+/// `replica_state.json`.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+pub struct ReplicaState {
+    /// Whether this peer has the shard.
+    #[serde(default)]
+    pub is_local: bool,
+    /// The peer that took the snapshot.
+    #[serde(default)]
+    pub this_peer_id: u64,
+    /// The states of the replicas by peer.
+    #[serde(default)]
+    pub peers: BTreeMap<String, Value>,
+}
+
+impl ReplicaState {
+    /// The state of the replica that the snapshot holds.
+    pub fn own(&self) -> Option<String> {
+        self.peers
+            .get(&self.this_peer_id.to_string())
+            .map(|state| match state {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            })
+    }
+}
+
+impl Shard {
+    /// The states of the replicas, as far as the snapshot has them.
+    pub fn replicas(&self) -> Option<ReplicaState> {
+        serde_json::from_slice(self.replica_state.as_deref()?).ok()
+    }
+}
+
+/// Everything that stands in the way of reading `snapshot`. `shards` are the numbers that its
+/// config says it has, if it has a config.
+pub fn obstacles(snapshot: &Snapshot, shards: Option<&[u32]>) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    for number in shards.unwrap_or_default() {
+        if !snapshot.shards.contains_key(number) {
+            found.push(Obstacle {
+                shard: Some(*number),
+                segment: None,
+                why: format!("shard {number} is missing"),
+                next: "in a cluster each node's snapshot has only that node's shards: take one \
+                       from a node that has this shard; else fetch the snapshot again"
+                    .into(),
+                incomplete: true,
+            });
+        }
+    }
+    for (number, shard) in &snapshot.shards {
+        of_shard(*number, shard, &mut found);
+        for (uuid, segment) in &shard.segments {
+            for (why, next) in of_segment(segment) {
+                found.push(Obstacle {
+                    shard: Some(*number),
+                    segment: Some(*uuid),
+                    why,
+                    next,
+                    incomplete: false,
+                });
+            }
+        }
+    }
+    found
+}
+
+fn of_shard(number: u32, shard: &Shard, found: &mut Vec<Obstacle>) {
+    let mut add = |why: String, next: &str, incomplete| {
+        found.push(Obstacle {
+            shard: Some(number),
+            segment: None,
+            why,
+            next: next.to_owned(),
+            incomplete,
+        });
+    };
+    // It is the last file that Qdrant writes of a shard: without it the stream broke off.
+    if shard.shard_config.is_none() {
+        add(
+            format!("{} of shard {number} is missing", layout::SHARD_CONFIG),
+            "the snapshot was cut off when it was taken: take it again",
+            false,
+        );
+    }
+    let Some(replicas) = shard.replicas() else {
+        let what = match &shard.replica_state {
+            None => "is missing",
+            Some(_) => "cannot be read",
+        };
+        add(
+            format!("{} of shard {number} {what}", layout::REPLICA_STATE),
+            "fetch or copy the snapshot again",
+            false,
+        );
+        return;
+    };
+    if !replicas.is_local {
+        add(
+            format!("shard {number} has no data here: it lives on other nodes of the cluster"),
+            "take a snapshot from a node that has this shard",
+            true,
+        );
+        return;
+    }
+    match replicas.own() {
+        Some(state) if state == "Active" => {}
+        state => add(
+            format!(
+                "the replica of shard {number} was {} when the snapshot was taken, so it may lack \
+                 points",
+                state.as_deref().unwrap_or("in an unknown state")
+            ),
+            "take the snapshot from a node whose replica is Active, or give --allow-incomplete",
+            true,
+        ),
+    }
+}
+
+/// What stands in the way of reading a segment: reasons, each with its way out.
+fn of_segment(segment: &Segment) -> Vec<(String, String)> {
+    const AGAIN: &str = "fetch or copy the snapshot again";
+    let mut found = Vec::new();
+    // The engine deletes a segment without it, taking it for half-made.
+    if segment.version.is_none() {
+        found.push((format!("{} is missing", layout::VERSION), AGAIN.into()));
+    }
+    let has_ids = segment.files.keys().any(|name| {
+        matches!(
+            name.as_str(),
+            "mutable_id_tracker.mappings" | "id_tracker.mappings" | "id_tracker.i2e"
+        )
+    });
+    let rocksdb = segment.files.keys().find(|name| {
+        name.starts_with("db_backup/") || *name == "CURRENT" || name.ends_with(".sst")
+    });
+    let has_vectors = segment.files.iter().any(|(name, size)| {
+        name.starts_with("vector_storage")
+            && (name.contains("/chunk_") || name.ends_with("/matrix.dat"))
+            && size.stored_bytes > 0
+    });
+    if !has_ids && rocksdb.is_some() {
+        found.push((
+            "its ids lie in RocksDB, which would be taken for an empty segment".into(),
+            layout::BRIDGE.into(),
+        ));
+    } else if !has_ids && has_vectors {
+        found.push((
+            "it has vectors but no ids, and would be taken for an empty segment".into(),
+            AGAIN.into(),
+        ));
+    }
+    let Some(state) = &segment.state else {
+        found.push((
+            format!("{} is missing", layout::SEGMENT_STATE),
+            AGAIN.into(),
+        ));
+        return found;
+    };
+    match serde_json::from_slice::<Value>(state) {
+        Ok(state) => of_state(&state, &mut found),
+        Err(err) => found.push((
+            format!("{} cannot be read: {err}", layout::SEGMENT_STATE),
+            AGAIN.into(),
+        )),
+    }
+    found
+}
+
+fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
+    let newer = || {
+        "this version of snapmerge does not know it: it may come from a newer Qdrant; update \
+         snapmerge"
+            .to_owned()
+    };
+    let Some(config) = state.get("config").and_then(Value::as_object) else {
+        found.push((
+            format!("{} has no config", layout::SEGMENT_STATE),
+            "fetch or copy the snapshot again".into(),
+        ));
+        return;
+    };
+    let payload = config
+        .get("payload_storage_type")
+        .and_then(|kind| kind.get("type"))
+        .and_then(Value::as_str);
+    match payload {
+        Some("mmap" | "in_ram_mmap") => {}
+        Some(kind @ ("in_memory" | "on_disk")) => found.push((
+            format!("its payload lies in RocksDB (payload storage '{kind}')"),
+            layout::BRIDGE.into(),
+        )),
+        Some(kind) => found.push((format!("its payload storage '{kind}' is unknown"), newer())),
+        None => found.push(("its payload storage is not told".into(), newer())),
+    }
+    let named = |key: &str| -> Vec<(String, Map<String, Value>)> {
+        config
+            .get(key)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.as_object().cloned().unwrap_or_default()))
+            .collect()
+    };
+    for (name, vector) in named("vector_data") {
+        match vector.get("storage_type").and_then(Value::as_str) {
+            Some("Mmap" | "ChunkedMmap" | "InRamChunkedMmap" | "InRamMmap" | "GraphInline") => {}
+            Some("Memory") => found.push((
+                format!("its vector '{name}' lies in RocksDB (storage 'Memory')"),
+                layout::BRIDGE.into(),
+            )),
+            kind => found.push((
+                format!(
+                    "the storage '{}' of its vector '{name}' is unknown",
+                    kind.unwrap_or("none")
+                ),
+                newer(),
+            )),
+        }
+        let index = vector.get("index").and_then(|index| index.get("type"));
+        match index.and_then(Value::as_str) {
+            Some("plain" | "hnsw") => {}
+            kind => found.push((
+                format!(
+                    "the index '{}' of its vector '{name}' is unknown",
+                    kind.unwrap_or("none")
+                ),
+                newer(),
+            )),
+        }
+    }
+    for (name, vector) in named("sparse_vector_data") {
+        match vector.get("storage_type") {
+            Some(Value::String(kind)) if kind == "mmap" => {}
+            Some(Value::String(kind)) if kind == "on_disk" => found.push((
+                format!("its sparse vector '{name}' lies in RocksDB (storage 'on_disk')"),
+                layout::BRIDGE.into(),
+            )),
+            None => found.push((
+                format!(
+                    "its sparse vector '{name}' has no storage_type: it lies in RocksDB, and would \
+                     be taken for an empty one"
+                ),
+                layout::BRIDGE.into(),
+            )),
+            Some(kind) => found.push((
+                format!("the storage {kind} of its sparse vector '{name}' is unknown"),
+                newer(),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::snapshot::FileSize;
+
+    const STATE: &str = r#"{"version":3,"config":{
+        "vector_data":{"":{"size":4,"distance":"Dot","storage_type":"Mmap","index":{"type":"plain","options":{}}}},
+        "sparse_vector_data":{"words":{"index":{"index_type":"Mmap"},"storage_type":"mmap"}},
+        "payload_storage_type":{"type":"mmap"}}}"#;
+
+    fn segment(state: &str, files: &[&str]) -> Segment {
+        Segment {
+            state: Some(state.as_bytes().to_vec()),
+            version: Some(b"0.6.0".to_vec()),
+            files: files
+                .iter()
+                .map(|name| {
+                    let size = FileSize {
+                        bytes: 64,
+                        stored_bytes: 64,
+                    };
+                    ((*name).to_owned(), size)
+                })
+                .collect(),
+            ..Segment::default()
+        }
+    }
+
+    #[test]
+    fn what_would_be_lost_silently_is_refused_with_its_reason() {
+        let ids = "id_tracker.mappings";
+        let vectors = "vector_storage/matrix.dat";
+        assert_eq!(of_segment(&segment(STATE, &[ids, vectors])), []);
+        // A segment that never had a point has no ids and no vectors.
+        assert_eq!(of_segment(&segment(STATE, &[])), []);
+        let cases = [
+            (
+                STATE.to_owned(),
+                vec!["db_backup/CURRENT", vectors],
+                "ids lie in RocksDB",
+            ),
+            (STATE.to_owned(), vec![vectors], "no ids"),
+            (
+                STATE.replace("\"mmap\"}}}", "\"on_disk\"}}}"),
+                vec![ids],
+                "payload lies in RocksDB",
+            ),
+            (
+                STATE.replace("\"mmap\"}}}", "\"in_memory\"}}}"),
+                vec![ids],
+                "payload lies in RocksDB",
+            ),
+            (
+                STATE.replace("\"Mmap\",\"index\"", "\"Memory\",\"index\""),
+                vec![ids],
+                "'Memory'",
+            ),
+            (
+                STATE.replace("\"Mmap\",\"index\"", "\"Holographic\",\"index\""),
+                vec![ids],
+                "unknown",
+            ),
+            (
+                STATE.replace(",\"storage_type\":\"mmap\"}", "}"),
+                vec![ids],
+                "no storage_type",
+            ),
+            (STATE.replace("\"plain\"", "\"flat\""), vec![ids], "'flat'"),
+            ("{".to_owned(), vec![ids], "cannot be read"),
+            ("{}".to_owned(), vec![ids], "no config"),
+        ];
+        for (state, files, word) in cases {
+            let found = of_segment(&segment(&state, &files));
+            assert_eq!(found.len(), 1, "{word}: {found:?}");
+            assert!(found[0].0.contains(word), "{word}: {found:?}");
+            let bridged = found[0].0.contains("RocksDB");
+            assert_eq!(found[0].1 == layout::BRIDGE, bridged, "{word}");
+        }
+        // A database of the payload indexes alone is no obstacle: they are built again.
+        let indexes = segment(STATE, &[ids, vectors, "payload_index_db_backup/CURRENT"]);
+        assert_eq!(of_segment(&indexes), []);
+    }
+
+    #[test]
+    fn replicas_that_may_lack_points_are_told() {
+        let shard = |state: Option<&str>| Shard {
+            replica_state: state.map(|text| text.as_bytes().to_vec()),
+            shard_config: Some(br#"{"type":"ReplicaSet"}"#.to_vec()),
+            ..Shard::default()
+        };
+        let of = |state: Option<&str>| {
+            let mut found = Vec::new();
+            of_shard(4, &shard(state), &mut found);
+            found
+        };
+        let state = |own: &str, local: bool| {
+            format!(
+                r#"{{"is_local":{local},"this_peer_id":7,"peers":{{"7":"{own}","8":"Active"}}}}"#
+            )
+        };
+        assert_eq!(of(Some(&state("Active", true))), []);
+        for (text, word, incomplete) in [
+            (Some(state("Partial", true)), "Partial", true),
+            (Some(state("Dead", true)), "Dead", true),
+            (Some(state("Active", false)), "other nodes", true),
+            (Some("nonsense".into()), "cannot be read", false),
+            (None, "is missing", false),
+        ] {
+            let found = of(text.as_deref());
+            assert_eq!(found.len(), 1, "{word}: {found:?}");
+            assert!(found[0].why.contains(word), "{word}: {found:?}");
+            assert_eq!(found[0].incomplete, incomplete, "{word}");
+            assert_eq!(found[0].shard, Some(4));
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! What a snapshot file holds, found out in one walk over its headers.
+//!
+//! A plain file is sought over, so that gigabytes take milliseconds; a .gz is decompressed once,
+//! and hashed on the way.
+//!
+//! Keeps true: only the small files that are asked for are read; what is unknown is listed; nothing
+//! here opens a segment, so nothing here can be hurt by what is in one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::ids::{TrackerFiles, is_tracker_file};
+use super::input::{Algorithm, Hashes, Input};
+use super::layout::{self, Part, Place};
+use super::name::source_name;
+use super::tar::{Member, MemberKind, Stream, Walker};
+use super::wal::LogFiles;
+use crate::base::error::{Error, Result};
+
+/// Largest JSON file of a snapshot that is read, in bytes.
+const JSON_BYTES_MAX: u64 = 16 << 20;
+/// Largest file of an id tracker that is read, in bytes: some 170 million points in one segment.
+const TRACKER_BYTES_MAX: u64 = 4 << 30;
+/// What may be kept in memory of names and small files, in bytes: Qdrant's come to some kilobytes a
+/// segment, and a .gz can claim a thousand times its size.
+const KEPT_BYTES_MAX: u64 = 256 << 20;
+/// Members that no Qdrant is known to write: a newer one may have a few.
+const UNKNOWN_MAX: u64 = 1000;
+/// Bytes that a file system spends on a file besides its content, at the most that is usual.
+const FILE_OVERHEAD_BYTES: u64 = 4096;
+/// What a remembered name costs besides its letters, in bytes.
+const NAME_COST_BYTES: u64 = 128;
+/// Unknown members that are listed by name.
+const UNKNOWN_LISTED_MAX: usize = 20;
+
+/// How much of a snapshot is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Want {
+    /// The id trackers of the segments: some 24 bytes a point.
+    pub trackers: bool,
+    /// The log.
+    pub log: bool,
+    /// The hash of the whole file.
+    pub hash: Option<Algorithm>,
+}
+
+/// The form of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// A whole collection: `POST /collections/NAME/snapshots`.
+    Collection,
+    /// One shard: `POST /collections/NAME/shards/ID/snapshots`.
+    Shard,
+    /// One shard, streamed: `GET /collections/NAME/shards/ID/snapshot`.
+    StreamedShard,
+}
+
+impl Form {
+    /// The form in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Collection => "collection snapshot",
+            Self::Shard => "shard snapshot",
+            Self::StreamedShard => "streamed shard snapshot",
+        }
+    }
+}
+
+/// A file of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSize {
+    /// Its size in bytes, holes included.
+    pub bytes: u64,
+    /// What is stored of it, in bytes.
+    pub stored_bytes: u64,
+}
+
+/// A segment as it lies in a snapshot.
+#[derive(Debug, Default)]
+pub struct Segment {
+    /// Its files by name within the segment.
+    pub files: BTreeMap<String, FileSize>,
+    /// `segment.json`.
+    pub state: Option<Vec<u8>>,
+    /// `version.info`.
+    pub version: Option<Vec<u8>>,
+    /// `payload_index/config.json`.
+    pub payload_index: Option<Vec<u8>>,
+    /// The files of the id tracker, if they were asked for.
+    pub trackers: TrackerFiles,
+    /// Bytes that the snapshot spends on it.
+    pub bytes: u64,
+    /// Its tar in the snapshot's tar, as offset and length in bytes; none if it is streamed.
+    pub tar: Option<(u64, u64)>,
+}
+
+/// A shard as it lies in a snapshot.
+#[derive(Debug, Default)]
+pub struct Shard {
+    /// Its segments.
+    pub segments: BTreeMap<Uuid, Segment>,
+    /// `replica_state.json`.
+    pub replica_state: Option<Vec<u8>>,
+    /// `shard_config.json`.
+    pub shard_config: Option<Vec<u8>>,
+    /// The log's files, if they were asked for.
+    pub log: LogFiles,
+    /// Whether there is a log at all.
+    pub has_log: bool,
+    /// Bytes that the snapshot spends on the log.
+    pub log_bytes: u64,
+    /// Names of clocks, queue positions and manifests.
+    pub left: Vec<String>,
+}
+
+/// A snapshot file and what lies in it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether it is a .gz.
+    pub compressed: bool,
+    /// The file's size in bytes.
+    pub file_bytes: u64,
+    /// Its form.
+    pub form: Form,
+    /// `config.json`.
+    pub config: Option<Vec<u8>>,
+    /// `payload_index.json`.
+    pub payload_index: Option<Vec<u8>>,
+    /// `shard_key_mapping.json`.
+    pub shard_keys: Option<Vec<u8>>,
+    /// The shards by number; a shard snapshot has its one shard as number 0.
+    pub shards: BTreeMap<u32, Shard>,
+    /// Members that no known Qdrant writes: how many, and the first names.
+    pub unknown: (u64, Vec<String>),
+    /// The hashes, if they were asked for.
+    pub hashes: Option<Hashes>,
+    /// Bytes that its files take on disk when unpacked, at the most.
+    pub unpacked_bytes: u64,
+    /// What is kept in memory of names and small files, in bytes.
+    kept_bytes: u64,
+}
+
+impl Snapshot {
+    /// What stands in place of a snapshot for a source called `what` that has no file.
+    pub fn of_none(what: &str) -> Self {
+        Self::empty(PathBuf::from(what))
+    }
+
+    fn empty(path: PathBuf) -> Self {
+        Self {
+            path,
+            compressed: false,
+            file_bytes: 0,
+            form: Form::Collection,
+            config: None,
+            payload_index: None,
+            shard_keys: None,
+            shards: BTreeMap::new(),
+            unknown: (0, Vec::new()),
+            hashes: None,
+            unpacked_bytes: 0,
+            kept_bytes: 0,
+        }
+    }
+
+    /// Walks over the snapshot at `path`. `passed` counts the file's bytes for a progress bar.
+    pub fn open(path: &Path, want: Want, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
+        let file_bytes = std::fs::metadata(path)
+            .map_err(|err| Error::io("opening snapshot", path, &err))?
+            .len();
+        let mut input = Input::open(path, want.hash, passed)?;
+        let mut snapshot = Self {
+            compressed: input.is_compressed(),
+            file_bytes,
+            ..Self::empty(path.to_owned())
+        };
+        let mut roots = Roots::default();
+        let mut walker = Walker::new(&mut input, path.display().to_string());
+        while let Some(member) = walker.next_member()? {
+            snapshot.take(&mut walker, &member, want, &mut roots)?;
+        }
+        snapshot.form = roots.form(&snapshot)?;
+        snapshot.hashes = input.into_hashes();
+        Ok(snapshot)
+    }
+
+    /// The name of the collection it was taken of, as far as the file's name tells: what Qdrant
+    /// appends (peer and time) and the endings are taken away.
+    pub fn source_name(&self) -> String {
+        source_name(&self.path)
+    }
+
+    /// The hashes of the whole file as it is now.
+    pub fn hash(&self, algorithm: Algorithm) -> Result<Option<Hashes>> {
+        Input::hash(&self.path, algorithm)
+    }
+
+    /// Writes the whole snapshot, decompressed, to `to`.
+    pub fn decompress(&self, to: &mut impl std::io::Write) -> Result<()> {
+        let mut input = Input::open(&self.path, None, None)?;
+        std::io::copy(&mut input, to)
+            .map_err(|err| Error::io("decompressing", &self.path, &err))
+            .map(|_| ())
+    }
+
+    /// What is being read, for errors.
+    pub fn what(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn take<S: Stream>(
+        &mut self,
+        walker: &mut Walker<S>,
+        member: &Member,
+        want: Want,
+        roots: &mut Roots,
+    ) -> Result<()> {
+        let place = layout::place(&member.path, member.kind == MemberKind::Directory);
+        if member.kind == MemberKind::File {
+            let bytes = member.stored_bytes.saturating_add(FILE_OVERHEAD_BYTES);
+            self.unpacked_bytes = self.unpacked_bytes.saturating_add(bytes);
+        }
+        match place {
+            Place::Nothing => {}
+            Place::Unknown => {
+                // Whatever lies there, the engine of a server would take it for a segment.
+                if member.kind == MemberKind::File && layout::is_among_segments(&member.path) {
+                    return Err(walker
+                        .damaged(format!(
+                            "member {} lies among the segments and is none that is known",
+                            member.path
+                        ))
+                        .next(layout::BRIDGE));
+                }
+                self.unknown.0 += 1;
+                if self.unknown.0 > UNKNOWN_MAX {
+                    return Err(walker
+                        .damaged(format!(
+                            "it has more than {UNKNOWN_MAX} members that no Qdrant is known to \
+                             write, such as {}",
+                            member.path
+                        ))
+                        .next("give a file that Qdrant's snapshot API returned, plain or .gz"));
+                }
+                if self.unknown.1.len() < UNKNOWN_LISTED_MAX {
+                    self.unknown.1.push(member.path.clone());
+                }
+            }
+            Place::InnerSnapshot => roots.inner_snapshots += 1,
+            Place::Collection(name) => {
+                let bytes = walker.read_small(member, JSON_BYTES_MAX)?;
+                self.kept_bytes += member.bytes;
+                match name {
+                    layout::CONFIG => self.config = Some(bytes),
+                    layout::PAYLOAD_INDEX => self.payload_index = Some(bytes),
+                    layout::SHARD_KEYS => self.shard_keys = Some(bytes),
+                    _ => {}
+                }
+            }
+            Place::Shard { shard, part } => {
+                match shard {
+                    Some(_) => roots.numbered = true,
+                    None => roots.bare = true,
+                }
+                let number = shard.unwrap_or(0);
+                if matches!(part, Part::SegmentFile(..)) {
+                    roots.streamed = true;
+                }
+                let shard = self.shards.entry(number).or_default();
+                let inner = shard.take(walker, member, part, want, number)?;
+                self.unpacked_bytes = self.unpacked_bytes.saturating_add(inner.unpacked_bytes);
+                self.kept_bytes += inner.kept_bytes;
+            }
+        }
+        if self.kept_bytes > KEPT_BYTES_MAX {
+            return Err(walker
+                .damaged(format!(
+                    "the names and configs of its segments come to more than {KEPT_BYTES_MAX} \
+                     bytes; no snapshot's do"
+                ))
+                .next("give a file that Qdrant's snapshot API returned, plain or .gz"));
+        }
+        Ok(())
+    }
+}
+
+/// What one member costs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    /// Disk space of files that lie in a tar inside, beyond that tar's own.
+    unpacked_bytes: u64,
+    /// Memory.
+    kept_bytes: u64,
+}
+
+impl Shard {
+    /// Takes one member in.
+    fn take<S: Stream>(
+        &mut self,
+        walker: &mut Walker<S>,
+        member: &Member,
+        part: Part<'_>,
+        want: Want,
+        number: u32,
+    ) -> Result<Cost> {
+        let mut cost = Cost {
+            unpacked_bytes: 0,
+            kept_bytes: NAME_COST_BYTES + member.path.len() as u64,
+        };
+        match part {
+            Part::ReplicaState => {
+                cost.kept_bytes += member.bytes;
+                self.replica_state = Some(walker.read_small(member, JSON_BYTES_MAX)?);
+            }
+            Part::ShardConfig => {
+                cost.kept_bytes += member.bytes;
+                self.shard_config = Some(walker.read_small(member, JSON_BYTES_MAX)?);
+            }
+            Part::Left(name) => self.left.push(name.to_owned()),
+            Part::Log(name) => {
+                self.has_log = true;
+                self.log_bytes += member.stored_bytes;
+                if want.log {
+                    let what = format!("shard {number} of {}", walker.what());
+                    self.log
+                        .add(name, member.bytes, walker.contents(member), &what)?;
+                }
+            }
+            Part::SegmentFile(uuid, name) => {
+                let segment = self.segments.entry(uuid).or_default();
+                if segment.tar.is_some() {
+                    return Err(twice(walker, uuid, number));
+                }
+                segment.bytes += member.stored_bytes;
+                cost.kept_bytes += segment.take(walker, member, name, want)?;
+            }
+            Part::SegmentTar(uuid) => {
+                if member.pieces.is_some() {
+                    return Err(walker.damaged(format!(
+                        "segment {} is stored as a sparse file, which Qdrant does not do",
+                        member.path
+                    )));
+                }
+                let mut segment = Segment {
+                    bytes: member.bytes,
+                    tar: Some((member.position, member.bytes)),
+                    ..Segment::default()
+                };
+                let what = format!("{} of {}", member.path, walker.what());
+                let mut inner = Walker::inner(walker.data(), what);
+                let mut inner_bytes = 0_u64;
+                while let Some(file) = inner.next_member()? {
+                    let is_directory = file.kind == MemberKind::Directory;
+                    match layout::segment_file(&file.path, is_directory) {
+                        Some(Some(name)) => {
+                            let bytes = file.stored_bytes.saturating_add(FILE_OVERHEAD_BYTES);
+                            inner_bytes = bytes.saturating_add(inner_bytes);
+                            cost.kept_bytes += segment.take(&mut inner, &file, name, want)?;
+                        }
+                        Some(None) => {}
+                        None => {
+                            return Err(inner
+                                .damaged(format!(
+                                    "member {} does not lie under {}/",
+                                    file.path,
+                                    layout::SEGMENT_TAR_ROOT
+                                ))
+                                .next(layout::BRIDGE));
+                        }
+                    }
+                }
+                if self.segments.insert(uuid, segment).is_some() {
+                    return Err(twice(walker, uuid, number));
+                }
+                // The tar itself is not kept, only what is in it.
+                cost.unpacked_bytes = inner_bytes.saturating_sub(member.stored_bytes);
+            }
+        }
+        Ok(cost)
+    }
+}
+
+fn twice<S: Stream>(walker: &Walker<S>, uuid: Uuid, shard: u32) -> Error {
+    walker.damaged(format!("segment {uuid} is in shard {shard} twice"))
+}
+
+impl Segment {
+    /// Takes one file in; returns what is kept of it in memory, in bytes.
+    fn take<S: Stream>(
+        &mut self,
+        walker: &mut Walker<S>,
+        member: &Member,
+        name: &str,
+        want: Want,
+    ) -> Result<u64> {
+        let small = |walker: &mut Walker<S>| walker.read_small(member, JSON_BYTES_MAX);
+        let mut kept_bytes = NAME_COST_BYTES + name.len() as u64;
+        self.files.insert(
+            name.to_owned(),
+            FileSize {
+                bytes: member.bytes,
+                stored_bytes: member.stored_bytes,
+            },
+        );
+        match name {
+            layout::SEGMENT_STATE => self.state = Some(small(walker)?),
+            layout::VERSION => self.version = Some(small(walker)?),
+            "payload_index/config.json" => self.payload_index = Some(small(walker)?),
+            name if want.trackers && is_tracker_file(name) => {
+                if let Some(slot) = self.trackers.from_name(name) {
+                    *slot = Some(walker.read_small(member, TRACKER_BYTES_MAX)?);
+                }
+                return Ok(kept_bytes);
+            }
+            _ => return Ok(kept_bytes),
+        }
+        kept_bytes += member.bytes;
+        Ok(kept_bytes)
+    }
+}
+
+/// What was seen at the root of the tar, to tell the form from.
+#[derive(Default)]
+struct Roots {
+    numbered: bool,
+    bare: bool,
+    streamed: bool,
+    inner_snapshots: u64,
+}
+
+impl Roots {
+    fn form(&self, snapshot: &Snapshot) -> Result<Form> {
+        let doing = format!("reading {}", snapshot.path.display());
+        if self.inner_snapshots > 0 {
+            return Err(Error::usage(
+                doing,
+                format!(
+                    "it is a full storage snapshot with {} collection snapshots inside",
+                    self.inner_snapshots
+                ),
+            )
+            .next("unpack it with tar and give the collection snapshots that are in it"));
+        }
+        match (self.numbered, self.bare, &snapshot.config) {
+            (true, true, _) => Err(Error::damaged(
+                doing,
+                "it has shards in folders and a shard at its root; no Qdrant writes both",
+            )),
+            (_, false, Some(_)) => Ok(Form::Collection),
+            (true, false, None) => Err(Error::damaged(
+                doing,
+                "it has shards but no config.json, so its vectors' sizes and distances are unknown",
+            )
+            .next("fetch or copy the snapshot again")),
+            (false, true, None) if self.streamed => Ok(Form::StreamedShard),
+            (false, true, None) => Ok(Form::Shard),
+            (false, true, Some(_)) => Err(Error::damaged(
+                doing,
+                "it has a config.json and a shard at its root; no Qdrant writes both",
+            )),
+            (false, false, None) => Err(Error::damaged(
+                doing,
+                "it holds no collection and no shard: it is no Qdrant snapshot",
+            )
+            .next("give a file that Qdrant's snapshot API returned, plain or .gz")),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Unpacking a snapshot into scratch, where the engine may do with it what it likes.
+//!
+//! Keeps true: only segments and logs are unpacked, each shard into a folder of its own as the
+//! engine wants it (`SHARD/segments/UUID/…`, `SHARD/wal/…`); files are created new, never written
+//! over; holes stay holes; the SHA-256 of the very bytes that were unpacked comes with them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use uuid::Uuid;
+
+use super::input::{Algorithm, Hashes, Input};
+use super::layout::{self, Part, Place};
+use super::snapshot::Snapshot;
+use super::tar::{Member, MemberKind, Stream, Walker};
+use crate::base::error::{Error, Result};
+
+/// Bytes copied at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What an unpacking did.
+#[derive(Debug, Clone, Default)]
+pub struct Unpacked {
+    /// Files written.
+    pub files: u64,
+    /// Bytes written, holes not included.
+    pub bytes: u64,
+    /// The hashes, if they were asked for.
+    pub hashes: Option<Hashes>,
+}
+
+/// What is unpacked, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unpacking<'a> {
+    /// The shards; all of them without.
+    pub wanted: Option<&'a BTreeSet<u32>>,
+    /// What the whole file is hashed by on the way, if it is.
+    pub hash: Option<Algorithm>,
+    /// Whether each segment gets a shard's folder of its own (`SHARD/UUID/segments/UUID/…`), and
+    /// logs are left out.
+    pub apart: bool,
+    /// Whether segments are left out.
+    pub logs_only: bool,
+}
+
+/// Unpacks the segments and logs of `snapshot` under `folder`, which exists. `passed` counts the
+/// file's bytes for a progress bar.
+pub fn unpack(
+    snapshot: &Snapshot,
+    folder: &Path,
+    unpacking: Unpacking<'_>,
+    passed: Option<Arc<AtomicU64>>,
+) -> Result<Unpacked> {
+    let Unpacking {
+        wanted,
+        hash,
+        apart,
+        logs_only,
+    } = unpacking;
+    let place_of = |shard: u32, uuid: Uuid, name: &str| {
+        if apart {
+            return format!("{shard}/{uuid}/{}/{uuid}/{name}", layout::SEGMENTS);
+        }
+        format!("{shard}/{}/{uuid}/{name}", layout::SEGMENTS)
+    };
+    let mut input = Input::open(&snapshot.path, hash, passed)?;
+    let mut sink = Sink::new(folder);
+    let mut walker = Walker::new(&mut input, snapshot.what());
+    while let Some(member) = walker.next_member()? {
+        if member.kind == MemberKind::Directory {
+            continue;
+        }
+        let Place::Shard { shard, part } = layout::place(&member.path, false) else {
+            continue;
+        };
+        let shard = shard.unwrap_or(0);
+        if wanted.is_some_and(|wanted| !wanted.contains(&shard)) {
+            continue;
+        }
+        match part {
+            Part::SegmentFile(..) | Part::SegmentTar(_) if logs_only => {}
+            Part::SegmentFile(uuid, name) => {
+                sink.file(&mut walker, &member, &place_of(shard, uuid, name))?;
+            }
+            Part::Log(_) if apart => {}
+            Part::Log(name) => {
+                let to = format!("{shard}/{}/{name}", layout::LOG);
+                sink.file(&mut walker, &member, &to)?;
+            }
+            Part::SegmentTar(uuid) => {
+                let what = format!("{} of {}", member.path, walker.what());
+                let mut inner = Walker::inner(walker.data(), what);
+                while let Some(file) = inner.next_member()? {
+                    let is_directory = file.kind == MemberKind::Directory;
+                    if let Some(Some(name)) = layout::segment_file(&file.path, is_directory) {
+                        sink.file(&mut inner, &file, &place_of(shard, uuid, name))?;
+                    }
+                }
+            }
+            Part::ReplicaState | Part::ShardConfig | Part::Left(_) => {}
+        }
+    }
+    // A shard without points may have no segment at all; the engine wants the folder.
+    let unpacked = |shard: &&u32| !apart && wanted.is_none_or(|wanted| wanted.contains(shard));
+    for shard in snapshot.shards.keys().filter(unpacked) {
+        sink.folder(&folder.join(shard.to_string()).join(layout::SEGMENTS))?;
+    }
+    Ok(Unpacked {
+        hashes: input.into_hashes(),
+        ..sink.done
+    })
+}
+
+/// Calls `take` with every segment that is packed as a tar: its shard, its UUID, its length in bytes,
+/// its bytes, and what it is for errors. Returns the hashes, if they were asked for.
+pub fn walk_segments(
+    snapshot: &Snapshot,
+    hash: Option<Algorithm>,
+    passed: Option<Arc<AtomicU64>>,
+    mut take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
+) -> Result<Option<Hashes>> {
+    let mut input = Input::open(&snapshot.path, hash, passed)?;
+    let mut walker = Walker::new(&mut input, snapshot.what());
+    while let Some(member) = walker.next_member()? {
+        if let Place::Shard {
+            shard,
+            part: Part::SegmentTar(uuid),
+        } = layout::place(&member.path, member.kind == MemberKind::Directory)
+        {
+            let what = format!("{} of {}", member.path, walker.what());
+            let shard = shard.unwrap_or(0);
+            take(shard, uuid, member.bytes, &mut walker.data(), &what)?;
+        }
+    }
+    drop(walker);
+    Ok(input.into_hashes())
+}
+
+/// Where unpacked files go.
+struct Sink {
+    root: PathBuf,
+    folders: HashSet<PathBuf>,
+    buffer: Vec<u8>,
+    done: Unpacked,
+}
+
+impl Sink {
+    fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            folders: HashSet::new(),
+            buffer: vec![0; BUFFER_BYTES],
+            done: Unpacked::default(),
+        }
+    }
+
+    fn folder(&mut self, folder: &Path) -> Result<()> {
+        if !self.folders.contains(folder) {
+            fs::create_dir_all(folder)
+                .map_err(|err| Error::io("making scratch folder", folder, &err))?;
+            self.folders.insert(folder.to_owned());
+        }
+        Ok(())
+    }
+
+    fn file<S: Stream>(&mut self, walker: &mut Walker<S>, member: &Member, to: &str) -> Result<()> {
+        let path = self.root.join(to);
+        if let Some(parent) = path.parent() {
+            self.folder(parent)?;
+        }
+        let failed = |err: &io::Error| Error::io("unpacking into scratch file", &path, err);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|err| match err.kind() {
+                // Two names of the tar that differ, but lead to one file: on a disk that takes
+                // upper and lower case for the same.
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => walker.damaged(
+                    format!("member {} would be unpacked over another one", member.path),
+                ),
+                _ => failed(&err),
+            })?;
+        match &member.pieces {
+            None => self.copy(walker, &mut file, member.stored_bytes, &failed)?,
+            Some(pieces) => {
+                for piece in pieces {
+                    file.seek(SeekFrom::Start(piece.offset))
+                        .map_err(|err| failed(&err))?;
+                    self.copy(walker, &mut file, piece.bytes, &failed)?;
+                }
+                file.set_len(member.bytes).map_err(|err| failed(&err))?;
+            }
+        }
+        self.done.files += 1;
+        self.done.bytes += member.stored_bytes;
+        Ok(())
+    }
+
+    fn copy<S: Stream>(
+        &mut self,
+        walker: &mut Walker<S>,
+        file: &mut File,
+        bytes: u64,
+        failed: &dyn Fn(&io::Error) -> Error,
+    ) -> Result<()> {
+        let mut left = bytes;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let length = self.buffer.len().min(most);
+            let Some(buffer) = self.buffer.get_mut(..length) else {
+                break;
+            };
+            let count = walker
+                .data()
+                .read(buffer)
+                .map_err(|err| walker.read_error(&err))?;
+            let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else {
+                return Err(walker.read_error(&io::ErrorKind::UnexpectedEof.into()));
+            };
+            file.write_all(read).map_err(|err| failed(&err))?;
+            left -= count as u64;
+        }
+        Ok(())
+    }
+}

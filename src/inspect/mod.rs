@@ -1,0 +1,321 @@
+//! What `inspect` tells, in one structure for people and for programs.
+//!
+//! The JSON of [`Inspection`] is a contract: within `snapmerge-inspect/1` fields are added, never
+//! taken away, renamed or given another meaning. Fields that cannot be known are `null`, never
+//! guessed; sizes are in bytes unless their name says otherwise.
+//!
+//! Keeps true: text and JSON are made of the same values; a snapshot that cannot be read, or a part
+//! of one, has its reason in its place and takes nothing away from what is told of the others.
+
+mod gather;
+mod merge;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::format::Form;
+use crate::format::schema::{Finding, PayloadSchema, ShardKeys};
+use crate::point::ShardKey;
+use crate::source::Checksum;
+
+/// The name of this structure and its version.
+pub const FORMAT: &str = "snapmerge-inspect/1";
+
+/// All that `inspect` found.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    /// Always [`FORMAT`].
+    pub format: &'static str,
+    /// The snapshots, in the order given.
+    pub snapshots: Vec<SnapshotReport>,
+    /// Whether they can be merged as they are.
+    pub merge: MergeReport,
+}
+
+/// Whether a snapshot can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All of it.
+    Readable,
+    /// What is there can be read, but points may be missing; `problems` says why.
+    Incomplete,
+    /// Not, or not without losing something; `problems` says why.
+    Unreadable,
+}
+
+/// One snapshot.
+#[derive(Debug, Serialize)]
+pub struct SnapshotReport {
+    /// The file, as it was given.
+    pub file: String,
+    /// Its name as a source of a merge: the collection's, as far as the file's name tells it.
+    pub name: String,
+    /// Whether it can be read.
+    pub verdict: Verdict,
+    /// Why it cannot be read or may lack points; empty if it is readable.
+    pub problems: Vec<Problem>,
+    /// What is worth knowing and no problem.
+    pub notes: Vec<String>,
+    /// What is in it; `null` if the file cannot be looked into.
+    pub contents: Option<Contents>,
+}
+
+/// A reason why something cannot be read, or may be missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The shard that it is about; `null` if it is about the whole file.
+    pub shard: Option<u32>,
+    /// The segment that it is about; `null` if it is about more than one.
+    pub segment: Option<Uuid>,
+    /// What is wrong.
+    pub why: String,
+    /// What to do; `null` if there is nothing to advise.
+    pub next: Option<String>,
+    /// Whether points may be missing rather than unreadable: what is there can be read.
+    pub incomplete: bool,
+}
+
+/// What is in a snapshot.
+#[derive(Debug, Serialize)]
+pub struct Contents {
+    /// `collection`, `shard` or `streamed_shard`.
+    pub form: Form,
+    /// Whether the file is a .gz.
+    pub compressed: bool,
+    /// The file's size.
+    pub file_bytes: u64,
+    /// What its files take on disk when they are unpacked, at the most.
+    pub unpacked_bytes_max: u64,
+    /// What is known about its integrity: `state` is `verified`, `unchecked` (there is a checksum,
+    /// not compared: see `--check`) or `unverified` (there is none); `hash` is what was compared,
+    /// `sha256`, `blake3` or `xxh3`.
+    pub checksum: Checksum,
+    /// The file's SHA-256, if all of it was read (`--check`, or a .gz with a checksum).
+    pub sha256: Option<String>,
+    /// Different ids in each shard's segments, added up over the shards: points before the log is
+    /// replayed. `null` if not all segments can be read.
+    pub points_count: Option<u64>,
+    /// Segments in all shards.
+    pub segments_count: u64,
+    /// What the snapshot spends on segments.
+    pub segments_bytes: u64,
+    /// What the snapshot spends on logs, holes not counted.
+    pub log_bytes: u64,
+    /// Entries of all logs that the segments do not provably hold. `null` if not all logs can be
+    /// read.
+    pub log_not_provably_taken_in_count: Option<u64>,
+    /// The collection's config as Qdrant wrote it.
+    pub config: Map<String, Value>,
+    /// Whether `config` and `payload_schema` are derived from the segments with Qdrant's defaults,
+    /// because a shard snapshot has no config of its own.
+    pub config_is_derived: bool,
+    /// The dense vectors by name, the unnamed one under "", with defaults and inherited settings
+    /// resolved.
+    pub vectors: BTreeMap<String, VectorReport>,
+    /// The sparse vectors by name, defaults resolved.
+    pub sparse_vectors: BTreeMap<String, SparseVectorReport>,
+    /// Whether payload is left on disk while it is served.
+    pub payload_on_disk: bool,
+    /// The payload indexes by field, as Qdrant writes them.
+    pub payload_schema: PayloadSchema,
+    /// How points are spread over shards: `auto` or `custom`.
+    pub sharding_method: String,
+    /// The shard keys, each with the ids of its shards; empty without custom sharding.
+    pub shard_keys: ShardKeys,
+    /// The shards that are in the snapshot; a shard snapshot's only one is number 0.
+    pub shards: Vec<ShardReport>,
+    /// How many members of the tar no known Qdrant writes.
+    pub unknown_members_count: u64,
+    /// Their names; the first 20.
+    pub unknown_members: Vec<String>,
+}
+
+/// A dense vector of the collection.
+#[derive(Debug, Serialize)]
+pub struct VectorReport {
+    /// Elements in the vector.
+    pub size: u64,
+    /// How closeness is measured: `Cosine`, `Euclid`, `Dot`, `Manhattan`, or a newer server's word.
+    pub distance: String,
+    /// How one element is stored: `float32`, `float16`, `uint8`, …
+    pub datatype: String,
+    /// How the vectors of a multivector are compared; `null` if a point has just one vector.
+    pub multivector: Option<String>,
+    /// Where the vectors are kept while served: `cold` (on disk), `cached` or `pinned`.
+    pub memory: String,
+    /// How its graph is built.
+    pub hnsw: HnswReport,
+    /// Its quantization as Qdrant writes it, the collection's if it has none of its own.
+    pub quantization: Option<Value>,
+}
+
+/// How a graph is built.
+#[derive(Debug, Serialize)]
+pub struct HnswReport {
+    /// Edges per node; 0 for no graph.
+    pub m: u64,
+    /// Neighbours considered while building.
+    pub ef_construct: u64,
+    /// Kilobytes of vectors below which a search scans them all.
+    pub full_scan_threshold_kb: u64,
+    /// Edges per node in the extra links along indexed payload; `null` stands for `m`.
+    pub payload_m: Option<u64>,
+    /// Whether the graph is left on disk while it is served.
+    pub on_disk: bool,
+}
+
+/// A sparse vector of the collection.
+#[derive(Debug, Serialize)]
+pub struct SparseVectorReport {
+    /// How one weight is stored in the index.
+    pub datatype: String,
+    /// What is done to values at query time: `none` or `idf`.
+    pub modifier: String,
+    /// Where the index is kept while served: `cold` (on disk), `cached` or `pinned`.
+    pub memory: String,
+    /// Number of vectors below which a search scans them all; `null` for Qdrant's default.
+    pub full_scan_threshold: Option<u64>,
+}
+
+/// One shard.
+#[derive(Debug, Serialize)]
+pub struct ShardReport {
+    /// Its number.
+    pub shard: u32,
+    /// The shard key that it belongs to.
+    pub shard_key: Option<ShardKey>,
+    /// The states of its replicas; `null` if the snapshot does not tell.
+    pub replicas: Option<ReplicasReport>,
+    /// Different ids in its segments; of an id in several segments the newest version counts.
+    /// `null` if not all segments can be read.
+    pub points_count: Option<u64>,
+    /// How many of them lie in more than one segment.
+    pub ids_in_several_segments_count: Option<u64>,
+    /// What the snapshot spends on its segments.
+    pub segments_bytes: u64,
+    /// Its segments, by UUID.
+    pub segments: Vec<SegmentReport>,
+    /// Its log; `null` if there is none, or it cannot be read (then it is among the problems).
+    pub log: Option<LogReport>,
+}
+
+/// The replicas of a shard.
+#[derive(Debug, Serialize)]
+pub struct ReplicasReport {
+    /// Whether the node that took the snapshot has the shard.
+    pub is_local: bool,
+    /// That node's id.
+    pub this_peer_id: u64,
+    /// The state of the replica that the snapshot was taken of.
+    pub own_state: Option<String>,
+    /// The states of all replicas by node.
+    pub states: BTreeMap<String, String>,
+}
+
+/// A shard's log.
+#[derive(Debug, Serialize)]
+pub struct LogReport {
+    /// What the snapshot spends on it, holes not counted.
+    pub bytes: u64,
+    /// Entries in all.
+    pub entries_count: u64,
+    /// Entries from the last acknowledged one on, which are applied again when the shard is loaded.
+    pub tail_count: u64,
+    /// Entries of the tail that the segments do not provably hold already: applying them may
+    /// change points.
+    pub not_provably_taken_in_count: u64,
+    /// The same by the operation's name in the log.
+    pub not_provably_taken_in: BTreeMap<String, u64>,
+    /// Files of the log that go on with something other than zeros after their last whole entry:
+    /// an append that was cut off, or damage.
+    pub torn_files: Vec<String>,
+}
+
+/// One segment.
+#[derive(Debug, Serialize)]
+pub struct SegmentReport {
+    /// Its UUID, which is its name in the snapshot.
+    pub uuid: Uuid,
+    /// The number of the last operation that it has taken in; `null` if none or not told.
+    pub version: Option<u64>,
+    /// What the snapshot spends on it.
+    pub bytes: u64,
+    /// Its files.
+    pub files_count: u64,
+    /// Its points; `null` if they cannot be read.
+    pub points: Option<SegmentPoints>,
+    /// Where its payload lies; `null` if not told.
+    pub payload_storage: Option<Storage>,
+    /// Fields that have an index in it.
+    pub payload_indexes: Vec<String>,
+    /// Its vectors: dense ones by name, then sparse ones.
+    pub vectors: Vec<SegmentVector>,
+}
+
+/// The points of a segment.
+#[derive(Debug, Serialize)]
+pub struct SegmentPoints {
+    /// How ids are kept: `none` (there never was a point), `mutable`, `immutable` or `disk`.
+    pub ids: &'static str,
+    /// Points that are there.
+    pub points_count: u64,
+    /// Places that a deleted or replaced point left behind.
+    pub deleted_count: u64,
+    /// Points without a version, left by an interrupted flush; the engine drops them and counts on
+    /// the log to bring them back.
+    pub unversioned_count: u64,
+    /// Points that a delete beside the segment takes away; servers before 1.19 do not know of it.
+    pub pending_deletes_count: u64,
+}
+
+/// Where something lies.
+#[derive(Debug, Serialize)]
+pub struct Storage {
+    /// The kind, in Qdrant's word.
+    pub kind: String,
+    /// Whether it is left on disk rather than read into memory; `null` for a kind not known here.
+    pub on_disk: Option<bool>,
+}
+
+/// A vector of a segment.
+#[derive(Debug, Serialize)]
+pub struct SegmentVector {
+    /// The vector's name.
+    pub name: String,
+    /// Whether it is sparse.
+    pub sparse: bool,
+    /// Where it lies; `null` if not told.
+    pub storage: Option<Storage>,
+    /// Places for vectors in its storage, deleted and missing ones included; only where the
+    /// storage's size tells it exactly.
+    pub slots_count: Option<u64>,
+    /// Its index: `plain` or `hnsw` for a dense one, Qdrant's word for a sparse one's.
+    pub index: Option<Storage>,
+    /// Edges per node of its graph.
+    pub hnsw_m: Option<u64>,
+    /// Neighbours considered when its graph was built.
+    pub hnsw_ef_construct: Option<u64>,
+    /// Its quantization as Qdrant writes it.
+    pub quantization: Option<Value>,
+}
+
+/// Whether the snapshots can be merged into one.
+#[derive(Debug, Serialize)]
+pub struct MergeReport {
+    /// Whether a merge would take them as they are: all are readable, and nothing blocks.
+    pub possible: bool,
+    /// Snapshots that cannot be read.
+    pub unreadable_count: u64,
+    /// Snapshots that may lack points; a merge takes them with `--allow-incomplete`.
+    pub incomplete_count: u64,
+    /// Findings of severity `blocks`.
+    pub blocking_count: u64,
+    /// What stops the merge (`blocks`), what the master takes one side's value of (`differs`), and
+    /// what is only worth knowing (`note`), in this order; over all snapshots that can be looked
+    /// into.
+    pub findings: Vec<Finding>,
+}

@@ -1,0 +1,230 @@
+//! What a collection has to be once a snapshot is restored to it, known before a byte moves.
+//!
+//! Keeps true: points are counted from id trackers and log alone, without the engine; where the log
+//! leaves that open, the number is unknown and said to be, not guessed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::base::error::{Error, Result};
+use crate::capture::{ENDING, Manifest, beside, read_manifest};
+use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
+use crate::format::wal::{Op, Touches};
+use crate::format::{Form, Segment, Shard, ids, wal};
+use crate::point::PointId;
+use crate::source::{Checksum, Opening, ShardIds, Source, not_taken_in};
+
+/// The newest storages and the first server that reads them.
+const NEEDS: [(&str, (u32, u32, u32)); 5] = [
+    ("InRamMmap", (1, 17, 0)),
+    ("Empty", (1, 18, 0)),
+    ("Turbo4", (1, 18, 3)),
+    ("Turbo8", (1, 19, 0)),
+    ("Turbo16", (1, 19, 0)),
+];
+
+/// What a restored collection has to be.
+#[derive(Debug)]
+pub struct Expected {
+    /// The file.
+    pub source: Source,
+    /// The SHA-256 of the tar, decompressed.
+    pub sha256: String,
+    /// The size of the tar in bytes, decompressed.
+    pub bytes: u64,
+    /// The points of each shard; none where its log leaves that open.
+    pub shards: BTreeMap<u32, Option<u64>>,
+    /// Vectors that lie in a graph, at the least.
+    pub indexed_min: u64,
+    /// The first server that can read all of it.
+    pub server_min: Option<(u32, u32, u32)>,
+}
+
+/// What is known of the points, for reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Points {
+    /// Points of all shards whose number is known.
+    pub known: u64,
+    /// Shards whose number is open.
+    pub open_shards: usize,
+}
+
+impl Expected {
+    /// Reads the snapshot at `path`: every byte is hashed, and compared where there is a checksum.
+    pub fn read(path: &Path, opening: &Opening) -> Result<Self> {
+        let manifest = match beside(path, ENDING).exists() {
+            // Others write manifests of another form; their checksum is compared all the same.
+            true => read_manifest(path).ok(),
+            false => None,
+        };
+        let counted = manifest.as_ref().and_then(counts);
+        let opening = Opening {
+            hash_now: true,
+            trackers: counted.is_none(),
+            log: counted.is_none(),
+            ..opening.clone()
+        };
+        let mut source = Source::open(path, &opening, None)?;
+        if source.snapshot.form != Form::Collection {
+            return Err(Error::usage(
+                format!("restoring {}", path.display()),
+                format!("it is a {}", source.snapshot.form.words()),
+            )
+            .next("make a collection snapshot of it first: snapmerge merge FILE -o MASTER"));
+        }
+        let hashes = source.snapshot.hashes.clone().ok_or_else(|| {
+            Error::failed(format!("hashing {}", path.display()), "there is no hash")
+        })?;
+        let mut shards = BTreeMap::new();
+        let mut indexed_min = 0;
+        let mut server_min = None;
+        let what = path.display().to_string();
+        for (number, shard) in &mut source.snapshot.shards {
+            for segment in shard.segments.values() {
+                server_min = server_min.max(needs(segment));
+            }
+            let points = match &counted {
+                Some(counted) => counted.get(number).copied(),
+                None => {
+                    let (points, indexed) = count(shard, &format!("shard {number} of {what}"))?;
+                    indexed_min += indexed;
+                    points
+                }
+            };
+            shards.insert(*number, points);
+        }
+        Ok(Self {
+            source,
+            sha256: hashes.content,
+            bytes: hashes.content_bytes,
+            shards,
+            indexed_min,
+            server_min,
+        })
+    }
+
+    /// The config.
+    pub fn config(&self) -> &CollectionConfig {
+        &self.source.config
+    }
+
+    /// The payload indexes.
+    pub fn payload(&self) -> &PayloadSchema {
+        &self.source.payload
+    }
+
+    /// The shard keys.
+    pub fn keys(&self) -> &ShardKeys {
+        &self.source.shard_keys
+    }
+
+    /// What is known about its integrity.
+    pub fn checksum(&self) -> &Checksum {
+        &self.source.checksum
+    }
+
+    /// What is known of its points.
+    pub fn points(&self) -> Points {
+        Points {
+            known: self.shards.values().flatten().sum(),
+            open_shards: self.shards.values().filter(|one| one.is_none()).count(),
+        }
+    }
+}
+
+/// The points of each shard by a manifest that knows all of them.
+fn counts(manifest: &Manifest) -> Option<BTreeMap<u32, u64>> {
+    manifest
+        .shards
+        .iter()
+        .map(|part| Some((part.shard, part.points?)))
+        .collect()
+}
+
+/// The points of a shard, and how many of them lie in a graph of its one vector.
+fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
+    let mut held = ShardIds::default();
+    let mut indexed = 0;
+    for (uuid, segment) in &mut shard.segments {
+        let trackers = std::mem::take(&mut segment.trackers);
+        let read = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
+        if has_one_graph(segment) {
+            indexed += read.entries.len() as u64;
+        }
+        held.add(read.entries);
+    }
+    let read = wal::read(
+        std::mem::take(&mut shard.log),
+        &format!("the log of {what}"),
+    )?;
+    let open = not_taken_in(&read, &held);
+    if open.is_empty() && read.torn.is_empty() {
+        return Ok((Some(held.count().0), indexed));
+    }
+    // What is to come may move points out of graphs.
+    if !read.torn.is_empty() {
+        return Ok((None, 0));
+    }
+    let mut all: BTreeSet<PointId> = held.ids().into_iter().collect();
+    for entry in open {
+        match (&entry.op, entry.op.touches()) {
+            (_, Touches::Nothing)
+            | (Op::Payload { .. } | Op::Vectors { .. } | Op::VectorName { .. }, _) => {}
+            (Op::Upsert(ids), _) if entry.name.ends_with("conditional") => {
+                // Which of them are written depends on what they hold.
+                if ids.iter().any(|id| !all.contains(id)) {
+                    return Ok((None, 0));
+                }
+            }
+            (Op::Upsert(ids), _) => all.extend(ids.iter().copied()),
+            (Op::Delete(ids), _) => {
+                for id in ids {
+                    all.remove(id);
+                }
+            }
+            (Op::DeleteByFilter | Op::Sync(_) | Op::Other(_) | Op::Index { .. }, _) => {
+                return Ok((None, 0));
+            }
+        }
+    }
+    Ok((Some(all.len() as u64), 0))
+}
+
+/// Whether a segment has the unnamed vector alone, in a graph: then each of its points is in it.
+fn has_one_graph(segment: &Segment) -> bool {
+    let state = state(segment);
+    let vectors = state["config"]["vector_data"].as_object();
+    vectors.is_some_and(|vectors| {
+        vectors.len() == 1
+            && vectors
+                .get("")
+                .is_some_and(|vector| vector["index"]["type"] == "hnsw")
+    })
+}
+
+/// The first server that reads a segment's storages.
+fn needs(segment: &Segment) -> Option<(u32, u32, u32)> {
+    let state = state(segment);
+    let parts = ["vector_data", "sparse_vector_data"];
+    let vectors = parts
+        .iter()
+        .filter_map(|part| state["config"][part].as_object())
+        .flat_map(|vectors| vectors.values());
+    vectors
+        .filter_map(|vector| {
+            let storage = vector["storage_type"].as_str()?;
+            let known = NEEDS.iter().find(|(word, _)| *word == storage)?;
+            Some(known.1)
+        })
+        .max()
+}
+
+fn state(segment: &Segment) -> Value {
+    let bytes = segment.state.as_deref();
+    bytes
+        .and_then(|bytes| serde_json::from_slice(bytes).ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,304 @@
+//! What is looked at before a byte of a snapshot moves.
+//!
+//! Keeps true: it takes seconds and changes nothing; each refusal says what to do instead.
+
+use std::collections::BTreeMap;
+
+use chrono::{TimeDelta, Utc};
+use serde::Serialize;
+
+use super::expect::Expected;
+use super::keys::{Step, steps};
+use super::options::{Options, Started};
+use crate::base::error::{Error, Kind, Result};
+use crate::capture::Members;
+use crate::format::schema::ShardingMethod;
+use crate::server::{About, StateFolder};
+use crate::server::{CollectionAddress, ServerInfo, ServerVersion};
+
+/// The first server that takes a shard's snapshot and reads the list form of shard keys.
+const SERVER_MIN: ServerVersion = (1, 14, 0);
+
+/// What is there, and what is to be done.
+#[derive(Debug)]
+pub struct Preflight {
+    /// The server.
+    pub server: ServerInfo,
+    /// The members of the cluster; one where there is none.
+    pub members: usize,
+    /// Keys to be created, in this order.
+    pub steps: Vec<Step>,
+    /// How it goes.
+    pub way: Way,
+    /// Whether a collection of that name is there.
+    pub there: There,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// How a snapshot gets to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// One upload, which creates the collection.
+    Whole,
+    /// The collection is created first, then one upload.
+    CreateThenWhole,
+    /// The collection is created first, then one upload for each shard, to a member that holds it.
+    CreateThenShards,
+    /// One upload over the collection that is there.
+    Over,
+}
+
+/// What is there under the target's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum There {
+    /// Nothing.
+    Nothing,
+    /// What an earlier run began and did not finish.
+    Started,
+    /// A collection that was asked to be written over.
+    Other,
+}
+
+/// Looks.
+pub fn preflight(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    options: &Options,
+    state: &StateFolder,
+) -> Result<Preflight> {
+    let name = target.collection.as_str();
+    let first = &members.first;
+    let refuse = |why: String, next: String| {
+        Err(Error::new(Kind::Refused, format!("restoring to {target}"), why).next(next))
+    };
+    let server = first.server_info()?;
+    let mut notes = Vec::new();
+    check_version(target, &server, expected, options, &mut notes)?;
+
+    let aliases = first.aliases()?;
+    if let Some(behind) = aliases.get(name) {
+        return refuse(
+            format!("{name} is an alias of {behind}, and a restore would write over {behind}"),
+            format!(
+                "restore to a new name, and move the alias then: snapmerge publish {} NEW --alias {name}",
+                target.server
+            ),
+        );
+    }
+    let exists = first.collections()?.iter().any(|one| one == name);
+    let begun: Option<Started> = state.read(&target.server, About::Restore(name))?;
+    let there = match (exists, &begun) {
+        (false, _) => There::Nothing,
+        (true, Some(begun)) if !begun.over => match options.resume {
+            true => {
+                require_ours(target, members, expected, begun)?;
+                There::Started
+            }
+            false => {
+                return refuse(
+                    format!("an earlier run began {name} and did not finish it"),
+                    "go on with --resume, which begins it anew if it is not whole".into(),
+                );
+            }
+        },
+        (true, _) if options.overwrite => There::Other,
+        (true, _) => {
+            return refuse(
+                format!("collection {name} exists already"),
+                "choose another name, or give --overwrite to write over it".into(),
+            );
+        }
+    };
+    if there == There::Other {
+        let pointing: Vec<&str> = aliases
+            .iter()
+            .filter(|(_, behind)| *behind == name)
+            .map(|(alias, _)| alias.as_str())
+            .collect();
+        if !pointing.is_empty() {
+            return refuse(
+                format!(
+                    "{} point to {name}, and would be answered from a half restored collection",
+                    pointing.join(" and ")
+                ),
+                "restore to a new name and publish that".into(),
+            );
+        }
+    }
+
+    let cluster = first.cluster()?;
+    let count = match cluster.is_enabled() {
+        true => cluster.peer_ids().len().max(1),
+        false => 1,
+    };
+    let custom = *expected.config().sharding_method() == ShardingMethod::Custom;
+    let steps = match custom {
+        true => steps(expected.keys()).map_err(|err| err.within(target))?,
+        false => Vec::new(),
+    };
+    if custom && !cluster.is_enabled() {
+        return refuse(
+            "the master has shard keys, which a server takes in cluster mode alone".into(),
+            "start the server with QDRANT__CLUSTER__ENABLED=true and --uri http://HOST:6335 (one \
+             node is enough)"
+                .into(),
+        );
+    }
+    if custom && steps.is_empty() {
+        return refuse(
+            "the master has custom sharding and no shard key, so it has no shard".into(),
+            "there is nothing to restore".into(),
+        );
+    }
+    let way = match (there, count > 1, custom) {
+        (There::Other, true, _) => {
+            return refuse(
+                "on a cluster of several members a collection is not written over".into(),
+                "restore to a new name and publish that".into(),
+            );
+        }
+        (There::Other, false, _) => Way::Over,
+        (_, true, _) => Way::CreateThenShards,
+        (_, false, true) => Way::CreateThenWhole,
+        (_, false, false) if options.replication_factor.is_some() => Way::CreateThenWhole,
+        (_, false, false) => Way::Whole,
+    };
+    if way == Way::CreateThenShards {
+        require_addresses(target, members, &cluster.peer_ids(), cluster.peer_id)?;
+    }
+    Ok(Preflight {
+        server,
+        members: count,
+        steps,
+        way,
+        there,
+        notes,
+    })
+}
+
+/// Refuses to go on with what may have been made by somebody else since: a run that was killed cannot
+/// say whether the collection came to be by it.
+fn require_ours(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    begun: &Started,
+) -> Result<()> {
+    let info = members.first.collection(&target.collection)?;
+    let info = crate::server::require(target, info)?;
+    let found = info.config(&target.to_string())?;
+    let wanted = expected.config();
+    let same = found.vectors() == wanted.vectors()
+        && found.sparse_vectors() == wanted.sparse_vectors()
+        && found.shard_number() == wanted.shard_number();
+    let is_recent = (Utc::now() - begun.begun).abs() <= TimeDelta::hours(24);
+    if same && is_recent {
+        return Ok(());
+    }
+    let why = match same {
+        true => format!(
+            "an earlier run began {} at {}, which is long ago",
+            target.collection, begun.begun
+        ),
+        false => format!(
+            "{} has other vectors or shards than the snapshot",
+            target.collection
+        ),
+    };
+    Err(Error::new(
+        Kind::Refused,
+        format!("going on with {target}"),
+        format!("{why}, so it may be somebody else's"),
+    )
+    .next("choose another name; or look at it, remove it, and run this again"))
+}
+
+/// Every member may get a shard, so all must be reachable.
+fn require_addresses(
+    target: &CollectionAddress,
+    members: &Members,
+    ids: &[u64],
+    asked: Option<u64>,
+) -> Result<()> {
+    let missing: Vec<String> = ids
+        .iter()
+        .filter(|id| Some(**id) != asked && !members.others.contains_key(id))
+        .map(|id| format!("--peer {id}=http://HOST:6333"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Refused,
+        format!("restoring to {target}"),
+        format!(
+            "it is a cluster of {} members, and shards are sent to those that hold them",
+            ids.len()
+        ),
+    )
+    .next(format!("say where they answer REST: {}", missing.join(" "))))
+}
+
+fn check_version(
+    target: &CollectionAddress,
+    server: &ServerInfo,
+    expected: &Expected,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let refuse = |why: String, next: &str| {
+        Err(Error::new(Kind::Refused, format!("restoring to {target}"), why).next(next.to_owned()))
+    };
+    let show = |(major, minor, patch): ServerVersion| format!("{major}.{minor}.{patch}");
+    let Some(version) = server.numbers() else {
+        notes.push(format!(
+            "the server's version {} says nothing about what it can read",
+            server.version
+        ));
+        return Ok(());
+    };
+    let min = expected.server_min.unwrap_or(SERVER_MIN).max(SERVER_MIN);
+    if version < min {
+        return refuse(
+            format!(
+                "the master needs Qdrant {} or later, the server is {}",
+                show(min),
+                server.version
+            ),
+            "upgrade the server, or restore to another",
+        );
+    }
+    let obstacles = expected.source.obstacles_at(version);
+    let blocking: Vec<String> = obstacles
+        .into_iter()
+        .filter(|obstacle| !(obstacle.incomplete && options.allow_incomplete))
+        .map(|obstacle| obstacle.why)
+        .collect();
+    if let Some(first) = blocking.first() {
+        let more = match blocking.len() {
+            1 => String::new(),
+            many => format!(" (and {} more)", many - 1),
+        };
+        return Err(Error::damaged(
+            format!(
+                "restoring {} to {target}",
+                expected.source.snapshot.path.display()
+            ),
+            format!("{first}{more}"),
+        )
+        .next("`snapmerge inspect` says what is wrong with it and how to get out of it"));
+    }
+    Ok(())
+}
+
+/// What each member is called, for reports.
+pub fn addresses(members: &Members) -> BTreeMap<String, String> {
+    members
+        .others
+        .iter()
+        .map(|(peer, connection)| (peer.to_string(), connection.address().to_string()))
+        .collect()
+}

@@ -1,0 +1,148 @@
+//! The flow of records that every route but `graft` has: from the lanes of all sources, in the order
+//! of ids, through conflicts and declared changes, into whatever writes the master.
+//!
+//! Keeps true: every record of every lane goes in, and is counted; everything that comes out is
+//! digested on its way; the same sources and settings give the same records in the same order, so
+//! that a flow that was broken off can be taken up where it was.
+
+use super::resolve::Resolver;
+use super::scan::{Lane, Scan, lanes};
+use crate::base::error::{Error, Result};
+use crate::base::progress::Stage;
+use crate::engine::Filter;
+use crate::point::{Digest, Record};
+use crate::source::Reading;
+use crate::source::{Settled, Source};
+
+/// What is to flow.
+pub struct Flow<'a> {
+    lanes: Vec<Lane<'a>>,
+    filter: Option<&'a Filter>,
+    /// By lane: its points, and those that match the filter.
+    counts: Vec<(u64, u64)>,
+    sources: usize,
+}
+
+/// What flowed.
+#[derive(Debug)]
+pub struct Flowed {
+    /// The digest of what came out.
+    pub digest: Digest,
+    /// By source: its points, and those that match the filter.
+    pub counts: Vec<(u64, u64)>,
+    /// Records that went in.
+    pub scanned: u64,
+    /// Bytes that came out, in canonical form.
+    pub bytes: u64,
+}
+
+impl<'a> Flow<'a> {
+    /// The flow of `sources`, of which the snapshots are `settled`, whole or what matches `filter`.
+    pub fn new(
+        sources: &'a [Source],
+        settled: &'a [Settled],
+        filter: Option<&'a Filter>,
+    ) -> Result<Self> {
+        let both = sources.iter().zip(settled).enumerate();
+        let lanes: Vec<Lane<'_>> = both
+            .flat_map(|(at, (source, settled))| lanes(at, source, settled))
+            .collect();
+        let mut counts = Vec::new();
+        for lane in &lanes {
+            let points = lane.records.count(None)?;
+            let matching = match filter {
+                None => points,
+                Some(_) => lane.records.count(filter)?,
+            };
+            counts.push((points, matching));
+        }
+        Ok(Self {
+            lanes,
+            filter,
+            counts,
+            sources: sources.len(),
+        })
+    }
+
+    /// Points that are to be read.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|(_, matching)| matching).sum()
+    }
+
+    /// Lets all flow, and calls `sink` with every record that comes out and the digest of all
+    /// up to it.
+    pub fn run(
+        &self,
+        resolver: &mut Resolver<'_>,
+        stage: &Stage,
+        mut sink: impl FnMut(Record, &Digest) -> Result<()>,
+    ) -> Result<Flowed> {
+        let mut by_lane = vec![0_u64; self.lanes.len()];
+        let mut flowed = Flowed {
+            digest: Digest::default(),
+            counts: Vec::new(),
+            scanned: 0,
+            bytes: 0,
+        };
+        let reading = Reading {
+            filter: self.filter,
+            ..Reading::default()
+        };
+        std::thread::scope(|scope| {
+            let mut scan = Scan::start_reading(scope, &self.lanes, reading)?;
+            let mut buffer = Vec::new();
+            let mut group = Vec::new();
+            while let Some(id) = scan.next_group(&mut group)? {
+                for one in &group {
+                    if let Some(count) = by_lane.get_mut(one.lane) {
+                        *count += 1;
+                    }
+                }
+                flowed.scanned += group.len() as u64;
+                stage.add(group.len() as u64);
+                resolver.take(id, &mut group, |_, record| {
+                    flowed.digest.add(&record, &mut buffer);
+                    flowed.bytes += buffer.len() as u64;
+                    sink(record, &flowed.digest)
+                })?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        self.all_scanned(&by_lane)?;
+        flowed.counts = self.counted(&by_lane);
+        Ok(flowed)
+    }
+
+    /// A scan that ends early would look like a small source.
+    fn all_scanned(&self, by_lane: &[u64]) -> Result<()> {
+        for (lane, scanned) in self.lanes.iter().zip(by_lane) {
+            if lane.records.may_change() {
+                continue;
+            }
+            let expected = lane.records.count(self.filter)?;
+            if expected != *scanned {
+                return Err(Error::damaged(
+                    format!("scanning {}", lane.records.what()),
+                    format!("it says that it has {expected} points, but {scanned} came"),
+                )
+                .next("the snapshot is damaged: fetch or copy it again"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What each source had. Of a live one what came counts, and not what it said before: what was
+    /// written in between is told by the source itself.
+    fn counted(&self, by_lane: &[u64]) -> Vec<(u64, u64)> {
+        let mut counts = vec![(0, 0); self.sources];
+        for ((lane, (points, matching)), scanned) in
+            self.lanes.iter().zip(&self.counts).zip(by_lane)
+        {
+            if let Some(count) = counts.get_mut(lane.source) {
+                count.0 += points.saturating_sub(*matching) + scanned;
+                count.1 += scanned;
+            }
+        }
+        counts
+    }
+}

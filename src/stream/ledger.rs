@@ -1,0 +1,116 @@
+//! The ledger of conflicts, and others like it: every one in a file, the first ones in the report.
+//!
+//! Keeps true: each conflict is in it with all its sources and what became of each; it has its
+//! final name only when the merge is done.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::base::durable::Staged;
+use crate::base::error::{Error, Result};
+use crate::point::PointId;
+
+/// Conflicts that a report lists.
+const LISTED: usize = 20;
+
+/// One conflict.
+#[derive(Debug, Clone, Serialize)]
+pub struct Conflict {
+    /// The id.
+    pub id: PointId,
+    /// The sources that have it, in their order.
+    pub sources: Vec<String>,
+    /// The source whose record has the id in the master.
+    pub winner: String,
+    /// The new ids of the other records, in the order of their sources, if they were remapped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remapped: Vec<PointId>,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} in {}: {} wins",
+            self.id,
+            self.sources.join(", "),
+            self.winner
+        )?;
+        for (source, id) in self.sources.iter().skip(1).zip(&self.remapped) {
+            write!(f, ", {source} becomes {id}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Conflicts, or other things worth a line each, as they come.
+pub struct Ledger<T = Conflict> {
+    count: u64,
+    first: Vec<T>,
+    file: Option<(Staged, BufWriter<File>, PathBuf)>,
+    replace: bool,
+}
+
+impl<T: Serialize> Ledger<T> {
+    /// A ledger, written to `path` if there is one; with `replace` an existing file is replaced.
+    pub fn new(path: Option<&Path>, replace: bool) -> Result<Self> {
+        let file = match path {
+            None => None,
+            Some(path) => {
+                let staged = Staged::new(path, replace)?;
+                let file = staged.create()?;
+                Some((staged, BufWriter::new(file), path.to_owned()))
+            }
+        };
+        Ok(Self {
+            count: 0,
+            first: Vec::new(),
+            file,
+            replace,
+        })
+    }
+
+    /// Takes one in.
+    pub fn add(&mut self, entry: T) -> Result<()> {
+        self.count += 1;
+        if let Some((_, file, path)) = &mut self.file {
+            serde_json::to_writer(&mut *file, &entry)
+                .map_err(std::io::Error::from)
+                .and_then(|()| file.write_all(b"\n"))
+                .map_err(|err| Error::io("writing ledger", path, &err))?;
+        }
+        if self.first.len() < LISTED {
+            self.first.push(entry);
+        }
+        Ok(())
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The first ones.
+    pub fn first(&self) -> &[T] {
+        &self.first
+    }
+
+    /// Where all are.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(_, _, path)| path.as_path())
+    }
+
+    /// Gives the file its final name.
+    pub fn publish(self) -> Result<()> {
+        if let Some((staged, file, path)) = self.file {
+            file.into_inner()
+                .map_err(|err| Error::io("writing ledger", &path, err.error()))?;
+            staged.publish(self.replace)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! Sources as one stream of points in the order of their identities.
+//!
+//! Keeps true: memory is bounded by the number of streams times a page; every record of every stream
+//! is yielded once; the same sources and options give the same records in the same order.
+
+mod conflict;
+mod flow;
+mod join;
+mod layout;
+mod ledger;
+mod options;
+mod overlap;
+mod placement;
+mod resolve;
+mod ring;
+mod sampled;
+mod scan;
+mod segments;
+mod sides;
+mod union;
+
+pub use conflict::{Policy, Verdict, decide, remapped};
+pub use flow::{Flow, Flowed};
+pub use join::meet;
+pub use layout::Layout;
+pub use ledger::{Conflict, Ledger};
+pub use options::{Stamp, UnionOptions};
+pub use overlap::overlaps;
+pub use placement::refuse_misplaced;
+pub use resolve::{Resolver, Tally};
+pub use ring::ShardRing;
+pub use sampled::sampled;
+pub use scan::{Groups, Hashed, Lane, Scan, Scanned, lanes};
+pub use segments::{Carriage, Lane as ShardLane, look_into};
+pub use sides::{Sides, count};
+pub use union::Union;

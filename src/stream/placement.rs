@@ -1,0 +1,48 @@
+//! Whether a source's points lie where a server looks for them.
+//!
+//! A shard is carried as it is, so a point in the wrong shard would stay there: a server restores it
+//! unchecked, and has it twice from its next update on.
+//!
+//! Keeps true: every id of a source with several shards is asked for.
+
+use super::layout::Layout;
+use super::segments::Lane;
+use crate::base::error::{Error, Kind, Result};
+use crate::source::Source;
+
+/// Refuses sources with points outside the shard that the hash ring gives them.
+pub fn refuse_misplaced(sources: &[Source], lanes: &[Lane]) -> Result<()> {
+    let mut found = Vec::new();
+    for (at, source) in sources.iter().enumerate() {
+        // A shard's own snapshot does not say what other shards there were.
+        if source.config_is_derived || source.snapshot.shards.len() < 2 {
+            continue;
+        }
+        let layout = Layout::of(source.shard_keys.clone(), source.config.shard_number());
+        for lane in lanes.iter().filter(|lane| lane.source == at) {
+            let key = source.shard_keys.key_of(lane.number);
+            let elsewhere: Vec<_> = lane
+                .ids
+                .iter()
+                .filter(|id| layout.shard_of(**id, key) != Some(lane.number))
+                .collect();
+            if let Some(first) = elsewhere.first() {
+                found.push(format!(
+                    "shard {} of {} has {} points that belong into other shards, the first is {first}",
+                    lane.number,
+                    source.name,
+                    elsewhere.len()
+                ));
+            }
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Damaged,
+        "looking where the sources' points lie",
+        found.join("\n  and "),
+    )
+    .next("--route rebuild puts every point where it belongs"))
+}

@@ -1,0 +1,40 @@
+//! Points drawn from lanes, by the hashes of their ids.
+//!
+//! Keeps true: the same lanes always give the same points, in the same order.
+
+use super::{Lane, Scan};
+use crate::base::error::Result;
+use crate::engine::{Columns, Filter};
+use crate::point::{Record, Sample};
+use crate::source::Reading;
+
+/// About `wanted` points of `lanes` that match `filter`, and some more, those with the lowest hashes
+/// first: more than wanted, or chance might leave too few. Of an id in several lanes the last counts.
+pub fn sampled(
+    lanes: &[Lane<'_>],
+    filter: Option<&Filter>,
+    columns: Columns,
+    wanted: usize,
+) -> Result<Vec<Record>> {
+    let mut all = 0;
+    for lane in lanes {
+        all += lane.records.count(filter)?;
+    }
+    let mut points = Vec::new();
+    std::thread::scope(|scope| -> Result<()> {
+        let reading = Reading {
+            filter,
+            sample: Some(Sample::about(2 * wanted as u64 + 20, all)),
+            columns,
+            hashed: false,
+        };
+        let mut scan = Scan::start_reading(scope, lanes, reading)?;
+        let mut group = Vec::new();
+        while scan.next_group(&mut group)?.is_some() {
+            points.extend(group.pop().map(|scanned| scanned.record));
+        }
+        Ok(())
+    })?;
+    points.sort_by_cached_key(|record| Sample::rank(record.id));
+    Ok(points)
+}

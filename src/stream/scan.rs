@@ -1,0 +1,265 @@
+//! The k-way merge: every settled shard and every live collection yields its records in the order of
+//! ids, equal ids meet.
+//!
+//! Keeps true: memory is bounded by the number of streams times a page, whatever the number of
+//! points; records of one id come together, in the order of their sources and shards; every record
+//! of every stream is yielded exactly once.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Scope;
+
+use crate::base::error::{Error, Result};
+use crate::engine::Filter;
+use crate::point::ShardKey;
+use crate::point::{Digest, Hash, PointId, Record, RecordHashes, hashes};
+use crate::source::{Ordered, Reading, Settled, Source};
+
+/// Bytes of records that all pages together may take, at about.
+const PAGES_BYTES: usize = 64 << 20;
+/// Bounds of a page, in bytes.
+const PAGE_BYTES: std::ops::RangeInclusive<usize> = (128 << 10)..=(4 << 20);
+
+/// One stream of records in the order of ids, to scan: a settled shard, or a live collection.
+#[derive(Clone)]
+pub struct Lane<'a> {
+    /// Which source it belongs to.
+    pub source: usize,
+    /// The records.
+    pub records: &'a dyn Ordered,
+    /// The key that they lie under.
+    pub key: Option<ShardKey>,
+}
+
+/// The lanes of `source`, the one at the place `at`: those of its shards, which are `settled`, or of
+/// its collection.
+pub fn lanes<'a>(at: usize, source: &'a Source, settled: &'a Settled) -> Vec<Lane<'a>> {
+    let of_shards = settled.shards.iter().map(|shard| Lane {
+        source: at,
+        records: &shard.shard,
+        key: shard.key.clone(),
+    });
+    let of_collection = source.live_lanes().iter().map(|lane| Lane {
+        source: at,
+        records: lane,
+        key: lane.key().cloned(),
+    });
+    of_shards.chain(of_collection).collect()
+}
+
+/// Records in the order of ids, those of one id together: a scan, or what is made of one.
+pub trait Groups {
+    /// The records of the next id; none at the end. `group` is cleared and filled.
+    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>>;
+}
+
+/// A record and where it came from.
+#[derive(Debug)]
+pub struct Scanned {
+    /// Which lane.
+    pub lane: usize,
+    /// Which source.
+    pub source: usize,
+    /// The record.
+    pub record: Record,
+    /// Its hashes, where it was hashed.
+    pub hashed: Option<Box<Hashed>>,
+}
+
+impl Scanned {
+    /// Adds the record to `digest`, by the hashes that it came with, or by hashing it now with
+    /// `buffer` as scratch. Returns its hash, and how many bytes were hashed.
+    pub fn digest(&self, digest: &mut Digest, buffer: &mut Vec<u8>) -> (Hash, u64) {
+        match &self.hashed {
+            Some(hashed) => {
+                digest.add_hashed(&self.record, &hashed.hashes);
+                (hashed.hashes.record, hashed.bytes)
+            }
+            None => {
+                let hash = digest.add(&self.record, buffer);
+                (hash, buffer.len() as u64)
+            }
+        }
+    }
+}
+
+/// The hashes of a record, as it was read.
+#[derive(Debug)]
+pub struct Hashed {
+    /// The hashes.
+    pub hashes: RecordHashes,
+    /// How many bytes were hashed.
+    pub bytes: u64,
+}
+
+/// A record as it comes from a lane.
+type Read = (Record, Option<Box<Hashed>>);
+
+/// The merged scan over some lanes.
+pub struct Scan {
+    lanes: Vec<Running>,
+    heap: BinaryHeap<Reverse<(PointId, usize)>>,
+}
+
+/// A lane whose pages come from a thread.
+struct Running {
+    source: usize,
+    pages: Receiver<Result<Vec<Read>>>,
+    page: std::vec::IntoIter<Read>,
+    head: Option<Read>,
+}
+
+impl Scan {
+    /// Starts to scan `lanes`, each in a thread of `scope`, whole or what matches `filter`.
+    pub fn start<'scope, 'env: 'scope>(
+        scope: &'scope Scope<'scope, 'env>,
+        lanes: &[Lane<'env>],
+        filter: Option<&'env Filter>,
+    ) -> Result<Self> {
+        let reading = Reading {
+            filter,
+            ..Reading::default()
+        };
+        Self::start_reading(scope, lanes, reading)
+    }
+
+    /// The same for what `reading` says.
+    pub fn start_reading<'scope, 'env: 'scope>(
+        scope: &'scope Scope<'scope, 'env>,
+        lanes: &[Lane<'env>],
+        reading: Reading<'env>,
+    ) -> Result<Self> {
+        // A page is read ahead while one is used.
+        let page_bytes =
+            (PAGES_BYTES / (2 * lanes.len().max(1))).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
+        let mut running = Vec::new();
+        for lane in lanes {
+            let (sender, pages) = sync_channel(1);
+            let (records, key) = (lane.records, lane.key.clone());
+            scope.spawn(move || read_pages(records, key.as_ref(), reading, page_bytes, &sender));
+            running.push(Running {
+                source: lane.source,
+                pages,
+                page: Vec::new().into_iter(),
+                head: None,
+            });
+        }
+        let mut scan = Self {
+            lanes: running,
+            heap: BinaryHeap::new(),
+        };
+        for lane in 0..scan.lanes.len() {
+            scan.advance(lane)?;
+        }
+        Ok(scan)
+    }
+
+    /// The records of the next id, in the order of their lanes; none at the end. `group` is cleared
+    /// and filled.
+    pub fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>> {
+        group.clear();
+        let Some(Reverse((id, _))) = self.heap.peek().copied() else {
+            return Ok(None);
+        };
+        while let Some(Reverse((same, lane))) = self.heap.peek().copied() {
+            if same != id {
+                break;
+            }
+            self.heap.pop();
+            if let Some(running) = self.lanes.get_mut(lane)
+                && let Some((record, hashed)) = running.head.take()
+            {
+                group.push(Scanned {
+                    lane,
+                    source: running.source,
+                    record,
+                    hashed,
+                });
+            }
+            self.advance(lane)?;
+        }
+        Ok(Some(id))
+    }
+
+    /// Puts the next record of `lane` at its head.
+    fn advance(&mut self, lane: usize) -> Result<()> {
+        let Some(running) = self.lanes.get_mut(lane) else {
+            return Ok(());
+        };
+        let read = loop {
+            if let Some(read) = running.page.next() {
+                break Some(read);
+            }
+            match running.pages.recv() {
+                Ok(page) => running.page = page?.into_iter(),
+                // The thread is at its end.
+                Err(_) => break None,
+            }
+        };
+        if let Some(read) = read {
+            self.heap.push(Reverse((read.0.id, lane)));
+            running.head = Some(read);
+        }
+        Ok(())
+    }
+}
+
+impl Groups for Scan {
+    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>> {
+        Self::next_group(self, group)
+    }
+}
+
+/// Reads pages of `lane` and sends them, until the end, an error, or until nobody listens.
+fn read_pages(
+    lane: &dyn Ordered,
+    key: Option<&ShardKey>,
+    reading: Reading<'_>,
+    page_bytes: usize,
+    pages: &SyncSender<Result<Vec<Read>>>,
+) {
+    let mut last: Option<PointId> = None;
+    let mut disorder = None;
+    let mut buffer = Vec::new();
+    let mut hash = |record: Record| -> Read {
+        let hashed = reading.hashed.then(|| {
+            let hashes = hashes(&record, &mut buffer);
+            let bytes = buffer.len() as u64;
+            Box::new(Hashed { hashes, bytes })
+        });
+        (record, hashed)
+    };
+    let read = lane.read(reading, page_bytes, &mut |mut records| {
+        if let Some(key) = key {
+            for record in &mut records {
+                record.shard_key = Some(key.clone());
+            }
+        }
+        if let Err(err) = ascending(lane, &mut last, &records) {
+            disorder = Some(err);
+            return false;
+        }
+        let page = records.into_iter().map(&mut hash).collect();
+        pages.send(Ok(page)).is_ok()
+    });
+    if let Err(err) = disorder.map_or(read, Err) {
+        // Nobody listens any more when the merge has failed elsewhere.
+        let _ = pages.send(Err(err));
+    }
+}
+
+/// Everything after relies on the order, so it is not taken on trust.
+fn ascending(lane: &dyn Ordered, last: &mut Option<PointId>, records: &[Record]) -> Result<()> {
+    for record in records {
+        if last.is_some_and(|last| last >= record.id) {
+            return Err(Error::damaged(
+                format!("scanning {}", lane.what()),
+                format!("point {} came out of order", record.id),
+            )
+            .next("its id tracker is damaged: fetch or copy the snapshot again"));
+        }
+        *last = Some(record.id);
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Looking into the sources' shards without opening one.
+//!
+//! Keeps true: what a shard holds is known from its id trackers and its log alone; a shard about
+//! which anything is unsure is to be settled, with the reason.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::base::error::Result;
+use crate::format::schema::{CollectionConfig, PayloadSchema};
+use crate::format::wal::{Log, Op};
+use crate::format::{Segment, Shard, ToPack, ids, wal};
+use crate::point::PointId;
+use crate::source::{ShardIds, Source, lacking_indexes, not_taken_in};
+
+/// A shard of a source on its way into the master.
+#[derive(Debug)]
+pub struct Lane {
+    /// Which source.
+    pub source: usize,
+    /// The shard's number there.
+    pub number: u32,
+    /// The shard of the master that it joins.
+    pub target: u32,
+    /// Its ids, ascending, each once.
+    pub ids: Vec<PointId>,
+    /// Those of them that lose a conflict, ascending.
+    pub losers: Vec<PointId>,
+    /// Why it must be settled; nothing if it travels untouched.
+    pub reasons: Vec<String>,
+    /// How many entries its log has besides, if they can become a segment of their own.
+    pub tail: Option<usize>,
+    /// Its segments; replaced when it is settled.
+    pub segments: Vec<Carriage>,
+}
+
+/// A segment on its way into the master.
+#[derive(Debug, Clone)]
+pub struct Carriage {
+    /// Its UUID in the source.
+    pub uuid: Uuid,
+    /// Its highest operation number.
+    pub version: u64,
+    /// Vectors of it that lie in an index; of a segment that travels untouched, no more than that.
+    pub indexed_vectors: u64,
+    /// Points of it that a server will index, since it has no graph and is large enough for one.
+    pub to_index: u64,
+    /// Its folder in scratch, if it was settled and is to be packed again.
+    pub settled: Option<ToPack>,
+}
+
+impl Lane {
+    /// Whether its segments travel untouched, and its log becomes one more.
+    pub fn has_tail(&self) -> bool {
+        self.tail.is_some() && self.reasons.is_empty()
+    }
+
+    /// Has it settled, for this reason.
+    pub fn because(&mut self, reason: &str) {
+        if !self.reasons.iter().any(|known| known == reason) {
+            self.reasons.push(reason.to_owned());
+        }
+    }
+}
+
+/// The lanes of all sources, which were opened with their id trackers and logs, on their way into a
+/// master with the payload indexes `wanted` and, as far as it is known, this `config`; `target` tells the shard that a shard joins, by source,
+/// number, and what it is called.
+pub fn look_into(
+    sources: &mut [Source],
+    wanted: &PayloadSchema,
+    config: Option<&CollectionConfig>,
+    target: impl Fn(usize, u32, &str) -> Result<u32>,
+) -> Result<Vec<Lane>> {
+    let mut lanes = Vec::new();
+    for (at, source) in sources.iter_mut().enumerate() {
+        let path = source.snapshot.path.display().to_string();
+        for (number, shard) in &mut source.snapshot.shards {
+            let what = format!("shard {number} of {path}");
+            let target = target(at, *number, &what)?;
+            let mut lane = Lane {
+                source: at,
+                number: *number,
+                target,
+                ids: Vec::new(),
+                losers: Vec::new(),
+                reasons: Vec::new(),
+                tail: None,
+                segments: Vec::new(),
+            };
+            // A collection that was streamed shard by shard has the form of a collection.
+            if shard.segments.values().any(|segment| segment.tar.is_none()) {
+                lane.because("it was streamed, so its segments are not packed yet");
+            }
+            look(shard, &what, wanted, config, &mut lane)?;
+            lanes.push(lane);
+        }
+    }
+    Ok(lanes)
+}
+
+fn look(
+    shard: &mut Shard,
+    what: &str,
+    wanted: &PayloadSchema,
+    config: Option<&CollectionConfig>,
+    lane: &mut Lane,
+) -> Result<()> {
+    let mut held_ids = ShardIds::default();
+    for (uuid, segment) in &mut shard.segments {
+        let trackers = std::mem::take(&mut segment.trackers);
+        let held = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
+        drop(trackers);
+        if held.pending_deletes + held.pending_others > 0 {
+            lane.because("a segment has changes beside it that older servers do not read");
+        }
+        if held.unversioned + held.torn_bytes > 0 {
+            lane.because("a segment has points that were half written");
+        }
+        if let Some(lacking) = lacking_indexes(segment, wanted).first() {
+            let field = lacking.field;
+            lane.because(&format!("it lacks the payload index of '{field}'"));
+        }
+        let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, config);
+        // Of a segment that was not closed in order, a point may be newer than what it says.
+        let newest = held.entries.iter().map(|entry| entry.version).max();
+        carriage.version = carriage.version.max(newest.unwrap_or(0));
+        lane.segments.push(carriage);
+        held_ids.add(held.entries);
+    }
+    let log = wal::read(
+        std::mem::take(&mut shard.log),
+        &format!("the log of {what}"),
+    )?;
+    if let Some(torn) = log.torn.first() {
+        lane.because(&format!("{} of its log is cut off or damaged", torn.file));
+    }
+    // The tail of a log is rarely empty on a real server: an entry stays in it until the next
+    // flush, and the last one always.
+    if let Some(entry) = not_taken_in(&log, &held_ids).first() {
+        if only_writes(&log) && held_ids.is_whole() {
+            lane.tail = Some(log.entries.len());
+        } else {
+            lane.because(&format!(
+                "its log is not all in its segments, from entry {} ({}) on",
+                entry.index, entry.name
+            ));
+        }
+    }
+    lane.ids = held_ids.ids();
+    Ok(())
+}
+
+fn carriage(
+    uuid: Uuid,
+    segment: &Segment,
+    points: u64,
+    config: Option<&CollectionConfig>,
+) -> Carriage {
+    let state: Value = segment
+        .state
+        .as_deref()
+        .and_then(|bytes| serde_json::from_slice(bytes).ok())
+        .unwrap_or_default();
+    let of = |kind: &str| {
+        let map = state["config"][kind].as_object();
+        map.into_iter().flatten()
+    };
+    let graphs = of("vector_data")
+        .filter(|(_, vector)| vector["index"]["type"] == "hnsw")
+        .count();
+    // A sparse vector always has an index.
+    let sparse = of("sparse_vector_data").count();
+    let large = of("vector_data").any(|(name, vector)| {
+        let bytes_each = match vector["datatype"].as_str() {
+            Some("uint8") => 1,
+            Some("float16") => 2,
+            _ => 4,
+        };
+        let bytes = points * vector["size"].as_u64().unwrap_or(0) * bytes_each;
+        vector["index"]["type"] == "plain"
+            && config
+                .and_then(|config| indexed_from(config, name))
+                .is_some_and(|at| bytes >= at)
+    });
+    Carriage {
+        uuid,
+        version: state["version"].as_u64().unwrap_or(0),
+        indexed_vectors: (graphs + sparse) as u64 * points,
+        to_index: if large { points } else { 0 },
+        settled: None,
+    }
+}
+
+/// From how many bytes of vectors on a server builds a graph for the vector called `name`; none if
+/// it never does.
+fn indexed_from(config: &CollectionConfig, name: &str) -> Option<u64> {
+    /// In KB (`DEFAULT_INDEXING_THRESHOLD_KB` in Qdrant since 1.16).
+    const DEFAULT_KB: u64 = 10_000;
+    let stated = config
+        .optimizer_config()
+        .and_then(|map| map.get("indexing_threshold"))
+        .and_then(Value::as_u64)
+        .unwrap_or(DEFAULT_KB);
+    (stated > 0 && config.effective_hnsw(name).m != 0).then_some(stated * 1024)
+}
+
+/// Whether all that a log does is to write whole points.
+///
+/// Such points may lie in a segment of their own, beside the older copies in the segments that were
+/// there before: a server, when it loads a shard, keeps of two copies the one that was written later
+/// (`deduplicate_points` in lib/shard/src/segment_holder/mod.rs). What is deleted or changed in part
+/// has to be looked for where it is.
+fn only_writes(log: &Log) -> bool {
+    log.torn.is_empty()
+        && log
+            .entries
+            .iter()
+            .all(|entry| entry.name == "upsert_points" && matches!(entry.op, Op::Upsert(_)))
+}

@@ -1,0 +1,78 @@
+//! Two sides open to be compared: one collection, and those that it is held against.
+//!
+//! Keeps true: what was kept of snapshots for other ends is given back first; nothing of them is left
+//! when the comparison is done.
+
+use super::{Lane, lanes};
+use crate::base::Site;
+use crate::base::error::{Error, Result};
+use crate::base::parallel::in_parallel;
+use crate::base::progress::Unit;
+use crate::source::{Purpose, Settled, Source};
+
+/// Snapshots that are settled at once.
+const AT_ONCE: usize = 2;
+
+/// Both sides, settled; of live collections there is nothing to settle.
+#[derive(Debug)]
+pub struct Sides {
+    /// The first that were given: the master, or what was before.
+    pub first: Settled,
+    /// The others, in their order.
+    pub others: Vec<Settled>,
+}
+
+impl Sides {
+    /// Settles `first` and `others`; `purpose` tells by the place what each is for, `first` at 0.
+    pub fn settle(
+        first: &mut Source,
+        others: &mut [Source],
+        purpose: impl Fn(usize) -> Purpose + Sync,
+        site: Site<'_>,
+    ) -> Result<Self> {
+        let mut all: Vec<&mut Source> = std::iter::once(first).chain(others).collect();
+        for source in &mut all {
+            source.forget();
+        }
+        let total = all.iter().map(|source| source.snapshot.file_bytes).sum();
+        let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
+        let mut settled = in_parallel(
+            all.into_iter().enumerate().collect::<Vec<_>>(),
+            AT_ONCE,
+            |(at, source)| {
+                let folder = site.scratch.folder(&format!("settled-{at}"))?;
+                source.settle(&folder, purpose(at), Some(stage.counter()))
+            },
+        )?;
+        if settled.is_empty() {
+            return Err(Error::failed("settling snapshots", "none came back"));
+        }
+        Ok(Self {
+            first: settled.remove(0),
+            others: settled,
+        })
+    }
+
+    /// The lanes of the first, which is `source`.
+    pub fn of_first<'a>(&'a self, source: &'a Source) -> Vec<Lane<'a>> {
+        lanes(0, source, &self.first)
+    }
+
+    /// The lanes of the others, which are `sources`.
+    pub fn of_others<'a>(&'a self, sources: &'a [Source]) -> Vec<Lane<'a>> {
+        let both = sources.iter().zip(&self.others).enumerate();
+        both.flat_map(|(at, (source, settled))| lanes(at, source, settled))
+            .collect()
+    }
+
+    /// Closes everything, and removes it.
+    pub fn discard(self) -> Result<()> {
+        let mut all = std::iter::once(self.first).chain(self.others);
+        all.try_for_each(Settled::discard)
+    }
+}
+
+/// The points of all `lanes`.
+pub fn count(lanes: &[Lane<'_>]) -> Result<u64> {
+    lanes.iter().map(|lane| lane.records.count(None)).sum()
+}

@@ -1,0 +1,206 @@
+//! The union of sources under a policy, as a stream of records in the order of ids.
+//!
+//! It is what `rebuild` writes, but for one thing: records that `remap` gave new ids come where
+//! their new ids belong, not where the old ones were.
+//!
+//! Keeps true: memory does not grow with the number of points; by `remap` it grows with the number
+//! of points that got a new id, by some 60 bytes each.
+
+use std::collections::VecDeque;
+
+use super::conflict::{Policy, remapped};
+use super::options::UnionOptions;
+use super::resolve::Resolver;
+use super::scan::{Groups, Lane, Scan, Scanned};
+use crate::base::error::{Error, Result};
+use crate::engine::Columns;
+use crate::point::{PointId, Sample};
+use crate::source::Reading;
+
+/// Remapped records that are read at once.
+const READ_AT_ONCE: usize = 256;
+
+/// A point that has a new id in the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moved {
+    new: PointId,
+    lane: usize,
+    old: PointId,
+}
+
+/// The stream.
+pub struct Union<'a, 'env> {
+    scan: Scan,
+    resolver: Resolver<'a>,
+    lanes: &'env [Lane<'env>],
+    /// What comes next of the scan.
+    head: Vec<Scanned>,
+    /// Remapped points by their new ids, and the next of them, read.
+    moved: VecDeque<Moved>,
+    read: VecDeque<Scanned>,
+}
+
+impl<'a, 'env> Union<'a, 'env> {
+    /// The union of `lanes` as `resolver` makes it under `settings`, all of it or a `sample`.
+    pub fn start<'scope>(
+        scope: &'scope std::thread::Scope<'scope, 'env>,
+        lanes: &'env [Lane<'env>],
+        settings: &'env UnionOptions,
+        resolver: Resolver<'a>,
+        sample: Option<Sample>,
+    ) -> Result<Self>
+    where
+        'env: 'scope,
+    {
+        let moved = match settings.on_conflict {
+            Policy::Remap => find_moved(lanes, settings, resolver.names(), sample)?,
+            _ => VecDeque::new(),
+        };
+        let reading = Reading {
+            filter: settings.filter.as_ref(),
+            sample,
+            ..Reading::default()
+        };
+        let mut union = Self {
+            scan: Scan::start_reading(scope, lanes, reading)?,
+            resolver,
+            lanes,
+            head: Vec::new(),
+            moved,
+            read: VecDeque::new(),
+        };
+        union.advance()?;
+        Ok(union)
+    }
+
+    /// What decided, when the stream is at its end.
+    pub fn into_resolver(self) -> Resolver<'a> {
+        self.resolver
+    }
+
+    /// Resolves the next group of the scan into the head.
+    fn advance(&mut self) -> Result<()> {
+        let mut group = Vec::new();
+        let Some(id) = self.scan.next_group(&mut group)? else {
+            return Ok(());
+        };
+        let lane = group.first().map_or(0, |scanned| scanned.lane);
+        let head = &mut self.head;
+        self.resolver.take(id, &mut group, |source, record| {
+            // The others come by their new ids.
+            if record.id == id {
+                head.push(Scanned {
+                    lane,
+                    source,
+                    record,
+                    hashed: None,
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads the next remapped records, if none is read.
+    fn read_moved(&mut self) -> Result<()> {
+        if !self.read.is_empty() || self.moved.is_empty() {
+            return Ok(());
+        }
+        let some: Vec<Moved> = self
+            .moved
+            .drain(..READ_AT_ONCE.min(self.moved.len()))
+            .collect();
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let mine: Vec<&Moved> = some.iter().filter(|moved| moved.lane == number).collect();
+            let ids: Vec<PointId> = mine.iter().map(|moved| moved.old).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let records = lane.records.get(&ids, Columns::ALL)?;
+            for mut record in records {
+                let Some(moved) = mine.iter().find(|moved| moved.old == record.id) else {
+                    continue;
+                };
+                record.id = moved.new;
+                record.shard_key.clone_from(&lane.key);
+                self.resolver.change(&mut record, lane.source);
+                self.read.push_back(Scanned {
+                    lane: number,
+                    source: lane.source,
+                    record,
+                    hashed: None,
+                });
+            }
+        }
+        self.read
+            .make_contiguous()
+            .sort_by_key(|scanned| scanned.record.id);
+        if self.read.len() != some.len() {
+            return Err(Error::damaged(
+                "reading points that get new ids",
+                format!("of {} points {} came", some.len(), self.read.len()),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Groups for Union<'_, '_> {
+    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>> {
+        group.clear();
+        self.read_moved()?;
+        let own = self.head.first().map(|scanned| scanned.record.id);
+        let new = self.read.front().map(|scanned| scanned.record.id);
+        let Some(id) = own.into_iter().chain(new).min() else {
+            return Ok(None);
+        };
+        if own == Some(id) {
+            group.append(&mut self.head);
+            self.advance()?;
+        }
+        while self.read.front().is_some_and(|next| next.record.id == id) {
+            group.extend(self.read.pop_front());
+            self.read_moved()?;
+        }
+        Ok(Some(id))
+    }
+}
+
+/// The points that `remap` gives new ids, by these.
+fn find_moved(
+    lanes: &[Lane<'_>],
+    settings: &UnionOptions,
+    names: &[&str],
+    sample: Option<Sample>,
+) -> Result<VecDeque<Moved>> {
+    let mut found = Vec::new();
+    std::thread::scope(|scope| -> Result<()> {
+        let reading = Reading {
+            filter: settings.filter.as_ref(),
+            sample: None,
+            columns: Columns::IDS,
+            hashed: false,
+        };
+        let mut scan = Scan::start_reading(scope, lanes, reading)?;
+        let mut group = Vec::new();
+        while let Some(old) = scan.next_group(&mut group)? {
+            let first = group.first().map(|scanned| scanned.source);
+            if group.iter().all(|scanned| Some(scanned.source) == first) {
+                continue;
+            }
+            for scanned in group.iter().skip(1) {
+                let name = names.get(scanned.source).copied().unwrap_or_default();
+                let new = remapped(name, old);
+                if sample.is_none_or(|sample| sample.keeps(new)) {
+                    found.push(Moved {
+                        new,
+                        lane: scanned.lane,
+                        old,
+                    });
+                }
+            }
+        }
+        Ok(())
+    })?;
+    found.sort_unstable();
+    Ok(found.into())
+}

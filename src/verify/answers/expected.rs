@@ -1,0 +1,151 @@
+//! What the sources together find, as the master should.
+//!
+//! Keeps true: every source is asked by itself, and only then is decided which of its points are in
+//! the master, and under which id; so many are asked for that the nearest of those that are left are
+//! certain.
+
+use std::path::Path;
+
+use super::Order;
+use super::questions::Question;
+use crate::base::error::{Error, Result};
+use crate::engine::{Columns, Filter, Hit, Search};
+use crate::point::PointId;
+use crate::stream::{Lane, Ledger, Resolver, Scanned, UnionOptions, Verdict, remapped};
+
+/// Points beyond those wanted that are asked for at first, for losers among them.
+const SPARE: usize = 16;
+/// No question asks a shard for more.
+const ASKED_MAX: usize = 1 << 20;
+/// What is read to decide a conflict.
+const DECIDING: Columns = Columns {
+    vectors: false,
+    payload: true,
+};
+
+/// The sources, to be asked.
+pub struct Expected<'a, 'env> {
+    lanes: &'a [Lane<'env>],
+    settings: &'a UnionOptions,
+    resolver: Resolver<'a>,
+    names: &'a [String],
+}
+
+impl<'a, 'env> Expected<'a, 'env> {
+    /// Over `lanes` of sources called `names`.
+    pub fn new(
+        lanes: &'a [Lane<'env>],
+        settings: &'a UnionOptions,
+        names: &'a [String],
+    ) -> Result<Self> {
+        let words: Vec<&str> = names.iter().map(String::as_str).collect();
+        let conflicts = Ledger::new(None::<&Path>, false)?;
+        Ok(Self {
+            lanes,
+            settings,
+            resolver: Resolver::new(settings, words, false, conflicts),
+            names,
+        })
+    }
+
+    /// The `top` nearest to `question` that are in the master, under their ids there.
+    pub fn answer(&mut self, question: &Question, top: usize, order: Order) -> Result<Vec<Hit>> {
+        let filter = self.both(question)?;
+        let mut asked = top + SPARE;
+        loop {
+            let mut kept: Vec<Hit> = Vec::new();
+            // The worst that a shard told which may have more.
+            let mut bounds: Vec<f32> = Vec::new();
+            for at in 0..self.lanes.len() {
+                let Some(lane) = self.lanes.get(at) else {
+                    continue;
+                };
+                let hits = lane.records.nearest(Search {
+                    name: &question.name,
+                    vector: &question.vector,
+                    top: asked,
+                    exact: true,
+                    filter: filter.as_ref(),
+                })?;
+                if hits.len() == asked {
+                    bounds.extend(hits.last().map(|hit| hit.score));
+                }
+                for hit in hits {
+                    if let Some(id) = self.in_master(hit.id, at)? {
+                        kept.push(Hit { id, ..hit });
+                    }
+                }
+            }
+            order.sort(&mut kept);
+            kept.truncate(top);
+            let certain = match kept.get(top.saturating_sub(1)) {
+                Some(last) => bounds.iter().all(|bound| order.better(last.score, *bound)),
+                None => bounds.is_empty(),
+            };
+            if certain || asked >= ASKED_MAX {
+                return Ok(kept);
+            }
+            asked *= 4;
+        }
+    }
+
+    /// The question's filter and the merge's own, together.
+    fn both(&self, question: &Question) -> Result<Option<Filter>> {
+        match (&self.settings.filter, &question.filter) {
+            (None, other) => Ok(other.clone()),
+            (own, None) => Ok(own.clone()),
+            (Some(own), Some(other)) => {
+                Filter::parse(&format!(r#"{{"must":[{},{}]}}"#, own.text(), other.text())).map(Some)
+            }
+        }
+    }
+
+    /// The id that the point `id` of the lane `at` has in the master, if it is there.
+    fn in_master(&mut self, id: PointId, at: usize) -> Result<Option<PointId>> {
+        let mut group: Vec<Scanned> = Vec::new();
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let here = number == at;
+            let Some(record) = lane.records.get(&[id], DECIDING)?.pop() else {
+                if here {
+                    return Err(Error::damaged(
+                        format!("reading point {id} of {}", lane.records.what()),
+                        "it was found, and is not there",
+                    ));
+                }
+                continue;
+            };
+            // A point that was filtered out loses to nobody, and beats nobody. Where it was found,
+            // it was found by that filter.
+            if let (Some(filter), false) = (&self.settings.filter, here) {
+                let only = Filter::parse(&format!(
+                    r#"{{"must":[{},{{"has_id":[{}]}}]}}"#,
+                    filter.text(),
+                    serde_json::to_string(&id).unwrap_or_default()
+                ))?;
+                if lane.records.count(Some(&only))? == 0 {
+                    continue;
+                }
+            }
+            group.push(Scanned {
+                lane: number,
+                source: lane.source,
+                record,
+                hashed: None,
+            });
+        }
+        if group.len() < 2 {
+            return Ok(Some(id));
+        }
+        let verdict = self.resolver.judge(id, &group)?;
+        let place = group.iter().position(|scanned| scanned.lane == at);
+        Ok(match (verdict, place) {
+            (Verdict::Wins(winner), Some(place)) => (winner == place).then_some(id),
+            (Verdict::Remapped, Some(0)) => Some(id),
+            (Verdict::Remapped, Some(place)) => group.get(place).map(|scanned| {
+                let name = self.names.get(scanned.source);
+                remapped(name.map_or("", String::as_str), id)
+            }),
+            (_, None) => None,
+        })
+    }
+}

@@ -1,0 +1,52 @@
+//! Proving a grafted master: its bytes are the sources', and no id is in it twice.
+//!
+//! What was carried untouched needs no look at its points. The whole file is read back, so it is
+//! byte for byte what was meant to be written; and the ids are read again from the packed id
+//! trackers, so every point is there that should be, and once.
+//!
+//! Keeps true: a master passes only if the file is what was written, every shard has as many
+//! different ids as it should, and no id lies in two shards.
+
+use std::path::Path;
+
+use super::readback::{Expected, Proof, master_of};
+use crate::base::error::{Error, Result};
+use crate::format::{Sums, Written};
+use crate::point::PointId;
+use crate::source::{Opening, ShardIds};
+
+/// Compares the master at `path` with what was `written` and what is `expected`.
+pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> Result<Proof> {
+    let failed = |why: String| Error::failed("proving the master", why);
+    let opening = Opening {
+        trackers: true,
+        ..Opening::default()
+    };
+    let master = master_of(path, expected, &opening)?;
+    let mut all: Vec<PointId> = Vec::new();
+    for (number, shard) in &master.snapshot.shards {
+        // An older copy may lie beside a newer one, in one shard, as in its source.
+        let of_shard = ShardIds::of(shard, &format!("shard {number} of the master"))?.ids();
+        let wanted = expected.shards.get(number).copied().unwrap_or(0);
+        if of_shard.len() as u64 != wanted {
+            return Err(failed(format!(
+                "shard {number} has {} points where {wanted} should be",
+                of_shard.len()
+            )));
+        }
+        all.extend(of_shard);
+    }
+    let points = all.len() as u64;
+    all.sort_unstable();
+    if let Some([id, _]) = all.array_windows().find(|[a, b]| a == b) {
+        return Err(failed(format!("point {id} is in two shards")));
+    }
+    let Sums { sha256, xxh3 } = written.read_back()?;
+    Ok(Proof {
+        points,
+        bytes: master.snapshot.file_bytes,
+        digest: None,
+        sha256,
+        xxh3,
+    })
+}

@@ -1,0 +1,244 @@
+//! Proving a master against its sources, now or later.
+//!
+//! Keeps true: the union of the sources is computed anew under the declared policy and changes, and
+//! nothing else is taken into account; nothing looked at is never a pass; how much was looked at,
+//! and how, is part of the answer.
+
+mod bytes;
+mod live;
+mod pairs;
+mod shapes;
+mod walk;
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde::Serialize;
+
+pub use self::bytes::{ByBytes, by_bytes};
+pub use self::shapes::ShardShape;
+pub use self::walk::{Placement, Rules, Walked, walk};
+
+use super::answers::{Answers, Asking, answers};
+use super::difference::{Difference, SettingDifference};
+use super::near::Nearness;
+use super::settings::{Wanted, setting_differences};
+use crate::base::Site;
+use crate::base::error::Result;
+use crate::base::progress::Unit;
+use crate::base::stage::StageReport;
+use crate::point::Sample;
+use crate::source::Reading;
+use crate::source::{Purpose, Source};
+use crate::stream::{Lane, Layout, Ledger, Resolver, Scan, Union, UnionOptions};
+use crate::stream::{Sides, count};
+
+/// What is to be proven, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What the master was made with.
+    pub settings: &'a UnionOptions,
+    /// What its config must be.
+    pub wanted: &'a Wanted,
+    /// Whether points are looked at even where bytes could show it.
+    pub deep: bool,
+    /// Only these points.
+    pub sample: Option<Sample>,
+    /// Whether vectors that a server made as long as 1 again may differ in their last bits.
+    pub near: bool,
+    /// How answers are to be compared, if they are.
+    pub asking: Option<Asking<'a>>,
+}
+
+/// How the points were proven.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum Points {
+    /// The segments are the sources', byte for byte.
+    Bytes(ByBytes),
+    /// They were compared one by one.
+    Walk(Box<Walked>),
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verified {
+    /// How the points were proven, and what of them.
+    pub points: Points,
+    /// Why they were not proven by bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_by_bytes: Option<String>,
+    /// The master's shards and segments, as far as they are known.
+    pub shards: Vec<ShardShape>,
+    /// Points that lie in two segments of one shard, both as if they were the newer one.
+    pub doubled: u64,
+    /// Settings that are not what they should be.
+    pub settings: Vec<SettingDifference>,
+    /// Bytes of the files that were read.
+    pub bytes: u64,
+    /// What others wrote to live collections in the meantime.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// What could not be looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+}
+
+impl Verified {
+    /// Points that were shown to be what they should be, or not to be.
+    pub fn looked_at(&self) -> u64 {
+        match &self.points {
+            Points::Bytes(shown) => shown.points,
+            Points::Walk(walked) => walked.compared + walked.missing + walked.extra,
+        }
+    }
+
+    /// Points that are not what they should be; one may be wrong in several ways.
+    pub fn differences(&self) -> u64 {
+        let by_walk = match &self.points {
+            Points::Bytes(_) => 0,
+            Points::Walk(walked) => walked.wrong().iter().sum(),
+        };
+        by_walk + self.doubled
+    }
+
+    /// Whether the master is what it should be.
+    pub fn is_proven(&self) -> bool {
+        self.looked_at() > 0 && self.differences() == 0 && self.settings.is_empty()
+    }
+}
+
+/// What [`verify`] comes back with: what it found, and what came of the questions, if any were asked.
+pub type Proven = (Verified, Option<Answers>);
+
+/// Compares `master` with the union of `sources`; snapshots were opened with id trackers and logs, and
+/// can be read. `room` makes sure that there is room to unpack all of them, if that is needed.
+pub fn verify(
+    master: &mut Source,
+    sources: &mut [Source],
+    asked: Asked<'_>,
+    ledger: &mut Ledger<Difference>,
+    room: &dyn Fn() -> Result<()>,
+    site: Site<'_>,
+    stages: &mut Vec<StageReport>,
+) -> Result<Proven> {
+    let started = Instant::now();
+    let bytes = std::iter::once(&*master)
+        .chain(sources.iter())
+        .map(|source| source.snapshot.file_bytes)
+        .sum();
+    let mut verified = Verified {
+        points: Points::Walk(Box::default()),
+        not_by_bytes: None,
+        shards: Vec::new(),
+        doubled: 0,
+        settings: setting_differences(asked.wanted, master),
+        bytes,
+        changed: Vec::new(),
+        unknown: Vec::new(),
+    };
+    (verified.shards, verified.doubled) = shapes::shapes(master, asked.sample, ledger)?;
+    let layout = Layout::of(master.shard_keys.clone(), master.config.shard_number());
+    let mut shown = None;
+    if !asked.deep && asked.sample.is_none() {
+        let stage = site.progress.stage("compare bytes", None, Unit::None);
+        let wanted = &asked.wanted.payload;
+        match by_bytes(master, sources, asked.settings, &layout, wanted)? {
+            Ok(by_bytes) => shown = Some(by_bytes),
+            Err(reason) => verified.not_by_bytes = Some(reason),
+        }
+        drop(stage);
+    }
+    let done = |stages: &mut Vec<StageReport>, verified: &Verified, started: Instant| {
+        let stage = StageReport::new("compare", started);
+        stages.push(stage.points(verified.looked_at()).bytes(bytes));
+    };
+    if let (Some(shown), None) = (&shown, asked.asking) {
+        verified.points = Points::Bytes(shown.clone());
+        done(stages, &verified, started);
+        return Ok((verified, None));
+    }
+    room()?;
+    let questions = asked.asking.is_some_and(|asking| asking.queries > 0);
+    let purpose = |at: usize| match at {
+        // The master as a server has it, with its graphs.
+        0 if questions => Purpose::Carrying,
+        0 => Purpose::Reading,
+        _ if questions || asked.settings.filter.is_some() => Purpose::Filtering,
+        _ => Purpose::Reading,
+    };
+    let sides = Sides::settle(master, sources, purpose, site)?;
+    let (found, expected) = (sides.of_first(master), sides.of_others(sources));
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    verified.points = match shown {
+        Some(shown) => Points::Bytes(shown),
+        None => {
+            let rules = Rules {
+                names: &names,
+                placement: Placement::of(master, &layout),
+                near: asked.near.then(|| Nearness::new(&master.config)),
+            };
+            let walked = compare_lanes(&found, &expected, &rules, &layout, asked, ledger, site)?;
+            Points::Walk(Box::new(walked))
+        }
+    };
+    live::look(master, &layout, asked.sample, &mut verified, ledger, site)?;
+    done(stages, &verified, started);
+    let told = match asked.asking {
+        None => None,
+        Some(asking) => {
+            let started = Instant::now();
+            let (found, expected) = (&found, &expected);
+            let told = answers(
+                master,
+                found,
+                expected,
+                &names,
+                asked.settings,
+                asking,
+                site,
+            )?;
+            stages.push(StageReport::new("ask", started));
+            Some(told)
+        }
+    };
+    sides.discard()?;
+    for source in std::iter::once(&*master).chain(&*sources) {
+        if let Some(live) = &source.live {
+            verified.changed.extend(live.changed("this comparison")?);
+        }
+    }
+    Ok((verified, told))
+}
+
+/// Compares the master's lanes, `found`, with those of the sources, `expected`, point by point.
+pub fn compare_lanes(
+    found: &[Lane<'_>],
+    expected: &[Lane<'_>],
+    rules: &Rules<'_>,
+    layout: &Layout,
+    asked: Asked<'_>,
+    ledger: &mut Ledger<Difference>,
+    site: Site<'_>,
+) -> Result<Walked> {
+    let total = match asked.sample {
+        None => Some(count(expected)?.max(count(found)?)),
+        Some(_) => None,
+    };
+    let stage = site.progress.stage("compare", total, Unit::Points);
+    std::thread::scope(|scope| {
+        let words: Vec<&str> = rules.names.iter().map(String::as_str).collect();
+        // Its conflicts are the merge's business, and told there.
+        let conflicts = Ledger::new(None::<&Path>, false)?;
+        let keeps_keys = !layout.keys.is_empty();
+        let resolver = Resolver::new(asked.settings, words, keeps_keys, conflicts);
+        let mut union = Union::start(scope, expected, asked.settings, resolver, asked.sample)?;
+        let reading = Reading {
+            sample: asked.sample,
+            hashed: true,
+            ..Reading::default()
+        };
+        let mut scan = Scan::start_reading(scope, found, reading)?;
+        walk(&mut union, &mut scan, rules, ledger, &stage)
+    })
+}

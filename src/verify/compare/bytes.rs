@@ -1,0 +1,276 @@
+//! Proving a grafted master against its sources by the bytes of its segments.
+//!
+//! A segment that was carried over untouched is the same bytes in the source and in the master, so
+//! its points need no look. What is left to show is that no id is in two of them, that each lies in
+//! the right shard, and that no log changes what the segments say.
+//!
+//! Keeps true: this proves all of the master or nothing: whatever cannot be shown here is told with
+//! its reason, and left to the walk along the points, which names them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::pairs::{self, AT_ONCE, Content, Read};
+use crate::base::error::{Error, Result};
+use crate::base::parallel::in_parallel;
+use crate::format::Form;
+use crate::format::schema::PayloadSchema;
+use crate::point::ShardKey;
+use crate::point::PointId;
+use crate::source::{ShardIds, Source, not_taken_in};
+use crate::stream::{Layout, Policy, ShardLane, UnionOptions, look_into, overlaps};
+
+/// Bytes hashed at once.
+const BUFFER_BYTES: usize = 1 << 20;
+/// What was shown by bytes.
+#[derive(Debug, Clone, Serialize)]
+pub struct ByBytes {
+    /// Points of the master.
+    pub points: u64,
+    /// The same by source, in their order.
+    pub points_of: Vec<u64>,
+    /// Its segments.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What came of it: shown, or why not.
+pub type Shown = std::result::Result<ByBytes, String>;
+
+/// Shows that `master` is the segments of `sources`, which were all opened with id trackers and
+/// logs; `wanted` are the payload indexes that it must have.
+pub fn by_bytes(
+    master: &mut Source,
+    sources: &mut [Source],
+    settings: &UnionOptions,
+    layout: &Layout,
+    wanted: &PayloadSchema,
+) -> Result<Shown> {
+    if settings.stamp.is_some()
+        || settings.filter.is_some()
+        || !settings.drop_payload.is_empty()
+        || settings.on_conflict == Policy::Remap
+    {
+        return Ok(Err("records were changed or left out on the way".into()));
+    }
+    if master.live.is_some() || sources.iter().any(|source| source.live.is_some()) {
+        return Ok(Err("a live collection has no files to look at".into()));
+    }
+    let streamed = |source: &Source| source.snapshot.form == Form::StreamedShard;
+    if streamed(master) || sources.iter().any(streamed) {
+        return Ok(Err("a streamed shard has no packed segments".into()));
+    }
+    if sizes(std::iter::once(&*master)) != sizes(sources.iter()) {
+        return Ok(Err("the master's segments are not the sources'".into()));
+    }
+    let lanes = look_into(sources, wanted, None, |_, _, _| Ok(0))?;
+    for lane in &lanes {
+        if let (Some(reason), Some(source)) = (lane.reasons.first(), sources.get(lane.source)) {
+            return Ok(Err(format!(
+                "shard {} of {}: {reason}",
+                lane.number, source.name
+            )));
+        }
+    }
+    if lanes.iter().any(|lane| lane.tail.is_some()) {
+        return Ok(Err("a log of the sources is not all in its segments".into()));
+    }
+    let slices: Vec<&[PointId]> = lanes.iter().map(|lane| lane.ids.as_slice()).collect();
+    if let Err(id) = overlaps(&slices, |id, _| Err(id)) {
+        return Ok(Err(format!(
+            "point {id} is in more than one shard of the sources"
+        )));
+    }
+    if let Some(reason) = log_not_taken_in(master)? {
+        return Ok(Err(reason));
+    }
+
+    let found = match pairs::compare(master, sources)? {
+        Some(found) => found,
+        None => hash_all(master, sources)?,
+    };
+    let Some((of_master, of_sources)) = found.split_first() else {
+        return Ok(Err("there is nothing to compare".into()));
+    };
+    let targets = match join(&lanes, of_master, of_sources, master) {
+        Ok(targets) => targets,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    for (lane, target) in lanes.iter().zip(targets) {
+        if let Some(reason) = misplaced(lane, target, sources, settings, layout) {
+            return Ok(Err(reason));
+        }
+    }
+    let mut points_of = vec![0; sources.len()];
+    for lane in &lanes {
+        if let Some(count) = points_of.get_mut(lane.source) {
+            *count += lane.ids.len() as u64;
+        }
+    }
+    Ok(Ok(ByBytes {
+        points_of,
+        points: lanes.iter().map(|lane| lane.ids.len() as u64).sum(),
+        segments: of_master.len() as u64,
+        bytes: of_master.iter().map(|segment| segment.bytes).sum(),
+    }))
+}
+
+/// The sizes of all segments, ascending: where they differ, nothing needs to be read to tell.
+fn sizes<'a>(sources: impl Iterator<Item = &'a Source>) -> Vec<u64> {
+    let mut sizes: Vec<u64> = sources
+        .flat_map(|source| source.snapshot.shards.values())
+        .flat_map(|shard| shard.segments.values())
+        .map(|segment| segment.bytes)
+        .collect();
+    sizes.sort_unstable();
+    sizes
+}
+
+/// Whether an entry of the master's log may change what its segments say.
+fn log_not_taken_in(master: &mut Source) -> Result<Option<String>> {
+    let what = master.snapshot.what();
+    for (number, shard) in &mut master.snapshot.shards {
+        let log = crate::format::wal::read(
+            std::mem::take(&mut shard.log),
+            &format!("the log of shard {number} of {what}"),
+        )?;
+        if log.entries.is_empty() && log.torn.is_empty() {
+            continue;
+        }
+        let held = ShardIds::of(shard, &format!("shard {number} of {what}"))?;
+        if !log.torn.is_empty() || !not_taken_in(&log, &held).is_empty() {
+            return Ok(Some(format!(
+                "the log of the master's shard {number} is not all in its segments"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// The segments' hashes of the master and of each source, in this order.
+fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Read>>> {
+    let all = std::iter::once(master).chain(sources.iter_mut());
+    in_parallel(all.collect::<Vec<_>>(), AT_ONCE, |source| {
+        let mut found = Vec::new();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        source.walk_segments(None, |shard, uuid, bytes, reader, what| {
+            let failed = |why: std::io::Error| Error::damaged(format!("reading {what}"), why);
+            let mut hasher = blake3::Hasher::new();
+            loop {
+                let count = reader.read(&mut buffer).map_err(failed)?;
+                if count == 0 {
+                    break;
+                }
+                hasher.update(buffer.get(..count).unwrap_or_default());
+            }
+            if hasher.count() != bytes {
+                return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            found.push(Read {
+                shard,
+                uuid,
+                bytes,
+                content: Content::Hashed(*hasher.finalize().as_bytes()),
+            });
+            Ok(())
+        })?;
+        Ok(found)
+    })
+}
+
+/// The shard of the master that each lane's segments lie in; or why they do not.
+fn join(
+    lanes: &[ShardLane],
+    of_master: &[Read],
+    of_sources: &[Vec<Read>],
+    master: &Source,
+) -> Result<Vec<Option<u32>>, String> {
+    let mut places: BTreeMap<Content, Vec<usize>> = BTreeMap::new();
+    for (at, lane) in lanes.iter().enumerate() {
+        let segments = of_sources.get(lane.source).map_or(&[][..], Vec::as_slice);
+        let mine = segments
+            .iter()
+            .filter(|segment| segment.shard == lane.number);
+        let mut count = 0;
+        for segment in mine {
+            places.entry(segment.content).or_default().push(at);
+            count += 1;
+        }
+        if count != lane.segments.len() {
+            return Err(format!(
+                "not all segments of shard {} were read",
+                lane.number
+            ));
+        }
+    }
+    let all: usize = master
+        .snapshot
+        .shards
+        .values()
+        .map(|shard| shard.segments.len())
+        .sum();
+    if all != of_master.len() {
+        return Err("not all segments of the master were read".into());
+    }
+    let mut targets: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); lanes.len()];
+    for segment in of_master {
+        // An empty segment may be many times the same.
+        let lane = places.get_mut(&segment.content).and_then(Vec::pop);
+        let Some(lane) = lane.and_then(|lane| targets.get_mut(lane)) else {
+            return Err(format!(
+                "segment {} of the master's shard {} is no source's, byte for byte",
+                segment.uuid, segment.shard
+            ));
+        };
+        lane.insert(segment.shard);
+    }
+    if places.values().any(|left| !left.is_empty()) {
+        return Err("a segment of a source is not in the master, byte for byte".into());
+    }
+    targets
+        .into_iter()
+        .map(|shards| {
+            let mut shards = shards.into_iter();
+            match (shards.next(), shards.next()) {
+                (one, None) => Ok(one),
+                _ => Err("the segments of one shard lie in several of the master's".into()),
+            }
+        })
+        .collect()
+}
+
+/// Why the points of `lane` do not belong into the master's shard `target`, if so.
+fn misplaced(
+    lane: &ShardLane,
+    target: Option<u32>,
+    sources: &[Source],
+    settings: &UnionOptions,
+    layout: &Layout,
+) -> Option<String> {
+    let target = match target {
+        Some(target) => target,
+        None if lane.ids.is_empty() => return None,
+        None => return Some("points of a shard without segments".into()),
+    };
+    let source = sources.get(lane.source)?;
+    let key = if settings.by_source {
+        Some(ShardKey::Word(source.name.clone()))
+    } else if layout.keys.is_empty() {
+        None
+    } else {
+        source.shard_keys.key_of(lane.number).cloned()
+    };
+    if layout.keys.key_of(target) != key.as_ref() {
+        return Some(format!(
+            "the master's shard {target} has another key than shard {} of {}",
+            lane.number, source.name
+        ));
+    }
+    let wrong = lane
+        .ids
+        .iter()
+        .find(|id| layout.shard_of(**id, key.as_ref()) != Some(target))?;
+    Some(format!("point {wrong} does not belong into shard {target}"))
+}

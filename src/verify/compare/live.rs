@@ -1,0 +1,160 @@
+//! What a live master tells besides its points: its shards, what lies in each, how many there are.
+//!
+//! Keeps true: where points lie is taken from the members that hold them, shard by shard, never from
+//! where they should lie; what nobody could be asked for is named, and passes for nothing.
+
+use std::collections::BTreeMap;
+
+use super::{Points, ShardShape, Verified};
+use crate::base::Site;
+use crate::base::error::Result;
+use crate::base::progress::Unit;
+use crate::point::ShardKey;
+use crate::point::{PointId, Sample};
+use crate::server::ACTIVE;
+use crate::source::{Live, Source};
+use crate::stream::{Layout, Ledger};
+use crate::verify::difference::{Difference, SettingDifference, Wrong};
+
+/// Looks at `master`, if it is live, whose points should lie where `layout` says, and adds to what was
+/// `verified` what it finds.
+pub fn look(
+    master: &Source,
+    layout: &Layout,
+    sample: Option<Sample>,
+    verified: &mut Verified,
+    ledger: &mut Ledger<Difference>,
+    site: Site<'_>,
+) -> Result<()> {
+    let Some(live) = &master.live else {
+        return Ok(());
+    };
+    let topology = live.topology()?;
+    let there = topology.shard_ids();
+    if there != layout.shards {
+        verified.settings.push(SettingDifference {
+            about: "shards".into(),
+            expected: format!("{:?}", layout.shards),
+            found: format!("{there:?}"),
+        });
+    }
+    for (shard, member, state) in topology.replicas() {
+        if state != ACTIVE {
+            verified.settings.push(SettingDifference {
+                about: format!("shard {shard} on member {member}"),
+                expected: ACTIVE.into(),
+                found: state.into(),
+            });
+        }
+    }
+    let local: Vec<u32> = topology
+        .local_shards
+        .iter()
+        .map(|one| one.shard_id)
+        .collect();
+    for shard in there.iter().filter(|shard| !local.contains(shard)) {
+        verified.unknown.push(format!(
+            "where the points of shard {shard} belong was not looked at: another member holds it"
+        ));
+    }
+    let stage = site.progress.stage("look at shards", None, Unit::Points);
+    for shard in topology.local_shards {
+        let (number, key) = (shard.shard_id, shard.shard_key);
+        let mut seen = Seen {
+            live,
+            layout,
+            local: &local,
+            number,
+            key: key.as_ref(),
+            points: 0,
+        };
+        let told = live.in_shard(number).ids(|ids| {
+            stage.add(ids.len() as u64);
+            seen.take(&ids, sample, verified, ledger)
+        })?;
+        let points = seen.points;
+        if told {
+            verified.shards.push(ShardShape {
+                shard: number,
+                key,
+                points,
+                segments: Vec::new(),
+            });
+        } else {
+            verified.unknown.push(format!(
+                "where the points of shard {number} belong was not looked at: the server cannot say \
+                 what lies in a shard"
+            ));
+        }
+    }
+    drop(stage);
+    if let (Points::Walk(walked), None) = (&verified.points, sample)
+        && walked.twice == 0
+        && live.points() != walked.found
+    {
+        verified.settings.push(SettingDifference {
+            about: "points that the server counts".into(),
+            expected: walked.found.to_string(),
+            found: live.points().to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// A shard that is looked at.
+struct Seen<'a> {
+    live: &'a Live,
+    layout: &'a Layout,
+    /// Shards that can be asked.
+    local: &'a [u32],
+    number: u32,
+    key: Option<&'a ShardKey>,
+    points: u64,
+}
+
+impl Seen<'_> {
+    /// Takes in some `ids` of it.
+    fn take(
+        &mut self,
+        ids: &[PointId],
+        sample: Option<Sample>,
+        verified: &mut Verified,
+        ledger: &mut Ledger<Difference>,
+    ) -> Result<()> {
+        self.points += ids.len() as u64;
+        let Points::Walk(walked) = &mut verified.points else {
+            return Ok(());
+        };
+        let mut strays: BTreeMap<Option<u32>, Vec<PointId>> = BTreeMap::new();
+        for id in ids {
+            let belongs = self.layout.shard_of(*id, self.key);
+            if belongs != Some(self.number) && sample.is_none_or(|sample| sample.keeps(*id)) {
+                strays.entry(belongs).or_default().push(*id);
+            }
+        }
+        let shard = self.number;
+        for (belongs, ids) in strays {
+            // A stray beside the right one is a point that is there twice.
+            let beside = match belongs.filter(|belongs| self.local.contains(belongs)) {
+                Some(right) => self.live.in_shard(right).which(&ids)?,
+                None => Vec::new(),
+            };
+            for id in ids {
+                let what = match belongs {
+                    Some(right) if beside.contains(&id) => {
+                        walked.twice += 1;
+                        let mut shards = vec![right, shard];
+                        shards.sort_unstable();
+                        Wrong::Twice { shards }
+                    }
+                    belongs => {
+                        walked.misplaced += 1;
+                        Wrong::Misplaced { shard, belongs }
+                    }
+                };
+                ledger.add(Difference { id, what })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! The shards of a master's file: how many points each of their segments has, and whether one has two
+//! of the same.
+//!
+//! Keeps true: an older copy beside a newer one is no finding, a server keeps the newer one when it
+//! loads them; two that are equally new are one, be they the same or not.
+
+use serde::Serialize;
+
+use crate::base::error::Result;
+use crate::point::Sample;
+use crate::point::ShardKey;
+use crate::source::{ShardIds, Source};
+use crate::stream::Ledger;
+use crate::verify::difference::{Difference, Wrong};
+
+/// A shard of the master.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShardShape {
+    /// Its number.
+    pub shard: u32,
+    /// Its key, with custom sharding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<ShardKey>,
+    /// Its points.
+    pub points: u64,
+    /// The points of each of its segments, older copies included, the largest first; nothing of a live
+    /// collection, which does not tell them.
+    pub segments: Vec<u64>,
+}
+
+/// The shards of `master`, which was opened with its id trackers; and how many points, of the `sample`
+/// if there is one, lie twice in one of them.
+pub fn shapes(
+    master: &Source,
+    sample: Option<Sample>,
+    ledger: &mut Ledger<Difference>,
+) -> Result<(Vec<ShardShape>, u64)> {
+    let mut shapes = Vec::new();
+    let mut doubled = 0;
+    for (number, shard) in &master.snapshot.shards {
+        let held = ShardIds::of(
+            shard,
+            &format!("shard {number} of {}", master.snapshot.what()),
+        )?;
+        let uuids: Vec<_> = shard.segments.keys().collect();
+        let mut points = 0;
+        let mut told = Ok(());
+        held.walk(|id, having| {
+            points += 1;
+            let newest = having.iter().map(|(_, version)| *version).max();
+            let newest = newest.unwrap_or(0);
+            let newer = having.iter().filter(|(_, version)| *version == newest);
+            if newer.clone().count() < 2 || sample.is_some_and(|sample| !sample.keeps(id)) {
+                return;
+            }
+            doubled += 1;
+            let segments = newer.filter_map(|(at, _)| uuids.get(*at).copied().copied());
+            let what = Wrong::Doubled {
+                shard: *number,
+                segments: segments.collect(),
+                version: newest,
+            };
+            if told.is_ok() {
+                told = ledger.add(Difference { id, what });
+            }
+        });
+        told?;
+        let mut segments: Vec<u64> = held.segments().iter().map(|ids| ids.len() as u64).collect();
+        segments.sort_unstable_by(|a, b| b.cmp(a));
+        shapes.push(ShardShape {
+            shard: *number,
+            key: master.shard_keys.key_of(*number).cloned(),
+            points,
+            segments,
+        });
+    }
+    Ok((shapes, doubled))
+}

@@ -1,0 +1,29 @@
+//! Proof: that a master holds what it should.
+//!
+//! Keeps true: what is proven is read back from the packed file as any reader would find it, never
+//! from memory; what was looked at is counted, and nothing looked at is never a pass.
+
+mod answers;
+mod carried;
+mod compare;
+mod diff;
+mod difference;
+mod near;
+mod provenance;
+mod readback;
+mod settings;
+
+pub use answers::{
+    Answers, Asking, DifferentAnswer, FilteredBy, KindAnswers, Latency, SetStructure, Structure,
+};
+pub use carried::read_carried;
+pub use compare::{
+    Asked, ByBytes, Placement, Points, Proven, Rules, ShardShape, Verified, Walked, by_bytes,
+    compare_lanes, verify, walk,
+};
+pub use diff::{Change, Changed, Diffed, SyncStep, diff_lanes};
+pub use difference::{Difference, SettingDifference, Wrong};
+pub use near::{Likeness, Nearness};
+pub use provenance::{Outcome, Provenance, ProvenanceSource, ProvenanceStamp, provenance_file};
+pub use readback::{Expected, Proof, read_back};
+pub use settings::{Wanted, config_differences, setting_differences};

@@ -1,0 +1,237 @@
+//! What a master was made of and how: a small record that stays beside it, so that it can be
+//! verified later without remembering the command line.
+//!
+//! Keeps true: everything that decides what the master's points and config are is in it; of the
+//! sources it has names and hashes, and no secret.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::base::error::{Error, Result};
+use crate::engine::Filter;
+use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, United};
+use crate::source::{Checksum, Source};
+use crate::stream::{Stamp, UnionOptions};
+
+/// The name and version of the structure.
+pub const FORMAT: &str = "snapmerge-provenance/1";
+/// Largest file of it that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How a master came to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The name and version of this structure.
+    pub format: String,
+    /// snapmerge's version.
+    pub version: String,
+    /// The route.
+    pub route: String,
+    /// The sources in their order.
+    pub sources: Vec<ProvenanceSource>,
+    /// Who wins conflicts.
+    pub on_conflict: String,
+    /// What was written into each payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<ProvenanceStamp>,
+    /// Which points were taken, in Qdrant's filter language.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Value>,
+    /// Top-level payload keys that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drop_payload: Vec<String>,
+    /// Whether the master has a shard key for each source.
+    #[serde(default)]
+    pub by_source: bool,
+    /// The master's config as it was planned.
+    pub config: Map<String, Value>,
+    /// Its payload indexes, as in `payload_index.json`.
+    pub payload_index: Value,
+    /// Its shard keys, as in `shard_key_mapping.json`.
+    pub shard_keys: Value,
+    /// The master's points.
+    pub points: u64,
+    /// The digest of its points, where they were looked at one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The SHA-256 of its file.
+    pub sha256: String,
+    /// The XXH3, with 128 bits, of the same bytes, if its file is not compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xxh3: Option<String>,
+    /// Whether it was proven before it got its name.
+    pub proven: bool,
+}
+
+/// A source of a master.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProvenanceSource {
+    /// Its name.
+    pub name: String,
+    /// Its file's name, without folders.
+    pub file: String,
+    /// The file's size in bytes.
+    pub file_bytes: u64,
+    /// The SHA-256 of the file, where it was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// A stamp, with the value of every source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProvenanceStamp {
+    /// The field.
+    pub field: String,
+    /// What the points of each source were given, by its name.
+    pub values: BTreeMap<String, Value>,
+}
+
+/// How a master came out.
+#[derive(Debug, Clone)]
+pub struct Outcome<'a> {
+    /// Its points.
+    pub points: u64,
+    /// The digest of its points, if there is one.
+    pub digest: Option<String>,
+    /// The SHA-256 of its file.
+    pub sha256: &'a str,
+    /// The XXH3 of the same bytes, where it is known.
+    pub xxh3: Option<String>,
+    /// Whether it was proven.
+    pub proven: bool,
+}
+
+impl Provenance {
+    /// Of the master that was made of `sources` by `route` under `options`, with the config and
+    /// payload indexes of `united` and the shard keys `keys`.
+    pub fn new(
+        sources: &[Source],
+        route: &str,
+        united: &United,
+        keys: &ShardKeys,
+        options: &UnionOptions,
+        outcome: Outcome<'_>,
+    ) -> Self {
+        Self {
+            format: FORMAT.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            route: route.to_owned(),
+            sources: sources.iter().map(ProvenanceSource::new).collect(),
+            on_conflict: options.on_conflict.to_string(),
+            stamp: options.stamp.as_ref().map(|stamp| ProvenanceStamp {
+                field: stamp.field.clone(),
+                values: sources
+                    .iter()
+                    .map(|source| (source.name.clone(), stamp.value(&source.name)))
+                    .collect(),
+            }),
+            filter: options
+                .filter
+                .as_ref()
+                .and_then(|filter| serde_json::from_str(filter.text()).ok()),
+            drop_payload: options.drop_payload.clone(),
+            by_source: options.by_source,
+            config: united.config.raw().clone(),
+            payload_index: united.payload.to_json(),
+            shard_keys: serde_json::to_value(keys).unwrap_or_default(),
+            points: outcome.points,
+            digest: outcome.digest,
+            sha256: outcome.sha256.to_owned(),
+            xxh3: outcome.xxh3,
+            proven: outcome.proven,
+        }
+    }
+
+    /// Reads the record at `path`; none if there is no such file.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let refuse = |why: String| {
+            Error::damaged(format!("reading {}", path.display()), why)
+                .next("give what the master was made with as flags, and --no-provenance")
+        };
+        let meta = match std::fs::metadata(path) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|err| Error::io("reading", path, &err))?,
+        };
+        if meta.len() > FILE_BYTES_MAX {
+            return Err(refuse(format!("it is {} bytes long", meta.len())));
+        }
+        let bytes = std::fs::read(path).map_err(|err| Error::io("reading", path, &err))?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|err| refuse(err.to_string()))?;
+        // A merge's report has it inside.
+        let value = match value.get("provenance") {
+            Some(inner) => inner.clone(),
+            None => value,
+        };
+        Self::parse(value).map(Some).map_err(refuse)
+    }
+
+    /// Reads the record itself.
+    pub fn parse(value: Value) -> Result<Self, String> {
+        let found: Self = serde_json::from_value(value).map_err(|err| err.to_string())?;
+        match found.format == FORMAT {
+            true => Ok(found),
+            false => Err(format!(
+                "its format is {}, this version knows {FORMAT}",
+                found.format
+            )),
+        }
+    }
+
+    /// The merge's options, as far as they decide about points.
+    pub fn options(&self) -> Result<UnionOptions> {
+        let refuse = |why: String| Error::damaged("reading the provenance of a master", why);
+        Ok(UnionOptions {
+            on_conflict: self.on_conflict.parse().map_err(refuse)?,
+            stamp: self.stamp.as_ref().map(|stamp| Stamp {
+                field: stamp.field.clone(),
+                values: stamp.values.clone(),
+            }),
+            filter: self
+                .filter
+                .as_ref()
+                .map(|filter| Filter::parse(&filter.to_string()))
+                .transpose()?,
+            drop_payload: self.drop_payload.clone(),
+            by_source: self.by_source,
+        })
+    }
+
+    /// The config, the payload indexes and the shard keys that the master must have.
+    pub fn expected(&self) -> Result<(CollectionConfig, PayloadSchema, ShardKeys)> {
+        let what = "the provenance of the master";
+        let bytes = |value: &Value| value.to_string().into_bytes();
+        Ok((
+            CollectionConfig::parse(what, &bytes(&Value::Object(self.config.clone())))?,
+            PayloadSchema::parse(what, &bytes(&self.payload_index))?,
+            ShardKeys::parse(what, &bytes(&self.shard_keys))?,
+        ))
+    }
+}
+
+impl ProvenanceSource {
+    fn new(source: &Source) -> Self {
+        let path = &source.snapshot.path;
+        Self {
+            name: source.name.clone(),
+            file: path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            file_bytes: source.snapshot.file_bytes,
+            sha256: match &source.checksum {
+                Checksum::Verified { sha256, .. } => Some(sha256.clone()),
+                Checksum::Unchecked { .. } | Checksum::Unverified | Checksum::Live => None,
+            },
+        }
+    }
+}
+
+/// Where the record of the master at `path` lies.
+pub fn provenance_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".provenance.json");
+    PathBuf::from(name)
+}

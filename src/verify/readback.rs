@@ -1,0 +1,254 @@
+//! Reading a packed master back, before it gets its final name.
+//!
+//! Keeps true: a master passes only if every point that was to be written is in the file, bit by
+//! bit, in the shard where a server will look for it, and nothing else is; and if the file has
+//! every part that a restore needs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::base::error::{Error, Result};
+use crate::base::parallel::in_parallel;
+use crate::base::progress::{Progress, Stage, Unit};
+use crate::base::scratch::Scratch;
+use crate::engine::{Shard, ShardConfig};
+use crate::format::{Sums, Written, wal};
+use crate::point::{Digest, PointId};
+use crate::source::{Opening, ShardIds, Source};
+use crate::stream::{Lane, Layout, Scan};
+
+/// Segments that are read at once.
+const AT_ONCE: usize = 2;
+
+/// What the master must be.
+#[derive(Debug)]
+pub struct Expected<'a> {
+    /// The digest of its points, if records were looked at.
+    pub digest: Option<Digest>,
+    /// Its shards and their points.
+    pub shards: BTreeMap<u32, u64>,
+    /// Where its points belong.
+    pub layout: &'a Layout,
+    /// Its config, in Qdrant's own form.
+    pub config: &'a serde_json::Map<String, serde_json::Value>,
+}
+
+/// What was proven.
+#[derive(Debug, Clone, Serialize)]
+pub struct Proof {
+    /// Points that were read back and compared.
+    pub points: u64,
+    /// Bytes of the file that were read.
+    pub bytes: u64,
+    /// The digest that both sides have, if points were compared one by one.
+    pub digest: Option<Digest>,
+    /// The SHA-256 of the file.
+    pub sha256: String,
+    /// The XXH3 of the same bytes.
+    pub xxh3: String,
+}
+
+/// What lies in one segment.
+#[derive(Debug, Clone)]
+struct Found {
+    shard: u32,
+    points: u64,
+    digest: Digest,
+    /// Its lowest and its highest id.
+    range: Option<(PointId, PointId)>,
+}
+
+/// Reads the master at `path` back and compares it with what was `written` and what is `expected`.
+///
+/// Each segment is opened by itself, so that the engine holds no more than [`AT_ONCE`] of them in
+/// memory.
+pub fn read_back(
+    path: &Path,
+    expected: &Expected<'_>,
+    written: Written,
+    scratch: &Scratch,
+    progress: Progress,
+) -> Result<Proof> {
+    let failed = |why: String| Error::failed("proving the master", why);
+    let Some(wanted) = &expected.digest else {
+        return Err(failed("nobody said what its points should be".into()));
+    };
+    let opening = Opening {
+        log: true,
+        ..Opening::default()
+    };
+    let mut master = master_of(path, expected, &opening)?;
+    for (number, shard) in &mut master.snapshot.shards {
+        let log = wal::read(std::mem::take(&mut shard.log), "the master's log")?;
+        if !log.entries.is_empty() {
+            return Err(failed(format!("the log of shard {number} is not empty")));
+        }
+    }
+    let bytes = master.snapshot.file_bytes;
+    let folder = scratch.folder("proof")?;
+    let segments = master.unpack_apart(&folder)?;
+    let stage = progress.stage("prove", Some(wanted.points()), Unit::Points);
+    let config = ShardConfig::new(&master.config)?.without_log();
+    let look = |(number, folder): &(u32, PathBuf)| {
+        let what = format!("shard {number} of the packed master");
+        let shard = Shard::reopen(folder, &config, what)?;
+        let found = read_segment(&shard, *number, &master, expected, &stage)?;
+        shard.discard()?;
+        Ok(found)
+    };
+    let found = in_parallel(&segments, AT_ONCE, look)?;
+    drop(stage);
+    if mingled(&found) {
+        refuse_twice(path, expected)?;
+    }
+    let mut digest = Digest::default();
+    let mut by_shard: BTreeMap<u32, u64> = master
+        .snapshot
+        .shards
+        .keys()
+        .map(|shard| (*shard, 0))
+        .collect();
+    for found in &found {
+        digest.join(&found.digest);
+        *by_shard.entry(found.shard).or_default() += found.points;
+    }
+    if by_shard != expected.shards {
+        return Err(failed(format!(
+            "its shards have {by_shard:?} points, not {:?}",
+            expected.shards
+        )));
+    }
+    if digest != *wanted {
+        return Err(failed(format!(
+            "its points have the digest {digest}, not {wanted}: {} differ",
+            digest.differing(wanted).join(", ")
+        ))
+        .next(
+            "this is a fault of snapmerge or of the disk: please report it; nothing was written",
+        ));
+    }
+    let Sums { sha256, xxh3 } = written.read_back()?;
+    Ok(Proof {
+        points: digest.points(),
+        bytes,
+        digest: Some(digest),
+        sha256,
+        xxh3,
+    })
+}
+
+fn read_segment(
+    shard: &Shard,
+    number: u32,
+    master: &Source,
+    expected: &Expected<'_>,
+    stage: &Stage,
+) -> Result<Found> {
+    let failed = |why: String| Error::failed("proving the master", why);
+    let lanes = [Lane {
+        source: 0,
+        records: shard,
+        key: master.shard_keys.key_of(number).cloned(),
+    }];
+    let mut found = Found {
+        shard: number,
+        points: 0,
+        digest: Digest::default(),
+        range: None,
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let mut scan = Scan::start(scope, &lanes, None)?;
+        let mut group = Vec::new();
+        let mut buffer = Vec::new();
+        while let Some(id) = scan.next_group(&mut group)? {
+            let lowest = found.range.map_or(id, |(lowest, _)| lowest);
+            found.range = Some((lowest, id));
+            for scanned in &group {
+                let place = expected.layout.shard(&scanned.record)?;
+                if number != place {
+                    return Err(failed(format!(
+                        "point {id} lies in shard {number}, where a server would look in shard \
+                         {place}"
+                    )));
+                }
+                found.points += 1;
+                found.digest.add(&scanned.record, &mut buffer);
+            }
+            stage.add(group.len() as u64);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Whether some segments of one shard have ids that are not apart.
+fn mingled(found: &[Found]) -> bool {
+    let mut ranges: Vec<(u32, PointId, PointId)> = found
+        .iter()
+        .filter_map(|found| found.range.map(|(from, to)| (found.shard, from, to)))
+        .collect();
+    ranges.sort_unstable();
+    ranges
+        .array_windows()
+        .any(|[(shard, _, end), (other, start, _)]| shard == other && start <= end)
+}
+
+/// A point that lies in two segments of a shard is one for a server, and was counted twice.
+fn refuse_twice(path: &Path, expected: &Expected<'_>) -> Result<()> {
+    let opening = Opening {
+        trackers: true,
+        ..Opening::default()
+    };
+    let master = master_of(path, expected, &opening)?;
+    for (number, shard) in &master.snapshot.shards {
+        let held = ShardIds::of(shard, &format!("shard {number} of the master"))?;
+        let mut twice = None;
+        held.walk(|id, having| {
+            if having.len() > 1 {
+                twice.get_or_insert(id);
+            }
+        });
+        if let Some(id) = twice {
+            return Err(Error::failed(
+                "proving the master",
+                format!("point {id} is in two segments of shard {number}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Opens the master at `path` and looks at everything but its points.
+pub(super) fn master_of(path: &Path, expected: &Expected<'_>, opening: &Opening) -> Result<Source> {
+    let failed = |why: String| Error::failed("proving the master", why);
+    let master = Source::open(path, opening, None)?;
+    master.refuse_unreadable(false)?;
+    let (unknown, names) = &master.snapshot.unknown;
+    if *unknown > 0 {
+        return Err(failed(format!(
+            "it has {unknown} members too many: {}",
+            names.join(", ")
+        )));
+    }
+    let lacks_log = master
+        .snapshot
+        .shards
+        .iter()
+        .find(|(_, shard)| !shard.has_log);
+    if let Some((number, _)) = lacks_log {
+        return Err(failed(format!(
+            "shard {number} has no log, so a restore would skip it"
+        )));
+    }
+    if master.config.raw() != expected.config {
+        return Err(failed("its config is not the one that was planned".into()));
+    }
+    if master.shard_keys != expected.layout.keys {
+        return Err(failed(
+            "its shard keys are not the ones that were planned".into(),
+        ));
+    }
+    Ok(master)
+}
