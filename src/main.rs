@@ -4,7 +4,7 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use snapmerge::base::error::{Error, Result};
+use snapmerge::base::error::{Error, Kind, Result};
 use snapmerge::base::stop;
 use snapmerge::cli::{Cli, exit, supervise};
 use snapmerge::engine;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     });
     let code = code.unwrap_or_else(|err| {
         eprintln!("snapmerge: {err}");
-        exit::code(err.kind())
+        err.kind().exit_code()
     });
     ExitCode::from(code)
 }
@@ -40,5 +40,5 @@ fn run(cli: Cli) -> Result<u8> {
         stop::listen()?;
     }
     let ended = cli.command.run()?;
-    Ok(ended.map_or(exit::DONE, exit::code))
+    Ok(ended.map_or(exit::DONE, Kind::exit_code))
 }

@@ -7,7 +7,6 @@
 //! Keeps true: a lock says whose it is; one whose process is certainly gone is broken without being
 //! asked, any other only by hand.
 
-
 use chrono::Utc;
 
 use super::chain::{Chain, Event};

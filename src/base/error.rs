@@ -1,17 +1,19 @@
 //! One error type for the whole house.
 //!
-//! Keeps true: every error says what was being done, to what, why it failed, and what to do next;
-//! callers branch on [`Kind`], never on text; each kind has exactly one exit code (see
-//! [`crate::cli::exit`]).
+//! Invariants: every error says what was being done, to what, why it failed, and what to do next;
+//! callers branch on [`Kind`], never on text; each kind has exactly one exit code.
 
 use std::fmt;
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 /// `Result` with snapmerge's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, as far as a caller needs to know in order to act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Anything without a kind of its own.
     Failed,
@@ -33,8 +35,38 @@ pub enum Kind {
     Cancelled,
 }
 
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Failed,
+        Self::Usage,
+        Self::Differs,
+        Self::NotFound,
+        Self::Locked,
+        Self::Refused,
+        Self::Damaged,
+        Self::NoSpace,
+        Self::Cancelled,
+    ];
+
+    /// The exit code of a process that ends with it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Differs => 3,
+            Self::NotFound => 10,
+            Self::Locked => 11,
+            Self::Refused => 12,
+            Self::Damaged => 13,
+            Self::NoSpace => 14,
+            Self::Cancelled => 130,
+        }
+    }
+}
+
 /// An error: the act and its object, the reason, and the next step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     kind: Kind,
     doing: String,

@@ -3,6 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`error`] | the one error type and its kinds |
+//! | [`operation`] | typed requests and reports |
 //! | [`durable`] | files published whole: staged, synced, renamed |
 //! | [`scratch`] | working folders that go away, and free disk space |
 //! | [`parallel`] | pieces of work side by side |
@@ -13,6 +14,7 @@
 
 pub mod durable;
 pub mod error;
+pub mod operation;
 pub mod parallel;
 pub mod progress;
 pub mod scratch;

@@ -21,38 +21,10 @@ pub const TABLE: [(u8, &str); 10] = [
     (130, "cancelled"),
 ];
 
-/// Every kind of error.
-const KINDS: [Kind; 9] = [
-    Kind::Failed,
-    Kind::Usage,
-    Kind::Differs,
-    Kind::NotFound,
-    Kind::Locked,
-    Kind::Refused,
-    Kind::Damaged,
-    Kind::NoSpace,
-    Kind::Cancelled,
-];
-
-/// The exit code for an error.
-pub fn code(kind: Kind) -> u8 {
-    match kind {
-        Kind::Failed => 1,
-        Kind::Usage => 2,
-        Kind::Differs => 3,
-        Kind::NotFound => 10,
-        Kind::Locked => 11,
-        Kind::Refused => 12,
-        Kind::Damaged => 13,
-        Kind::NoSpace => 14,
-        Kind::Cancelled => 130,
-    }
-}
-
 /// What a process says with its code; none for 0, and [`Kind::Failed`] for codes of nobody's.
 pub fn kind(of: u8) -> Option<Kind> {
     (of != DONE).then(|| {
-        let known = KINDS.into_iter().find(|kind| code(*kind) == of);
+        let known = Kind::ALL.into_iter().find(|kind| kind.exit_code() == of);
         known.unwrap_or(Kind::Failed)
     })
 }
@@ -72,8 +44,12 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_code_of_its_own_in_the_table() {
-        let mut codes: Vec<u8> = KINDS.into_iter().map(code).collect();
-        assert!(KINDS.iter().all(|one| kind(code(*one)) == Some(*one)));
+        let mut codes: Vec<u8> = Kind::ALL.into_iter().map(Kind::exit_code).collect();
+        assert!(
+            Kind::ALL
+                .iter()
+                .all(|one| kind(one.exit_code()) == Some(*one))
+        );
         assert_eq!(kind(DONE), None);
         codes.push(DONE);
         codes.sort_unstable();

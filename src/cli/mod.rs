@@ -8,7 +8,7 @@ pub mod supervise;
 
 use clap::{Parser, Subcommand};
 
-use crate::base::error::Result;
+use crate::base::error::{Kind, Result};
 use crate::commands::args::archive::ArchiveArgs;
 use crate::commands::args::drill::DrillArgs;
 use crate::commands::args::{
@@ -124,7 +124,7 @@ impl Command {
             Self::Report(args) => report::run(&args),
             Self::Archive(args) => archive::run(&args),
             Self::Run(args) => run::run(&args, &supervise::call, &|kind| {
-                kind.map_or(exit::DONE, exit::code)
+                kind.map_or(exit::DONE, Kind::exit_code)
             }),
             Self::Init(args) => init::run(&args),
             Self::Drill(args) => drill::run(&args),

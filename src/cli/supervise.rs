@@ -300,7 +300,6 @@ fn explain(status: ExitStatus, told: &Status, cancelled: bool) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exit;
 
     #[test]
     fn a_dead_child_is_explained() {
@@ -327,6 +326,6 @@ mod tests {
         let full = explain(ExitStatus::from_raw(7), &own, false);
         assert_eq!(full.kind(), Kind::NoSpace);
         let cancelled = explain(ExitStatus::from_raw(9), &told, true);
-        assert_eq!(exit::code(cancelled.kind()), 130);
+        assert_eq!(cancelled.kind().exit_code(), 130);
     }
 }

@@ -16,8 +16,8 @@ use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::format::Form;
 use crate::format::schema::PayloadSchema;
-use crate::point::ShardKey;
 use crate::point::PointId;
+use crate::point::ShardKey;
 use crate::source::{ShardIds, Source, not_taken_in};
 use crate::stream::{Layout, Policy, ShardLane, UnionOptions, look_into, overlaps};
 
