@@ -12,17 +12,20 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | [`cli`] | arguments, exit codes, the supervised worker process |
+//! | [`cli`] | arguments and exit codes |
 //! | [`commands`] | one file a verb: parse, call one operation, print its report |
 //! | [`report`] | typed reports rendered as text and HTML |
 //! | [`nightly`] | a whole run by a plan: steps, journal, resume |
+//! | [`worker`] | operations done by a supervised child process |
 //! | [`drill`] | archived snapshots restored and compared, as after a disaster |
 //! | [`publish`] | aliases moved to a new master and back |
 //! | [`merge`] | plan, route, and the master made by `graft`, `rebuild` or `replay` |
 //! | [`restore`] | a master restored onto a server and compared |
 //! | [`verify`] | a master compared with its sources; two snapshots compared |
 //! | [`inspect`] | what snapshots hold and whether they can be merged |
+//! | [`export`] | points as JSON lines |
 //! | [`capture`] | snapshots taken off running servers |
+//! | [`input`] | files, archive entries and live collections found and opened for an operation |
 //! | [`archive`] | many snapshots kept once each: store, objects, recipes, chain, retention |
 //! | [`stream`] | sources as ordered points: scan, union, conflicts, ledger, hash ring |
 //! | [`source`] | snapshot files and live collections: checksums, opening |
@@ -39,7 +42,9 @@ pub mod cli;
 pub mod commands;
 pub mod drill;
 pub mod engine;
+pub mod export;
 pub mod format;
+pub mod input;
 pub mod inspect;
 pub mod merge;
 pub mod nightly;
@@ -51,3 +56,4 @@ pub mod server;
 pub mod source;
 pub mod stream;
 pub mod verify;
+pub mod worker;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use snapmerge::base::error::{Error, Kind, Result};
 use snapmerge::base::stop;
-use snapmerge::cli::{Cli, exit, supervise};
-use snapmerge::engine;
+use snapmerge::cli::{Cli, exit};
+use snapmerge::{engine, worker};
 
 /// Records are made in one thread and dropped in another, which the system's allocator pays for
 /// with locks: a sixth of a merge's time.
@@ -15,9 +15,8 @@ use snapmerge::engine;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     engine::install();
-    let code = catch_unwind(|| run(cli)).unwrap_or_else(|panic| {
+    let code = catch_unwind(run).unwrap_or_else(|panic| {
         Err(
             Error::failed("working", engine::panic_message(panic.as_ref()))
                 .next("this is a fault of snapmerge: please report it"),
@@ -30,13 +29,18 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn run(cli: Cli) -> Result<u8> {
-    if cli.command.is_risky() && !supervise::is_worker() {
-        return supervise::run();
+fn run() -> Result<u8> {
+    if worker::is_worker()
+        && let Some(request) = worker::be_worker()?
+    {
+        worker::serve(&request)?;
+        return Ok(exit::DONE);
     }
-    if supervise::is_worker() {
-        supervise::be_worker()?;
-    } else if cli.command.puts_away() {
+    let cli = Cli::parse();
+    if cli.command.is_supervised() && !worker::is_worker() {
+        return worker::run();
+    }
+    if cli.command.puts_away() {
         stop::listen()?;
     }
     let ended = cli.command.run()?;

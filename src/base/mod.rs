@@ -14,13 +14,16 @@
 
 pub mod durable;
 pub mod error;
+pub mod lines;
 pub mod operation;
 pub mod parallel;
 pub mod progress;
 pub mod scratch;
+pub mod sidecar;
 pub mod stage;
 pub mod status;
 pub mod stop;
+pub(crate) mod text;
 
 mod site;
 

@@ -16,6 +16,13 @@ pub struct Context {
     pub progress: Progress,
 }
 
+impl Context {
+    /// Says `text` at once, unless nothing is to be shown.
+    pub fn warn(&self, text: &str) {
+        self.progress.say(text);
+    }
+}
+
 /// A request that can be run.
 pub trait Operation: Serialize + DeserializeOwned {
     /// Its name, as the command line has it.

@@ -66,6 +66,15 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Prints `text` at once.
+    pub fn say(self, text: &str) {
+        if self == Self::Shown {
+            eprintln!("snapmerge: {text}");
+        }
+    }
+}
+
 impl Stage {
     /// The counter of what is done; whoever does it adds to it.
     pub fn counter(&self) -> Arc<AtomicU64> {

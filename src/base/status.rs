@@ -2,13 +2,14 @@
 //!
 //! The storage engine can die of a damaged file by a signal, which nothing in the same process can
 //! catch. So the work is done in a child, and the parent must know what it was doing and what it
-//! left. See [`crate::cli::supervise`].
+//! left.
 //!
 //! Keeps true: the acts in it are those that are going on at this moment, in all threads; a process
 //! that nobody watches pays nothing for it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +27,7 @@ struct Watched {
     publishing: Vec<Publishing>,
     /// What was made on servers and is to be removed.
     remote: BTreeMap<u64, String>,
+    answer: Option<String>,
 }
 
 /// A file that is about to get its final name, or has it.
@@ -52,6 +54,9 @@ pub struct Status {
     /// What it made on servers and has not removed yet: it wants to be asked to stop, not killed.
     #[serde(default)]
     pub remote: Vec<String>,
+    /// The answer to the request that it was given, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 impl Status {
@@ -74,6 +79,7 @@ pub fn watch(file: File) {
         folders: Vec::new(),
         publishing: Vec::new(),
         remote: BTreeMap::new(),
+        answer: None,
     });
 }
 
@@ -153,19 +159,35 @@ pub fn publishing(staged: &Path, target: &Path) {
     }
 }
 
-/// What was told to `file` last; nothing if that cannot be read.
+/// Answers the request that this process was given.
+pub fn answer(answer: String) {
+    if let Some(watched) = lock().as_mut() {
+        watched.answer = Some(answer);
+        watched.tell();
+    }
+}
+
+/// The status that was written to `file` last; an empty one if that cannot be read.
 pub fn told(file: &File) -> Status {
-    let mut length = [0; 8];
-    if file.read_exact_at(&mut length, 0).is_err() {
-        return Status::default();
-    }
-    let held = file.metadata().map(|meta| meta.len()).unwrap_or(0);
-    let length = u64::from_le_bytes(length).min(held);
-    let mut text = vec![0; usize::try_from(length).unwrap_or(0)];
-    if file.read_exact_at(&mut text, 8).is_err() {
-        return Status::default();
-    }
+    let text = get(file).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Writes a message into `file` in place of the one that is there.
+pub fn put(file: &File, message: &[u8]) -> io::Result<()> {
+    let mut bytes = (message.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(message);
+    file.write_all_at(&bytes, 0)
+}
+
+/// The message in `file`.
+pub fn get(file: &File) -> io::Result<Vec<u8>> {
+    let mut length = [0; 8];
+    file.read_exact_at(&mut length, 0)?;
+    let length = u64::from_le_bytes(length).min(file.metadata()?.len());
+    let mut message = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(&mut message, 8)?;
+    Ok(message)
 }
 
 impl Watched {
@@ -176,14 +198,13 @@ impl Watched {
             folders: self.folders.clone(),
             publishing: self.publishing.clone(),
             remote: self.remote.values().cloned().collect(),
+            answer: self.answer.clone(),
         };
         let Ok(text) = serde_json::to_vec(&status) else {
             return;
         };
-        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-        bytes.extend(text);
         // Whoever watches gets less of an explanation if this fails; the work goes on.
-        let _ = self.file.write_all_at(&bytes, 0);
+        let _ = put(&self.file, &text);
     }
 }
 

@@ -1,12 +1,12 @@
 //! The wish to stop: Ctrl-C and the like, for work that has something to put away first.
 //!
-//! Offline work is stopped by killing the process that does it (see [`crate::cli::supervise`]).
+//! Offline work is stopped by killing the process that does it (see `worker`).
 //! Whoever has made something on a server must hear of the wish instead, remove what was made, and
 //! then end.
 //!
 //! Keeps true: whoever waits hears of it at once; asked twice, the putting away is cut short too.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use tokio::sync::watch;
 
@@ -21,7 +21,10 @@ pub const PUTTING_AWAY: u32 = 2;
 
 /// Listens to Ctrl-C and the like from now on; they do not end the process any more.
 pub fn listen() -> Result<()> {
-    ctrlc::set_handler(ask).map_err(|err| Error::failed("listening for Ctrl-C", err))
+    static LISTENING: OnceLock<Result<()>> = OnceLock::new();
+    let listen =
+        || ctrlc::set_handler(ask).map_err(|err| Error::failed("listening for Ctrl-C", err));
+    LISTENING.get_or_init(listen).clone()
 }
 
 /// Asks to stop.

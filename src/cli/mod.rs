@@ -4,17 +4,20 @@
 //! table.
 
 pub mod exit;
-pub mod supervise;
 
 use clap::{Parser, Subcommand};
 
-use crate::base::error::{Kind, Result};
+use crate::base::error::Result;
 use crate::commands::args::archive::ArchiveArgs;
 use crate::commands::args::drill::DrillArgs;
 use crate::commands::args::{
-    CaptureArgs, DiffArgs, ExportArgs, InitPlanArgs, InspectArgs, MergeArgs, PublishArgs,
-    ReportArgs, RestoreArgs, RollbackArgs, RunArgs, VerifyArgs,
+    CaptureArgs, InitPlanArgs, PublishArgs, ReportArgs, RestoreArgs, RollbackArgs, RunArgs,
 };
+use crate::commands::diff::DiffArgs;
+use crate::commands::export::ExportArgs;
+use crate::commands::inspect::InspectArgs;
+use crate::commands::merge::MergeArgs;
+use crate::commands::verify::VerifyArgs;
 use crate::commands::{
     Ended, archive, capture, diff, drill, export, init, inspect, merge, publish, report, restore,
     rollback, run, verify,
@@ -56,7 +59,7 @@ pub enum Command {
     /// Prove that a master is the union of its sources, point by point
     Verify(Box<VerifyArgs>),
     /// Say what changed from one snapshot to another
-    Diff(DiffArgs),
+    Diff(Box<DiffArgs>),
     /// Make one HTML page of what verify, merge or diff told as JSON
     Report(ReportArgs),
     /// Keep snapshots of many nights in one place, each byte once and every byte checked
@@ -70,62 +73,39 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether the storage engine works in it, which may die of what it reads.
-    pub fn is_risky(&self) -> bool {
-        match self {
-            Self::Inspect(_)
-            | Self::Capture(_)
-            | Self::Restore(_)
-            | Self::Publish(_)
-            | Self::Rollback(_)
-            | Self::Run(_)
-            | Self::Init(_)
-            | Self::Report(_) => false,
-            Self::Merge(_) | Self::Export(_) | Self::Verify(_) | Self::Diff(_) | Self::Drill(_) => {
-                true
-            }
-            // Not dangerous by what it reads, but it has folders to be put away after Ctrl-C.
-            Self::Archive(_) => true,
-        }
+    /// Whether all of it runs in a child that is given the same arguments.
+    pub fn is_supervised(&self) -> bool {
+        matches!(self, Self::Archive(_) | Self::Drill(_))
     }
 
-    /// Whether it may make something on a server, which it removes when it is asked to stop.
+    /// Whether it may make something on a server in this process, which it removes when it is asked
+    /// to stop.
     pub fn puts_away(&self) -> bool {
-        match self {
-            Self::Inspect(_)
-            | Self::Merge(_)
-            | Self::Export(_)
-            | Self::Verify(_)
-            | Self::Diff(_)
-            | Self::Report(_)
-            | Self::Init(_)
-            | Self::Archive(_)
-            | Self::Drill(_) => false,
+        matches!(
+            self,
             Self::Capture(_)
-            | Self::Restore(_)
-            | Self::Publish(_)
-            | Self::Rollback(_)
-            | Self::Run(_) => true,
-        }
+                | Self::Restore(_)
+                | Self::Publish(_)
+                | Self::Rollback(_)
+                | Self::Run(_)
+        )
     }
 
     /// Runs it.
     pub fn run(self) -> Result<Ended> {
         match self {
-            Self::Inspect(args) => inspect::run(&args),
+            Self::Inspect(args) => inspect::run(args),
             Self::Merge(args) => merge::run(*args),
-            Self::Export(args) => export::run(&args),
+            Self::Export(args) => export::run(args),
             Self::Capture(args) => capture::run(&args),
             Self::Restore(args) => restore::run(&args),
             Self::Publish(args) => publish::run(&args),
             Self::Rollback(args) => rollback::run(&args),
-            Self::Verify(args) => verify::run(&args),
-            Self::Diff(args) => diff::run(&args),
+            Self::Verify(args) => verify::run(*args),
+            Self::Diff(args) => diff::run(*args),
             Self::Report(args) => report::run(&args),
             Self::Archive(args) => archive::run(&args),
-            Self::Run(args) => run::run(&args, &supervise::call, &|kind| {
-                kind.map_or(exit::DONE, Kind::exit_code)
-            }),
+            Self::Run(args) => run::run(&args),
             Self::Init(args) => init::run(&args),
             Self::Drill(args) => drill::run(&args),
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::archive::told;
 use super::args::CaptureArgs;
-use super::{Ended, connect, peers, progress};
+use super::{Ended, LOUD, progress};
 use crate::archive::{Added, Archive, Location};
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
@@ -17,6 +17,7 @@ use crate::base::stop;
 use crate::capture::{
     Captured, Form, Manifest, Members, Request, capture, clear_leftovers, discard, matching, store,
 };
+use crate::input::{connect, peers};
 
 /// What came of a run, for `--json`.
 #[derive(Debug, Serialize)]
@@ -43,7 +44,7 @@ struct Failed {
 
 /// Runs the command.
 pub fn run(args: &CaptureArgs) -> Result<Ended> {
-    let connection = connect(&args.server, &args.connection)?;
+    let connection = connect(&args.server, &args.connection, &LOUD)?;
     let members = Members::new(&connection, &peers(&args.peer)?)?;
     let shelf = Shelf::open(args)?;
     let to = match (&args.to, &shelf) {

@@ -9,9 +9,10 @@ use humansize::{BINARY, format_size};
 use serde_json::json;
 
 use super::args::drill::DrillArgs;
-use super::{Ended, connect, print, print_json, progress, state_folder, warn};
+use super::{Ended, LOUD, print, print_json, progress, warn};
 use crate::base::error::{Error, Kind, Result};
 use crate::drill::{Drilled, On, Place, choose, drill};
+use crate::input::connect;
 
 /// Runs the command.
 pub fn run(args: &DrillArgs) -> Result<Ended> {
@@ -22,10 +23,10 @@ pub fn run(args: &DrillArgs) -> Result<Ended> {
         .to
         .as_ref()
         .map(|address| -> Result<_> {
-            let connection = connect(address, &args.known.connection)?;
+            let connection = connect(address, &args.known.connection, &LOUD)?;
             // A server that is not there is known before anything is unpacked.
             connection.server_info()?;
-            Ok((connection, state_folder(&args.known.state)?.lent()))
+            Ok((connection, args.known.state.folder()?.lent()))
         })
         .transpose()?;
     let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);

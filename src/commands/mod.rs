@@ -1,7 +1,6 @@
 //! The verbs, one file each.
 //!
-//! Keeps true: a command settles what was typed, plans, does, and reports; it knows no detail of
-//! how.
+//! Invariants: a command parses, calls one operation, and prints its report; it holds no logic.
 
 pub mod archive;
 pub mod args;
@@ -9,12 +8,9 @@ pub mod capture;
 pub mod diff;
 pub mod drill;
 pub mod export;
-mod fetched;
 pub mod init;
 pub mod inspect;
-mod lines;
 pub mod merge;
-mod open;
 pub mod publish;
 pub mod report;
 pub mod restore;
@@ -22,22 +18,59 @@ pub mod rollback;
 pub mod run;
 pub mod verify;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::path::Path;
 
+use clap::Args;
 use serde::Serialize;
 
-use self::args::{ChecksumArgs, ConnectionArgs, StateArgs};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::operation::{Context, Operation};
 use crate::base::progress::Progress;
-use crate::server::StateFolder;
-use crate::server::{Address, Connection};
-use crate::source::{Opening, parse_sha256};
+use crate::report::Render;
+use crate::worker;
 
 /// How a command ended that did what it could and has told everything: none when there is nothing
 /// to say.
 pub type Ended = Option<Kind>;
+
+/// How a command talks.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputArgs {
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Do not show progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl OutputArgs {
+    /// The context of an operation that talks so.
+    pub fn context(self) -> Context {
+        Context {
+            progress: progress(self.quiet),
+        }
+    }
+}
+
+/// The context of whoever says what is risky, whatever else is quiet.
+const LOUD: Context = Context {
+    progress: Progress::Shown,
+};
+
+/// Has a worker run `request`, and prints its report.
+fn show<O: Operation<Report: Render>>(request: &O, output: OutputArgs) -> Result<Ended> {
+    print_report(&worker::call(request, &output.context(), None)?, output)
+}
+
+/// Prints a report, and says how the operation ended.
+fn print_report(report: &(impl Render + Serialize), output: OutputArgs) -> Result<Ended> {
+    match output.json {
+        true => print_json(report)?,
+        false => print(&report.render())?,
+    }
+    Ok(report.outcome().kind())
+}
 
 /// Prints `value` as JSON.
 fn print_json(value: &impl Serialize) -> Result<()> {
@@ -62,114 +95,10 @@ fn warn(text: &str) {
     eprintln!("snapmerge: {text}");
 }
 
-/// A connection to the server at `address`; what is risky about it is said.
-fn connect(address: &Address, args: &ConnectionArgs) -> Result<Connection> {
-    let settings = args.settings()?;
-    let connection = Connection::open(address, &settings)?;
-    if settings.insecure && address.is_encrypted() {
-        warn(&format!(
-            "WARNING: --insecure: the certificate of {address} is NOT checked; whoever stands between \
-             can read and change everything, the API key included"
-        ));
-    }
-    if connection.shows_its_key() {
-        warn(&format!(
-            "WARNING: the API key is sent to {address} unencrypted; use https: where you can"
-        ));
-    }
-    Ok(connection)
-}
-
-/// The addresses of a cluster's members that were typed, by peer.
-fn peers(typed: &[(u64, Address)]) -> Result<BTreeMap<u64, Address>> {
-    let mut peers = BTreeMap::new();
-    for (peer, address) in typed {
-        if peers.insert(*peer, address.clone()).is_some() {
-            return Err(Error::usage(
-                format!("reading --peer {peer}"),
-                "it is given twice",
-            ));
-        }
-    }
-    Ok(peers)
-}
-
-/// The folder of what is remembered of servers.
-fn state_folder(args: &StateArgs) -> Result<StateFolder> {
-    let variable = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
-    StateFolder::find(
-        args.state.as_deref(),
-        variable("XDG_STATE_HOME"),
-        variable("HOME"),
-    )
-}
-
 /// How progress is shown.
 fn progress(quiet: bool) -> Progress {
     match quiet {
         true => Progress::Quiet,
         false => Progress::Shown,
-    }
-}
-
-/// The checksums that were typed, by file.
-struct Given {
-    by_file: BTreeMap<String, String>,
-    require: bool,
-}
-
-impl Given {
-    fn new(args: &ChecksumArgs) -> Result<Self> {
-        let mut by_file = BTreeMap::new();
-        for text in &args.sha256 {
-            let refuse = |why: &str| {
-                Err(Error::usage(format!("reading --sha256 {text}"), why)
-                    .next("give it as --sha256 FILE=64-HEX-DIGITS"))
-            };
-            let Some((file, hex)) = text.rsplit_once('=') else {
-                return refuse("there is no '='");
-            };
-            let Some(sha256) = parse_sha256(hex) else {
-                return refuse("what follows '=' is not 64 hexadecimal digits");
-            };
-            by_file.insert(file.to_owned(), sha256);
-        }
-        Ok(Self {
-            by_file,
-            require: args.require_checksum,
-        })
-    }
-
-    /// How the source at `path` is to be opened.
-    fn opening(&self, path: &Path) -> Opening {
-        let name = path.file_name().map(|name| name.to_string_lossy());
-        let sha256 = self
-            .by_file
-            .get(&path.display().to_string())
-            .or_else(|| self.by_file.get(name.as_deref()?));
-        Opening {
-            sha256: sha256.cloned(),
-            require_checksum: self.require,
-            ..Opening::default()
-        }
-    }
-
-    /// Refuses a checksum that was given for none of `paths`.
-    fn all_used<'a>(&self, paths: impl Iterator<Item = &'a Path> + Clone) -> Result<()> {
-        for file in self.by_file.keys() {
-            let used = paths.clone().any(|path| {
-                path.display().to_string() == *file
-                    || path
-                        .file_name()
-                        .is_some_and(|name| name.to_string_lossy() == *file)
-            });
-            if !used {
-                return Err(Error::usage(
-                    format!("reading --sha256 {file}=…"),
-                    "no source is called so",
-                ));
-            }
-        }
-        Ok(())
     }
 }

@@ -3,8 +3,9 @@
 //! Keeps true: what is refused is refused before anything moves.
 
 use super::args::PublishArgs;
-use super::{Ended, connect, state_folder};
+use super::{Ended, LOUD};
 use crate::base::error::{Error, Result};
+use crate::input::connect;
 use crate::publish::{Change, PublishRequest, publish};
 use crate::server::check_name;
 
@@ -12,8 +13,8 @@ use crate::server::check_name;
 pub fn run(args: &PublishArgs) -> Result<Ended> {
     check_name(&args.alias)
         .map_err(|why| Error::usage(format!("reading --alias {}", args.alias), why))?;
-    let state = state_folder(&args.known.state)?;
-    let connection = connect(&args.server, &args.known.connection)?;
+    let state = args.known.state.folder()?;
+    let connection = connect(&args.server, &args.known.connection, &LOUD)?;
     let request = PublishRequest {
         collection: &args.collection,
         alias: &args.alias,

@@ -8,15 +8,14 @@ use super::Ended;
 use super::args::ReportArgs;
 use crate::base::durable;
 use crate::base::error::{Error, Result};
-use crate::report::html::page;
+use crate::report::html::{Section, page};
 
 /// Largest report that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Runs the command.
 pub fn run(args: &ReportArgs) -> Result<Ended> {
-    let mut reports = Vec::new();
-    let mut files = Vec::new();
+    let mut sections = Vec::new();
     for path in &args.reports {
         let failed = |err: &std::io::Error| Error::io("reading report", path, err);
         let meta = std::fs::metadata(path).map_err(|err| failed(&err))?;
@@ -30,10 +29,9 @@ pub fn run(args: &ReportArgs) -> Result<Ended> {
         let bytes = std::fs::read(path).map_err(|err| failed(&err))?;
         let report: Value = serde_json::from_slice(&bytes)
             .map_err(|err| refuse(format!("it is not one JSON value: {err}")))?;
-        reports.push(report);
-        files.push(path.display().to_string());
+        sections.push(Section::read(report, &path.display().to_string())?);
     }
-    let page = page(&reports, &files)?;
+    let page = page(&sections)?;
     durable::write(&args.output, page.as_bytes(), args.force)?;
     Ok(None)
 }

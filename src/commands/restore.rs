@@ -6,30 +6,28 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::args::RestoreArgs;
-use super::fetched::fetch;
-use super::{Ended, Given, connect, peers, progress, state_folder};
-use crate::base::error::{Kind, Result};
+use super::{Ended, LOUD, progress};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::capture::Members;
+use crate::input::{Inputs, connect, peers};
 use crate::restore::{Expected, Options, Restored, restore};
 use crate::source::Checksum;
 
 /// Runs the command.
 pub fn run(args: &RestoreArgs) -> Result<Ended> {
-    let given = Given::new(&args.reading.checksums)?;
-    given.all_used(std::iter::once(args.snapshot.as_path()))?;
-    let state = state_folder(&args.known.state)?;
-    let connection = connect(&args.to.server, &args.known.connection)?;
+    let state = args.known.state.folder()?;
+    let connection = connect(&args.to.server, &args.known.connection, &LOUD)?;
     let members = Members::new(&connection, &peers(&args.peer)?)?;
     // A server that is not there is known before gigabytes are hashed.
     connection.server_info()?;
-    let mut paths = [args.snapshot.clone()];
-    let _fetched = fetch(&mut paths, &args.reading.from_archive, || {
-        args.scratch.clone().unwrap_or_else(std::env::temp_dir)
-    })?;
-    let [path] = paths;
+    let parent = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let inputs = Inputs::find(std::slice::from_ref(&args.snapshot), &args.reading, &parent)?;
+    let Some(path) = inputs.paths().first() else {
+        return Err(Error::usage("opening the snapshot", "there is none"));
+    };
     let stage = progress(args.quiet).stage("look into the snapshot", None, Unit::None);
-    let expected = Expected::read(&path, &given.opening(&path))?;
+    let expected = Expected::read(path, &inputs.opening(path))?;
     drop(stage);
     let options = Options {
         overwrite: args.overwrite,

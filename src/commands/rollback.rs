@@ -3,15 +3,16 @@
 //! Keeps true: it goes one step, and only to what is there and green.
 
 use super::args::RollbackArgs;
-use super::{Ended, connect, publish, state_folder};
+use super::{Ended, LOUD, publish};
 use crate::base::error::Result;
+use crate::input::connect;
 use crate::publish::RollbackRequest;
 use crate::publish::rollback;
 
 /// Runs the command.
 pub fn run(args: &RollbackArgs) -> Result<Ended> {
-    let state = state_folder(&args.known.state)?;
-    let connection = connect(&args.server, &args.known.connection)?;
+    let state = args.known.state.folder()?;
+    let connection = connect(&args.server, &args.known.connection, &LOUD)?;
     let request = RollbackRequest {
         alias: &args.alias,
         allow: &args.allow,

@@ -3,55 +3,42 @@
 //! Keeps true: the plan is checked before anything is done; what went wrong is in the summary, and in
 //! the exit code.
 
-use std::ffi::OsString;
+use super::args::{LogFormat, RunArgs};
+use super::{Ended, OutputArgs, print_report};
+use crate::base::error::{Error, Result};
+use crate::nightly::{self, Finished, Plan, dry_run};
+use crate::report::html::{self, Section};
 
-use clap::{Args as _, FromArgMatches as _};
-
-use super::args::{LogFormat, MergeArgs, RunArgs};
-use super::{Ended, merge};
-use crate::base::error::{Error, Kind, Result};
-use crate::nightly::{Hand, Options, Plan, Reader, look, run as night};
-
-/// Runs the command; `hand` runs processes of their own, `code` says what each outcome exits with.
-pub fn run(args: &RunArgs, hand: Hand<'_>, code: &dyn Fn(Option<Kind>) -> u8) -> Result<Ended> {
+/// Runs the command.
+pub fn run(args: &RunArgs) -> Result<Ended> {
     log(args)?;
-    let reader = Reader {
-        variable: &|name| std::env::var(name).ok(),
-        merge: &takes,
+    let plan = Plan::read(&args.plan, &|name| std::env::var(name).ok())?;
+    let output = OutputArgs {
+        json: args.json,
+        quiet: args.quiet,
     };
-    let plan = Plan::read(&args.plan, reader)?;
     if args.dry_run {
-        let look = look(&plan)?;
-        match args.json {
-            true => super::print_json(&look)?,
-            false => super::print(&look.text())?,
-        }
-        return Ok(look.kind);
+        return print_report(&dry_run(&plan)?, output);
     }
-    let options = Options {
-        hand,
-        fresh: args.fresh,
-        code,
-    };
-    let told = night(&plan, options)?;
-    match args.json {
-        true => super::print_json(&told)?,
-        false => super::print(&told.text())?,
-    }
-    Ok(told.kind)
+    let finished = nightly::run(&plan, args.fresh)?;
+    let page = page(&finished);
+    print_report(&finished.publish(page), output)
 }
 
-/// Whether `merge` takes these arguments.
-fn takes(args: &[OsString]) -> Result<()> {
-    let command = MergeArgs::augment_args(clap::Command::new("merge").no_binary_name(true));
-    let failed = |err: clap::Error| {
-        let text = err.to_string();
-        let why = text.lines().next().unwrap_or_default();
-        Error::usage("reading its flags", why.trim_start_matches("error: "))
-    };
-    let matches = command.try_get_matches_from(args).map_err(failed)?;
-    let args = MergeArgs::from_arg_matches(&matches).map_err(failed)?;
-    merge::settings(&args).map(|_| ())
+/// The HTML page of a run, with the reports of its steps.
+fn page(finished: &Finished<'_>) -> Result<String> {
+    let steps = finished.steps();
+    let run = Section::Run(Box::new(finished.report().clone()));
+    let merge = steps
+        .merge
+        .clone()
+        .map(|report| Section::Merge(Box::new(report)));
+    let verify = steps
+        .verify
+        .clone()
+        .map(|report| Section::Verify(Box::new(report)));
+    let sections: Vec<Section> = [Some(run), merge, verify].into_iter().flatten().collect();
+    html::page(&sections)
 }
 
 /// Sends what goes on to standard error.

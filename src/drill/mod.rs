@@ -11,7 +11,7 @@ mod compare;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::compare::Claims;
 use crate::archive::{Archive, Chain, Entry, EntryRef, Proven};
@@ -46,7 +46,7 @@ pub struct Place<'a> {
 }
 
 /// What came of one entry.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Drilled {
     /// It, by id.
     pub id: String,

@@ -3,8 +3,11 @@
 //! Keeps true: a filter is taken as it is meant or refused; a misspelled clause is not an empty
 //! one, which would match everything.
 
+use std::str::FromStr;
+
 use qdrant_edge::Filter as EngineFilter;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Result};
 
@@ -37,6 +40,11 @@ impl Filter {
         })
     }
 
+    /// Its JSON.
+    pub fn to_json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
     /// The filter as it was written.
     pub fn text(&self) -> &str {
         &self.text
@@ -44,6 +52,43 @@ impl Filter {
 
     pub(super) fn inner(&self) -> EngineFilter {
         self.inner.clone()
+    }
+}
+
+impl FromStr for Filter {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
+impl Serialize for Filter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_json().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Filter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map = Map::deserialize(deserializer)?;
+        let refuse =
+            |err: Error| serde::de::Error::custom(format!("{}: {}", err.doing(), err.why()));
+        Self::parse(&Value::Object(map).to_string()).map_err(refuse)
+    }
+}
+
+impl schemars::JsonSchema for Filter {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Filter".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "object" })
     }
 }
 

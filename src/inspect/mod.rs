@@ -9,34 +9,40 @@
 
 mod gather;
 mod merge;
+mod request;
+
+pub use self::request::InspectRequest;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::base::error::Error;
+use crate::base::operation::Envelope;
 use crate::format::Form;
 use crate::format::schema::{Finding, PayloadSchema, ShardKeys};
 use crate::point::ShardKey;
 use crate::source::Checksum;
 
-/// The name of this structure and its version.
-pub const FORMAT: &str = "snapmerge-inspect/1";
-
 /// All that `inspect` found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Inspection {
-    /// Always [`FORMAT`].
-    pub format: &'static str,
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub envelope: Envelope,
     /// The snapshots, in the order given.
     pub snapshots: Vec<SnapshotReport>,
     /// Whether they can be merged as they are.
     pub merge: MergeReport,
+    /// Why the only snapshot cannot be looked into.
+    #[serde(skip)]
+    pub lone_error: Option<Error>,
 }
 
 /// Whether a snapshot can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// All of it.
@@ -48,7 +54,7 @@ pub enum Verdict {
 }
 
 /// One snapshot.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SnapshotReport {
     /// The file, as it was given.
     pub file: String,
@@ -65,7 +71,7 @@ pub struct SnapshotReport {
 }
 
 /// A reason why something cannot be read, or may be missing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The shard that it is about; `null` if it is about the whole file.
     pub shard: Option<u32>,
@@ -80,7 +86,7 @@ pub struct Problem {
 }
 
 /// What is in a snapshot.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Contents {
     /// `collection`, `shard` or `streamed_shard`.
     pub form: Form,
@@ -135,7 +141,7 @@ pub struct Contents {
 }
 
 /// A dense vector of the collection.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct VectorReport {
     /// Elements in the vector.
     pub size: u64,
@@ -154,7 +160,7 @@ pub struct VectorReport {
 }
 
 /// How a graph is built.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct HnswReport {
     /// Edges per node; 0 for no graph.
     pub m: u64,
@@ -169,7 +175,7 @@ pub struct HnswReport {
 }
 
 /// A sparse vector of the collection.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SparseVectorReport {
     /// How one weight is stored in the index.
     pub datatype: String,
@@ -182,7 +188,7 @@ pub struct SparseVectorReport {
 }
 
 /// One shard.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ShardReport {
     /// Its number.
     pub shard: u32,
@@ -204,7 +210,7 @@ pub struct ShardReport {
 }
 
 /// The replicas of a shard.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ReplicasReport {
     /// Whether the node that took the snapshot has the shard.
     pub is_local: bool,
@@ -217,7 +223,7 @@ pub struct ReplicasReport {
 }
 
 /// A shard's log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LogReport {
     /// What the snapshot spends on it, holes not counted.
     pub bytes: u64,
@@ -236,7 +242,7 @@ pub struct LogReport {
 }
 
 /// One segment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SegmentReport {
     /// Its UUID, which is its name in the snapshot.
     pub uuid: Uuid,
@@ -257,10 +263,10 @@ pub struct SegmentReport {
 }
 
 /// The points of a segment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SegmentPoints {
     /// How ids are kept: `none` (there never was a point), `mutable`, `immutable` or `disk`.
-    pub ids: &'static str,
+    pub ids: String,
     /// Points that are there.
     pub points_count: u64,
     /// Places that a deleted or replaced point left behind.
@@ -273,7 +279,7 @@ pub struct SegmentPoints {
 }
 
 /// Where something lies.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Storage {
     /// The kind, in Qdrant's word.
     pub kind: String,
@@ -282,7 +288,7 @@ pub struct Storage {
 }
 
 /// A vector of a segment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SegmentVector {
     /// The vector's name.
     pub name: String,
@@ -304,7 +310,7 @@ pub struct SegmentVector {
 }
 
 /// Whether the snapshots can be merged into one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct MergeReport {
     /// Whether a merge would take them as they are: all are readable, and nothing blocks.
     pub possible: bool,

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::plan::Plan;
 use crate::base::stage::StageReport;
+use crate::format::Written;
 use crate::point::Digest;
-use crate::stream::Tally;
+use crate::source::Source;
+use crate::stream::{Ledger, Tally};
 
 /// A shard of the master, built.
 #[derive(Debug, Clone)]
@@ -38,8 +41,22 @@ pub struct Built {
     pub stages: Vec<StageReport>,
 }
 
+/// A master that was made, with all that made it.
+pub struct Made {
+    /// The sources, their checksums compared.
+    pub sources: Vec<Source>,
+    /// The plan, corrected where it could only estimate.
+    pub plan: Plan,
+    /// The master.
+    pub built: Built,
+    /// Its file.
+    pub written: Written,
+    /// The conflicts.
+    pub ledger: Ledger,
+}
+
 /// How segments travelled.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Carried {
     /// Segments whose bytes went from a source to the master untouched.
     pub untouched_segments: u64,
@@ -63,7 +80,7 @@ pub struct Carried {
 }
 
 /// Segments that a server will index.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct ToIndex {
     /// How many.
     pub segments: u64,
@@ -72,7 +89,7 @@ pub struct ToIndex {
 }
 
 /// What merging a master's segments offline did.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Consolidated {
     /// Segments that the sources brought.
     pub segments_before: u64,

@@ -1,23 +1,78 @@
 //! Merging: plan, resolve the route, and make the master.
 //!
-//! Keeps true: a plan is made and can be printed before anything is done; records flow in the order
+//! Invariants: a plan is made and can be printed before anything is done; records flow in the order
 //! of ids, in bounded memory; every record that is read is accounted for.
 
 mod built;
 mod graft;
 mod lend;
+mod offline;
+mod online;
+mod options;
 mod parts;
 mod plan;
 mod rebuild;
 mod replay;
+mod report;
+mod request;
 mod route;
 mod settings;
+mod tell;
 mod write;
 
-pub use built::{Built, BuiltShard, Carried, Consolidated};
-pub use graft::graft;
-pub use lend::{Lent, lend};
-pub use plan::{Needs, Plan, PlanView, plan, require_disk};
-pub use rebuild::rebuild;
-pub use replay::{Asked, Checked, Done, Onto, Replayed, Synced, Target, replay};
-pub use settings::{Route, Settings};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::built::{Carried, Consolidated};
+pub use self::lend::{Lent, lend};
+pub use self::options::{MergeOptions, RouteChoice};
+pub use self::plan::Needs;
+pub use self::report::{
+    ConflictReport, LiveReport, MasterReport, MergeReport, PlanReport, ProofReport, ShardReport,
+    SourceReport,
+};
+pub use self::request::{LiveOptions, MergeRequest};
+pub use self::settings::Route;
+
+use crate::base::error::{Error, Result};
+use crate::base::operation::{Context, Operation};
+
+impl Operation for MergeRequest {
+    const NAME: &'static str = "merge";
+    type Report = MergeReport;
+
+    fn run(self, context: &Context) -> Result<MergeReport> {
+        let started = Instant::now();
+        let mut prepared = self.prepare(context)?;
+        let lent = prepared.lend(&self, context)?;
+        let report = match (&self.output, prepared.target.take()) {
+            (_, Some(target)) => online::run(&self, prepared, target, context, started)?,
+            (Some(output), None) => offline::run(&self, prepared, output, context, started)?,
+            (None, None) => {
+                return Err(Error::usage("merging", "nothing says where to")
+                    .next("name a file with -o, or a collection with --into"));
+            }
+        };
+        for one in lent {
+            one.give_back()?;
+        }
+        Ok(report)
+    }
+}
+
+/// The plan of a merge, with nothing done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlanRequest {
+    /// The merge.
+    pub merge: MergeRequest,
+}
+
+impl Operation for PlanRequest {
+    const NAME: &'static str = "merge-plan";
+    type Report = PlanReport;
+
+    fn run(self, context: &Context) -> Result<PlanReport> {
+        Ok(self.merge.prepare(context)?.plan.report())
+    }
+}

@@ -9,7 +9,6 @@
 
 use serde_json::Value;
 
-use super::route::set;
 use crate::base::error::Result;
 use crate::engine::ShardConfig;
 use crate::format::schema::United;
@@ -70,7 +69,7 @@ pub fn keep_parts(
         return Ok(None);
     }
     let number = [("default_segment_number", Value::from(wanted))];
-    set(united, "optimizer_config", &number)?;
+    united.set("optimizer_config", &number)?;
     Ok(Some(format!(
         "the master's default_segment_number is {wanted} instead of {stated}: without graphs it is \
          written in that many segments, for memory not to grow with its points; --server-consolidates \

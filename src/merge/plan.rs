@@ -7,20 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use super::parts::keep_parts;
-use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route, set};
+use super::report::PlanReport;
+use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route};
 use super::settings::{Route, Settings};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::operation::{Envelope, Outcome};
 use crate::base::scratch;
-use crate::format::schema::{
-    Datatype, Decision, Finding, ShardingMethod, United, unite, vector_label,
-};
-use crate::point::ShardKey;
+use crate::format::schema::{Datatype, United, vector_label};
 use crate::source::{Checksum, Source, SourceLabel};
-use crate::stream::{Layout, Stamp};
+use crate::stream::{Layout, Stamp, master_shape};
 
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 const BASE_BYTES: u64 = 16 << 20;
@@ -33,7 +31,7 @@ const ENGINE_VECTOR_BYTES: u64 = 80 << 20;
 const ENGINE_INDEX_BYTES: u64 = 6 << 20;
 
 /// Disk space that a merge needs, in bytes, at the most.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
     /// In the scratch folder.
     pub scratch_bytes: u64,
@@ -66,48 +64,22 @@ pub struct Plan {
     pub needs: Needs,
 }
 
-/// What a plan says, for `--json`.
-#[derive(Debug, Serialize)]
-pub struct PlanView<'a> {
-    /// The name and version of this structure.
-    pub format: &'static str,
-    /// The route.
-    pub route: Route,
-    /// Why this route.
-    pub because: &'a str,
-    /// The sources in their order.
-    pub sources: &'a [SourceLabel],
-    /// Where sources differ.
-    pub findings: &'a [Finding],
-    /// What was chosen where they differ.
-    pub decisions: &'a [Decision],
-    /// The master's config, in Qdrant's own form.
-    pub config: &'a serde_json::Map<String, Value>,
-    /// The numbers of the master's shards.
-    pub shards: &'a [u32],
-    /// What the sources lack.
-    pub missing: &'a [String],
-    /// What is worth knowing.
-    pub notes: &'a [String],
-    /// Disk space.
-    pub needs: &'a Needs,
-}
-
 impl Plan {
-    /// The plan as it is told.
-    pub fn view(&self) -> PlanView<'_> {
-        PlanView {
-            format: "snapmerge-plan/1",
+    /// The plan as a report.
+    pub fn report(self) -> PlanReport {
+        let missing = !self.missing.is_empty();
+        PlanReport {
+            envelope: Envelope::new("merge plan", 2, Outcome::differs_if(missing)),
             route: self.route,
-            because: &self.because,
-            sources: &self.sources,
-            findings: &self.united.findings,
-            decisions: &self.united.decisions,
-            config: self.united.config.raw(),
-            shards: &self.layout.shards,
-            missing: &self.missing,
-            notes: &self.notes,
-            needs: &self.needs,
+            because: self.because,
+            sources: self.sources,
+            config: self.united.config.raw().clone(),
+            findings: self.united.findings,
+            decisions: self.united.decisions,
+            shards: self.layout.shards,
+            missing: self.missing,
+            notes: self.notes,
+            needs: self.needs,
         }
     }
 }
@@ -128,19 +100,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         }
     }
     refuse_all(reasons)?;
-    let described: Vec<_> = sources
-        .iter()
-        .map(|source| (source.name.clone(), &source.config, &source.payload))
-        .collect();
-    let mut united = unite(&described, &settings.overrides)?;
-    if settings.union.by_source {
-        let params = [
-            ("sharding_method", Value::from("custom")),
-            ("shard_number", Value::from(1)),
-        ];
-        set(&mut united, "params", &params)?;
-    }
-    let layout = layout(sources, &united, settings)?;
+    let (mut united, layout) = master_shape(sources, &settings.union, &settings.overrides)?;
     if let Some(stamp) = &settings.union.stamp {
         refuse_unknown_stamps(stamp, sources)?;
     }
@@ -275,32 +235,6 @@ fn refuse_unknown_stamps(stamp: &Stamp, sources: &[Source]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn layout(sources: &[Source], united: &United, settings: &Settings) -> Result<Layout> {
-    if *united.config.sharding_method() != ShardingMethod::Custom {
-        return Ok(Layout::automatic(united.config.shard_number()));
-    }
-    // In the order in which they came up, so that a server that creates them so numbers their
-    // shards as the first source's.
-    let mut keys: Vec<(ShardKey, u32)> = Vec::new();
-    for source in sources {
-        let stated = settings.overrides.shard_number;
-        if settings.union.by_source {
-            keys.push((ShardKey::Word(source.name.clone()), stated.unwrap_or(1)));
-            continue;
-        }
-        let mut own: Vec<(&ShardKey, &Vec<u32>)> = source.shard_keys.keys().iter().collect();
-        own.sort_by_key(|(_, shards)| shards.first().copied());
-        for (key, shards) in own {
-            let wanted = stated.unwrap_or_else(|| u32::try_from(shards.len()).unwrap_or(u32::MAX));
-            match keys.iter_mut().find(|(known, _)| known == key) {
-                Some((_, count)) => *count = (*count).max(wanted),
-                None => keys.push((key.clone(), wanted)),
-            }
-        }
-    }
-    Layout::by_key(&keys)
 }
 
 fn notes(sources: &[Source]) -> Vec<String> {

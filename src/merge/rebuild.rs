@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use super::built::{Built, BuiltShard};
+use super::built::{Built, BuiltShard, Made};
 use super::parts::Parts;
 use super::plan::Plan;
 use super::settings::Settings;
@@ -34,16 +34,16 @@ const AT_ONCE: usize = 2;
 /// Builds the master of `plan` from `sources` and packs it into `target`, a new file called
 /// `target_path`, which is being read back.
 pub fn rebuild(
-    sources: &mut [Source],
-    plan: &Plan,
+    mut sources: Vec<Source>,
+    plan: Plan,
     settings: &Settings,
     ledger: Ledger,
     target: std::fs::File,
     target_path: &Path,
     site: Site<'_>,
-) -> Result<(Built, Written, Ledger)> {
+) -> Result<Made> {
     let mut stages = Vec::new();
-    let settled = settle_all(sources, settings, site, &mut stages)?;
+    let settled = settle_all(&mut sources, settings, site, &mut stages)?;
     let config = ShardConfig::new(&plan.united.config)?;
     let folder = site.scratch.folder("master")?;
 
@@ -51,9 +51,16 @@ pub fn rebuild(
     let keeps_keys = !plan.layout.keys.is_empty();
     let mut resolver = Resolver::new(&settings.union, names, keeps_keys, ledger);
     let started = Instant::now();
-    let flow = Flow::new(sources, &settled, settings.union.filter.as_ref())?;
-    let Filled { parts, flowed } =
-        write(&flow, plan, settings, &config, &folder, &mut resolver, site)?;
+    let flow = Flow::new(&sources, &settled, settings.union.filter.as_ref())?;
+    let Filled { parts, flowed } = write(
+        &flow,
+        &plan,
+        settings,
+        &config,
+        &folder,
+        &mut resolver,
+        site,
+    )?;
     stages.push(
         StageReport::new("merge", started)
             .points(flowed.scanned)
@@ -72,29 +79,32 @@ pub fn rebuild(
 
     let started = Instant::now();
     let stage = site.progress.stage("index", None, Unit::None);
-    let shards = finish_all(&parts, plan)?;
+    let shards = finish_all(&parts, &plan)?;
     drop(stage);
     let points = flowed.digest.points();
     stages.push(StageReport::new("index", started).points(points));
 
     let started = Instant::now();
-    let written = pack(plan, &parts, target, target_path, site)?;
+    let written = pack(&plan, &parts, target, target_path, site)?;
     stages.push(StageReport::new("pack", started).bytes(written.bytes()));
     scratch::remove_folder(&folder)?;
 
     let (tallies, ledger, restamped) = resolver.finish(flowed.counts);
-    Ok((
-        Built {
-            shards,
-            digest: Some(flowed.digest),
-            carried: None,
-            tallies,
-            restamped,
-            stages,
-        },
+    let built = Built {
+        shards,
+        digest: Some(flowed.digest),
+        carried: None,
+        tallies,
+        restamped,
+        stages,
+    };
+    Ok(Made {
+        sources,
+        plan,
+        built,
         written,
         ledger,
-    ))
+    })
 }
 
 fn source_folder(source: usize) -> String {

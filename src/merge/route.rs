@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::settings::{Route, Settings};
 use crate::base::error::{Error, Result};
-use crate::format::schema::{CollectionConfig, Overrides, ShardingMethod, United, vector_label};
+use crate::format::schema::{Overrides, ShardingMethod, United, vector_label};
 use crate::point::ShardKey;
 use crate::source::Source;
 use crate::stream::Layout;
@@ -266,7 +266,7 @@ impl KeptSegments {
             return Ok(());
         }
         let number = [("default_segment_number", Value::from(most))];
-        set(united, "optimizer_config", &number)?;
+        united.set("optimizer_config", &number)?;
         let text = format!(
             "the master's default_segment_number is {most} instead of {stated}, so that a server \
              leaves the carried segments and their graphs alone; a search looks into each of them, \
@@ -319,17 +319,4 @@ pub fn built_otherwise(sources: &[Source], united: &United) -> Option<String> {
             names.join(", ")
         )
     })
-}
-
-/// Sets values in an object of the master's config.
-pub fn set(united: &mut United, object: &str, values: &[(&str, Value)]) -> Result<()> {
-    let mut raw = united.config.raw().clone();
-    if let Some(map) = raw.get_mut(object).and_then(Value::as_object_mut) {
-        for (key, value) in values {
-            map.insert((*key).into(), value.clone());
-        }
-    }
-    let bytes = Value::Object(raw).to_string();
-    united.config = CollectionConfig::parse("the master", bytes.as_bytes())?;
-    Ok(())
 }

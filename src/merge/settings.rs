@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::format::schema::Overrides;
 use crate::stream::UnionOptions;
@@ -28,7 +28,7 @@ pub struct Settings {
 }
 
 /// How a master comes to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Route {
     /// Segments are carried over whole, with their graphs.

@@ -25,10 +25,10 @@ const FILE: &str = "journal.jsonl";
 const HOLDER: &str = "holder.json";
 
 /// How nights are called: `20261122_030000`.
-const NIGHT: &str = "%Y%m%d_%H%M%S";
+const RUN_ID: &str = "%Y%m%d_%H%M%S";
 
 /// Whether `text` is what a night is called.
-pub fn is_night(text: &str) -> bool {
+pub fn is_run_id(text: &str) -> bool {
     text.len() == 15
         && text.char_indices().all(|(at, char)| match at {
             8 => char == '_',
@@ -58,7 +58,7 @@ enum Line {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
     /// What it is called.
-    pub night: String,
+    pub id: String,
     /// When it began.
     pub begun: DateTime<Utc>,
     /// The SHA-256 of its plan.
@@ -109,7 +109,7 @@ impl Journal {
 
     /// The night that was broken off, if it can be gone on with: by the same plan and program, and not
     /// longer ago than `within`.
-    pub fn broken_off(&self, plan: &str, now: DateTime<Utc>, within: TimeDelta) -> Option<Begin> {
+    pub fn interrupted(&self, plan: &str, now: DateTime<Utc>, within: TimeDelta) -> Option<Begin> {
         let Some(Line::Begin(begin)) = self.lines.first() else {
             return None;
         };
@@ -129,7 +129,7 @@ impl Journal {
             _ => now,
         };
         let begin = Begin {
-            night: now.format(NIGHT).to_string(),
+            id: now.format(RUN_ID).to_string(),
             begun: now,
             plan: plan.to_owned(),
             snapmerge: env!("CARGO_PKG_VERSION").to_owned(),
@@ -221,8 +221,8 @@ mod tests {
         let now: DateTime<Utc> = "2026-11-22T03:00:00Z".parse().unwrap();
         let hours = TimeDelta::hours(12);
         let mut journal = Journal::open(folder.path(), "run").unwrap();
-        assert_eq!(journal.broken_off("p", now, hours), None);
-        assert_eq!(journal.begin("p", now).unwrap().night, "20261122_030000");
+        assert_eq!(journal.interrupted("p", now, hours), None);
+        assert_eq!(journal.begin("p", now).unwrap().id, "20261122_030000");
         journal
             .write("merge", &json!([1]), json!({"points": 7}), 0.5)
             .unwrap();
@@ -238,15 +238,15 @@ mod tests {
         assert_eq!(journal.killed.as_ref().unwrap().pid, std::process::id());
         assert!(
             journal
-                .broken_off("p", now + TimeDelta::hours(11), hours)
+                .interrupted("p", now + TimeDelta::hours(11), hours)
                 .is_some()
         );
         assert!(
             journal
-                .broken_off("p", now + TimeDelta::hours(13), hours)
+                .interrupted("p", now + TimeDelta::hours(13), hours)
                 .is_none()
         );
-        assert!(journal.broken_off("q", now, hours).is_none());
+        assert!(journal.interrupted("q", now, hours).is_none());
         assert_eq!(
             journal.done::<Value>("merge", &json!([1])).unwrap()["points"],
             7
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(journal.done::<Value>("merge", &json!([2])), None);
         assert_eq!(journal.done::<Value>("restore", &json!([1])), None);
         journal.end().unwrap();
-        assert!(journal.broken_off("p", now, hours).is_none());
-        assert_eq!(journal.begin("p", now).unwrap().night, "20261122_030001");
+        assert!(journal.interrupted("p", now, hours).is_none());
+        assert_eq!(journal.begin("p", now).unwrap().id, "20261122_030001");
     }
 }

@@ -4,26 +4,34 @@
 //! Keeps true: its sources come out of the archive, so that what is merged is what is kept; a master
 //! whose inputs are those of the last one is the last one; only a proven one goes on from here.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::hands::Calling;
-use super::night::{MASTER, Night, SOURCES, one_of};
-use super::plan::{Mastering, Verify};
-use super::remembered::LastMaster;
-use super::sources::Kept;
-use super::told::MasterTold;
+use super::plan::{MasterPlan, Verify};
+use super::report::{RunMaster, StepReports};
+use super::run::{MASTER, Run, SOURCES, one_of};
+use super::sources::ArchivedSource;
+use super::state::LastMaster;
 use crate::archive::{Adding, Entry};
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::operation::{Context, Outcome};
+use crate::base::progress::Progress;
 use crate::base::scratch;
-use crate::capture::beside;
+use crate::base::sidecar::Sidecar;
 use crate::format::hash_file;
-use crate::server::CollectionAddress;
+use crate::merge::MergeRequest;
+use crate::verify::{Verdict, VerifyRequest};
+use crate::worker;
+
+/// Nobody looks at a run while it lasts.
+const QUIET: Context = Context {
+    progress: Progress::Quiet,
+};
 
 /// An error with the step that it happened in.
 pub type Failed = (String, Error);
@@ -37,41 +45,39 @@ struct Merged {
     route: String,
     /// What the merge found that differs.
     differs: Vec<String>,
-    notes: Vec<String>,
     /// The collection, if it was written into one.
     collection: Option<String>,
 }
 
 /// Makes the master of these sources, or finds that the last one is it.
-pub fn make(night: &mut Night<'_>, kept: &[Kept]) -> Result<LastMaster, Failed> {
+pub fn make(run: &mut Run<'_>, kept: &[ArchivedSource]) -> Result<LastMaster, Failed> {
     let at_inputs = |err| ("merge".to_owned(), err);
-    let plan = night.plan;
+    let plan = run.plan;
     let master = plan
         .master
         .as_ref()
         .ok_or_else(|| at_inputs(Error::usage("making the master", "the plan has none")))?;
-    let inputs = inputs(night, master, kept).map_err(at_inputs)?;
-    if let Some(last) = unchanged(night, &inputs).map_err(at_inputs)? {
+    let inputs = inputs(run, master, kept).map_err(at_inputs)?;
+    if let Some(last) = unchanged(run, &inputs).map_err(at_inputs)? {
         // One that this very night has made before it was broken off is new.
-        let is_old = !night.journal.has("merge");
-        tell(night, master, &last, is_old);
+        let is_old = !run.journal.has("merge");
+        tell(run, master, &last, is_old);
         return Ok(last);
     }
     let about = json!({ "inputs": inputs });
     let live = master.live;
-    let merged: Merged = night.step(
+    let merged: Merged = run.step(
         "merge",
         &about,
-        |night, merged: &Merged| match live {
-            true => is_there(night, merged.collection.as_deref(), merged.points),
-            false => is_file(&master_file(night), merged.sha256.as_deref()),
+        |run, merged: &Merged| match live {
+            true => is_there(run, merged.collection.as_deref(), merged.points),
+            false => is_file(&master_file(run), merged.sha256.as_deref()),
         },
-        |night| merge(night, master, kept),
+        |run| merge(run, master, kept),
     )?;
     for what in &merged.differs {
-        night.told.differs(format!("the master: {what}"));
+        run.report.differs(format!("the master: {what}"));
     }
-    night.told.notes.extend(merged.notes.clone());
     let at_checks = |why: String| {
         let err = Error::new(Kind::Differs, "checking the master", why);
         (
@@ -86,27 +92,27 @@ pub fn make(night: &mut Night<'_>, kept: &[Kept]) -> Result<LastMaster, Failed> 
         )));
     }
     if plan.checks.verify != Verify::None || plan.checks.queries.is_some() {
-        night.step(
+        run.step(
             "verify",
             &about,
             |_, _: &bool| Ok(true),
-            |night| verify(night, kept),
+            |run| verify(run, kept),
         )?;
     }
     let entry = match live {
         true => None,
         false => {
             let sha256 = merged.sha256.clone().unwrap_or_default();
-            let entry = night.step(
+            let entry = run.step(
                 "keep",
                 &about,
-                |night, entry: &String| Ok(night.entry(entry, &sha256)?.is_some()),
-                |night| keep(night, master, &merged),
+                |run, entry: &String| Ok(run.entry(entry, &sha256)?.is_some()),
+                |run| keep(run, master, &merged),
             )?;
             Some(entry)
         }
     };
-    let before = night.memory.now.master.take();
+    let before = run.state_file.state.master.take();
     let last = LastMaster {
         inputs,
         entry,
@@ -122,19 +128,18 @@ pub fn make(night: &mut Night<'_>, kept: &[Kept]) -> Result<LastMaster, Failed> 
         collection: merged.collection,
         published: false,
     };
-    night.memory.now.master = Some(last.clone());
-    night
-        .memory
+    run.state_file.state.master = Some(last.clone());
+    run.state_file
         .write()
         .map_err(|err| ("keep".to_owned(), err))?;
-    tell(night, master, &last, false);
+    tell(run, master, &last, false);
     Ok(last)
 }
 
 /// A hash of all that decides what the master is.
-fn inputs(night: &Night<'_>, master: &Mastering, kept: &[Kept]) -> Result<String> {
+fn inputs(run: &Run<'_>, master: &MasterPlan, kept: &[ArchivedSource]) -> Result<String> {
     // The chain is read once, not for each of them.
-    let entries = night.archive.chain()?.entries();
+    let entries = run.archive.chain()?.entries();
     let mut sources = Vec::new();
     for one in kept {
         let entry = one_of(&entries, &one.entry, &one.sha256).ok_or_else(|| {
@@ -145,20 +150,17 @@ fn inputs(night: &Night<'_>, master: &Mastering, kept: &[Kept]) -> Result<String
             )
             .next("run it again: it is captured anew")
         })?;
-        let content = night.archive.recipe(entry)?.content();
+        let content = run.archive.recipe(entry)?.content();
         sources.push(json!([one.name, content]));
     }
-    let mut flags = Vec::new();
-    for flag in &master.flags {
-        let flag = flag.to_string_lossy();
+    let mut options = serde_json::to_value(&master.options)
+        .map_err(|err| Error::failed("hashing the options of the merge", err))?;
+    if let Some(config) = &master.options.config {
         // What is in the file counts, not what it is called.
-        flags.push(match flag.strip_prefix("--config=") {
-            Some(path) => format!("--config={}", hash_file(Path::new(path))?),
-            None => flag.into_owned(),
-        });
+        options["config"] = hash_file(config)?.into();
     }
     let all = json!({
-        "sources": sources, "flags": flags, "name": master.name, "live": master.live,
+        "sources": sources, "options": options, "name": master.name, "live": master.live,
         "snapmerge": env!("CARGO_PKG_VERSION"),
     });
     Ok(blake3::hash(all.to_string().as_bytes())
@@ -167,26 +169,26 @@ fn inputs(night: &Night<'_>, master: &Mastering, kept: &[Kept]) -> Result<String
 }
 
 /// The last master, if it was made of just these inputs and is still there.
-fn unchanged(night: &Night<'_>, inputs: &str) -> Result<Option<LastMaster>> {
-    let Some(last) = &night.memory.now.master else {
+fn unchanged(run: &Run<'_>, inputs: &str) -> Result<Option<LastMaster>> {
+    let Some(last) = &run.state_file.state.master else {
         return Ok(None);
     };
     if last.inputs != inputs {
         return Ok(None);
     }
     let there = match (&last.entry, &last.sha256) {
-        (Some(entry), Some(sha256)) => night.entry(entry, sha256)?.is_some(),
-        _ => is_there(night, last.collection.as_deref(), last.points)?,
+        (Some(entry), Some(sha256)) => run.entry(entry, sha256)?.is_some(),
+        _ => is_there(run, last.collection.as_deref(), last.points)?,
     };
     Ok(there.then(|| last.clone()))
 }
 
 /// Whether a collection is on the server that the master is published on, green and with all its points.
-pub(super) fn is_there(night: &Night<'_>, collection: Option<&str>, points: u64) -> Result<bool> {
-    let (Some(collection), Some(publish)) = (collection, &night.plan.publish) else {
+pub(super) fn is_there(run: &Run<'_>, collection: Option<&str>, points: u64) -> Result<bool> {
+    let (Some(collection), Some(publish)) = (collection, &run.plan.publish) else {
         return Ok(false);
     };
-    let server = &night.members(&publish.server)?.first;
+    let server = &run.members(&publish.server)?.first;
     if !server.collections()?.iter().any(|one| one == collection) {
         return Ok(false);
     }
@@ -197,8 +199,8 @@ pub(super) fn is_there(night: &Night<'_>, collection: Option<&str>, points: u64)
 }
 
 /// Where the master is written.
-pub(super) fn master_file(night: &Night<'_>) -> PathBuf {
-    night.plan.work.join(MASTER).join("master.snapshot")
+pub(super) fn master_file(run: &Run<'_>) -> PathBuf {
+    run.plan.work.join(MASTER).join("master.snapshot")
 }
 
 /// Whether `file` is there with this SHA-256, byte for byte.
@@ -208,7 +210,7 @@ pub(super) fn is_file(file: &Path, sha256: Option<&str>) -> Result<bool> {
 
 /// Gets the entry `id` with this SHA-256, one of `entries`, out of the archive as `file`.
 pub(super) fn get(
-    night: &Night<'_>,
+    run: &Run<'_>,
     entries: &[Entry],
     (id, sha256): (&str, &str),
     file: &Path,
@@ -220,19 +222,19 @@ pub(super) fn get(
             "it is not in the archive",
         )
     })?;
-    night.archive.get(entry, file, true).map(|_| ())
+    run.archive.get(entry, file, true).map(|_| ())
 }
 
 /// The sources as files, got out of the archive.
-fn files(night: &Night<'_>, kept: &[Kept]) -> Result<Vec<PathBuf>> {
-    let folder = night.plan.work.join(SOURCES);
+fn files(run: &Run<'_>, kept: &[ArchivedSource]) -> Result<Vec<PathBuf>> {
+    let folder = run.plan.work.join(SOURCES);
     durable::make_folder(&folder)?;
     let mut missing = Vec::new();
     let mut files = Vec::new();
     for one in kept {
         let file = folder.join(format!("{}.snapshot", one.name));
         // Beside it before it is there: killed in between, it is not left without.
-        durable::write(&beside(&file, ".checksum"), one.sha256.as_bytes(), true)?;
+        durable::write(&Sidecar::Checksum.of(&file), one.sha256.as_bytes(), true)?;
         if !is_file(&file, Some(&one.sha256))? {
             missing.push((one, file.clone()));
         }
@@ -244,148 +246,110 @@ fn files(night: &Night<'_>, kept: &[Kept]) -> Result<Vec<PathBuf>> {
         return Ok(files);
     }
     // The chain is read once, not for each of them.
-    let entries = night.archive.chain()?.entries();
+    let entries = run.archive.chain()?.entries();
     for (one, file) in missing {
-        get(night, &entries, (&one.entry, &one.sha256), &file)?;
+        get(run, &entries, (&one.entry, &one.sha256), &file)?;
     }
     Ok(files)
 }
 
-fn merge(night: &mut Night<'_>, master: &Mastering, kept: &[Kept]) -> Result<Merged> {
-    let doing = format!("merging {}", master.name);
-    let files = files(night, kept)?;
-    let folder = night.plan.work.join(MASTER);
+fn merge(run: &mut Run<'_>, master: &MasterPlan, kept: &[ArchivedSource]) -> Result<Merged> {
+    let folder = run.plan.work.join(MASTER);
     durable::make_folder(&folder)?;
-    let mut args: Vec<OsString> = vec!["merge".into()];
-    args.extend(files.into_iter().map(OsString::from));
-    for arg in ["--json", "--quiet", "--require-checksum", "--scratch"] {
-        args.push(arg.into());
-    }
-    args.push(folder.clone().into());
-    if master.live || master.scratch_server.is_some() {
-        args.push("--state".into());
-        args.push(night.plan.of_servers().into());
-    }
-    args.extend(master.flags.iter().cloned());
-    let mut collection = None;
+    let mut request = MergeRequest {
+        sources: files(run, kept)?,
+        scratch: Some(folder),
+        options: master.options.clone(),
+        ..MergeRequest::default()
+    };
+    request.input.require_checksum = true;
+    request.live.state.state = Some(run.plan.of_servers());
     let mut server = master.scratch_server.as_deref();
-    match (&night.plan.publish, master.live) {
+    let mut collection = None;
+    match (&run.plan.publish, master.live) {
         (Some(publish), true) => {
-            let name = night.collection();
-            let address = night
-                .members(&publish.server)?
-                .first
-                .address()
-                .collection(&name);
-            night.memory.will_make(&publish.server, &name)?;
-            args.push(format!("--into={}", CollectionAddress::to_string(&address)).into());
+            let name = run.collection();
+            let address = run.members(&publish.server)?.first.address();
+            request.live.into = Some(address.collection(&name).to_string());
+            request.live.limit_rate = run.plan.rate;
+            run.state_file.will_make(&publish.server, &name)?;
             collection = Some(name);
             server = Some(publish.server.as_str());
         }
         _ => {
-            args.extend(["--force".into(), "--output".into()]);
-            args.push(master_file(night).into());
+            request.output = Some(master_file(run));
+            request.force = true;
         }
     }
-    let called = (night.hand)(&Calling {
-        args,
-        key: key(night, server),
-    })?;
-    let (report, differs) = called.report(&doing)?;
-    keep_report(night, "merge", &report)?;
-    let refuse = |what: &str| {
-        Error::failed(doing.as_str(), format!("its report says {what}"))
-            .next("this is a fault of snapmerge: please report it")
-    };
-    if report.pointer("/proof/proven") != Some(&Value::Bool(true)) {
-        return Err(refuse("nothing of a proof"));
+    if let Some(server) = server.and_then(|name| run.plan.servers.get(name)) {
+        request.connection = server.options.clone();
+        if master.scratch_server.is_some() {
+            request.live.scratch_server = Some(server.address.to_string());
+        }
     }
-    let text = |pointer: &str| {
-        report
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
-    let list = |pointer: &str| -> Vec<String> {
-        let items = report.pointer(pointer).and_then(Value::as_array);
-        items
-            .into_iter()
-            .flatten()
-            .map(|item| {
-                item.as_str()
-                    .map_or_else(|| item.to_string(), str::to_owned)
-            })
-            .collect()
-    };
-    let mut what = list("/missing");
-    what.extend(list("/differences"));
-    if differs && what.is_empty() {
-        what.push("the merge ended with 3; its report says why".into());
+    let report = worker::call(&request, &QUIET, key(run, server).as_deref())?;
+    keep_report(run, "merge", &report)?;
+    if !report.proof.proven {
+        return Err(Error::failed(
+            format!("merging {}", master.name),
+            "its report says nothing of a proof",
+        )
+        .next("this is a fault of snapmerge: please report it"));
     }
-    if master.live && !list("/differences").is_empty() {
-        return Err(Error::new(Kind::Differs, doing, what.join("; "))
-            .next("look at the report of the merge; the alias stays where it is"));
+    if master.live && !report.differences.is_empty() {
+        let doing = format!("merging {}", master.name);
+        return Err(
+            Error::new(Kind::Differs, doing, report.differences.join("; "))
+                .next("look at the report of the merge; the alias stays where it is"),
+        );
+    }
+    let mut differs = report.missing;
+    differs.extend(report.differences);
+    if report.envelope.outcome != Outcome::DONE && differs.is_empty() {
+        differs.push("the merge ended with 3; its report says why".into());
     }
     Ok(Merged {
-        points: report
-            .pointer("/master/points")
-            .and_then(Value::as_u64)
-            .ok_or_else(|| refuse("no number of points"))?,
-        bytes: report.pointer("/master/file_bytes").and_then(Value::as_u64),
-        sha256: text("/master/sha256"),
-        route: text("/route").unwrap_or_default(),
-        differs: what,
-        notes: called.warnings(),
+        points: report.master.points,
+        bytes: report.master.file_bytes,
+        sha256: report.master.sha256,
+        route: report.route.to_string(),
+        differs,
         collection,
     })
 }
 
 /// The key of the server that a process of its own talks to, if the plan has it in a variable.
-fn key(night: &Night<'_>, server: Option<&str>) -> Option<String> {
-    let variable = night.plan.servers.get(server?)?.key_variable.as_ref()?;
+fn key(run: &Run<'_>, server: Option<&str>) -> Option<String> {
+    let variable = run.plan.servers.get(server?)?.key_variable.as_ref()?;
     std::env::var(variable).ok()
 }
 
 /// Compares the master's file with its sources once more.
-fn verify(night: &mut Night<'_>, kept: &[Kept]) -> Result<bool> {
-    let doing = "verifying the master";
-    let checks = night.plan.checks;
-    let mut args: Vec<OsString> = vec!["verify".into(), master_file(night).into()];
-    args.extend(["--json".into(), "--quiet".into(), "--scratch".into()]);
-    args.push(night.plan.work.join(MASTER).into());
-    match checks.verify {
-        Verify::Sample => args.push("--sample=1%".into()),
-        Verify::Deep => args.push("--deep".into()),
-        Verify::None | Verify::Full => {}
-    }
-    if let Some(queries) = checks.queries {
-        args.push(format!("--queries={queries}").into());
-    }
-    if night
-        .plan
-        .master
-        .as_ref()
-        .is_some_and(|master| master.allow_incomplete)
-    {
-        args.push("--allow-incomplete".into());
-    }
-    args.push("--against".into());
-    args.extend(files(night, kept)?.into_iter().map(OsString::from));
-    let called = (night.hand)(&Calling { args, key: None })?;
-    let (report, differs) = called.report(doing)?;
-    night.told.notes.extend(called.warnings());
-    keep_report(night, "verify", &report)?;
-    let proven = report["verdict"].as_str() == Some("proven");
-    let incomplete = report["missing"]
-        .as_array()
-        .is_some_and(|missing| !missing.is_empty());
-    if !proven || (differs && !incomplete) {
+fn verify(run: &mut Run<'_>, kept: &[ArchivedSource]) -> Result<bool> {
+    let checks = run.plan.checks;
+    let request = VerifyRequest {
+        master: master_file(run),
+        against: files(run, kept)?,
+        scratch: Some(run.plan.work.join(MASTER)),
+        deep: checks.verify == Verify::Deep,
+        sample: match checks.verify {
+            Verify::Sample => "1%".parse().ok(),
+            Verify::None | Verify::Full | Verify::Deep => None,
+        },
+        queries: checks.queries,
+        allow_incomplete: run.plan.allows_incomplete(),
+        ..VerifyRequest::default()
+    };
+    let report = worker::call(&request, &QUIET, None)?;
+    keep_report(run, "verify", &report)?;
+    let differs = report.envelope.outcome != Outcome::DONE;
+    if report.verdict != Verdict::Proven || (differs && report.missing.is_empty()) {
         return Err(Error::new(
             Kind::Differs,
-            doing,
+            "verifying the master",
             format!(
                 "it is not the union of its sources: {} differences",
-                report["differences"]
+                report.differences
             ),
         )
         .next("look at the report of the verification; the alias stays where it is"));
@@ -394,50 +358,54 @@ fn verify(night: &mut Night<'_>, kept: &[Kept]) -> Result<bool> {
 }
 
 /// Puts the master's file into the archive.
-fn keep(night: &mut Night<'_>, master: &Mastering, merged: &Merged) -> Result<String> {
-    let file = master_file(night);
+fn keep(run: &mut Run<'_>, master: &MasterPlan, merged: &Merged) -> Result<String> {
+    let file = master_file(run);
     // What it was made of, which lies beside it, goes along.
-    let added = night.archive.add(&Adding {
+    let added = run.archive.add(&Adding {
         path: file,
         name: Some(master.name.clone()),
-        time: Some(night.begin.begun),
-        tags: night.plan.archive.tags.clone(),
+        time: Some(run.begin.begun),
+        tags: run.plan.archive.tags.clone(),
         sha256: merged.sha256.clone(),
         require_checksum: true,
         passed: None,
     })?;
     if !added.already {
-        night.told.archive.new_bytes += added.entry.new_bytes;
+        run.report.archive.new_bytes += added.entry.new_bytes;
     }
     Ok(added.entry.id)
 }
 
-/// Keeps the JSON report of a process of its own beside the night's.
-fn keep_report(night: &Night<'_>, what: &str, report: &Value) -> Result<()> {
-    let folder = night.plan.work.join(MASTER);
+/// Keeps the report of a worker process, for the run's page.
+fn keep_report(run: &Run<'_>, step: &str, report: &impl Serialize) -> Result<()> {
+    let folder = run.plan.work.join(MASTER);
     durable::make_folder(&folder)?;
     let bytes = serde_json::to_vec(report)
-        .map_err(|err| Error::failed(format!("writing the report of {what}"), err))?;
-    durable::write(&report_file(&folder, what), &bytes, true)
+        .map_err(|err| Error::failed(format!("writing the report of {step}"), err))?;
+    durable::write(&report_file(run, step), &bytes, true)
 }
 
-/// Where the report of `what` is kept in `folder`.
-fn report_file(folder: &Path, what: &str) -> PathBuf {
-    folder.join(format!("{what}.report.json"))
+/// Where the report of `step` is kept.
+fn report_file(run: &Run<'_>, step: &str) -> PathBuf {
+    run.plan
+        .work
+        .join(MASTER)
+        .join(format!("{step}.report.json"))
 }
 
-/// The reports of the processes of their own, as far as there were any.
-pub(super) fn reports(night: &Night<'_>) -> Vec<Value> {
-    let folder = night.plan.work.join(MASTER);
-    ["merge", "verify"]
-        .iter()
-        .filter_map(|what| std::fs::read(report_file(&folder, what)).ok())
-        .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
-        .collect()
+/// The reports of worker processes, as far as there were any.
+pub(super) fn reports(run: &Run<'_>) -> StepReports {
+    fn read<T: DeserializeOwned>(file: &Path) -> Option<T> {
+        serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+    }
+    StepReports {
+        merge: read(&report_file(run, "merge")),
+        verify: read(&report_file(run, "verify")),
+    }
 }
 
-fn tell(night: &mut Night<'_>, master: &Mastering, last: &LastMaster, unchanged: bool) {
-    night.told.master = Some(MasterTold {
+fn tell(run: &mut Run<'_>, master: &MasterPlan, last: &LastMaster, unchanged: bool) {
+    run.report.master = Some(RunMaster {
         name: master.name.clone(),
         unchanged,
         entry: last.entry.clone(),

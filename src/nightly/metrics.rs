@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
-use super::told::{How, Outcome, Told};
+use super::report::{How, RunOutcome, RunReport};
 use crate::base::durable;
 use crate::base::error::Result;
 
 /// Writes them to `path`.
-pub fn write(path: &Path, told: &Told, code: u8) -> Result<()> {
+pub fn write(path: &Path, report: &RunReport) -> Result<()> {
     if let Some(folder) = path.parent() {
         durable::make_folder(folder)?;
     }
-    durable::write(path, text(told, code).as_bytes(), true)
+    durable::write(path, text(report).as_bytes(), true)
 }
 
 /// A family of metrics.
@@ -47,57 +47,57 @@ fn escape(text: &str) -> String {
         .replace('\n', "\\n")
 }
 
-fn text(told: &Told, code: u8) -> String {
+fn text(report: &RunReport) -> String {
     let mut text = String::new();
     let mut family = |name: &'static str, help: &str, fill: &dyn Fn(&mut Family<'_>)| {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
         fill(&mut Family {
             text: &mut text,
             name,
-            plan: &told.plan,
+            plan: &report.plan,
         });
     };
     family(
         "snapmerge_run_end_timestamp_seconds",
         "When the last run ended.",
         &|it| {
-            it.add(None, told.ended.timestamp());
+            it.add(None, report.ended.timestamp());
         },
     );
     family(
         "snapmerge_run_success",
         "Whether the last run ended with exit code 0.",
         &|it| {
-            it.add(None, u8::from(told.outcome == Outcome::Done));
+            it.add(None, u8::from(report.run_outcome == RunOutcome::Done));
         },
     );
     family(
         "snapmerge_run_exit_code",
         "The exit code of the last run.",
-        &|it| it.add(None, code),
+        &|it| it.add(None, report.envelope.outcome.exit_code()),
     );
     family(
         "snapmerge_run_seconds",
         "How long the last run took.",
         &|it| {
-            it.add(None, told.seconds);
+            it.add(None, report.seconds);
         },
     );
     for (name, help, last) in [
         (
             "snapmerge_last_success_timestamp_seconds",
             "When a run last ended with exit code 0.",
-            told.last_success,
+            report.last_success,
         ),
         (
             "snapmerge_last_proven_master_timestamp_seconds",
             "When a master was last proven.",
-            told.last_proven,
+            report.last_proven,
         ),
         (
             "snapmerge_last_proven_restore_timestamp_seconds",
             "When a drill last restored something from the archive and proved it.",
-            told.last_proven_restore,
+            report.last_proven_restore,
         ),
     ] {
         family(name, help, &|it| {
@@ -111,7 +111,7 @@ fn text(told: &Told, code: u8) -> String {
         "How long each kind of step of the last run took.",
         &|it| {
             let mut kinds: BTreeMap<&str, f64> = BTreeMap::new();
-            for step in told.steps.iter().filter(|step| !step.earlier) {
+            for step in report.steps.iter().filter(|step| !step.earlier) {
                 let kind = step.step.split(' ').next().unwrap_or_default();
                 *kinds.entry(kind).or_default() += step.seconds;
             }
@@ -130,13 +130,13 @@ fn text(told: &Told, code: u8) -> String {
                 (How::Last, "last"),
                 (How::Broken, "broken"),
             ] {
-                let count = told.sources.iter().filter(|one| one.how == how).count();
+                let count = report.sources.iter().filter(|one| one.how == how).count();
                 it.add(Some(("how", word)), count);
             }
         },
     );
     family("snapmerge_source_points", "Points of each source.", &|it| {
-        for source in &told.sources {
+        for source in &report.sources {
             if let Some(points) = source.points {
                 it.add(Some(("source", &source.name)), points);
             }
@@ -146,13 +146,13 @@ fn text(told: &Told, code: u8) -> String {
         "snapmerge_source_bytes",
         "Bytes of each source's snapshot.",
         &|it| {
-            for source in &told.sources {
+            for source in &report.sources {
                 it.add(Some(("source", &source.name)), source.bytes);
             }
         },
     );
     family("snapmerge_master_points", "Points of the master.", &|it| {
-        if let Some(master) = &told.master {
+        if let Some(master) = &report.master {
             it.add(None, master.points);
         }
     });
@@ -160,7 +160,7 @@ fn text(told: &Told, code: u8) -> String {
         "snapmerge_master_bytes",
         "Bytes of the master's file.",
         &|it| {
-            if let Some(bytes) = told.master.as_ref().and_then(|master| master.bytes) {
+            if let Some(bytes) = report.master.as_ref().and_then(|master| master.bytes) {
                 it.add(None, bytes);
             }
         },
@@ -169,14 +169,14 @@ fn text(told: &Told, code: u8) -> String {
         "snapmerge_archive_entries",
         "Entries in the archive.",
         &|it| {
-            it.add(None, told.archive.entries);
+            it.add(None, report.archive.entries);
         },
     );
     family(
         "snapmerge_archive_new_bytes",
         "Bytes that the last run added to the archive.",
         &|it| {
-            it.add(None, told.archive.new_bytes);
+            it.add(None, report.archive.new_bytes);
         },
     );
     text
@@ -189,9 +189,9 @@ mod tests {
     #[test]
     fn every_line_is_a_metric_of_its_family() {
         let at = "2026-11-22T03:00:00Z".parse().unwrap();
-        let mut told = Told::begin("a \"plan\"", "backups", "n", at, false);
-        told.last_success = Some(at);
-        let text = text(&told, 0);
+        let mut report = RunReport::begin("a \"plan\"", "backups", "n", at, false);
+        report.last_success = Some(at);
+        let text = text(&report);
         assert!(text.contains(
             "snapmerge_last_success_timestamp_seconds{plan=\"a \\\"plan\\\"\"} 1795316400"
         ));

@@ -1,4 +1,4 @@
-//! Telling somebody how the night went: a command that reads the report, or a webhook that gets it.
+//! NotifyPlan somebody how the night went: a command that reads the report, or a webhook that gets it.
 //!
 //! Keeps true: whoever could not be told is named, without the address, which may be a secret; a
 //! command that does not end is stopped; asked to stop twice, nobody is waited for.
@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::plan::Telling;
-use super::told::{Outcome, Told};
+use super::plan::NotifyPlan;
+use super::report::{RunOutcome, RunReport};
 use crate::base::error::{Error, Result};
 use crate::base::stop;
 use crate::server;
@@ -19,14 +19,14 @@ const COMMAND: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Tells everybody that `telling` names; what went wrong.
-pub fn tell(telling: &Telling, told: &Told, code: u8) -> Vec<Error> {
-    let report = match serde_json::to_vec(told) {
-        Ok(report) => report,
+pub fn tell(telling: &NotifyPlan, report: &RunReport) -> Vec<Error> {
+    let json = match serde_json::to_vec(report) {
+        Ok(json) => json,
         Err(err) => return vec![Error::failed("writing the report", err)],
     };
     let mut failed = Vec::new();
     if let Some((program, args)) = telling.command.split_first() {
-        failed.extend(command(program, args, told, code, &report).err());
+        failed.extend(command(program, args, report, &json).err());
     }
     if let Some(address) = &telling.webhook {
         let shown = match url::Url::parse(address)
@@ -37,35 +37,38 @@ pub fn tell(telling: &Telling, told: &Told, code: u8) -> Vec<Error> {
             Some(host) => format!("the webhook at {host}"),
             None => "the webhook".to_owned(),
         };
-        failed.extend(server::post(address, &shown, &report).err());
+        failed.extend(server::post(address, &shown, &json).err());
     }
     failed
 }
 
-fn command(program: &str, args: &[String], told: &Told, code: u8, report: &[u8]) -> Result<()> {
+fn command(program: &str, args: &[String], report: &RunReport, json: &[u8]) -> Result<()> {
     let doing = format!("telling {program}");
     let failed = |err: std::io::Error| {
         Error::failed(doing.as_str(), err).next("see that the command of [notify] is right")
     };
-    let outcome = match told.outcome {
-        Outcome::Done => "done",
-        Outcome::Differs => "differs",
-        Outcome::Failed => "failed",
+    let outcome = match report.run_outcome {
+        RunOutcome::Done => "done",
+        RunOutcome::Differs => "differs",
+        RunOutcome::Failed => "failed",
     };
     let mut child = Command::new(program)
         .args(args)
-        .env("SNAPMERGE_PLAN", &told.plan)
+        .env("SNAPMERGE_PLAN", &report.plan)
         .env("SNAPMERGE_OUTCOME", outcome)
-        .env("SNAPMERGE_EXIT_CODE", code.to_string())
+        .env(
+            "SNAPMERGE_EXIT_CODE",
+            report.envelope.outcome.exit_code().to_string(),
+        )
         .stdin(Stdio::piped())
         // What it prints is not the report.
         .stdout(Stdio::null())
         .spawn()
         .map_err(failed)?;
     let stdin = child.stdin.take();
-    let report = report.to_vec();
+    let json = json.to_vec();
     // A command that does not read it stops the writing by its end.
-    std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&report)));
+    std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&json)));
     let started = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().map_err(failed)? {

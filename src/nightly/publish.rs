@@ -6,9 +6,9 @@
 use serde_json::json;
 
 use super::master::{Failed, get, is_there, master_file};
-use super::night::Night;
-use super::plan::{IfMoved, Publishing};
-use super::remembered::LastMaster;
+use super::plan::{IfMoved, PublishPlan};
+use super::run::Run;
+use super::state::LastMaster;
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Progress;
@@ -20,47 +20,47 @@ use crate::server::About;
 use crate::source::Opening;
 
 /// Restores the master, if it is not there yet, and publishes it.
-pub fn publish(night: &mut Night<'_>, master: LastMaster) -> Result<(), Failed> {
-    let plan = night.plan;
+pub fn publish(run: &mut Run<'_>, master: LastMaster) -> Result<(), Failed> {
+    let plan = run.plan;
     let Some(publishing) = &plan.publish else {
         return Ok(());
     };
     let at_restore = |err| ("restore".to_owned(), err);
     let known = master.collection.clone();
-    let is_known = is_there(night, known.as_deref(), master.points).map_err(at_restore)?;
+    let is_known = is_there(run, known.as_deref(), master.points).map_err(at_restore)?;
     let was_published = is_known && master.published;
     let collection = match known.filter(|_| is_known) {
         Some(collection) => collection,
         None => {
-            let collection = night.step(
+            let collection = run.step(
                 "restore",
                 &json!({ "inputs": master.inputs }),
-                |night, collection: &String| is_there(night, Some(collection), master.points),
-                |night| bring(night, publishing, &master),
+                |run, collection: &String| is_there(run, Some(collection), master.points),
+                |run| bring(run, publishing, &master),
             )?;
-            if let Some(last) = &mut night.memory.now.master {
+            if let Some(last) = &mut run.state_file.state.master {
                 last.collection = Some(collection.clone());
             }
-            night.memory.write().map_err(at_restore)?;
+            run.state_file.write().map_err(at_restore)?;
             collection
         }
     };
-    if let Some(told) = &mut night.told.master {
-        told.collection = Some(collection.clone());
+    if let Some(report) = &mut run.report.master {
+        report.collection = Some(collection.clone());
     }
     let at_publish = |err| ("publish".to_owned(), err);
-    if let Some(why) = moved(night, publishing, &collection, was_published).map_err(at_publish)? {
-        night.told.differs(why);
+    if let Some(why) = moved(run, publishing, &collection, was_published).map_err(at_publish)? {
+        run.report.differs(why);
         return Ok(());
     }
-    let change: Change = night.step(
+    let change: Change = run.step(
         "publish",
         &json!({ "collection": collection, "alias": publishing.alias, "keep": publishing.keep }),
-        |night, _: &Change| {
-            let aliases = night.members(&publishing.server)?.first.aliases()?;
+        |run, _: &Change| {
+            let aliases = run.members(&publishing.server)?.first.aliases()?;
             Ok(aliases.get(&publishing.alias) == Some(&collection))
         },
-        |night| {
+        |run| {
             let request = PublishRequest {
                 collection: &collection,
                 alias: &publishing.alias,
@@ -70,48 +70,48 @@ pub fn publish(night: &mut Night<'_>, master: LastMaster) -> Result<(), Failed> 
                 dry_run: false,
             };
             move_to(
-                &night.members(&publishing.server)?.first,
+                &run.members(&publishing.server)?.first,
                 &request,
-                &night.state()?,
+                &run.state()?,
             )
         },
     )?;
-    if let Some(last) = &mut night.memory.now.master {
+    if let Some(last) = &mut run.state_file.state.master {
         last.published = true;
     }
-    night.memory.write().map_err(at_publish)?;
+    run.state_file.write().map_err(at_publish)?;
     for note in &change.notes {
-        night.told.notes.push(note.clone());
+        run.report.notes.push(note.clone());
     }
     for removed in &change.removed {
-        night.told.notes.push(format!(
+        run.report.notes.push(format!(
             "{removed} was removed from the server: publish.keep is less"
         ));
     }
-    if let Some(told) = &mut night.told.master {
-        told.before = change.from.clone().filter(|from| *from != collection);
-        told.alias = Some(change.alias);
+    if let Some(report) = &mut run.report.master {
+        report.before = change.from.clone().filter(|from| *from != collection);
+        report.alias = Some(change.alias);
     }
     Ok(())
 }
 
 /// Restores the master as a new collection, and returns its name.
-fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) -> Result<String> {
-    let collection = night.collection();
-    let state = night.state()?;
-    let target = night
+fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Result<String> {
+    let collection = run.collection();
+    let state = run.state()?;
+    let target = run
         .members(&publishing.server)?
         .first
         .address()
         .collection(&collection);
     let begun: Option<serde_json::Value> =
         state.read(&target.server, About::Restore(&collection))?;
-    if begun.is_none() && is_there(night, Some(&collection), master.points)? {
+    if begun.is_none() && is_there(run, Some(&collection), master.points)? {
         // An earlier run of this night was killed after its restore had come to its end, and before it
         // could write that down.
         return Ok(collection);
     }
-    let file = master_file(night);
+    let file = master_file(run);
     let opening = Opening {
         sha256: master.sha256.clone(),
         require_checksum: true,
@@ -129,8 +129,8 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
             if let Some(folder) = file.parent() {
                 durable::make_folder(folder)?;
             }
-            let entries = night.archive.chain()?.entries();
-            get(night, &entries, (entry, sha256), &file)?;
+            let entries = run.archive.chain()?.entries();
+            get(run, &entries, (entry, sha256), &file)?;
             Expected::read(&file, &opening)?
         }
     };
@@ -138,19 +138,15 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
         overwrite: false,
         resume: true,
         keep_failed: false,
-        allow_incomplete: night
-            .plan
-            .master
-            .as_ref()
-            .is_some_and(|one| one.allow_incomplete),
+        allow_incomplete: run.plan.allows_incomplete(),
         replication_factor: publishing.replication_factor,
-        rate: night.plan.rate,
+        rate: run.plan.rate,
         wait: publishing.wait,
         dry_run: false,
         progress: Progress::Quiet,
     };
-    night.memory.will_make(&publishing.server, &collection)?;
-    let members = night.members(&publishing.server)?;
+    run.state_file.will_make(&publishing.server, &collection)?;
+    let members = run.members(&publishing.server)?;
     let before = restores(members, &collection)?;
     let attempt = || restore(&target, members, &expected, &options, &state);
     let restored = match attempt() {
@@ -162,14 +158,13 @@ fn bring(night: &mut Night<'_>, publishing: &Publishing, master: &LastMaster) ->
     if let (Some((process, before)), Some((same, after))) = (before, after)
         && process == same
     {
-        night.memory.own_restore(&process, before, after);
+        run.state_file.own_restore(&process, before, after);
     }
     for note in restored.notes {
-        night.told.notes.push(note);
+        run.report.notes.push(note);
     }
     for left in restored.left {
-        night
-            .told
+        run.report
             .differs(format!("{left} could not be removed from the server"));
     }
     Ok(collection)
@@ -183,16 +178,16 @@ fn restores(members: &Members, collection: &str) -> Result<Option<(String, u64)>
 
 /// Why the alias is not to be moved, if somebody else has moved it.
 fn moved(
-    night: &Night<'_>,
-    publishing: &Publishing,
+    run: &Run<'_>,
+    publishing: &PublishPlan,
     collection: &str,
     was_published: bool,
 ) -> Result<Option<String>> {
     if publishing.if_moved == IfMoved::Take {
         return Ok(None);
     }
-    let server = &night.members(&publishing.server)?.first;
-    let state = night.state()?;
+    let server = &run.members(&publishing.server)?.first;
+    let state = run.state()?;
     let alias = &publishing.alias;
     let history = state.history(server.address(), alias)?;
     let now = server.aliases()?.get(alias).cloned();

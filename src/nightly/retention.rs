@@ -6,46 +6,46 @@
 
 use serde_json::json;
 
-use super::night::Night;
+use super::run::Run;
 use super::sources::Target;
 use crate::archive::{Forgetting, Swept};
 use crate::base::error::Result;
 use crate::publish::History;
 
 /// Forgets what is past its time.
-pub fn forget(night: &mut Night<'_>, targets: &[Target]) {
-    if let Err(err) = unpublished(night) {
-        night.told.failed("retention", &err);
+pub fn forget(run: &mut Run<'_>, targets: &[Target]) {
+    if let Err(err) = unpublished(run) {
+        run.report.failed("retention", &err);
     }
-    let Some(policy) = night.plan.keep.clone() else {
+    let Some(policy) = run.plan.keep.clone() else {
         return;
     };
     let mut names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
-    names.extend(night.plan.master.as_ref().map(|master| master.name.clone()));
+    names.extend(run.plan.master.as_ref().map(|master| master.name.clone()));
     let forgetting = Forgetting::By(policy, names);
-    let swept: Result<Told, _> = night.step(
+    let swept: Result<Pruned, _> = run.step(
         "retention",
         &json!({}),
-        |_, _: &Told| Ok(true),
-        |night| night.archive.forget(&forgetting, false).map(Told::from),
+        |_, _: &Pruned| Ok(true),
+        |run| run.archive.forget(&forgetting, false).map(Pruned::from),
     );
     match swept {
         Ok(swept) => {
-            night.told.archive.forgotten = swept.forgotten;
-            night.told.archive.removed_bytes = swept.removed_bytes;
+            run.report.archive.forgotten = swept.forgotten;
+            run.report.archive.removed_bytes = swept.removed_bytes;
         }
-        Err((step, err)) => night.told.failed(&step, &err),
+        Err((step, err)) => run.report.failed(&step, &err),
     }
 }
 
 /// What is told of it.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-struct Told {
+struct Pruned {
     forgotten: u64,
     removed_bytes: u64,
 }
 
-impl From<Swept> for Told {
+impl From<Swept> for Pruned {
     fn from(swept: Swept) -> Self {
         Self {
             forgotten: swept.forgotten,
@@ -56,19 +56,19 @@ impl From<Swept> for Told {
 
 /// Removes collections that were made to be published and never were: of nights that were broken off,
 /// or whose alias somebody else had moved.
-fn unpublished(night: &mut Night<'_>) -> Result<()> {
-    let current = night.memory.now.master.as_ref();
+fn unpublished(run: &mut Run<'_>) -> Result<()> {
+    let current = run.state_file.state.master.as_ref();
     let current = current.and_then(|last| last.collection.clone());
-    let state = night.state()?;
-    for (name, made) in night.memory.now.made.clone() {
-        let Some(members) = night.servers.get(&name) else {
+    let state = run.state()?;
+    for (name, made) in run.state_file.state.made.clone() {
+        let Some(members) = run.servers.get(&name) else {
             // A server that the plan does not name any more is left alone.
             continue;
         };
         let server = &members.first;
         let there = server.collections()?;
         let aliases = server.aliases()?;
-        let history = match &night.plan.publish {
+        let history = match &run.plan.publish {
             Some(publish) => state.history(server.address(), &publish.alias)?,
             None => History::default(),
         };
@@ -85,13 +85,13 @@ fn unpublished(night: &mut Night<'_>) -> Result<()> {
                 (true, true) => left.push(collection),
                 (true, false) => {
                     server.delete_collection(&collection)?;
-                    night.told.notes.push(format!(
+                    run.report.notes.push(format!(
                         "{collection} was removed from the server: it was never published"
                     ));
                 }
             }
         }
-        night.memory.now.made.insert(name, left);
+        run.state_file.state.made.insert(name, left);
     }
-    night.memory.write()
+    run.state_file.write()
 }

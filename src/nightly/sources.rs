@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wildmatch::WildMatch;
 
-use super::journal::is_night;
-use super::night::{INCOMING, Night};
+use super::journal::is_run_id;
 use super::plan::{IfBroken, Plan};
-use super::remembered::Seen;
-use super::told::{How, SourceTold};
+use super::report::{How, RunSource};
+use super::run::{INCOMING, Run};
+use super::state::SourceState;
 use crate::archive::Entry;
 use crate::base::durable;
 use crate::base::error::{Error, Result};
@@ -48,7 +48,7 @@ impl Target {
 
 /// A source in the archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct ArchivedSource {
     /// Its name.
     pub name: String,
     /// Its entry.
@@ -74,7 +74,7 @@ fn is_master(plan: &Plan, collection: &str) -> bool {
     };
     let rest = collection.strip_prefix(master.name.as_str());
     rest.and_then(|rest| rest.strip_prefix('_'))
-        .is_some_and(is_night)
+        .is_some_and(is_run_id)
 }
 
 /// The collections that `plan` means, in its order.
@@ -155,16 +155,16 @@ pub fn captured_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files.into_iter().collect())
 }
 
-impl Night<'_> {
+impl Run<'_> {
     /// Captures a source and keeps it, unless its last snapshot is what it is now.
-    pub(super) fn source(&mut self, target: &Target) -> Result<Kept> {
+    pub(super) fn source(&mut self, target: &Target) -> Result<ArchivedSource> {
         let step = format!("capture {}", target.key());
         let inputs = json!({ "server": self.members(&target.server)?.first.address().to_string(), "name": target.name });
         let done = self.step(
             &step,
             &inputs,
-            |night, kept: &Kept| Ok(night.entry(&kept.entry, &kept.sha256)?.is_some()),
-            |night| night.take(target),
+            |run, kept: &ArchivedSource| Ok(run.entry(&kept.entry, &kept.sha256)?.is_some()),
+            |run| run.take(target),
         );
         let kept = done.map_err(|(_, err)| err)?;
         // Only now that it is written down: killed before, it is stored from here.
@@ -176,11 +176,11 @@ impl Night<'_> {
         Ok(kept)
     }
 
-    fn take(&mut self, target: &Target) -> Result<Kept> {
+    fn take(&mut self, target: &Target) -> Result<ArchivedSource> {
         let members = self.members(&target.server)?;
         let before = sign(members, &target.collection)?;
         let mut note = before.as_ref().err().cloned();
-        if let Some(seen) = self.memory.now.sources.get(&target.key())
+        if let Some(seen) = self.state_file.state.sources.get(&target.key())
             && let Some(known) = &seen.sign
             && before.as_ref().ok() == Some(known)
             && let Some(entry) = self.entry(&seen.entry, &seen.sha256)?
@@ -217,10 +217,10 @@ impl Night<'_> {
                     progress: Progress::Quiet,
                 })?;
                 for what in captured.notes {
-                    self.told.notes.push(format!("{}: {what}", target.name));
+                    self.report.notes.push(format!("{}: {what}", target.name));
                 }
                 for left in captured.left {
-                    self.told.differs(format!(
+                    self.report.differs(format!(
                         "{}: {left} could not be removed from the server; the next night tries again",
                         target.name
                     ));
@@ -242,13 +242,13 @@ impl Night<'_> {
             &target.name,
             &self.plan.archive.tags,
         )?;
-        let seen = Seen {
+        let seen = SourceState {
             entry: added.entry.id.clone(),
             sha256: added.entry.sha256.clone(),
             sign: certain,
         };
-        self.memory.now.sources.insert(target.key(), seen);
-        self.memory.write()?;
+        self.state_file.state.sources.insert(target.key(), seen);
+        self.state_file.write()?;
         let new_bytes = if added.already {
             0
         } else {
@@ -266,7 +266,11 @@ impl Night<'_> {
 
     /// What is taken in place of a source that could not be captured: its newest snapshot, if the plan
     /// says so; nothing otherwise. What is told of it is told here.
-    pub(super) fn in_its_place(&mut self, target: &Target, err: &Error) -> Result<Option<Kept>> {
+    pub(super) fn in_its_place(
+        &mut self,
+        target: &Target,
+        err: &Error,
+    ) -> Result<Option<ArchivedSource>> {
         let step = format!("capture {}", target.key());
         let source = self.plan.sources.get(target.of);
         let entries = self.archive.chain()?.entries();
@@ -274,7 +278,7 @@ impl Night<'_> {
         match (source.map(|source| source.if_broken), last) {
             (Some(IfBroken::UseLast), Some(entry)) => {
                 let why = format!("{}: {}", err.doing(), err.why());
-                self.told.differs(format!(
+                self.report.differs(format!(
                     "{} is used in place of {}: {why}",
                     entry.id,
                     target.key()
@@ -284,8 +288,8 @@ impl Night<'_> {
                 Ok(Some(kept))
             }
             _ => {
-                self.told.failed(&step, err);
-                self.told.sources.push(SourceTold {
+                self.report.failed(&step, err);
+                self.report.sources.push(RunSource {
                     name: target.name.clone(),
                     collection: target.collection.clone(),
                     server: target.server.clone(),
@@ -301,9 +305,9 @@ impl Night<'_> {
         }
     }
 
-    fn tell(&mut self, target: &Target, kept: &Kept) {
-        self.told.archive.new_bytes += kept.new_bytes;
-        self.told.sources.push(SourceTold {
+    fn tell(&mut self, target: &Target, kept: &ArchivedSource) {
+        self.report.archive.new_bytes += kept.new_bytes;
+        self.report.sources.push(RunSource {
             name: kept.name.clone(),
             collection: target.collection.clone(),
             server: target.server.clone(),
@@ -324,8 +328,8 @@ fn kept(
     how: How,
     note: Option<String>,
     new_bytes: u64,
-) -> Kept {
-    Kept {
+) -> ArchivedSource {
+    ArchivedSource {
         name: target.name.clone(),
         entry: entry.id.clone(),
         sha256: entry.sha256.clone(),

@@ -3,13 +3,13 @@
 //! Keeps true: two records are told to be the same here if and only if their canonical bytes are;
 //! what differs is named by vector and by payload key.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Record, Vector};
 
 /// In what two records of one id differ.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Differing {
     /// Names of vectors that only one has, or that differ; the unnamed one has the empty name.
     #[serde(skip_serializing_if = "Vec::is_empty")]

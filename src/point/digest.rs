@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::Record;
 use super::canonical::{Hash, RecordHashes, hashes};
+use crate::base::text::serde_as_text;
 
 /// A number of hashes and their sum as 256-bit little-endian numbers, modulo 2^256.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,14 +63,27 @@ impl fmt::Display for Sum {
     }
 }
 
-impl Serialize for Sum {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+impl FromStr for Sum {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sum = |text: &str| {
+            let (count, sum) = text.strip_prefix("v2:")?.split_once(':')?;
+            let mut bytes = [0; 32];
+            hex::decode_to_slice(sum, &mut bytes).ok()?;
+            Some(Self {
+                count: count.parse().ok()?,
+                lanes: lanes(&bytes),
+            })
+        };
+        sum(text).ok_or_else(|| format!("'{text}' is no digest of points"))
     }
 }
 
+serde_as_text!(Sum, "Sum", "v2:COUNT:SUM");
+
 /// The digest of a set of records: of all of them, and of each part.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
     /// Of whole records.
     points: Sum,
@@ -169,12 +184,6 @@ impl fmt::Display for StreamDigest {
     /// `v2s:POINTS:HASH`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "v2s:{}:{}", self.points, self.hasher.finalize().to_hex())
-    }
-}
-
-impl Serialize for StreamDigest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

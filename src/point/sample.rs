@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use crate::base::text::serde_as_text;
 
 use super::PointId;
 use super::canonical::id_bytes;
@@ -93,11 +93,7 @@ impl fmt::Display for Sample {
     }
 }
 
-impl Serialize for Sample {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+serde_as_text!(Sample, "Sample", "a share of the points, as 1% or 0.5%");
 
 #[cfg(test)]
 mod tests {

@@ -1,60 +1,11 @@
-//! The report of a comparison of two snapshots.
-//!
-//! Keeps true: it says "the same" only if every point and every setting is.
+//! The report of a comparison of two snapshots as text.
 
 use std::fmt::{self, Write as _};
 
-use serde::Serialize;
-
 use super::merge::list;
-use crate::point::Sample;
-use crate::source::SourceLabel;
-use crate::verify::{Change, Diffed, SettingDifference};
-
-/// The report.
-#[derive(Debug, Clone, Serialize)]
-pub struct DiffReport {
-    /// The name and version of this structure: `snapmerge-diff/1`.
-    pub format: &'static str,
-    /// snapmerge's version.
-    pub version: &'static str,
-    /// The snapshot of before.
-    pub before: SourceLabel,
-    /// The snapshot of afterwards.
-    pub after: SourceLabel,
-    /// The share of the points that was looked at, if not all were.
-    pub sample: Option<Sample>,
-    /// What was found.
-    #[serde(rename = "points")]
-    pub diffed: Diffed,
-    /// Settings that differ: `expected` is what was before.
-    pub settings: Vec<SettingDifference>,
-    /// The first changes.
-    pub first: Vec<Change>,
-    /// The file that has them all, if one was asked for.
-    pub ledger: Option<String>,
-    /// The file that says what brings the first to the state of the second, if one was asked for.
-    pub sync_plan: Option<String>,
-    /// What the snapshots lack, if that was allowed.
-    pub missing: Vec<String>,
-    /// What others wrote to live collections in the meantime.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub changed: Vec<String>,
-    /// What is worth knowing.
-    pub notes: Vec<String>,
-    /// Wall-clock time of the whole, in seconds.
-    pub seconds: f64,
-}
+use crate::verify::DiffReport;
 
 impl DiffReport {
-    /// Whether nothing differs and nothing was left out.
-    pub fn is_same(&self) -> bool {
-        self.diffed.changes() == 0
-            && self.settings.is_empty()
-            && self.missing.is_empty()
-            && self.changed.is_empty()
-    }
-
     /// The report as text.
     pub fn text(&self) -> String {
         let mut out = String::new();

@@ -1,9 +1,49 @@
-//! What is told: as text for people, as JSON for programs, as progress while it lasts.
+//! Typed reports as text and as HTML.
 //!
-//! Keeps true: text and JSON are made of the same values; nothing here decides anything.
+//! Invariants: text and HTML are made of the values that the JSON has; nothing here decides anything.
 
 pub mod diff;
 pub mod html;
 pub mod inspect;
 pub mod merge;
+pub mod run;
 pub mod verify;
+
+use crate::base::operation::Outcome;
+use crate::inspect::Inspection;
+use crate::merge::{MergeReport, PlanReport};
+use crate::nightly::{DryRun, RunReport};
+use crate::verify::{DiffReport, VerifyReport};
+
+/// A report that can be printed.
+pub trait Render {
+    /// The report for people, ending in a line break.
+    fn render(&self) -> String;
+
+    /// How the operation ended.
+    fn outcome(&self) -> Outcome;
+}
+
+macro_rules! render {
+    ($($report:ty),*) => {$(
+        impl Render for $report {
+            fn render(&self) -> String {
+                self.text()
+            }
+
+            fn outcome(&self) -> Outcome {
+                self.envelope.outcome
+            }
+        }
+    )*};
+}
+
+render!(
+    DiffReport,
+    DryRun,
+    Inspection,
+    MergeReport,
+    PlanReport,
+    RunReport,
+    VerifyReport
+);

@@ -1,20 +1,14 @@
-//! The report of a verification.
-//!
-//! Keeps true: the verdict comes first, and is "proven" only if something was looked at and nothing
-//! differs; what was looked at, and how, stands in it with numbers.
+//! The report of a verification as text.
 
 use std::fmt::{self, Write as _};
 
 use humansize::{BINARY, format_size};
-use serde::Serialize;
 
 use super::merge::list;
-use crate::base::stage::StageReport;
-use crate::point::{PointId, Sample};
-use crate::source::{Checksum, SourceLabel};
-use crate::stream::UnionOptions;
+use crate::point::PointId;
+use crate::source::Checksum;
 use crate::verify::{
-    Answers, Difference, KindAnswers, Latency, Points, Structure, Verified, Walked,
+    Answers, KindAnswers, Latency, MadeWith, Points, Structure, Verdict, VerifyReport, Walked,
 };
 
 /// What can be wrong with points, as they are counted by [`Walked::wrong`].
@@ -29,37 +23,6 @@ pub const WRONG: [&str; 6] = [
 /// What is told by the file itself.
 pub const DOUBLED: &str = "doubled";
 
-/// What came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The master is what the sources say.
-    Proven,
-    /// It is not.
-    Differs,
-    /// There was no point to look at, which proves nothing.
-    NothingLookedAt,
-}
-
-impl Verdict {
-    /// The verdict on what was found.
-    pub fn of(verified: &Verified, answers: Option<&Answers>) -> Self {
-        let answers_differ = |answers: &Answers| {
-            let structure = answers.structure.as_ref();
-            answers.differing() > 0 || structure.is_some_and(|found| found.finding().is_some())
-        };
-        if answers.is_some_and(answers_differ) {
-            Self::Differs
-        } else if verified.is_proven() {
-            Self::Proven
-        } else if verified.differences() > 0 || !verified.settings.is_empty() {
-            Self::Differs
-        } else {
-            Self::NothingLookedAt
-        }
-    }
-}
-
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -67,43 +30,6 @@ impl fmt::Display for Verdict {
             Self::Differs => "DIFFERS",
             Self::NothingLookedAt => "NOT PROVEN, there was nothing to look at",
         })
-    }
-}
-
-/// What the master was made with.
-#[derive(Debug, Clone, Serialize)]
-pub struct MadeWith {
-    /// Who says so.
-    pub told_by: String,
-    /// Who won conflicts.
-    pub on_conflict: String,
-    /// The payload field that tells each point's source.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stamp: Option<String>,
-    /// Which points were taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
-    /// Payload keys that were left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub drop_payload: Vec<String>,
-    /// Whether there is a shard key for each source.
-    pub by_source: bool,
-}
-
-impl MadeWith {
-    /// What `settings` say, told by `told_by`.
-    pub fn new(settings: &UnionOptions, told_by: String) -> Self {
-        Self {
-            told_by,
-            on_conflict: settings.on_conflict.to_string(),
-            stamp: settings.stamp.as_ref().map(|stamp| stamp.field.clone()),
-            filter: settings
-                .filter
-                .as_ref()
-                .map(|filter| filter.text().to_owned()),
-            drop_payload: settings.drop_payload.clone(),
-            by_source: settings.by_source,
-        }
     }
 }
 
@@ -124,47 +50,6 @@ impl fmt::Display for MadeWith {
         }
         write!(f, ", by {}", self.told_by)
     }
-}
-
-/// The report.
-#[derive(Debug, Clone, Serialize)]
-pub struct VerifyReport {
-    /// The name and version of this structure: `snapmerge-verify/1`.
-    pub format: &'static str,
-    /// snapmerge's version.
-    pub version: &'static str,
-    /// What came out.
-    pub verdict: Verdict,
-    /// The master.
-    pub master: SourceLabel,
-    /// The sources in their order.
-    pub sources: Vec<SourceLabel>,
-    /// What the master was made with.
-    pub made_with: MadeWith,
-    /// The share of the points that was looked at, if not all were.
-    pub sample: Option<Sample>,
-    /// Points that were looked at.
-    pub looked_at: u64,
-    /// What is wrong with points, all kinds together.
-    pub differences: u64,
-    /// The first of them.
-    pub first: Vec<Difference>,
-    /// The file that has them all, if one was asked for.
-    pub ledger: Option<String>,
-    /// What was found, by kind.
-    #[serde(flatten)]
-    pub verified: Verified,
-    /// How the master answers beside the sources, if that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub answers: Option<Answers>,
-    /// What the snapshots lack, if that was allowed.
-    pub missing: Vec<String>,
-    /// What is worth knowing.
-    pub notes: Vec<String>,
-    /// How long what took.
-    pub stages: Vec<StageReport>,
-    /// Wall-clock time of the whole, in seconds.
-    pub seconds: f64,
 }
 
 impl VerifyReport {

@@ -17,6 +17,7 @@ mod connection;
 mod create;
 mod download;
 mod failure;
+mod options;
 pub mod points;
 mod rate;
 mod rest;
@@ -39,6 +40,7 @@ pub use connection::{Connection, ConnectionSettings, GrpcChannel, KEY_VARIABLE, 
 pub use create::create_body;
 pub use download::{BodyReader, Fetch};
 pub use failure::{Cause, Failure};
+pub use options::{ConnectionOptions, StateOptions};
 pub use rate::Rate;
 pub use rest::require;
 pub use secret::Secret;

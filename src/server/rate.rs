@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use crate::base::text::serde_as_text;
+
 /// Bytes a second, as `10M` or `500k`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate(u64);
@@ -51,9 +53,11 @@ impl FromStr for Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/s", humansize::format_size(self.0, humansize::BINARY))
+        self.0.fmt(f)
     }
 }
+
+serde_as_text!(Rate, "Rate", "bytes a second, as 500k, 20M or 1G");
 
 /// Keeps to a rate. What was not used is not saved up.
 #[derive(Debug)]

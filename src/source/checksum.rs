@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 use crate::format::{Algorithm, Hashes, Sha256Hex};
@@ -46,7 +46,7 @@ pub struct Other {
 }
 
 /// What is known about a source's integrity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Checksum {
     /// Every byte was read and hashed, and the hash is what was expected.

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use checksum::{Checksum, Expectation, compare, expectations, parse_sha256};
 pub use live::{Live, LiveLane};
@@ -75,7 +75,7 @@ pub struct Source {
 }
 
 /// What a source is, for reports.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SourceLabel {
     /// Its name.
     pub name: String,

@@ -7,11 +7,11 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::base::error::{Error, Result};
+use crate::base::text::serde_as_text;
 use crate::engine::datetime_micros;
 use crate::point::PointId;
 
@@ -65,11 +65,7 @@ impl fmt::Display for Policy {
     }
 }
 
-impl Serialize for Policy {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+serde_as_text!(Policy, "Policy", "last, first, newest:FIELD, fail or remap");
 
 /// What becomes of the records of one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

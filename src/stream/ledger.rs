@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::point::PointId;
 const LISTED: usize = 20;
 
 /// One conflict.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Conflict {
     /// The id.
     pub id: PointId,

@@ -1,8 +1,12 @@
-//! Which records of the sources make the master, and how they are changed on the way.
+//! Which records of the sources make the master, and how they are changed on the way: as a command
+//! line, a plan and a request give it, and as it is meant.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use serde::Serialize;
+use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conflict::Policy;
@@ -24,7 +28,7 @@ pub struct UnionOptions {
 }
 
 /// A payload field that tells each point's source.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamp {
     /// The field.
     pub field: String,
@@ -39,5 +43,120 @@ impl Stamp {
             .get(name)
             .cloned()
             .unwrap_or_else(|| Value::String(name.to_owned()))
+    }
+}
+
+/// How the master's shards are laid out.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayoutChoice {
+    /// As the sources
+    #[default]
+    Same,
+    /// A shard key for each source
+    BySource,
+}
+
+/// What a stamp is for one source, as typed: `album_2017=2017`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StampValue {
+    source: String,
+    /// JSON, or else text.
+    value: Value,
+}
+
+impl FromStr for StampValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (source, value) = text
+            .split_once('=')
+            .ok_or("there is no '=': give it as SOURCE=VALUE")?;
+        Ok(Self {
+            source: source.to_owned(),
+            value: serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())),
+        })
+    }
+}
+
+/// Stamps as a table by source, in plans and requests.
+mod stamp_values {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::{BTreeMap, StampValue, Value};
+
+    pub fn serialize<S: Serializer>(
+        values: &[StampValue],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(values.iter().map(|one| (&one.source, &one.value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<StampValue>, D::Error> {
+        let table = BTreeMap::<String, Value>::deserialize(deserializer)?;
+        let values = table
+            .into_iter()
+            .map(|(source, value)| StampValue { source, value });
+        Ok(values.collect())
+    }
+}
+
+/// Which records make the master and how they are changed on the way.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RecordOptions {
+    /// Who wins when an id is in more than one source [default: last]: last, first, newest:FIELD,
+    /// fail, or remap (the first keeps the id, the others get new ones)
+    #[arg(long, value_name = "POLICY")]
+    pub on_conflict: Option<Policy>,
+    /// Write the source's name into this payload field of each point
+    #[arg(long, value_name = "FIELD")]
+    pub stamp: Option<String>,
+    /// What --stamp writes for a source instead of its name: JSON, else text; repeat it for more
+    #[arg(long = "stamp-value", value_name = "SOURCE=VALUE", requires = "stamp")]
+    #[serde(with = "stamp_values")]
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub stamp_values: Vec<StampValue>,
+    /// Only points that match this filter, in Qdrant's filter language
+    #[arg(long, value_name = "JSON")]
+    pub filter: Option<Filter>,
+    /// Leave this top-level payload key out; repeat it for more
+    #[arg(long, value_name = "KEY")]
+    pub drop_payload: Vec<String>,
+    /// How the master is laid out [default: same]: same (as the sources) or by-source (a shard key
+    /// for each source)
+    #[arg(long, value_name = "LAYOUT", hide_possible_values = true)]
+    pub layout: Option<LayoutChoice>,
+}
+
+impl RecordOptions {
+    /// These options laid over `base`, which counts where nothing is given.
+    pub fn over(&self, mut base: UnionOptions) -> UnionOptions {
+        if let Some(policy) = &self.on_conflict {
+            base.on_conflict = policy.clone();
+        }
+        if let Some(field) = &self.stamp {
+            let values = self.stamp_values.iter();
+            base.stamp = Some(Stamp {
+                field: field.clone(),
+                values: values
+                    .map(|one| (one.source.clone(), one.value.clone()))
+                    .collect(),
+            });
+        }
+        if let Some(filter) = &self.filter {
+            base.filter = Some(filter.clone());
+        }
+        if !self.drop_payload.is_empty() {
+            base.drop_payload.clone_from(&self.drop_payload);
+        }
+        if let Some(layout) = self.layout {
+            base.by_source = layout == LayoutChoice::BySource;
+        }
+        base
     }
 }

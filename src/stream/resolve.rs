@@ -3,7 +3,7 @@
 //! Keeps true: a record that is read is written, or lost to a winner, and is counted either way;
 //! a record is changed only as the settings say.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conflict::{Policy, Verdict, decide, remapped};
@@ -15,7 +15,7 @@ use crate::point::ShardKey;
 use crate::point::{PointId, Record};
 
 /// What became of a source's points.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Points that it has.
     pub read: u64,

@@ -13,7 +13,7 @@ mod walk;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::bytes::{ByBytes, by_bytes};
 pub use self::shapes::ShardShape;
@@ -51,7 +51,7 @@ pub struct Asked<'a> {
 }
 
 /// How the points were proven.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Points {
     /// The segments are the sources', byte for byte.
@@ -61,7 +61,7 @@ pub enum Points {
 }
 
 /// What a verification found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Verified {
     /// How the points were proven, and what of them.
     pub points: Points,

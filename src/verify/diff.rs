@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::Site;
 use crate::base::error::Result;
@@ -21,7 +21,7 @@ use crate::stream::{Lane, Scan};
 const COUNTED_MAX: usize = 1000;
 
 /// A point that is not the same on both sides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The point.
     pub id: PointId,
@@ -31,7 +31,7 @@ pub struct Change {
 }
 
 /// What can become of a point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Changed {
     /// It is there only afterwards.
@@ -53,7 +53,7 @@ impl fmt::Display for Change {
 }
 
 /// What a collection must take in to become the other: a line of a sync plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncStep {
     /// `upsert` or `delete`.
     #[serde(rename = "do")]
@@ -81,7 +81,7 @@ impl From<&Change> for SyncStep {
 }
 
 /// What a comparison found.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Diffed {
     /// Points before.
     pub before: u64,

@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::point::{Differing, PointId};
 
 /// A point that is not what the sources say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The point.
     pub id: PointId,
@@ -21,7 +21,7 @@ pub struct Difference {
 }
 
 /// What can be wrong with a point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "difference", rename_all = "snake_case")]
 pub enum Wrong {
     /// A source has it, the master lacks it.
@@ -118,7 +118,7 @@ impl fmt::Display for Difference {
 }
 
 /// A setting of the master that is not what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingDifference {
     /// What: "hnsw_config.m", "payload index of 'year'".
     pub about: String,

@@ -7,10 +7,13 @@ mod answers;
 mod carried;
 mod compare;
 mod diff;
+mod differ;
 mod difference;
 mod near;
 mod provenance;
 mod readback;
+mod report;
+mod request;
 mod settings;
 
 pub use answers::{
@@ -22,8 +25,11 @@ pub use compare::{
     compare_lanes, verify, walk,
 };
 pub use diff::{Change, Changed, Diffed, SyncStep, diff_lanes};
+pub use differ::{DiffReport, DiffRequest};
 pub use difference::{Difference, SettingDifference, Wrong};
 pub use near::{Likeness, Nearness};
-pub use provenance::{Outcome, Provenance, ProvenanceSource, ProvenanceStamp, provenance_file};
+pub use provenance::{Outcome, Provenance, ProvenanceSource, ProvenanceStamp};
 pub use readback::{Expected, Proof, read_back};
+pub use report::{MadeWith, Verdict, VerifyReport};
+pub use request::VerifyRequest;
 pub use settings::{Wanted, config_differences, setting_differences};

@@ -5,7 +5,7 @@
 //! sources it has names and hashes, and no secret.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -199,6 +199,69 @@ impl Provenance {
         })
     }
 
+    /// Puts `sources` in the order in which the master was made of them, under the names that they had
+    /// then: they decide conflicts, stamps and new ids.
+    pub fn arrange(&self, sources: &mut Vec<Source>) -> Result<()> {
+        let refuse = |why: String| {
+            Err(Error::usage("matching the sources with the master's provenance", why).next(
+                "give the very sources that the master was made of, or say with --no-provenance and \
+                 flags what it was made with",
+            ))
+        };
+        let known = |source: &Source| self.sources.iter().any(|one| one.name == source.name);
+        for source in sources.iter_mut() {
+            if !known(source) {
+                // Under another name it is the same if its hash is.
+                source.verify()?;
+            }
+        }
+        let mut arranged = Vec::new();
+        for wanted in &self.sources {
+            let by_name = |source: &Source| source.name == wanted.name;
+            let by_hash = |source: &Source| match &source.checksum {
+                Checksum::Verified { sha256, .. } => Some(sha256) == wanted.sha256.as_ref(),
+                _ => false,
+            };
+            let by_file = |source: &Source| {
+                source.snapshot.file_bytes == wanted.file_bytes
+                    && source
+                        .snapshot
+                        .path
+                        .file_name()
+                        .is_some_and(|name| name.to_string_lossy() == wanted.file.as_str())
+            };
+            let place = sources
+                .iter()
+                .position(by_name)
+                .or_else(|| sources.iter().position(by_hash))
+                .or_else(|| sources.iter().position(by_file));
+            let Some(place) = place else {
+                return refuse(format!(
+                    "it was made of {}, and {} is not given",
+                    self.sources
+                        .iter()
+                        .map(|source| source.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                    wanted.name
+                ));
+            };
+            let mut source = sources.remove(place);
+            source.name.clone_from(&wanted.name);
+            arranged.push(source);
+        }
+        if let Some(left) = sources.first() {
+            return refuse(format!("it was not made of {}", left.name));
+        }
+        *sources = arranged;
+        Ok(())
+    }
+
+    /// Whether a server wrote the vectors of the master anew, and may have normalized some.
+    pub fn was_replayed(&self) -> bool {
+        self.route == "replay"
+    }
+
     /// The config, the payload indexes and the shard keys that the master must have.
     pub fn expected(&self) -> Result<(CollectionConfig, PayloadSchema, ShardKeys)> {
         let what = "the provenance of the master";
@@ -227,11 +290,4 @@ impl ProvenanceSource {
             },
         }
     }
-}
-
-/// Where the record of the master at `path` lies.
-pub fn provenance_file(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".provenance.json");
-    PathBuf::from(name)
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
@@ -36,7 +36,7 @@ pub struct Expected<'a> {
 }
 
 /// What was proven.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Proof {
     /// Points that were read back and compared.
     pub points: u64,

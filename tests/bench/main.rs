@@ -31,6 +31,7 @@ use std::time::Instant;
 
 use clap::Parser;
 
+use digest_io::IoWrapper;
 use process::Measured;
 use sha2::{Digest as _, Sha256};
 use sources::{Kind, Shape};
@@ -195,9 +196,13 @@ fn run(args: &Args) -> Outcome {
 fn hashes(files: &[PathBuf]) -> Outcome<Vec<String>> {
     let mut hashes = Vec::new();
     for file in files {
-        let mut hash = Sha256::new();
+        let mut hash = IoWrapper(Sha256::new());
         std::io::copy(&mut File::open(file)?, &mut hash)?;
-        hashes.push(format!("{}={:x}", file.display(), hash.finalize()));
+        hashes.push(format!(
+            "{}={}",
+            file.display(),
+            hex::encode(hash.0.finalize())
+        ));
     }
     Ok(hashes)
 }

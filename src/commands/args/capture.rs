@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ConnectionArgs;
 use super::archive::SigningArgs;
 use crate::base::error::{Error, Result};
+use crate::server::ConnectionOptions;
 use crate::server::{Address, Rate};
 
 /// Arguments of `capture`.
@@ -66,7 +66,7 @@ pub struct CaptureArgs {
     pub quiet: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub connection: ConnectionArgs,
+    pub connection: ConnectionOptions,
 }
 
 /// Reads `ID=URL`.

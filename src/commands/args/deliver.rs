@@ -7,27 +7,19 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::capture::peer;
-use super::{ConnectionArgs, ReadingArgs};
+use crate::input::InputOptions;
 use crate::publish::Allow;
 use crate::server::{Address, CollectionAddress, Rate};
-
-/// Where is remembered what was begun and what an alias pointed to.
-#[derive(Debug, Clone, Args)]
-pub struct StateArgs {
-    /// The folder of what is remembered of servers [default: snapmerge in XDG_STATE_HOME, else
-    /// ~/.local/state/snapmerge]
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
-}
+use crate::server::{ConnectionOptions, StateOptions};
 
 /// How servers are spoken to, and where what is remembered of them lies.
 #[derive(Debug, Clone, Args)]
 #[expect(missing_docs, reason = "flattened")]
 pub struct KnownServers {
     #[command(flatten)]
-    pub state: StateArgs,
+    pub state: StateOptions,
     #[command(flatten)]
-    pub connection: ConnectionArgs,
+    pub connection: ConnectionOptions,
 }
 
 /// Arguments of `restore`.
@@ -87,7 +79,7 @@ pub struct RestoreArgs {
     pub quiet: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub reading: ReadingArgs,
+    pub reading: InputOptions,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub known: KnownServers,

@@ -9,7 +9,7 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Source;
@@ -20,7 +20,7 @@ pub(super) use settings::{canonical, dense_tuning, show, sparse_tuning};
 use settings::{differing_settings, weigh};
 
 /// How much a finding weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The sources cannot be merged as they are.
@@ -42,7 +42,7 @@ impl fmt::Display for Severity {
 }
 
 /// What one source says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceValue {
     /// The source's name.
     pub source: String,
@@ -51,7 +51,7 @@ pub struct SourceValue {
 }
 
 /// One thing about which sources disagree, or that this version does not know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How much it weighs.
     pub severity: Severity,

@@ -6,38 +6,57 @@
 //! quantization ("none").
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
-use serde::Serialize;
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::known::{self, Reading};
 use super::vectors::{self, SparseParams, VectorParams};
 use super::words::ShardingMethod;
 use crate::base::error::{Error, Result};
+use crate::base::text::serde_as_text;
 
 /// Settings of the master that a user states; `None` leaves what the sources say.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
+#[command(next_help_heading = "Config of the master")]
+#[serde(default)]
 pub struct Overrides {
-    /// Shards of the master, 1 or more; with custom sharding, shards per key (`--shards`).
+    /// Number of shards of the master, with shard keys of each key [default: as the sources]
+    #[arg(long = "shards", value_name = "N")]
+    #[serde(rename = "shards")]
     pub shard_number: Option<u32>,
-    /// How points are spread over shards. Custom needs sources that all have shard keys.
+    /// How points are spread over shards; custom needs sources that all have shard keys.
+    #[arg(skip)]
+    #[serde(skip)]
     pub sharding_method: Option<ShardingMethod>,
-    /// Edges per node of the graph: 0 for no graph, else 4 to 1,000 (`--hnsw-m`).
+    /// Edges per node of the HNSW graph: 0 for no graph, else 4 to 1000
+    #[arg(long, value_name = "N")]
     pub hnsw_m: Option<u64>,
-    /// Neighbours considered while building, 4 to 100,000 (`--hnsw-ef-construct`).
+    /// Neighbours considered while the HNSW graph is built, 4 to 100000
+    #[arg(long, value_name = "N")]
     pub hnsw_ef_construct: Option<u64>,
-    /// Whether the vectors are left on disk while served (`--on-disk-vectors`).
+    /// Whether vectors are left on disk
+    #[arg(long, value_name = "true|false")]
     pub on_disk_vectors: Option<bool>,
-    /// Whether payload is left on disk while served (`--on-disk-payload`).
+    /// Whether payload is left on disk
+    #[arg(long, value_name = "true|false")]
     pub on_disk_payload: Option<bool>,
-    /// Kilobytes of vectors in a segment above which it gets a graph; 0 never (`--indexing-threshold`).
+    /// Size in KB from which a segment gets an index; 0 for never
+    #[arg(long, value_name = "KB")]
     pub indexing_threshold: Option<u64>,
-    /// Kilobytes of vectors in a segment above which they are memory-mapped; 0 never
-    /// (`--memmap-threshold`).
+    /// Size in KB from which vectors are memory-mapped; 0 for never
+    #[arg(long, value_name = "KB")]
     pub memmap_threshold: Option<u64>,
-    /// Quantization of every vector (`--quantization`).
+    /// Quantization: none, scalar, scalar:QUANTILE, product:xN or binary
+    #[arg(long, value_name = "KIND")]
     pub quantization: Option<Quantization>,
-    /// A file of Qdrant's own JSON (`--config`); the other overrides win over it.
+    /// Qdrant's own JSON, which the other settings here override.
+    #[arg(skip)]
+    #[serde(skip)]
     pub config: Option<UserConfig>,
 }
 
@@ -83,14 +102,41 @@ impl Overrides {
     }
 }
 
-/// What quantization the master's vectors get.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
+/// Quantization of the master's vectors.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Quantization {
     /// None, even where the sources have one.
     None,
     /// This one, in Qdrant's JSON: `{"scalar": {…}}`.
-    Use(Value),
+    Use {
+        /// The short word that it was read from.
+        word: String,
+        /// `quantization_config`.
+        config: Value,
+    },
+}
+
+serde_as_text!(
+    Quantization,
+    "Quantization",
+    "none, scalar, scalar:QUANTILE, product:xN or binary"
+);
+
+impl fmt::Display for Quantization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Use { word, .. } => word,
+        })
+    }
+}
+
+impl FromStr for Quantization {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::from_word(text)
+    }
 }
 
 impl Quantization {
@@ -101,6 +147,12 @@ impl Quantization {
             Some((kind, detail)) => (kind, Some(detail)),
             None => (text, None),
         };
+        let using = |config: Value| {
+            Ok(Self::Use {
+                word: text.to_owned(),
+                config,
+            })
+        };
         let bad = |why: String| {
             Error::usage(format!("reading the quantization \"{text}\""), why).next(
                 "give none, scalar, scalar:0.99, product:x16 or binary; state anything else with \
@@ -109,21 +161,21 @@ impl Quantization {
         };
         match (kind, detail) {
             ("none", None) => Ok(Self::None),
-            ("scalar", None) => Ok(Self::Use(json!({"scalar": {"type": "int8"}}))),
+            ("scalar", None) => using(json!({"scalar": {"type": "int8"}})),
             ("scalar", Some(quantile)) => match quantile.parse::<f64>() {
-                Ok(q) if (0.5..=1.0).contains(&q) => Ok(Self::Use(
-                    json!({"scalar": {"type": "int8", "quantile": q}}),
-                )),
+                Ok(q) if (0.5..=1.0).contains(&q) => {
+                    using(json!({"scalar": {"type": "int8", "quantile": q}}))
+                }
                 _ => Err(bad(format!("{quantile} is no quantile from 0.5 to 1"))),
             },
             ("product", Some(compression)) if known::COMPRESSIONS.contains(&compression) => {
-                Ok(Self::Use(json!({"product": {"compression": compression}})))
+                using(json!({"product": {"compression": compression}}))
             }
             ("product", _) => Err(bad(format!(
                 "product wants its compression, one of {}",
                 known::COMPRESSIONS.join(", ")
             ))),
-            ("binary", None) => Ok(Self::Use(json!({"binary": {}}))),
+            ("binary", None) => using(json!({"binary": {}})),
             ("none" | "binary", Some(_)) => Err(bad(format!("{kind} takes no detail"))),
             _ => Err(bad(format!("{kind} is no kind of quantization"))),
         }
@@ -133,7 +185,7 @@ impl Quantization {
     pub fn to_json(&self) -> Value {
         match self {
             Self::None => Value::Null,
-            Self::Use(value) => value.clone(),
+            Self::Use { config, .. } => config.clone(),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::config::UnknownValue;
@@ -51,7 +51,7 @@ impl Unstated {
 }
 
 /// The payload indexes of a collection, by field.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PayloadSchema {
     fields: BTreeMap<String, Value>,

@@ -125,6 +125,14 @@ impl ShardKeys {
     }
 }
 
+impl<'de> Deserialize<'de> for ShardKeys {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let listed = Vec::<Listed>::deserialize(deserializer)?;
+        let keys = listed.into_iter().map(|entry| (entry.key, entry.shard_ids));
+        Self::build(keys).map_err(serde::de::Error::custom)
+    }
+}
+
 impl Serialize for ShardKeys {
     /// The same list form as [`ShardKeys::to_bytes`]: a JSON map cannot hold number keys.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

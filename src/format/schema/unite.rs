@@ -13,7 +13,8 @@
 mod draft;
 mod overlay;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Source;
 use super::compare::{Finding, Severity, compare};
@@ -25,7 +26,7 @@ use crate::base::error::{Error, Kind, Result};
 use draft::Draft;
 
 /// A choice that was made for the master.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// What was chosen for: "hnsw_config.m", "vector 'image'".
     pub about: String,
@@ -52,6 +53,21 @@ pub struct United {
     pub decisions: Vec<Decision>,
     /// What [`compare`] found; nothing in it blocks.
     pub findings: Vec<Finding>,
+}
+
+impl United {
+    /// Sets values in an object of the master's config.
+    pub fn set(&mut self, object: &str, values: &[(&str, Value)]) -> Result<()> {
+        let mut raw = self.config.raw().clone();
+        if let Some(map) = raw.get_mut(object).and_then(Value::as_object_mut) {
+            for (key, value) in values {
+                map.insert((*key).into(), value.clone());
+            }
+        }
+        let bytes = Value::Object(raw).to_string();
+        self.config = CollectionConfig::parse("the master", bytes.as_bytes())?;
+        Ok(())
+    }
 }
 
 /// Unites the sources' configs, in their order, under `overrides`.

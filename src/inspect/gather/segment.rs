@@ -31,7 +31,8 @@ pub(super) fn segment_report(
                 Format::Mutable => "mutable",
                 Format::Immutable => "immutable",
                 Format::Disk => "disk",
-            },
+            }
+            .into(),
             points_count: points.entries.len() as u64,
             deleted_count: points.deleted as u64,
             unversioned_count: points.unversioned as u64,

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use self::settle::Workshop;
-use super::built::{Built, BuiltShard, Carried, Consolidated};
+use super::built::{Built, BuiltShard, Carried, Consolidated, Made};
 use super::plan::Plan;
 use super::settings::Settings;
 use crate::base::Site;
@@ -25,7 +25,6 @@ use crate::base::error::{Error, Result};
 use crate::base::progress::Unit;
 use crate::base::stage::StageReport;
 use crate::engine::Columns;
-use crate::format::Written;
 use crate::point::PointId;
 use crate::source::Source;
 use crate::stream::{Conflict, Ledger};
@@ -38,29 +37,35 @@ const COMPARED_AT_ONCE: usize = 512;
 /// Builds the master of `plan` out of the segments of `sources` and packs it into `target`, a new
 /// file called `target_path`. The plan is corrected where it could only estimate. The sources were opened with their id trackers and logs.
 pub fn graft(
-    sources: &mut [Source],
-    plan: &mut Plan,
+    mut sources: Vec<Source>,
+    mut plan: Plan,
     settings: &Settings,
     mut ledger: Ledger,
     target: File,
     target_path: &Path,
     site: Site<'_>,
-) -> Result<(Built, Written, Ledger)> {
+) -> Result<Made> {
     let mut stages = Vec::new();
     let started = Instant::now();
     let stage = site.progress.stage("find conflicts", None, Unit::None);
-    let mut lanes = lanes(sources, plan)?;
-    let mut workshop = Workshop::new(site, plan);
+    let mut lanes = lanes(&mut sources, &plan)?;
+    let mut workshop = Workshop::new(site, &plan);
     // What the log still holds decides which ids there are.
     if settings.consolidate {
         for lane in &mut lanes {
             lane.because("--consolidate merges its segments");
         }
     }
-    workshop.settle(sources, &mut lanes)?;
-    workshop.settle_tails(sources, &mut lanes)?;
-    refuse_misplaced(sources, &lanes)?;
-    meet(sources, &mut lanes, settings, &mut ledger, &mut workshop)?;
+    workshop.settle(&mut sources, &mut lanes)?;
+    workshop.settle_tails(&sources, &mut lanes)?;
+    refuse_misplaced(&sources, &lanes)?;
+    meet(
+        &mut sources,
+        &mut lanes,
+        settings,
+        &mut ledger,
+        &mut workshop,
+    )?;
     drop(stage);
     let mut tallies = vec![Tally::default(); sources.len()];
     let mut points: BTreeMap<u32, u64> = plan.layout.shards.iter().map(|n| (*n, 0)).collect();
@@ -78,7 +83,7 @@ pub fn graft(
     stages.push(StageReport::new("find", started).points(ids));
 
     let started = Instant::now();
-    workshop.settle(sources, &mut lanes)?;
+    workshop.settle(&mut sources, &mut lanes)?;
     let mut consolidated = None;
     let settled_bytes = if settings.consolidate {
         let (bytes, before, after) = workshop.consolidate(&mut lanes)?;
@@ -110,7 +115,7 @@ pub fn graft(
     }
 
     let started = Instant::now();
-    let packed = carry::carry(sources, &lanes, plan, target, target_path, site)?;
+    let packed = carry::carry(&mut sources, &lanes, &plan, target, target_path, site)?;
     stages.push(StageReport::new("carry", started).bytes(packed.written.bytes()));
 
     let shards = points
@@ -133,7 +138,13 @@ pub fn graft(
         restamped: 0,
         stages,
     };
-    Ok((built, packed.written, ledger))
+    Ok(Made {
+        sources,
+        plan,
+        built,
+        written: packed.written,
+        ledger,
+    })
 }
 
 /// The lanes of all sources, in the order of sources and shards.

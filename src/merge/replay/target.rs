@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Progress, Unit};
 use crate::format::schema::{CollectionConfig, ShardingMethod, same_index};
-use crate::merge::Plan;
+use crate::merge::plan::Plan;
 use crate::point::ShardKey;
 use crate::server::{CollectionAddress, CollectionInfo, Connection, Failure, create_body};
 

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use crate::merge::MergeOptions;
 
 /// What one night does.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -41,7 +43,7 @@ pub struct PlanFile {
     /// Where it is written how the night went.
     #[serde(default)]
     pub report: ReportPart,
-    /// Who is told.
+    /// Who is report.
     #[serde(default)]
     pub notify: NotifyPart,
 }
@@ -126,56 +128,15 @@ pub enum IfBroken {
 
 /// The master.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct MasterPart {
-    /// What it is called in the archive, and what the names of its collections begin with.
+    /// Its name in the archive, and the beginning of the names of its collections.
     pub name: String,
-    /// How it comes to be: auto, graft, rebuild, replay (written into the new collection over gRPC) or
-    /// scratch (read by the server of `scratch_server`).
-    pub route: Option<String>,
     /// The server that reads snapshots with the route scratch, by its name in this plan.
     pub scratch_server: Option<String>,
-    /// Who wins when an id is in more than one source: last, first, newest:FIELD, fail or remap.
-    pub on_conflict: Option<String>,
-    /// The payload field that each point's source is written into.
-    pub stamp: Option<String>,
-    /// What is written there instead of a source's name.
-    #[serde(default)]
-    pub stamp_values: BTreeMap<String, Value>,
-    /// Only points that match this filter, in Qdrant's filter language.
-    pub filter: Option<Map<String, Value>>,
-    /// Top-level payload keys that are left out.
-    #[serde(default)]
-    pub drop_payload: Vec<String>,
-    /// How it is laid out: same (as the sources) or by-source (a shard key for each source).
-    pub layout: Option<String>,
-    /// Number of shards.
-    pub shards: Option<u32>,
-    /// Edges per node of the HNSW graph.
-    pub hnsw_m: Option<u64>,
-    /// Neighbours considered while the graph is built.
-    pub hnsw_ef_construct: Option<u64>,
-    /// Whether vectors are left on disk.
-    pub on_disk_vectors: Option<bool>,
-    /// Whether payload is left on disk.
-    pub on_disk_payload: Option<bool>,
-    /// Size in KB from which a segment gets an index; 0 for never.
-    pub indexing_threshold: Option<u64>,
-    /// Size in KB from which vectors are memory-mapped; 0 for never.
-    pub memmap_threshold: Option<u64>,
-    /// Quantization: none, scalar, scalar:QUANTILE, product:xN or binary.
-    pub quantization: Option<String>,
-    /// A file with the master's config.
-    pub config: Option<PathBuf>,
-    /// Keep the sources' default_segment_number, so that a server merges carried segments.
-    #[serde(default)]
-    pub server_consolidates: bool,
-    /// By the route graft, merge the carried segments before the master is packed.
-    #[serde(default)]
-    pub consolidate: bool,
-    /// Merge sources that lack shards or whose replica was not active; the run ends with 3.
-    #[serde(default)]
-    pub allow_incomplete: bool,
+    /// The options of the merge.
+    #[serde(flatten)]
+    pub options: MergeOptions,
 }
 
 /// What the master has to pass.
@@ -269,14 +230,14 @@ pub struct LimitsPart {
     /// Bytes a second from and to servers at the most, as "500k", "20M" or "1G".
     pub rate: Option<String>,
     /// How many hours a night that was broken off may be gone on with; 12 by default.
-    pub go_on_hours: Option<u32>,
+    pub resume_hours: Option<u32>,
 }
 
 /// Where it is written how the night went.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportPart {
-    /// A folder for a JSON file and an HTML page of each night.
+    /// A folder for a JSON file and an HTML page of each run.
     pub folder: Option<PathBuf>,
     /// How many nights' files stay there; 60 by default.
     pub keep: Option<u32>,
@@ -284,7 +245,7 @@ pub struct ReportPart {
     pub prometheus: Option<PathBuf>,
 }
 
-/// Who is told.
+/// Who is report.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotifyPart {
@@ -294,7 +255,7 @@ pub struct NotifyPart {
     pub success: Option<TellPart>,
 }
 
-/// How somebody is told. Both get the JSON report: a command on its standard input, a webhook as a POST.
+/// How somebody is report. Both get the JSON report: a command on its standard input, a webhook as a POST.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TellPart {

@@ -5,22 +5,21 @@
 
 mod faults;
 mod file;
-mod meant;
+mod resolve;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use self::file::PlanFile;
 pub use self::file::{IfBroken, IfMoved, Verify, schema};
 use crate::archive::{Location, Policy};
 use crate::base::error::{Error, Result};
+use crate::merge::MergeOptions;
 use crate::publish::Allow;
-use crate::server::{Address, ConnectionSettings, Rate};
+use crate::server::{Address, ConnectionOptions, ConnectionSettings, Rate};
 
 /// A commented plan to start from.
 pub const TEMPLATE: &str = include_str!("template.toml");
@@ -41,34 +40,34 @@ pub struct Plan {
     /// The folder with room for snapshots.
     pub work: PathBuf,
     /// Where snapshots are kept.
-    pub archive: Keeping,
+    pub archive: ArchivePlan,
     /// The servers by name.
     pub servers: BTreeMap<String, Server>,
     /// What is captured, in the order that decides conflicts.
-    pub sources: Vec<Capturing>,
+    pub sources: Vec<SourcePlan>,
     /// The master.
-    pub master: Option<Mastering>,
+    pub master: Option<MasterPlan>,
     /// What it has to pass.
     pub checks: Checks,
     /// Where it goes.
-    pub publish: Option<Publishing>,
+    pub publish: Option<PublishPlan>,
     /// What the archive keeps.
     pub keep: Option<Policy>,
     /// Bytes a second at the most.
     pub rate: Option<Rate>,
     /// How long a night that was broken off may be gone on with.
-    pub go_on_within: Duration,
+    pub resume_within: Duration,
     /// Where it is written how the night went.
-    pub report: Reporting,
+    pub report: ReportPlan,
     /// Who is told of a failure.
-    pub on_failure: Option<Telling>,
+    pub on_failure: Option<NotifyPlan>,
     /// Who is told of a success.
-    pub on_success: Option<Telling>,
+    pub on_success: Option<NotifyPlan>,
 }
 
 /// Where snapshots are kept.
 #[derive(Debug, Clone)]
-pub struct Keeping {
+pub struct ArchivePlan {
     /// As it is opened.
     pub place: String,
     /// The same, read.
@@ -90,15 +89,15 @@ pub struct Server {
     pub settings: ConnectionSettings,
     /// The other members of its cluster.
     pub peers: BTreeMap<u64, Address>,
-    /// How a process of its own is told the same: arguments, and the variable with the key.
-    pub flags: Vec<OsString>,
+    /// The same for a worker process.
+    pub options: ConnectionOptions,
     /// The variable that holds the key.
     pub key_variable: Option<String>,
 }
 
 /// Collections to capture.
 #[derive(Debug, Clone)]
-pub struct Capturing {
+pub struct SourcePlan {
     /// The server's name.
     pub server: String,
     /// What their names in the archive begin with.
@@ -117,17 +116,15 @@ pub struct Capturing {
 
 /// The master.
 #[derive(Debug, Clone)]
-pub struct Mastering {
+pub struct MasterPlan {
     /// What it is called.
     pub name: String,
-    /// How `merge` is told to make it: everything but sources and output.
-    pub flags: Vec<OsString>,
+    /// How it is made.
+    pub options: MergeOptions,
     /// Whether it is written into a live collection.
     pub live: bool,
     /// The server that reads snapshots.
     pub scratch_server: Option<String>,
-    /// Whether its sources may be incomplete.
-    pub allow_incomplete: bool,
 }
 
 /// What the master has to pass.
@@ -143,7 +140,7 @@ pub struct Checks {
 
 /// Where the master goes.
 #[derive(Debug, Clone)]
-pub struct Publishing {
+pub struct PublishPlan {
     /// The server's name.
     pub server: String,
     /// The alias.
@@ -164,7 +161,7 @@ pub struct Publishing {
 
 /// Where it is written how the night went.
 #[derive(Debug, Clone)]
-pub struct Reporting {
+pub struct ReportPlan {
     /// The folder of the nights' reports.
     pub folder: Option<PathBuf>,
     /// How many nights stay there.
@@ -173,32 +170,26 @@ pub struct Reporting {
     pub prometheus: Option<PathBuf>,
 }
 
-/// How somebody is told.
+/// How somebody is report.
 #[derive(Clone)]
-pub struct Telling {
+pub struct NotifyPlan {
     /// A program with its arguments.
     pub command: Vec<String>,
     /// An address, which may be a secret.
     pub webhook: Option<String>,
 }
 
-impl std::fmt::Debug for Telling {
+impl std::fmt::Debug for NotifyPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Telling")
+        f.debug_struct("NotifyPlan")
             .field("command", &self.command)
             .field("webhook", &self.webhook.is_some())
             .finish()
     }
 }
 
-/// What a plan is read with: the environment, and the parser of `merge`'s arguments.
-#[derive(Clone, Copy)]
-pub struct Reader<'a> {
-    /// What a variable holds.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Whether `merge` takes these arguments.
-    pub merge: &'a dyn Fn(&[OsString]) -> Result<()>,
-}
+/// The environment: what a variable holds.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Plan {
     /// The folder of what is remembered of servers.
@@ -206,8 +197,14 @@ impl Plan {
         self.state.join("servers")
     }
 
+    /// Whether sources of the master may be incomplete.
+    pub fn allows_incomplete(&self) -> bool {
+        let master = self.master.as_ref();
+        master.is_some_and(|master| master.options.allow_incomplete)
+    }
+
     /// Reads the plan in `file`.
-    pub fn read(file: &Path, reader: Reader<'_>) -> Result<Self> {
+    pub fn read(file: &Path, variable: Variables<'_>) -> Result<Self> {
         let failed = |err: &std::io::Error| Error::io("reading plan", file, err);
         let bytes = std::fs::metadata(file).map_err(|err| failed(&err))?.len();
         if bytes > FILE_BYTES_MAX {
@@ -218,11 +215,11 @@ impl Plan {
             .next("give a plan, as snapmerge init writes one"));
         }
         let text = std::fs::read_to_string(file).map_err(|err| failed(&err))?;
-        Self::parse(file, &text, reader)
+        Self::parse(file, &text, variable)
     }
 
     /// Reads `text`, the plan of `file`.
-    pub fn parse(file: &Path, text: &str, reader: Reader<'_>) -> Result<Self> {
+    pub fn parse(file: &Path, text: &str, variable: Variables<'_>) -> Result<Self> {
         let doing = format!("reading plan {}", file.display());
         let refuse = |found: Vec<String>| {
             let why = match found.as_slice() {
@@ -244,15 +241,7 @@ impl Plan {
         let mut hash = Sha256::new();
         hash.update(text.as_bytes());
         let sha256 = hex::encode(hash.finalize());
-        meant::settle(file, sha256, read, reader).map_err(refuse)
-    }
-}
-
-/// A value of TOML or JSON as an argument: text as it is, all else as JSON.
-fn argument(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        resolve::settle(file, sha256, read, variable).map_err(refuse)
     }
 }
 

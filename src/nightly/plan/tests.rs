@@ -1,21 +1,13 @@
 //! Plans that mean something, and plans that do not.
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::base::error::Kind;
 
 fn read(text: &str) -> Result<Plan> {
     let variable = |name: &str| (name == "KEY").then(|| "s3cr3t-key".to_owned());
-    let reader = Reader {
-        variable: &variable,
-        merge: &|args| {
-            let bad = args.iter().any(|arg| arg == "--route=sideways");
-            match bad {
-                true => Err(Error::usage("reading --route", "sideways is none")),
-                false => Ok(()),
-            }
-        },
-    };
-    Plan::parse(Path::new("/plans/nightly.toml"), text, reader)
+    Plan::parse(Path::new("/plans/nightly.toml"), text, &variable)
 }
 
 const SMALL: &str = r#"
@@ -103,7 +95,7 @@ server = \"prot\"
 collections = []
 [master]
 name = \"a/b\"
-route = \"sideways\"
+hnsw_m = 3
 [publish]
 server = \"prod\"
 alias = \"\"
@@ -127,7 +119,7 @@ webhook_env = \"https://hooks.example.org/s3cr3t\"
         "sources[1].server: there is no server prot in [servers]; did you mean prod?",
         "sources[1].collections",
         "master.name",
-        "sideways is none",
+        "--hnsw-m wants 0 (no graph) or 4 to",
         "publish.alias",
         "publish.keep",
         "publish.max_shrink",
@@ -157,7 +149,7 @@ fn keys_are_found_where_the_plan_says() {
 }
 
 #[test]
-fn merge_is_told_what_the_plan_says_of_the_master() {
+fn the_merge_gets_the_options_of_the_plan() {
     let text = format!(
         "{SMALL}
 [master]
@@ -170,21 +162,39 @@ consolidate = true
 "
     );
     let master = read(&text).unwrap().master.unwrap();
-    let flags: Vec<&str> = master
-        .flags
-        .iter()
-        .filter_map(|flag| flag.to_str())
-        .collect();
+    let options = serde_json::to_value(&master.options).unwrap();
+    assert_eq!(options["stamp"], "year");
     assert_eq!(
-        flags,
-        [
-            "--stamp=year",
-            "--stamp-value=album_2017=2017",
-            "--stamp-value=b=x",
-            "--filter={\"must\":[{\"key\":\"a\",\"match\":{\"value\":true}}]}",
-            "--shards=2",
-            "--consolidate",
-        ]
+        options["stamp_values"],
+        json!({"album_2017": 2017, "b": "x"})
     );
+    assert_eq!(
+        options["filter"],
+        json!({"must": [{"key": "a", "match": {"value": true}}]})
+    );
+    assert_eq!(options["shards"], 2);
+    assert_eq!(options["consolidate"], true);
     assert!(!master.live);
+    let live = text.replace("stamp =", "route = \"replay\"\nstamp =");
+    let live = format!("{live}[publish]\nserver = \"prod\"\nalias = \"m_now\"\n");
+    assert!(read(&live).unwrap().master.unwrap().live);
+}
+
+#[test]
+fn an_option_of_the_merge_that_is_not_there_is_told_with_the_nearest() {
+    for (line, part) in [
+        ("route = \"rebild\"", "did you mean rebuild?"),
+        ("hnswm = 3", "did you mean hnsw_m?"),
+        ("filter = { mst = [] }", "mst"),
+        ("on_conflict = \"newest\"", "newest needs a payload field"),
+        ("quantization = \"octal\"", "octal is no kind"),
+        (
+            "consolidate = true\nserver_consolidates = true",
+            "give one of them",
+        ),
+        ("stamp_values = { a = 1 }", "they belong to a stamp"),
+    ] {
+        let err = read(&format!("{SMALL}[master]\nname = \"m\"\n{line}\n")).unwrap_err();
+        assert!(err.to_string().contains(part), "{line}: {err}");
+    }
 }

@@ -82,6 +82,19 @@ pub struct Bar {
     pub series: usize,
 }
 
+impl Bar {
+    /// A bar as long as a count.
+    #[expect(clippy::cast_precision_loss, reason = "the length of a bar")]
+    pub fn of_count(label: impl Into<String>, count: u64, series: usize) -> Self {
+        Self {
+            label: label.into(),
+            value: count as f64,
+            words: count.to_string(),
+            series,
+        }
+    }
+}
+
 /// A chart of bars.
 pub fn bars(title: &str, bars: &[Bar]) -> Result<String> {
     let most = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);

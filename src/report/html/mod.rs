@@ -1,51 +1,85 @@
-//! A report as one HTML page, made of the JSON that the commands print.
+//! Reports as one HTML page.
 //!
-//! Keeps true: the page refers to nothing outside itself and runs no script; the verdict stands
+//! Invariants: the page refers to nothing outside itself and runs no script; the verdict stands
 //! first; every number of a chart stands in a table too; text of a report is text on the page,
 //! whatever it contains.
 
 mod charts;
-mod night;
 mod parts;
+mod run;
+mod verify;
 
+use humansize::{BINARY, format_size};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use self::parts::{answers, compared, differences, settings, shards, sources, structure};
+use self::parts::{open_ends, provenance, table, verdict};
 use crate::base::error::{Error, Result};
+use crate::merge::MergeReport;
+use crate::nightly::RunReport;
+use crate::verify::{DiffReport, VerifyReport};
 
-/// The reports that can be shown.
-const FORMATS: [&str; 4] = [
-    "snapmerge-run/1",
-    "snapmerge-verify/1",
-    "snapmerge-merge/1",
-    "snapmerge-diff/1",
-];
+/// A report that can be on a page.
+#[derive(Debug, Clone)]
+pub enum Section {
+    /// Of a merge.
+    Merge(Box<MergeReport>),
+    /// Of a verification.
+    Verify(Box<VerifyReport>),
+    /// Of a comparison.
+    Diff(Box<DiffReport>),
+    /// Of a nightly run.
+    Run(Box<RunReport>),
+}
 
-/// The page that shows `reports`, in their order; `files` are their names, for errors.
-pub fn page(reports: &[Value], files: &[String]) -> Result<String> {
-    let mut sections = Vec::new();
-    let mut title = None;
-    for (at, report) in reports.iter().enumerate() {
-        let file = files.get(at).map_or("", String::as_str);
-        let format = report["format"].as_str().unwrap_or("nothing");
-        if !FORMATS.contains(&format) {
-            return Err(Error::usage(
+impl Section {
+    /// Reads a report that a command printed as JSON to `file`.
+    pub fn read(value: Value, file: &str) -> Result<Self> {
+        fn read<T: DeserializeOwned>(value: Value, file: &str) -> Result<Box<T>> {
+            serde_json::from_value(value)
+                .map_err(|err| Error::usage(format!("reading {file}"), err))
+        }
+        const FORMATS: [&str; 4] = [
+            "snapmerge-run/2",
+            "snapmerge-verify/2",
+            "snapmerge-merge/2",
+            "snapmerge-diff/2",
+        ];
+        let format = value["format"].as_str().unwrap_or("nothing").to_owned();
+        match format.as_str() {
+            "snapmerge-run/2" => read(value, file).map(Self::Run),
+            "snapmerge-verify/2" => read(value, file).map(Self::Verify),
+            "snapmerge-merge/2" => read(value, file).map(Self::Merge),
+            "snapmerge-diff/2" => read(value, file).map(Self::Diff),
+            _ => Err(Error::usage(
                 format!("reading {file}"),
                 format!("its format is {format}, not one of {}", FORMATS.join(", ")),
             )
-            .next("give what snapmerge verify, merge or diff printed with --json"));
+            .next("give what this version of snapmerge printed with --json")),
         }
-        let (head, section) = match format {
-            "snapmerge-verify/1" => verify(report)?,
-            "snapmerge-merge/1" => merge(report)?,
-            "snapmerge-run/1" => night::night(report),
-            _ => diff(report)?,
-        };
-        title.get_or_insert(head);
-        sections.push(section);
     }
-    let title = title.ok_or_else(|| Error::usage("making a report", "there is nothing to show"))?;
+
+    /// The title of the section, and its content.
+    fn show(&self) -> Result<(String, Markup)> {
+        match self {
+            Self::Merge(report) => merge(report),
+            Self::Verify(report) => verify::section(report),
+            Self::Diff(report) => diff(report),
+            Self::Run(report) => Ok(run::section(report)),
+        }
+    }
+}
+
+/// The page that shows `sections`, in their order.
+pub fn page(sections: &[Section]) -> Result<String> {
+    let mut shown = Vec::new();
+    for section in sections {
+        shown.push(section.show()?);
+    }
+    let Some((title, _)) = shown.first() else {
+        return Err(Error::usage("making a report", "there is nothing to show"));
+    };
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -56,7 +90,7 @@ pub fn page(reports: &[Value], files: &[String]) -> Result<String> {
                 style { (PreEscaped(include_str!("style.css"))) }
             }
             body {
-                main { @for section in &sections { (section) } }
+                main { @for (_, section) in &shown { (section) } }
                 footer {
                     "Made by snapmerge " (env!("CARGO_PKG_VERSION"))
                     " of the JSON reports of its commands. This page refers to nothing outside itself."
@@ -67,205 +101,107 @@ pub fn page(reports: &[Value], files: &[String]) -> Result<String> {
     Ok(page.into_string())
 }
 
-fn verdict(file: &str, class: &str, words: &str) -> Markup {
-    html! {
-        h1 { (file) }
-        p class={ "verdict " (class) } id="verdict" { (words) }
-    }
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
-}
-
-/// What is open, for whoever reads a verdict.
-const OPEN_ENDS: [(&str, &str); 3] = [
-    ("missing", "Missing"),
-    ("changed", "Written to meanwhile"),
-    ("unknown", "Not looked at"),
-];
-
-fn open_ends(report: &Value) -> Markup {
-    let ends = OPEN_ENDS.iter().filter_map(|(name, title)| {
-        let lines: Vec<&str> = report[*name]
-            .as_array()?
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
-        (!lines.is_empty()).then_some((title, lines))
+fn merge(report: &MergeReport) -> Result<(String, Markup)> {
+    let master = &report.master;
+    let (class, words) = match report.proof.proven {
+        true => ("proven", "MERGED AND PROVEN"),
+        false => ("nothing", "MERGED, NOT PROVEN"),
+    };
+    let sources = report.sources.iter().map(|source| parts::SourceRow {
+        name: &source.name,
+        points: source.won,
+        file_bytes: source.file_bytes,
+        checksum: source.checksum.clone(),
     });
-    html! {
-        @for (title, lines) in ends {
-            h2 { (title) }
-            ul { @for line in lines { li { (line) } } }
+    let conflicts = &report.conflicts;
+    let conflict_rows = conflicts.first.iter().map(|one| {
+        [
+            format!("point {}", one.id),
+            one.sources.join(", "),
+            one.winner.clone(),
+        ]
+    });
+    let findings = report.findings.iter().map(|finding| {
+        let value = |value: &crate::format::schema::SourceValue| {
+            format!("{} ({})", value.value, value.source)
+        };
+        let values: Vec<String> = finding.values.iter().map(value).collect();
+        [
+            finding.about.clone(),
+            values.join(", "),
+            finding.meaning.clone(),
+        ]
+    });
+    let on_conflict = &report.provenance.on_conflict;
+    let section = html! {
+        (verdict(&master.file, class, words))
+        p {
+            strong { (master.points) " points" }
+            @if let Some(bytes) = master.file_bytes { " in " (format_size(bytes, BINARY)) }
+            ". Route " (report.route) ", because " (report.because) "."
         }
-    }
+        p { "Compared: " (report.proof.compared) "." }
+        (open_ends(&[("Missing", &report.missing), ("Differences", &report.differences)]))
+        (parts::sources(sources)?)
+        h2 { "Conflicts" }
+        p { (conflicts.count) " ids are in more than one source; " (conflicts.policy) " wins." }
+        (table("Conflicts", &["point", "in", "winner"], conflict_rows))
+        @if !report.findings.is_empty() {
+            h2 { "Configs that differ" }
+            (table("Configs that differ", &["setting", "values", "meaning"], findings))
+        }
+        (parts::stages(&report.stages)?)
+        (provenance(&report.envelope, report.seconds, &[
+            ("conflicts won by", Some(on_conflict)),
+            ("SHA-256 of the master", master.sha256.as_ref()),
+            ("digest of the points", master.digest.as_ref()),
+        ]))
+    };
+    Ok((format!("{}: {words}", master.file), section))
 }
 
-fn verify(report: &Value) -> Result<(String, Markup)> {
-    let file = text(report, "/master/file");
-    let (class, words) = match text(report, "/verdict") {
-        "proven" => ("proven", "PROVEN"),
-        "differs" => ("differs", "DIFFERS"),
-        _ => ("nothing", "NOT PROVEN: nothing was looked at"),
-    };
-    let section = html! {
-        (verdict(file, class, words))
-        (compared(report))
-        (differences(report))
-        (open_ends(report))
-        (settings(report))
-        (sources(report)?)
-        (shards(report)?)
-        (answers(report)?)
-        (structure(report)?)
-        (provenance(report))
-    };
-    Ok((format!("{file}: {words}"), section))
-}
-
-fn merge(report: &Value) -> Result<(String, Markup)> {
-    let file = text(report, "/master/file");
-    let (class, words) = match report.pointer("/proof/proven").and_then(Value::as_bool) {
-        Some(true) => ("proven", "MERGED AND PROVEN"),
-        _ => ("nothing", "MERGED, NOT PROVEN"),
-    };
-    let section = html! {
-        (verdict(file, class, words))
-        p { "Route " (text(report, "/route")) ", because " (text(report, "/because")) "." }
-        p { "Compared: " (text(report, "/proof/compared")) "." }
-        (sources(report)?)
-        (parts::conflicts(report))
-        (parts::findings(report))
-        (parts::stages(report)?)
-        (provenance(report))
-    };
-    Ok((format!("{file}: {words}"), section))
-}
-
-fn diff(report: &Value) -> Result<(String, Markup)> {
-    let name = format!(
-        "{} and {}",
-        text(report, "/before/file"),
-        text(report, "/after/file")
-    );
-    let changes: u64 = ["added", "removed", "changed"]
-        .iter()
-        .filter_map(|kind| report["points"][*kind].as_u64())
-        .sum();
-    let none = |name: &str| report[name].as_array().is_none_or(Vec::is_empty);
-    let same = changes == 0 && none("settings") && none("missing") && none("changed");
-    let (class, words) = match same {
+fn diff(report: &DiffReport) -> Result<(String, Markup)> {
+    let name = format!("{} and {}", report.before.file, report.after.file);
+    let (class, words) = match report.is_same() {
         true => ("proven", "THE SAME"),
         false => ("differs", "DIFFERENT"),
     };
+    let points = &report.diffed;
+    let kinds = [
+        ("same", points.same),
+        ("added", points.added),
+        ("removed", points.removed),
+        ("changed", points.changed),
+    ];
+    let bars: Vec<charts::Bar> = kinds
+        .iter()
+        .enumerate()
+        .map(|(series, (kind, count))| charts::Bar::of_count(*kind, *count, series))
+        .collect();
+    let kinds = kinds.map(|(kind, count)| [kind.to_owned(), count.to_string()]);
+    let changed = |what: &'static str| {
+        move |(name, count): (&String, &u64)| {
+            [format!("changed {what} '{name}'"), count.to_string()]
+        }
+    };
+    let rows = kinds
+        .into_iter()
+        .chain(points.changed_vectors.iter().map(changed("vector")))
+        .chain(points.changed_payload.iter().map(changed("payload key")));
+    let first = report
+        .first
+        .iter()
+        .map(|change| (change.id.to_string(), parts::details(change)));
     let section = html! {
         (verdict(&name, class, words))
-        (parts::changes(report)?)
-        (differences(report))
-        (open_ends(report))
-        (settings(report))
+        (PreEscaped(charts::bars("Points", &bars)?))
+        (table("Points", &["points", "how many"], rows))
+        (parts::differences(first, report.ledger.as_deref()))
+        (open_ends(&[("Missing", &report.missing), ("Written to meanwhile", &report.changed)]))
+        (parts::settings(&report.settings))
     };
     Ok((format!("{name}: {words}"), section))
 }
 
-/// Where it all came from.
-fn provenance(report: &Value) -> Markup {
-    let mut rows: Vec<(&str, String)> = Vec::new();
-    let mut row = |name, pointer: &str| {
-        let value = text(report, pointer);
-        if !value.is_empty() {
-            rows.push((name, value.to_owned()));
-        }
-    };
-    row("snapmerge", "/version");
-    row("made with, by", "/made_with/told_by");
-    row("conflicts won by", "/made_with/on_conflict");
-    row("conflicts won by", "/provenance/on_conflict");
-    row("SHA-256 of the master", "/master/sha256");
-    row("digest of the points", "/master/digest");
-    row("digest of the points", "/points/digest/points");
-    row("digest in order", "/points/stream_digest");
-    if let Some(seconds) = report["seconds"].as_f64() {
-        rows.push(("seconds", format!("{seconds:.2}")));
-    }
-    html! {
-        h2 { "Provenance" }
-        div.scroll tabindex="0" role="region" aria-label="Provenance" {
-            table { @for (name, value) in &rows { tr { th scope="row" { (name) } td { code { (value) } } } } }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn report() -> Value {
-        json!({
-            "format": "snapmerge-verify/1",
-            "version": "0.1.0",
-            "verdict": "differs",
-            "master": {"name": "m", "file": "<m>.snapshot", "file_bytes": 10, "checksum": {"state": "unverified"}},
-            "sources": [{"name": "a & b", "file": "a.snapshot", "file_bytes": 5, "checksum": {"state": "unverified"}},
-                {"name": "b", "file": "b.snapshot", "file_bytes": 5,
-                 "checksum": {"state": "verified", "sha256": "ab12", "hash": "blake3", "by": ["b.snapshot.manifest.json"]}}],
-            "made_with": {"told_by": "flags", "on_conflict": "last", "by_source": false},
-            "looked_at": 3, "differences": 1,
-            "first": [{"id": 7, "difference": "differs", "source": "a & b", "vectors": [""]}],
-            "points": {"how": "walk", "compared": 3, "compared_bytes": 9, "expected": 3, "expected_of": [3], "found": 3,
-                       "missing": 0, "extra": 0, "differing": 1, "misplaced": 0, "twice": 0, "ambiguous": 0},
-            "shards": [{"shard": 0, "segments": [2, 1]}],
-            "settings": [{"about": "hnsw_config.m", "expected": "16", "found": "8"}],
-            "answers": {"top": 10, "skipped": [], "kinds": [{
-                "vector": "", "queries": 5, "differing": 0, "first": [], "recall_mean": 0.98, "recall_min": 0.9,
-                "exact": {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0},
-                "indexed": {"p50_ms": 0.1, "p95_ms": 0.2, "p99_ms": 0.3}}],
-                "structure": {"vector": "", "drop_max": 0.2, "drop": 0.01, "silhouette_by_source": 0.1,
-                    "projection": [[0.0, 1.0, 0], [1.0, 0.0, null]],
-                    "sources": [{"name": "a & b", "points": 3, "clusters": 2, "noise": 0.1, "norms": [1.0, 1.0, 1.0, 1.0, 1.0], "silhouette": 0.5}],
-                    "master": {"name": "the master", "points": 3, "clusters": 2, "noise": 0.1, "norms": [1.0, 1.0, 1.0, 1.0, 1.0]}}},
-            "seconds": 1.5,
-        })
-    }
-
-    #[test]
-    fn everything_is_on_the_page_as_text_and_nothing_from_outside() {
-        let page = page(&[report()], &["verify.json".into()]).unwrap();
-        let first = page.find("DIFFERS").unwrap();
-        for part in [
-            "&lt;m&gt;.snapshot",
-            "a &amp; b",
-            "hnsw_config.m",
-            "0.980",
-            "Points per shard",
-            "role=\"img\"",
-            "point 7",
-            "SHA-256 ab12, by BLAKE3",
-        ] {
-            assert!(page.contains(part), "the page lacks {part}");
-        }
-        assert!(
-            first < page.find("<table").unwrap(),
-            "the verdict is not first"
-        );
-        for outside in ["<script", "<link", " src=", "url(", "@import", "<m>"] {
-            assert!(!page.contains(outside), "the page has {outside}");
-        }
-        // The name of the SVG language is no reference.
-        let references =
-            page.matches("http").count() - page.matches("http://www.w3.org/2000/svg").count();
-        assert_eq!(references, 0);
-    }
-
-    #[test]
-    fn what_is_no_report_is_refused() {
-        for value in [json!({}), json!({"format": "snapmerge-plan/1"}), json!([])] {
-            let err = page(&[value], &["x.json".into()]).unwrap_err();
-            assert!(err.to_string().contains("x.json"), "{err}");
-        }
-        assert!(page(&[], &[]).is_err());
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ mod structure;
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::expected::Expected;
 use self::questions::Question;
@@ -48,7 +48,7 @@ pub struct Asking<'a> {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Answers {
     /// How many nearest points were asked for.
     pub top: usize,
@@ -74,7 +74,7 @@ impl Answers {
 }
 
 /// What came of one kind of question.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KindAnswers {
     /// The vector that was searched; empty for the unnamed one.
     pub vector: String,
@@ -98,7 +98,7 @@ pub struct KindAnswers {
 }
 
 /// A payload field to filter by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilteredBy {
     /// The field.
     pub field: String,
@@ -107,7 +107,7 @@ pub struct FilteredBy {
 }
 
 /// A question to which master and sources have different answers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DifferentAnswer {
     /// The point whose vector was searched.
     pub of: PointId,
@@ -118,7 +118,7 @@ pub struct DifferentAnswer {
 }
 
 /// Milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Half of the questions took no longer.
     pub p50_ms: f64,

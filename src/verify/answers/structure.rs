@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hdbscan::{Hdbscan, HdbscanHyperParams};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Asking;
 use crate::base::error::{Error, Result};
@@ -27,7 +27,7 @@ const CLUSTER_PART: usize = 40;
 const CLUSTER_MIN: usize = 5;
 
 /// The structure of the sources and of their master.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Structure {
     /// Who found the clusters: `HDBSCAN`, or the address of a service.
     pub by: String,
@@ -63,7 +63,7 @@ impl Structure {
 }
 
 /// The structure of a set of points.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SetStructure {
     /// What they are of.
     pub name: String,

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::pairs::{self, AT_ONCE, Content, Read};
 use crate::base::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::stream::{Layout, Policy, ShardLane, UnionOptions, look_into, overlaps
 /// Bytes hashed at once.
 const BUFFER_BYTES: usize = 1 << 20;
 /// What was shown by bytes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ByBytes {
     /// Points of the master.
     pub points: u64,

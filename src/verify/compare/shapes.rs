@@ -4,7 +4,7 @@
 //! Keeps true: an older copy beside a newer one is no finding, a server keeps the newer one when it
 //! loads them; two that are equally new are one, be they the same or not.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::error::Result;
 use crate::point::Sample;
@@ -14,7 +14,7 @@ use crate::stream::Ledger;
 use crate::verify::difference::{Difference, Wrong};
 
 /// A shard of the master.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShardShape {
     /// Its number.
     pub shard: u32,

@@ -3,7 +3,7 @@
 //! Keeps true: every point of either side is looked at, once; a point that is told to be wrong is
 //! told with everything that is wrong with it; what was compared is counted.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::error::Result;
 use crate::base::progress::Stage;
@@ -73,7 +73,7 @@ impl Placement {
 }
 
 /// What a walk found.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Walked {
     /// Points that both sides have, compared bit by bit.
     pub compared: u64,
@@ -104,8 +104,8 @@ pub struct Walked {
     pub ambiguous: u64,
     /// The digest of what was found.
     pub digest: Digest,
-    /// The same in the order of ids.
-    pub stream_digest: StreamDigest,
+    /// The digest of the same in the order of ids ([`StreamDigest`]).
+    pub stream_digest: String,
 }
 
 impl Walked {
@@ -143,6 +143,7 @@ pub fn walk(
         ..Walked::default()
     };
     let mut buffer = Vec::new();
+    let mut in_order = StreamDigest::default();
     meet(expected, found, |id, wanted, there| {
         walked.expected += wanted.len() as u64;
         walked.found += there.len() as u64;
@@ -153,7 +154,7 @@ pub fn walk(
         }
         for scanned in there {
             let (hash, bytes) = scanned.digest(&mut walked.digest, &mut buffer);
-            walked.stream_digest.add(&hash);
+            in_order.add(&hash);
             if !wanted.is_empty() {
                 walked.compared_bytes += bytes;
             }
@@ -211,6 +212,7 @@ pub fn walk(
             (None, []) => Ok(()),
         }
     })?;
+    walked.stream_digest = in_order.to_string();
     Ok(walked)
 }
 

@@ -9,10 +9,10 @@ use crate::support::{Env, Trial};
 use super::{Findings, SOURCES_MIN, Source, sources};
 
 /// The layers from the top down, one module a row, so that no two modules can use each other.
-const LAYERS: [&str; 21] = [
-    "main", "lib", "cli", "commands", "report", "nightly", "drill", "publish", "merge", "restore",
-    "verify", "inspect", "capture", "archive", "stream", "source", "server", "engine", "format",
-    "point", "base",
+const LAYERS: [&str; 24] = [
+    "main", "lib", "cli", "commands", "report", "nightly", "worker", "drill", "publish", "merge",
+    "restore", "verify", "inspect", "export", "capture", "input", "archive", "stream", "source",
+    "server", "engine", "format", "point", "base",
 ];
 
 /// Crates that one module alone may name, and why.

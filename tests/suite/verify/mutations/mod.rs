@@ -24,8 +24,8 @@ use snapmerge::engine::{Columns, Shard, ShardConfig};
 use snapmerge::point::Record;
 use snapmerge::source::{Opening, Purpose, Settled, SettledShard, Source};
 use snapmerge::stream::{Lane, Layout, Ledger, lanes};
+use snapmerge::verify::Provenance;
 use snapmerge::verify::{Asked, Placement, Rules, Wanted, compare_lanes};
-use snapmerge::verify::{Provenance, provenance_file};
 
 use crate::merge::{ALBUMS, Sources};
 use crate::support::{Env, Outcome, Trial, temp_dir};
@@ -160,7 +160,8 @@ fn open(sources: &Sources, master: &Path, folder: &Path) -> Outcome<Open> {
         });
     }
     settled.shards = shards;
-    let provenance = Provenance::read(&provenance_file(master))?.ok_or("no provenance")?;
+    let provenance = Provenance::read(&snapmerge::base::sidecar::Sidecar::Provenance.of(master))?
+        .ok_or("no provenance")?;
     let (config, payload, keys) = provenance.expected()?;
     Ok(Open {
         layout: Layout::of(source.shard_keys.clone(), source.config.shard_number()),

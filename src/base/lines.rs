@@ -7,13 +7,13 @@ use std::io::{self, BufWriter, Write as _};
 
 use serde::Serialize;
 
-use crate::base::error::{Error, Kind, Result};
+use super::error::{Error, Kind, Result};
 
 /// Bytes of output that are held back.
 const OUTPUT_BYTES: usize = 256 * 1024;
 
 /// The lines.
-pub(super) struct Lines<'a> {
+pub struct Lines<'a> {
     out: Option<BufWriter<io::StdoutLock<'a>>>,
     doing: &'static str,
 }

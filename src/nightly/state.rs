@@ -19,11 +19,11 @@ const FILE: &str = "remembered.json";
 /// What is remembered.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Remembered {
-    /// The plan whose memory it is.
+pub struct RunState {
+    /// The plan whose state_file it is.
     pub plan: String,
     /// The sources, by server and collection.
-    pub sources: BTreeMap<String, Seen>,
+    pub sources: BTreeMap<String, SourceState>,
     /// The last master that was proven.
     pub master: Option<LastMaster>,
     /// Collections that were made to be published, by server; those that never were are removed.
@@ -34,7 +34,7 @@ pub struct Remembered {
 
 /// A source as it was captured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct SourceState {
     /// Its entry in the archive.
     pub entry: String,
     /// The entry's SHA-256.
@@ -68,40 +68,40 @@ pub struct LastMaster {
 }
 
 /// The file of it.
-pub struct Memory {
+pub struct StateFile {
     path: PathBuf,
     /// What is in it, or will be.
-    pub now: Remembered,
+    pub state: RunState,
 }
 
-impl Memory {
+impl StateFile {
     /// What the plan called `plan` remembers in the folder `state`.
     pub fn open(state: &Path, plan: &str) -> Result<Self> {
         let path = state.join(FILE);
-        let read = durable::read_json::<Remembered>(&path).map_err(|err| {
+        let read = durable::read_json::<RunState>(&path).map_err(|err| {
             err.next("see what is in it, and move it away: the next night then captures everything")
         });
-        let mut now = read?.unwrap_or_default();
+        let mut state = read?.unwrap_or_default();
         // One plan would take another's masters for its own that were never published.
-        if !now.plan.is_empty() && now.plan != plan {
+        if !state.plan.is_empty() && state.plan != plan {
             return Err(Error::usage(
                 format!("reading {}", path.display()),
-                format!("it is what the plan {} remembers, not {plan}", now.plan),
+                format!("it is what the plan {} remembers, not {plan}", state.plan),
             )
             .next("give each plan a state = \"FOLDER\" of its own"));
         }
-        plan.clone_into(&mut now.plan);
-        Ok(Self { path, now })
+        plan.clone_into(&mut state.plan);
+        Ok(Self { path, state })
     }
 
     /// Writes it down.
     pub fn write(&self) -> Result<()> {
-        durable::write_private_json(&self.path, &self.now)
+        durable::write_private_json(&self.path, &self.state)
     }
 
     /// Remembers that `collection` is about to be made on `server`.
     pub fn will_make(&mut self, server: &str, collection: &str) -> Result<()> {
-        let made = self.now.made.entry(server.to_owned()).or_default();
+        let made = self.state.made.entry(server.to_owned()).or_default();
         if made.iter().any(|one| one == collection) {
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl Memory {
     /// them in the life `process`, and one more after it.
     pub fn own_restore(&mut self, process: &str, before: u64, after: u64) {
         let signs = self
-            .now
+            .state
             .sources
             .values_mut()
             .filter_map(|seen| seen.sign.as_mut());
@@ -135,8 +135,8 @@ mod tests {
     use super::*;
     use crate::base::error::Kind;
 
-    fn memory(folder: &Path) -> Memory {
-        let mut memory = Memory::open(folder, "nightly").unwrap();
+    fn state_file(folder: &Path) -> StateFile {
+        let mut state_file = StateFile::open(folder, "nightly").unwrap();
         let sign = Sign {
             process: "life".into(),
             restores: 3,
@@ -145,13 +145,13 @@ mod tests {
             config: Map::new(),
             payload: Value::Null,
         };
-        let seen = Seen {
+        let seen = SourceState {
             entry: "a@x".into(),
             sha256: "s".into(),
             sign: Some(sign),
         };
-        memory.now.sources.insert("prod/a".into(), seen);
-        memory
+        state_file.state.sources.insert("prod/a".into(), seen);
+        state_file
     }
 
     #[test]
@@ -164,9 +164,9 @@ mod tests {
             ("life", 4, 5, 3),
             ("another", 3, 4, 3),
         ] {
-            let mut memory = memory(folder.path());
-            memory.own_restore(process, before, after);
-            let seen = &memory.now.sources["prod/a"];
+            let mut state_file = state_file(folder.path());
+            state_file.own_restore(process, before, after);
+            let seen = &state_file.state.sources["prod/a"];
             assert_eq!(seen.sign.as_ref().unwrap().restores, counted);
         }
     }
@@ -174,11 +174,11 @@ mod tests {
     #[test]
     fn two_plans_do_not_share_what_is_remembered() {
         let folder = tempfile::tempdir().unwrap();
-        let mut memory = memory(folder.path());
-        memory.will_make("prod", "m_1").unwrap();
-        let again = Memory::open(folder.path(), "nightly").unwrap();
-        assert_eq!(again.now, memory.now);
-        let err = Memory::open(folder.path(), "weekly").err().unwrap();
+        let mut state_file = state_file(folder.path());
+        state_file.will_make("prod", "m_1").unwrap();
+        let again = StateFile::open(folder.path(), "nightly").unwrap();
+        assert_eq!(again.state, state_file.state);
+        let err = StateFile::open(folder.path(), "weekly").err().unwrap();
         assert_eq!(err.kind(), Kind::Usage);
     }
 }

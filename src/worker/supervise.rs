@@ -9,11 +9,9 @@
 //! memory than the machine has ends alone.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::io::retry_on_intr;
@@ -22,17 +20,17 @@ use rustix::process::{
     set_parent_process_death_signal, setrlimit, waitid,
 };
 
-use super::exit;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::scratch;
 use crate::base::status;
 use crate::base::status::Status;
 use crate::base::stop;
-use crate::nightly::{Called, Calling};
 use crate::server::KEY_VARIABLE;
 
 /// Tells a child that it is one, and whose.
 const WORKER: &str = "SNAPMERGE_WORKER";
+/// Tells a child that its request is in the file that is its standard input.
+const REQUEST: &str = "SNAPMERGE_REQUEST";
 /// How long a child may take to put away what it made on servers.
 const PUTTING_AWAY: Duration = Duration::from_secs(60);
 /// How often it is looked whether a child is to end.
@@ -50,8 +48,9 @@ pub fn is_worker() -> bool {
     std::env::var_os(WORKER).is_some()
 }
 
-/// Prepares this process, which is a child: it ends with its parent, and tells what it does.
-pub fn be_worker() -> Result<()> {
+/// Prepares this process, which is a child: it ends with its parent, and tells what it does. Returns
+/// its request, if it was given one.
+pub fn be_worker() -> Result<Option<Vec<u8>>> {
     let failed = |err: std::io::Error| Error::failed("preparing the working process", err);
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|err| failed(err.into()))?;
     // The parent may have died before this was asked for.
@@ -70,8 +69,13 @@ pub fn be_worker() -> Result<()> {
     let file = std::os::fd::AsFd::as_fd(&std::io::stdin())
         .try_clone_to_owned()
         .map_err(failed)?;
-    status::watch(File::from(file));
-    Ok(())
+    let file = File::from(file);
+    let request = match std::env::var_os(REQUEST) {
+        Some(_) => Some(status::get(&file).map_err(failed)?),
+        None => None,
+    };
+    status::watch(file);
+    Ok(request)
 }
 
 /// A damaged length in a file can ask for more memory than there is. Then this process is to end, and
@@ -118,41 +122,23 @@ pub fn run() -> Result<u8> {
     }
 }
 
-/// Runs this program as a child with other arguments, and returns what it said; for a process that
-/// goes on afterwards, and that listens to Ctrl-C itself.
-pub fn call(calling: &Calling) -> Result<Called> {
-    let told = tempfile::tempfile().map_err(not_started)?;
-    let mut command = worker(&told)?;
-    command.args(&calling.args);
-    if let Some(key) = &calling.key {
+/// Runs this program as a child that reads `request` and answers in the same file; `key` is the API
+/// key, which stands in no file.
+pub(super) fn ask(request: &[u8], key: Option<&str>) -> Result<Vec<u8>> {
+    let file = tempfile::tempfile().map_err(not_started)?;
+    status::put(&file, request).map_err(not_started)?;
+    stop::listen()?;
+    let mut command = worker(&file)?;
+    command.env(REQUEST, "1");
+    if let Some(key) = key {
         command.env(KEY_VARIABLE, key);
     }
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(not_started)?;
-    // Both at once: a child that fills one while nobody reads it would stand still.
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (out, err) = (
-        std::thread::spawn(move || read_all(out)),
-        std::thread::spawn(move || read_all(err)),
-    );
-    let (status, asked) = wait(&mut child, &told)?;
-    let text = |reader: JoinHandle<std::io::Result<String>>| {
-        reader
-            .join()
-            .unwrap_or_else(|_| Err(std::io::Error::other("a thread ended")))
-            .map_err(|err| Error::failed("reading what the working process says", err))
-    };
-    let (stdout, stderr) = (text(out)?, text(err)?);
-    match own_code(status) {
-        Some(code) => Ok(Called {
-            ended: exit::kind(code),
-            stdout,
-            stderr,
-        }),
-        None => Err(explain(status, &status::told(&told), asked)),
+    let mut child = command.spawn().map_err(not_started)?;
+    let (status, asked) = wait(&mut child, &file)?;
+    let mut told = status::told(&file);
+    match told.answer.take().filter(|_| status.success()) {
+        Some(answer) => Ok(answer.into_bytes()),
+        None => Err(explain(status, &told, asked)),
     }
 }
 
@@ -210,16 +196,9 @@ fn worker(told: &File) -> Result<Command> {
 /// The code of a child that ended by itself: it has cleaned up and said what there is to say, even
 /// when Ctrl-C came at that moment.
 fn own_code(status: ExitStatus) -> Option<u8> {
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.filter(|code| exit::TABLE.iter().any(|(known, _)| known == code))
-}
-
-fn read_all(pipe: Option<impl Read>) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
-    if let Some(mut pipe) = pipe {
-        pipe.read_to_end(&mut bytes)?;
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let code = status.code().and_then(|code| u8::try_from(code).ok())?;
+    let known = |kind: &Kind| kind.exit_code() == code;
+    (code == 0 || Kind::ALL.iter().any(known)).then_some(code)
 }
 
 fn signal(child: Option<Pid>, signal: Signal) {

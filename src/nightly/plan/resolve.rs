@@ -6,19 +6,19 @@
 mod master;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use super::faults::{did_you_mean, nearest};
 use super::file::{PlanFile, ServerPart, TellPart};
-use super::{Capturing, Checks, Keeping, Plan, Reader, Reporting, Server, Telling};
+use super::{ArchivePlan, Checks, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables};
 use crate::archive::{Location, Policy, Signer};
-use crate::server::{Address, ConnectionSettings, Keys, Rate, check_name};
+use crate::merge::RouteChoice;
+use crate::server::{Address, ConnectionOptions, ConnectionSettings, Keys, Rate, check_name};
 
 /// Hours that a night that was broken off may be gone on with.
-const GO_ON_HOURS: u32 = 12;
+const RESUME_HOURS: u32 = 12;
 /// Nights whose reports stay.
 const REPORTS: u32 = 60;
 
@@ -27,17 +27,17 @@ pub fn settle(
     file: &Path,
     sha256: String,
     read: PlanFile,
-    reader: Reader<'_>,
+    variables: Variables<'_>,
 ) -> Result<Plan, Vec<String>> {
-    let mut settling = Settling {
+    let mut resolver = PlanResolver {
         folder: folder_of(file),
-        reader,
+        variables,
         found: Vec::new(),
     };
-    let plan = settling.plan(file, sha256, read);
-    match (plan, settling.found.is_empty()) {
+    let plan = resolver.plan(file, sha256, read);
+    match (plan, resolver.found.is_empty()) {
         (Some(plan), true) => Ok(plan),
-        _ => Err(settling.found),
+        _ => Err(resolver.found),
     }
 }
 
@@ -47,13 +47,13 @@ fn folder_of(file: &Path) -> PathBuf {
     file.parent().map(Path::to_owned).unwrap_or_default()
 }
 
-struct Settling<'a> {
+struct PlanResolver<'a> {
     folder: PathBuf,
-    reader: Reader<'a>,
+    variables: Variables<'a>,
     found: Vec<String>,
 }
 
-impl Settling<'_> {
+impl PlanResolver<'_> {
     fn find(&mut self, at: &str, why: impl std::fmt::Display) {
         self.found.push(format!("{at}: {why}"));
     }
@@ -99,7 +99,7 @@ impl Settling<'_> {
             if prefix.contains('/') {
                 self.find(&format!("{at}.prefix"), "there is a slash in it");
             }
-            sources.push(Capturing {
+            sources.push(SourcePlan {
                 server: part.server,
                 prefix,
                 collections: part.collections,
@@ -111,13 +111,8 @@ impl Settling<'_> {
         }
         let rate = read.limits.rate.as_deref();
         let rate = rate.and_then(|text| self.good("limits.rate", Rate::from_str(text)));
-        let master = read.master.as_ref().and_then(|part| {
-            let live = read
-                .publish
-                .as_ref()
-                .and_then(|one| servers.get(&one.server));
-            self.master(part, live.and_then(Option::as_ref), &servers, rate)
-        });
+        let master = read.master.as_ref();
+        let master = master.and_then(|part| self.master(part, &names));
         let publish = read.publish.as_ref().and_then(|part| {
             self.is_server("publish.server", &part.server, &names);
             if read.master.is_none() {
@@ -126,7 +121,7 @@ impl Settling<'_> {
             self.publish(part)
         });
         if let Some(part) = &read.master
-            && part.route.as_deref() == Some("replay")
+            && part.options.route == RouteChoice::Replay
             && read.publish.is_none()
         {
             self.find(
@@ -177,7 +172,7 @@ impl Settling<'_> {
             }
             (None, None) => PathBuf::new(),
         };
-        let report = Reporting {
+        let report = ReportPlan {
             folder: read.report.folder.as_deref().map(|path| self.path(path)),
             keep: read.report.keep.unwrap_or(REPORTS).max(1),
             prometheus: read
@@ -196,7 +191,7 @@ impl Settling<'_> {
         }
         let on_failure = self.telling("notify.failure", read.notify.failure.as_ref());
         let on_success = self.telling("notify.success", read.notify.success.as_ref());
-        let hours = read.limits.go_on_hours.unwrap_or(GO_ON_HOURS);
+        let hours = read.limits.resume_hours.unwrap_or(RESUME_HOURS);
         Some(Plan {
             file: file.to_owned(),
             sha256,
@@ -221,7 +216,7 @@ impl Settling<'_> {
             publish,
             keep,
             rate,
-            go_on_within: Duration::from_secs(u64::from(hours) * 3600),
+            resume_within: Duration::from_secs(u64::from(hours) * 3600),
             report,
             on_failure,
             on_success,
@@ -236,7 +231,7 @@ impl Settling<'_> {
         }
     }
 
-    fn archive(&mut self, part: super::file::ArchivePart) -> Option<Keeping> {
+    fn archive(&mut self, part: super::file::ArchivePart) -> Option<ArchivePlan> {
         let location = self.good(
             "archive.place",
             Location::parse(&part.place).map_err(|err| err.why().to_owned()),
@@ -257,7 +252,7 @@ impl Settling<'_> {
                 format!("{}: {}", err.doing(), err.why()),
             );
         }
-        Some(Keeping {
+        Some(ArchivePlan {
             place,
             location,
             create: part.create,
@@ -270,8 +265,6 @@ impl Settling<'_> {
         let at = |key: &str| format!("servers.{name}.{key}");
         let address = Address::parse(&part.url).map_err(|err| err.why().to_owned());
         let address = self.good(&at("url"), address);
-        let mut flags: Vec<OsString> = Vec::new();
-        let mut flag = |flag: &str, value: OsString| flags.extend([flag.into(), value]);
         let keys = match (&part.api_key_env, &part.api_key_file) {
             (Some(_), Some(_)) => {
                 self.find(
@@ -286,39 +279,26 @@ impl Settling<'_> {
                         self.good(&at("api_key_env"), Keys::from_variable(&value, variable))
                     })
             }
-            (None, Some(path)) => {
-                let path = self.path(path);
-                flag("--api-key-file", path.clone().into());
-                self.good(&at("api_key_file"), Keys::from_file(&path))
-            }
+            (None, Some(path)) => self.good(&at("api_key_file"), Keys::from_file(&self.path(path))),
             (None, None) => Some(Keys::default()),
         };
         let ca_file = part.ca_file.as_deref().map(|path| self.path(path));
-        if let Some(path) = &ca_file {
-            if !path.is_file() {
-                self.find(
-                    &at("ca_file"),
-                    format!("there is no file {}", path.display()),
-                );
-            }
-            flag("--ca-file", path.clone().into());
+        if let Some(path) = &ca_file
+            && !path.is_file()
+        {
+            self.find(
+                &at("ca_file"),
+                format!("there is no file {}", path.display()),
+            );
         }
         let usual = ConnectionSettings::default();
         let timeout = part.timeout.map_or(usual.timeout, Duration::from_secs);
         if !(1..=86_400).contains(&timeout.as_secs()) {
             self.find(&at("timeout"), "give 1 to 86400 seconds");
         }
-        flag("--timeout", timeout.as_secs().to_string().into());
         let retries = part.retries.unwrap_or(usual.retries);
         if retries > 100 {
             self.find(&at("retries"), "give 0 to 100");
-        }
-        flag("--retries", retries.to_string().into());
-        if let Some(port) = part.grpc_port {
-            flag("--grpc-port", port.to_string().into());
-        }
-        if part.insecure {
-            flags.push("--insecure".into());
         }
         let mut peers = BTreeMap::new();
         for (peer, url) in &part.peers {
@@ -332,6 +312,14 @@ impl Settling<'_> {
                 (Ok(_), None) => {}
             }
         }
+        let options = ConnectionOptions {
+            api_key_file: part.api_key_file.as_deref().map(|path| self.path(path)),
+            ca_file: ca_file.clone(),
+            insecure: part.insecure,
+            timeout: timeout.as_secs(),
+            retries,
+            grpc_port: part.grpc_port,
+        };
         Some(Server {
             address: address?,
             settings: ConnectionSettings {
@@ -343,7 +331,7 @@ impl Settling<'_> {
                 grpc_port: part.grpc_port,
             },
             peers,
-            flags,
+            options,
             key_variable: part.api_key_env.clone(),
         })
     }
@@ -363,14 +351,14 @@ impl Settling<'_> {
             );
             return None;
         }
-        let value = (self.reader.variable)(name).filter(|value| !value.trim().is_empty());
+        let value = (self.variables)(name).filter(|value| !value.trim().is_empty());
         if value.is_none() {
             self.find(at, format!("the environment has no {name}"));
         }
         value
     }
 
-    fn telling(&mut self, at: &str, part: Option<&TellPart>) -> Option<Telling> {
+    fn telling(&mut self, at: &str, part: Option<&TellPart>) -> Option<NotifyPlan> {
         let part = part?;
         let given = [
             part.webhook.is_some(),
@@ -407,7 +395,7 @@ impl Settling<'_> {
                 "the webhook is no address that begins with http:// or https://",
             );
         }
-        Some(Telling {
+        Some(NotifyPlan {
             command: part.command.clone(),
             webhook,
         })

@@ -4,40 +4,42 @@
 //! first.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::night::{archive, connect, one_of};
 use super::plan::Plan;
-use super::remembered::{Memory, Remembered};
+use super::run::{archive, connect, one_of};
 use super::sources::{Target, targets};
+use super::state::{RunState, StateFile};
 use crate::archive::{Chain, Entry, Forgetting, Holder};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::operation::{Envelope, Outcome};
 use crate::capture::{Members, sign};
 use crate::server::StateFolder;
 
 /// What would be done.
 #[derive(Debug, Clone, Serialize)]
-pub struct Look {
+pub struct DryRun {
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub envelope: Envelope,
     /// The plan's name.
     pub plan: String,
     /// Each in its order.
     pub would: Vec<String>,
     /// What would stop it.
     pub faults: Vec<String>,
-    /// The exit code's kind of the first of them.
-    #[serde(skip)]
-    pub kind: Option<Kind>,
 }
 
-impl Look {
+impl DryRun {
     fn would(&mut self, what: impl Into<String>) {
         self.would.push(what.into());
     }
 
     fn fault(&mut self, err: &Error) {
-        self.kind.get_or_insert(err.kind());
+        if self.envelope.outcome == Outcome::DONE {
+            self.envelope.outcome = err.kind().into();
+        }
         let next = err
             .next_step()
             .map_or(String::new(), |next| format!("\n      next: {next}"));
@@ -50,7 +52,7 @@ impl Look {
         &mut self,
         target: &Target,
         members: &Members,
-        remembered: &Remembered,
+        remembered: &RunState,
         entries: &[Entry],
     ) {
         let known = remembered.sources.get(&target.key());
@@ -69,33 +71,17 @@ impl Look {
             )),
         }
     }
-
-    /// It as text.
-    pub fn text(&self) -> String {
-        let mut text = format!("{}: what a night would do\n", self.plan);
-        for (number, what) in self.would.iter().enumerate() {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "  {:>2}. {what}", number + 1);
-        }
-        if !self.faults.is_empty() {
-            text += "\n  what stands in the way:\n";
-        }
-        for fault in &self.faults {
-            let _ = writeln!(text, "    - {fault}");
-        }
-        text + "nothing was done (--dry-run)\n"
-    }
 }
 
 /// Looks what a night of `plan` would do.
-pub fn look(plan: &Plan) -> Result<Look> {
-    let mut look = Look {
+pub fn dry_run(plan: &Plan) -> Result<DryRun> {
+    let mut look = DryRun {
+        envelope: Envelope::new("run plan", 2, Outcome::DONE),
         plan: plan.name.clone(),
         would: Vec::new(),
         faults: Vec::new(),
-        kind: None,
     };
-    let memory = Memory::open(&plan.state, &plan.name)?;
+    let state_file = StateFile::open(&plan.state, &plan.name)?;
     let keeping = archive(plan)?;
     let chain = match keeping.chain() {
         Ok(chain) => {
@@ -139,21 +125,16 @@ pub fn look(plan: &Plan) -> Result<Look> {
                     let Some(members) = servers.get(&target.server) else {
                         continue;
                     };
-                    look.source(target, members, &memory.now, &entries);
+                    look.source(target, members, &state_file.state, &entries);
                 }
                 names.extend(targets.into_iter().map(|target| target.name));
             }
         }
     }
     if let Some(master) = &plan.master {
-        let flags = master.flags.iter().map(|flag| flag.to_string_lossy());
-        let words: Vec<_> = std::iter::once("snapmerge merge …".into())
-            .chain(flags)
-            .collect();
         look.would(format!(
-            "merge them into {}, unless none of them has changed: {}",
-            master.name,
-            words.join(" ")
+            "merge them into {} by route {:?}, unless none of them has changed",
+            master.name, master.options.route
         ));
     }
     if let Some(publish) = &plan.publish {

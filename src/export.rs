@@ -1,0 +1,223 @@
+//! The points of a snapshot as JSON lines.
+//!
+//! Invariants: a line is what Qdrant's scroll would have answered for the point; an id that is asked
+//! for and not there is told, and changes the outcome.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::base::lines::Lines;
+use crate::base::operation::{Context, Envelope, Operation, Outcome};
+use crate::base::scratch::{Scratch, require_free};
+use crate::engine::{Columns, Filter};
+use crate::input::{InputOptions, Inputs};
+use crate::point::{AsScrolled, PointId, Record};
+use crate::source::{Purpose, Settled, Source};
+use crate::stream::{Scan, lanes};
+
+/// Ids that are read at once.
+const IDS_AT_ONCE: usize = 256;
+
+/// An export to standard output.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExportRequest {
+    /// A snapshot file, plain or .gz, or archive:NAME@DATE
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: PathBuf,
+    /// Only these points, by id
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    pub ids: Option<Vec<String>>,
+    /// Leave the vectors out
+    #[arg(long)]
+    pub no_vectors: bool,
+    /// Only points that match this filter, in Qdrant's filter language
+    #[arg(long, value_name = "JSON")]
+    pub filter: Option<Filter>,
+    /// At most this many points
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Where to unpack [default: the system's folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Read a snapshot that lacks shards or whose replica was not active; exit with 3
+    #[arg(long)]
+    pub allow_incomplete: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub input: InputOptions,
+}
+
+/// The report of an export.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportReport {
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub envelope: Envelope,
+    /// The file.
+    pub file: String,
+    /// Points that were written.
+    pub points: u64,
+    /// Ids that were asked for and are not there.
+    pub absent: Vec<PointId>,
+    /// What the snapshot lacks, if that was allowed.
+    pub missing: Vec<String>,
+}
+
+impl Operation for ExportRequest {
+    const NAME: &'static str = "export";
+    type Report = ExportReport;
+
+    fn run(self, _: &Context) -> Result<ExportReport> {
+        let ids = self.ids.as_ref().map(|ids| parse_ids(ids)).transpose()?;
+        if self.filter.is_some() && ids.is_some() {
+            return Err(Error::usage(
+                "reading --ids and --filter",
+                "only one of them can choose the points",
+            )
+            .next("put the ids into the filter: {\"must\":[{\"has_id\":[1,2]}]}"));
+        }
+        let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input, &parent)?;
+        let Some(path) = inputs.paths().first() else {
+            return Err(Error::usage("opening the snapshot", "there is none"));
+        };
+        let mut source = Source::open(path, &inputs.opening(path), None)?;
+        let missing = source.refuse_unreadable(self.allow_incomplete)?;
+        require_free(&parent, source.snapshot.unpacked_bytes, "unpacking")?;
+        let scratch = Scratch::new(&parent)?;
+        let folder = scratch.folder("source")?;
+        let purpose = match &self.filter {
+            Some(_) => Purpose::Filtering,
+            None => Purpose::Reading,
+        };
+        let settled = source.settle(&folder, purpose, None)?;
+
+        let limit = self.limit.unwrap_or(u64::MAX);
+        let mut points = Points {
+            lines: Lines::new("writing points to standard output"),
+            with_vectors: !self.no_vectors,
+            left: limit,
+            written: 0,
+        };
+        let absent = match ids {
+            Some(ids) => by_ids(&settled, ids, &mut points)?,
+            None => {
+                all(&source, &settled, self.filter.as_ref(), &mut points)?;
+                Vec::new()
+            }
+        };
+        let written = points.written;
+        points.lines.end()?;
+        drop(settled);
+        drop(scratch);
+        let differs = !missing.is_empty() || !absent.is_empty();
+        Ok(ExportReport {
+            envelope: Envelope::new("export", 1, Outcome::differs_if(differs)),
+            file: self.snapshot.display().to_string(),
+            points: written,
+            absent,
+            missing,
+        })
+    }
+}
+
+fn parse_ids(texts: &[String]) -> Result<BTreeSet<PointId>> {
+    texts
+        .iter()
+        .map(|text| {
+            text.trim()
+                .parse()
+                .map_err(|why: String| Error::usage("reading --ids", why))
+        })
+        .collect()
+}
+
+/// Prints the points with `ids`; returns the ids that are not there.
+fn by_ids(
+    settled: &Settled,
+    ids: BTreeSet<PointId>,
+    points: &mut Points<'_>,
+) -> Result<Vec<PointId>> {
+    let mut absent = Vec::new();
+    let ids: Vec<PointId> = ids.into_iter().collect();
+    for some in ids.chunks(IDS_AT_ONCE) {
+        let mut records = Vec::new();
+        for shard in &settled.shards {
+            for mut record in shard.shard.retrieve(some, points.columns())? {
+                record.shard_key.clone_from(&shard.key);
+                records.push(record);
+            }
+        }
+        records.sort_by_key(|record| record.id);
+        for id in some {
+            if records
+                .binary_search_by_key(id, |record| record.id)
+                .is_err()
+            {
+                absent.push(*id);
+            }
+        }
+        for record in &records {
+            points.print(record)?;
+        }
+    }
+    Ok(absent)
+}
+
+fn all(
+    source: &Source,
+    settled: &Settled,
+    filter: Option<&Filter>,
+    points: &mut Points<'_>,
+) -> Result<()> {
+    let lanes = lanes(0, source, settled);
+    std::thread::scope(|scope| {
+        let mut scan = Scan::start(scope, &lanes, filter)?;
+        let mut group = Vec::new();
+        while points.left > 0 && scan.next_group(&mut group)?.is_some() {
+            for scanned in &group {
+                points.print(&scanned.record)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The points that are printed.
+struct Points<'a> {
+    lines: Lines<'a>,
+    with_vectors: bool,
+    left: u64,
+    written: u64,
+}
+
+impl Points<'_> {
+    fn columns(&self) -> Columns {
+        Columns {
+            vectors: self.with_vectors,
+            payload: true,
+        }
+    }
+
+    fn print(&mut self, record: &Record) -> Result<()> {
+        if self.left == 0 {
+            return Ok(());
+        }
+        self.left -= 1;
+        let line = AsScrolled {
+            record,
+            with_vectors: self.with_vectors,
+        };
+        match self.lines.print(&line)? {
+            true => self.written += 1,
+            false => self.left = 0,
+        }
+        Ok(())
+    }
+}

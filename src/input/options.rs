@@ -1,0 +1,110 @@
+//! How operations find and check what they read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::server::{Address, ConnectionOptions};
+use crate::source::{Opening, parse_sha256};
+
+/// Checksums and places of sources, for every operation that reads some.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InputOptions {
+    /// The SHA-256 that a source must have; repeat it for more. Qdrant's own FILE.checksum beside a
+    /// source is looked for without this
+    #[arg(long, value_name = "FILE=HEX")]
+    pub sha256: Vec<String>,
+    /// Refuse sources that have no checksum
+    #[arg(long)]
+    pub require_checksum: bool,
+    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder, or
+    /// s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
+    pub archive: Option<String>,
+}
+
+/// How live collections are reached, for every operation that reads some.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LiveInputOptions {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub connection: ConnectionOptions,
+}
+
+/// The checksums that were given, by file.
+pub(super) struct GivenChecksums {
+    by_file: BTreeMap<String, String>,
+    require: bool,
+}
+
+impl GivenChecksums {
+    pub fn new(options: &InputOptions) -> Result<Self> {
+        let mut by_file = BTreeMap::new();
+        for text in &options.sha256 {
+            let refuse = |why: &str| {
+                Err(Error::usage(format!("reading --sha256 {text}"), why)
+                    .next("give it as --sha256 FILE=64-HEX-DIGITS"))
+            };
+            let Some((file, hex)) = text.rsplit_once('=') else {
+                return refuse("there is no '='");
+            };
+            let Some(sha256) = parse_sha256(hex) else {
+                return refuse("what follows '=' is not 64 hexadecimal digits");
+            };
+            by_file.insert(file.to_owned(), sha256);
+        }
+        Ok(Self {
+            by_file,
+            require: options.require_checksum,
+        })
+    }
+
+    /// How the source at `path` is to be opened.
+    pub fn opening(&self, path: &Path) -> Opening {
+        let sha256 = names(path).find_map(|name| self.by_file.get(&name));
+        Opening {
+            sha256: sha256.cloned(),
+            require_checksum: self.require,
+            ..Opening::default()
+        }
+    }
+
+    /// Refuses a checksum that was given for none of `paths`.
+    pub fn all_used<'a>(&self, paths: impl Iterator<Item = &'a Path>) -> Result<()> {
+        let known: BTreeSet<String> = paths.flat_map(names).collect();
+        match self.by_file.keys().find(|file| !known.contains(*file)) {
+            None => Ok(()),
+            Some(file) => Err(Error::usage(
+                format!("reading --sha256 {file}=…"),
+                "no source is called so",
+            )),
+        }
+    }
+}
+
+/// The names that a file can be given by: its path, and its last part.
+fn names(path: &Path) -> impl Iterator<Item = String> {
+    let name = path.file_name();
+    std::iter::once(path.display().to_string())
+        .chain(name.map(|name| name.to_string_lossy().into_owned()))
+}
+
+/// Where the members of a cluster answer REST, by peer id.
+pub fn peers(given: &[(u64, Address)]) -> Result<BTreeMap<u64, Address>> {
+    let mut peers = BTreeMap::new();
+    for (peer, address) in given {
+        if peers.insert(*peer, address.clone()).is_some() {
+            return Err(Error::usage(
+                format!("reading --peer {peer}"),
+                "it is given twice",
+            ));
+        }
+    }
+    Ok(peers)
+}

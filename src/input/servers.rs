@@ -1,0 +1,58 @@
+//! The servers of one operation.
+//!
+//! Invariants: each server is connected to once; what is risky about a connection is said.
+
+use std::collections::BTreeMap;
+
+use crate::base::error::Result;
+use crate::base::operation::Context;
+use crate::server::{Address, Connection, ConnectionOptions};
+
+/// Connections by address.
+pub struct Servers<'a> {
+    options: &'a ConnectionOptions,
+    context: &'a Context,
+    open: BTreeMap<Address, Connection>,
+}
+
+impl<'a> Servers<'a> {
+    /// None yet, to be reached with `options`.
+    pub fn new(options: &'a ConnectionOptions, context: &'a Context) -> Self {
+        Self {
+            options,
+            context,
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// The server at `address`.
+    pub fn at(&mut self, address: &Address) -> Result<Connection> {
+        if let Some(connection) = self.open.get(address) {
+            return Ok(connection.clone());
+        }
+        let connection = connect(address, self.options, self.context)?;
+        self.open.insert(address.clone(), connection.clone());
+        Ok(connection)
+    }
+}
+
+/// A connection to the server at `address`.
+pub fn connect(
+    address: &Address,
+    options: &ConnectionOptions,
+    context: &Context,
+) -> Result<Connection> {
+    let connection = Connection::open(address, &options.settings()?)?;
+    if options.insecure && address.is_encrypted() {
+        context.warn(&format!(
+            "WARNING: --insecure: the certificate of {address} is NOT checked; whoever stands between \
+             can read and change everything, the API key included"
+        ));
+    }
+    if connection.shows_its_key() {
+        context.warn(&format!(
+            "WARNING: the API key is sent to {address} unencrypted; use https: where you can"
+        ));
+    }
+    Ok(connection)
+}

@@ -1,0 +1,279 @@
+//! A master that is a snapshot file: made, packed, verified, published.
+//!
+//! Invariants: the master gets its name last, verified, with its sidecars beside it; every point that
+//! was read is in it, lost a conflict, or was filtered out.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::built::{Built, Made};
+use super::graft::graft;
+use super::plan::{Plan, require_disk};
+use super::rebuild::rebuild;
+use super::report::{MasterReport, MergeReport, ProofReport, ShardReport};
+use super::request::{MergeRequest, Prepared, folder_of};
+use super::settings::{Route, Settings};
+use super::tell::{conflicts, notes, refuse_untallied, source_reports};
+use crate::base::Site;
+use crate::base::durable::{self, Staged};
+use crate::base::error::{Error, Result};
+use crate::base::operation::{Context, Envelope, Outcome};
+use crate::base::progress::Unit;
+use crate::base::scratch::Scratch;
+use crate::base::sidecar::Sidecar;
+use crate::base::stage::StageReport;
+use crate::format::{Sums, Written};
+use crate::source::Source;
+use crate::stream::Ledger;
+use crate::verify::{self, Expected, Proof, Provenance, read_back, read_carried};
+
+/// Merges into the file `output`.
+pub fn run(
+    request: &MergeRequest,
+    prepared: Prepared<'_>,
+    output: &Path,
+    context: &Context,
+    started: Instant,
+) -> Result<MergeReport> {
+    let Prepared {
+        settings,
+        sources,
+        plan,
+        ..
+    } = prepared;
+    let output_folder = folder_of(output);
+    let scratch_folder = request.scratch_parent();
+    require_disk(&plan.needs, &scratch_folder, &output_folder)?;
+
+    let staged = Staged::new(output, request.force)?;
+    let scratch = Scratch::new(&scratch_folder)?;
+    let ledger = Ledger::new(request.ledger.as_deref(), request.force)?;
+    let site = Site {
+        scratch: &scratch,
+        progress: context.progress,
+    };
+    let (packed, target) = staged.create_beside("packed")?;
+    let made = match plan.route {
+        Route::Graft => graft(sources, plan, &settings, ledger, target, &packed, site)?,
+        Route::Rebuild | Route::Replay => {
+            rebuild(sources, plan, &settings, ledger, target, &packed, site)?
+        }
+    };
+    let Made {
+        sources,
+        plan,
+        built,
+        written,
+        ledger,
+    } = made;
+    refuse_lost(&sources, &built)?;
+
+    let verifying = Instant::now();
+    // The disk works while the file is read back from memory.
+    let syncing = durable::sync_in_background(&packed)?;
+    let proof = match request.no_verify {
+        true => unverified(&built, written)?,
+        false => verify_packed(&plan, &built, written, &packed, site)?,
+    };
+    syncing.wait()?;
+    let mut stages = built.stages.clone();
+    if !request.no_verify {
+        let stage = StageReport::new("verify", verifying);
+        stages.push(stage.points(proof.points).bytes(proof.bytes));
+    }
+    // What was read back must be what is published: its file is not written again, only renamed,
+    // or compressed and compared once more.
+    let compressed = output.extension().is_some_and(|ending| ending == "gz");
+    let sha256 = if compressed {
+        let compressing = Instant::now();
+        let stage = context.progress.stage("compress", None, Unit::None);
+        let sha256 = staged.compress(&packed, &proof.sha256)?;
+        drop(stage);
+        stages.push(StageReport::new("compress", compressing).bytes(proof.bytes));
+        sha256
+    } else {
+        staged.take(&packed)?;
+        proof.sha256.clone()
+    };
+    let publishing = Instant::now();
+    let file_bytes = std::fs::metadata(staged.path())
+        .map_err(|err| Error::io("looking at", staged.path(), &err))?
+        .len();
+    let outcome = verify::Outcome {
+        points: proof.points,
+        digest: proof.digest.as_ref().map(ToString::to_string),
+        sha256: &sha256,
+        xxh3: (!compressed).then(|| proof.xxh3.clone()),
+        proven: !request.no_verify,
+    };
+    let provenance = provenance(&sources, &plan, &settings, outcome);
+    let conflicts = conflicts(&settings, &ledger);
+    ledger.publish()?;
+    publish(output, request.force, staged, &sha256, &provenance)?;
+    drop(scratch);
+    stages.push(StageReport::new("publish", publishing).bytes(file_bytes));
+
+    let mut changed = Vec::new();
+    for live in sources.iter().filter_map(|source| source.live.as_ref()) {
+        changed.extend(live.changed("the master")?);
+    }
+    let differs = !plan.missing.is_empty() || !changed.is_empty();
+    let mut notes = notes(&plan, built.restamped);
+    notes.extend(changed);
+    let proven = provenance.proven;
+    Ok(MergeReport {
+        envelope: Envelope::new("merge", 2, Outcome::differs_if(differs)),
+        route: plan.route,
+        because: plan.because.clone(),
+        sources: source_reports(&sources, &built.tallies),
+        conflicts,
+        master: MasterReport {
+            file: output.display().to_string(),
+            file_bytes: Some(file_bytes),
+            sha256: Some(sha256),
+            points: proof.points,
+            digest: proof.digest.as_ref().map(ToString::to_string),
+            digest_parts: proof.digest.clone(),
+            shards: shard_reports(&plan, &built),
+            live: None,
+        },
+        proof: ProofReport {
+            proven,
+            points: if proven { proof.points } else { 0 },
+            bytes: proof.bytes,
+            compared: match (&built.carried, proven) {
+                (_, false) => "NOTHING: --no-verify was given",
+                (None, true) => {
+                    "ids, vectors, payloads, shards and config are what was to be written"
+                }
+                (Some(_), true) => {
+                    "its bytes are what was carried, no id is in it twice, and config and shards \
+                     are as planned"
+                }
+            }
+            .into(),
+        },
+        findings: plan.united.findings,
+        decisions: plan.united.decisions,
+        missing: plan.missing,
+        provenance,
+        carried: built.carried,
+        differences: Vec::new(),
+        notes,
+        stages,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+fn shard_reports(plan: &Plan, built: &Built) -> Vec<ShardReport> {
+    let report = |shard: &super::built::BuiltShard| ShardReport {
+        shard: shard.number,
+        key: plan
+            .layout
+            .keys
+            .key_of(shard.number)
+            .map(ToString::to_string),
+        points: shard.points,
+        segments: shard.segments,
+        indexed_vectors: shard.indexed_vectors,
+    };
+    built.shards.iter().map(report).collect()
+}
+
+/// The record of what the master of `plan` was made of.
+pub(super) fn provenance(
+    sources: &[Source],
+    plan: &Plan,
+    settings: &Settings,
+    outcome: verify::Outcome<'_>,
+) -> Provenance {
+    let keys = &plan.layout.keys;
+    let route = plan.route.to_string();
+    Provenance::new(
+        sources,
+        &route,
+        &plan.united,
+        keys,
+        &settings.union,
+        outcome,
+    )
+}
+
+/// Reads the packed master back and compares it with what was to be written.
+fn verify_packed(
+    plan: &Plan,
+    built: &Built,
+    written: Written,
+    packed: &Path,
+    site: Site<'_>,
+) -> Result<Proof> {
+    let expected = Expected {
+        digest: built.digest.clone(),
+        shards: built
+            .shards
+            .iter()
+            .map(|shard| (shard.number, shard.points))
+            .collect(),
+        layout: &plan.layout,
+        config: plan.united.config.raw(),
+    };
+    match &built.carried {
+        Some(_) => read_carried(packed, &expected, written),
+        None => read_back(packed, &expected, written, site.scratch, site.progress),
+    }
+}
+
+/// What is known of a packed master that nobody wants verified.
+fn unverified(built: &Built, written: Written) -> Result<Proof> {
+    let Sums { sha256, xxh3 } = written.read_back()?;
+    Ok(Proof {
+        points: built.shards.iter().map(|shard| shard.points).sum(),
+        bytes: 0,
+        digest: built.digest.clone(),
+        sha256,
+        xxh3,
+    })
+}
+
+/// Every point is accounted for, and the master has as many points as won.
+fn refuse_lost(sources: &[Source], built: &Built) -> Result<()> {
+    refuse_untallied(sources, &built.tallies)?;
+    let won: u64 = built.tallies.iter().map(|tally| tally.won).sum();
+    let there: u64 = built.shards.iter().map(|shard| shard.points).sum();
+    if won == there {
+        return Ok(());
+    }
+    Err(Error::failed(
+        "accounting for the master's points",
+        format!("{won} points won their place, but the master has {there}"),
+    )
+    .next(
+        "with --on-conflict remap a new id may be one that a source has already: merge the \
+         original sources instead of an earlier master",
+    ))
+}
+
+/// Gives the master its name, with its sidecars.
+fn publish(
+    output: &Path,
+    replace: bool,
+    staged: Staged,
+    sha256: &str,
+    provenance: &Provenance,
+) -> Result<()> {
+    // Those of another file would make the master look damaged, or made otherwise.
+    for old in Sidecar::ALL.map(|sidecar| sidecar.of(output)) {
+        match std::fs::remove_file(&old) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("removing old file", &old, &err));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let mut bytes = serde_json::to_vec_pretty(provenance)
+        .map_err(|err| Error::failed("writing the provenance", err))?;
+    bytes.push(b'\n');
+    staged.publish(replace)?;
+    durable::write(&Sidecar::Provenance.of(output), &bytes, true)?;
+    durable::write(&Sidecar::Checksum.of(output), sha256.as_bytes(), true)
+}

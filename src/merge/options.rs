@@ -1,0 +1,97 @@
+//! The options of a merge, as a command line, a plan and a request have them in common.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::settings::{Route, Settings};
+use crate::base::error::{Error, Result};
+use crate::format::schema::{Overrides, UserConfig};
+use crate::stream::{RecordOptions, UnionOptions};
+
+/// How the master is made.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteChoice {
+    /// The fastest route that gives what was asked for
+    #[default]
+    Auto,
+    /// Segments are carried over whole, with their graphs
+    Graft,
+    /// Records are written into new shards and indexed there
+    Rebuild,
+    /// Records are upserted into the live collection of --into
+    Replay,
+    /// Snapshots are restored on --scratch-server, read there, and removed
+    Scratch,
+}
+
+/// The options of a merge.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MergeOptions {
+    /// How the master is made: auto, graft (segments are carried over whole, with their graphs),
+    /// rebuild (records are written into new shards and indexed anew), replay (records are upserted
+    /// into the collection of --into) or scratch (snapshots that only a server can read are restored
+    /// on --scratch-server, read there, and removed)
+    #[arg(
+        long,
+        value_name = "ROUTE",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub route: RouteChoice,
+    /// Keep the sources' default_segment_number, so that a server merges carried segments
+    #[arg(long, conflicts_with = "consolidate")]
+    pub server_consolidates: bool,
+    /// By the route graft, merge the carried segments now, until there are as few as the config
+    /// wants: slower, and one graph to search instead of many
+    #[arg(long)]
+    pub consolidate: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub records: RecordOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub overrides: Overrides,
+    /// Take the master's config from this file: a collection's config.json, or what PUT
+    /// /collections/NAME takes
+    #[arg(long, value_name = "FILE", help_heading = "Config of the master")]
+    pub config: Option<PathBuf>,
+    /// Merge sources that lack shards or whose replica was not active; exit with 3
+    #[arg(long)]
+    pub allow_incomplete: bool,
+}
+
+impl MergeOptions {
+    /// The settings that these options mean, for a master that is a live collection or a file.
+    pub fn settings(&self, live_target: bool) -> Result<Settings> {
+        let config = self.config.as_ref().map(|path| {
+            let bytes = std::fs::read(path).map_err(|err| Error::io("reading", path, &err))?;
+            UserConfig::parse(&path.display().to_string(), &bytes)
+        });
+        Ok(Settings {
+            union: self.records.over(UnionOptions::default()),
+            overrides: Overrides {
+                config: config.transpose()?,
+                ..self.overrides.clone()
+            },
+            allow_incomplete: self.allow_incomplete,
+            route: match self.route {
+                RouteChoice::Auto | RouteChoice::Scratch => None,
+                RouteChoice::Graft => Some(Route::Graft),
+                RouteChoice::Rebuild => Some(Route::Rebuild),
+                RouteChoice::Replay => Some(Route::Replay),
+            },
+            live_target,
+            server_consolidates: self.server_consolidates,
+            consolidate: self.consolidate,
+        })
+    }
+}

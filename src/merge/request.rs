@@ -1,0 +1,303 @@
+//! A merge as a request, and all that is settled before it begins.
+//!
+//! Invariants: what can be refused is refused before a byte is written.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::lend::{Lent, lend};
+use super::options::{MergeOptions, RouteChoice};
+use super::plan::{Plan, plan};
+use super::replay::{Asked, Target};
+use super::settings::Settings;
+use crate::base::durable::Staged;
+use crate::base::error::{Error, Result};
+use crate::base::operation::Context;
+use crate::base::scratch::Scratch;
+use crate::base::sidecar::Sidecar;
+use crate::input::{InputOptions, Inputs, Servers, is_live};
+use crate::server::{
+    Address, CollectionAddress, Connection, ConnectionOptions, Rate, StateOptions,
+};
+use crate::source::{Source, tell_apart};
+
+/// A merge.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MergeRequest {
+    /// What to merge: snapshot files, plain or .gz, archive:NAME@DATE, and collections of a running
+    /// Qdrant, as http://HOST:6333/COLLECTION; their order decides conflicts
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<PathBuf>,
+    /// The master to write; compressed if it ends in .gz
+    #[arg(short, long, value_name = "FILE", required_unless_present = "into")]
+    pub output: Option<PathBuf>,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Where to unpack and build [default: the folder of the output; with --into the system's
+    /// folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Write every conflict to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Give the master its name without reading it back and proving it
+    #[arg(long)]
+    pub no_verify: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub options: MergeOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub input: InputOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub live: LiveOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub connection: ConnectionOptions,
+}
+
+/// Where a live master is, and how it is written.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Live master")]
+#[serde(default)]
+pub struct LiveOptions {
+    /// Write the master into this new collection of a running Qdrant: http://HOST:6333/COLLECTION.
+    /// A run that was killed is resumed
+    #[arg(long, value_name = "URL", conflicts_with_all = ["output", "force"])]
+    pub into: Option<String>,
+    /// With --route scratch: the server that restores each snapshot file into a collection of its
+    /// own, from where it is read, and which is then removed: http://HOST:6333
+    #[arg(long, value_name = "URL")]
+    pub scratch_server: Option<String>,
+    /// Resume an earlier run of the same merge, or fail
+    #[arg(long, conflicts_with = "sync")]
+    pub resume: bool,
+    /// Bring the collection to the sources' state, whoever made it: points that differ are written,
+    /// points that no source has are deleted. Not with --on-conflict remap, whose new ids come in no
+    /// order, so that what is gone could not be told without keeping all of them: merge into a new
+    /// collection then, and move the alias
+    #[arg(long)]
+    pub sync: bool,
+    /// Where it is written down how far the collection is [default: a file for each collection in the
+    /// folder of --state]
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub state: StateOptions,
+    /// Send at most so many bytes a second, as 500k, 20M or 1G
+    #[arg(long, value_name = "RATE")]
+    pub limit_rate: Option<Rate>,
+}
+
+impl LiveOptions {
+    /// How a collection is written.
+    pub(super) fn asked(&self) -> Asked {
+        match (self.resume, self.sync) {
+            (true, _) => Asked::Resume,
+            (_, true) => Asked::Sync,
+            _ => Asked::Usual,
+        }
+    }
+}
+
+/// A merge that was looked at and can begin.
+pub(super) struct Prepared<'a> {
+    /// Holds copies of archived sources.
+    _inputs: Inputs,
+    servers: Servers<'a>,
+    pub settings: Settings,
+    pub sources: Vec<Source>,
+    pub plan: Plan,
+    /// The collection of --into.
+    pub target: Option<Target>,
+}
+
+impl MergeRequest {
+    /// The folder that scratch is made in.
+    pub(super) fn scratch_parent(&self) -> PathBuf {
+        match (&self.scratch, &self.output) {
+            (Some(scratch), _) => scratch.clone(),
+            (None, Some(output)) => folder_of(output),
+            (None, None) => std::env::temp_dir(),
+        }
+    }
+
+    /// Opens the sources and plans the merge.
+    pub(super) fn prepare<'a>(&'a self, context: &'a Context) -> Result<Prepared<'a>> {
+        let settings = self.options.settings(self.live.into.is_some())?;
+        self.refuse_output()?;
+        let inputs = Inputs::find(&self.sources, &self.input, &self.scratch_parent())?;
+        let mut servers = Servers::new(&self.connection, context);
+        let target = self.target(&mut servers)?;
+        let route = self.options.route;
+        // By graft, ids and logs are looked at without the engine.
+        let inside = target.is_none()
+            && !matches!(route, RouteChoice::Rebuild | RouteChoice::Scratch)
+            && !inputs.has_live();
+        let mut sources = inputs.open(inside, &mut servers, context)?;
+        tell_apart(&mut sources);
+        if let Some(connection) = self.scratch_server(&mut servers)? {
+            let info = connection.server_info()?;
+            // One that does not say how old it is may be one that reads no RocksDB.
+            let version = info.numbers().unwrap_or((u32::MAX, 0, 0));
+            for source in sources.iter_mut().filter(|source| source.live.is_none()) {
+                source.by_server = Some(version);
+            }
+        }
+        let plan = match plan(&sources, &settings) {
+            Ok(plan) => plan,
+            Err(err) => {
+                // What cannot be merged as it is may only be damaged: a config with a flipped bit.
+                for source in &mut sources {
+                    source.verify()?;
+                }
+                return Err(err);
+            }
+        };
+        Ok(Prepared {
+            _inputs: inputs,
+            servers,
+            settings,
+            sources,
+            plan,
+            target,
+        })
+    }
+
+    /// Refuses an output that would be lost or would cost a source, before anything is read.
+    fn refuse_output(&self) -> Result<()> {
+        // By device and inode: a hard link is the same file under another name.
+        let real = |path: &Path| {
+            let meta = std::fs::metadata(path).ok()?;
+            Some((meta.dev(), meta.ino()))
+        };
+        let sources: BTreeSet<(u64, u64)> = self.sources.iter().filter_map(|p| real(p)).collect();
+        let mut written: Vec<PathBuf> = self.output.iter().chain(&self.ledger).cloned().collect();
+        if let Some(output) = &self.output {
+            written.extend(Sidecar::ALL.map(|sidecar| sidecar.of(output)));
+        }
+        for file in &written {
+            if real(file).is_some_and(|file| sources.contains(&file)) {
+                return Err(Error::usage(
+                    format!("writing {}", file.display()),
+                    "it is one of the sources, which are only read",
+                )
+                .next("choose another name"));
+            }
+        }
+        if let (Some(ledger), Some(output)) = (&self.ledger, &self.output)
+            && ledger == output
+        {
+            return Err(Error::usage(
+                format!("writing {}", output.display()),
+                "it is both the output and the ledger",
+            )
+            .next("choose another name for --ledger"));
+        }
+        // Both names are tried now, so that a merge of hours does not end with this.
+        for file in self.output.iter().chain(&self.ledger) {
+            drop(Staged::new(file, self.force)?);
+        }
+        Ok(())
+    }
+
+    /// The collection that `--into` names, if it does.
+    fn target(&self, servers: &mut Servers<'_>) -> Result<Option<Target>> {
+        let live = &self.live;
+        let Some(text) = &live.into else {
+            for (given, name) in [
+                (live.resume, "--resume"),
+                (live.sync, "--sync"),
+                (live.journal.is_some(), "--journal"),
+                (live.limit_rate.is_some(), "--limit-rate"),
+            ] {
+                if given {
+                    return Err(Error::usage(
+                        format!("reading {name}"),
+                        "it belongs to --into, which was not given",
+                    ));
+                }
+            }
+            return Ok(None);
+        };
+        let address = CollectionAddress::parse(text)?;
+        let is_target = |source: &&PathBuf| {
+            is_live(source)
+                && CollectionAddress::parse(&source.to_string_lossy())
+                    .is_ok_and(|source| source == address)
+        };
+        if self.sources.iter().any(|source| is_target(&source)) {
+            return Err(Error::usage(
+                format!("writing to {address}"),
+                "it is one of the sources, which are only read",
+            )
+            .next("choose another name"));
+        }
+        Ok(Some(Target {
+            connection: servers.at(&address.server)?,
+            address,
+        }))
+    }
+
+    /// The server that reads snapshots with the route scratch, if that was asked for.
+    fn scratch_server(&self, servers: &mut Servers<'_>) -> Result<Option<Connection>> {
+        let address = match (&self.live.scratch_server, self.options.route) {
+            (None, RouteChoice::Scratch) => {
+                return Err(
+                    Error::usage("taking the route scratch", "nothing names the server")
+                        .next("name one with --scratch-server http://HOST:6333"),
+                );
+            }
+            (Some(text), RouteChoice::Scratch) => Address::parse(text)?,
+            (Some(_), _) => {
+                return Err(Error::usage(
+                    "reading --scratch-server",
+                    "it belongs to --route scratch, which was not given",
+                ));
+            }
+            (None, _) => return Ok(None),
+        };
+        servers.at(&address).map(Some)
+    }
+}
+
+impl Prepared<'_> {
+    /// Restores the snapshots on the server of `--scratch-server`, with the route scratch.
+    pub fn lend(&mut self, request: &MergeRequest, context: &Context) -> Result<Vec<Lent>> {
+        let Some(connection) = request.scratch_server(&mut self.servers)? else {
+            return Ok(Vec::new());
+        };
+        let folder = request.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        let scratch = Scratch::new(&folder)?;
+        let notes = request.live.state.folder()?.lent();
+        let sources = &mut self.sources;
+        lend(
+            sources,
+            &connection,
+            &notes,
+            scratch.path(),
+            context.progress,
+        )
+    }
+}
+
+/// The folder that the file at `path` lies in.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}

@@ -1,0 +1,72 @@
+//! Parts of a report that masters of both kinds have.
+
+use super::plan::Plan;
+use super::report::{ConflictReport, SourceReport};
+use super::settings::Settings;
+use crate::base::error::{Error, Result};
+use crate::engine::take_warnings;
+use crate::source::{Checksum, Source};
+use crate::stream::{Ledger, Tally};
+
+/// The conflicts that `ledger` has.
+pub fn conflicts(settings: &Settings, ledger: &Ledger) -> ConflictReport {
+    ConflictReport {
+        policy: settings.union.on_conflict.to_string(),
+        count: ledger.count(),
+        first: ledger.first().to_vec(),
+        ledger: ledger.path().map(|path| path.display().to_string()),
+    }
+}
+
+/// What became of the sources.
+pub fn source_reports(sources: &[Source], tallies: &[Tally]) -> Vec<SourceReport> {
+    let report = |(source, tally): (&Source, &Tally)| SourceReport {
+        name: source.name.clone(),
+        file: source.snapshot.path.display().to_string(),
+        file_bytes: source.snapshot.file_bytes,
+        checksum: source.checksum.words(),
+        verified: matches!(source.checksum, Checksum::Verified { .. }),
+        read: tally.read,
+        won: tally.won,
+        remapped: tally.remapped,
+        lost: tally.lost,
+        filtered: tally.filtered,
+    };
+    sources.iter().zip(tallies).map(report).collect()
+}
+
+/// The plan's notes, and those that came up since.
+pub fn notes(plan: &Plan, restamped: u64) -> Vec<String> {
+    let mut notes = plan.notes.clone();
+    if restamped > 0 {
+        notes.push(format!(
+            "the stamp replaced another value of its field in {restamped} points"
+        ));
+    }
+    let warnings = take_warnings().into_iter();
+    notes.extend(warnings.map(|warning| format!("the storage engine: {warning}")));
+    notes
+}
+
+/// Every point that was read won, lost a conflict, or was filtered out.
+pub fn refuse_untallied(sources: &[Source], tallies: &[Tally]) -> Result<()> {
+    let wrong = sources
+        .iter()
+        .zip(tallies)
+        .find(|(_, tally)| !tally.adds_up());
+    let Some((source, tally)) = wrong else {
+        return Ok(());
+    };
+    let Tally {
+        read,
+        filtered,
+        lost,
+        won,
+        ..
+    } = tally;
+    Err(Error::failed(
+        format!("accounting for the points of {}", source.name),
+        format!("{read} were read, but {won} won, {lost} lost, {filtered} filtered"),
+    )
+    .next("this is a fault of snapmerge: please report it; nothing was written"))
+}

@@ -1,0 +1,70 @@
+//! How a night went, written where others look: a JSON file and an HTML page, the metrics, and a word
+//! to whoever wants to be report.
+//!
+//! Keeps true: each is tried whatever became of the others; what could not be written or told is in
+//! the exit code.
+
+use std::path::Path;
+
+use super::journal::is_run_id;
+use super::plan::{Plan, ReportPlan};
+use super::report::{RunOutcome, RunReport};
+use super::{metrics, notify};
+use crate::base::durable;
+use crate::base::error::{Error, Result};
+
+/// Writes the report, with the HTML page `page`, and notifies.
+pub fn write(plan: &Plan, report: &mut RunReport, page: Result<String>) {
+    // The page comes first: one that could not be written is to be seen in the metrics.
+    if let Some(folder) = &plan.report.folder
+        && let Err(err) = page.and_then(|page| files(folder, &plan.report, report, &page))
+    {
+        report.failed("report", &err);
+    }
+    if let Some(path) = &plan.report.prometheus
+        && let Err(err) = metrics::write(path, report)
+    {
+        report.failed("metrics", &err);
+    }
+    let notify = match report.run_outcome {
+        RunOutcome::Done => &plan.on_success,
+        RunOutcome::Differs | RunOutcome::Failed => &plan.on_failure,
+    };
+    if let Some(notify) = notify {
+        for err in notify::tell(notify, report) {
+            report.failed("notify", &err);
+        }
+    }
+}
+
+/// Writes the night's files into `folder`, and removes those of runs that are too many.
+fn files(folder: &Path, kept: &ReportPlan, report: &RunReport, page: &str) -> Result<()> {
+    durable::make_folder(folder)?;
+    let failed = |err: serde_json::Error| Error::failed("writing the report", err);
+    let mut json = serde_json::to_vec_pretty(report).map_err(failed)?;
+    json.push(b'\n');
+    let base = format!("{}_{}", report.plan, report.id);
+    durable::write(&folder.join(format!("{base}.json")), &json, true)?;
+    durable::write(&folder.join(format!("{base}.html")), page.as_bytes(), true)?;
+    let listed = |err: &std::io::Error| Error::io("listing", folder, err);
+    let mut runs = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|err| listed(&err))? {
+        let name = entry.map_err(|err| listed(&err))?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        let id = name
+            .strip_prefix(&format!("{}_", report.plan))
+            .and_then(|rest| rest.strip_suffix(".json"));
+        // What is called otherwise is none of ours.
+        if id.is_some_and(is_run_id) {
+            runs.push(name.trim_end_matches(".json").to_owned());
+        }
+    }
+    runs.sort_unstable();
+    let old = runs.len().saturating_sub(kept.keep as usize);
+    for base in runs.iter().take(old) {
+        for ending in ["json", "html"] {
+            durable::remove(&folder.join(format!("{base}.{ending}")))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! How a night went: the report that is printed, written down and sent.
+//!
+//! Keeps true: every source, every step and everything that was left out is in it, with why; it holds
+//! no key.
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Kind};
+use crate::base::operation::{Envelope, Outcome};
+use crate::merge::MergeReport;
+use crate::verify::VerifyReport;
+
+/// The report of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunReport {
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub envelope: Envelope,
+    /// The plan's name.
+    pub plan: String,
+    /// The run, by the second in which it started: `20261122_030000`.
+    pub id: String,
+    /// When it began.
+    pub begun: DateTime<Utc>,
+    /// When it ended.
+    pub ended: DateTime<Utc>,
+    /// Seconds of this run.
+    pub seconds: f64,
+    /// `done`, `differs` or `failed`.
+    pub run_outcome: RunOutcome,
+    /// Whether it failed because somebody asked to stop.
+    pub cancelled: bool,
+    /// Whether an earlier run had begun it.
+    pub resumed: bool,
+    /// The sources.
+    pub sources: Vec<RunSource>,
+    /// The master.
+    pub master: Option<RunMaster>,
+    /// The archive.
+    pub archive: RunArchive,
+    /// The steps.
+    pub steps: Vec<RunStep>,
+    /// What went wrong.
+    pub errors: Vec<RunError>,
+    /// What was left out or is not as it should be.
+    pub differs: Vec<String>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+    /// The last night that ended well.
+    pub last_success: Option<DateTime<Utc>>,
+    /// The last proven master.
+    pub last_proven: Option<DateTime<Utc>>,
+    /// The last proven restore of anything in the archive.
+    pub last_proven_restore: Option<DateTime<Utc>>,
+}
+
+/// The reports of the steps that worker processes did.
+#[derive(Debug, Clone, Default)]
+pub struct StepReports {
+    /// The merge's.
+    pub merge: Option<MergeReport>,
+    /// The verification's.
+    pub verify: Option<VerifyReport>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// Everything was done.
+    Done,
+    /// All that could be done was, but something differs or was left out.
+    Differs,
+    /// Something went wrong.
+    Failed,
+}
+
+/// What became of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// It was captured.
+    Captured,
+    /// Nothing was written to it since it was captured last.
+    Unchanged,
+    /// It could not be captured, and the newest snapshot of it was taken.
+    Last,
+    /// It could not be captured.
+    Broken,
+}
+
+/// A source.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunSource {
+    /// Its name in the archive.
+    pub name: String,
+    /// Its collection.
+    pub collection: String,
+    /// Its server, as the plan calls it.
+    pub server: String,
+    /// What became of it.
+    pub how: How,
+    /// Its entry in the archive.
+    pub entry: Option<String>,
+    /// Its points, if nothing was written while it was captured.
+    pub points: Option<u64>,
+    /// The snapshot's bytes.
+    pub bytes: u64,
+    /// Bytes that are new in the archive.
+    pub new_bytes: u64,
+    /// Why it is as it is.
+    pub note: Option<String>,
+}
+
+/// The master.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunMaster {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the last night's, since nothing that it is made of has changed.
+    pub unchanged: bool,
+    /// Its entry in the archive.
+    pub entry: Option<String>,
+    /// How it came to be.
+    pub route: String,
+    /// Its points.
+    pub points: u64,
+    /// Its size in bytes.
+    pub bytes: Option<u64>,
+    /// Its SHA-256.
+    pub sha256: Option<String>,
+    /// When it was proven.
+    pub proven: DateTime<Utc>,
+    /// The collection that it is.
+    pub collection: Option<String>,
+    /// The alias, if it points to it.
+    pub alias: Option<String>,
+    /// What the alias pointed to before.
+    pub before: Option<String>,
+}
+
+/// The archive after the run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RunArchive {
+    /// Where it is.
+    pub place: String,
+    /// Entries that are there.
+    pub entries: u64,
+    /// Entries that were given up.
+    pub forgotten: u64,
+    /// Bytes that were removed.
+    pub removed_bytes: u64,
+    /// Bytes that came to it.
+    pub new_bytes: u64,
+}
+
+/// A step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunStep {
+    /// What it is called.
+    pub step: String,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Whether an earlier run had done it.
+    pub earlier: bool,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunError {
+    /// In which step.
+    pub step: String,
+    /// What was being done.
+    pub doing: String,
+    /// Why it failed.
+    pub why: String,
+    /// The next step.
+    pub next: Option<String>,
+}
+
+impl RunReport {
+    /// The report of a night that begins.
+    pub fn begin(plan: &str, place: &str, id: &str, begun: DateTime<Utc>, resumed: bool) -> Self {
+        Self {
+            envelope: Envelope::new("run", 2, Outcome::DONE),
+            plan: plan.to_owned(),
+            id: id.to_owned(),
+            begun,
+            ended: begun,
+            seconds: 0.0,
+            run_outcome: RunOutcome::Done,
+            cancelled: false,
+            resumed,
+            sources: Vec::new(),
+            master: None,
+            archive: RunArchive {
+                place: place.to_owned(),
+                ..RunArchive::default()
+            },
+            steps: Vec::new(),
+            errors: Vec::new(),
+            differs: Vec::new(),
+            notes: Vec::new(),
+            last_success: None,
+            last_proven: None,
+            last_proven_restore: None,
+        }
+    }
+
+    /// Tells that `step` failed. The first failure decides the exit code, whatever differs, unless
+    /// somebody asked to stop.
+    pub fn failed(&mut self, step: &str, err: &Error) {
+        tracing::error!(step, doing = err.doing(), why = err.why(), "failed");
+        self.cancelled |= err.kind() == Kind::Cancelled;
+        if self.run_outcome != RunOutcome::Failed || err.kind() == Kind::Cancelled {
+            self.envelope.outcome = err.kind().into();
+        }
+        self.errors.push(RunError {
+            step: step.to_owned(),
+            doing: err.doing().to_owned(),
+            why: err.why().to_owned(),
+            next: err.next_step().map(str::to_owned),
+        });
+        self.run_outcome = RunOutcome::Failed;
+    }
+
+    /// Tells that something differs or was left out.
+    pub fn differs(&mut self, what: String) {
+        tracing::warn!("{what}");
+        self.differs.push(what);
+    }
+
+    /// Settles how it ended.
+    pub fn end(&mut self, started: Instant, now: DateTime<Utc>) {
+        self.ended = now;
+        self.seconds = started.elapsed().as_secs_f64();
+        if self.errors.is_empty() && !self.differs.is_empty() {
+            self.run_outcome = RunOutcome::Differs;
+            self.envelope.outcome = Kind::Differs.into();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Operations done by a child process, which may die of what it reads.
+//!
+//! The request goes to the child as JSON, and the report comes back as JSON, by the unnamed file that
+//! the child also writes its status to.
+//!
+//! Invariants: a caller gets the report, or an error with one of the exit codes of the table, however
+//! the child ends; what the child left in scratch is removed.
+
+mod supervise;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::supervise::{be_worker, is_worker, run};
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::operation::{Context, Operation};
+use crate::base::progress::Progress;
+use crate::base::status;
+use crate::export::ExportRequest;
+use crate::merge::{MergeRequest, PlanRequest};
+use crate::verify::{DiffRequest, VerifyRequest};
+
+/// A request on its way to a child.
+#[derive(Serialize, Deserialize)]
+struct Message {
+    operation: String,
+    progress: bool,
+    request: Value,
+}
+
+/// Has a child run `request` and returns its report. The child gets `key` as its API key, and without
+/// one that of this process.
+pub fn call<O: Operation>(request: &O, context: &Context, key: Option<&str>) -> Result<O::Report> {
+    let failed = |err: serde_json::Error| {
+        Error::usage(format!("asking for {}", O::NAME), err).next("names of files have to be UTF-8")
+    };
+    let message = Message {
+        operation: O::NAME.into(),
+        progress: context.progress == Progress::Shown,
+        request: serde_json::to_value(request).map_err(failed)?,
+    };
+    let answer = supervise::ask(&serde_json::to_vec(&message).map_err(failed)?, key)?;
+    let answer: Result<O::Report> = serde_json::from_slice(&answer).map_err(|err| {
+        Error::failed(format!("reading the report of {}", O::NAME), err)
+            .next("this is a fault of snapmerge: please report it")
+    })?;
+    answer
+}
+
+/// Runs `request` in this process, a child, and answers it.
+pub fn serve(request: &[u8]) -> Result<()> {
+    let failed = |err: serde_json::Error| Error::failed("reading the request", err);
+    let message: Message = serde_json::from_slice(request).map_err(failed)?;
+    let answer = dispatch(message);
+    let text =
+        serde_json::to_string(&answer).map_err(|err| Error::failed("writing the report", err))?;
+    status::answer(text);
+    Ok(())
+}
+
+/// Runs the operation that `message` names.
+fn dispatch(message: Message) -> Result<Value> {
+    let context = Context {
+        progress: match message.progress {
+            true => Progress::Shown,
+            false => Progress::Quiet,
+        },
+    };
+    let run = match message.operation.as_str() {
+        MergeRequest::NAME => answer::<MergeRequest>,
+        PlanRequest::NAME => answer::<PlanRequest>,
+        VerifyRequest::NAME => answer::<VerifyRequest>,
+        DiffRequest::NAME => answer::<DiffRequest>,
+        ExportRequest::NAME => answer::<ExportRequest>,
+        other => {
+            return Err(Error::new(
+                Kind::Usage,
+                "reading the request",
+                format!("there is no operation {other}"),
+            ));
+        }
+    };
+    run(message.request, &context)
+}
+
+fn answer<O: Operation>(request: Value, context: &Context) -> Result<Value> {
+    let request: O = serde_json::from_value(request)
+        .map_err(|err| Error::failed(format!("reading the request for {}", O::NAME), err))?;
+    serde_json::to_value(request.run(context)?)
+        .map_err(|err| Error::failed(format!("writing the report of {}", O::NAME), err))
+}
