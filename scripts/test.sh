@@ -102,7 +102,7 @@ if [ "$failed" = 0 ]; then
   echo "all passed"
 else
   # The reasons once more, so that whoever sees only the end of this sees them.
-  awk '/^failures:$/ { told++ } told == 1 && NF; /^test result:/ { told = 0 }' "${logged[@]}" | cut -c1-500 | head -n 100
+  awk '/^failures:$/ { told++ } told == 1 && NF; /^test result:/ { told = 0 }' "${logged[@]}" | cut -c1-500 | awk "NR <= 100"
   echo "FAILED: see above"
 fi
 exit "$failed"

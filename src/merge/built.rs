@@ -1,9 +1,6 @@
 //! A master that was made and packed, and how it was.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
+use super::carried::Carried;
 use super::plan::Plan;
 use crate::base::stage::StageReport;
 use crate::format::Written;
@@ -53,90 +50,4 @@ pub struct Made {
     pub written: Written,
     /// The conflicts.
     pub ledger: Ledger,
-}
-
-/// How segments travelled.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Carried {
-    /// Segments whose bytes went from a source to the master untouched.
-    pub untouched_segments: u64,
-    /// Their bytes.
-    pub untouched_bytes: u64,
-    /// Segments of shards that were settled and packed again.
-    pub settled_segments: u64,
-    /// Their bytes in the master.
-    pub settled_bytes: u64,
-    /// Which shards were settled, and why.
-    pub settled: Vec<String>,
-    /// Which logs became segments of their own, and their entries.
-    pub tails: Vec<String>,
-    /// What a server will index in the background, because it comes without a graph and is large
-    /// enough for one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to_index: Option<ToIndex>,
-    /// What `--consolidate` did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub consolidated: Option<Consolidated>,
-}
-
-/// Segments that a server will index.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct ToIndex {
-    /// How many.
-    pub segments: u64,
-    /// Their points.
-    pub points: u64,
-}
-
-/// What merging a master's segments offline did.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Consolidated {
-    /// Segments that the sources brought.
-    pub segments_before: u64,
-    /// Segments that the master has.
-    pub segments_after: u64,
-}
-
-impl fmt::Display for Carried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = |bytes| humansize::format_size(bytes, humansize::BINARY);
-        write!(
-            f,
-            "{} segments ({}) untouched",
-            self.untouched_segments,
-            size(self.untouched_bytes)
-        )?;
-        if self.settled_segments > 0 {
-            write!(
-                f,
-                ", {} ({}) settled in scratch and packed again",
-                self.settled_segments,
-                size(self.settled_bytes)
-            )?;
-        }
-        if let Some(done) = &self.consolidated {
-            write!(
-                f,
-                "; {} segments consolidated into {}",
-                done.segments_before, done.segments_after
-            )?;
-        }
-        if let Some(ToIndex { segments, points }) = self.to_index {
-            write!(
-                f,
-                "\n           {segments} segments with {points} points have no graph yet and are large \
-                 enough for one: a server builds it in the background"
-            )?;
-        }
-        for tail in &self.tails {
-            write!(
-                f,
-                "\n           entries of the log that became a segment: {tail}"
-            )?;
-        }
-        for settled in &self.settled {
-            write!(f, "\n           settled: {settled}")?;
-        }
-        Ok(())
-    }
 }

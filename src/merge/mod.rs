@@ -4,6 +4,7 @@
 //! of ids, in bounded memory; every record that is read is accounted for.
 
 mod built;
+mod carried;
 mod graft;
 mod lend;
 mod offline;
@@ -24,7 +25,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::built::{Carried, Consolidated};
+pub use self::carried::{Carried, Consolidated};
 pub use self::lend::{Lent, lend};
 pub use self::options::{MergeOptions, RouteChoice};
 pub use self::plan::Needs;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::built::Carried;
+use super::carried::Carried;
 use super::plan::Needs;
 use super::settings::Route;
 use crate::base::operation::Envelope;
@@ -196,7 +196,7 @@ pub struct MergeReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<Carried>,
     /// What is not as it should be.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,

@@ -12,13 +12,13 @@ use super::{Record, Vector};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Differing {
     /// Names of vectors that only one has, or that differ; the unnamed one has the empty name.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vectors: Vec<String>,
     /// Top-level payload keys that only one has, or whose values differ.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub payload: Vec<String>,
     /// Whether they lie under different shard keys.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shard_key: bool,
 }
 

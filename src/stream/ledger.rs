@@ -27,7 +27,7 @@ pub struct Conflict {
     /// The source whose record has the id in the master.
     pub winner: String,
     /// The new ids of the other records, in the order of their sources, if they were remapped.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remapped: Vec<PointId>,
 }
 

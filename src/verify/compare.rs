@@ -77,10 +77,10 @@ pub struct Verified {
     /// Bytes of the files that were read.
     pub bytes: u64,
     /// What others wrote to live collections in the meantime.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
     /// What could not be looked at.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
 

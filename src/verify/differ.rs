@@ -91,7 +91,7 @@ pub struct DiffReport {
     /// What the snapshots lack, if that was allowed.
     pub missing: Vec<String>,
     /// What others wrote to live collections in the meantime.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,

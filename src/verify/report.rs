@@ -57,7 +57,7 @@ pub struct MadeWith {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     /// Payload keys that were left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop_payload: Vec<String>,
     /// Whether there is a shard key for each source.
     pub by_source: bool,

@@ -117,7 +117,7 @@ fn refuses(env: &Env) -> Outcome {
     cli!["report", &path, "-o", &output]
         .run()?
         .code(2)?
-        .says(&["snapmerge-plan/1"])?;
+        .says(&["snapmerge-merge-plan/2"])?;
     std::fs::remove_file(path)?;
     ensure_eq!(names_in(sources.dir())?, before, "files afterwards");
     Ok(())

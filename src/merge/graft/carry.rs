@@ -17,7 +17,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::format::{Carrier, PackedShard, Written, layout};
-use crate::merge::built::{Carried, ToIndex};
+use crate::merge::carried::{Carried, ToIndex};
 use crate::merge::plan::Plan;
 use crate::source::{Checksum, Source};
 use crate::stream::{Carriage, ShardLane as Lane};

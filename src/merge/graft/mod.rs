@@ -17,7 +17,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use self::settle::Workshop;
-use super::built::{Built, BuiltShard, Carried, Consolidated, Made};
+use super::built::{Built, BuiltShard, Made};
+use super::carried::{Carried, Consolidated};
 use super::plan::Plan;
 use super::settings::Settings;
 use crate::base::Site;

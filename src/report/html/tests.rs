@@ -17,18 +17,19 @@ fn report() -> Value {
         "looked_at": 3, "differences": 1,
         "first": [{"id": 7, "difference": "differs", "source": "a & b", "vectors": [""]}],
         "points": {"how": "walk", "compared": 3, "compared_bytes": 9, "expected": 3, "expected_of": [3], "found": 3,
-                   "missing": 0, "extra": 0, "differing": 1, "misplaced": 0, "twice": 0, "ambiguous": 0},
-        "shards": [{"shard": 0, "segments": [2, 1]}],
+                   "missing": 0, "extra": 0, "differing": 1, "misplaced": 0, "twice": 0, "ambiguous": 0, "near": 0, "apart_max": 0.0,
+                   "digest": crate::point::Digest::default(), "stream_digest": "00"},
+        "shards": [{"shard": 0, "points": 3, "segments": [2, 1]}], "doubled": 0, "bytes": 9,
         "settings": [{"about": "hnsw_config.m", "expected": "16", "found": "8"}],
         "answers": {"top": 10, "skipped": [], "kinds": [{
             "vector": "", "queries": 5, "differing": 0, "first": [], "recall_mean": 0.98, "recall_min": 0.9,
             "exact": {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0},
             "indexed": {"p50_ms": 0.1, "p95_ms": 0.2, "p99_ms": 0.3}}],
-            "structure": {"vector": "", "drop_max": 0.2, "drop": 0.01, "silhouette_by_source": 0.1,
+            "structure": {"by": "HDBSCAN", "vector": "", "drop_max": 0.2, "drop": 0.01, "silhouette_by_source": 0.1,
                 "projection": [[0.0, 1.0, 0], [1.0, 0.0, null]],
                 "sources": [{"name": "a & b", "points": 3, "clusters": 2, "noise": 0.1, "norms": [1.0, 1.0, 1.0, 1.0, 1.0], "silhouette": 0.5}],
                 "master": {"name": "the master", "points": 3, "clusters": 2, "noise": 0.1, "norms": [1.0, 1.0, 1.0, 1.0, 1.0]}}},
-        "seconds": 1.5,
+        "missing": [], "notes": [], "stages": [], "seconds": 1.5,
     })
 }
 

@@ -171,6 +171,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
                 "src/merge/plan.rs:2",
                 "src/merge/plan.rs:3",
                 "src/merge/write.rs:1",
+                "src/report/text.rs:1",
                 "src/report/text.rs:2",
                 "src/engine/open.rs:5",
                 "src/engine/open.rs:3",

@@ -376,7 +376,7 @@ fn dry_run(env: &Env) -> Outcome {
     let plan = plan(true)?.json()?;
     ensure_eq!(names_in(sources.dir())?, before, "files afterwards");
 
-    ensure_eq!(plan["format"], json!("snapmerge-plan/1"), "format");
+    ensure_eq!(plan["format"], json!("snapmerge-merge-plan/2"), "format");
     ensure_eq!(plan["route"], json!("rebuild"), "route");
     ensure_eq!(plan["shards"], json!([0, 1]), "shards");
     let master = sources.merge(&["--shards", "2", "--hnsw-m", "8"])?;

@@ -138,7 +138,7 @@ fn one_server(env: &Env, bin: &Path, seed: u64, kills: u64) -> Outcome<Hits> {
             hits.moved += u64::from(!is_old);
             let run = night(dir.path()).run()?;
             within("the next run", run.clone().ok().map(drop))?;
-            hits.went_on += u64::from(run.json()?["went_on"] == true);
+            hits.went_on += u64::from(run.json()?["resumed"] == true);
         }
         within("then", master_is(&server, &after))?;
         let now: Vec<_> = union(&server)?.into_values().collect();

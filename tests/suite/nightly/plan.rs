@@ -74,11 +74,11 @@ fn not_there() -> Outcome {
     let code = run.status.code().ok_or("no code")?;
     ensure!(code != 0 && code != 2, "{}", run.told());
     let told = run.json()?;
-    ensure_eq!(told["outcome"], json!("failed"), "{told}");
+    ensure_eq!(told["run_outcome"], json!("failed"), "{told}");
     // Whoever is to be told was, with the same report and code.
     let text = std::fs::read_to_string(&told_to)?;
     ensure!(
-        text.contains("snapmerge-run/1") && text.trim_end().ends_with(&code.to_string()),
+        text.contains("snapmerge-run/2") && text.trim_end().ends_with(&code.to_string()),
         "{text}"
     );
     let metrics = std::fs::read_to_string(dir.path().join("snapmerge.prom"))?;

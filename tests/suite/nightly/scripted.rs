@@ -227,7 +227,7 @@ fn broken(env: &Env) -> Outcome {
     ensure_eq!(stage.alias(), before, "the alias");
     // Mended, the same night is gone on with: what was captured is not captured again.
     let told = stage.night(0)?;
-    ensure_eq!(told["went_on"], json!(true), "{told}");
+    ensure_eq!(told["resumed"], json!(true), "{told}");
     ensure_eq!(told["master"]["points"], json!(1990), "points");
     ensure!(stage.alias() != before, "the alias did not move");
     ensure_eq!(stage.made("album_2017"), 1, "snapshots made");
@@ -351,7 +351,7 @@ fn differs(env: &Env) -> Outcome {
     }
     let told = stage.night(3)?;
     ensure_eq!(told["errors"][0]["step"], json!("restore"), "{told}");
-    ensure_eq!(told["outcome"], json!("failed"), "{told}");
+    ensure_eq!(told["run_outcome"], json!("failed"), "{told}");
     ensure_eq!(stage.alias(), before, "the alias");
     ensure_eq!(stage.scripted.fake().collections.len(), 3, "collections");
     // The proven master is in the archive; the next run brings it there.
@@ -360,7 +360,7 @@ fn differs(env: &Env) -> Outcome {
         restored.set_points(0, 1990);
     }
     let told = stage.night(0)?;
-    ensure_eq!(told["went_on"], json!(true), "{told}");
+    ensure_eq!(told["resumed"], json!(true), "{told}");
     ensure!(stage.alias() != before, "the alias did not move");
     ensure_eq!(entries(stage.dir(), ALIAS)?, 2, "masters in the archive");
 

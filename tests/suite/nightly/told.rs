@@ -70,7 +70,7 @@ fn told(env: &Env) -> Outcome {
         "the key went along"
     );
     let body: Value = serde_json::from_slice(&posted.body)?;
-    ensure_eq!(body["format"], json!("snapmerge-run/1"), "what was posted");
+    ensure_eq!(body["format"], json!("snapmerge-run/2"), "what was posted");
     let reports = stage.dir().join("reports");
     let names = names_in(&reports)?;
     ensure_eq!(names.len(), 2, "{names:?}");
