@@ -51,7 +51,7 @@ pub fn rebuild(
     let keeps_keys = !plan.layout.keys.is_empty();
     let mut resolver = Resolver::new(&settings.union, names, keeps_keys, ledger);
     let started = Instant::now();
-    let flow = Flow::new(&sources, &settled, settings.union.filter.as_ref())?;
+    let flow = Flow::new(&sources, &settled, &settings.union, keeps_keys)?;
     let Filled { parts, flowed } = write(
         &flow,
         &plan,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::base::error::{Error, Result};
 use crate::base::text::serde_as_text;
 use crate::engine::datetime_micros;
-use crate::point::PointId;
+use crate::point::{Identity, PointId, ShardKey};
 
 /// Who wins when an id is in more than one source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,6 +31,16 @@ pub enum Policy {
     /// All: the first source keeps the id, the others' records get a UUID made of their source's
     /// name and the id.
     Remap,
+}
+
+impl Policy {
+    /// Whether it decides by what is in the payloads.
+    pub fn reads_payload(&self) -> bool {
+        match self {
+            Self::Newest(_) => true,
+            Self::Last | Self::First | Self::Fail | Self::Remap => false,
+        }
+    }
 }
 
 impl FromStr for Policy {
@@ -76,11 +86,11 @@ pub enum Verdict {
     Remapped,
 }
 
-/// Decides over `payloads`, which all have the id `id`, in the order of their sources; there are at
+/// Decides over `payloads`, which all have the identity `id`, in the order of their sources; there are at
 /// least two. `names` are the sources', for errors.
 pub fn decide(
     policy: &Policy,
-    id: PointId,
+    id: &Identity,
     payloads: &[&Map<String, Value>],
     names: &[&str],
 ) -> Result<Verdict> {
@@ -102,7 +112,7 @@ pub fn decide(
 
 fn newest(
     field: &str,
-    id: PointId,
+    id: &Identity,
     payloads: &[&Map<String, Value>],
     names: &[&str],
 ) -> Result<Verdict> {
@@ -207,9 +217,13 @@ fn int_to_float(int: i128, float: f64) -> Option<Ordering> {
 }
 
 /// The id that the record `id` of the source called `source` gets by [`Policy::Remap`]: a UUID of
-/// version 5 in the namespace of URLs, of `snapmerge:SOURCE/ID`.
-pub fn remapped(source: &str, id: PointId) -> PointId {
-    let name = format!("snapmerge:{source}/{id}");
+/// version 5 in the namespace of URLs, of `snapmerge:SOURCE/ID`, or `snapmerge:SOURCE/KEY/ID` if it
+/// lay under a shard `key` that the master does not have.
+pub fn remapped(source: &str, key: Option<&ShardKey>, id: PointId) -> PointId {
+    let name = match key {
+        None => format!("snapmerge:{source}/{id}"),
+        Some(key) => format!("snapmerge:{source}/{key}/{id}"),
+    };
     PointId::Uuid(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()))
 }
 
@@ -226,7 +240,7 @@ mod tests {
         let names = ["a", "b", "c"];
         decide(
             &policy.parse().unwrap(),
-            PointId::Num(5),
+            &PointId::Num(5).into(),
             &refs,
             &names[..payloads.len()],
         )
@@ -299,11 +313,16 @@ mod tests {
     #[test]
     fn a_remapped_id_depends_on_source_and_id_alone() {
         let five = PointId::Num(5);
-        assert_eq!(remapped("a", five), remapped("a", five));
-        assert_ne!(remapped("a", five), remapped("b", five));
-        assert_ne!(remapped("a", five), remapped("a", PointId::Num(6)));
+        let plain = |source, id| remapped(source, None, id);
+        assert_eq!(plain("a", five), plain("a", five));
+        assert_ne!(plain("a", five), plain("b", five));
+        assert_ne!(plain("a", five), plain("a", PointId::Num(6)));
+        let (red, blue) = (ShardKey::Word("red".into()), ShardKey::Number(7));
+        let keyed = |key| remapped("a", key, five);
+        assert_ne!(keyed(Some(&red)), keyed(Some(&blue)));
+        assert_ne!(keyed(Some(&red)), keyed(None));
         assert_eq!(
-            remapped("album_2018", five).to_string(),
+            plain("album_2018", five).to_string(),
             "80d6cdfd-ede3-56a2-92d9-281aaf91f6e1",
         );
     }

@@ -5,8 +5,9 @@
 //! digested on its way; the same sources and settings give the same records in the same order, so
 //! that a flow that was broken off can be taken up where it was.
 
+use super::options::UnionOptions;
 use super::resolve::Resolver;
-use super::scan::{Lane, Scan, lanes};
+use super::scan::{Lane, Scan, in_master, lanes};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Stage;
 use crate::engine::Filter;
@@ -37,16 +38,21 @@ pub struct Flowed {
 }
 
 impl<'a> Flow<'a> {
-    /// The flow of `sources`, of which the snapshots are `settled`, whole or what matches `filter`.
+    /// The flow of `sources`, of which the snapshots are `settled`, into a master that has shard keys
+    /// if it `keeps_keys`.
     pub fn new(
         sources: &'a [Source],
         settled: &'a [Settled],
-        filter: Option<&'a Filter>,
+        options: &'a UnionOptions,
+        keeps_keys: bool,
     ) -> Result<Self> {
+        let filter = options.filter.as_ref();
         let both = sources.iter().zip(settled).enumerate();
         let lanes: Vec<Lane<'_>> = both
             .flat_map(|(at, (source, settled))| lanes(at, source, settled))
             .collect();
+        let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+        let lanes = in_master(lanes, options, &names, keeps_keys);
         let mut counts = Vec::new();
         for lane in &lanes {
             let points = lane.records.count(None)?;
@@ -100,7 +106,7 @@ impl<'a> Flow<'a> {
                 }
                 flowed.scanned += group.len() as u64;
                 stage.add(group.len() as u64);
-                resolver.take(id, &mut group, |_, record| {
+                resolver.take(&id, &mut group, |_, record| {
                     flowed.digest.add(&record, &mut buffer);
                     flowed.bytes += buffer.len() as u64;
                     sink(record, &flowed.digest)

@@ -1,30 +1,33 @@
-//! Two streams of records side by side, id by id.
+//! Two streams of records joined by identity.
 //!
-//! Keeps true: every group of both streams is met exactly once, in the order of ids; nothing is held
-//! but the two groups that come next.
+//! Invariants: every group of both streams comes up exactly once, in the order of identities; nothing is
+//! held but the two groups that come next.
 
 use super::{Groups, Scanned};
 use crate::base::error::Result;
-use crate::point::PointId;
+use crate::point::Identity;
 
-/// Calls `take` for every id of either stream, with the records that each has of it; one side may
-/// have none.
-pub fn meet(
+/// Calls `take` for every identity of either stream, with the records that each has of it; one side
+/// may have none.
+pub fn merge_join(
     left: &mut dyn Groups,
     right: &mut dyn Groups,
-    mut take: impl FnMut(PointId, &[Scanned], &[Scanned]) -> Result<()>,
+    mut take: impl FnMut(&Identity, &[Scanned], &[Scanned]) -> Result<()>,
 ) -> Result<()> {
     let (mut of_left, mut of_right) = (Vec::new(), Vec::new());
     let mut left_id = left.next_group(&mut of_left)?;
     let mut right_id = right.next_group(&mut of_right)?;
     loop {
-        let Some(id) = left_id.into_iter().chain(right_id).min() else {
+        let Some(id) = left_id.iter().chain(&right_id).min().cloned() else {
             return Ok(());
         };
-        let (on_left, on_right) = (left_id == Some(id), right_id == Some(id));
+        let (on_left, on_right) = (
+            left_id.as_ref() == Some(&id),
+            right_id.as_ref() == Some(&id),
+        );
         let lefts: &[Scanned] = if on_left { &of_left } else { &[] };
         let rights: &[Scanned] = if on_right { &of_right } else { &[] };
-        take(id, lefts, rights)?;
+        take(&id, lefts, rights)?;
         if on_left {
             left_id = left.next_group(&mut of_left)?;
         }
@@ -37,12 +40,12 @@ pub fn meet(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::point::Record;
+    use crate::point::{PointId, Record};
 
     struct Ids(std::vec::IntoIter<Vec<u64>>);
 
     impl Groups for Ids {
-        fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>> {
+        fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>> {
             group.clear();
             let Some(ids) = self.0.next() else {
                 return Ok(None);
@@ -58,7 +61,7 @@ mod tests {
                 },
                 hashed: None,
             }));
-            Ok(ids.first().copied().map(PointId::Num))
+            Ok(ids.first().copied().map(|id| PointId::Num(id).into()))
         }
     }
 
@@ -66,7 +69,7 @@ mod tests {
     fn every_group_is_met_once() {
         let met = |left: Vec<Vec<u64>>, right: Vec<Vec<u64>>| {
             let mut met = Vec::new();
-            meet(
+            merge_join(
                 &mut Ids(left.into_iter()),
                 &mut Ids(right.into_iter()),
                 |id, left, right| {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
-use crate::point::PointId;
+use crate::point::{Identity, PointId, ShardKey};
 
 /// Conflicts that a report lists.
 const LISTED: usize = 20;
@@ -20,10 +20,14 @@ const LISTED: usize = 20;
 /// One conflict.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Conflict {
-    /// The id.
-    pub id: PointId,
+    /// The identity in the master.
+    #[serde(flatten)]
+    pub id: Identity,
     /// The sources that have it, in their order.
     pub sources: Vec<String>,
+    /// The shard keys that it has there, in the same order, if the master does not keep them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shard_keys: Vec<Option<ShardKey>>,
     /// The source whose record has the id in the master.
     pub winner: String,
     /// The new ids of the other records, in the order of their sources, if they were remapped.
@@ -33,11 +37,16 @@ pub struct Conflict {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |(at, source): (usize, &String)| match self.shard_keys.get(at) {
+            Some(Some(key)) => format!("{source} under {key}"),
+            _ => source.clone(),
+        };
+        let sources: Vec<String> = self.sources.iter().enumerate().map(named).collect();
         write!(
             f,
             "{} in {}: {} wins",
             self.id,
-            self.sources.join(", "),
+            sources.join(", "),
             self.winner
         )?;
         for (source, id) in self.sources.iter().skip(1).zip(&self.remapped) {

@@ -3,7 +3,33 @@
 //! Keeps true: no vector and no payload is looked at; lanes whose ids do not interleave cost no
 //! more than a look at their ends.
 
-use crate::point::PointId;
+use std::collections::BTreeMap;
+
+use crate::point::{PointId, ShardKey};
+
+/// [`overlaps`] among the lanes whose points have the same shard key in their identities; `lanes` come
+/// with that key.
+pub fn overlaps_by_key<E>(
+    lanes: &[(Option<ShardKey>, &[PointId])],
+    mut meet: impl FnMut(PointId, Option<&ShardKey>, &[usize]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut groups: BTreeMap<Option<&ShardKey>, Vec<usize>> = BTreeMap::new();
+    for (at, (key, _)) in lanes.iter().enumerate() {
+        groups.entry(key.as_ref()).or_default().push(at);
+    }
+    for (key, places) in groups {
+        let ids = places.iter().filter_map(|at| lanes.get(*at));
+        let ids: Vec<&[PointId]> = ids.map(|(_, ids)| *ids).collect();
+        overlaps(&ids, |id, having| {
+            let having: Vec<usize> = having
+                .iter()
+                .filter_map(|lane| places.get(*lane).copied())
+                .collect();
+            meet(id, key, &having)
+        })?;
+    }
+    Ok(())
+}
 
 /// Calls `meet` with each id that is in more than one of `lanes` (ascending ids, each once), and
 /// with the lanes that have it, ascending.

@@ -11,8 +11,7 @@ use super::ledger::{Conflict, Ledger};
 use super::options::UnionOptions;
 use super::scan::Scanned;
 use crate::base::error::Result;
-use crate::point::ShardKey;
-use crate::point::{PointId, Record};
+use crate::point::{Identity, PointId, Record, ShardKey};
 
 /// What became of a source's points.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,11 +90,11 @@ impl<'a> Resolver<'a> {
         &self.names
     }
 
-    /// Takes the records of the id `id`; calls `write` with each that the master gets, and with the
+    /// Takes the records of the identity `id`; calls `write` with each that the master gets, and with the
     /// number of its source.
     pub fn take(
         &mut self,
-        id: PointId,
+        id: &Identity,
         group: &mut Vec<Scanned>,
         mut write: impl FnMut(usize, Record) -> Result<()>,
     ) -> Result<()> {
@@ -104,28 +103,29 @@ impl<'a> Resolver<'a> {
         } else {
             self.judge(id, group)?
         };
-        for (place, scanned) in group.drain(..).enumerate() {
+        let fates: Vec<Fate> = match verdict {
+            Verdict::Wins(winner) => (0..group.len())
+                .map(|place| match place == winner {
+                    true => Fate::Stays,
+                    false => Fate::Lost,
+                })
+                .collect(),
+            Verdict::Remapped => remapped_fates(id, group, &self.names),
+        };
+        for (scanned, fate) in group.drain(..).zip(fates) {
             let mut record = scanned.record;
-            let tally = self.tallies.get_mut(scanned.source);
-            match verdict {
-                Verdict::Wins(winner) if winner != place => {
-                    if let Some(tally) = tally {
-                        tally.lost += 1;
-                    }
+            let mut unknown = Tally::default();
+            let tally = self.tallies.get_mut(scanned.source).unwrap_or(&mut unknown);
+            match fate {
+                Fate::Lost => {
+                    tally.lost += 1;
                     continue;
                 }
-                Verdict::Remapped if place > 0 => {
-                    let name = self.names.get(scanned.source).copied().unwrap_or_default();
-                    record.id = remapped(name, id);
-                    if let Some(tally) = tally {
-                        tally.won += 1;
-                        tally.remapped += 1;
-                    }
-                }
-                Verdict::Wins(_) | Verdict::Remapped => {
-                    if let Some(tally) = tally {
-                        tally.won += 1;
-                    }
+                Fate::Stays => tally.won += 1,
+                Fate::Becomes(new) => {
+                    record.id = new;
+                    tally.won += 1;
+                    tally.remapped += 1;
                 }
             }
             self.change(&mut record, scanned.source);
@@ -134,37 +134,52 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
-    /// Decides over records of one id, and takes down that there was a conflict.
-    pub fn judge(&mut self, id: PointId, group: &[Scanned]) -> Result<Verdict> {
+    /// The id in the master, by `Policy::Remap`, of the record at `place` of a group of the identity `id`;
+    /// none if it is dropped.
+    pub fn remapped(&self, id: &Identity, group: &[Scanned], place: usize) -> Option<PointId> {
+        let fates = remapped_fates(id, group, &self.names);
+        match fates.get(place)? {
+            Fate::Stays => Some(id.id),
+            Fate::Becomes(new) => Some(*new),
+            Fate::Lost => None,
+        }
+    }
+
+    /// Decides over records of one identity, and takes down that there was a conflict.
+    pub fn judge(&mut self, id: &Identity, group: &[Scanned]) -> Result<Verdict> {
         let name = |scanned: &Scanned| self.names.get(scanned.source).copied().unwrap_or_default();
         let names: Vec<&str> = group.iter().map(name).collect();
         let payloads: Vec<_> = group
             .iter()
             .map(|scanned| &scanned.record.payload)
             .collect();
-        // Within one source there is nobody to ask and nothing to tell apart by: the later shard
-        // has it, as it would have after upserting in order.
-        let one_source = group.windows(2).all(|pair| match pair {
-            [a, b] => a.source == b.source,
-            _ => true,
-        });
+        // Within one source, and one key of it, there is nobody to ask and nothing to tell apart by: the
+        // later shard has it, as it would have after upserting in order.
+        let first = group.first().map(home);
+        let one_home = group.iter().all(|other| Some(home(other)) == first);
         let verdict = match &self.settings.on_conflict {
-            Policy::Remap if one_source => Verdict::Wins(group.len() - 1),
+            Policy::Remap if one_home => Verdict::Wins(group.len() - 1),
             policy => decide(policy, id, &payloads, &names)?,
         };
         let (winner, remapped_ids) = match verdict {
             Verdict::Wins(place) => (place, Vec::new()),
-            Verdict::Remapped => (
-                0,
-                names
-                    .iter()
-                    .skip(1)
-                    .map(|name| remapped(name, id))
-                    .collect(),
-            ),
+            Verdict::Remapped => {
+                let fates = remapped_fates(id, group, &self.names).into_iter().skip(1);
+                let new = fates.map(|fate| match fate {
+                    Fate::Becomes(new) => new,
+                    Fate::Stays | Fate::Lost => id.id,
+                });
+                (0, new.collect())
+            }
         };
+        let keys = (group.iter()).map(|one| dropped_key(id, &one.record).cloned());
+        let shard_keys: Vec<Option<ShardKey>> = keys.collect();
         self.ledger.add(Conflict {
-            id,
+            id: id.clone(),
+            shard_keys: match shard_keys.iter().any(Option::is_some) {
+                true => shard_keys,
+                false => Vec::new(),
+            },
             winner: names.get(winner).copied().unwrap_or_default().to_owned(),
             sources: names.into_iter().map(str::to_owned).collect(),
             remapped: remapped_ids,
@@ -190,4 +205,46 @@ impl<'a> Resolver<'a> {
             }
         }
     }
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It keeps its id.
+    Stays,
+    /// It gets this id.
+    Becomes(PointId),
+    /// It is dropped.
+    Lost,
+}
+
+/// What becomes of the records of the identity `id` by `Policy::Remap`: the first source's keeps the
+/// id, every other source's gets one of its own; of copies within one source, and one key of it, the
+/// last counts. `names` are the sources'.
+pub(super) fn remapped_fates(id: &Identity, group: &[Scanned], names: &[&str]) -> Vec<Fate> {
+    let homes: Vec<_> = group.iter().map(home).collect();
+    let fate = |(place, scanned): (usize, &Scanned)| {
+        let own = homes.get(place);
+        let mut later = homes.iter().skip(place + 1);
+        if later.any(|home| Some(home) == own) {
+            Fate::Lost
+        } else if homes.first() == own {
+            Fate::Stays
+        } else {
+            let name = names.get(scanned.source).copied().unwrap_or_default();
+            Fate::Becomes(remapped(name, dropped_key(id, &scanned.record), id.id))
+        }
+    };
+    group.iter().enumerate().map(fate).collect()
+}
+
+/// Where a record comes from: its source, and the key that it has there.
+fn home(scanned: &Scanned) -> (usize, Option<&ShardKey>) {
+    (scanned.source, scanned.record.shard_key.as_ref())
+}
+
+/// The key of `record` that its identity in the master, `id`, does not have.
+fn dropped_key<'a>(id: &Identity, record: &'a Record) -> Option<&'a ShardKey> {
+    let key = record.shard_key.as_ref();
+    key.filter(|key| Some(*key) != id.shard_key.as_ref())
 }

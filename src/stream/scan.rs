@@ -10,10 +10,11 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
+use super::options::UnionOptions;
 use crate::base::error::{Error, Result};
 use crate::engine::Filter;
 use crate::point::ShardKey;
-use crate::point::{Digest, Hash, PointId, Record, RecordHashes, hashes};
+use crate::point::{Digest, Hash, Identity, PointId, Record, RecordHashes, hashes};
 use crate::source::{Ordered, Reading, Settled, Source};
 
 /// Bytes of records that all pages together may take, at about.
@@ -30,28 +31,70 @@ pub struct Lane<'a> {
     pub records: &'a dyn Ordered,
     /// The key that they lie under.
     pub key: Option<ShardKey>,
+    /// The key that is part of their identity: [`Self::key`], unless it is dropped or replaced.
+    pub identity: Option<ShardKey>,
+}
+
+impl<'a> Lane<'a> {
+    /// Records of the source at the place `source`, which lie under `key`.
+    pub fn new(source: usize, records: &'a dyn Ordered, key: Option<ShardKey>) -> Self {
+        Self {
+            source,
+            records,
+            identity: key.clone(),
+            key,
+        }
+    }
 }
 
 /// The lanes of `source`, the one at the place `at`: those of its shards, which are `settled`, or of
 /// its collection.
 pub fn lanes<'a>(at: usize, source: &'a Source, settled: &'a Settled) -> Vec<Lane<'a>> {
-    let of_shards = settled.shards.iter().map(|shard| Lane {
-        source: at,
-        records: &shard.shard,
-        key: shard.key.clone(),
-    });
-    let of_collection = source.live_lanes().iter().map(|lane| Lane {
-        source: at,
-        records: lane,
-        key: lane.key().cloned(),
-    });
+    let of_shards = settled
+        .shards
+        .iter()
+        .map(|shard| Lane::new(at, &shard.shard, shard.key.clone()));
+    let of_collection = source
+        .live_lanes()
+        .iter()
+        .map(|lane| Lane::new(at, lane, lane.key().cloned()));
     of_shards.chain(of_collection).collect()
 }
 
-/// Records in the order of ids, those of one id together: a scan, or what is made of one.
+/// The shard key in the identities that points of the source called `name` under `key` have in a master
+/// that has shard keys if it `keeps_keys`.
+pub fn identity_key(
+    options: &UnionOptions,
+    keeps_keys: bool,
+    name: &str,
+    key: Option<&ShardKey>,
+) -> Option<ShardKey> {
+    if options.by_source {
+        Some(ShardKey::Word(name.to_owned()))
+    } else {
+        key.filter(|_| keeps_keys).cloned()
+    }
+}
+
+/// Gives the lanes of sources called `names` the identities that their points have in the master, which
+/// has shard keys if it `keeps_keys`.
+pub fn in_master<'a>(
+    mut lanes: Vec<Lane<'a>>,
+    options: &UnionOptions,
+    names: &[&str],
+    keeps_keys: bool,
+) -> Vec<Lane<'a>> {
+    for lane in &mut lanes {
+        let name = names.get(lane.source).copied().unwrap_or_default();
+        lane.identity = identity_key(options, keeps_keys, name, lane.key.as_ref());
+    }
+    lanes
+}
+
+/// Records in the order of identities, those of one identity together: a scan, or what is made of one.
 pub trait Groups {
-    /// The records of the next id; none at the end. `group` is cleared and filled.
-    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>>;
+    /// The records of the next identity; none at the end. `group` is cleared and filled.
+    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>>;
 }
 
 /// A record and where it came from.
@@ -99,12 +142,17 @@ type Read = (Record, Option<Box<Hashed>>);
 /// The merged scan over some lanes.
 pub struct Scan {
     lanes: Vec<Running>,
-    heap: BinaryHeap<Reverse<(PointId, usize)>>,
+    /// The keys of identities, ascending; none first.
+    keys: Vec<Option<ShardKey>>,
+    /// The next id of each lane, with the place of its key and the lane's.
+    heap: BinaryHeap<Reverse<(PointId, usize, usize)>>,
 }
 
 /// A lane whose pages come from a thread.
 struct Running {
     source: usize,
+    /// The place of its identity's key among the scan's.
+    key: usize,
     pages: Receiver<Result<Vec<Read>>>,
     page: std::vec::IntoIter<Read>,
     head: Option<Read>,
@@ -133,6 +181,10 @@ impl Scan {
         // A page is read ahead while one is used.
         let page_bytes =
             (PAGES_BYTES / (2 * lanes.len().max(1))).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
+        let mut keys: Vec<Option<ShardKey>> =
+            lanes.iter().map(|lane| lane.identity.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
         let mut running = Vec::new();
         for lane in lanes {
             let (sender, pages) = sync_channel(1);
@@ -140,6 +192,7 @@ impl Scan {
             scope.spawn(move || read_pages(records, key.as_ref(), reading, page_bytes, &sender));
             running.push(Running {
                 source: lane.source,
+                key: keys.binary_search(&lane.identity).unwrap_or(0),
                 pages,
                 page: Vec::new().into_iter(),
                 head: None,
@@ -147,6 +200,7 @@ impl Scan {
         }
         let mut scan = Self {
             lanes: running,
+            keys,
             heap: BinaryHeap::new(),
         };
         for lane in 0..scan.lanes.len() {
@@ -155,15 +209,15 @@ impl Scan {
         Ok(scan)
     }
 
-    /// The records of the next id, in the order of their lanes; none at the end. `group` is cleared
-    /// and filled.
-    pub fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>> {
+    /// The records of the next identity, in the order of their lanes; none at the end. `group` is
+    /// cleared and filled.
+    pub fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>> {
         group.clear();
-        let Some(Reverse((id, _))) = self.heap.peek().copied() else {
+        let Some(Reverse((id, key, _))) = self.heap.peek().copied() else {
             return Ok(None);
         };
-        while let Some(Reverse((same, lane))) = self.heap.peek().copied() {
-            if same != id {
+        while let Some(Reverse((same_id, same_key, lane))) = self.heap.peek().copied() {
+            if (same_id, same_key) != (id, key) {
                 break;
             }
             self.heap.pop();
@@ -179,7 +233,8 @@ impl Scan {
             }
             self.advance(lane)?;
         }
-        Ok(Some(id))
+        let shard_key = self.keys.get(key).cloned().flatten();
+        Ok(Some(Identity { id, shard_key }))
     }
 
     /// Puts the next record of `lane` at its head.
@@ -198,7 +253,7 @@ impl Scan {
             }
         };
         if let Some(read) = read {
-            self.heap.push(Reverse((read.0.id, lane)));
+            self.heap.push(Reverse((read.0.id, running.key, lane)));
             running.head = Some(read);
         }
         Ok(())
@@ -206,7 +261,7 @@ impl Scan {
 }
 
 impl Groups for Scan {
-    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>> {
+    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>> {
         Self::next_group(self, group)
     }
 }

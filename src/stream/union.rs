@@ -8,22 +8,22 @@
 
 use std::collections::VecDeque;
 
-use super::conflict::{Policy, remapped};
+use super::conflict::Policy;
 use super::options::UnionOptions;
-use super::resolve::Resolver;
+use super::resolve::{Fate, Resolver, remapped_fates};
 use super::scan::{Groups, Lane, Scan, Scanned};
 use crate::base::error::{Error, Result};
 use crate::engine::Columns;
-use crate::point::{PointId, Sample};
+use crate::point::{Identity, PointId, Sample};
 use crate::source::Reading;
 
 /// Remapped records that are read at once.
 const READ_AT_ONCE: usize = 256;
 
 /// A point that has a new id in the master.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Moved {
-    new: PointId,
+    new: Identity,
     lane: usize,
     old: PointId,
 }
@@ -86,9 +86,9 @@ impl<'a, 'env> Union<'a, 'env> {
         };
         let lane = group.first().map_or(0, |scanned| scanned.lane);
         let head = &mut self.head;
-        self.resolver.take(id, &mut group, |source, record| {
+        self.resolver.take(&id, &mut group, |source, record| {
             // The others come by their new ids.
-            if record.id == id {
+            if record.id == id.id {
                 head.push(Scanned {
                     lane,
                     source,
@@ -120,7 +120,7 @@ impl<'a, 'env> Union<'a, 'env> {
                 let Some(moved) = mine.iter().find(|moved| moved.old == record.id) else {
                     continue;
                 };
-                record.id = moved.new;
+                record.id = moved.new.id;
                 record.shard_key.clone_from(&lane.key);
                 self.resolver.change(&mut record, lane.source);
                 self.read.push_back(Scanned {
@@ -131,9 +131,7 @@ impl<'a, 'env> Union<'a, 'env> {
                 });
             }
         }
-        self.read
-            .make_contiguous()
-            .sort_by_key(|scanned| scanned.record.id);
+        self.read.make_contiguous().sort_by_cached_key(identity);
         if self.read.len() != some.len() {
             return Err(Error::damaged(
                 "reading points that get new ids",
@@ -145,23 +143,31 @@ impl<'a, 'env> Union<'a, 'env> {
 }
 
 impl Groups for Union<'_, '_> {
-    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<PointId>> {
+    fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>> {
         group.clear();
         self.read_moved()?;
-        let own = self.head.first().map(|scanned| scanned.record.id);
-        let new = self.read.front().map(|scanned| scanned.record.id);
-        let Some(id) = own.into_iter().chain(new).min() else {
+        let own = self.head.first().map(identity);
+        let new = self.read.front().map(identity);
+        let Some(id) = own.iter().chain(&new).min().cloned() else {
             return Ok(None);
         };
-        if own == Some(id) {
+        if own.as_ref() == Some(&id) {
             group.append(&mut self.head);
             self.advance()?;
         }
-        while self.read.front().is_some_and(|next| next.record.id == id) {
+        while self.read.front().is_some_and(|next| identity(next) == id) {
             group.extend(self.read.pop_front());
             self.read_moved()?;
         }
         Ok(Some(id))
+    }
+}
+
+/// The identity of a record as the master has it.
+fn identity(scanned: &Scanned) -> Identity {
+    Identity {
+        id: scanned.record.id,
+        shard_key: scanned.record.shard_key.clone(),
     }
 }
 
@@ -183,18 +189,17 @@ fn find_moved(
         let mut scan = Scan::start_reading(scope, lanes, reading)?;
         let mut group = Vec::new();
         while let Some(old) = scan.next_group(&mut group)? {
-            let first = group.first().map(|scanned| scanned.source);
-            if group.iter().all(|scanned| Some(scanned.source) == first) {
-                continue;
-            }
-            for scanned in group.iter().skip(1) {
-                let name = names.get(scanned.source).copied().unwrap_or_default();
-                let new = remapped(name, old);
-                if sample.is_none_or(|sample| sample.keeps(new)) {
+            for (scanned, fate) in group.iter().zip(remapped_fates(&old, &group, names)) {
+                if let Fate::Becomes(new) = fate
+                    && sample.is_none_or(|sample| sample.keeps(new))
+                {
                     found.push(Moved {
-                        new,
+                        new: Identity {
+                            id: new,
+                            shard_key: old.shard_key.clone(),
+                        },
                         lane: scanned.lane,
-                        old,
+                        old: old.id,
                     });
                 }
             }

@@ -4,16 +4,17 @@
 //! byte for byte what was meant to be written; and the ids are read again from the packed id
 //! trackers, so every point is there that should be, and once.
 //!
-//! Keeps true: a master passes only if the file is what was written, every shard has as many
-//! different ids as it should, and no id lies in two shards.
+//! Invariants: a master passes only if the file is what was written, every shard has as many
+//! different ids as it should, and no id lies in two shards of one key.
 
 use std::path::Path;
 
 use super::readback::{Expected, Proof, master_of};
 use crate::base::error::{Error, Result};
 use crate::format::{Sums, Written};
-use crate::point::PointId;
+use crate::point::{PointId, ShardKey};
 use crate::source::{Opening, ShardIds};
+use crate::stream::overlaps_by_key;
 
 /// Compares the master at `path` with what was `written` and what is `expected`.
 pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> Result<Proof> {
@@ -23,7 +24,7 @@ pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> R
         ..Opening::default()
     };
     let master = master_of(path, expected, &opening)?;
-    let mut all: Vec<PointId> = Vec::new();
+    let mut held: Vec<(Option<ShardKey>, Vec<PointId>)> = Vec::new();
     for (number, shard) in &master.snapshot.shards {
         // An older copy may lie beside a newer one, in one shard, as in its source.
         let of_shard = ShardIds::of(shard, &format!("shard {number} of the master"))?.ids();
@@ -34,13 +35,15 @@ pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> R
                 of_shard.len()
             )));
         }
-        all.extend(of_shard);
+        held.push((master.shard_keys.key_of(*number).cloned(), of_shard));
     }
-    let points = all.len() as u64;
-    all.sort_unstable();
-    if let Some([id, _]) = all.array_windows().find(|[a, b]| a == b) {
-        return Err(failed(format!("point {id} is in two shards")));
-    }
+    let points = held.iter().map(|(_, ids)| ids.len() as u64).sum();
+    let keyed: Vec<(Option<ShardKey>, &[PointId])> = (held.iter())
+        .map(|(key, ids)| (key.clone(), ids.as_slice()))
+        .collect();
+    overlaps_by_key(&keyed, |id, _, _| {
+        Err(failed(format!("point {id} is in two shards")))
+    })?;
     let Sums { sha256, xxh3 } = written.read_back()?;
     Ok(Proof {
         points,

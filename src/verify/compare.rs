@@ -30,7 +30,7 @@ use crate::base::stage::StageReport;
 use crate::point::Sample;
 use crate::source::Reading;
 use crate::source::{Purpose, Source};
-use crate::stream::{Lane, Layout, Ledger, Resolver, Scan, Union, UnionOptions};
+use crate::stream::{Lane, Layout, Ledger, Resolver, Scan, Union, UnionOptions, in_master};
 use crate::stream::{Sides, count};
 
 /// What is to be proven, and how.
@@ -168,8 +168,11 @@ pub fn verify(
         _ => Purpose::Reading,
     };
     let sides = Sides::settle(master, sources, purpose, site)?;
-    let (found, expected) = (sides.of_first(master), sides.of_others(sources));
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    let words: Vec<&str> = names.iter().map(String::as_str).collect();
+    let keeps_keys = !layout.keys.is_empty();
+    let expected = in_master(sides.of_others(sources), asked.settings, &words, keeps_keys);
+    let found = sides.of_first(master);
     verified.points = match shown {
         Some(shown) => Points::Bytes(shown),
         None => {

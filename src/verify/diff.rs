@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::Site;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
-use crate::point::{Differing, Digest, PointId, Record, Sample};
+use crate::point::{Differing, Digest, Identity, Record, Sample};
 use crate::source::Reading;
 use crate::stream::count;
-use crate::stream::meet;
+use crate::stream::merge_join;
 use crate::stream::{Lane, Scan};
 
 /// Payload keys and vector names that are counted one by one.
@@ -24,7 +24,8 @@ const COUNTED_MAX: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The point.
-    pub id: PointId,
+    #[serde(flatten)]
+    pub id: Identity,
     /// What became of it.
     #[serde(flatten)]
     pub what: Changed,
@@ -59,7 +60,8 @@ pub struct SyncStep {
     #[serde(rename = "do")]
     pub act: &'static str,
     /// The point.
-    pub id: PointId,
+    #[serde(flatten)]
+    pub id: Identity,
     /// What changed of it, if it was there before.
     #[serde(flatten)]
     pub differing: Option<Differing>,
@@ -74,7 +76,7 @@ impl From<&Change> for SyncStep {
         };
         Self {
             act,
-            id: change.id,
+            id: change.id.clone(),
             differing,
         }
     }
@@ -118,7 +120,7 @@ impl Diffed {
 
     fn take(
         &mut self,
-        id: PointId,
+        id: &Identity,
         before: Option<&Record>,
         after: Option<&Record>,
     ) -> Option<Change> {
@@ -145,7 +147,10 @@ impl Diffed {
             }
             (None, None) => return None,
         };
-        Some(Change { id, what })
+        Some(Change {
+            id: id.clone(),
+            what,
+        })
     }
 }
 
@@ -180,7 +185,7 @@ pub fn diff_lanes(
     std::thread::scope(|scope| {
         let mut left = Scan::start_reading(scope, before, reading)?;
         let mut right = Scan::start_reading(scope, after, reading)?;
-        meet(&mut left, &mut right, |id, before, after| {
+        merge_join(&mut left, &mut right, |id, before, after| {
             diffed.before += u64::from(!before.is_empty());
             diffed.after += u64::from(!after.is_empty());
             diffed.twice += u64::from(before.len() > 1 || after.len() > 1);

@@ -8,13 +8,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::point::{Differing, PointId};
+use crate::point::{Differing, Identity};
 
 /// A point that is not what the sources say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The point.
-    pub id: PointId,
+    #[serde(flatten)]
+    pub id: Identity,
     /// What about it.
     #[serde(flatten)]
     pub what: Wrong,

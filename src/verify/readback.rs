@@ -15,7 +15,7 @@ use crate::base::progress::{Progress, Stage, Unit};
 use crate::base::scratch::Scratch;
 use crate::engine::{Shard, ShardConfig};
 use crate::format::{Sums, Written, wal};
-use crate::point::{Digest, PointId};
+use crate::point::{Digest, Identity, PointId};
 use crate::source::{Opening, ShardIds, Source};
 use crate::stream::{Lane, Layout, Scan};
 
@@ -147,11 +147,11 @@ fn read_segment(
     stage: &Stage,
 ) -> Result<Found> {
     let failed = |why: String| Error::failed("proving the master", why);
-    let lanes = [Lane {
-        source: 0,
-        records: shard,
-        key: master.shard_keys.key_of(number).cloned(),
-    }];
+    let lanes = [Lane::new(
+        0,
+        shard,
+        master.shard_keys.key_of(number).cloned(),
+    )];
     let mut found = Found {
         shard: number,
         points: 0,
@@ -162,7 +162,7 @@ fn read_segment(
         let mut scan = Scan::start(scope, &lanes, None)?;
         let mut group = Vec::new();
         let mut buffer = Vec::new();
-        while let Some(id) = scan.next_group(&mut group)? {
+        while let Some(Identity { id, .. }) = scan.next_group(&mut group)? {
             let lowest = found.range.map_or(id, |(lowest, _)| lowest);
             found.range = Some((lowest, id));
             for scanned in &group {

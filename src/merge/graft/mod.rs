@@ -26,13 +26,13 @@ use crate::base::error::{Error, Result};
 use crate::base::progress::Unit;
 use crate::base::stage::StageReport;
 use crate::engine::Columns;
-use crate::point::PointId;
+use crate::point::{Identity, PointId, ShardKey};
 use crate::source::Source;
 use crate::stream::{Conflict, Ledger};
-use crate::stream::{Policy, Verdict, decide};
-use crate::stream::{ShardLane as Lane, Tally, look_into, overlaps, refuse_misplaced};
+use crate::stream::{Verdict, decide};
+use crate::stream::{ShardLane as Lane, Tally, look_into, overlaps_by_key, refuse_misplaced};
 
-/// Conflicts that are compared at once under [`Policy::Newest`].
+/// Conflicts that are compared at once under [`crate::stream::Policy::Newest`].
 const COMPARED_AT_ONCE: usize = 512;
 
 /// Builds the master of `plan` out of the segments of `sources` and packs it into `target`, a new
@@ -63,6 +63,7 @@ pub fn graft(
     meet(
         &mut sources,
         &mut lanes,
+        &plan,
         settings,
         &mut ledger,
         &mut workshop,
@@ -163,34 +164,50 @@ fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
 fn meet(
     sources: &mut [Source],
     lanes: &mut [Lane],
+    plan: &Plan,
     settings: &Settings,
     ledger: &mut Ledger,
     workshop: &mut Workshop<'_>,
 ) -> Result<()> {
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let mut losers: Vec<Vec<PointId>> = vec![Vec::new(); lanes.len()];
-    let mut undecided: Vec<(PointId, Vec<usize>)> = Vec::new();
-    let name = |lanes: &[Lane], lane: usize| -> String {
-        lanes
-            .get(lane)
-            .and_then(|lane| names.get(lane.source))
-            .cloned()
-            .unwrap_or_default()
+    let mut undecided: Vec<(Identity, Vec<usize>)> = Vec::new();
+    let key_of = |lane: &Lane| plan.layout.keys.key_of(lane.target).cloned();
+    // Where each lane's points come from: the source's name, and a key that the master does not have.
+    let homes: Vec<(String, Option<ShardKey>)> = lanes
+        .iter()
+        .map(|lane| {
+            let source = sources.get(lane.source);
+            let key = source.and_then(|source| source.shard_keys.key_of(lane.number).cloned());
+            let name = names.get(lane.source).cloned().unwrap_or_default();
+            (name, key.filter(|key| Some(key) != key_of(lane).as_ref()))
+        })
+        .collect();
+    let homes_of = |having: &[usize]| -> Vec<(String, Option<ShardKey>)> {
+        let having = having.iter().filter_map(|lane| homes.get(*lane).cloned());
+        having.collect()
     };
-    let slices: Vec<&[PointId]> = lanes.iter().map(|lane| lane.ids.as_slice()).collect();
-    overlaps(&slices, |id, having| {
-        if let Policy::Newest(_) = settings.union.on_conflict {
+    let keyed: Vec<(Option<ShardKey>, &[PointId])> = lanes
+        .iter()
+        .map(|lane| (key_of(lane), lane.ids.as_slice()))
+        .collect();
+    overlaps_by_key(&keyed, |id, key, having| {
+        let id = Identity {
+            id,
+            shard_key: key.cloned(),
+        };
+        if settings.union.on_conflict.reads_payload() {
             undecided.push((id, having.to_vec()));
             return Ok(());
         }
-        let having_names: Vec<String> = having.iter().map(|lane| name(lanes, *lane)).collect();
-        let words: Vec<&str> = having_names.iter().map(String::as_str).collect();
+        let homes = homes_of(having);
+        let words: Vec<&str> = homes.iter().map(|(name, _)| name.as_str()).collect();
         let nothing = serde_json::Map::new();
         let payloads = vec![&nothing; having.len()];
-        let verdict = decide(&settings.union.on_conflict, id, &payloads, &words)?;
-        lose(id, having, verdict, &having_names, &mut losers, ledger)
+        let verdict = decide(&settings.union.on_conflict, &id, &payloads, &words)?;
+        lose(id, having, verdict, homes, &mut losers, ledger)
     })?;
-    drop(slices);
+    drop(keyed);
     if !undecided.is_empty() {
         // The field is read for the ids in conflict only, from the settled shards.
         for (_, having) in &undecided {
@@ -211,7 +228,7 @@ fn meet(
                 let ids: Vec<PointId> = some
                     .iter()
                     .filter(|(_, having)| having.contains(&at))
-                    .map(|(id, _)| *id)
+                    .map(|(id, _)| id.id)
                     .collect();
                 if let (Some(shard), false) = (workshop.shard(lane), ids.is_empty()) {
                     for record in shard.retrieve(&ids, columns)? {
@@ -223,13 +240,12 @@ fn meet(
                 let nothing = serde_json::Map::new();
                 let found: Vec<_> = having
                     .iter()
-                    .map(|lane| payloads.get(&(*lane, *id)).unwrap_or(&nothing))
+                    .map(|lane| payloads.get(&(*lane, id.id)).unwrap_or(&nothing))
                     .collect();
-                let having_names: Vec<String> =
-                    having.iter().map(|lane| name(lanes, *lane)).collect();
-                let words: Vec<&str> = having_names.iter().map(String::as_str).collect();
-                let verdict = decide(&settings.union.on_conflict, *id, &found, &words)?;
-                lose(*id, having, verdict, &having_names, &mut losers, ledger)?;
+                let homes = homes_of(having);
+                let words: Vec<&str> = homes.iter().map(|(name, _)| name.as_str()).collect();
+                let verdict = decide(&settings.union.on_conflict, id, &found, &words)?;
+                lose(id.clone(), having, verdict, homes, &mut losers, ledger)?;
             }
         }
     }
@@ -243,10 +259,10 @@ fn meet(
 }
 
 fn lose(
-    id: PointId,
+    id: Identity,
     having: &[usize],
     verdict: Verdict,
-    names: &[String],
+    homes: Vec<(String, Option<ShardKey>)>,
     losers: &mut [Vec<PointId>],
     ledger: &mut Ledger,
 ) -> Result<()> {
@@ -259,13 +275,18 @@ fn lose(
         if place != winner
             && let Some(losers) = losers.get_mut(*lane)
         {
-            losers.push(id);
+            losers.push(id.id);
         }
     }
+    let (sources, keys): (Vec<String>, Vec<Option<ShardKey>>) = homes.into_iter().unzip();
     ledger.add(Conflict {
         id,
-        sources: names.to_vec(),
-        winner: names.get(winner).cloned().unwrap_or_default(),
+        winner: sources.get(winner).cloned().unwrap_or_default(),
+        sources,
+        shard_keys: match keys.iter().any(Option::is_some) {
+            true => keys,
+            false => Vec::new(),
+        },
         remapped: Vec::new(),
     })
 }

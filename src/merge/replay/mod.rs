@@ -121,7 +121,8 @@ impl<'a> Work<'a> {
         Flow::new(
             self.sources,
             self.settled,
-            self.settings.union.filter.as_ref(),
+            &self.settings.union,
+            self.keyed(),
         )
     }
 

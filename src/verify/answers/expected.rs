@@ -10,8 +10,8 @@ use super::Order;
 use super::questions::Question;
 use crate::base::error::{Error, Result};
 use crate::engine::{Columns, Filter, Hit, Search};
-use crate::point::PointId;
-use crate::stream::{Lane, Ledger, Resolver, Scanned, UnionOptions, Verdict, remapped};
+use crate::point::{Identity, PointId};
+use crate::stream::{Lane, Ledger, Resolver, Scanned, UnionOptions, Verdict};
 
 /// Points beyond those wanted that are asked for at first, for losers among them.
 const SPARE: usize = 16;
@@ -28,7 +28,6 @@ pub struct Expected<'a, 'env> {
     lanes: &'a [Lane<'env>],
     settings: &'a UnionOptions,
     resolver: Resolver<'a>,
-    names: &'a [String],
 }
 
 impl<'a, 'env> Expected<'a, 'env> {
@@ -44,7 +43,6 @@ impl<'a, 'env> Expected<'a, 'env> {
             lanes,
             settings,
             resolver: Resolver::new(settings, words, false, conflicts),
-            names,
         })
     }
 
@@ -103,9 +101,17 @@ impl<'a, 'env> Expected<'a, 'env> {
     /// The id that the point `id` of the lane `at` has in the master, if it is there.
     fn in_master(&mut self, id: PointId, at: usize) -> Result<Option<PointId>> {
         let mut group: Vec<Scanned> = Vec::new();
+        let identity = self.lanes.get(at).and_then(|lane| lane.identity.clone());
+        let identity = Identity {
+            id,
+            shard_key: identity,
+        };
         for (number, lane) in self.lanes.iter().enumerate() {
+            if lane.identity != identity.shard_key {
+                continue;
+            }
             let here = number == at;
-            let Some(record) = lane.records.get(&[id], DECIDING)?.pop() else {
+            let Some(mut record) = lane.records.get(&[id], DECIDING)?.pop() else {
                 if here {
                     return Err(Error::damaged(
                         format!("reading point {id} of {}", lane.records.what()),
@@ -126,6 +132,7 @@ impl<'a, 'env> Expected<'a, 'env> {
                     continue;
                 }
             }
+            record.shard_key.clone_from(&lane.key);
             group.push(Scanned {
                 lane: number,
                 source: lane.source,
@@ -136,15 +143,11 @@ impl<'a, 'env> Expected<'a, 'env> {
         if group.len() < 2 {
             return Ok(Some(id));
         }
-        let verdict = self.resolver.judge(id, &group)?;
+        let verdict = self.resolver.judge(&identity, &group)?;
         let place = group.iter().position(|scanned| scanned.lane == at);
         Ok(match (verdict, place) {
             (Verdict::Wins(winner), Some(place)) => (winner == place).then_some(id),
-            (Verdict::Remapped, Some(0)) => Some(id),
-            (Verdict::Remapped, Some(place)) => group.get(place).map(|scanned| {
-                let name = self.names.get(scanned.source);
-                remapped(name.map_or("", String::as_str), id)
-            }),
+            (Verdict::Remapped, Some(place)) => self.resolver.remapped(&identity, &group, place),
             (_, None) => None,
         })
     }

@@ -19,7 +19,7 @@ use crate::format::schema::PayloadSchema;
 use crate::point::PointId;
 use crate::point::ShardKey;
 use crate::source::{ShardIds, Source, not_taken_in};
-use crate::stream::{Layout, Policy, ShardLane, UnionOptions, look_into, overlaps};
+use crate::stream::{Layout, Policy, ShardLane, UnionOptions, identity_key, look_into, overlaps_by_key};
 
 /// Bytes hashed at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -77,8 +77,11 @@ pub fn by_bytes(
     if lanes.iter().any(|lane| lane.tail.is_some()) {
         return Ok(Err("a log of the sources is not all in its segments".into()));
     }
-    let slices: Vec<&[PointId]> = lanes.iter().map(|lane| lane.ids.as_slice()).collect();
-    if let Err(id) = overlaps(&slices, |id, _| Err(id)) {
+    let keyed: Vec<(Option<ShardKey>, &[PointId])> = lanes
+        .iter()
+        .map(|lane| (key_in_master(lane, sources, settings, layout), &*lane.ids))
+        .collect();
+    if let Err(id) = overlaps_by_key(&keyed, |id, _, _| Err(id)) {
         return Ok(Err(format!(
             "point {id} is in more than one shard of the sources"
         )));
@@ -241,6 +244,18 @@ fn join(
         .collect()
 }
 
+/// The key that the points of `lane` have in the master.
+fn key_in_master(
+    lane: &ShardLane,
+    sources: &[Source],
+    settings: &UnionOptions,
+    layout: &Layout,
+) -> Option<ShardKey> {
+    let source = sources.get(lane.source)?;
+    let key = source.shard_keys.key_of(lane.number);
+    identity_key(settings, !layout.keys.is_empty(), &source.name, key)
+}
+
 /// Why the points of `lane` do not belong into the master's shard `target`, if so.
 fn misplaced(
     lane: &ShardLane,
@@ -255,13 +270,7 @@ fn misplaced(
         None => return Some("points of a shard without segments".into()),
     };
     let source = sources.get(lane.source)?;
-    let key = if settings.by_source {
-        Some(ShardKey::Word(source.name.clone()))
-    } else if layout.keys.is_empty() {
-        None
-    } else {
-        source.shard_keys.key_of(lane.number).cloned()
-    };
+    let key = key_in_master(lane, sources, settings, layout);
     if layout.keys.key_of(target) != key.as_ref() {
         return Some(format!(
             "the master's shard {target} has another key than shard {} of {}",

@@ -9,8 +9,8 @@ use super::{Points, ShardShape, Verified};
 use crate::base::Site;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
-use crate::point::ShardKey;
-use crate::point::{PointId, Sample};
+
+use crate::point::{Identity, PointId, Sample, ShardKey};
 use crate::server::ACTIVE;
 use crate::source::{Live, Source};
 use crate::stream::{Layout, Ledger};
@@ -151,6 +151,10 @@ impl Seen<'_> {
                         walked.misplaced += 1;
                         Wrong::Misplaced { shard, belongs }
                     }
+                };
+                let id = Identity {
+                    id,
+                    shard_key: self.key.cloned(),
                 };
                 ledger.add(Difference { id, what })?;
             }

@@ -7,8 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::Result;
-use crate::point::Sample;
-use crate::point::ShardKey;
+use crate::point::{Identity, Sample, ShardKey};
 use crate::source::{ShardIds, Source};
 use crate::stream::Ledger;
 use crate::verify::difference::{Difference, Wrong};
@@ -43,6 +42,7 @@ pub fn shapes(
             &format!("shard {number} of {}", master.snapshot.what()),
         )?;
         let uuids: Vec<_> = shard.segments.keys().collect();
+        let key = master.shard_keys.key_of(*number);
         let mut points = 0;
         let mut told = Ok(());
         held.walk(|id, having| {
@@ -61,6 +61,10 @@ pub fn shapes(
                 version: newest,
             };
             if told.is_ok() {
+                let id = Identity {
+                    id,
+                    shard_key: key.cloned(),
+                };
                 told = ledger.add(Difference { id, what });
             }
         });
@@ -69,7 +73,7 @@ pub fn shapes(
         segments.sort_unstable_by(|a, b| b.cmp(a));
         shapes.push(ShardShape {
             shard: *number,
-            key: master.shard_keys.key_of(*number).cloned(),
+            key: key.cloned(),
             points,
             segments,
         });

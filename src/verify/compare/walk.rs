@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::Result;
 use crate::base::progress::Stage;
-use crate::point::{Differing, Digest, PointId, Record, StreamDigest};
+use crate::point::{Differing, Digest, Identity, Record, StreamDigest};
 use crate::source::Source;
-use crate::stream::meet;
+use crate::stream::merge_join;
 use crate::stream::{Groups, Layout, Ledger, Scanned};
 use crate::verify::difference::{Difference, Wrong};
 use crate::verify::near::{Likeness, Nearness};
@@ -144,7 +144,7 @@ pub fn walk(
     };
     let mut buffer = Vec::new();
     let mut in_order = StreamDigest::default();
-    meet(expected, found, |id, wanted, there| {
+    merge_join(expected, found, |id, wanted, there| {
         walked.expected += wanted.len() as u64;
         walked.found += there.len() as u64;
         for scanned in wanted {
@@ -160,7 +160,12 @@ pub fn walk(
             }
         }
         stage.add(there.len().max(wanted.len()) as u64);
-        let mut tell = |what: Wrong| ledger.add(Difference { id, what });
+        let mut tell = |what: Wrong| {
+            ledger.add(Difference {
+                id: id.clone(),
+                what,
+            })
+        };
         if wanted.len() > 1 {
             walked.ambiguous += 1;
             let sources = wanted.iter().map(|scanned| name(names, scanned)).collect();
@@ -232,9 +237,9 @@ fn nearly(near: Option<&Nearness>, wanted: &Record, there: &[Scanned]) -> Option
 }
 
 /// In what any of the records that are `there` differs from the `wanted` one.
-fn differing(id: PointId, wanted: &Record, there: &[Scanned]) -> Option<Differing> {
+fn differing(id: &Identity, wanted: &Record, there: &[Scanned]) -> Option<Differing> {
     there.iter().find_map(|scanned| {
-        debug_assert_eq!(id, scanned.record.id);
+        debug_assert_eq!(id.id, scanned.record.id);
         let mut differing = Differing::between(wanted, &scanned.record);
         // Of several copies all but one lie under a wrong key, which was told already.
         differing.shard_key &= there.len() == 1;
