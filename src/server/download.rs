@@ -188,7 +188,7 @@ impl Connection {
         let seconds = self.settings().timeout.as_secs();
         let why = format!("nothing came from {} for {seconds} s", self.who());
         Failure {
-            cause: Cause::Late,
+            cause: Cause::TimedOut,
             error: Error::failed(doing, why)
                 .next("give it longer with --timeout SECONDS, or look at the server's load"),
         }

@@ -26,7 +26,7 @@ pub enum Cause {
     /// The connection ended, or the answer did before it was whole.
     Cut,
     /// No answer came in time.
-    Late,
+    TimedOut,
     /// The server sends the caller elsewhere.
     Redirect,
     /// The answer cannot be read or is larger than it may be.
@@ -41,7 +41,7 @@ impl Cause {
     /// Whether the same call may succeed a little later.
     pub fn may_pass(self) -> bool {
         match self {
-            Self::Unreachable | Self::Cut | Self::Late => true,
+            Self::Unreachable | Self::Cut | Self::TimedOut => true,
             Self::Status(status) => matches!(status, 429 | 500 | 502 | 503 | 504),
             Self::Redirect | Self::Answer | Self::Cancelled | Self::Here => false,
         }
@@ -70,7 +70,7 @@ impl Failure {
         let (cause, error) = if err.is_timeout() {
             let error = Error::failed(doing, format!("{server} did not answer in time ({why})"));
             (
-                Cause::Late,
+                Cause::TimedOut,
                 error.next("give it longer with --timeout SECONDS, or look at the server's load"),
             )
         } else if err.is_connect() {

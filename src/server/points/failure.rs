@@ -79,7 +79,7 @@ pub(super) fn late(doing: &str, connection: &Connection) -> Failure {
     )
     .next("look at the server's load, and run it again: what is done stays done");
     Failure {
-        cause: Cause::Late,
+        cause: Cause::TimedOut,
         error,
     }
 }
