@@ -120,6 +120,13 @@ impl Error {
         self
     }
 
+    /// The same error with another reason.
+    #[must_use]
+    pub fn because(mut self, why: impl fmt::Display) -> Self {
+        self.why = why.to_string();
+        self
+    }
+
     /// The same error with `kind` in place of its own, unless it already has one that says more
     /// than [`Kind::Failed`].
     #[must_use]

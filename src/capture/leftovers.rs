@@ -5,16 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::journal::{Made, PREFIX, Work};
 use super::look::Members;
 use super::part;
 use crate::base::error::{Error, Result};
-use crate::server::Connection;
+use crate::server::{Connection, Polling};
 
 /// How long a snapshot that nobody wants any more is waited for.
-const MAKING: Duration = Duration::from_secs(300);
+const MAKING: Polling = Polling::every(Duration::from_millis(100))
+    .within(Duration::from_secs(300))
+    .in_cleanup();
 
 /// Clears away what killed runs left in `folder` and on this server, but for `collections`, which are
 /// about to be captured again. Returns what could not be removed.
@@ -112,11 +114,11 @@ pub(super) fn clear(members: &Members, work: &Work) -> Vec<String> {
 /// Removes a snapshot that was asked for by a run that was killed before it got its name. Tells
 /// whether there was one.
 pub(super) fn remove_nameless(member: &Connection, collection: &str, made: &Made) -> Result<bool> {
-    let started = Instant::now();
     // A server goes on with what it was asked for, and it appears only at the end.
-    while member.makings(collection)? > 0 && started.elapsed() < MAKING {
-        member.rest_a_while()?;
-    }
+    let doing = format!("waiting for a snapshot of {collection}");
+    member.wait_until(&doing, MAKING, || {
+        Ok::<_, Error>((member.makings(collection)? == 0).then_some(()))
+    })?;
     let there = member.snapshots_putting_away(collection)?;
     match made.is(&there) {
         Some(name) => Ok(member.delete_snapshot(collection, name)?),

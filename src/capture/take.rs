@@ -20,12 +20,12 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch::require_free;
 use crate::base::status;
-use crate::server::{Connection, Fetch, ServerSnapshot};
+use crate::server::{Cause, Connection, Failure, Fetch, Retry, RetryOn, ServerSnapshot};
 
 /// What stands for the member in the name of a file from several.
 const CLUSTER: &str = "cluster";
 /// How often a streamed shard is begun anew.
-const STREAM_TRIES: u32 = 3;
+const STREAM_RETRIES: u32 = 2;
 
 /// By collection snapshots, one for each member that something is taken from.
 pub(super) fn snapshots(request: &Request<'_>, look: &Look, work: &mut Work) -> Result<Taken> {
@@ -225,22 +225,13 @@ pub(super) fn streamed(request: &Request<'_>, look: &Look, work: &mut Work) -> R
         request
             .progress
             .stage(&format!("stream {}", request.collection), None, Unit::Bytes);
-    let mut number = 0;
-    let peers = loop {
-        number += 1;
-        match stream_all(request, look, &path, &|bytes| stage.add(bytes)) {
-            Ok((mut assembly, peers)) => {
-                assembly.collection(&config, &look.plan.keys, &payload)?;
-                assembly.finish()?;
-                break peers;
-            }
-            Err((err, may_pass)) if may_pass && number < STREAM_TRIES => {
-                let wait = std::time::Duration::from_secs(u64::from(number));
-                request.members.first.sleep(err.doing(), wait)?;
-            }
-            Err((err, _)) => return Err(err),
-        }
-    };
+    let first = &request.members.first;
+    let peers = Retry::new(RetryOn::Transient, STREAM_RETRIES).run_blocking(first, || {
+        let (mut assembly, peers) = stream_all(request, look, &path, &|bytes| stage.add(bytes))?;
+        assembly.collection(&config, &look.plan.keys, &payload)?;
+        assembly.finish()?;
+        Ok(peers)
+    })?;
     drop(stage);
     let hashes = part::hashes(&path)?;
     let from = match look.plan.takes.as_slice() {
@@ -257,18 +248,17 @@ pub(super) fn streamed(request: &Request<'_>, look: &Look, work: &mut Work) -> R
     })
 }
 
-/// Streams every shard; a failure comes with whether another try may pass.
+/// Streams every shard.
 fn stream_all(
     request: &Request<'_>,
     look: &Look,
     path: &Path,
     passed: &dyn Fn(u64),
-) -> Result<(Assembly, Vec<PeerPart>), (Error, bool)> {
-    let never = |err: Error| (err, false);
-    let mut assembly = Assembly::new(path).map_err(never)?;
+) -> Result<(Assembly, Vec<PeerPart>), Failure> {
+    let mut assembly = Assembly::new(path)?;
     let mut peers = Vec::new();
     for take in &look.plan.takes {
-        let member = member(request, look, take).map_err(never)?;
+        let member = member(request, look, take)?;
         let mut bytes = 0;
         for shard in &take.shards {
             let number = shard.to_string();
@@ -284,26 +274,25 @@ fn stream_all(
                 &number,
                 "snapshot",
             ];
-            let mut reader = member
-                .read_stream(&doing, &segments, request.rate)
-                .map_err(|failure| (failure.error, failure.cause.may_pass()))?;
+            let mut reader = member.read_stream(&doing, &segments, request.rate)?;
             let streamed = assembly.shard(&mut reader, &doing, *shard);
             let read = reader.read_bytes();
             let last = match (streamed, reader.failure()) {
-                (_, Some(failure)) => return Err((failure.error, failure.cause.may_pass())),
+                (_, Some(failure)) => return Err(failure),
                 (Ok(last), None) => last,
                 // A 200 with a short tar is how a server says that it failed on the way.
-                (Err(err), None) => {
-                    let may_pass = err.kind() == Kind::Damaged;
-                    return Err((err, may_pass));
+                (Err(err), None) if err.kind() == Kind::Damaged => {
+                    return Err(Failure::new(Cause::Cut, err));
                 }
+                (Err(err), None) => return Err(err.into()),
             };
             if last != crate::format::layout::SHARD_CONFIG {
                 let why = format!(
                     "it ends with {last:?}, not with shard_config.json: the server failed on the way"
                 );
                 let next = "look at the server's log, or capture without --stream";
-                return Err((Error::damaged(doing, why).next(next), true));
+                let error = Error::damaged(doing, why).next(next);
+                return Err(Failure::new(Cause::Cut, error));
             }
             bytes += read;
             passed(read);

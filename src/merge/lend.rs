@@ -15,7 +15,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::replay::told;
 use crate::base::durable;
 use crate::base::durable::Log;
 use crate::base::error::{Error, Kind, Result};
@@ -25,7 +24,7 @@ use crate::base::status::Remote;
 use crate::format::schema::ShardingMethod;
 use crate::format::{Algorithm, Form};
 use crate::restore::keys;
-use crate::server::{Connection, Upload, create_body};
+use crate::server::{Connection, Polling, Upload, create_body};
 use crate::source::Source;
 
 /// How the names of collections begin that are made to be read and removed.
@@ -33,7 +32,7 @@ pub const PREFIX: &str = "snapmerge-scratch-";
 /// How the names of the files end that they are written down in.
 const ENDING: &str = ".lent.json";
 /// How often the server is asked how far it is.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+const POLLING: Polling = Polling::every(Duration::from_millis(200));
 
 /// A collection that was made to be read.
 #[derive(Debug)]
@@ -115,9 +114,7 @@ impl Lent {
         if *source.config.sharding_method() == ShardingMethod::Custom {
             // Into a new name a server restores nothing of it, and says that it did.
             let body = create_body(&source.config);
-            connection
-                .create_collection(&self.name, body.into())
-                .map_err(told)?;
+            connection.create_collection(&self.name, body.into())?;
             let steps = keys::steps(&source.shard_keys).map_err(|err| {
                 err.next("merge the live collection itself, or a snapshot whose keys have numbers in a row")
             })?;
@@ -138,7 +135,7 @@ impl Lent {
             sent: stage.counter(),
         };
         let open = || File::open(path).map_err(failed);
-        connection.upload_snapshot(&upload, open).map_err(told)?;
+        connection.upload_snapshot(&upload, open)?;
         drop(plain);
         self.wait(source)
     }
@@ -147,18 +144,15 @@ impl Lent {
     fn wait(&self, source: &Source) -> Result<()> {
         let doing = format!("restoring {} to read it", source.snapshot.what());
         let refuse = |why: String| Error::new(Kind::Refused, doing.clone(), why);
-        loop {
-            let info = self.connection.collection(&self.name).map_err(told)?;
+        self.connection.wait_until(&doing, POLLING, || {
+            let info = self.connection.collection(&self.name)?;
             let info = info.ok_or_else(|| refuse("the server has no such collection".into()))?;
             if info.status == "red" {
                 return Err(refuse(format!("the server says {}", info.optimizer_status)));
             }
-            if info.queued() == 0 {
-                break;
-            }
-            self.connection.sleep(&doing, ASK_EVERY)?;
-        }
-        let topology = self.connection.topology(&self.name).map_err(told)?;
+            Ok((info.queued() == 0).then_some(()))
+        })?;
+        let topology = self.connection.topology(&self.name)?;
         let bad: Vec<String> = topology
             .replicas()
             .filter(|(_, _, state)| *state != crate::server::ACTIVE)
@@ -251,11 +245,8 @@ fn kept_as(name: &str) -> String {
 /// Removes the collection `name`, and before it the server's copy of what was uploaded: without its
 /// collection it stays on the disk, where no call reaches it.
 fn erase(connection: &Connection, name: &str) -> Result<()> {
-    connection
-        .delete_snapshot(name, &kept_as(name))
-        .and_then(|_| connection.delete_collection(name))
-        .map(drop)
-        .map_err(told)
+    connection.delete_snapshot(name, &kept_as(name))?;
+    Ok(connection.delete_collection(name)?)
 }
 
 /// Removes collections of the server of `connection` that killed runs of ours made and left, by what

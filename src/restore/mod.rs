@@ -34,13 +34,17 @@ use crate::base::progress::Unit;
 use crate::base::status;
 use crate::capture::Members;
 use crate::format::Input;
-use crate::server::{ACTIVE, CollectionAddress, Connection, Upload, create_body};
+use crate::server::{ACTIVE, CollectionAddress, Connection, Polling, Upload, create_body};
 use crate::server::{About, StateFolder};
 
 /// How long a server may still be at what a dead run had sent it.
-const SETTLING: Duration = Duration::from_secs(120);
+const SETTLING: Polling = Polling::every(Duration::from_millis(100))
+    .within(Duration::from_secs(120))
+    .in_cleanup();
 /// How long it takes a new shard to be known to all members.
-const SPREADING: Duration = Duration::from_secs(60);
+const SPREADING: Polling = Polling::every(Duration::from_millis(20))
+    .up_to(Duration::from_secs(1))
+    .within(Duration::from_secs(60));
 
 /// What came of it.
 #[derive(Debug, Serialize)]
@@ -216,25 +220,20 @@ fn remove(target: &CollectionAddress, members: &Members) -> Result<bool> {
 
 /// Waits until the server is not at work on an upload to this collection.
 fn settle(target: &CollectionAddress, members: &Members) -> Result<()> {
-    let started = Instant::now();
+    let doing = format!("waiting until {target} is let go of");
     let mut quiet = 0;
-    while quiet < 3 {
-        let running = members.first.recoveries(&target.collection)?;
-        if running == 0 {
-            quiet += 1;
-        } else {
-            quiet = 0;
-        }
-        if started.elapsed() > SETTLING {
-            return Err(Error::failed(
-                format!("waiting until {target} is let go of"),
-                "the server is still restoring what an earlier run sent it",
-            )
-            .next("run it again when that has ended"));
-        }
-        members.first.rest_a_while()?;
-    }
-    Ok(())
+    let idle = members.first.wait_until(&doing, SETTLING, || {
+        let is_idle = members.first.recoveries(&target.collection)? == 0;
+        quiet = if is_idle { quiet + 1 } else { 0 };
+        Ok::<_, Error>((quiet >= 3).then_some(()))
+    })?;
+    idle.ok_or_else(|| {
+        Error::failed(
+            doing,
+            "the server is still restoring what an earlier run sent it",
+        )
+        .next("run it again when that has ended")
+    })
 }
 
 fn exists(target: &CollectionAddress, members: &Members) -> Result<bool> {
@@ -380,25 +379,21 @@ fn create(
         first.create_payload_index(name, field, index)?;
     }
     keys::create(first, name, &preflight.steps)?;
-    let started = Instant::now();
-    let mut wait = Duration::from_millis(20);
-    loop {
+    let mut settled = false;
+    let ready = first.wait_until("waiting for the shards", SPREADING, || {
         let topology = first.topology(name)?;
-        let settled = topology.replicas().all(|(_, _, state)| state == ACTIVE);
-        if settled && topology.shard_keys()? == *expected.keys() {
-            return Ok(());
-        }
-        if started.elapsed() > SPREADING {
-            let why = match settled {
-                true => "its shards got other numbers than they have in the master".to_owned(),
-                false => "its shards do not become Active".to_owned(),
-            };
-            return Err(Error::new(Kind::Refused, format!("creating {target}"), why)
-                .next("look at `curl SERVER/collections/NAME/cluster`, and run it again"));
-        }
-        first.sleep("waiting for the shards", wait)?;
-        wait = (wait * 2).min(Duration::from_secs(1));
-    }
+        settled = topology.replicas().all(|(_, _, state)| state == ACTIVE);
+        let is_ready = settled && topology.shard_keys()? == *expected.keys();
+        Ok::<_, Error>(is_ready.then_some(()))
+    })?;
+    ready.ok_or_else(|| {
+        let why = match settled {
+            true => "its shards got other numbers than they have in the master",
+            false => "its shards do not become Active",
+        };
+        Error::new(Kind::Refused, format!("creating {target}"), why)
+            .next("look at `curl SERVER/collections/NAME/cluster`, and run it again")
+    })
 }
 
 /// The member that each shard is sent to: one that holds it.

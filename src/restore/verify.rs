@@ -14,7 +14,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Progress, Unit};
 use crate::capture::Members;
 use crate::format::schema::{same_index, show_index};
-use crate::server::{ACTIVE, CollectionAddress, CollectionInfo, require};
+use crate::server::{ACTIVE, CollectionAddress, CollectionInfo, Polling, require};
 
 /// The first wait between two looks, and the longest.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
@@ -57,17 +57,17 @@ pub fn wait_green(
 ) -> Result<CollectionInfo> {
     let doing = format!("waiting until {target} is green");
     let stage = progress.stage("wait for green", None, Unit::None);
-    let started = Instant::now();
-    let mut wait = LOOK_FIRST;
     let mut grey_since: Option<Instant> = None;
-    loop {
-        let mut lacks = None;
+    let mut lacks = None;
+    let polling = Polling::every(LOOK_FIRST).up_to(LOOK_MAX).within(within);
+    let green = members.first.wait_until(&doing, polling, || {
+        lacks = None;
         let mut last = None;
         for member in std::iter::once(&members.first).chain(members.others.values()) {
             let info = require(target, member.collection(&target.collection)?)?;
             if info.status == "red" {
                 let why = format!("{} is red: {}", target.collection, info.optimizer_status);
-                return Err(Error::new(Kind::Differs, doing, why)
+                return Err(Error::new(Kind::Differs, doing.as_str(), why)
                     .next("look at the server's log; the snapshot itself is as it was"));
             }
             if !info.is_green() {
@@ -92,25 +92,15 @@ pub fn wait_green(
         } else if let Some(moves) = topology.moves() {
             lacks = Some(moves);
         }
-        match (lacks, last) {
-            (None, Some(info)) => {
-                drop(stage);
-                return Ok(info);
-            }
-            (lacks, _) if started.elapsed() >= within => {
-                let why = format!(
-                    "after {} s {}",
-                    within.as_secs(),
-                    lacks.unwrap_or_else(|| "nobody answers".into())
-                );
-                return Err(Error::new(Kind::Differs, doing, why)
-                    .next("give it longer with --wait SECONDS, or look at the server's log"));
-            }
-            _ => {}
-        }
-        members.first.sleep(&doing, wait)?;
-        wait = (wait * 2).min(LOOK_MAX);
-    }
+        Ok(last.filter(|_| lacks.is_none()))
+    })?;
+    drop(stage);
+    green.ok_or_else(|| {
+        let lacks = lacks.unwrap_or_else(|| "nobody answers".into());
+        let why = format!("after {} s {lacks}", within.as_secs());
+        Error::new(Kind::Differs, doing.as_str(), why)
+            .next("give it longer with --wait SECONDS, or look at the server's log")
+    })
 }
 
 /// Compares what is there with what has to be.

@@ -11,11 +11,11 @@ use reqwest::{Method, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::Connection;
-use super::failure::{Cause, Failure};
-use crate::base::error::{Error, Result};
+use super::failure::Failure;
+use super::retry::{Retry, RetryOn};
+use crate::base::error::Result;
 
 /// Largest answer that is read into memory, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -23,12 +23,6 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 const REASON_BYTES_MAX: usize = 1000;
 /// How much of it is read, in bytes.
 const REASON_READ_MAX: usize = 64 << 10;
-/// The first wait before a call is repeated; each further one is twice as long.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// The longest wait that is taken of ourselves.
-const WAIT_MAX: Duration = Duration::from_secs(15);
-/// The longest wait that a server can ask for.
-const ASKED_WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// How long a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,14 +98,12 @@ struct Envelope<T> {
 impl Connection {
     /// Makes the call, and waits for its result or for the user to stop it.
     pub(super) fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
-        let asked = self.run(&call.doing, async { Ok(self.asked(call).await) });
-        asked.map_err(Failure::here)?
+        self.run(&call.doing, self.asked(call))
     }
 
     /// Makes a call that puts away what was made, also after the user asked to stop.
     pub(super) fn ask_putting_away<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
-        let asked = self.put_away(&call.doing, async { Ok(self.asked(call).await) });
-        asked.map_err(Failure::here)?
+        self.put_away(&call.doing, self.asked(call))
     }
 
     pub(super) async fn asked<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
@@ -121,35 +113,15 @@ impl Connection {
 
     /// Makes the call; its whole answer.
     pub(super) async fn asked_raw<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
-        let tries = self.settings().retries;
-        // What did not reach the server, or was turned away at its door, was not done.
-        let may_again = |cause: Cause| match cause {
-            Cause::Unreachable | Cause::Status(429) => true,
-            cause => call.again && cause.may_pass(),
+        let on = match call.again {
+            true => RetryOn::Transient,
+            false => RetryOn::NotAccepted,
         };
-        let mut number = 0;
-        loop {
-            let (failure, asked_wait) = match self.tried(call).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            if number >= tries || !may_again(failure.cause) {
-                return Err(if number == 0 {
-                    failure
-                } else {
-                    after(failure, number + 1)
-                });
-            }
-            let wait = asked_wait.map_or_else(|| backoff(number), |wait| wait.min(ASKED_WAIT_MAX));
-            tokio::time::sleep(wait).await;
-            number += 1;
-        }
+        let retry = Retry::new(on, self.settings().retries);
+        retry.run(|| self.tried(call)).await
     }
 
-    async fn tried<T: DeserializeOwned>(
-        &self,
-        call: &Call,
-    ) -> Result<T, (Failure, Option<Duration>)> {
+    async fn tried<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
         let limit = match call.patience {
             Patience::Usual => self.settings().timeout,
             Patience::For(limit) => limit,
@@ -159,12 +131,8 @@ impl Connection {
             request = request.json(body);
         }
         let response = self.send(&call.doing, request).await?;
-        let bytes = self
-            .read(&call.doing, response)
-            .await
-            .map_err(|failure| (failure, None))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|err| (Failure::answer(&call.doing, &self.who(), err), None))
+        let bytes = self.read(&call.doing, response).await?;
+        serde_json::from_slice(&bytes).map_err(|err| Failure::answer(&call.doing, &self.who(), err))
     }
 
     /// The request, without body and time limit.
@@ -179,15 +147,14 @@ impl Connection {
         }
     }
 
-    /// Sends the request; an answer that is no success is a failure, with the wait that the server
-    /// asks for.
+    /// Sends the request; an answer that is no success is a failure.
     pub(super) async fn send(
         &self,
         doing: &str,
         request: reqwest::RequestBuilder,
-    ) -> Result<Response, (Failure, Option<Duration>)> {
+    ) -> Result<Response, Failure> {
         let sent = request.send().await;
-        let response = sent.map_err(|err| (Failure::transport(doing, &self.who(), &err), None))?;
+        let response = sent.map_err(|err| Failure::transport(doing, &self.who(), &err))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -198,15 +165,16 @@ impl Connection {
         };
         if status.is_redirection() {
             let to = header(LOCATION).unwrap_or_else(|| "somewhere that it does not name".into());
-            let to = host_of(&to);
-            return Err((Failure::redirect(doing, &self.who(), &to), None));
+            return Err(Failure::redirect(doing, &self.who(), &host_of(&to)));
         }
-        let wait = header(RETRY_AFTER)
+        let retry_after = header(RETRY_AFTER)
             .and_then(|text| text.trim().parse().ok())
             .map(Duration::from_secs);
         let says = self.reason(response).await;
-        let failure = Failure::status(doing, &self.who(), status.as_u16(), &says);
-        Err((failure, wait))
+        Err(Failure {
+            retry_after,
+            ..Failure::status(doing, &self.who(), status.as_u16(), &says)
+        })
     }
 
     /// The body of an answer that is kept in memory.
@@ -281,26 +249,6 @@ impl Connection {
     }
 }
 
-/// The failure of the last of several tries.
-pub(super) fn after(failure: Failure, tries: u32) -> Failure {
-    let Failure { cause, error } = failure;
-    let why = format!("{} (tried {tries} times)", error.why());
-    let mut last = Error::new(error.kind(), error.doing(), why);
-    if let Some(next) = error.next_step() {
-        last = last.next(next);
-    }
-    Failure { cause, error: last }
-}
-
-/// Twice as long each time, and never quite the same for two that began together.
-pub(super) fn backoff(number: u32) -> Duration {
-    let whole = FIRST_WAIT
-        .saturating_mul(1_u32.checked_shl(number.min(16)).unwrap_or(u32::MAX))
-        .min(WAIT_MAX);
-    let [chance, ..] = *Uuid::new_v4().as_bytes();
-    whole.mul_f64(0.75 + f64::from(chance) / 1024.0)
-}
-
 /// Scheme, host and port of a URL, which is what decides where a redirect leads.
 fn host_of(to: &str) -> String {
     match url::Url::parse(to) {
@@ -313,16 +261,6 @@ fn host_of(to: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_grow_to_a_limit() {
-        for number in 0..40 {
-            let wait = backoff(number);
-            assert!(wait >= FIRST_WAIT.mul_f64(0.75), "{number}: {wait:?}");
-            assert!(wait <= WAIT_MAX, "{number}: {wait:?}");
-        }
-        assert!(backoff(6) > backoff(0));
-    }
 
     #[test]
     fn a_redirect_is_named_by_its_host() {

@@ -226,22 +226,33 @@ impl Connection {
     }
 
     /// Runs `work` to its end, or until the user asks to stop.
-    pub fn run<T>(&self, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.inner.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = stop::wait(stop::WORK) => Err(stop::cancelled(doing)),
-                done = work => done,
-            }
-        })
+    pub fn run<T, E: From<Error>>(
+        &self,
+        doing: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.run_until(stop::WORK, doing, work)
     }
 
     /// Runs `work` that puts away what was made: only a second wish to stop ends it.
-    pub fn put_away<T>(&self, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub fn put_away<T, E: From<Error>>(
+        &self,
+        doing: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.run_until(stop::PUTTING_AWAY, doing, work)
+    }
+
+    fn run_until<T, E: From<Error>>(
+        &self,
+        wishes: u32,
+        doing: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         self.inner.runtime.block_on(async {
             tokio::select! {
                 biased;
-                () = stop::wait(stop::PUTTING_AWAY) => Err(stop::cancelled(doing)),
+                () = stop::wait(wishes) => Err(stop::cancelled(doing).into()),
                 done = work => done,
             }
         })

@@ -11,9 +11,10 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use reqwest::{Response, StatusCode};
 
 use super::Connection;
-use super::call::{Call, backoff};
+use super::call::Call;
 use super::failure::{Cause, Failure};
 use super::rate::{Rate, Throttle};
+use super::retry::{Retry, RetryOn};
 use crate::base::error::{Error, Kind, Result};
 use crate::format::Stream;
 
@@ -42,8 +43,7 @@ impl Connection {
         fetch: &Fetch<'_>,
         sink: &mut dyn FnMut(Bytes) -> Result<()>,
     ) -> Result<(), Failure> {
-        let fetched = self.run(&fetch.doing, async { Ok(self.fetched(fetch, sink).await) });
-        fetched.map_err(Failure::here)?
+        self.run(&fetch.doing, self.fetched(fetch, sink))
     }
 
     async fn fetched(
@@ -52,33 +52,25 @@ impl Connection {
         sink: &mut dyn FnMut(Bytes) -> Result<()>,
     ) -> Result<(), Failure> {
         let mut throttle = Throttle::new(fetch.rate);
-        let (mut at, mut begun_at, mut number) = (fetch.from, fetch.from, 0);
+        let mut retry = Retry::new(RetryOn::Transient, self.settings().retries);
+        let (mut at, mut reset_at) = (fetch.from, fetch.from);
         while at < fetch.bytes {
             let Err(failure) = self.piece(fetch, &mut at, &mut throttle, sink).await else {
                 continue;
             };
-            if !failure.cause.may_pass() {
-                return Err(failure);
+            if (at - reset_at).saturating_mul(GETTING_ON) >= fetch.bytes && at > reset_at {
+                reset_at = at;
+                retry.reset();
             }
-            if (at - begun_at).saturating_mul(GETTING_ON) >= fetch.bytes && at > begun_at {
-                (begun_at, number) = (at, 0);
-            }
-            if number >= self.settings().retries {
-                let Failure { cause, error } = failure;
-                let why = format!(
-                    "{} (at byte {at} of {}, tried {} times from there)",
-                    error.why(),
-                    fetch.bytes,
-                    number + 1
-                );
-                let next = error.next_step().unwrap_or("run it again").to_owned();
-                return Err(Failure {
-                    cause,
-                    error: Error::new(error.kind(), error.doing(), why).next(next),
+            let Some(delay) = retry.delay(&failure) else {
+                return Err(match failure.cause.may_pass() {
+                    true => retry
+                        .exhausted(failure)
+                        .because(|why| format!("at byte {at} of {}: {why}", fetch.bytes)),
+                    false => failure,
                 });
-            }
-            tokio::time::sleep(backoff(number)).await;
-            number += 1;
+            };
+            tokio::time::sleep(delay).await;
         }
         Ok(())
     }
@@ -100,13 +92,7 @@ impl Connection {
         }
         let sent = tokio::time::timeout(self.settings().timeout, self.send(doing, request));
         let mut response = match sent.await {
-            Ok(Ok(response)) => response,
-            Ok(Err((failure, wait))) => {
-                if let Some(wait) = wait.filter(|_| failure.cause.may_pass()) {
-                    tokio::time::sleep(wait.min(self.settings().timeout)).await;
-                }
-                return Err(failure);
-            }
+            Ok(sent) => sent?,
             Err(_) => return Err(self.still(doing)),
         };
         let mut passed_over = self.check_head(fetch, *at, &response)?;
@@ -124,7 +110,7 @@ impl Connection {
                 let why = format!("it sends more than the {} bytes it announced", fetch.bytes);
                 return Err(Failure::answer(doing, &self.who(), why));
             }
-            sink(chunk).map_err(Failure::here)?;
+            sink(chunk)?;
             *at += length;
             if let Some(wait) = throttle.after(length) {
                 tokio::time::sleep(wait).await;
@@ -138,11 +124,9 @@ impl Connection {
             self.who(),
             fetch.bytes
         );
-        Err(Failure {
-            cause: Cause::Cut,
-            error: Error::failed(doing, why)
-                .next("run it again; if it goes on so, look at the server's log and any proxy"),
-        })
+        let error = Error::failed(doing, why)
+            .next("run it again; if it goes on so, look at the server's log and any proxy");
+        Err(Failure::new(Cause::Cut, error))
     }
 
     /// Compares what an answer's head announces with what was announced before; how many bytes at
@@ -187,11 +171,9 @@ impl Connection {
     fn still(&self, doing: &str) -> Failure {
         let seconds = self.settings().timeout.as_secs();
         let why = format!("nothing came from {} for {seconds} s", self.who());
-        Failure {
-            cause: Cause::TimedOut,
-            error: Error::failed(doing, why)
-                .next("give it longer with --timeout SECONDS, or look at the server's load"),
-        }
+        let error = Error::failed(doing, why)
+            .next("give it longer with --timeout SECONDS, or look at the server's load");
+        Failure::new(Cause::TimedOut, error)
     }
 
     /// Opens an answer of unknown size as a reader; nothing can go on with it when it is cut.
@@ -206,16 +188,12 @@ impl Connection {
             .header(ACCEPT_ENCODING, "identity");
         let response = self.run(doing, async {
             let sent = tokio::time::timeout(self.settings().timeout, self.send(doing, request));
-            Ok(match sent.await {
-                Ok(Ok(response)) => Ok(response),
-                Ok(Err((failure, _))) => Err(failure),
-                Err(_) => Err(self.still(doing)),
-            })
-        });
+            sent.await.unwrap_or_else(|_| Err(self.still(doing)))
+        })?;
         Ok(BodyReader {
             connection: self.clone(),
             doing: doing.to_owned(),
-            response: response.map_err(Failure::here)??,
+            response,
             chunk: Bytes::new(),
             throttle: Throttle::new(rate),
             read: 0,
@@ -260,9 +238,9 @@ impl Read for BodyReader {
                 {
                     tokio::time::sleep(wait).await;
                 }
-                Ok(chunk)
+                chunk
             });
-            match got.map_err(Failure::here).and_then(|chunk| chunk) {
+            match got {
                 Ok(None) => return Ok(0),
                 Ok(Some(chunk)) => self.chunk = chunk,
                 Err(failure) => {

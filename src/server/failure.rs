@@ -4,6 +4,7 @@
 //! error that a user is shown, with the next step.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use crate::base::error::{Error, Kind};
 
@@ -14,6 +15,8 @@ pub struct Failure {
     pub cause: Cause,
     /// The same as an error.
     pub error: Error,
+    /// How long the server asks to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 /// Why a call failed.
@@ -49,13 +52,32 @@ impl Cause {
 }
 
 impl Failure {
+    /// A failure whose cause is known.
+    pub fn new(cause: Cause, error: Error) -> Self {
+        Self {
+            cause,
+            error,
+            retry_after: None,
+        }
+    }
+
     /// A failure on this side.
-    pub fn here(error: Error) -> Self {
+    fn here(error: Error) -> Self {
         let cause = match error.kind() {
             Kind::Cancelled => Cause::Cancelled,
             _ => Cause::Here,
         };
-        Self { cause, error }
+        Self::new(cause, error)
+    }
+
+    /// The same failure with another reason, made of the one that it has.
+    #[must_use]
+    pub fn because(self, why: impl FnOnce(&str) -> String) -> Self {
+        let why = why(self.error.why());
+        Self {
+            error: self.error.because(why),
+            ..self
+        }
     }
 
     /// Whether the server said that there is no such thing.
@@ -90,7 +112,7 @@ impl Failure {
                 error.next("run it again; if it goes on so, look at the server's log"),
             )
         };
-        Self { cause, error }
+        Self::new(cause, error)
     }
 
     /// A status that is no success, with what the server says about it.
@@ -116,10 +138,10 @@ impl Failure {
             500..=599 => "look at the server's log, and run it again when it is well",
             _ => "look at the server's log for the reason",
         };
-        Self {
-            cause: Cause::Status(status),
-            error: Error::new(Kind::Refused, doing, why).next(next),
-        }
+        Self::new(
+            Cause::Status(status),
+            Error::new(Kind::Refused, doing, why).next(next),
+        )
     }
 
     /// A redirect, which is not followed.
@@ -127,21 +149,25 @@ impl Failure {
         let why = format!(
             "{server} sends the caller on to {to}, and no key or data is taken elsewhere than asked"
         );
-        Self {
-            cause: Cause::Redirect,
-            error: Error::new(Kind::Refused, doing, why)
-                .next("if that is the right server, give its address instead"),
-        }
+        let error = Error::new(Kind::Refused, doing, why)
+            .next("if that is the right server, give its address instead");
+        Self::new(Cause::Redirect, error)
     }
 
     /// An answer that cannot be meant.
     pub(super) fn answer(doing: &str, server: &str, why: impl std::fmt::Display) -> Self {
         let why = format!("what {server} answered cannot be read: {why}");
-        Self {
-            cause: Cause::Answer,
-            error: Error::new(Kind::Refused, doing, why)
-                .next("check that the address leads to Qdrant's REST port (6333), not to gRPC's or to a proxy's page"),
-        }
+        let error = Error::new(Kind::Refused, doing, why).next(
+            "check that the address leads to Qdrant's REST port (6333), not to gRPC's or to a proxy's \
+             page",
+        );
+        Self::new(Cause::Answer, error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::here(error)
     }
 }
 
@@ -165,7 +191,6 @@ fn reasons(err: &reqwest::Error) -> String {
     }
 }
 
-/// A retry can pass only if a call of the same meaning can be made twice.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,8 +29,7 @@ impl Connection {
     pub fn server_info(&self) -> Result<ServerInfo, Failure> {
         let call = Call::get(format!("asking {} for its version", self.who()), &[]);
         // Without an envelope, unlike all others.
-        let asked = self.run(&call.doing, async { Ok(self.asked_raw(&call).await) });
-        asked.map_err(Failure::here)?
+        self.run(&call.doing, self.asked_raw(&call))
     }
 
     /// The cluster that it is part of.
@@ -138,24 +137,12 @@ impl Connection {
         Ok(running.sum())
     }
 
-    /// Waits for a moment while putting away.
-    pub fn rest_a_while(&self) -> Result<()> {
-        self.put_away("waiting for the server", async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            Ok(())
-        })
-    }
-
     /// What the server's clock says, if it says so.
     pub fn server_time(&self) -> Result<Option<DateTime<Utc>>, Failure> {
         let doing = format!("asking {} for its clock", self.who());
         let request = self.request(&Call::get(doing.as_str(), &[]));
         let request = request.timeout(self.settings().timeout);
-        let sent = self.run(&doing, async { Ok(self.send(&doing, request).await) });
-        let response = match sent.map_err(Failure::here)? {
-            Ok(response) => response,
-            Err((failure, _)) => return Err(failure),
-        };
+        let response = self.run(&doing, self.send(&doing, request))?;
         let date = response.headers().get(reqwest::header::DATE);
         let date = date.and_then(|value| DateTime::parse_from_rfc2822(value.to_str().ok()?).ok());
         Ok(date.map(|date| date.to_utc()))

@@ -89,7 +89,7 @@ impl Making {
     pub fn wait(mut self) -> (Option<ServerSnapshot>, Result<(), Failure>) {
         let ended = |done: std::result::Result<Result<ServerSnapshot, Failure>, _>| match done {
             Ok(made) => made,
-            Err(err) => Err(Failure::here(Error::failed(self.doing.clone(), err))),
+            Err(err) => Err(Error::failed(self.doing.clone(), err).into()),
         };
         let task = &mut self.task;
         match self.connection.run(&self.doing, async { Ok(task.await) }) {
@@ -98,13 +98,12 @@ impl Making {
                 Err(failure) => (None, Err(failure)),
             },
             Err(stopped) => {
-                let stopped = Failure::here(stopped);
                 let task = &mut self.task;
                 let named = self.connection.put_away(&self.doing, async {
-                    match tokio::time::timeout(NAME_WAIT, task).await {
-                        Ok(done) => Ok(ended(done).ok()),
-                        Err(_) => Ok(None),
-                    }
+                    Ok::<_, Error>(match tokio::time::timeout(NAME_WAIT, task).await {
+                        Ok(done) => ended(done).ok(),
+                        Err(_) => None,
+                    })
                 });
                 (named.unwrap_or(None), Err(stopped))
             }

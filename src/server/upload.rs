@@ -17,9 +17,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Connection;
-use super::call::{Call, after, backoff};
-use super::failure::{Cause, Failure};
+use super::call::Call;
+use super::failure::Failure;
 use super::rate::{Rate, Throttle};
+use super::retry::{Polling, Retry, RetryOn};
 use crate::base::error::{Error, Result};
 
 /// Bytes that are read and sent at once.
@@ -60,43 +61,29 @@ impl Connection {
         upload: &Upload,
         open: impl Fn() -> Result<R>,
     ) -> Result<(), Failure> {
-        let mut number = 0;
-        loop {
-            let before = upload.sent.load(Ordering::Relaxed);
-            let rested = match number {
-                0 => Ok(()),
-                _ => self.let_go(&upload.collection),
-            };
-            let sent = rested.and_then(|()| {
-                let reader = open().map_err(Failure::here)?;
-                self.upload_once(upload, reader)
-            });
-            let Err(failure) = sent else {
-                return Ok(());
-            };
-            // A server that says 500 has all of it, and could not restore it.
-            let may_pass = failure.cause.may_pass() && failure.cause != Cause::Status(500);
-            if !may_pass || number >= self.settings().retries {
-                return Err(match number {
-                    0 => failure,
-                    _ => after(failure, number + 1),
-                });
+        let mut sent_before = None;
+        let retry = Retry::new(RetryOn::TransientExcept500, self.settings().retries);
+        retry.run_blocking(self, || {
+            match sent_before {
+                None => sent_before = Some(upload.sent.load(Ordering::Relaxed)),
+                Some(before) => {
+                    upload.sent.store(before, Ordering::Relaxed);
+                    self.let_go(&upload.collection)?;
+                }
             }
-            upload.sent.store(before, Ordering::Relaxed);
-            self.sleep(failure.error.doing(), backoff(number))
-                .map_err(Failure::here)?;
-            number += 1;
-        }
+            let reader = open()?;
+            self.upload_once(upload, reader)
+        })
     }
 
     /// Waits until the server restores nothing to `collection` any more: it goes on with what it was
     /// sent, also when nobody waits for its answer.
     fn let_go(&self, collection: &str) -> Result<(), Failure> {
-        while self.recoveries(collection)? > 0 {
-            self.sleep(&format!("restoring {collection}"), ASK_EVERY)
-                .map_err(Failure::here)?;
-        }
-        Ok(())
+        let doing = format!("restoring {collection}");
+        self.wait_until(&doing, Polling::every(ASK_EVERY), || {
+            Ok((self.recoveries(collection)? == 0).then_some(()))
+        })
+        .map(drop)
     }
 
     fn upload_once(
@@ -136,20 +123,14 @@ impl Connection {
             .timeout(RESTORING)
             .multipart(Form::new().part("snapshot", part));
         let answered = self.run(&doing, async {
-            Ok(match self.send(&doing, request).await {
-                Ok(response) => self
-                    .read_result::<Value>(&doing, response)
-                    .await
-                    .map(|_| ()),
-                Err((failure, _)) => Err(failure),
-            })
+            let response = self.send(&doing, request).await?;
+            self.read_result::<Value>(&doing, response).await
         });
-        let answered = answered.map_err(Failure::here).and_then(|done| done);
         // The connection has let go of the receiver, so the thread ends too.
         match reader.join() {
-            Ok(Err(err)) => Err(Failure::here(err)),
-            Ok(Ok(())) => answered,
-            Err(_) => Err(Failure::here(Error::failed(doing, "a thread ended"))),
+            Ok(Err(err)) => Err(err.into()),
+            Ok(Ok(())) => answered.map(drop),
+            Err(_) => Err(Error::failed(doing, "a thread ended").into()),
         }
     }
 }

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use reqwest::redirect;
 
+use super::failure::{Cause, Failure};
+use super::retry::{Retry, RetryOn};
 use super::tls;
 use crate::base::error::{Error, Result};
 use crate::base::stop;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Waits before it is tried again.
-const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// How often it is tried again.
+const RETRIES: u32 = 5;
 
 /// Posts the JSON `body` to `address`, which `shown` says without its secrets.
 pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
@@ -34,31 +36,29 @@ pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
             .tls_backend_rustls()
             .build()
             .map_err(failed)?;
-        let mut waits = WAITS.iter();
-        loop {
+        let retry = Retry::new(RetryOn::Transient, RETRIES);
+        let attempt = || async {
             let request = client
                 .post(address)
                 .header("content-type", "application/json")
                 .body(body.to_vec());
-            let (err, may_pass) = match request.send().await {
-                Ok(answer) if answer.status().is_success() => return Ok(()),
-                Ok(answer) => {
-                    let status = answer.status();
-                    let passes = status.is_server_error() || status.as_u16() == 429;
-                    let why = format!("it answered with status {}", status.as_u16());
-                    (Error::failed(doing.as_str(), why), passes)
-                }
-                Err(err) => (failed(err), true),
-            };
-            match waits.next().filter(|_| may_pass) {
-                Some(wait) => tokio::time::sleep(*wait).await,
-                None => {
-                    return Err(
-                        err.next("see that the address of the webhook is right and reachable")
-                    );
-                }
+            let answer = request.send().await.map_err(|err| {
+                let cause = Failure::transport(&doing, shown, &err).cause;
+                Failure::new(cause, failed(err))
+            })?;
+            let status = answer.status();
+            if status.is_success() {
+                return Ok(());
             }
-        }
+            let why = format!("it answered with status {}", status.as_u16());
+            let error = Error::failed(doing.as_str(), why);
+            Err(Failure::new(Cause::Status(status.as_u16()), error))
+        };
+        let posted = retry.run(attempt).await;
+        posted.map_err(|failure| {
+            let next = "see that the address of the webhook is right and reachable";
+            failure.error.next(next)
+        })
     };
     runtime.block_on(async {
         tokio::select! {

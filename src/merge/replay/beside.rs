@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
-use super::target::{Target, told};
+use super::target::Target;
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
 use crate::point::ShardKey;
@@ -32,7 +32,7 @@ pub fn by_key(target: &Target, keyed: bool) -> Result<ByKey> {
     if !keyed {
         return Ok([(None, Points::new(connection, name, None)?)].into());
     }
-    let topology = connection.topology(name).map_err(told)?;
+    let topology = connection.topology(name)?;
     topology
         .shard_keys()?
         .keys()

@@ -44,7 +44,6 @@ pub use decide::Asked;
 pub use prove::Checked;
 pub use sync::Synced;
 pub use target::Target;
-pub(super) use target::told;
 
 /// Bytes of records between two marks, at about.
 const MARK_BYTES: usize = 16 << 20;
@@ -161,12 +160,7 @@ fn replayed(
     let fingerprint = fingerprint(plan, settings);
     let ours = earlier.filter(|earlier| earlier.target == address && earlier.plan == fingerprint);
     let points = match &there {
-        Some(_) => Some(
-            target
-                .connection
-                .count(target.name(), None)
-                .map_err(target::told)?,
-        ),
+        Some(_) => Some(target.connection.count(target.name(), None)?),
         None => None,
     };
     let action = decide(&address, points, ours.as_ref(), onto.asked)?;

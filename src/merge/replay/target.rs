@@ -13,10 +13,10 @@ use crate::base::progress::{Progress, Unit};
 use crate::format::schema::{CollectionConfig, ShardingMethod, same_index};
 use crate::merge::plan::Plan;
 use crate::point::ShardKey;
-use crate::server::{CollectionAddress, CollectionInfo, Connection, Failure, create_body};
+use crate::server::{CollectionAddress, CollectionInfo, Connection, Polling, create_body};
 
 /// How often the server is asked how far it is.
-const ASK_EVERY: Duration = Duration::from_millis(300);
+const POLLING: Polling = Polling::every(Duration::from_millis(300));
 /// How often it must say "green" before that is believed.
 const GREEN_TIMES: u32 = 2;
 /// A server that shows no change at all for so long is not waited for any longer.
@@ -40,7 +40,7 @@ impl Target {
     /// it would go to the collection behind it.
     pub fn look(&self) -> Result<Option<CollectionInfo>> {
         let name = self.name();
-        let aliases = self.connection.aliases().map_err(told)?;
+        let aliases = self.connection.aliases()?;
         if let Some(behind) = aliases.get(name) {
             return Err(Error::new(
                 Kind::Refused,
@@ -49,7 +49,7 @@ impl Target {
             )
             .next("write to a new collection, and let `snapmerge publish` move the alias"));
         }
-        self.connection.collection(name).map_err(told)
+        Ok(self.connection.collection(name)?)
     }
 
     /// The collection's name.
@@ -61,16 +61,16 @@ impl Target {
     pub fn make(&self, plan: &Plan) -> Result<()> {
         let config = &plan.united.config;
         self.refuse_keys_without_cluster(config)?;
-        self.connection
-            .create_collection(self.name(), creation(config))
-            .map_err(told)
+        Ok(self
+            .connection
+            .create_collection(self.name(), creation(config))?)
     }
 
     /// What a collection of `plan` has besides its config; what is there already stays.
     pub fn furnish(&self, plan: &Plan) -> Result<()> {
         let name = self.name();
         if *plan.united.config.sharding_method() == ShardingMethod::Custom {
-            let topology = self.connection.topology(name).map_err(told)?;
+            let topology = self.connection.topology(name)?;
             let there = topology.shard_keys()?;
             let mut keys: Vec<(&ShardKey, &Vec<u32>)> = plan.layout.keys.keys().iter().collect();
             // In the order of their shards' numbers, so that a server numbers them the same.
@@ -78,9 +78,7 @@ impl Target {
             for (key, shards) in keys {
                 if !there.keys().contains_key(key) {
                     let shards = u32::try_from(shards.len()).unwrap_or(u32::MAX);
-                    self.connection
-                        .create_shard_key(name, key, shards)
-                        .map_err(told)?;
+                    self.connection.create_shard_key(name, key, shards)?;
                 }
             }
         }
@@ -88,9 +86,7 @@ impl Target {
         let there = info.payload_schema(&self.address.to_string())?;
         for (field, index) in plan.united.payload.fields() {
             if !there.fields().contains_key(field) {
-                self.connection
-                    .create_payload_index(name, field, index)
-                    .map_err(told)?;
+                self.connection.create_payload_index(name, field, index)?;
             }
         }
         Ok(())
@@ -100,7 +96,7 @@ impl Target {
         if *config.sharding_method() != ShardingMethod::Custom {
             return Ok(());
         }
-        let cluster = self.connection.cluster().map_err(told)?;
+        let cluster = self.connection.cluster()?;
         if cluster.is_enabled() {
             return Ok(());
         }
@@ -117,7 +113,7 @@ impl Target {
 
     /// What the server says of it now.
     pub fn info(&self) -> Result<CollectionInfo> {
-        let info = self.connection.collection(self.name()).map_err(told)?;
+        let info = self.connection.collection(self.name())?;
         info.ok_or_else(|| {
             Error::new(
                 Kind::Refused,
@@ -129,9 +125,9 @@ impl Target {
 
     /// Lets the optimizers do what they were held back from.
     pub fn release(&self, plan: &Plan) -> Result<()> {
-        self.connection
-            .patch_collection(self.name(), release(&plan.united.config))
-            .map_err(told)
+        Ok(self
+            .connection
+            .patch_collection(self.name(), release(&plan.united.config))?)
     }
 
     /// Stops the optimizers, which have done what there was to do, if the config is that they rest.
@@ -140,9 +136,7 @@ impl Target {
             return Ok(());
         }
         let body = json!({ "optimizers_config": { THREADS: 0 } });
-        self.connection
-            .patch_collection(self.name(), body)
-            .map_err(told)
+        Ok(self.connection.patch_collection(self.name(), body)?)
     }
 
     /// Waits until everything is applied and indexed. Tells what is wrong if the server stands
@@ -153,47 +147,48 @@ impl Target {
         let mut green = 0;
         let mut last_change = Instant::now();
         let mut last = None;
-        loop {
-            let info = self.info()?;
-            let wrong = |what: String| Some(format!("{} is not green: {what}", self.address));
-            if info.status == "red" || info.optimizer_status.is_object() {
-                let why = info.optimizer_status.to_string();
-                return Ok((info, wrong(format!("the server says {why}"))));
-            }
-            let done = info.is_green() && info.queued() == 0;
-            green = if done { green + 1 } else { 0 };
-            if green >= GREEN_TIMES {
-                return Ok((info, None));
-            }
-            let config = info.config(&self.address.to_string())?;
-            if info.status == "yellow" && info.queued() == 0 && optimizers_rest(&config) {
-                let why = format!("its config lets no optimizer run ({THREADS} is 0)");
-                return Ok((info, wrong(why)));
-            }
-            // A server tells of an index when it is whole, so there is nothing to count.
-            stage.get_or_insert_with(|| progress.stage("index", None, Unit::None));
-            let indexed = info.indexed_vectors_count.unwrap_or(0);
-            let state = (
-                indexed,
-                info.queued(),
-                info.segments_count,
-                info.status.clone(),
-            );
-            if last.as_ref() != Some(&state) {
-                last = Some(state);
-                last_change = Instant::now();
-            } else if last_change.elapsed() > STANDSTILL {
-                let why = format!("nothing has changed for {} s", STANDSTILL.as_secs());
-                return Ok((info, wrong(why)));
-            }
-            // After a restart optimizers wait for a change; `{}` is none, and wakes them.
-            if info.status == "grey" {
-                self.connection
-                    .patch_collection(self.name(), json!({}))
-                    .map_err(told)?;
-            }
-            self.connection.sleep(&doing, ASK_EVERY)?;
-        }
+        let ended = self
+            .connection
+            .wait_until::<_, Error>(&doing, POLLING, || {
+                let info = self.info()?;
+                let wrong = |what: String| Some(format!("{} is not green: {what}", self.address));
+                if info.status == "red" || info.optimizer_status.is_object() {
+                    let why = info.optimizer_status.to_string();
+                    return Ok(Some((info, wrong(format!("the server says {why}")))));
+                }
+                let done = info.is_green() && info.queued() == 0;
+                green = if done { green + 1 } else { 0 };
+                if green >= GREEN_TIMES {
+                    return Ok(Some((info, None)));
+                }
+                let config = info.config(&self.address.to_string())?;
+                if info.status == "yellow" && info.queued() == 0 && optimizers_rest(&config) {
+                    let why = format!("its config lets no optimizer run ({THREADS} is 0)");
+                    return Ok(Some((info, wrong(why))));
+                }
+                // A server tells of an index when it is whole, so there is nothing to count.
+                stage.get_or_insert_with(|| progress.stage("index", None, Unit::None));
+                let indexed = info.indexed_vectors_count.unwrap_or(0);
+                let state = (
+                    indexed,
+                    info.queued(),
+                    info.segments_count,
+                    info.status.clone(),
+                );
+                if last.as_ref() != Some(&state) {
+                    last = Some(state);
+                    last_change = Instant::now();
+                } else if last_change.elapsed() > STANDSTILL {
+                    let why = format!("nothing has changed for {} s", STANDSTILL.as_secs());
+                    return Ok(Some((info, wrong(why))));
+                }
+                // After a restart optimizers wait for a change; `{}` is none, and wakes them.
+                if info.status == "grey" {
+                    self.connection.patch_collection(self.name(), json!({}))?;
+                }
+                Ok(None)
+            })?;
+        ended.ok_or_else(|| Error::failed(doing, "it was not waited for"))
     }
 
     /// Where the collection's payload indexes and vectors are not what `plan` says.
@@ -231,11 +226,6 @@ impl Target {
         }
         Ok(differences)
     }
-}
-
-/// The error of a call that failed.
-pub fn told(failure: Failure) -> Error {
-    failure.error
 }
 
 /// Whether a collection with `config` is left as it is written.

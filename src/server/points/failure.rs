@@ -3,6 +3,7 @@
 //! Keeps true: codes decide, never texts; the key is in no error.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 
@@ -19,7 +20,10 @@ pub(super) fn of(doing: &str, connection: &Connection, status: &Status) -> Failu
         return cut(doing, connection, source);
     }
     match code_of(status.code()) {
-        Some(code) => Failure::status(doing, &who, code, &says),
+        Some(code) => Failure {
+            retry_after: retry_after(status),
+            ..Failure::status(doing, &who, code, &says)
+        },
         None => late(doing, connection),
     }
 }
@@ -47,10 +51,7 @@ fn cut(doing: &str, connection: &Connection, source: &dyn std::error::Error) -> 
         "gRPC answers on the port after REST's unless --grpc-port says otherwise; run it again when \
          the server is well: what is done stays done",
     );
-    Failure {
-        cause: Cause::Cut,
-        error,
-    }
+    Failure::new(Cause::Cut, error)
 }
 
 /// The status of HTTP that says the same; none where no answer came in time.
@@ -71,6 +72,14 @@ fn code_of(code: Code) -> Option<u16> {
     })
 }
 
+/// How long the server asks to be left alone; it says so of calls that are too many, and not of messages
+/// that are too large, which have the same code.
+pub(super) fn retry_after(status: &Status) -> Option<Duration> {
+    let value = status.metadata().get("retry-after")?;
+    let seconds = value.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
 /// The failure of a call that was not answered in time.
 pub(super) fn late(doing: &str, connection: &Connection) -> Failure {
     let error = Error::failed(
@@ -78,8 +87,5 @@ pub(super) fn late(doing: &str, connection: &Connection) -> Failure {
         format!("{} did not answer in time", connection.who()),
     )
     .next("look at the server's load, and run it again: what is done stays done");
-    Failure {
-        cause: Cause::TimedOut,
-        error,
-    }
+    Failure::new(Cause::TimedOut, error)
 }

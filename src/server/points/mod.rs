@@ -34,9 +34,10 @@ pub use upsert::{Sent, Upserts};
 use self::convert::{id_to, record_from_json, selector};
 use super::Connection;
 use super::answers::CountAnswer;
-use super::call::{Call, Patience, backoff};
+use super::call::{Call, Patience};
 use super::connection::GrpcChannel;
-use super::failure::{Cause, Failure};
+use super::failure::Failure;
+use super::retry::{Retry, RetryOn};
 use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
 use crate::point::{PointId, Record};
@@ -100,10 +101,7 @@ impl Points {
             .call(Method::POST, "counting the points of", "count")
             .body(body)
             .patience(Patience::For(LONG));
-        let counted: CountAnswer = self
-            .connection
-            .ask(&call)
-            .map_err(|failure| failure.error)?;
+        let counted: CountAnswer = self.connection.ask(&call)?;
         Ok(counted.count)
     }
 
@@ -130,15 +128,12 @@ impl Points {
             shard_key_selector: selector(self.key.as_ref()),
             ..proto::DeletePoints::default()
         };
-        self.connection.run(&doing, async {
-            self.again(&doing, Otherwise::Nothing, || {
-                let (mut client, request) = (self.client.clone(), request.clone());
-                async move { client.delete(request).await }
-            })
-            .await
-            .map_err(|failure| failure.error)?;
-            Ok(())
-        })
+        let delete = self.again(&doing, RetryOn::Transient, || {
+            let (mut client, request) = (self.client.clone(), request.clone());
+            async move { client.delete(request).await }
+        });
+        self.connection.run(&doing, delete)?;
+        Ok(())
     }
 
     /// Adds to the body of a REST call which points are meant.
@@ -169,11 +164,7 @@ impl Points {
             .call(Method::POST, "reading points of", "")
             .body(body)
             .patience(Patience::For(LONG));
-        let points: Vec<Value> = self
-            .connection
-            .asked(&call)
-            .await
-            .map_err(|failure| failure.error)?;
+        let points: Vec<Value> = self.connection.asked(&call).await?;
         self.records(points)
     }
 
@@ -187,32 +178,25 @@ impl Points {
         Ok(records)
     }
 
-    /// Makes a call of gRPC again as long as it fails of what may pass.
+    /// Makes a call of gRPC, again as long as it fails of what `on` covers.
     async fn again<T, F>(
         &self,
         doing: &str,
-        otherwise: Otherwise,
+        on: RetryOn,
         call: impl Fn() -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut number = 0;
-        loop {
-            let answer = tokio::time::timeout(LONG, call()).await;
-            let failure = match answer {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                Ok(Err(status)) => failure::of(doing, &self.connection, &status),
-                Err(_) => failure::late(doing, &self.connection),
-            };
-            let other_way = otherwise == Otherwise::Rest && failure.cause == Cause::Status(500);
-            let tries = self.connection.settings().retries;
-            if number >= tries || other_way || !failure.cause.may_pass() {
-                return Err(failure);
+        let retry = Retry::new(on, self.connection.settings().retries);
+        let attempt = || async {
+            match tokio::time::timeout(LONG, call()).await {
+                Ok(Ok(answer)) => Ok(answer.into_inner()),
+                Ok(Err(status)) => Err(failure::of(doing, &self.connection, &status)),
+                Err(_) => Err(failure::late(doing, &self.connection)),
             }
-            tokio::time::sleep(backoff(number)).await;
-            number += 1;
-        }
+        };
+        retry.run(attempt).await
     }
 }
 
@@ -249,13 +233,4 @@ impl Connection {
         }
         numbers
     }
-}
-
-/// What there is to do besides trying again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Otherwise {
-    /// Nothing.
-    Nothing,
-    /// To ask over REST: what a message cannot hold fails the same way each time.
-    Rest,
 }

@@ -17,11 +17,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::convert::{Converted, id_from, id_to, mend, record_from, selector};
-use super::{LONG, Otherwise, Points};
+use super::{LONG, Points};
 use crate::base::error::{Error, Result};
 use crate::point::{PointId, Record, Sample};
 use crate::server::call::Patience;
 use crate::server::failure::{Cause, Failure};
+use crate::server::retry::RetryOn;
 
 /// Ranges that are read at once.
 const AT_ONCE: usize = 4;
@@ -154,8 +155,7 @@ impl Points {
         limit: usize,
     ) -> Result<(Vec<PointId>, Option<PointId>)> {
         if filter.is_none() {
-            let page = self.scroll(from, limit, false).await;
-            let page = page.map_err(|failure| failure.error)?;
+            let page = self.scroll(from, limit, false).await?;
             let ids = page.result.into_iter().map(|point| id_from(point.id));
             let ids = ids.collect::<Result<Vec<_>, _>>();
             let next = page.next_page_offset.map(|id| id_from(Some(id)));
@@ -173,10 +173,7 @@ impl Points {
         struct Point {
             id: PointId,
         }
-        let page: Page = self
-            .scroll_by_rest(from, filter, limit, false)
-            .await
-            .map_err(|failure| failure.error)?;
+        let page: Page = self.scroll_by_rest(from, filter, limit, false).await?;
         let ids = page.points.into_iter().map(|point| point.id).collect();
         Ok((ids, page.next_page_offset))
     }
@@ -221,7 +218,7 @@ impl Points {
             shard_key_selector: selector(self.key.as_ref()),
             ..proto::ScrollPoints::default()
         };
-        self.again(&doing, Otherwise::Rest, || {
+        self.again(&doing, RetryOn::TransientExcept500, || {
             let (mut client, request) = (self.client.clone(), request.clone());
             async move { client.scroll(request).await }
         })
@@ -293,7 +290,7 @@ impl Points {
             ..proto::GetPoints::default()
         };
         let got = self
-            .again(&doing, Otherwise::Rest, || {
+            .again(&doing, RetryOn::TransientExcept500, || {
                 let (mut client, request) = (self.client.clone(), request.clone());
                 async move { client.get(request).await }
             })

@@ -14,11 +14,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::convert::{id_from, selector};
-use super::{LONG, Otherwise, Points};
+use super::{LONG, Points};
 use crate::base::error::{Error, Result};
 use crate::engine::{Hit, Search};
 use crate::point::{PointId, Vector};
 use crate::server::call::Patience;
+use crate::server::retry::RetryOn;
 
 impl Points {
     /// The nearest points, the best first.
@@ -66,14 +67,11 @@ impl Points {
             shard_key_selector: selector(self.key.as_ref()),
             ..proto::QueryPoints::default()
         };
-        let answer = self.connection.run(&doing, async {
-            self.again(&doing, Otherwise::Nothing, || {
-                let (mut client, request) = (self.client.clone(), request.clone());
-                async move { client.query(request).await }
-            })
-            .await
-            .map_err(|failure| failure.error)
-        })?;
+        let query = self.again(&doing, RetryOn::Transient, || {
+            let (mut client, request) = (self.client.clone(), request.clone());
+            async move { client.query(request).await }
+        });
+        let answer = self.connection.run(&doing, query)?;
         answer
             .result
             .into_iter()
@@ -112,10 +110,7 @@ impl Points {
             .call(Method::POST, "searching", "query")
             .body(body)
             .patience(Patience::For(LONG));
-        let answer: Answer = self
-            .connection
-            .ask(&call)
-            .map_err(|failure| failure.error)?;
+        let answer: Answer = self.connection.ask(&call)?;
         let hits = answer.points.into_iter().map(|point| Hit {
             id: point.id,
             score: point.score,

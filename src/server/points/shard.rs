@@ -80,6 +80,6 @@ impl ShardPoints<'_> {
         let call = Call::new(Method::POST, doing, &segments)
             .body(body)
             .patience(connection.at_least(super::LONG));
-        found(connection.ask(&call)).map_err(|failure| failure.error)
+        Ok(found(connection.ask(&call))?)
     }
 }

@@ -26,9 +26,10 @@ use super::{LONG, Points, failure};
 use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
 use crate::point::{AsScrolled, Record};
-use crate::server::call::{Patience, backoff};
+use crate::server::call::Patience;
 use crate::server::failure::{Cause, Failure};
 use crate::server::rate::Rate;
+use crate::server::retry::{Retry, RetryOn};
 
 /// Points of a batch, at the most.
 const BATCH_POINTS: usize = 2000;
@@ -170,7 +171,7 @@ impl<M: Send + 'static> Upserts<M> {
         let doing = format!("writing points to {}", self.points.what);
         let queue = self.queue.as_ref();
         let sent = self.points.connection.run(&doing, async {
-            Ok(match queue {
+            Ok::<_, Error>(match queue {
                 Some(queue) => queue.send(batch).await.is_ok(),
                 None => false,
             })
@@ -299,8 +300,8 @@ impl Points {
     ) -> Result<()> {
         let mut left = vec![(content, bytes)];
         // A server under pressure is given more time than one that fails.
-        let patience = self.connection.settings().retries.saturating_mul(2);
-        let mut pressed = 0;
+        let retries = self.connection.settings().retries.saturating_mul(2);
+        let mut retry = Retry::new(RetryOn::Any, retries);
         while let Some((content, bytes)) = left.pop() {
             // Only the last one has to wait: it is applied after the others.
             let failed = match self.upsert_once(&content, wait && left.is_empty()).await {
@@ -314,35 +315,32 @@ impl Points {
                 Err(failed) => failed,
             };
             sent.again += 1;
-            let Failed {
-                failure,
-                asked,
-                act,
-            } = failed;
-            match (act, content) {
-                (Act::Halve { size }, content) if content.points() > 1 => {
+            let Failed { failure, act } = failed;
+            match act {
+                Act::Halve { size } if content.points() > 1 => {
                     if size {
                         lock(pace).smaller(bytes);
                     }
                     let (first, second) = content.halves();
                     left.push((second, bytes / 2));
                     left.push((first, bytes / 2));
+                    continue;
                 }
-                (Act::Slower, content) if pressed < patience => {
-                    lock(pace).slower();
-                    let pause = asked.unwrap_or_else(|| backoff(pressed));
-                    tokio::time::sleep(pause).await;
-                    pressed += 1;
-                    left.push((content, bytes));
+                Act::Slower => {
+                    if let Some(delay) = retry.delay(&failure) {
+                        lock(pace).slower();
+                        tokio::time::sleep(delay).await;
+                        left.push((content, bytes));
+                        continue;
+                    }
                 }
-                (_, content) => {
-                    let error = failure.error;
-                    return Err(match content.only_id() {
-                        Some(id) => error.within(format!("point {id}")),
-                        None => error,
-                    });
-                }
+                Act::Halve { .. } | Act::GiveUp => {}
             }
+            let error = retry.exhausted(failure).error;
+            return Err(match content.only_id() {
+                Some(id) => error.within(format!("point {id}")),
+                None => error,
+            });
         }
         Ok(())
     }
@@ -365,12 +363,10 @@ impl Points {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(status)) => Err(Failed {
                         failure: failure::of(&doing, &self.connection, &status),
-                        asked: asked(&status),
                         act: act_of(&status),
                     }),
                     Err(_) => Err(Failed {
                         failure: failure::late(&doing, &self.connection),
-                        asked: None,
                         act: Act::Slower,
                     }),
                 }
@@ -392,7 +388,6 @@ impl Points {
                         Cause::Status(400) => Act::Halve { size: false },
                         _ => Act::GiveUp,
                     },
-                    asked: None,
                     failure,
                 })
             }
@@ -403,8 +398,6 @@ impl Points {
 /// A batch that failed.
 struct Failed {
     failure: Failure,
-    /// How long the server wants to be left alone.
-    asked: Option<Duration>,
     act: Act,
 }
 
@@ -425,7 +418,9 @@ fn act_of(status: &tonic::Status) -> Act {
         Code::OutOfRange => Act::Halve { size: true },
         // Said of messages that are too large, and of calls that are too many; those come with the
         // time to wait.
-        Code::ResourceExhausted if asked(status).is_none() => Act::Halve { size: true },
+        Code::ResourceExhausted if failure::retry_after(status).is_none() => {
+            Act::Halve { size: true }
+        }
         Code::InvalidArgument => Act::Halve { size: false },
         Code::ResourceExhausted
         | Code::Unavailable
@@ -436,12 +431,6 @@ fn act_of(status: &tonic::Status) -> Act {
         | Code::Unknown => Act::Slower,
         _ => Act::GiveUp,
     }
-}
-
-fn asked(status: &tonic::Status) -> Option<Duration> {
-    let value = status.metadata().get("retry-after")?;
-    let seconds = value.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONG))
 }
 
 fn lock(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
