@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::call::Call;
-use super::connection::{Connection, ConnectionSettings, Keys};
+use super::connection::{Connection, ConnectionSettings};
+use super::keys::Keys;
 use super::points::LONG;
 use crate::base::error::{Error, Result};
 

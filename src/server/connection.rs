@@ -3,7 +3,6 @@
 //! Keeps true: the key goes to the host that it is for and over no redirect; commands stay plain
 //! blocking code, and whatever waits for a server ends at once when the user asks to stop.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::redirect;
+use secrecy::SecretString;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tonic::service::Interceptor;
@@ -19,21 +19,17 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::address::Address;
-use super::secret::Secret;
+use super::keys::{self, Keys};
 use super::tls;
 use crate::base::error::{Error, Result};
 use crate::base::stop;
 
-/// The environment's place for the key.
-pub const KEY_VARIABLE: &str = "QDRANT_API_KEY";
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon a silent connection is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Threads that move bytes; the work on them is done elsewhere.
 const THREADS: usize = 2;
-/// Largest file with keys that is read, in bytes.
-const KEY_FILE_BYTES_MAX: usize = 64 << 10;
 
 /// How servers are spoken to.
 #[derive(Debug, Clone)]
@@ -65,66 +61,6 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// The keys, and whom each is for.
-#[derive(Debug, Clone, Default)]
-pub struct Keys {
-    /// For servers without one of their own.
-    any: Option<Secret>,
-    /// By `host` or `host:port`.
-    hosts: BTreeMap<String, Secret>,
-}
-
-impl Keys {
-    /// The key that the environment's variable `name` holds, for every server that is named.
-    pub fn from_variable(value: &str, name: &str) -> Result<Self> {
-        Ok(Self {
-            any: Some(Secret::new(value, name)?),
-            hosts: BTreeMap::new(),
-        })
-    }
-
-    /// The keys in a file: one alone, or lines `HOST[:PORT] KEY`.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|err| Error::io("reading keys in", path, &err))?;
-        let from = path.display().to_string();
-        let refuse = |why: &str| {
-            Error::usage(format!("reading keys in {from}"), why)
-                .next("put the key there alone, or lines HOST KEY for several servers")
-        };
-        if bytes.len() > KEY_FILE_BYTES_MAX {
-            return Err(refuse("it is too large to be a file of keys"));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| refuse("it is no text"))?;
-        let mut keys = Self::default();
-        let lines = text.lines().map(str::trim);
-        for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            match line.split_once(char::is_whitespace) {
-                None if keys.any.is_some() => {
-                    return Err(refuse("it has two keys without a host"));
-                }
-                None => keys.any = Some(Secret::new(line, &from)?),
-                Some((host, key)) => {
-                    let key = Secret::new(key, &from)?;
-                    keys.hosts.insert(host.to_ascii_lowercase(), key);
-                }
-            }
-        }
-        if keys.any.is_none() && keys.hosts.is_empty() {
-            return Err(refuse("there is no key in it"));
-        }
-        Ok(keys)
-    }
-
-    /// The key for `address`, if it has one.
-    fn of(&self, address: &Address) -> Option<&Secret> {
-        let host = address.host().to_ascii_lowercase();
-        self.hosts
-            .get(&address.authority().to_ascii_lowercase())
-            .or_else(|| self.hosts.get(&host))
-            .or(self.any.as_ref())
-    }
-}
-
 /// A server. Cheap to clone; nothing is sent before it is asked something.
 #[derive(Clone)]
 pub struct Connection {
@@ -135,7 +71,7 @@ struct Inner {
     runtime: Arc<Runtime>,
     http: reqwest::Client,
     address: Address,
-    key: Option<Secret>,
+    key: Option<SecretString>,
     settings: ConnectionSettings,
 }
 
@@ -171,9 +107,9 @@ impl Connection {
         address: &Address,
         settings: &ConnectionSettings,
     ) -> Result<Self> {
-        let key = settings.keys.of(address).cloned();
+        let key = settings.keys.for_server(address).cloned();
         let mut headers = HeaderMap::new();
-        if let Some(value) = key.as_ref().and_then(Secret::header) {
+        if let Some(value) = key.as_ref().and_then(keys::header) {
             headers.insert(HeaderName::from_static("api-key"), value);
         }
         let mut builder = reqwest::Client::builder()
@@ -293,7 +229,7 @@ impl Connection {
             .map_err(failed)?;
         }
         let _inside = self.inner.runtime.enter();
-        let key = self.inner.key.as_ref().and_then(Secret::metadata);
+        let key = self.inner.key.as_ref().and_then(keys::metadata);
         Ok(InterceptedService::new(
             endpoint.connect_lazy(),
             WithKey { key },
@@ -303,7 +239,7 @@ impl Connection {
     /// `text` without the key.
     pub(super) fn hide(&self, text: &str) -> String {
         match &self.inner.key {
-            Some(key) => key.hide(text),
+            Some(key) => keys::redact(key, text),
             None => text.to_owned(),
         }
     }
@@ -348,40 +284,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_for_its_host_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("keys");
-        let key_of = |text: &str, address: &str| {
-            std::fs::write(&file, text).unwrap();
-            let keys = Keys::from_file(&file).unwrap();
-            keys.of(&Address::parse(address).unwrap())
-                .map(|key| key.hide("prod-key spare-key other-key"))
-        };
-        let lines = "# keys\nprod.example prod-key\nSPARE:7000  spare-key\n";
-        for (text, address, hidden) in [
-            ("other-key\n", "http://prod.example", Some(2)),
-            (lines, "http://prod.example:9", Some(0)),
-            (lines, "https://spare:7000", Some(1)),
-            (lines, "https://spare:7001", None),
-            (lines, "http://elsewhere", None),
-        ] {
-            let shown = key_of(text, address);
-            let at = shown.map(|shown| {
-                let words = ["prod-key", "spare-key", "other-key"];
-                words.iter().position(|word| !shown.contains(word)).unwrap()
-            });
-            assert_eq!(at, hidden, "{address} with {text:?}");
-        }
-        for text in ["", "# nothing\n", "one-key\ntwo-keys\n"] {
-            std::fs::write(&file, text).unwrap();
-            assert!(Keys::from_file(&file).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
     fn a_connection_shows_no_key() {
         let settings = ConnectionSettings {
-            keys: Keys::from_variable("s3cr3t-key", KEY_VARIABLE).unwrap(),
+            keys: Keys::from_variable("s3cr3t-key", "QDRANT_API_KEY").unwrap(),
             ..ConnectionSettings::default()
         };
         let address = Address::parse("http://prod.example").unwrap();

@@ -7,26 +7,31 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionSettings, KEY_VARIABLE, Keys, StateFolder};
+use super::{ConnectionSettings, Keys, StateFolder};
 use crate::base::error::{Error, Result};
 
+/// The environment's place for the key.
+pub const KEY_VARIABLE: &str = "QDRANT_API_KEY";
+
 /// How servers are reached.
-#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize, JsonSchema)]
 #[command(next_help_heading = "Connection")]
 #[serde(default)]
 pub struct ConnectionOptions {
-    /// Read the API key from this file instead of QDRANT_API_KEY
+    /// Read the API key from this file instead of from QDRANT_API_KEY: the key alone, or lines
+    /// HOST KEY
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// Trust these certificates (PEM) beside the system's
+    /// Trust the certificates in this file (PEM) beside the system's
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     /// Take any certificate; everything can then be read and changed on the way
     #[arg(long)]
     pub insecure: bool,
-    /// How long an answer may take
+    /// How long an answer may take, and how long a download may stand still
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
     /// How often a call that fails for a passing reason is repeated
@@ -79,7 +84,7 @@ impl ConnectionOptions {
 }
 
 /// Where state about servers is kept.
-#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct StateOptions {
     /// The folder of state about servers [default: $XDG_STATE_HOME/snapmerge, else
