@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::lines::Lines;
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::scratch::{Scratch, require_free};
@@ -21,6 +21,8 @@ use crate::stream::{Scan, lanes};
 
 /// Ids that are read at once.
 const IDS_AT_ONCE: usize = 256;
+/// Ids of points with numbers that JSON cannot write that are told.
+const NOT_FINITE_SHOWN: usize = 10;
 
 /// An export to standard output.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
@@ -41,6 +43,10 @@ pub struct ExportRequest {
     /// At most this many points
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+    /// What is done with a point whose vectors have NaN or an infinite number, which JSON cannot
+    /// write: null in place of the number, and exit with 3; fail; or skip the point, and exit with 3
+    #[arg(long, value_name = "HOW", default_value = "null")]
+    pub on_nan: OnNan,
     /// Where to unpack [default: the system's folder for temporary files]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
@@ -51,6 +57,19 @@ pub struct ExportRequest {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub input: InputOptions,
+}
+
+/// What is done with numbers that JSON cannot write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNan {
+    /// They are written as null.
+    #[default]
+    Null,
+    /// The export fails.
+    Fail,
+    /// Their points are left out.
+    Skip,
 }
 
 /// The report of an export.
@@ -67,6 +86,17 @@ pub struct ExportReport {
     pub absent: Vec<PointId>,
     /// What the snapshot lacks, if that was allowed.
     pub missing: Vec<String>,
+    /// Points that have NaN or an infinite number in a vector, whether they were written or not.
+    pub not_finite: NotFinite,
+}
+
+/// Points with numbers that JSON cannot write.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotFinite {
+    /// How many.
+    pub points: u64,
+    /// The first of them.
+    pub ids: Vec<PointId>,
 }
 
 impl Operation for ExportRequest {
@@ -102,8 +132,10 @@ impl Operation for ExportRequest {
         let mut points = Points {
             lines: Lines::new("writing points to standard output"),
             with_vectors: !self.no_vectors,
+            on_nan: self.on_nan,
             left: limit,
             written: 0,
+            not_finite: NotFinite::default(),
         };
         let absent = match ids {
             Some(ids) => by_ids(&settled, ids, &mut points)?,
@@ -113,16 +145,18 @@ impl Operation for ExportRequest {
             }
         };
         let written = points.written;
+        let not_finite = std::mem::take(&mut points.not_finite);
         points.lines.end()?;
         drop(settled);
         drop(scratch);
-        let differs = !missing.is_empty() || !absent.is_empty();
+        let differs = !missing.is_empty() || !absent.is_empty() || not_finite.points > 0;
         Ok(ExportReport {
             envelope: Envelope::new("export", 1, Outcome::differs_if(differs)),
             file: self.snapshot.display().to_string(),
             points: written,
             absent,
             missing,
+            not_finite,
         })
     }
 }
@@ -193,8 +227,10 @@ fn all(
 struct Points<'a> {
     lines: Lines<'a>,
     with_vectors: bool,
+    on_nan: OnNan,
     left: u64,
     written: u64,
+    not_finite: NotFinite,
 }
 
 impl Points<'_> {
@@ -208,6 +244,24 @@ impl Points<'_> {
     fn print(&mut self, record: &Record) -> Result<()> {
         if self.left == 0 {
             return Ok(());
+        }
+        if self.with_vectors && !record.is_finite() {
+            self.not_finite.points += 1;
+            if self.not_finite.ids.len() < NOT_FINITE_SHOWN {
+                self.not_finite.ids.push(record.id);
+            }
+            match self.on_nan {
+                OnNan::Null => {}
+                OnNan::Skip => return Ok(()),
+                OnNan::Fail => {
+                    return Err(Error::new(
+                        Kind::Refused,
+                        format!("writing point {}", record.id),
+                        "a vector of it has NaN or an infinite number, which JSON cannot write",
+                    )
+                    .next("give --on-nan null or --on-nan skip"));
+                }
+            }
         }
         self.left -= 1;
         let line = AsScrolled {

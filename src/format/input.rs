@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::gzip::Gunzip;
 use super::tar::{Stream, skip_by_reading};
 use crate::base::error::{Error, Result};
 
@@ -125,7 +125,7 @@ impl<R: Read> Read for Tap<R> {
 
 enum Form {
     Plain(BufReader<Tap<File>>),
-    Gzip(Box<Tap<MultiGzDecoder<BufReader<Tap<File>>>>>),
+    Gzip(Box<Tap<Gunzip<BufReader<Tap<File>>>>>),
 }
 
 /// An open snapshot file, standing at the first byte of its tar.
@@ -173,7 +173,7 @@ impl Input {
         let buffered = BufReader::with_capacity(BUFFER_BYTES, tap);
         let form = if gzip {
             Form::Gzip(Box::new(Tap {
-                inner: MultiGzDecoder::new(buffered),
+                inner: Gunzip::new(buffered),
                 hash,
                 read: 0,
                 passed: None,
@@ -212,7 +212,7 @@ impl Input {
             }
             Form::Gzip(outer) => {
                 let (algorithm, content) = outer.hash?.end();
-                let (_, file) = outer.inner.into_inner().into_inner().hash?.end();
+                let (_, file) = outer.inner.into_inner()?.into_inner().hash?.end();
                 Some(Hashes {
                     algorithm,
                     file,

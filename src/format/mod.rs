@@ -3,6 +3,7 @@
 //! Keeps true: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
 
 mod extents;
+mod gzip;
 pub mod ids;
 mod input;
 pub mod layout;

@@ -116,6 +116,24 @@ fn weight_bytes(value: &Value) -> usize {
     }
 }
 
+impl Vector {
+    /// Whether all its numbers are finite, which JSON can write.
+    pub fn is_finite(&self) -> bool {
+        let values = match self {
+            Self::Dense(values) | Self::Sparse { values, .. } => values,
+            Self::Multi { flat, .. } => flat,
+        };
+        values.iter().all(|value| value.is_finite())
+    }
+}
+
+impl Record {
+    /// Whether all numbers in its vectors are.
+    pub fn is_finite(&self) -> bool {
+        self.vectors.iter().all(|(_, vector)| vector.is_finite())
+    }
+}
+
 /// A record in the shape of Qdrant's scroll answer (`Record` in lib/api/src/rest/schema.rs).
 #[derive(Debug)]
 pub struct AsScrolled<'a> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::cases::Case;
+use crate::support::craft::Tar;
 use crate::support::points::{PointId, ensure_same};
 use crate::support::{Env, Outcome, Trial, names_in, temp_dir};
 
@@ -21,6 +22,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         // Without an index on most of the fields, and with an operation log behind the segments.
         Trial::new("export/filter_unindexed", || filters(&env.case("edited"))),
         Trial::new("export/no_vectors_and_limit", || no_vectors_and_limit(env)),
+        Trial::new("export/not_finite", || not_finite(env)),
         Trial::new("export/refuses", || refuses(env)),
     ]);
     trials
@@ -47,6 +49,53 @@ fn equals_truth(case: &Case) -> Outcome {
     // The compressed file is the same to it, down to the byte.
     let again = cli!["export", &case.snapshot_gz].run()?.ok()?;
     ensure!(again.stdout == run.stdout, "the .gz gives other lines");
+    Ok(())
+}
+
+/// JSON has no NaN: what stands for it is said, and may be chosen.
+fn not_finite(env: &Env) -> Outcome {
+    let case = env.case("album_2017");
+    let dir = temp_dir()?;
+    let file = case.unpack(dir.path())?;
+    let mut tar = Tar::parse(&std::fs::read(&file)?)?;
+    tar.segment("matrix.dat", |segment| {
+        let member = segment.find("matrix.dat")?;
+        // Behind a header of 4 bytes lie vectors of 16 floats.
+        let mut data = member.data.clone();
+        for (at, value) in [(4, f32::NAN), (4 + 64 * 7 + 8, f32::NEG_INFINITY)] {
+            data[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        member.set(data);
+        Ok(())
+    })?;
+    std::fs::write(&file, tar.bytes())?;
+    let export = |args: &[&str]| cli!["export", &file].args(args).run();
+    let run = export(&[])?.code(3)?;
+    let run = run.says(&["2 points", "NaN", "null stands"])?;
+    let lines = run.json_lines()?;
+    ensure_eq!(lines.len(), case.points(), "lines");
+    let with_null = |line: &&Value| {
+        let vector = line["vector"].as_array();
+        vector.is_some_and(|it| it.iter().any(Value::is_null))
+    };
+    let nulls: Vec<String> = lines
+        .iter()
+        .filter(with_null)
+        .map(|line| line["id"].to_string())
+        .collect();
+    ensure_eq!(nulls.len(), 2, "lines with null");
+    for id in &nulls {
+        ensure!(run.stderr.contains(id.as_str()), "{}", run.told());
+    }
+    let run = export(&["--on-nan", "skip"])?.code(3)?;
+    let lines = run.says(&["left out"])?.json_lines()?;
+    ensure_eq!(lines.len(), case.points() - 2, "lines without those");
+    ensure_eq!(lines.iter().filter(with_null).count(), 0, "lines with null");
+    export(&["--on-nan", "fail"])?
+        .code(12)?
+        .says(&["JSON cannot write", "--on-nan"])?;
+    // Without vectors there is nothing to say.
+    export(&["--no-vectors", "--on-nan", "fail"])?.ok()?;
     Ok(())
 }
 
