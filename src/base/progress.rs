@@ -124,8 +124,9 @@ fn bar(name: &str, total: Option<u64>, unit: Unit, counter: &AtomicU64, ended: &
 }
 
 fn lines(name: &str, total: Option<u64>, unit: Unit, counter: &AtomicU64, ended: &AtomicBool) {
-    let started = Instant::now();
+    let mut started = Instant::now();
     let mut told = started;
+    let mut before = 0;
     while !ended.load(Ordering::Relaxed) {
         std::thread::park_timeout(BAR_EVERY);
         if told.elapsed() < LINE_EVERY || ended.load(Ordering::Relaxed) {
@@ -133,6 +134,11 @@ fn lines(name: &str, total: Option<u64>, unit: Unit, counter: &AtomicU64, ended:
         }
         told = Instant::now();
         let done = counter.load(Ordering::Relaxed);
+        if done < before {
+            // Begun anew: the rate is of this attempt.
+            started = told;
+        }
+        before = done;
         eprintln!(
             "snapmerge: {name}: {}",
             line(done, total, unit, started.elapsed())
@@ -162,8 +168,12 @@ fn line(done: u64, total: Option<u64>, unit: Unit, elapsed: Duration) -> String 
         None => format!("{}, {per_second}/s", show(done)),
         Some(total) => {
             let left = total.saturating_sub(done);
+            // Of what has not got on nobody knows when it ends.
+            if rate < 1.0 {
+                return format!("{} of {}", show(done), show(total));
+            }
             #[expect(clippy::cast_precision_loss, reason = "a time for people")]
-            let seconds = left as f64 / rate.max(1.0);
+            let seconds = left as f64 / rate;
             format!(
                 "{} of {}, {per_second}/s, {seconds:.0} s left",
                 show(done),
@@ -183,6 +193,10 @@ mod tests {
         assert_eq!(
             line(1000, Some(3000), Unit::Points, ten),
             "1000 points of 3000 points, 100 points/s, 20 s left"
+        );
+        assert_eq!(
+            line(0, Some(355_077_632), Unit::Bytes, ten),
+            "0 B of 338.63 MiB"
         );
         assert_eq!(line(10 << 20, None, Unit::Bytes, ten), "10 MiB, 1 MiB/s");
         assert_eq!(line(0, None, Unit::None, ten), "10 s");

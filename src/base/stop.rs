@@ -4,15 +4,21 @@
 //! Whoever has made something on a server must hear of the wish instead, remove what was made, and
 //! then end.
 //!
-//! Keeps true: whoever waits hears of it at once; asked twice, the putting away is cut short too.
+//! Invariants: whoever waits hears of it at once; asked twice, the putting away is cut short too; what
+//! comes several times in a moment is one wish. A terminal sends Ctrl-C to the whole process group, and
+//! the parent then asks its child; `timeout` signals its child and then the group.
 
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::base::error::{Error, Kind, Result};
 
 static ASKED: LazyLock<watch::Sender<u32>> = LazyLock::new(|| watch::channel(0).0);
+
+/// How long after a wish another one is the same.
+const SAME_WITHIN: Duration = Duration::from_secs(1);
 
 /// Asked once, work ends and puts away what it made.
 pub const WORK: u32 = 1;
@@ -29,7 +35,18 @@ pub fn listen() -> Result<()> {
 
 /// Asks to stop.
 pub fn ask() {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    if last.is_some_and(|last| is_same_wish(now.duration_since(last))) {
+        return;
+    }
+    *last = Some(now);
     ASKED.send_modify(|times| *times = times.saturating_add(1));
+}
+
+fn is_same_wish(later: Duration) -> bool {
+    later < SAME_WITHIN
 }
 
 /// How often it was asked for.
@@ -47,4 +64,15 @@ pub async fn wait(times: u32) {
 /// The error of whoever was stopped while `doing`.
 pub fn cancelled(doing: &str) -> Error {
     Error::new(Kind::Cancelled, doing, "cancelled")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_that_comes_twice_in_a_moment_is_one() {
+        assert!(is_same_wish(Duration::from_millis(20)));
+        assert!(!is_same_wish(Duration::from_secs(2)));
+    }
 }
