@@ -117,7 +117,7 @@ pub(super) fn remove_nameless(member: &Connection, collection: &str, made: &Made
     // A server goes on with what it was asked for, and it appears only at the end.
     let doing = format!("waiting for a snapshot of {collection}");
     member.wait_until(&doing, MAKING, || {
-        Ok::<_, Error>((member.makings(collection)? == 0).then_some(()))
+        Ok::<_, Error>((member.makings(collection)?.unwrap_or(0) == 0).then_some(()))
     })?;
     let there = member.snapshots_putting_away(collection)?;
     match made.is(&there) {

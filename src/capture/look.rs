@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::plan::{Plan, plan};
 use crate::base::error::{Error, Kind, Result};
 use crate::server::{
-    Address, CollectionInfo, Connection, Optimizations, ServerInfo, Topology, require,
+    Address, CollectionInfo, Connection, Optimizations, Selection, ServerInfo, Topology, require,
 };
 
 /// A server and, if it is part of a cluster, those of its members that can be reached.
@@ -118,7 +118,7 @@ pub fn look(members: &Members, collection: &str) -> Result<Look> {
             optimizations.insert(take.peer, told);
         }
     }
-    let points = first.count(collection, None)?;
+    let points = first.count(Selection::all(collection))?;
     let aliases = aliases
         .into_iter()
         .filter(|(_, target)| target == collection)
@@ -177,8 +177,21 @@ impl Look {
         None
     }
 
+    /// All points, if none was written until `after` and none is hidden: a snapshot has those that
+    /// reads do not show, too.
+    pub fn still_all_points(&self, after: &Self) -> Option<u64> {
+        (self.is_all_shown(after) && self.points == after.points).then_some(self.points)
+    }
+
+    fn is_all_shown(&self, after: &Self) -> bool {
+        self.info.deferred() == 0 && after.info.deferred() == 0
+    }
+
     /// The points of a shard, if nothing was written to it until `after`.
     pub fn still_points(&self, after: &Self, shard: u32) -> Option<u64> {
+        if !self.is_all_shown(after) {
+            return None;
+        }
         let (before, after) = (
             self.shard_points.get(&shard)?,
             after.shard_points.get(&shard)?,
@@ -196,6 +209,14 @@ impl Look {
             };
             notes.push(format!(
                 "{collection} is red{why}: operations failed on the server, and the snapshot may lack them"
+            ));
+        }
+        if self.info.deferred() > 0 {
+            notes.push(format!(
+                "{} points are shown; the snapshot also has {} that the server hides until they are \
+                 optimized (prevent_unoptimized)",
+                self.points,
+                self.info.deferred()
             ));
         }
         notes

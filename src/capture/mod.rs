@@ -70,10 +70,41 @@ pub struct Captured {
     pub finished_earlier: bool,
 }
 
-/// The collections on the server whose names match one of `patterns` (`*`, `?`), sorted.
-pub fn matching(connection: &Connection, patterns: &[String]) -> Result<Vec<String>> {
+/// How the names of collections begin that are made to be read and removed.
+pub const SCRATCH_PREFIX: &str = "snapmerge-scratch-";
+/// What Qdrant's migration tool keeps its place in.
+const MIGRATION: &str = "_migration_offsets";
+
+/// Collections that patterns mean.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Matching {
+    /// Their names, sorted.
+    pub names: Vec<String>,
+    /// Those that match, too, and are tools' own: only a whole name means them.
+    pub left_out: Vec<String>,
+}
+
+impl Matching {
+    /// What is to be told of it; none if nothing was left out.
+    pub fn note(&self) -> Option<String> {
+        (!self.left_out.is_empty()).then(|| {
+            format!(
+                "{} left out: tools keep them for themselves; to take one, give its whole name",
+                self.left_out.join(", ")
+            )
+        })
+    }
+}
+
+fn is_a_tools_own(name: &str) -> bool {
+    name == MIGRATION || name.starts_with(SCRATCH_PREFIX)
+}
+
+/// The collections on the server whose names match one of `patterns` (`*`, `?`).
+pub fn matching(connection: &Connection, patterns: &[String]) -> Result<Matching> {
     let there = connection.collections()?;
     let mut named = BTreeSet::new();
+    let mut left_out = BTreeSet::new();
     for pattern in patterns {
         let is_plain = !pattern.contains(['*', '?']);
         let wild = WildMatch::new(pattern);
@@ -82,7 +113,9 @@ pub fn matching(connection: &Connection, patterns: &[String]) -> Result<Vec<Stri
             true => *name == pattern,
             false => wild.matches(name),
         });
-        let found: Vec<&String> = found.collect();
+        let (own, found): (Vec<&String>, Vec<&String>) =
+            found.partition(|name| !is_plain && is_a_tools_own(name));
+        left_out.extend(own.into_iter().cloned());
         if found.is_empty() && before == named.len() {
             let doing = format!("looking for {pattern} on {}", connection.address());
             let why = match is_plain {
@@ -101,7 +134,10 @@ pub fn matching(connection: &Connection, patterns: &[String]) -> Result<Vec<Stri
         }
         named.extend(found.into_iter().cloned());
     }
-    Ok(named.into_iter().collect())
+    Ok(Matching {
+        left_out: left_out.difference(&named).cloned().collect(),
+        names: named.into_iter().collect(),
+    })
 }
 
 /// Captures one collection.
@@ -216,7 +252,7 @@ fn captured(request: &Request<'_>, work: &mut Work) -> Result<Captured> {
         )
         .next("run it again when the cluster is at rest"));
     }
-    if before.points != after.points {
+    if before.points != after.points && before.info.deferred() == 0 {
         notes.push(format!(
             "points were written while it was captured: {} before, {} after",
             before.points, after.points
@@ -338,7 +374,7 @@ fn manifest(
                 points: before.still_points(after, shard),
             })
             .collect(),
-        points: (before.points == after.points).then_some(before.points),
+        points: before.still_all_points(after),
         points_before: before.points,
         points_after: after.points,
         indexed_vectors: before.info.indexed_vectors_count,

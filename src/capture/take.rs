@@ -5,6 +5,7 @@
 //! together from several parts needs room for both, which is looked for first.
 
 use std::path::Path;
+use std::time::Duration;
 
 use chrono::Utc;
 
@@ -20,12 +21,24 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch::require_free;
 use crate::base::status;
-use crate::server::{Cause, Connection, Failure, Fetch, Retry, RetryOn, ServerSnapshot};
+use crate::server::{Cause, Connection, Failure, Fetch, Polling, Retry, RetryOn, ServerSnapshot};
 
 /// What stands for the member in the name of a file from several.
 const CLUSTER: &str = "cluster";
 /// How often a streamed shard is begun anew.
 const STREAM_RETRIES: u32 = 2;
+/// How often a snapshot is made that gets the name of another one.
+const MAKINGS_MAX: u32 = 10;
+/// How long until a server gives another name.
+const NEXT_SECOND: Duration = Duration::from_millis(1100);
+/// How a snapshot is waited for whose answer was lost.
+const MAKING: Polling = Polling::every(Duration::from_millis(100))
+    .up_to(Duration::from_secs(2))
+    .within(Duration::from_secs(24 * 3600));
+/// How often it is looked for, while the server makes none, before it is taken to be lost.
+const QUIET_LOOKS: u32 = 3;
+/// The same for a server that does not say whether it makes one: a quarter of an hour.
+const QUIET_LOOKS_UNTOLD: u32 = 450;
 
 /// By collection snapshots, one for each member that something is taken from.
 pub(super) fn snapshots(request: &Request<'_>, look: &Look, work: &mut Work) -> Result<Taken> {
@@ -42,14 +55,13 @@ pub(super) fn snapshots(request: &Request<'_>, look: &Look, work: &mut Work) -> 
 
     let name = match parts.as_slice() {
         [(_, _, made)] => {
-            let time = Utc::now();
             // The server's own name is a file's name, or it is not used.
             match is_plain(&made.name) {
                 true => made.name.clone(),
-                false => file_name(request.collection, &look.first.to_string(), time)?,
+                false => free_name(request, &look.first.to_string())?,
             }
         }
-        _ => file_name(request.collection, CLUSTER, Utc::now())?,
+        _ => free_name(request, CLUSTER)?,
     };
     let stage = request.progress.stage(
         &format!("capture {}", request.collection),
@@ -132,14 +144,47 @@ fn made(request: &Request<'_>, member: &Connection, work: &mut Work) -> Result<S
         remove_parts(work.path())?;
     }
     journal.made = known;
+    for _ in 0..MAKINGS_MAX {
+        let made = make(request, member, work, &mut journal)?;
+        let others = journal.made.pop().map(|made| made.before);
+        let is_another = others.is_some_and(|before| before.contains(&made.name));
+        if !is_another && !is_taken(&request.folder.join(&made.name)) {
+            return Ok(made);
+        }
+        // Servers name snapshots by the second: this is the name of a file that was captured in the
+        // same one, or of somebody else's snapshot, which is not ours to remove.
+        if !is_another {
+            member.delete_snapshot(collection, &made.name)?;
+        }
+        work.write(journal.clone())?;
+        let doing = format!("waiting to name a snapshot of {collection}");
+        member.sleep(&doing, NEXT_SECOND)?;
+    }
+    Err(Error::failed(
+        format!("making a snapshot of {collection}"),
+        "the server gives it the name of another one each time",
+    )
+    .next("look whether somebody else captures it; then run it again"))
+}
+
+/// Has the member make a snapshot, which is in the journal before, and with its name afterwards unless
+/// that is the name of another one.
+fn make(
+    request: &Request<'_>,
+    member: &Connection,
+    work: &mut Work,
+    journal: &mut Journal,
+) -> Result<ServerSnapshot> {
+    let collection = request.collection;
     let there = member.snapshots(collection)?;
     let asked = member.server_time()?.unwrap_or_else(Utc::now);
-    journal.made.push(Made {
-        address,
+    let mut begun = Made {
+        address: member.address().to_string(),
         asked,
         before: there.into_iter().map(|one| one.name).collect(),
         snapshot: None,
-    });
+    };
+    journal.made.push(begun.clone());
     work.write(journal.clone())?;
     let stage = request
         .progress
@@ -148,17 +193,77 @@ fn made(request: &Request<'_>, member: &Connection, work: &mut Work) -> Result<S
         "a snapshot of {collection} on {}",
         member.address()
     ));
-    let (made, ended) = member.make_snapshot(collection).wait();
+    let (mut made, mut ended) = member.make_snapshot(collection).wait();
+    if let Err(failure) = &ended
+        && failure.cause.leaves_open()
+        && let Some(found) = found_after_all(member, collection, &begun)?
+    {
+        (made, ended) = (Some(found), Ok(()));
+    }
     drop((stage, told));
-    if let (Some(last), Some(made)) = (journal.made.last_mut(), &made) {
-        last.snapshot = Some(made.clone());
-        work.write(journal)?;
+    if let Some(made) = made
+        .as_ref()
+        .filter(|made| !begun.before.contains(&made.name))
+    {
+        begun.snapshot = Some(made.clone());
+        journal.made.pop();
+        journal.made.push(begun);
+        work.write(journal.clone())?;
     }
     ended?;
     made.ok_or_else(|| {
         let doing = format!("making a snapshot of {collection}");
         Error::failed(doing, "the server names none")
     })
+}
+
+/// The snapshot whose answer was lost (a proxy that gave up, a connection that ended): the server goes
+/// on with it, and it is listed only at its end.
+fn found_after_all(
+    member: &Connection,
+    collection: &str,
+    begun: &Made,
+) -> Result<Option<ServerSnapshot>> {
+    let doing = format!("waiting for a snapshot of {collection}");
+    let mut quiet = 0;
+    let found = member.wait_until::<_, Error>(&doing, MAKING, || {
+        let making = member.makings(collection)?;
+        if making.is_some_and(|making| making > 0) {
+            quiet = 0;
+            return Ok(None);
+        }
+        let there = member.snapshots(collection)?;
+        let name = begun.is(&there).map(str::to_owned);
+        if let Some(found) = there
+            .into_iter()
+            .find(|one| Some(&one.name) == name.as_ref())
+        {
+            return Ok(Some(Some(found)));
+        }
+        quiet += 1;
+        let enough = match making {
+            Some(_) => QUIET_LOOKS,
+            None => QUIET_LOOKS_UNTOLD,
+        };
+        Ok((quiet >= enough).then_some(None))
+    })?;
+    Ok(found.flatten())
+}
+
+/// A name for what is put together here, which no file in the folder has: they are named by the second.
+fn free_name(request: &Request<'_>, from: &str) -> Result<String> {
+    loop {
+        let name = file_name(request.collection, from, Utc::now())?;
+        if !is_taken(&request.folder.join(&name)) {
+            return Ok(name);
+        }
+        let doing = format!("naming what was captured of {}", request.collection);
+        request.members.first.sleep(&doing, NEXT_SECOND)?;
+    }
+}
+
+fn is_taken(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Downloads a snapshot to `path` and compares its hash with the server's.
@@ -244,7 +349,7 @@ pub(super) fn streamed(request: &Request<'_>, look: &Look, work: &mut Work) -> R
         hashes,
         peers,
         form: Form::Streamed,
-        name: file_name(request.collection, &from, Utc::now())?,
+        name: free_name(request, &from)?,
     })
 }
 

@@ -48,7 +48,11 @@ pub struct ShardSign {
 /// The sign of `collection` at this moment; or why there is none.
 pub fn sign(members: &Members, collection: &str) -> Result<Result<Sign, String>> {
     let first = &members.first;
-    let cluster = first.cluster()?;
+    let Some(cluster) = first.cluster_if_told()? else {
+        return Ok(Err(
+            "the server does not tell this key whether it is one of a cluster".into(),
+        ));
+    };
     if cluster.peer_ids().len() > 1 || !members.others.is_empty() {
         return Ok(Err(
             "the server is one of a cluster, whose members restore from each other".into(),

@@ -53,7 +53,11 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
         (None, None) => return Err(Error::usage("reading --to", "it is missing")),
     };
     durable::make_folder(&to)?;
-    let collections = matching(&connection, &args.collections)?;
+    let matching = matching(&connection, &args.collections)?;
+    if let Some(note) = matching.note() {
+        super::warn(&note);
+    }
+    let collections = matching.names;
     for left in clear_leftovers(&members, &to, &collections)? {
         super::warn(&format!("left by an earlier run: {left}"));
     }

@@ -16,6 +16,7 @@ Examples:
   snapmerge diff monday.snapshot tuesday.snapshot --json --ledger changes.jsonl --sync-plan plan.jsonl
   snapmerge diff archive:album@2026-11-21 archive:album@latest --archive backups
   snapmerge diff monday.snapshot http://prod:6333/album
+  snapmerge diff monday.snapshot http://n1:6333/album --peer 81=http://n2:6333 --peer 99=http://n3:6333
 
 Points are compared bit by bit. Exits with 3 if anything differs.")]
 pub struct DiffArgs {

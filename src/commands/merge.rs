@@ -20,6 +20,7 @@ use crate::merge::{MergeRequest, PlanRequest};
   snapmerge merge http://prod:6333/album_2017 b.snapshot -o master.snapshot
   snapmerge merge http://prod:6333/album_2017 b.snapshot --into http://prod:6333/album_master_20261122
   snapmerge merge a.snapshot b.snapshot --into http://prod:6333/album_master_20261122 --sync
+  snapmerge merge http://n1:6333/album -o master.snapshot --peer 81=http://n2:6333
   snapmerge merge old.snapshot b.snapshot --route scratch --scratch-server http://spare:6333 -o master.snapshot"#)]
 pub struct MergeArgs {
     #[command(flatten)]

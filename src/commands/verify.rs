@@ -15,6 +15,7 @@ use crate::verify::VerifyRequest;
   snapmerge verify master.snapshot --against a.snapshot b.snapshot --queries 200 --top 10 --structure 500
   snapmerge verify http://prod:6333/album_master --against archive:album_2017@latest b.snapshot --archive backups
   snapmerge verify http://prod:6333/album_master --against http://prod:6333/album_2017 http://prod:6333/album_2018 --sample 1%
+  snapmerge verify http://n1:6333/album_master --against a.snapshot --peer 81=http://n2:6333 --peer 99=http://n3:6333
   snapmerge verify master.snapshot --against a.snapshot b.snapshot --structure 500 --cluster-url http://localhost:8001/cluster
   snapmerge verify old.snapshot --against a.snapshot b.snapshot --no-provenance --on-conflict first --stamp year
 

@@ -8,6 +8,7 @@
 
 mod compare;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -245,7 +246,7 @@ fn on_server(
     let mut differences = Vec::new();
     for one in &lent {
         let address = on.connection.address().collection(one.name());
-        let there = Source::live(on.connection, &address)?;
+        let there = Source::live(on.connection, &address, BTreeMap::new())?;
         differences.extend(config_differences(&wanted, &there));
     }
     let stage = progress.stage("read from the server", Some(digest.points()), Unit::Points);

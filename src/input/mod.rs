@@ -77,7 +77,8 @@ impl Inputs {
             if is_live(path) {
                 let address = CollectionAddress::parse(&path.to_string_lossy())?;
                 let connection = servers.at(&address.server)?;
-                sources.push(Source::live(&connection, &address)?);
+                let members = servers.members()?;
+                sources.push(Source::live(&connection, &address, members)?);
                 continue;
             }
             let opening = Opening {

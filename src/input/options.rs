@@ -7,7 +7,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
-use crate::server::{Address, ConnectionOptions};
+use crate::server::{Address, ConnectionOptions, PeerAddress};
 use crate::source::{Opening, parse_sha256};
 
 /// Checksums and places of sources, for every operation that reads some.
@@ -35,6 +35,10 @@ pub struct LiveInputOptions {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub connection: ConnectionOptions,
+    /// Where a member of a live collection's cluster answers REST; repeat it for each. GET /cluster
+    /// tells the ids
+    #[arg(long, value_name = "ID=URL")]
+    pub peer: Vec<PeerAddress>,
 }
 
 /// The checksums that were given, by file.
@@ -96,9 +100,9 @@ fn names(path: &Path) -> impl Iterator<Item = String> {
 }
 
 /// Where the members of a cluster answer REST, by peer id.
-pub fn peers(given: &[(u64, Address)]) -> Result<BTreeMap<u64, Address>> {
+pub fn peers(given: &[PeerAddress]) -> Result<BTreeMap<u64, Address>> {
     let mut peers = BTreeMap::new();
-    for (peer, address) in given {
+    for PeerAddress { peer, address } in given {
         if peers.insert(*peer, address.clone()).is_some() {
             return Err(Error::usage(
                 format!("reading --peer {peer}"),

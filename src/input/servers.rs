@@ -4,20 +4,21 @@
 
 use std::collections::BTreeMap;
 
+use super::options::{LiveInputOptions, peers};
 use crate::base::error::Result;
 use crate::base::operation::Context;
 use crate::server::{Address, Connection, ConnectionOptions};
 
 /// Connections by address.
 pub struct Servers<'a> {
-    options: &'a ConnectionOptions,
+    options: &'a LiveInputOptions,
     context: &'a Context,
     open: BTreeMap<Address, Connection>,
 }
 
 impl<'a> Servers<'a> {
     /// None yet, to be reached with `options`.
-    pub fn new(options: &'a ConnectionOptions, context: &'a Context) -> Self {
+    pub fn new(options: &'a LiveInputOptions, context: &'a Context) -> Self {
         Self {
             options,
             context,
@@ -30,9 +31,18 @@ impl<'a> Servers<'a> {
         if let Some(connection) = self.open.get(address) {
             return Ok(connection.clone());
         }
-        let connection = connect(address, self.options, self.context)?;
+        let connection = connect(address, &self.options.connection, self.context)?;
         self.open.insert(address.clone(), connection.clone());
         Ok(connection)
+    }
+}
+
+impl Servers<'_> {
+    /// The members that --peer names, by id.
+    pub fn members(&mut self) -> Result<BTreeMap<u64, Connection>> {
+        let peers = peers(&self.options.peer)?;
+        let member = |(peer, address)| Ok((peer, self.at(&address)?));
+        peers.into_iter().map(member).collect()
     }
 }
 

@@ -21,14 +21,13 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Progress, Unit};
 use crate::base::status;
 use crate::base::status::Remote;
+use crate::capture::SCRATCH_PREFIX;
 use crate::format::schema::ShardingMethod;
 use crate::format::{Algorithm, Form};
 use crate::restore::keys;
 use crate::server::{Connection, Polling, Upload, create_body};
 use crate::source::Source;
 
-/// How the names of collections begin that are made to be read and removed.
-pub const PREFIX: &str = "snapmerge-scratch-";
 /// How the names of the files end that they are written down in.
 const ENDING: &str = ".lent.json";
 /// How often the server is asked how far it is.
@@ -92,7 +91,7 @@ fn refuse_part(source: &Source) -> Result<()> {
 impl Lent {
     /// Writes a new name down.
     fn new(connection: &Connection, notes: &Path) -> Result<Self> {
-        let name = format!("{PREFIX}{}", Uuid::new_v4().simple());
+        let name = format!("{SCRATCH_PREFIX}{}", Uuid::new_v4().simple());
         // Told before it is there: this process may be asked to stop at any moment.
         let told = status::remote(&format!("collection {name} of {}", connection.address()));
         let (mut log, _) = Log::open(&notes.join(format!("{name}{ENDING}")))?;
@@ -135,7 +134,7 @@ impl Lent {
             sent: stage.counter(),
         };
         let open = || File::open(path).map_err(failed);
-        connection.upload_snapshot(&upload, open)?;
+        connection.upload_snapshot(&upload, open, || upload.landed(connection))?;
         drop(plain);
         self.wait(source)
     }
@@ -263,7 +262,7 @@ fn remove_leftovers(connection: &Connection, notes: &Path) -> Result<()> {
             .map_err(|err| Error::io("reading", notes, &err))?
             .path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !(name.starts_with(PREFIX) && name.ends_with(ENDING)) {
+        if !(name.starts_with(SCRATCH_PREFIX) && name.ends_with(ENDING)) {
             continue;
         }
         // With its lock held its process lives.
@@ -273,7 +272,7 @@ fn remove_leftovers(connection: &Connection, notes: &Path) -> Result<()> {
         let note: Option<Note> = serde_json::from_str(&text).ok();
         match note {
             Some(note) if note.server != server => continue,
-            Some(note) if note.collection.starts_with(PREFIX) => {
+            Some(note) if note.collection.starts_with(SCRATCH_PREFIX) => {
                 erase(connection, &note.collection)?;
             }
             // Killed before its name was whole: then the collection was not made.

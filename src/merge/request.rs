@@ -19,10 +19,8 @@ use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
-use crate::input::{InputOptions, Inputs, Servers, is_live};
-use crate::server::{
-    Address, CollectionAddress, Connection, ConnectionOptions, Rate, StateOptions,
-};
+use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers, is_live};
+use crate::server::{Address, CollectionAddress, Connection, Rate, StateOptions};
 use crate::source::{Source, tell_apart};
 
 /// A merge.
@@ -64,7 +62,7 @@ pub struct MergeRequest {
     #[command(flatten)]
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub connection: ConnectionOptions,
+    pub servers: LiveInputOptions,
 }
 
 /// Where a live master is, and how it is written.
@@ -140,7 +138,7 @@ impl MergeRequest {
         let settings = self.options.settings(self.live.into.is_some())?;
         self.refuse_output()?;
         let inputs = Inputs::find(&self.sources, &self.input, &self.scratch_parent())?;
-        let mut servers = Servers::new(&self.connection, context);
+        let mut servers = Servers::new(&self.servers, context);
         let target = self.target(&mut servers)?;
         let route = self.options.route;
         // By graft, ids and logs are looked at without the engine.

@@ -117,7 +117,12 @@ pub fn dry_run(plan: &Plan) -> Result<DryRun> {
     let mut names = Vec::new();
     // Without one of its servers nobody knows what there is to capture.
     if servers.len() == plan.servers.len() {
-        match targets(plan, &servers) {
+        let mut notes = Vec::new();
+        let found = targets(plan, &servers, &mut notes);
+        for note in notes {
+            look.would(note);
+        }
+        match found {
             Err(err) => look.fault(&err),
             Ok(targets) => {
                 let entries = chain.as_ref().map(Chain::entries).unwrap_or_default();

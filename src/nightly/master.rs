@@ -25,6 +25,7 @@ use crate::base::scratch;
 use crate::base::sidecar::Sidecar;
 use crate::format::hash_file;
 use crate::merge::MergeRequest;
+use crate::server::Selection;
 use crate::verify::{Verdict, VerifyRequest};
 use crate::worker;
 
@@ -195,7 +196,7 @@ pub(super) fn is_there(run: &Run<'_>, collection: Option<&str>, points: u64) -> 
     let green = server
         .collection(collection)?
         .is_some_and(|info| info.is_green());
-    Ok(green && server.count(collection, None)? == points)
+    Ok(green && server.count(Selection::all(collection))? == points)
 }
 
 /// Where the master is written.
@@ -282,7 +283,7 @@ fn merge(run: &mut Run<'_>, master: &MasterPlan, kept: &[ArchivedSource]) -> Res
         }
     }
     if let Some(server) = server.and_then(|name| run.plan.servers.get(name)) {
-        request.connection = server.options.clone();
+        request.servers = server.options.clone();
         if master.scratch_server.is_some() {
             request.live.scratch_server = Some(server.address.to_string());
         }

@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
             }
             self.servers.insert(name.clone(), members);
         }
-        let targets = targets(self.plan, &self.servers)?;
+        let targets = targets(self.plan, &self.servers, &mut self.report.notes)?;
         self.vanished(&targets);
         let Some(kept) = self.sources(&targets)? else {
             return Ok(());

@@ -77,8 +77,12 @@ fn is_master(plan: &Plan, collection: &str) -> bool {
         .is_some_and(is_run_id)
 }
 
-/// The collections that `plan` means, in its order.
-pub fn targets(plan: &Plan, servers: &BTreeMap<String, Members>) -> Result<Vec<Target>> {
+/// The collections that `plan` means, in its order; what is worth knowing of them is added to `notes`.
+pub fn targets(
+    plan: &Plan,
+    servers: &BTreeMap<String, Members>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
     let mut named: BTreeMap<String, String> = BTreeMap::new();
     for (of, source) in plan.sources.iter().enumerate() {
@@ -94,8 +98,9 @@ pub fn targets(plan: &Plan, servers: &BTreeMap<String, Members>) -> Result<Vec<T
             .map(|one| WildMatch::new(one))
             .collect();
         let there = matching(&members.first, &source.collections)?;
+        notes.extend(there.note());
         let before = targets.len();
-        for collection in there {
+        for collection in there.names {
             let target = Target {
                 server: source.server.clone(),
                 name: format!("{}{collection}", source.prefix),

@@ -14,8 +14,7 @@ use serde::{Deserialize, Serialize};
 use self::history::{forget_pending, outdated, remember};
 use crate::base::error::{Error, Kind, Result};
 use crate::format::schema::show_index;
-use crate::server::{About, StateFolder};
-use crate::server::{CollectionInfo, Connection};
+use crate::server::{About, CollectionInfo, Connection, Selection, StateFolder};
 
 /// What is allowed although it is usually refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -113,7 +112,7 @@ pub fn publish(
     let about = About::Alias(alias);
     let mut history = state.history(server, alias)?;
     let info = fit(connection, request.collection, &doing, request.allow)?;
-    let points = connection.count(request.collection, None)?;
+    let points = connection.count(Selection::all(request.collection))?;
     if points == 0 && !request.allow.contains(&Allow::Empty) {
         return refuse(
             format!("{} has no points", request.collection),
@@ -123,7 +122,7 @@ pub fn publish(
     let mut notes = Vec::new();
     let mut points_before = None;
     if let Some(old) = before.as_deref().filter(|old| *old != request.collection) {
-        points_before = Some(connection.count(old, None)?);
+        points_before = Some(connection.count(Selection::all(old))?);
         if let Some(why) = shrunk(points, points_before, request, old) {
             return refuse(
                 why,
@@ -271,8 +270,8 @@ pub fn rollback(
     let change = Change {
         alias: alias.to_owned(),
         from: Some(now.clone()),
-        points: connection.count(&to, None)?,
-        points_before: Some(connection.count(&now, None)?),
+        points: connection.count(Selection::all(&to))?,
+        points_before: Some(connection.count(Selection::all(&now))?),
         to,
         moved: true,
         removed: Vec::new(),

@@ -34,8 +34,10 @@ use crate::base::progress::Unit;
 use crate::base::status;
 use crate::capture::Members;
 use crate::format::Input;
-use crate::server::{ACTIVE, CollectionAddress, Connection, Polling, Upload, create_body};
-use crate::server::{About, StateFolder};
+use crate::server::{
+    ACTIVE, About, CollectionAddress, Connection, Failure, Landed, Polling, Selection, StateFolder,
+    Upload, create_body,
+};
 
 /// How long a server may still be at what a dead run had sent it.
 const SETTLING: Polling = Polling::every(Duration::from_millis(100))
@@ -223,7 +225,7 @@ fn settle(target: &CollectionAddress, members: &Members) -> Result<()> {
     let doing = format!("waiting until {target} is let go of");
     let mut quiet = 0;
     let idle = members.first.wait_until(&doing, SETTLING, || {
-        let is_idle = members.first.recoveries(&target.collection)? == 0;
+        let is_idle = members.first.recoveries(&target.collection)?.unwrap_or(0) == 0;
         quiet = if is_idle { quiet + 1 } else { 0 };
         Ok::<_, Error>((quiet >= 3).then_some(()))
     })?;
@@ -330,12 +332,13 @@ fn send(
             rate: options.rate,
             sent: stage.counter(),
         };
+        let landed = || landed(&upload, members, expected);
         if expected.source.snapshot.compressed {
             let open = || Input::open(path, None, None);
-            members.first.upload_snapshot(&upload, open)?;
+            members.first.upload_snapshot(&upload, open, landed)?;
         } else {
             let open = || File::open(path).map_err(|err| Error::io("opening snapshot", path, &err));
-            members.first.upload_snapshot(&upload, open)?;
+            members.first.upload_snapshot(&upload, open, landed)?;
         }
         return Ok(());
     }
@@ -354,9 +357,37 @@ fn send(
             rate: options.rate,
             sent: stage.counter(),
         };
-        member.upload_snapshot(&upload, || stream(path, shard))?;
+        // No server lists what a shard was restored from; but its points can be counted.
+        let points = expected.shards.get(&shard).copied().flatten();
+        let landed = || {
+            let there = member.count_shard(&target.collection, shard)?;
+            let is_there = points.is_some() && there == points;
+            Ok(if is_there { Landed::Yes } else { Landed::No })
+        };
+        member.upload_snapshot(&upload, || stream(path, shard), landed)?;
     }
     Ok(())
+}
+
+/// Whether the snapshot has come to be in the collection, which may have been there before: then the
+/// server has all its points.
+fn landed(
+    upload: &Upload,
+    members: &Members,
+    expected: &Expected,
+) -> std::result::Result<Landed, Failure> {
+    let landed = upload.landed(&members.first)?;
+    let points = expected.points();
+    if landed != Landed::Yes || points.open_shards > 0 {
+        return Ok(landed);
+    }
+    let there = members.first.count(Selection::all(&upload.collection))?;
+    let info = members.first.collection(&upload.collection)?;
+    let hides_some = info.is_some_and(|info| info.deferred() > 0);
+    Ok(match there == points.known || hides_some {
+        true => Landed::Yes,
+        false => Landed::Unknown,
+    })
 }
 
 /// Creates the collection with its payload indexes and shard keys, and checks the numbers that its

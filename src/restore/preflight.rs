@@ -12,12 +12,10 @@ use super::keys::{Step, steps};
 use super::options::{Options, Started};
 use crate::base::error::{Error, Kind, Result};
 use crate::capture::Members;
-use crate::format::schema::ShardingMethod;
-use crate::server::{About, StateFolder};
-use crate::server::{CollectionAddress, ServerInfo, ServerVersion};
-
-/// The first server that takes a shard's snapshot and reads the list form of shard keys.
-const SERVER_MIN: ServerVersion = (1, 14, 0);
+use crate::format::schema::{CollectionConfig, ShardingMethod};
+use crate::server::{
+    About, CollectionAddress, Feature, ServerInfo, ServerVersion, StateFolder, check_vector_name,
+};
 
 /// What is there, and what is to be done.
 #[derive(Debug)]
@@ -166,6 +164,9 @@ pub fn preflight(
         (_, false, false) if options.replication_factor.is_some() => Way::CreateThenWhole,
         (_, false, false) => Way::Whole,
     };
+    if way != Way::Over {
+        refuse_vector_names(target, &server, expected.config())?;
+    }
     if way == Way::CreateThenShards {
         require_addresses(target, members, &cluster.peer_ids(), cluster.peer_id)?;
     }
@@ -177,6 +178,33 @@ pub fn preflight(
         there,
         notes,
     })
+}
+
+/// Refuses names of vectors that the server would refuse, after everything was sent.
+fn refuse_vector_names(
+    target: &CollectionAddress,
+    server: &ServerInfo,
+    config: &CollectionConfig,
+) -> Result<()> {
+    let version = server.numbers();
+    if version.is_none() || !Feature::VectorNamesChecked.is_in(version) {
+        return Ok(());
+    }
+    let dense = config.vectors().keys();
+    for name in dense.chain(config.sparse_vectors().keys()) {
+        if let Err(why) = check_vector_name(name) {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("restoring to {target}"),
+                format!("Qdrant {} takes no vector called {name:?}: {why}", server.version),
+            )
+            .next(
+                "restore it to a server before 1.18, and write its points under another name there: \
+                 no server renames a vector",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to go on with what may have been made by somebody else since: a run that was killed cannot
@@ -260,7 +288,10 @@ fn check_version(
         ));
         return Ok(());
     };
-    let min = expected.server_min.unwrap_or(SERVER_MIN).max(SERVER_MIN);
+    let min = expected
+        .server_min
+        .into_iter()
+        .fold(Feature::MastersRestored.since(), ServerVersion::max);
     if version < min {
         return refuse(
             format!(

@@ -14,7 +14,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Progress, Unit};
 use crate::capture::Members;
 use crate::format::schema::{same_index, show_index};
-use crate::server::{ACTIVE, CollectionAddress, CollectionInfo, Polling, require};
+use crate::server::{ACTIVE, CollectionAddress, CollectionInfo, Polling, Selection, require};
 
 /// The first wait between two looks, and the longest.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
@@ -74,6 +74,8 @@ pub fn wait_green(
                 lacks = Some(format!("its status is {}", info.status));
             } else if info.queued() > 0 {
                 lacks = Some(format!("{} updates wait to be applied", info.queued()));
+            } else if info.deferred() > 0 {
+                lacks = Some(format!("{} points are not shown yet", info.deferred()));
             }
             // Grey waits for an update before it goes on; nothing is an update, too.
             if info.status == "grey"
@@ -142,7 +144,7 @@ fn counts(
     verdict: &mut Verdict,
 ) -> Result<()> {
     let name = target.collection.as_str();
-    verdict.points = members.first.count(name, None)?;
+    verdict.points = members.first.count(Selection::all(name))?;
     let points = expected.points();
     if points.open_shards == 0 && verdict.points != points.known {
         verdict.differ(

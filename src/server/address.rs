@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use url::{Host, Url};
 
 use crate::base::error::{Error, Result};
@@ -146,9 +146,13 @@ impl CollectionAddress {
     }
 }
 
+/// What stands in no name, of a collection or of a vector.
+const NEVER: &[char] = &['<', '>', ':', '"', '/', '\\', '|', '?', '*', '\0', '\u{1f}'];
+/// The longest name of a vector, in bytes.
+const VECTOR_NAME_BYTES_MAX: usize = 200;
+
 /// Whether a collection or an alias can have this name; what Qdrant refuses or would misread.
 pub fn check_name(name: &str) -> Result<(), String> {
-    const NEVER: &[char] = &['<', '>', ':', '"', '/', '\\', '|', '?', '*', '\0', '\u{1f}'];
     if name.is_empty() || name == "." || name == ".." {
         return Err(format!("'{name}' is no name of a collection"));
     }
@@ -159,6 +163,21 @@ pub fn check_name(name: &str) -> Result<(), String> {
         Some(char) => Err(format!(
             "a name with {char:?} is one that no collection can have"
         )),
+        None => Ok(()),
+    }
+}
+
+/// Whether a collection with a vector of this name can be created, since
+/// [`super::Feature::VectorNamesChecked`] (`validate_vector_name` of Qdrant's
+/// lib/common/common/src/validation.rs); says why not.
+pub fn check_vector_name(name: &str) -> Result<(), String> {
+    if name.len() > VECTOR_NAME_BYTES_MAX {
+        return Err(format!(
+            "the name is longer than {VECTOR_NAME_BYTES_MAX} bytes"
+        ));
+    }
+    match name.chars().find(|char| NEVER.contains(char)) {
+        Some(char) => Err(format!("the name has {char:?} in it")),
         None => Ok(()),
     }
 }
@@ -244,6 +263,50 @@ impl fmt::Display for CollectionAddress {
         let url = self.server.join(&[&self.collection]);
         let name = url.path().rsplit('/').next().unwrap_or_default();
         write!(f, "{}/{name}", self.server)
+    }
+}
+
+/// Where a member of a cluster answers REST, as `ID=URL`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PeerAddress {
+    /// The member's id.
+    pub peer: u64,
+    /// Its address.
+    pub address: Address,
+}
+
+impl FromStr for PeerAddress {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = |why: &str| {
+            Error::usage(format!("reading --peer {}", shown(text)), why)
+                .next("give it as --peer ID=http://HOST:6333")
+        };
+        let (peer, url) = text
+            .split_once('=')
+            .ok_or_else(|| refuse("there is no '='"))?;
+        let peer = peer
+            .trim()
+            .parse()
+            .map_err(|_| refuse("what stands before '=' is no id of a member"))?;
+        let address = Address::parse(url)?;
+        Ok(Self { peer, address })
+    }
+}
+
+impl TryFrom<String> for PeerAddress {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<PeerAddress> for String {
+    fn from(peer: PeerAddress) -> Self {
+        format!("{}={}", peer.peer, peer.address)
     }
 }
 

@@ -31,12 +31,16 @@ pub type ServerVersion = (u32, u32, u32);
 impl ServerInfo {
     /// Major, minor and patch; none for a version that is not written so.
     pub fn numbers(&self) -> Option<ServerVersion> {
-        let bare = self.version.split(['-', '+']).next()?;
-        let mut parts = bare.split('.').map(str::parse);
-        let mut next = || parts.next()?.ok();
-        let numbers = (next()?, next()?, next()?);
-        Some(numbers)
+        numbers(&self.version)
     }
+}
+
+/// The numbers of a `version`; none if it is not written in three of them.
+pub(super) fn numbers(version: &str) -> Option<ServerVersion> {
+    let bare = version.split(['-', '+']).next()?;
+    let mut parts = bare.split('.').map(str::parse);
+    let mut next = || parts.next()?.ok();
+    Some((next()?, next()?, next()?))
 }
 
 /// `GET /cluster`.
@@ -118,6 +122,10 @@ pub struct UpdateQueue {
     /// How many operations.
     #[serde(default)]
     pub length: u64,
+    /// Points that are stored and in the log, but hidden from reads until they are optimized
+    /// (`prevent_unoptimized`); told since 1.17.1.
+    #[serde(default)]
+    pub deferred_points: Option<u64>,
 }
 
 impl CollectionInfo {
@@ -129,6 +137,12 @@ impl CollectionInfo {
     /// Operations that wait to be applied, if the server tells.
     pub fn queued(&self) -> u64 {
         self.update_queue.map_or(0, |queue| queue.length)
+    }
+
+    /// Points that reads do not show yet, as far as the server tells.
+    pub fn deferred(&self) -> u64 {
+        let queue = self.update_queue;
+        queue.and_then(|queue| queue.deferred_points).unwrap_or(0)
     }
 
     /// The config as it would lie in a snapshot; `source` is named in errors.

@@ -14,7 +14,7 @@ use super::address::Address;
 use super::call::Call;
 use super::connection::{Connection, ConnectionSettings};
 use super::keys::Keys;
-use super::points::LONG;
+use super::rest::LONG;
 use crate::base::error::{Error, Result};
 
 /// The service.

@@ -119,6 +119,11 @@ impl Connection {
             .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
             .tcp_keepalive(KEEPALIVE)
             .tls_backend_rustls();
+        if address.is_loopback() {
+            // HTTP_PROXY is for what lies elsewhere: no proxy reaches this machine's own servers, and
+            // it would see their key.
+            builder = builder.no_proxy();
+        }
         if let Some(file) = &settings.ca_file {
             let pem = read_ca(file)?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)

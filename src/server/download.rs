@@ -5,6 +5,7 @@
 //! it gets on at all.
 
 use std::io::{self, Read};
+use std::time::Instant;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
@@ -13,7 +14,7 @@ use reqwest::{Response, StatusCode};
 use super::Connection;
 use super::call::Call;
 use super::failure::{Cause, Failure};
-use super::rate::{Rate, Throttle};
+use super::rate::{Floor, Rate, Throttle};
 use super::retry::{Retry, RetryOn};
 use crate::base::error::{Error, Kind, Result};
 use crate::format::Stream;
@@ -96,7 +97,8 @@ impl Connection {
             Err(_) => return Err(self.still(doing)),
         };
         let mut passed_over = self.check_head(fetch, *at, &response)?;
-        while let Some(mut chunk) = self.chunk(doing, &mut response).await? {
+        let mut floor = Floor::new(self.settings().timeout, fetch.rate);
+        while let Some(mut chunk) = self.chunk(doing, &mut response, &mut floor).await? {
             if passed_over > 0 {
                 let some = passed_over.min(chunk.len() as u64);
                 let _ = chunk.split_to(usize::try_from(some).unwrap_or(0));
@@ -160,17 +162,36 @@ impl Connection {
         Ok(skipped)
     }
 
-    async fn chunk(&self, doing: &str, response: &mut Response) -> Result<Option<Bytes>, Failure> {
-        match tokio::time::timeout(self.settings().timeout, response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(err)) => Err(Failure::transport(doing, &self.who(), &err)),
-            Err(_) => Err(self.still(doing)),
+    async fn chunk(
+        &self,
+        doing: &str,
+        response: &mut Response,
+        floor: &mut Floor,
+    ) -> Result<Option<Bytes>, Failure> {
+        let asked = Instant::now();
+        let chunk = match tokio::time::timeout(self.settings().timeout, response.chunk()).await {
+            Ok(Ok(chunk)) => chunk,
+            Ok(Err(err)) => return Err(Failure::transport(doing, &self.who(), &err)),
+            Err(_) => return Err(self.still(doing)),
+        };
+        let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        match floor.moved(bytes, asked.elapsed()) {
+            Some(why) if chunk.is_some() => {
+                Err(self.too_slow(doing, &format!("{} sent {why}", self.who())))
+            }
+            _ => Ok(chunk),
         }
     }
 
     fn still(&self, doing: &str) -> Failure {
         let seconds = self.settings().timeout.as_secs();
-        let why = format!("nothing came from {} for {seconds} s", self.who());
+        self.too_slow(
+            doing,
+            &format!("nothing came from {} for {seconds} s", self.who()),
+        )
+    }
+
+    pub(super) fn too_slow(&self, doing: &str, why: &str) -> Failure {
         let error = Error::failed(doing, why)
             .next("give it longer with --timeout SECONDS, or look at the server's load");
         Failure::new(Cause::TimedOut, error)
@@ -196,6 +217,7 @@ impl Connection {
             response,
             chunk: Bytes::new(),
             throttle: Throttle::new(rate),
+            floor: Floor::new(self.settings().timeout, rate),
             read: 0,
             failed: None,
         })
@@ -209,6 +231,7 @@ pub struct BodyReader {
     response: Response,
     chunk: Bytes,
     throttle: Throttle,
+    floor: Floor,
     read: u64,
     failed: Option<Failure>,
 }
@@ -230,9 +253,9 @@ impl Read for BodyReader {
         while self.chunk.is_empty() {
             let connection = self.connection.clone();
             let (doing, response) = (&self.doing, &mut self.response);
-            let throttle = &mut self.throttle;
+            let (throttle, floor) = (&mut self.throttle, &mut self.floor);
             let got = connection.run(doing, async {
-                let chunk = connection.chunk(doing, response).await;
+                let chunk = connection.chunk(doing, response, floor).await;
                 if let Ok(Some(chunk)) = &chunk
                     && let Some(wait) = throttle.after(chunk.len() as u64)
                 {

@@ -49,6 +49,12 @@ impl Cause {
             Self::Redirect | Self::Answer | Self::Cancelled | Self::Here => false,
         }
     }
+
+    /// Whether the server may have done what was asked, or may still be at it: the answer is a proxy's,
+    /// or there was none.
+    pub fn leaves_open(self) -> bool {
+        matches!(self, Self::Cut | Self::TimedOut | Self::Status(502..=504))
+    }
 }
 
 impl Failure {
@@ -204,6 +210,8 @@ mod tests {
             assert!(!Cause::Status(status).may_pass(), "{status}");
         }
         assert!(Cause::Cut.may_pass() && !Cause::Redirect.may_pass());
+        assert!(Cause::Status(504).leaves_open() && Cause::TimedOut.leaves_open());
+        assert!(!Cause::Status(500).leaves_open() && !Cause::Unreachable.leaves_open());
         let refused = Failure::status("asking", "h:1", 403, "no");
         assert_eq!(refused.error.kind(), Kind::Refused);
         assert!(refused.error.to_string().contains("QDRANT_API_KEY"));

@@ -23,14 +23,18 @@ pub mod points;
 mod rate;
 mod rest;
 mod retry;
+mod selection;
 mod snapshots;
 mod state;
 mod tls;
 mod upload;
+mod versions;
 mod webhook;
 
 pub use activity::Activity;
-pub use address::{Address, CollectionAddress, REST_PORT, check_name, is_address};
+pub use address::{
+    Address, CollectionAddress, PeerAddress, REST_PORT, check_name, check_vector_name, is_address,
+};
 pub use answers::{
     ACTIVE, ClusterStatus, CollectionInfo, LocalShard, Optimizations, PayloadIndex, Peer,
     RemoteShard, ServerInfo, ServerSnapshot, ServerVersion, Topology, UpdateQueue,
@@ -44,9 +48,11 @@ pub use failure::{Cause, Failure};
 pub use keys::Keys;
 pub use options::{ConnectionOptions, KEY_VARIABLE, StateOptions};
 pub use rate::Rate;
-pub use rest::require;
+pub use rest::{not_found_as_none, require};
 pub use retry::{Polling, Retry, RetryOn};
+pub use selection::{Selection, StrictMode};
 pub use snapshots::Making;
 pub use state::{About, StateFolder};
-pub use upload::Upload;
+pub use upload::{Landed, Upload};
+pub use versions::Feature;
 pub use webhook::post;

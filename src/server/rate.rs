@@ -97,9 +97,65 @@ impl Throttle {
     }
 }
 
+/// Bytes a second that count as getting on, unless the user's own limit is near that.
+const FLOOR: u64 = 1 << 10;
+
+/// Tells when so little comes that it might as well be nothing.
+#[derive(Debug)]
+pub(super) struct Floor {
+    window: Duration,
+    /// Bytes of a window, at the least.
+    least: u64,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Floor {
+    /// Over each `window` of waiting.
+    pub fn new(window: Duration, rate: Option<Rate>) -> Self {
+        let per_second = rate.map_or(FLOOR, |rate| FLOOR.min(rate.bytes() / 2));
+        Self {
+            window,
+            least: per_second.saturating_mul(window.as_secs()),
+            waited: Duration::ZERO,
+            bytes: 0,
+        }
+    }
+
+    /// Counts `bytes` that were `waited` for; says how few they were, if they were too few.
+    pub fn moved(&mut self, bytes: u64, waited: Duration) -> Option<String> {
+        self.bytes += bytes;
+        self.waited += waited;
+        if self.waited < self.window {
+            return None;
+        }
+        let few = self.bytes < self.least;
+        let told = few.then(|| format!("{} bytes in {} s", self.bytes, self.waited.as_secs()));
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        told
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_trickles_is_told_from_what_is_slow() {
+        let second = Duration::from_secs(1);
+        let mut floor = Floor::new(second * 60, None);
+        for _ in 1..60 {
+            assert_eq!(floor.moved(1, second), None);
+        }
+        assert_eq!(floor.moved(1, second).unwrap(), "60 bytes in 60 s");
+        // The next window is another one.
+        assert_eq!(floor.moved(60 << 10, second * 60), None);
+        assert!(floor.moved((60 << 10) - 1, second * 60).is_some());
+        // The user's own limit is lower.
+        let mut floor = Floor::new(second * 60, Rate::new(100));
+        assert_eq!(floor.moved(3000, second * 60), None);
+        assert!(floor.moved(2999, second * 60).is_some());
+    }
 
     #[test]
     fn rates_are_read() {

@@ -13,16 +13,20 @@ use serde_json::{Value, json};
 use super::Connection;
 use super::activity::Activity;
 use super::answers::{
-    AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, CountAnswer, Optimizations,
-    ServerInfo, Topology,
+    AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, Optimizations, ServerInfo,
+    Topology, numbers,
 };
 use super::call::{Call, Patience};
 use super::failure::{Cause, Failure};
+use super::retry::Polling;
+use super::versions::Feature;
 use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
 
-/// How long a count or a change of the cluster may take, at the least.
-const LONG: Duration = Duration::from_secs(600);
+/// How long an exact count, a filter or a change of the cluster may take, at the least.
+pub(super) const LONG: Duration = Duration::from_secs(600);
+/// How something is looked for whose answer was lost.
+const LOOKING: Polling = Polling::every(Duration::from_millis(100)).up_to(Duration::from_secs(1));
 
 impl Connection {
     /// What the server is.
@@ -36,6 +40,11 @@ impl Connection {
     pub fn cluster(&self) -> Result<ClusterStatus, Failure> {
         let doing = format!("asking {} for its cluster", self.who());
         self.ask(&Call::get(doing, &["cluster"]))
+    }
+
+    /// The same; none if the server does not tell this key.
+    pub fn cluster_if_told(&self) -> Result<Option<ClusterStatus>, Failure> {
+        unsupported_as_none(self.cluster())
     }
 
     /// The names of all collections.
@@ -69,7 +78,7 @@ impl Connection {
     /// answered with its collection.
     pub fn collection(&self, name: &str) -> Result<Option<CollectionInfo>, Failure> {
         let doing = format!("asking {} for collection {name}", self.who());
-        found(self.ask(&Call::get(doing, &["collections", name])))
+        not_found_as_none(self.ask(&Call::get(doing, &["collections", name])))
     }
 
     /// The shards of a collection, as this member sees them.
@@ -83,16 +92,18 @@ impl Connection {
         let doing = format!("asking {} what its optimizers do with {name}", self.who());
         let call = Call::get(doing, &["collections", name, "optimizations"])
             .query("with", "queued,completed");
-        found(self.ask(&call))
+        not_found_as_none(self.ask(&call))
     }
 
-    /// How many uploads to a collection this member is restoring at this moment, as far as it tells.
-    pub fn recoveries(&self, name: &str) -> Result<u64, Failure> {
+    /// How many snapshots this member is restoring to a collection at this moment; none if it does not
+    /// tell.
+    pub fn recoveries(&self, name: &str) -> Result<Option<u64>, Failure> {
         self.running(name, "running_snapshot_recovery")
     }
 
-    /// How many snapshots of a collection this member is making at this moment, as far as it tells.
-    pub fn makings(&self, name: &str) -> Result<u64, Failure> {
+    /// How many snapshots of a collection this member is making at this moment; none if it does not
+    /// tell.
+    pub fn makings(&self, name: &str) -> Result<Option<u64>, Failure> {
         self.running(name, "running_snapshots")
     }
 
@@ -102,8 +113,9 @@ impl Connection {
         let doing = format!("asking {} what it has done so far", self.who());
         // Shards with their logs are told from this level on.
         let call = Call::get(doing, &["telemetry"]).query("details_level", "10");
-        self.ask::<Value>(&call)
-            .map(|told| Activity::of(&told, name))
+        // Not every key may ask for it.
+        let told: Option<Value> = unsupported_as_none(self.ask(&call))?;
+        Ok(told.map_or_else(Activity::default, |told| Activity::of(&told, name)))
     }
 
     /// The segments of a shard with the versions of their files; none if the server does not tell.
@@ -119,22 +131,31 @@ impl Connection {
             "partial",
             "manifest",
         ];
-        told_or_not(self.ask(&Call::get(doing, &segments)))
+        unsupported_as_none(self.ask(&Call::get(doing, &segments)))
     }
 
-    fn running(&self, name: &str, what: &str) -> Result<u64, Failure> {
+    fn running(&self, name: &str, what: &str) -> Result<Option<u64>, Failure> {
         let doing = format!("asking {} what it is at work on", self.who());
         let call = Call::get(doing, &["telemetry"]).query("details_level", "2");
-        let told: Value = self.ask_putting_away(&call)?;
+        // Not every key may ask for it.
+        let told: Option<Value> = unsupported_as_none(self.ask_putting_away(&call))?;
+        let Some(told) = told else {
+            return Ok(None);
+        };
+        let version = told.pointer("/app/version").and_then(Value::as_str);
+        if !Feature::SnapshotTelemetry.is_in(version.and_then(numbers)) {
+            return Ok(None);
+        }
         let snapshots = told
             .pointer("/collections/snapshots")
             .and_then(Value::as_array);
+        // Nothing is told of a collection that nothing was done with.
         let running = snapshots
             .into_iter()
             .flatten()
             .filter(|one| one.get("id").and_then(Value::as_str) == Some(name))
             .filter_map(|one| one.get(what)?.as_u64());
-        Ok(running.sum())
+        Ok(Some(running.sum()))
     }
 
     /// What the server's clock says, if it says so.
@@ -148,38 +169,6 @@ impl Connection {
         Ok(date.map(|date| date.to_utc()))
     }
 
-    /// How many points a collection has, counted exactly; with a key those of its shards alone.
-    pub fn count(&self, name: &str, key: Option<&ShardKey>) -> Result<u64, Failure> {
-        let doing = format!("counting the points of {name} on {}", self.who());
-        let mut body = json!({ "exact": true });
-        if let (Some(key), Some(body)) = (key, body.as_object_mut()) {
-            body.insert("shard_key".into(), json!(key));
-        }
-        let call = Call::new(
-            Method::POST,
-            doing,
-            &["collections", name, "points", "count"],
-        );
-        let answer: CountAnswer = self.ask(&call.body(body).patience(self.at_least(LONG)))?;
-        Ok(answer.count)
-    }
-
-    /// How many points one shard that this member holds has, counted exactly; none if the server
-    /// cannot say so by shard.
-    pub fn count_shard(&self, name: &str, shard: u32) -> Result<Option<u64>, Failure> {
-        let doing = format!(
-            "counting the points of shard {shard} of {name} on {}",
-            self.who()
-        );
-        let shard = shard.to_string();
-        let segments = ["collections", name, "shards", &shard, "points", "count"];
-        let call = Call::new(Method::POST, doing, &segments)
-            .body(json!({ "exact": true }))
-            .patience(self.at_least(LONG));
-        let answer: Option<CountAnswer> = found(self.ask(&call))?;
-        Ok(answer.map(|answer| answer.count))
-    }
-
     /// Creates a collection; `body` is what `PUT /collections/NAME` takes.
     pub fn create_collection(&self, name: &str, body: Value) -> Result<(), Failure> {
         let doing = format!("creating collection {name} on {}", self.who());
@@ -188,7 +177,8 @@ impl Connection {
             .body(body)
             .once()
             .patience(self.at_least(LONG));
-        self.ask::<bool>(&call).map(|_| ())
+        let asked = self.ask::<bool>(&call).map(|_| ());
+        self.or_done(asked, || Ok(self.collection(name)?.is_some()))
     }
 
     /// Changes the settings of a collection; `body` is what `PATCH /collections/NAME` takes. `{}` is
@@ -207,7 +197,7 @@ impl Connection {
         let call = Call::new(Method::DELETE, doing, &["collections", name])
             .query("timeout", self.seconds(LONG))
             .patience(self.at_least(LONG));
-        found(self.ask_putting_away::<bool>(&call)).map(|_| ())
+        not_found_as_none(self.ask_putting_away::<bool>(&call)).map(|_| ())
     }
 
     /// Creates a shard key with so many shards, on members that the cluster chooses.
@@ -219,7 +209,10 @@ impl Connection {
             .body(body)
             .once()
             .patience(self.at_least(LONG));
-        self.ask::<bool>(&call).map(|_| ())
+        let asked = self.ask::<bool>(&call).map(|_| ());
+        self.or_done(asked, || {
+            Ok(self.topology(name)?.shard_keys()?.keys().contains_key(key))
+        })
     }
 
     /// Removes a shard key with its shards.
@@ -259,6 +252,26 @@ impl Connection {
         self.ask::<bool>(&call).map(|_| ())
     }
 
+    /// Where the answer was lost (a proxy that gave up, a connection that ended), the server may have
+    /// done what was `asked`, which was not there before: it is looked for a while.
+    fn or_done(
+        &self,
+        asked: Result<(), Failure>,
+        is_done: impl Fn() -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let Err(failure) = asked else {
+            return Ok(());
+        };
+        if !failure.cause.leaves_open() {
+            return Err(failure);
+        }
+        let polling = LOOKING.within(self.settings().timeout);
+        let done = self.wait_until(failure.error.doing(), polling, || {
+            Ok::<_, Failure>(is_done()?.then_some(()))
+        })?;
+        done.ok_or(failure)
+    }
+
     /// As long as `--timeout` says, but at least this long.
     pub(super) fn at_least(&self, least: Duration) -> Patience {
         Patience::For(self.settings().timeout.max(least))
@@ -270,8 +283,8 @@ impl Connection {
     }
 }
 
-/// None in place of "there is no such thing".
-pub(super) fn found<T>(asked: Result<T, Failure>) -> Result<Option<T>, Failure> {
+/// None in place of status 404.
+pub fn not_found_as_none<T>(asked: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match asked {
         Ok(answer) => Ok(Some(answer)),
         Err(failure) if failure.is_not_found() => Ok(None),
@@ -298,7 +311,7 @@ pub fn require(
 }
 
 /// None in place of a server's no: one that is too old to tell, or that does not tell this key.
-fn told_or_not<T>(asked: Result<T, Failure>) -> Result<Option<T>, Failure> {
+fn unsupported_as_none<T>(asked: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match asked {
         Ok(told) => Ok(Some(told)),
         Err(failure) if matches!(failure.cause, Cause::Status(400..500)) => Ok(None),

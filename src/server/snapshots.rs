@@ -12,7 +12,7 @@ use super::Connection;
 use super::answers::ServerSnapshot;
 use super::call::{Call, Patience};
 use super::failure::Failure;
-use super::rest::found;
+use super::rest::not_found_as_none;
 use crate::base::error::{Error, Result};
 
 /// How long a server may work on a snapshot.
@@ -55,7 +55,7 @@ impl Connection {
 
     /// The same while putting away.
     pub fn snapshots_putting_away(&self, collection: &str) -> Result<Vec<ServerSnapshot>, Failure> {
-        let listed = found(self.ask_putting_away(&self.listing(collection)))?;
+        let listed = not_found_as_none(self.ask_putting_away(&self.listing(collection)))?;
         Ok(listed.unwrap_or_default())
     }
 
@@ -78,7 +78,7 @@ impl Connection {
         )
         .query("wait", "true")
         .patience(self.at_least(Duration::from_secs(300)));
-        let removed = found(self.ask_putting_away::<bool>(&call))?;
+        let removed = not_found_as_none(self.ask_putting_away::<bool>(&call))?;
         Ok(removed.is_some())
     }
 }

@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 use super::Connection;
 use super::call::Call;
 use super::failure::Failure;
-use super::rate::{Rate, Throttle};
+use super::rate::{Floor, Rate, Throttle};
+use super::rest::not_found_as_none;
 use super::retry::{Polling, Retry, RetryOn};
 use crate::base::error::{Error, Result};
 
@@ -29,8 +30,25 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 16;
 /// How long a server may take to restore what it was sent.
 const RESTORING: Duration = Duration::from_secs(24 * 3600);
-/// How often it is asked whether it is still at what it was sent before.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How a snapshot is waited for whose answer was lost.
+const LANDING: Polling = Polling::every(Duration::from_millis(100))
+    .up_to(Duration::from_secs(2))
+    .within(RESTORING);
+/// How often it is looked for, while the server is at nothing, before it is taken to be lost.
+const QUIET_LOOKS: u32 = 3;
+/// The same for a server that has it and does not say whether it is at it: a quarter of an hour.
+const QUIET_LOOKS_UNTOLD: u32 = 450;
+
+/// Whether a snapshot has come to be in its collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landed {
+    /// It is there.
+    Yes,
+    /// It is not.
+    No,
+    /// The server has it, and has not restored it yet or does not say.
+    Unknown,
+}
 
 /// A snapshot to be uploaded and restored.
 pub struct Upload {
@@ -50,40 +68,81 @@ pub struct Upload {
     pub sent: Arc<AtomicU64>,
 }
 
+impl Upload {
+    /// Whether this snapshot of a whole collection has come to be there: the server keeps it under its
+    /// name in the collection's folder of snapshots, and then restores it.
+    pub fn landed(&self, connection: &Connection) -> Result<Landed, Failure> {
+        let listed = not_found_as_none(connection.snapshots(&self.collection))?;
+        let is_there = connection.collection(&self.collection)?.is_some();
+        let mut names = listed.into_iter().flatten();
+        Ok(match names.any(|one| one.name == self.file_name) {
+            true if is_there => Landed::Yes,
+            true => Landed::Unknown,
+            false => Landed::No,
+        })
+    }
+}
+
 impl Connection {
     /// Uploads what the reader that `open` gives yields, and waits until the server has restored it.
     /// It becomes what the shards hold, whatever other replicas have (`priority=snapshot`).
     ///
-    /// What is cut on the way is sent again from its beginning: nothing is restored of a part, and
-    /// what was restored without anybody hearing of it is restored once more.
+    /// When the answer is lost (a proxy that gave up, a connection that ended), the server is first left
+    /// to end what it is at; then `landed` says whether the snapshot is there. Only what is not is sent
+    /// again, from its beginning: nothing is restored of a part.
     pub fn upload_snapshot<R: Read + Send + 'static>(
         &self,
         upload: &Upload,
         open: impl Fn() -> Result<R>,
+        landed: impl Fn() -> Result<Landed, Failure>,
     ) -> Result<(), Failure> {
-        let mut sent_before = None;
+        let before = upload.sent.load(Ordering::Relaxed);
+        let mut lost: Option<Failure> = None;
         let retry = Retry::new(RetryOn::TransientExcept500, self.settings().retries);
         retry.run_blocking(self, || {
-            match sent_before {
-                None => sent_before = Some(upload.sent.load(Ordering::Relaxed)),
-                Some(before) => {
-                    upload.sent.store(before, Ordering::Relaxed);
-                    self.let_go(&upload.collection)?;
+            if lost.is_none() {
+                upload.sent.store(before, Ordering::Relaxed);
+                let Err(failure) = self.upload_once(upload, open()?) else {
+                    return Ok(());
+                };
+                if !failure.cause.leaves_open() {
+                    return Err(failure);
                 }
+                lost = Some(failure);
             }
-            let reader = open()?;
-            self.upload_once(upload, reader)
+            // As long as nobody can say what became of it, nothing is sent.
+            let is_there = self.has_landed(&upload.collection, &landed)?;
+            match lost.take() {
+                Some(failure) if !is_there => Err(failure),
+                _ => Ok(()),
+            }
         })
     }
 
     /// Waits until the server restores nothing to `collection` any more: it goes on with what it was
-    /// sent, also when nobody waits for its answer.
-    fn let_go(&self, collection: &str) -> Result<(), Failure> {
+    /// sent, also when nobody waits for its answer. Tells whether the snapshot is there.
+    fn has_landed(
+        &self,
+        collection: &str,
+        landed: &impl Fn() -> Result<Landed, Failure>,
+    ) -> Result<bool, Failure> {
         let doing = format!("restoring {collection}");
-        self.wait_until(&doing, Polling::every(ASK_EVERY), || {
-            Ok((self.recoveries(collection)? == 0).then_some(()))
-        })
-        .map(drop)
+        let mut quiet = 0;
+        let seen = self.wait_until::<_, Failure>(&doing, LANDING, || {
+            let running = self.recoveries(collection)?;
+            if running.is_some_and(|running| running > 0) {
+                quiet = 0;
+                return Ok(None);
+            }
+            quiet += 1;
+            let enough = match (landed()?, running) {
+                (Landed::Yes, _) => return Ok(Some(true)),
+                (Landed::Unknown, None) => QUIET_LOOKS_UNTOLD,
+                (Landed::Unknown | Landed::No, _) => QUIET_LOOKS,
+            };
+            Ok((quiet >= enough).then_some(false))
+        })?;
+        Ok(seen.unwrap_or(false))
     }
 
     fn upload_once(
@@ -123,14 +182,45 @@ impl Connection {
             .timeout(RESTORING)
             .multipart(Form::new().part("snapshot", part));
         let answered = self.run(&doing, async {
-            let response = self.send(&doing, request).await?;
-            self.read_result::<Value>(&doing, response).await
+            let answered = async {
+                let response = self.send(&doing, request).await?;
+                self.read_result::<Value>(&doing, response).await
+            };
+            tokio::select! {
+                answered = answered => answered,
+                failure = self.upload_stalls(&doing, upload) => Err(failure),
+            }
         });
         // The connection has let go of the receiver, so the thread ends too.
         match reader.join() {
             Ok(Err(err)) => Err(err.into()),
             Ok(Ok(())) => answered.map(drop),
             Err(_) => Err(Error::failed(doing, "a thread ended").into()),
+        }
+    }
+}
+
+impl Connection {
+    /// Ends when too little of the upload was taken for too long; never once all of it was.
+    async fn upload_stalls(&self, doing: &str, upload: &Upload) -> Failure {
+        let window = self.settings().timeout;
+        let end = upload
+            .sent
+            .load(Ordering::Relaxed)
+            .saturating_add(upload.bytes);
+        let mut floor = Floor::new(window, upload.rate);
+        let mut last = upload.sent.load(Ordering::Relaxed);
+        loop {
+            let wait = window / 4;
+            tokio::time::sleep(wait).await;
+            let now = upload.sent.load(Ordering::Relaxed);
+            if now >= end {
+                return std::future::pending().await;
+            }
+            if let Some(why) = floor.moved(now.saturating_sub(last), wait) {
+                return self.too_slow(doing, &format!("{} took {why}", self.who()));
+            }
+            last = now;
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Keeps true: the collection is only read; what others write while it is read is noticed, by the
 //! counts and, where the server tells them, by the numbers of its operations, and told.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::ordered::{Ordered, Take};
@@ -13,8 +15,10 @@ use crate::format::Snapshot;
 use crate::format::schema::{ShardKeys, ShardingMethod};
 use crate::point::ShardKey;
 use crate::point::{PointId, Record, Sample};
-use crate::server::points::{Points, ShardPoints};
-use crate::server::{CollectionAddress, Connection, Topology, require};
+use crate::server::points::Points;
+use crate::server::{
+    ACTIVE, CollectionAddress, Connection, Selection, Topology, not_found_as_none, require,
+};
 use crate::source::Reading;
 
 /// A live collection that is read.
@@ -22,10 +26,12 @@ use crate::source::Reading;
 pub struct Live {
     connection: Connection,
     address: CollectionAddress,
+    /// Other members of its cluster that can be asked.
+    members: BTreeMap<u64, Connection>,
     lanes: Vec<LiveLane>,
     /// Its points when it was opened.
     points: u64,
-    /// The number of the last operation in each of its shards that the server holds itself.
+    /// The number of the last operation in each shard of each member that can be asked.
     operations: Vec<(u32, u64)>,
 }
 
@@ -122,6 +128,7 @@ impl Live {
         connection: &Connection,
         address: &CollectionAddress,
         keys: &ShardKeys,
+        members: BTreeMap<u64, Connection>,
     ) -> Result<Self> {
         let name = &address.collection;
         let chosen: Vec<Option<&ShardKey>> = match keys.is_empty() {
@@ -136,17 +143,17 @@ impl Live {
                 Ok(LiveLane { points })
             })
             .collect::<Result<Vec<_>>>()?;
-        let points = connection
-            .count(name, None)
-            .map_err(|failure| failure.error)?;
-        let operations = connection.last_operations(name);
-        Ok(Self {
+        let points = connection.count(Selection::all(name))?;
+        let mut live = Self {
             connection: connection.clone(),
             address: address.clone(),
+            members,
             lanes,
             points,
-            operations,
-        })
+            operations: Vec::new(),
+        };
+        live.operations = live.last_operations();
+        Ok(live)
     }
 
     /// Its points when it was opened.
@@ -166,22 +173,71 @@ impl Live {
             .map_err(|failure| failure.error)
     }
 
-    /// The points of one of the shards that the server holds itself.
-    pub fn in_shard(&self, shard: u32) -> ShardPoints<'_> {
-        ShardPoints {
-            connection: &self.connection,
-            collection: &self.address.collection,
-            shard,
+    fn last_operations(&self) -> Vec<(u32, u64)> {
+        std::iter::once(&self.connection)
+            .chain(self.members.values())
+            .flat_map(|member| member.last_operations(&self.address.collection))
+            .collect()
+    }
+
+    /// Who is asked for each shard: the server itself where it holds it, else a member that can be
+    /// asked.
+    pub fn holders(&self, topology: &Topology) -> Result<BTreeMap<u32, Connection>> {
+        let mut holders: BTreeMap<u32, Connection> = BTreeMap::new();
+        for (shard, peer, state) in topology.replicas() {
+            let member = match self.members.get(&peer) {
+                _ if peer == topology.peer_id => &self.connection,
+                Some(member) if state == ACTIVE => member,
+                _ => continue,
+            };
+            holders.entry(shard).or_insert_with(|| member.clone());
         }
+        // The others are members of another collection's cluster.
+        let ours = topology.remote_shards.iter().map(|shard| shard.peer_id);
+        let ours: BTreeSet<u64> = ours.collect();
+        for (peer, member) in self.members.iter().filter(|(peer, _)| ours.contains(peer)) {
+            let told = member.topology(&self.address.collection)?.peer_id;
+            if told != *peer {
+                return Err(Error::usage(
+                    format!("asking member {peer} at {}", member.address()),
+                    format!("it says that it is member {told}"),
+                )
+                .next("`curl SERVER/cluster` tells the id of the member that answers"));
+            }
+        }
+        Ok(holders)
+    }
+
+    /// Calls `take` with all ids in one of the shards that `holder` has, ascending, some at a time.
+    /// False if the server cannot say what lies in a shard.
+    pub fn ids_in_shard(
+        &self,
+        holder: &Connection,
+        shard: u32,
+        mut take: impl FnMut(&[PointId]) -> Result<()>,
+    ) -> Result<bool> {
+        let shard = Selection::shard(&self.address.collection, shard);
+        let listed = holder.ids(shard, |ids| take(&ids).map(|()| true));
+        Ok(not_found_as_none(listed)?.is_some())
+    }
+
+    /// Which of `ids` lie in that shard of `holder`.
+    pub fn which_in_shard(
+        &self,
+        holder: &Connection,
+        shard: u32,
+        ids: &[PointId],
+    ) -> Result<Vec<PointId>> {
+        let shard = Selection::shard(&self.address.collection, shard);
+        Ok(not_found_as_none(holder.which(shard, ids))?.unwrap_or_default())
     }
 
     /// What others changed since it was opened, as far as that can be told; `what` is made of it.
     pub fn changed(&self, what: &str) -> Result<Option<String>> {
         let points = self
             .connection
-            .count(&self.address.collection, None)
-            .map_err(|failure| failure.error)?;
-        let operations = self.connection.last_operations(&self.address.collection);
+            .count(Selection::all(&self.address.collection))?;
+        let operations = self.last_operations();
         if points == self.points && operations == self.operations {
             return Ok(None);
         }
@@ -200,8 +256,13 @@ impl Live {
 }
 
 impl Source {
-    /// The live collection at `address` as a source.
-    pub fn live(connection: &Connection, address: &CollectionAddress) -> Result<Self> {
+    /// The live collection at `address` as a source; `members` of its cluster are asked for what only
+    /// they can tell.
+    pub fn live(
+        connection: &Connection,
+        address: &CollectionAddress,
+        members: BTreeMap<u64, Connection>,
+    ) -> Result<Self> {
         let what = address.to_string();
         let name = &address.collection;
         let info = connection
@@ -216,6 +277,18 @@ impl Source {
             )
             .next("look at the server's log, and mend the collection first"));
         }
+        if info.deferred() > 0 {
+            let why = format!(
+                "it has {} points that the server hides until they are optimized \
+                 (prevent_unoptimized), and they would be missing",
+                info.deferred()
+            );
+            return Err(
+                Error::new(Kind::Refused, format!("reading {what}"), why).next(
+                    "wait until it is green; or capture it and read the snapshot, which has them",
+                ),
+            );
+        }
         let config = info.config(&what)?;
         let shard_keys = match config.sharding_method() {
             ShardingMethod::Custom => {
@@ -224,7 +297,7 @@ impl Source {
             }
             _ => ShardKeys::default(),
         };
-        let live = Live::open(connection, address, &shard_keys)?;
+        let live = Live::open(connection, address, &shard_keys, members)?;
         Ok(Self {
             name: name.clone(),
             snapshot: Snapshot::of_none(&what),
@@ -243,7 +316,12 @@ impl Source {
     /// From now on its records are read from the collection `name`, which has its points.
     pub fn read_at(&mut self, connection: &Connection, name: &str) -> Result<()> {
         let address = connection.address().collection(name);
-        self.live = Some(Live::open(connection, &address, &self.shard_keys)?);
+        self.live = Some(Live::open(
+            connection,
+            &address,
+            &self.shard_keys,
+            BTreeMap::new(),
+        )?);
         Ok(())
     }
 

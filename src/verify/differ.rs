@@ -16,9 +16,8 @@ use crate::base::lines::Lines;
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::scratch::{Scratch, require_free};
 use crate::engine::take_warnings;
-use crate::input::{InputOptions, Inputs, Servers};
+use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers};
 use crate::point::Sample;
-use crate::server::ConnectionOptions;
 use crate::source::{Purpose, SourceLabel};
 use crate::stream::{Ledger, Sides};
 
@@ -62,7 +61,7 @@ pub struct DiffRequest {
     #[command(flatten)]
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub connection: ConnectionOptions,
+    pub servers: LiveInputOptions,
 }
 
 /// The report.
@@ -127,7 +126,7 @@ impl Operation for DiffRequest {
             &self.input,
             &parent,
         )?;
-        let mut servers = Servers::new(&self.connection, context);
+        let mut servers = Servers::new(&self.servers, context);
         let mut sides = inputs.open(false, &mut servers, context)?;
         let (Some(mut after), Some(mut before)) = (sides.pop(), sides.pop()) else {
             return Err(Error::failed("opening two sides", "one did not come back"));

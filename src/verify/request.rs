@@ -19,9 +19,9 @@ use crate::base::sidecar::Sidecar;
 use crate::base::stage::StageReport;
 use crate::engine::take_warnings;
 use crate::format::schema::Overrides;
-use crate::input::{InputOptions, Inputs, Servers};
+use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers};
 use crate::point::Sample;
-use crate::server::{Clustering, ConnectionOptions};
+use crate::server::Clustering;
 use crate::source::{Source, tell_apart};
 use crate::stream::{Ledger, RecordOptions, UnionOptions, master_shape};
 
@@ -95,7 +95,7 @@ pub struct VerifyRequest {
     #[command(flatten)]
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub connection: ConnectionOptions,
+    pub servers: LiveInputOptions,
 }
 
 impl Default for VerifyRequest {
@@ -118,7 +118,7 @@ impl Default for VerifyRequest {
             records: RecordOptions::default(),
             allow_incomplete: false,
             input: InputOptions::default(),
-            connection: ConnectionOptions::default(),
+            servers: LiveInputOptions::default(),
         }
     }
 }
@@ -135,7 +135,7 @@ impl Operation for VerifyRequest {
             .cloned()
             .collect();
         let inputs = Inputs::find(&all, &self.input, &parent)?;
-        let mut servers = Servers::new(&self.connection, context);
+        let mut servers = Servers::new(&self.servers, context);
         let mut opened = inputs.open(true, &mut servers, context)?;
         let mut sources = opened.split_off(1);
         tell_apart(&mut sources);
@@ -164,7 +164,7 @@ impl Operation for VerifyRequest {
         let looking = StageReport::new("look", started);
         let clusters = self.cluster_url.as_deref();
         let clusters = clusters
-            .map(|url| Clustering::new(url, &self.connection.settings()?))
+            .map(|url| Clustering::new(url, &self.servers.connection.settings()?))
             .transpose()?;
         let asked = Asked {
             settings: &options,

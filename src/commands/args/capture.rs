@@ -7,9 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::archive::SigningArgs;
-use crate::base::error::{Error, Result};
-use crate::server::ConnectionOptions;
-use crate::server::{Address, Rate};
+use crate::server::{Address, ConnectionOptions, PeerAddress, Rate};
 
 /// Arguments of `capture`.
 #[derive(Debug, Args)]
@@ -50,8 +48,8 @@ pub struct CaptureArgs {
     #[arg(long)]
     pub stream: bool,
     /// Where a member of the cluster answers REST; repeat it for each. GET /cluster tells the ids
-    #[arg(long, value_name = "ID=URL", value_parser = peer)]
-    pub peer: Vec<(u64, Address)>,
+    #[arg(long, value_name = "ID=URL")]
+    pub peer: Vec<PeerAddress>,
     /// Bytes a second at the most, as 500k, 20M or 1G
     #[arg(long, value_name = "RATE")]
     pub limit_rate: Option<Rate>,
@@ -67,20 +65,4 @@ pub struct CaptureArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub connection: ConnectionOptions,
-}
-
-/// Reads `ID=URL`.
-pub(super) fn peer(text: &str) -> Result<(u64, Address)> {
-    let refuse = |why: &str| {
-        Error::usage(format!("reading --peer {text}"), why)
-            .next("give it as --peer ID=http://HOST:6333")
-    };
-    let (id, url) = text
-        .split_once('=')
-        .ok_or_else(|| refuse("there is no '='"))?;
-    let id = id
-        .trim()
-        .parse()
-        .map_err(|_| refuse("what stands before '=' is no id of a member"))?;
-    Ok((id, Address::parse(url)?))
 }

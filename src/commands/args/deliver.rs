@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::capture::peer;
 use crate::input::InputOptions;
 use crate::publish::Allow;
-use crate::server::{Address, CollectionAddress, Rate};
-use crate::server::{ConnectionOptions, StateOptions};
+use crate::server::{
+    Address, CollectionAddress, ConnectionOptions, PeerAddress, Rate, StateOptions,
+};
 
 /// How servers are spoken to, and where what is remembered of them lies.
 #[derive(Debug, Clone, Args)]
@@ -57,8 +57,8 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub replication_factor: Option<u32>,
     /// Where a member of the cluster answers REST; repeat it for each. GET /cluster tells the ids
-    #[arg(long, value_name = "ID=URL", value_parser = peer)]
-    pub peer: Vec<(u64, Address)>,
+    #[arg(long, value_name = "ID=URL")]
+    pub peer: Vec<PeerAddress>,
     /// Bytes a second at the most, as 500k, 20M or 1G
     #[arg(long, value_name = "RATE")]
     pub limit_rate: Option<Rate>,

@@ -34,7 +34,7 @@ use crate::base::stage::StageReport;
 use crate::base::status;
 use crate::point::Digest;
 use crate::server::points::{Sent, Upserts};
-use crate::server::{CollectionInfo, Rate};
+use crate::server::{CollectionInfo, Rate, Selection};
 use crate::source::{Settled, Source};
 use crate::stream::Ledger;
 use crate::stream::{Flow, Flowed};
@@ -160,7 +160,7 @@ fn replayed(
     let fingerprint = fingerprint(plan, settings);
     let ours = earlier.filter(|earlier| earlier.target == address && earlier.plan == fingerprint);
     let points = match &there {
-        Some(_) => Some(target.connection.count(target.name(), None)?),
+        Some(_) => Some(target.connection.count(Selection::all(target.name()))?),
         None => None,
     };
     let action = decide(&address, points, ours.as_ref(), onto.asked)?;

@@ -156,7 +156,7 @@ impl Target {
                     let why = info.optimizer_status.to_string();
                     return Ok(Some((info, wrong(format!("the server says {why}")))));
                 }
-                let done = info.is_green() && info.queued() == 0;
+                let done = info.is_green() && info.queued() == 0 && info.deferred() == 0;
                 green = if done { green + 1 } else { 0 };
                 if green >= GREEN_TIMES {
                     return Ok(Some((info, None)));
@@ -171,7 +171,7 @@ impl Target {
                 let indexed = info.indexed_vectors_count.unwrap_or(0);
                 let state = (
                     indexed,
-                    info.queued(),
+                    info.queued() + info.deferred(),
                     info.segments_count,
                     info.status.clone(),
                 );

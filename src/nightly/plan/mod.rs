@@ -17,9 +17,10 @@ use self::file::PlanFile;
 pub use self::file::{IfBroken, IfMoved, Verify, schema};
 use crate::archive::{Location, Policy};
 use crate::base::error::{Error, Result};
+use crate::input::LiveInputOptions;
 use crate::merge::MergeOptions;
 use crate::publish::Allow;
-use crate::server::{Address, ConnectionOptions, ConnectionSettings, Rate};
+use crate::server::{Address, ConnectionSettings, Rate};
 
 /// A commented plan to start from.
 pub const TEMPLATE: &str = include_str!("template.toml");
@@ -90,7 +91,7 @@ pub struct Server {
     /// The other members of its cluster.
     pub peers: BTreeMap<u64, Address>,
     /// The same for a worker process.
-    pub options: ConnectionOptions,
+    pub options: LiveInputOptions,
     /// The variable that holds the key.
     pub key_variable: Option<String>,
 }

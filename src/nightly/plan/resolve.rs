@@ -14,8 +14,11 @@ use super::faults::{did_you_mean, nearest};
 use super::file::{PlanFile, ServerPart, TellPart};
 use super::{ArchivePlan, Checks, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables};
 use crate::archive::{Location, Policy, Signer};
+use crate::input::LiveInputOptions;
 use crate::merge::RouteChoice;
-use crate::server::{Address, ConnectionOptions, ConnectionSettings, Keys, Rate, check_name};
+use crate::server::{
+    Address, ConnectionOptions, ConnectionSettings, Keys, PeerAddress, Rate, check_name,
+};
 
 /// Hours that a night that was broken off may be gone on with.
 const RESUME_HOURS: u32 = 12;
@@ -312,13 +315,20 @@ impl PlanResolver<'_> {
                 (Ok(_), None) => {}
             }
         }
-        let options = ConnectionOptions {
-            api_key_file: part.api_key_file.as_deref().map(|path| self.path(path)),
-            ca_file: ca_file.clone(),
-            insecure: part.insecure,
-            timeout: timeout.as_secs(),
-            retries,
-            grpc_port: part.grpc_port,
+        let members = peers.iter().map(|(peer, address)| PeerAddress {
+            peer: *peer,
+            address: address.clone(),
+        });
+        let options = LiveInputOptions {
+            peer: members.collect(),
+            connection: ConnectionOptions {
+                api_key_file: part.api_key_file.as_deref().map(|path| self.path(path)),
+                ca_file: ca_file.clone(),
+                insecure: part.insecure,
+                timeout: timeout.as_secs(),
+                retries,
+                grpc_port: part.grpc_port,
+            },
         };
         Some(Server {
             address: address?,

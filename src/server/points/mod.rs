@@ -12,13 +12,11 @@ mod failure;
 mod pace;
 mod read;
 mod search;
-mod shard;
 mod upsert;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::time::Duration;
 
 use qdrant_client::qdrant as proto;
 use qdrant_client::qdrant::points_client::PointsClient;
@@ -28,24 +26,22 @@ use serde_json::{Value, json};
 use tonic::{Response, Status};
 
 pub use pace::BATCH_BYTES;
-pub use shard::ShardPoints;
 pub use upsert::{Sent, Upserts};
 
 use self::convert::{id_to, record_from_json, selector};
 use super::Connection;
-use super::answers::CountAnswer;
 use super::call::{Call, Patience};
 use super::connection::GrpcChannel;
 use super::failure::Failure;
+use super::rest::LONG;
 use super::retry::{Retry, RetryOn};
+use super::selection::{Selection, StrictMode};
 use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
 use crate::point::{PointId, Record};
 
 /// Largest answer that is taken over gRPC, in bytes; pages are far smaller.
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
-/// Counting exactly and filtering may take a server longer than a usual call.
-pub(super) const LONG: Duration = Duration::from_secs(600);
 
 /// The points of a collection, or those under one of its shard keys. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +50,7 @@ pub struct Points {
     client: PointsClient<GrpcChannel>,
     collection: String,
     key: Option<ShardKey>,
+    strict: StrictMode,
     what: String,
 }
 
@@ -79,6 +76,7 @@ impl Points {
             client,
             collection: collection.to_owned(),
             key: key.cloned(),
+            strict: connection.strict_mode(collection)?,
             what,
         })
     }
@@ -95,14 +93,12 @@ impl Points {
 
     /// The exact number of points, or of those that match `filter`.
     pub fn count(&self, filter: Option<&Value>) -> Result<u64> {
-        let mut body = json!({"exact": true});
-        self.choose(&mut body, filter);
-        let call = self
-            .call(Method::POST, "counting the points of", "count")
-            .body(body)
-            .patience(Patience::For(LONG));
-        let counted: CountAnswer = self.connection.ask(&call)?;
-        Ok(counted.count)
+        Ok(self.connection.count(Selection {
+            collection: &self.collection,
+            shard: None,
+            key: self.key.as_ref(),
+            filter,
+        })?)
     }
 
     /// The records with `ids`, ascending by id; ids that the collection lacks are left out.

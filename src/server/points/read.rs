@@ -33,7 +33,7 @@ const RANGE_POINTS: std::ops::RangeInclusive<usize> = 16..=8192;
 /// Bounds of a range, in bytes.
 const RANGE_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(2 << 20);
 /// Ids that are scrolled at once where ids are all that is wanted.
-pub(super) const IDS_AT_ONCE: usize = 20_000;
+const IDS_AT_ONCE: usize = 20_000;
 
 /// A part of the collection.
 enum Range {
@@ -154,6 +154,7 @@ impl Points {
         filter: Option<&Value>,
         limit: usize,
     ) -> Result<(Vec<PointId>, Option<PointId>)> {
+        let limit = limit.min(self.strict.page_max);
         if filter.is_none() {
             let page = self.scroll(from, limit, false).await?;
             let ids = page.result.into_iter().map(|point| id_from(point.id));
@@ -249,6 +250,7 @@ impl Points {
 
     /// The records from `from` on, `limit` at the most, and the id that comes next.
     async fn page(&self, from: PointId, limit: usize) -> Result<(Vec<Record>, Option<PointId>)> {
+        let limit = limit.min(self.strict.page_max);
         let page = match self.scroll(Some(from), limit, true).await {
             Ok(page) => page,
             // What nests too deep for a message fails here, and not on the server.

@@ -124,7 +124,9 @@ impl<M: Send + 'static> Upserts<M> {
         let open = self.open.entry(key.clone()).or_default();
         open.bytes += record.weight_bytes();
         open.records.push(record);
-        if open.bytes < limit && open.records.len() < BATCH_POINTS {
+        if open.bytes < limit
+            && open.records.len() < BATCH_POINTS.min(self.points.strict.upsert_max)
+        {
             return Ok(());
         }
         let full = std::mem::take(open);

@@ -9,9 +9,8 @@ use super::{Points, ShardShape, Verified};
 use crate::base::Site;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
-
 use crate::point::{Identity, PointId, Sample, ShardKey};
-use crate::server::ACTIVE;
+use crate::server::{ACTIVE, Connection};
 use crate::source::{Live, Source};
 use crate::stream::{Layout, Ledger};
 use crate::verify::difference::{Difference, SettingDifference, Wrong};
@@ -47,30 +46,29 @@ pub fn look(
             });
         }
     }
-    let local: Vec<u32> = topology
-        .local_shards
-        .iter()
-        .map(|one| one.shard_id)
-        .collect();
-    for shard in there.iter().filter(|shard| !local.contains(shard)) {
+    let holders = live.holders(&topology)?;
+    for shard in there.iter().filter(|shard| !holders.contains_key(shard)) {
         verified.unknown.push(format!(
-            "where the points of shard {shard} belong was not looked at: another member holds it"
+            "where the points of shard {shard} belong was not looked at: another member holds it \
+             (--peer ID=URL says where it answers)"
         ));
     }
+    let keys = topology.shard_keys()?;
     let stage = site.progress.stage("look at shards", None, Unit::Points);
-    for shard in topology.local_shards {
-        let (number, key) = (shard.shard_id, shard.shard_key);
+    for (number, holder) in &holders {
+        let number = *number;
+        let key = keys.key_of(number).cloned();
         let mut seen = Seen {
             live,
             layout,
-            local: &local,
+            holders: &holders,
             number,
             key: key.as_ref(),
             points: 0,
         };
-        let told = live.in_shard(number).ids(|ids| {
+        let told = live.ids_in_shard(holder, number, |ids| {
             stage.add(ids.len() as u64);
-            seen.take(&ids, sample, verified, ledger)
+            seen.take(ids, sample, verified, ledger)
         })?;
         let points = seen.points;
         if told {
@@ -105,8 +103,8 @@ pub fn look(
 struct Seen<'a> {
     live: &'a Live,
     layout: &'a Layout,
-    /// Shards that can be asked.
-    local: &'a [u32],
+    /// Who is asked for a shard.
+    holders: &'a BTreeMap<u32, Connection>,
     number: u32,
     key: Option<&'a ShardKey>,
     points: u64,
@@ -135,8 +133,9 @@ impl Seen<'_> {
         let shard = self.number;
         for (belongs, ids) in strays {
             // A stray beside the right one is a point that is there twice.
-            let beside = match belongs.filter(|belongs| self.local.contains(belongs)) {
-                Some(right) => self.live.in_shard(right).which(&ids)?,
+            let right = belongs.and_then(|right| Some((right, self.holders.get(&right)?)));
+            let beside = match right {
+                Some((right, holder)) => self.live.which_in_shard(holder, right, &ids)?,
                 None => Vec::new(),
             };
             for id in ids {

@@ -17,6 +17,9 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("nightly/scripted/nights", || nights(env)),
         Trial::new("nightly/scripted/no_sign_no_shortcut", || no_sign(env)),
+        Trial::new("nightly/scripted/key_for_some_collections", || {
+            restricted(env)
+        }),
         Trial::new("nightly/scripted/broken_source", || broken(env)),
         Trial::new("nightly/scripted/alias_moved_by_hand", || moved(env)),
         Trial::new("nightly/scripted/source_vanishes", || vanishes(env)),
@@ -119,6 +122,29 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// A key that may not ask for the whole server: there is no sign that nothing changed, so that each
+/// night captures.
+fn restricted(env: &Env) -> Outcome {
+    let stage = Stage::new(env, "")?;
+    // Who may restore may ask for everything.
+    let plan = stage.dir().join("nightly.toml");
+    let text = std::fs::read_to_string(&plan)?;
+    let publish = format!("[publish]\nserver = \"prod\"\nalias = \"{ALIAS}\"\nkeep = 2\n");
+    ensure!(text.contains(&publish), "another plan");
+    std::fs::write(&plan, text.replace(&publish, ""))?;
+    stage.scripted.fake().restricted = true;
+    for number in 0..2 {
+        let told = stage.night(0)?;
+        ensure_eq!(
+            sources(&told),
+            named(&[("album_2017", "captured"), ("album_2018", "captured")]),
+            "night {number}"
+        );
+        ensure_eq!(told["master"]["points"], json!(2000), "points");
+    }
+    Ok(())
 }
 
 fn nights(env: &Env) -> Outcome {

@@ -172,6 +172,33 @@ fn three(env: &Env, bin: &Path) -> Outcome {
             nothing_left(member)?;
         }
 
+        // Where points lie is told by the members that hold them.
+        let live = format!("{url}/spread");
+        let grpc = first.grpc_url();
+        let port = grpc.rsplit(':').next().unwrap_or_default();
+        let verify = |args: &[String]| {
+            let verify = run_with(
+                dir.path(),
+                &["verify", &live, "--json", "-q", "--grpc-port", port],
+            );
+            verify.args(args).arg("--against").arg(&file).run()
+        };
+        let told = verify(&[])?.json()?;
+        ensure!(
+            told.to_string().contains("another member holds it"),
+            "{told}"
+        );
+        let told = verify(&peers)?.json()?;
+        ensure!(
+            !told.to_string().contains("another member holds it"),
+            "{told}"
+        );
+        ensure_eq!(
+            told["shards"].as_array().map(Vec::len),
+            Some(6),
+            "shards that were looked at: {told}"
+        );
+
         // Onto the cluster, shard by shard, and onto a server alone.
         let name = format!("back_{form}");
         let to = format!("{url}/{name}");

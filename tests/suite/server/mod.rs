@@ -3,6 +3,7 @@
 //!
 //! Keeps true: after each failure the test looks at what is left, here and there.
 
+mod as_they_are;
 mod capture;
 pub mod cluster;
 mod kill;
@@ -26,6 +27,7 @@ type Spoil = fn(&mut Collection);
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     [
+        as_they_are::trials(env),
         capture::trials(env),
         cluster::trials(env),
         restore::trials(env),

@@ -52,6 +52,10 @@ pub struct Fake {
     pub restored: Option<Collection>,
     /// The key that is asked for.
     pub key: Option<String>,
+    /// Whether the key is for collections alone, and not for what is said of the whole server.
+    pub restricted: bool,
+    /// What the next snapshots are called, the first one last; others by the second.
+    pub names: Vec<String>,
     /// What streams of shards are.
     pub stream: Vec<u8>,
     /// Whether part of a file can be asked for.
@@ -84,6 +88,8 @@ impl Fake {
             checksum: Checksum::Right,
             restored: None,
             key: None,
+            restricted: false,
+            names: Vec::new(),
             stream: Vec::new(),
             ranges: true,
             mover: None,
@@ -113,6 +119,9 @@ impl Fake {
                 200,
                 json!({"title": "qdrant", "version": self.version, "commit": "c"}),
             ),
+            ("GET", ["cluster" | "telemetry"]) if self.restricted => {
+                Answer::error(403, "Global access is required")
+            }
             ("GET", ["cluster"]) => Answer::ok(json!({"status": "disabled"})),
             ("GET", ["telemetry"]) => Answer::ok(self.telemetry()),
             ("GET", ["collections"]) => {
@@ -241,7 +250,8 @@ impl Fake {
             ("POST", ["snapshots"]) => {
                 self.made += 1;
                 let time = chrono::Utc::now().format("%Y-%m-%d-%H-%M-%S");
-                let made = format!("{name}-{PEER}-{time}.snapshot");
+                let by_time = format!("{name}-{PEER}-{time}.snapshot");
+                let made = self.names.pop().unwrap_or(by_time);
                 collection.snapshots.insert(made.clone(), snapshot.clone());
                 Answer::ok(describe(&made, snapshot, checksum))
             }

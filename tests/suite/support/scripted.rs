@@ -36,6 +36,10 @@ pub enum Fault {
     Body(Value),
     /// The request is done, and the connection ends without an answer.
     Silent,
+    /// The request is done, and a proxy that did not wait for it answers with this status.
+    Proxy(u16),
+    /// The body comes one byte at a time, each so much later.
+    Drip(Duration),
     /// The server stops answering anybody after it has done this.
     Die,
 }
@@ -44,8 +48,9 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 struct Rule {
     method: &'static str,
-    /// What the path contains.
+    /// What the path contains, or all of it.
     path: String,
+    exactly: bool,
     /// How many requests are let through before.
     after: usize,
     /// How many requests it hits.
@@ -168,11 +173,20 @@ impl Scripted {
         lock(&self.inner.rules).push(Rule {
             method,
             path: path.to_owned(),
+            exactly: false,
             after,
             times,
             fault,
             hits: 0,
         });
+    }
+
+    /// The same for nothing but this path.
+    pub fn fault_exactly(&self, method: &'static str, path: &str, times: usize, fault: Fault) {
+        self.fault(method, path, times, fault);
+        if let Some(rule) = lock(&self.inner.rules).last_mut() {
+            rule.exactly = true;
+        }
     }
 
     /// What it holds.
@@ -250,6 +264,17 @@ impl Inner {
         };
         match fault {
             Some(Fault::Silent) => return Ok(()),
+            Some(Fault::Proxy(status)) => {
+                let page = "<html>upstream timed out</html>";
+                let length = page.len();
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{page}"
+                );
+                stream.write_all(head.as_bytes())?;
+                stream.shutdown(std::net::Shutdown::Write)?;
+                let _ = std::io::copy(&mut reader.take(1 << 20), &mut std::io::sink());
+                return Ok(());
+            }
             Some(Fault::Die) => {
                 self.dead.store(true, Ordering::SeqCst);
                 return Ok(());
@@ -287,7 +312,15 @@ impl Inner {
             }
         } else {
             stream.write_all(format!("{head}content-length: {announced}\r\n\r\n").as_bytes())?;
-            stream.write_all(body)?;
+            match fault {
+                Some(Fault::Drip(every)) => {
+                    for byte in body {
+                        stream.write_all(&[*byte])?;
+                        std::thread::sleep(every);
+                    }
+                }
+                _ => stream.write_all(body)?,
+            }
         }
         stream.flush()?;
         stream.shutdown(std::net::Shutdown::Write)?;
@@ -299,7 +332,11 @@ impl Inner {
     fn fault_for(&self, seen: &Seen) -> Option<Fault> {
         let mut rules = lock(&self.rules);
         for rule in rules.iter_mut() {
-            if rule.method != seen.method || !seen.path.contains(&rule.path) {
+            let is_here = match rule.exactly {
+                true => seen.path == rule.path,
+                false => seen.path.contains(&rule.path),
+            };
+            if rule.method != seen.method || !is_here {
                 continue;
             }
             if rule.after > 0 {
