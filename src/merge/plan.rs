@@ -10,11 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::parts::keep_parts;
-use super::report::PlanReport;
 use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route};
 use super::settings::{Route, Settings};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::operation::{Envelope, Outcome};
 use crate::base::scratch;
 use crate::format::schema::{Datatype, United, vector_label};
 use crate::source::{Checksum, Source, SourceLabel};
@@ -62,26 +60,6 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Disk space.
     pub needs: Needs,
-}
-
-impl Plan {
-    /// The plan as a report.
-    pub fn report(self) -> PlanReport {
-        let missing = !self.missing.is_empty();
-        PlanReport {
-            envelope: Envelope::new("merge plan", 2, Outcome::differs_if(missing)),
-            route: self.route,
-            because: self.because,
-            sources: self.sources,
-            config: self.united.config.raw().clone(),
-            findings: self.united.findings,
-            decisions: self.united.decisions,
-            shards: self.layout.shards,
-            missing: self.missing,
-            notes: self.notes,
-            needs: self.needs,
-        }
-    }
 }
 
 /// Plans the merge of `sources` under `settings`.

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::carried::Carried;
-use super::plan::Needs;
+use super::plan::{Needs, Plan};
 use super::settings::Route;
-use crate::base::operation::Envelope;
+use crate::base::operation::{Envelope, Outcome};
 use crate::base::stage::StageReport;
 use crate::format::schema::{Decision, Finding};
 use crate::point::Digest;
@@ -42,6 +42,26 @@ pub struct PlanReport {
     pub notes: Vec<String>,
     /// Disk space.
     pub needs: Needs,
+}
+
+impl Plan {
+    /// The plan as a report.
+    pub fn report(self) -> PlanReport {
+        let missing = !self.missing.is_empty();
+        PlanReport {
+            envelope: Envelope::new("merge plan", 2, Outcome::differs_if(missing)),
+            route: self.route,
+            because: self.because,
+            sources: self.sources,
+            config: self.united.config.raw().clone(),
+            findings: self.united.findings,
+            decisions: self.united.decisions,
+            shards: self.layout.shards,
+            missing: self.missing,
+            notes: self.notes,
+            needs: self.needs,
+        }
+    }
 }
 
 /// A source in the report.

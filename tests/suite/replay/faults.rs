@@ -91,7 +91,7 @@ fn gone(env: &Env, bin: &Path) -> Outcome {
         .says(&["writing points to"])?;
     let report = place.merging(&[&file], "master").run()?.ok()?.json()?;
     let done = live(&report)["done"].as_str().unwrap_or_default();
-    ensure!(done.contains("taken up"), "{done}");
+    ensure!(done.contains("was resumed after"), "{done}");
     place.ensure_holds("master", points_of(&case)?.values())?;
     Ok(())
 }
@@ -124,10 +124,48 @@ fn strict_server(bin: &Path) -> Outcome {
     )?;
     let report = merge().arg("--sync").run()?.ok()?.json()?;
     ensure_eq!(live(&report)["written"], json!(100), "written");
+    // The server tells the limit, and nothing is refused.
+    ensure_eq!(live(&report)["again"], json!(0), "refused");
+    ensure_eq!(
+        live(&report)["requests"],
+        json!(100_u64.div_ceil(7)),
+        "requests"
+    );
+    place.ensure_holds("master", &place.server.scroll("source")?)?;
+
+    // A limit that comes while it is written was told to nobody: batches are cut in halves.
+    make("large", 2)?;
+    let points: Vec<Value> = (0..500)
+        .map(|id| json!({"id": id, "vector": [id, 1], "payload": {"text": "x".repeat(20_000)}}))
+        .collect();
+    for some in points.chunks(100) {
+        let put = json!({ "points": some });
+        place
+            .server
+            .put("/collections/large/points?wait=true", &put)?;
+    }
+    let running = place
+        .merging(&[place.at("large")], "slow")
+        .args(["--limit-rate", "1M"])
+        .start()?;
+    let written = || -> Outcome<u64> {
+        let (status, _) = place.server.call("GET", "/collections/slow", None)?;
+        match status {
+            200 => place.server.count("slow"),
+            _ => Ok(0),
+        }
+    };
+    while written()? == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    place
+        .server
+        .call("PATCH", "/collections/slow", Some(&strict))?;
+    let report = running.wait()?.ok()?.json()?;
     ensure!(
         live(&report)["again"].as_u64() > Some(0),
         "nothing was cut in halves: {report}"
     );
-    place.ensure_holds("master", &place.server.scroll("source")?)?;
+    place.ensure_holds("slow", &place.server.scroll("large")?)?;
     Ok(())
 }

@@ -76,7 +76,7 @@ fn killed(bin: &Path) -> Outcome {
             .unwrap_or_default()
             .to_owned();
         let written = live(&report)["written"].as_u64().unwrap_or(0);
-        if done.contains("taken up after") && !done.contains("after 0 points") {
+        if done.contains("was resumed after") && !done.contains("after 0 points") {
             went_on += 1;
             ensure!(
                 written < POINTS,
