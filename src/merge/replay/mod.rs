@@ -311,7 +311,7 @@ fn send(
             .unwrap_or_else(PoisonError::into_inner)
             .push(mark);
         Ok(())
-    });
+    })?;
     let mut bytes = 0;
     let take_down = |journal: &mut Journal| {
         let marks = std::mem::take(&mut *reached.lock().unwrap_or_else(PoisonError::into_inner));

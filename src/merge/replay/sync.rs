@@ -77,7 +77,7 @@ pub(super) fn sync(
         .progress
         .stage("sync", Some(flow.total()), Unit::Points);
     let points = Points::new(&target.connection, target.name(), None)?;
-    let mut upserts: Upserts<()> = Upserts::begin(&points, work.onto.limit, |(), _| Ok(()));
+    let mut upserts: Upserts<()> = Upserts::begin(&points, work.onto.limit, |(), _| Ok(()))?;
     let mut synced = Synced::default();
     let (flowed, not_given) = std::thread::scope(|scope| {
         let mut walk = Walk::start(scope, &there, work.site.scratch.path())?;

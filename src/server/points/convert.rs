@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::point::ShardKey;
 use crate::point::{PointId, Record, Vector};
+use crate::server::answers::ServerVersion;
 
 /// Levels of a payload that surely fit into a message.
 const LEVELS_MAX: usize = 24;
@@ -95,8 +96,35 @@ fn value_fits(value: &Value, level: usize) -> bool {
     }
 }
 
+/// The first server that knows a message for each kind of vector (`Vector.vector` in
+/// lib/api/src/grpc/proto/points.proto, whole since 1.12.2); older ones take such a vector for an empty one.
+const VECTOR_MESSAGES: ServerVersion = (1, 13, 0);
+
+/// How a server wants vectors over gRPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VectorForm {
+    /// A message for each kind.
+    Messages,
+    /// All floats in one list, with indices or a number of rows beside it.
+    Flat,
+}
+
+impl VectorForm {
+    /// The form for a server of `version`; today's if it does not tell one.
+    pub(super) fn of(version: Option<ServerVersion>) -> Self {
+        match version {
+            Some(version) if version < VECTOR_MESSAGES => Self::Flat,
+            _ => Self::Messages,
+        }
+    }
+}
+
 /// gRPC's point for our record, which [`fits`]; its shard key goes with the request.
-pub(super) fn point_to(record: Record) -> proto::PointStruct {
+pub(super) fn point_to(record: Record, form: VectorForm) -> proto::PointStruct {
+    let vector_to = match form {
+        VectorForm::Messages => vector_to,
+        VectorForm::Flat => flat_vector_to,
+    };
     let mut named = record.vectors;
     let options = match named.pop() {
         Some((name, only)) if name.is_empty() && named.is_empty() => {
@@ -138,6 +166,30 @@ fn vector_to(vector: Vector) -> proto::Vector {
     proto::Vector {
         vector: Some(vector),
         ..proto::Vector::default()
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "these fields are all that servers before 1.13 know"
+)]
+fn flat_vector_to(vector: Vector) -> proto::Vector {
+    let (data, indices, vectors_count) = match vector {
+        Vector::Dense(data) => (data, None, None),
+        Vector::Sparse { indices, values } => {
+            (values, Some(proto::SparseIndices { data: indices }), None)
+        }
+        // A row count beyond 32 bits fits into no message.
+        Vector::Multi { dim, flat } => {
+            let rows = u32::try_from(flat.len() / dim.max(1)).unwrap_or(u32::MAX);
+            (flat, None, Some(rows))
+        }
+    };
+    proto::Vector {
+        data,
+        indices,
+        vectors_count,
+        vector: None,
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::Code;
 
 use super::content::Content;
-use super::convert::{fits, point_to, selector};
+use super::convert::{VectorForm, fits, point_to, selector};
 use super::pace::Pace;
 use super::{LONG, Points, failure};
 use crate::base::error::{Error, Result};
@@ -54,6 +54,7 @@ pub struct Sent {
 /// Points on their way to a collection.
 pub struct Upserts<M> {
     points: Points,
+    form: VectorForm,
     pace: Arc<Mutex<Pace>>,
     open: BTreeMap<Option<ShardKey>, Open>,
     queue: Option<mpsc::Sender<Batch<M>>>,
@@ -75,13 +76,15 @@ struct Batch<M> {
 }
 
 impl<M: Send + 'static> Upserts<M> {
-    /// Begins to write to `points`, no faster than `limit`. `reached` is called with each mark that is reached, and what
-    /// was sent so far; what it cannot do ends the writing.
+    /// Begins to write to `points`, no faster than `limit`, in the form that the server's version reads.
+    /// `reached` is called with each mark that is reached, and what was sent so far; what it cannot do
+    /// ends the writing.
     pub fn begin(
         points: &Points,
         limit: Option<Rate>,
         reached: impl FnMut(M, Sent) -> Result<()> + Send + 'static,
-    ) -> Self {
+    ) -> Result<Self> {
+        let server = points.connection.server_info()?;
         let pace = Arc::new(Mutex::new(Pace::new(limit)));
         let (queue, batches) = mpsc::channel(WAITING);
         let driver = Driver {
@@ -93,13 +96,14 @@ impl<M: Send + 'static> Upserts<M> {
             next: 0,
             sent: Sent::default(),
         };
-        Self {
+        Ok(Self {
             points: points.clone(),
+            form: VectorForm::of(server.numbers()),
             pace,
             open: BTreeMap::new(),
             queue: Some(queue),
             driver: Some(points.connection.spawn(driver.drive(batches))),
-        }
+        })
     }
 
     /// Writes `record`, at the latest when the next mark is set.
@@ -160,7 +164,8 @@ impl<M: Send + 'static> Upserts<M> {
     }
 
     fn push_open(&mut self, key: Option<ShardKey>, open: Open, mark: Option<M>) -> Result<()> {
-        let points = open.records.into_iter().map(point_to).collect();
+        let records = open.records.into_iter();
+        let points = records.map(|record| point_to(record, self.form)).collect();
         self.push(Content::Grpc { points, key }, open.bytes, mark)
     }
 

@@ -8,15 +8,21 @@ use crate::point::AsScrolled;
 use crate::point::canonical::hashes;
 
 /// What a server answers for a point that it was given.
+#[expect(
+    deprecated,
+    reason = "these fields are all that servers before 1.13 know"
+)]
 fn retrieved(point: proto::PointStruct, key: Option<&ShardKey>) -> proto::RetrievedPoint {
     let vector = |vector: proto::Vector| proto::VectorOutput {
+        data: vector.data,
+        indices: vector.indices,
+        vectors_count: vector.vectors_count,
         vector: vector.vector.map(|vector| match vector {
             vector::Vector::Dense(dense) => vector_output::Vector::Dense(dense),
             vector::Vector::Sparse(sparse) => vector_output::Vector::Sparse(sparse),
             vector::Vector::MultiDense(multi) => vector_output::Vector::MultiDense(multi),
             other => panic!("{other:?}"),
         }),
-        ..proto::VectorOutput::default()
     };
     let options = match point.vectors.unwrap().vectors_options.unwrap() {
         vectors::VectorsOptions::Vector(one) => vectors_output::VectorsOptions::Vector(vector(one)),
@@ -149,11 +155,42 @@ fn any_record_comes_back_from_grpc_as_it_went() {
         let float = json!(random.random_range(-1e300..1e300));
         record.payload.insert("float".into(), float);
         assert!(fits(&record), "{record:?}");
-        let point = retrieved(point_to(record.clone()), record.shard_key.as_ref());
-        let back = record_from(point).unwrap();
-        assert!(!back.unsure || bytes(&record) == bytes(&back.record));
-        assert_eq!(bytes(&record), bytes(&back.record), "{record:?}");
+        for form in [VectorForm::Messages, VectorForm::Flat] {
+            let point = retrieved(point_to(record.clone(), form), record.shard_key.as_ref());
+            let back = record_from(point).unwrap();
+            assert!(!back.unsure || bytes(&record) == bytes(&back.record));
+            assert_eq!(bytes(&record), bytes(&back.record), "{form:?} {record:?}");
+        }
     }
+}
+
+#[test]
+#[expect(
+    deprecated,
+    reason = "these fields are all that servers before 1.13 know"
+)]
+fn old_servers_get_vectors_in_the_fields_that_they_know() {
+    for (version, form) in [
+        (Some((1, 7, 4)), VectorForm::Flat),
+        (Some((1, 12, 6)), VectorForm::Flat),
+        (Some((1, 13, 0)), VectorForm::Messages),
+        (Some((1, 19, 0)), VectorForm::Messages),
+        (None, VectorForm::Messages),
+    ] {
+        assert_eq!(VectorForm::of(version), form, "{version:?}");
+    }
+    let multi = flat_vector_to(Vector::Multi {
+        dim: 2,
+        flat: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+    });
+    assert_eq!((multi.data.len(), multi.vectors_count), (6, Some(3)));
+    assert!(multi.vector.is_none());
+    let sparse = flat_vector_to(Vector::Sparse {
+        indices: vec![3, 7],
+        values: vec![0.5, 1.5],
+    });
+    assert_eq!(sparse.indices.map(|indices| indices.data), Some(vec![3, 7]));
+    assert_eq!((sparse.data, sparse.vectors_count), (vec![0.5, 1.5], None));
 }
 
 #[test]
@@ -203,7 +240,7 @@ fn what_grpc_cannot_hold_is_known() {
         (2e19, false),
         (-1e19, false),
     ] {
-        let point = retrieved(point_to(record(json!(float))), None);
+        let point = retrieved(point_to(record(json!(float)), VectorForm::Messages), None);
         assert_eq!(record_from(point).unwrap().unsure, unsure, "{float}");
     }
 }
