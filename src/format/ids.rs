@@ -14,17 +14,19 @@
 //!
 //! Ids kept in `RocksDB` (segments of 1.13 and before) are not handled here: such a segment has
 //! none of these files and reads as empty, exactly as it does for a server from 1.18 on, so the
-//! caller must look for `db_backup/` first.
+//! caller must ask [`crate::format::rocks::InRocks`] first.
 
 mod disk;
 mod immutable;
 mod mutable;
 mod pending;
 mod to_disk;
+mod write;
 
 use std::collections::BTreeMap;
 
 pub use self::to_disk::{are_none, to_disk};
+pub use self::write::IdWriter;
 use crate::base::error::{Error, Result};
 use crate::point::PointId;
 

@@ -10,20 +10,25 @@
 
 use uuid::Uuid;
 
-/// The way out for snapshots with RocksDB in them.
-pub const BRIDGE: &str = "restore this snapshot into a Qdrant 1.17.1, which still reads it and \
-                          converts it, wait for green, and take a new snapshot there; or let such a \
-                          server read it, with `snapmerge merge --route scratch \
-                          --scratch-server http://HOST:6333`";
-
 /// The folder of a shard that holds its segments.
 pub const SEGMENTS: &str = "segments";
 /// The folder of a shard that holds its log.
 pub const LOG: &str = "wal";
 /// The folder inside a segment's tar that holds its files.
 pub const SEGMENT_TAR_ROOT: &str = "snapshot/files";
-/// The folder of a streamed segment that holds its files.
+/// The folder inside a segment's tar that all lies in, since 0.11.
+const SEGMENT_TAR_FOLDER: &str = "snapshot";
+/// The folder of a segment that holds its files.
 const SEGMENT_FOLDER_ROOT: &str = "files";
+/// The folder beside them that holds a backup of the segment's RocksDB, up to 1.17.
+pub const DATABASE: &str = "db_backup";
+/// The same of its payload indexes'.
+pub const INDEX_DATABASE: &str = "payload_index_db_backup";
+/// Where that lies in a plain copy of a segment's folder, as servers before 0.11 packed it.
+pub const PLAIN_INDEX_DATABASE: &str = "payload_index/CURRENT";
+/// The latest backup's list of files, in [`DATABASE`]. Qdrant makes each backup in a folder of its own,
+/// so that there is only one (lib/segment/src/rocksdb_backup.rs).
+pub const DATABASE_LIST: &str = "db_backup/meta/1";
 /// A collection's config, at the root of a collection snapshot.
 pub const CONFIG: &str = "config.json";
 /// A collection's payload indexes, at the root of a collection snapshot.
@@ -81,6 +86,8 @@ pub enum Part<'a> {
     SegmentTar(Uuid),
     /// One file of a streamed segment: its name within the segment.
     SegmentFile(Uuid, &'a str),
+    /// Something of a streamed segment that no Qdrant is known to write.
+    SegmentStray(Uuid, &'a str),
     /// A file of the log.
     Log(&'a str),
     /// The states of the replicas.
@@ -153,17 +160,14 @@ fn part(path: &str, is_directory: bool) -> Option<Option<Part<'_>>> {
         return Some(Some(Part::SegmentTar(uuid)));
     };
     let uuid = uuid(name)?;
-    if file == SEGMENT_FOLDER_ROOT {
-        return is_directory.then_some(None);
-    }
-    let file = file.strip_prefix("files/")?;
     if is_directory {
         return Some(None);
     }
-    if file == SEGMENT_MANIFEST {
-        return Some(Some(Part::Left(file)));
-    }
-    Some(Some(Part::SegmentFile(uuid, file)))
+    Some(Some(match within_segment(file) {
+        InSegment::Manifest => Part::Left(SEGMENT_MANIFEST),
+        InSegment::File(file) => Part::SegmentFile(uuid, file),
+        _ => Part::SegmentStray(uuid, file),
+    }))
 }
 
 /// A segment's name. There is one way to write it: of two ways, one would be unpacked over the other.
@@ -173,26 +177,53 @@ fn uuid(name: &str) -> Option<Uuid> {
         .filter(|uuid| uuid.hyphenated().to_string() == name)
 }
 
-/// Whether the member called `path` lies in the folder that a shard has for its segments.
-pub fn is_among_segments(path: &str) -> bool {
-    let within = |path: &str| path.starts_with("segments/");
-    within(path)
-        || path.split_once('/').is_some_and(|(shard, rest)| {
-            shard.bytes().all(|byte| byte.is_ascii_digit()) && within(rest)
-        })
-}
-
-/// The name within the segment of a member of a segment's tar; none for directories, for the
-/// manifest, and (inner none) for what does not belong to a segment.
-pub fn segment_file(path: &str, is_directory: bool) -> Option<Option<&str>> {
-    if is_directory {
+/// The shard in whose folder for segments the member called `path` lies, if it does; inner none at the
+/// root of a shard snapshot.
+pub fn among_segments(path: &str) -> Option<Option<u32>> {
+    if path.starts_with("segments/") {
         return Some(None);
     }
-    let file = path.strip_prefix(SEGMENT_TAR_ROOT)?.strip_prefix('/')?;
-    if file.is_empty() {
-        return None;
+    let (shard, rest) = path.split_once('/')?;
+    let shard = shard.parse().ok()?;
+    rest.starts_with("segments/").then_some(Some(shard))
+}
+
+/// What a member of a segment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InSegment<'a> {
+    /// A directory.
+    Directory,
+    /// A file by its name within the segment; one of a RocksDB backup keeps its folder's.
+    File(&'a str),
+    /// A file of a tar that is a plain copy of a segment's folder, as servers before 0.11 made it.
+    Plain(&'a str),
+    /// The segment's manifest, which a restore refuses.
+    Manifest,
+    /// Not known to be written by any Qdrant.
+    Unknown,
+}
+
+/// What the member called `path` of a segment's tar is.
+pub fn in_segment_tar(path: &str, is_directory: bool) -> InSegment<'_> {
+    if is_directory {
+        return InSegment::Directory;
     }
-    Some((file != SEGMENT_MANIFEST).then_some(file))
+    match path.split_once('/') {
+        Some((SEGMENT_TAR_FOLDER, rest)) => within_segment(rest),
+        _ if path == SEGMENT_TAR_FOLDER => InSegment::Unknown,
+        _ => InSegment::Plain(path),
+    }
+}
+
+/// What the file called `path` of a segment is.
+fn within_segment(path: &str) -> InSegment<'_> {
+    match path.split_once('/') {
+        Some((_, "")) | None => InSegment::Unknown,
+        Some((SEGMENT_FOLDER_ROOT, SEGMENT_MANIFEST)) => InSegment::Manifest,
+        Some((SEGMENT_FOLDER_ROOT, file)) => InSegment::File(file),
+        Some((DATABASE | INDEX_DATABASE, _)) => InSegment::File(path),
+        Some(_) => InSegment::Unknown,
+    }
 }
 
 #[cfg(test)]
@@ -243,26 +274,54 @@ mod tests {
         ] {
             let path = format!("0/segments/{name}.tar");
             assert_eq!(place(&path, false), Place::Unknown, "{path}");
-            assert!(is_among_segments(&path), "{path}");
+            assert_eq!(among_segments(&path), Some(Some(0)), "{path}");
         }
-        assert!(!is_among_segments("0/wal/open-1"));
+        assert_eq!(among_segments("0/wal/open-1"), None);
         for path in ["0", "0/wal", "segments", "0/segments"] {
             assert_eq!(place(path, true), Place::Nothing, "{path}");
         }
     }
 
     #[test]
-    fn files_of_a_segment_tar_lie_under_its_root() {
-        assert_eq!(
-            segment_file("snapshot/files/segment.json", false),
-            Some(Some("segment.json"))
-        );
-        assert_eq!(segment_file("snapshot/files", true), Some(None));
-        assert_eq!(
-            segment_file("snapshot/files/segment_manifest.json", false),
-            Some(None)
-        );
-        assert_eq!(segment_file("snapshot/other", false), None);
-        assert_eq!(segment_file("segment.json", false), None);
+    fn files_of_a_segment_are_known_in_every_form_of_it() {
+        for (path, expected) in [
+            (
+                "snapshot/files/segment.json",
+                InSegment::File("segment.json"),
+            ),
+            ("snapshot/files/a/b", InSegment::File("a/b")),
+            (
+                "snapshot/db_backup/meta/1",
+                InSegment::File("db_backup/meta/1"),
+            ),
+            (
+                "snapshot/payload_index_db_backup/private/1/CURRENT",
+                InSegment::File("payload_index_db_backup/private/1/CURRENT"),
+            ),
+            ("snapshot/files/segment_manifest.json", InSegment::Manifest),
+            ("snapshot/other", InSegment::Unknown),
+            ("snapshot/other/file", InSegment::Unknown),
+            ("snapshot", InSegment::Unknown),
+            ("segment.json", InSegment::Plain("segment.json")),
+            (
+                "vector_storage/matrix.dat",
+                InSegment::Plain("vector_storage/matrix.dat"),
+            ),
+        ] {
+            assert_eq!(in_segment_tar(path, false), expected, "{path}");
+        }
+        assert_eq!(in_segment_tar("snapshot/any", true), InSegment::Directory);
+        let uuid = Uuid::try_parse(UUID).unwrap();
+        for (file, expected) in [
+            (
+                "db_backup/meta/1",
+                Part::SegmentFile(uuid, "db_backup/meta/1"),
+            ),
+            ("other/x", Part::SegmentStray(uuid, "other/x")),
+        ] {
+            let path = format!("segments/{UUID}/{file}");
+            let part = expected;
+            assert_eq!(place(&path, false), Place::Shard { shard: None, part });
+        }
     }
 }

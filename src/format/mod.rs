@@ -1,6 +1,6 @@
 //! Snapshots as they lie on disk: read safely, unpacked, packed.
 //!
-//! Keeps true: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
+//! Invariants: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
 
 mod extents;
 mod gzip;
@@ -11,8 +11,11 @@ mod name;
 mod pack;
 pub mod readable;
 mod readback;
+pub mod rocks;
 pub mod schema;
+mod servers;
 mod snapshot;
+mod storage;
 mod tar;
 mod transplant;
 mod unpack;
@@ -24,7 +27,8 @@ pub use input::{Algorithm, Hashes, Input, Sha256Hex, hash_file};
 pub use name::source_name;
 pub use pack::{PackedShard, ToPack};
 pub use readback::{Sums, Written};
-pub use snapshot::{FileSize, Form, Segment, Shard, Snapshot, Want};
+pub use servers::{Servers, Version};
+pub use snapshot::{FileSize, Form, Segment, Shard, Snapshot, Strays, Want};
 pub use tar::{BLOCK, Member, MemberKind, Piece, Stream, Walker, skip_by_reading};
 pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
 pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};

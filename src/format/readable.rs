@@ -1,12 +1,12 @@
-//! Whether the storage engine reads a segment whole, decided from the tar alone.
+//! Whether a snapshot can be read whole, decided from the tar alone.
 //!
 //! Server 1.18 and this engine no longer read RocksDB. Some of what older servers left behind is
 //! refused loudly, some is dropped without a word: a segment whose ids lie in RocksDB opens as an
 //! empty one (lib/segment/src/id_tracker/mutable_id_tracker), a sparse vector without a
-//! `storage_type` opens without vectors (lib/segment/src/types.rs). Version numbers tell nothing:
-//! `version.info` is the same in every Qdrant since 1.6.
+//! `storage_type` opens without vectors (lib/segment/src/types.rs). So such a segment is converted
+//! first ([`rocks`]). Version numbers tell nothing: `version.info` is the same in every Qdrant since 1.6.
 //!
-//! Keeps true: what cannot be read whole is found before the engine sees it, all of it at once,
+//! Invariants: what cannot be read whole is found before the engine sees it, all of it at once,
 //! each with its reason.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::layout;
-use super::snapshot::{Segment, Shard, Snapshot};
+use super::rocks::{self, InRocks};
+use super::snapshot::{Segment, Shard, Snapshot, Strays};
+
+const AGAIN: &str = "fetch or copy the snapshot again";
 
 /// A reason why something of a snapshot cannot be read, or not be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -100,6 +103,30 @@ pub fn obstacles(snapshot: &Snapshot, shards: Option<&[u32]>) -> Vec<Obstacle> {
     found
 }
 
+/// What stands in the way of a server that reads no RocksDB.
+pub fn in_rocks(snapshot: &Snapshot) -> Vec<Obstacle> {
+    let segments = snapshot.shards.iter().flat_map(|(number, shard)| {
+        let segments = shard.segments.iter();
+        segments.map(move |(uuid, segment)| (*number, *uuid, InRocks::of(segment)))
+    });
+    segments
+        .filter(|(_, _, inside)| !inside.is_nothing())
+        .map(|(shard, segment, inside)| Obstacle {
+            shard: Some(shard),
+            segment: Some(segment),
+            why: format!(
+                "its {} lie in RocksDB, which Qdrant 1.18 and later do not read",
+                inside.words()
+            ),
+            next:
+                "take a Qdrant up to 1.17 for it, or let snapmerge read it itself (without --route \
+                   scratch): `snapmerge merge` makes a master that today's servers read"
+                    .into(),
+            incomplete: false,
+        })
+        .collect()
+}
+
 fn of_shard(number: u32, shard: &Shard, found: &mut Vec<Obstacle>) {
     let mut add = |why: String, next: &str, incomplete| {
         found.push(Obstacle {
@@ -110,6 +137,9 @@ fn of_shard(number: u32, shard: &Shard, found: &mut Vec<Obstacle>) {
             incomplete,
         });
     };
+    if let Some(why) = strays(&shard.strays, "among the segments") {
+        add(why, AGAIN, false);
+    }
     // It is the last file that Qdrant writes of a shard: without it the stream broke off.
     if shard.shard_config.is_none() {
         add(
@@ -152,10 +182,23 @@ fn of_shard(number: u32, shard: &Shard, found: &mut Vec<Obstacle>) {
     }
 }
 
+/// Members that a server would take for a part of a segment; `place` is where they are.
+fn strays(strays: &Strays, place: &str) -> Option<String> {
+    let more = match strays.count {
+        0 => return None,
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let first = &strays.first;
+    Some(format!(
+        "member {first}{more} lies {place}, and no Qdrant is known to write that there"
+    ))
+}
+
 /// What stands in the way of reading a segment: reasons, each with its way out.
 fn of_segment(segment: &Segment) -> Vec<(String, String)> {
-    const AGAIN: &str = "fetch or copy the snapshot again";
     let mut found = Vec::new();
+    found.extend(strays(&segment.strays, "in the segment").map(|why| (why, AGAIN.to_owned())));
     // The engine deletes a segment without it, taking it for half-made.
     if segment.version.is_none() {
         found.push((format!("{} is missing", layout::VERSION), AGAIN.into()));
@@ -166,24 +209,20 @@ fn of_segment(segment: &Segment) -> Vec<(String, String)> {
             "mutable_id_tracker.mappings" | "id_tracker.mappings" | "id_tracker.i2e"
         )
     });
-    let rocksdb = segment.files.keys().find(|name| {
-        name.starts_with("db_backup/") || *name == "CURRENT" || name.ends_with(".sst")
-    });
     let has_vectors = segment.files.iter().any(|(name, size)| {
         name.starts_with("vector_storage")
             && (name.contains("/chunk_") || name.ends_with("/matrix.dat"))
             && size.stored_bytes > 0
     });
-    if !has_ids && rocksdb.is_some() {
-        found.push((
-            "its ids lie in RocksDB, which would be taken for an empty segment".into(),
-            layout::BRIDGE.into(),
-        ));
-    } else if !has_ids && has_vectors {
+    let inside = InRocks::of(segment);
+    if !has_ids && !inside.ids && has_vectors {
         found.push((
             "it has vectors but no ids, and would be taken for an empty segment".into(),
             AGAIN.into(),
         ));
+    }
+    if inside.needs_database() {
+        of_database(segment, &inside, &mut found);
     }
     let Some(state) = &segment.state else {
         found.push((
@@ -200,6 +239,33 @@ fn of_segment(segment: &Segment) -> Vec<(String, String)> {
         )),
     }
     found
+}
+
+/// What stands in the way of reading the RocksDB of a segment.
+fn of_database(segment: &Segment, inside: &InRocks, found: &mut Vec<(String, String)>) {
+    let words = inside.words();
+    if !rocks::IS_BUILT_IN {
+        found.push((format!("its {words} lie in RocksDB"), rocks::GET_IT.into()));
+    }
+    let is_there = |name: &str| segment.files.contains_key(name);
+    let Some(list) = &segment.database_list else {
+        if !is_there("CURRENT") {
+            let why = format!("its {words} lie in RocksDB, and its database is missing");
+            found.push((why, AGAIN.into()));
+        }
+        return;
+    };
+    let in_backup = |name: &str| is_there(&format!("{}/{name}", layout::DATABASE));
+    match rocks::missing(list, in_backup) {
+        Ok(missing) => {
+            if let Some(first) = missing.first() {
+                let count = missing.len();
+                let why = format!("{count} files of its RocksDB are missing, such as {first}");
+                found.push((why, AGAIN.into()));
+            }
+        }
+        Err(why) => found.push((format!("its RocksDB cannot be read: {why}"), AGAIN.into())),
+    }
 }
 
 fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
@@ -220,11 +286,7 @@ fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
         .and_then(|kind| kind.get("type"))
         .and_then(Value::as_str);
     match payload {
-        Some("mmap" | "in_ram_mmap") => {}
-        Some(kind @ ("in_memory" | "on_disk")) => found.push((
-            format!("its payload lies in RocksDB (payload storage '{kind}')"),
-            layout::BRIDGE.into(),
-        )),
+        Some("mmap" | "in_ram_mmap" | "in_memory" | "on_disk") => {}
         Some(kind) => found.push((format!("its payload storage '{kind}' is unknown"), newer())),
         None => found.push(("its payload storage is not told".into(), newer())),
     }
@@ -239,11 +301,10 @@ fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
     };
     for (name, vector) in named("vector_data") {
         match vector.get("storage_type").and_then(Value::as_str) {
-            Some("Mmap" | "ChunkedMmap" | "InRamChunkedMmap" | "InRamMmap" | "GraphInline") => {}
-            Some("Memory") => found.push((
-                format!("its vector '{name}' lies in RocksDB (storage 'Memory')"),
-                layout::BRIDGE.into(),
-            )),
+            Some(
+                "Mmap" | "ChunkedMmap" | "InRamChunkedMmap" | "InRamMmap" | "GraphInline"
+                | "Memory",
+            ) => {}
             kind => found.push((
                 format!(
                     "the storage '{}' of its vector '{name}' is unknown",
@@ -267,17 +328,8 @@ fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
     for (name, vector) in named("sparse_vector_data") {
         match vector.get("storage_type") {
             Some(Value::String(kind)) if kind == "mmap" => {}
-            Some(Value::String(kind)) if kind == "on_disk" => found.push((
-                format!("its sparse vector '{name}' lies in RocksDB (storage 'on_disk')"),
-                layout::BRIDGE.into(),
-            )),
-            None => found.push((
-                format!(
-                    "its sparse vector '{name}' has no storage_type: it lies in RocksDB, and would \
-                     be taken for an empty one"
-                ),
-                layout::BRIDGE.into(),
-            )),
+            Some(Value::String(kind)) if kind == "on_disk" => {}
+            None => {}
             Some(kind) => found.push((
                 format!("the storage {kind} of its sparse vector '{name}' is unknown"),
                 newer(),
@@ -322,26 +374,16 @@ mod tests {
         // A segment that never had a point has no ids and no vectors.
         assert_eq!(of_segment(&segment(STATE, &[])), []);
         let cases = [
-            (
-                STATE.to_owned(),
-                vec!["db_backup/CURRENT", vectors],
-                "ids lie in RocksDB",
-            ),
             (STATE.to_owned(), vec![vectors], "no ids"),
             (
                 STATE.replace("\"mmap\"}}}", "\"on_disk\"}}}"),
                 vec![ids],
-                "payload lies in RocksDB",
-            ),
-            (
-                STATE.replace("\"mmap\"}}}", "\"in_memory\"}}}"),
-                vec![ids],
-                "payload lies in RocksDB",
+                "its payload lie in RocksDB, and its database is missing",
             ),
             (
                 STATE.replace("\"Mmap\",\"index\"", "\"Memory\",\"index\""),
                 vec![ids],
-                "'Memory'",
+                "its vectors lie in RocksDB, and its database is missing",
             ),
             (
                 STATE.replace("\"Mmap\",\"index\"", "\"Holographic\",\"index\""),
@@ -351,22 +393,72 @@ mod tests {
             (
                 STATE.replace(",\"storage_type\":\"mmap\"}", "}"),
                 vec![ids],
-                "no storage_type",
+                "its sparse vectors lie in RocksDB, and its database is missing",
             ),
             (STATE.replace("\"plain\"", "\"flat\""), vec![ids], "'flat'"),
             ("{".to_owned(), vec![ids], "cannot be read"),
             ("{}".to_owned(), vec![ids], "no config"),
         ];
         for (state, files, word) in cases {
-            let found = of_segment(&segment(&state, &files));
+            let mut found = of_segment(&segment(&state, &files));
+            found.retain(|(_, next)| next != rocks::GET_IT);
             assert_eq!(found.len(), 1, "{word}: {found:?}");
             assert!(found[0].0.contains(word), "{word}: {found:?}");
-            let bridged = found[0].0.contains("RocksDB");
-            assert_eq!(found[0].1 == layout::BRIDGE, bridged, "{word}");
         }
         // A database of the payload indexes alone is no obstacle: they are built again.
         let indexes = segment(STATE, &[ids, vectors, "payload_index_db_backup/CURRENT"]);
         assert_eq!(of_segment(&indexes), []);
+    }
+
+    #[test]
+    fn a_database_must_have_all_that_its_list_names() {
+        let list = "1\n2\n2\nprivate/1/CURRENT crc32 1\nshared_checksum/000012_sX_9.sst crc32 2\n";
+        let files = [
+            "db_backup/meta/1",
+            "db_backup/private/1/CURRENT",
+            "db_backup/shared_checksum/000012_sX_9.sst",
+        ];
+        let of = |list: &str, files: &[&str]| {
+            let mut segment = segment(STATE, files);
+            segment.database_list = Some(list.as_bytes().to_vec());
+            let found = of_segment(&segment);
+            let found = found.into_iter().filter(|(_, next)| next != rocks::GET_IT);
+            found.map(|(why, _)| why).collect::<Vec<String>>()
+        };
+        assert_eq!(of(list, &files), [""; 0]);
+        let found = of(list, &[files[0], files[2]]);
+        assert_eq!(
+            found,
+            ["1 files of its RocksDB are missing, such as private/1/CURRENT"]
+        );
+        let found = of("nonsense", &files);
+        assert!(found[0].contains("its RocksDB cannot be read"), "{found:?}");
+        // Nothing says that its ids are anywhere else, and nothing is there of them.
+        assert_eq!(of(list, &files[..2]), [""; 0]);
+    }
+
+    #[test]
+    fn what_belongs_to_no_segment_is_in_the_way() {
+        let strays = Strays {
+            count: 3,
+            first: "0/segments/x.tar".into(),
+        };
+        let shard = Shard {
+            strays: strays.clone(),
+            shard_config: Some(Vec::new()),
+            replica_state: Some(br#"{"is_local":false}"#.to_vec()),
+            ..Shard::default()
+        };
+        let mut found = Vec::new();
+        of_shard(0, &shard, &mut found);
+        assert!(
+            found[0].why.contains("0/segments/x.tar (and 2 more)"),
+            "{found:?}"
+        );
+        assert!(!found[0].incomplete);
+        let mut segment = segment(STATE, &[]);
+        segment.strays = strays;
+        assert_eq!(of_segment(&segment).len(), 1);
     }
 
     #[test]

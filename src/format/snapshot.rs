@@ -3,8 +3,10 @@
 //! A plain file is sought over, so that gigabytes take milliseconds; a .gz is decompressed once,
 //! and hashed on the way.
 //!
-//! Keeps true: only the small files that are asked for are read; what is unknown is listed; nothing
+//! Invariants: only the small files that are asked for are read; what is unknown is listed; nothing
 //! here opens a segment, so nothing here can be hurt by what is in one.
+
+mod shard;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,29 +14,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::ids::{TrackerFiles, is_tracker_file};
+use self::shard::{FILE_OVERHEAD_BYTES, JSON_BYTES_MAX};
+pub use self::shard::{FileSize, Segment, Shard, Strays};
 use super::input::{Algorithm, Hashes, Input};
 use super::layout::{self, Part, Place};
 use super::name::source_name;
 use super::tar::{Member, MemberKind, Stream, Walker};
-use super::wal::LogFiles;
 use crate::base::error::{Error, Result};
 
-/// Largest JSON file of a snapshot that is read, in bytes.
-const JSON_BYTES_MAX: u64 = 16 << 20;
-/// Largest file of an id tracker that is read, in bytes: some 170 million points in one segment.
-const TRACKER_BYTES_MAX: u64 = 4 << 30;
 /// What may be kept in memory of names and small files, in bytes: Qdrant's come to some kilobytes a
 /// segment, and a .gz can claim a thousand times its size.
 const KEPT_BYTES_MAX: u64 = 256 << 20;
 /// Members that no Qdrant is known to write: a newer one may have a few.
 const UNKNOWN_MAX: u64 = 1000;
-/// Bytes that a file system spends on a file besides its content, at the most that is usual.
-const FILE_OVERHEAD_BYTES: u64 = 4096;
-/// What a remembered name costs besides its letters, in bytes.
-const NAME_COST_BYTES: u64 = 128;
 /// Unknown members that are listed by name.
 const UNKNOWN_LISTED_MAX: usize = 20;
 
@@ -70,53 +63,6 @@ impl Form {
             Self::StreamedShard => "streamed shard snapshot",
         }
     }
-}
-
-/// A file of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileSize {
-    /// Its size in bytes, holes included.
-    pub bytes: u64,
-    /// What is stored of it, in bytes.
-    pub stored_bytes: u64,
-}
-
-/// A segment as it lies in a snapshot.
-#[derive(Debug, Default)]
-pub struct Segment {
-    /// Its files by name within the segment.
-    pub files: BTreeMap<String, FileSize>,
-    /// `segment.json`.
-    pub state: Option<Vec<u8>>,
-    /// `version.info`.
-    pub version: Option<Vec<u8>>,
-    /// `payload_index/config.json`.
-    pub payload_index: Option<Vec<u8>>,
-    /// The files of the id tracker, if they were asked for.
-    pub trackers: TrackerFiles,
-    /// Bytes that the snapshot spends on it.
-    pub bytes: u64,
-    /// Its tar in the snapshot's tar, as offset and length in bytes; none if it is streamed.
-    pub tar: Option<(u64, u64)>,
-}
-
-/// A shard as it lies in a snapshot.
-#[derive(Debug, Default)]
-pub struct Shard {
-    /// Its segments.
-    pub segments: BTreeMap<Uuid, Segment>,
-    /// `replica_state.json`.
-    pub replica_state: Option<Vec<u8>>,
-    /// `shard_config.json`.
-    pub shard_config: Option<Vec<u8>>,
-    /// The log's files, if they were asked for.
-    pub log: LogFiles,
-    /// Whether there is a log at all.
-    pub has_log: bool,
-    /// Bytes that the snapshot spends on the log.
-    pub log_bytes: u64,
-    /// Names of clocks, queue positions and manifests.
-    pub left: Vec<String>,
 }
 
 /// A snapshot file and what lies in it.
@@ -216,6 +162,23 @@ impl Snapshot {
         self.path.display().to_string()
     }
 
+    /// Notes a member that no known Qdrant writes: it is told, kept, and never unpacked.
+    fn add_unknown<S: Stream>(&mut self, name: &str, walker: &Walker<S>) -> Result<()> {
+        self.unknown.0 += 1;
+        if self.unknown.0 > UNKNOWN_MAX {
+            return Err(walker
+                .damaged(format!(
+                    "it has more than {UNKNOWN_MAX} members that no Qdrant is known to write, such \
+                     as {name}"
+                ))
+                .next("give a file that Qdrant's snapshot API returned, plain or .gz"));
+        }
+        if self.unknown.1.len() < UNKNOWN_LISTED_MAX {
+            self.unknown.1.push(name.to_owned());
+        }
+        Ok(())
+    }
+
     fn take<S: Stream>(
         &mut self,
         walker: &mut Walker<S>,
@@ -232,27 +195,13 @@ impl Snapshot {
             Place::Nothing => {}
             Place::Unknown => {
                 // Whatever lies there, the engine of a server would take it for a segment.
-                if member.kind == MemberKind::File && layout::is_among_segments(&member.path) {
-                    return Err(walker
-                        .damaged(format!(
-                            "member {} lies among the segments and is none that is known",
-                            member.path
-                        ))
-                        .next(layout::BRIDGE));
+                let among = layout::among_segments(&member.path);
+                if let (MemberKind::File, Some(shard)) = (member.kind, among) {
+                    let number = shard.unwrap_or(0);
+                    let shard = self.shards.entry(number).or_default();
+                    shard.strays.add(&member.path);
                 }
-                self.unknown.0 += 1;
-                if self.unknown.0 > UNKNOWN_MAX {
-                    return Err(walker
-                        .damaged(format!(
-                            "it has more than {UNKNOWN_MAX} members that no Qdrant is known to \
-                             write, such as {}",
-                            member.path
-                        ))
-                        .next("give a file that Qdrant's snapshot API returned, plain or .gz"));
-                }
-                if self.unknown.1.len() < UNKNOWN_LISTED_MAX {
-                    self.unknown.1.push(member.path.clone());
-                }
+                self.add_unknown(&member.path, &*walker)?;
             }
             Place::InnerSnapshot => roots.inner_snapshots += 1,
             Place::Collection(name) => {
@@ -278,6 +227,9 @@ impl Snapshot {
                 let inner = shard.take(walker, member, part, want, number)?;
                 self.unpacked_bytes = self.unpacked_bytes.saturating_add(inner.unpacked_bytes);
                 self.kept_bytes += inner.kept_bytes;
+                for name in inner.strays {
+                    self.add_unknown(&name, &*walker)?;
+                }
             }
         }
         if self.kept_bytes > KEPT_BYTES_MAX {
@@ -289,141 +241,6 @@ impl Snapshot {
                 .next("give a file that Qdrant's snapshot API returned, plain or .gz"));
         }
         Ok(())
-    }
-}
-
-/// What one member costs.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cost {
-    /// Disk space of files that lie in a tar inside, beyond that tar's own.
-    unpacked_bytes: u64,
-    /// Memory.
-    kept_bytes: u64,
-}
-
-impl Shard {
-    /// Takes one member in.
-    fn take<S: Stream>(
-        &mut self,
-        walker: &mut Walker<S>,
-        member: &Member,
-        part: Part<'_>,
-        want: Want,
-        number: u32,
-    ) -> Result<Cost> {
-        let mut cost = Cost {
-            unpacked_bytes: 0,
-            kept_bytes: NAME_COST_BYTES + member.path.len() as u64,
-        };
-        match part {
-            Part::ReplicaState => {
-                cost.kept_bytes += member.bytes;
-                self.replica_state = Some(walker.read_small(member, JSON_BYTES_MAX)?);
-            }
-            Part::ShardConfig => {
-                cost.kept_bytes += member.bytes;
-                self.shard_config = Some(walker.read_small(member, JSON_BYTES_MAX)?);
-            }
-            Part::Left(name) => self.left.push(name.to_owned()),
-            Part::Log(name) => {
-                self.has_log = true;
-                self.log_bytes += member.stored_bytes;
-                if want.log {
-                    let what = format!("shard {number} of {}", walker.what());
-                    self.log
-                        .add(name, member.bytes, walker.contents(member), &what)?;
-                }
-            }
-            Part::SegmentFile(uuid, name) => {
-                let segment = self.segments.entry(uuid).or_default();
-                if segment.tar.is_some() {
-                    return Err(twice(walker, uuid, number));
-                }
-                segment.bytes += member.stored_bytes;
-                cost.kept_bytes += segment.take(walker, member, name, want)?;
-            }
-            Part::SegmentTar(uuid) => {
-                if member.pieces.is_some() {
-                    return Err(walker.damaged(format!(
-                        "segment {} is stored as a sparse file, which Qdrant does not do",
-                        member.path
-                    )));
-                }
-                let mut segment = Segment {
-                    bytes: member.bytes,
-                    tar: Some((member.position, member.bytes)),
-                    ..Segment::default()
-                };
-                let what = format!("{} of {}", member.path, walker.what());
-                let mut inner = Walker::inner(walker.data(), what);
-                let mut inner_bytes = 0_u64;
-                while let Some(file) = inner.next_member()? {
-                    let is_directory = file.kind == MemberKind::Directory;
-                    match layout::segment_file(&file.path, is_directory) {
-                        Some(Some(name)) => {
-                            let bytes = file.stored_bytes.saturating_add(FILE_OVERHEAD_BYTES);
-                            inner_bytes = bytes.saturating_add(inner_bytes);
-                            cost.kept_bytes += segment.take(&mut inner, &file, name, want)?;
-                        }
-                        Some(None) => {}
-                        None => {
-                            return Err(inner
-                                .damaged(format!(
-                                    "member {} does not lie under {}/",
-                                    file.path,
-                                    layout::SEGMENT_TAR_ROOT
-                                ))
-                                .next(layout::BRIDGE));
-                        }
-                    }
-                }
-                if self.segments.insert(uuid, segment).is_some() {
-                    return Err(twice(walker, uuid, number));
-                }
-                // The tar itself is not kept, only what is in it.
-                cost.unpacked_bytes = inner_bytes.saturating_sub(member.stored_bytes);
-            }
-        }
-        Ok(cost)
-    }
-}
-
-fn twice<S: Stream>(walker: &Walker<S>, uuid: Uuid, shard: u32) -> Error {
-    walker.damaged(format!("segment {uuid} is in shard {shard} twice"))
-}
-
-impl Segment {
-    /// Takes one file in; returns what is kept of it in memory, in bytes.
-    fn take<S: Stream>(
-        &mut self,
-        walker: &mut Walker<S>,
-        member: &Member,
-        name: &str,
-        want: Want,
-    ) -> Result<u64> {
-        let small = |walker: &mut Walker<S>| walker.read_small(member, JSON_BYTES_MAX);
-        let mut kept_bytes = NAME_COST_BYTES + name.len() as u64;
-        self.files.insert(
-            name.to_owned(),
-            FileSize {
-                bytes: member.bytes,
-                stored_bytes: member.stored_bytes,
-            },
-        );
-        match name {
-            layout::SEGMENT_STATE => self.state = Some(small(walker)?),
-            layout::VERSION => self.version = Some(small(walker)?),
-            "payload_index/config.json" => self.payload_index = Some(small(walker)?),
-            name if want.trackers && is_tracker_file(name) => {
-                if let Some(slot) = self.trackers.from_name(name) {
-                    *slot = Some(walker.read_small(member, TRACKER_BYTES_MAX)?);
-                }
-                return Ok(kept_bytes);
-            }
-            _ => return Ok(kept_bytes),
-        }
-        kept_bytes += member.bytes;
-        Ok(kept_bytes)
     }
 }
 

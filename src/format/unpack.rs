@@ -1,8 +1,9 @@
 //! Unpacking a snapshot into scratch, where the engine may do with it what it likes.
 //!
-//! Keeps true: only segments and logs are unpacked, each shard into a folder of its own as the
-//! engine wants it (`SHARD/segments/UUID/…`, `SHARD/wal/…`); files are created new, never written
-//! over; holes stay holes; the SHA-256 of the very bytes that were unpacked comes with them.
+//! Invariants: only segments and logs are unpacked, each shard into a folder of its own as the
+//! engine wants it (`SHARD/segments/UUID/…`, `SHARD/wal/…`); of a RocksDB backup, only what is to be
+//! converted; files are created new, never written over; holes stay holes, and long runs of zeros
+//! become such; the SHA-256 of the very bytes that were unpacked comes with them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -14,13 +15,16 @@ use std::sync::atomic::AtomicU64;
 use uuid::Uuid;
 
 use super::input::{Algorithm, Hashes, Input};
-use super::layout::{self, Part, Place};
+use super::layout::{self, InSegment, Part, Place};
+use super::rocks::InRocks;
 use super::snapshot::Snapshot;
 use super::tar::{Member, MemberKind, Stream, Walker};
 use crate::base::error::{Error, Result};
 
 /// Bytes copied at once.
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Zeros that are worth a hole.
+const HOLE_BYTES: usize = 64 * 1024;
 
 /// What an unpacking did.
 #[derive(Debug, Clone, Default)]
@@ -61,11 +65,26 @@ pub fn unpack(
         apart,
         logs_only,
     } = unpacking;
+    let databases: BTreeSet<(u32, Uuid)> = (snapshot.shards.iter())
+        .flat_map(|(number, shard)| {
+            shard
+                .segments
+                .iter()
+                .map(move |(uuid, segment)| (*number, *uuid, segment))
+        })
+        .filter(|(_, _, segment)| InRocks::of(segment).needs_database())
+        .map(|(number, uuid, _)| (number, uuid))
+        .collect();
     let place_of = |shard: u32, uuid: Uuid, name: &str| {
-        if apart {
-            return format!("{shard}/{uuid}/{}/{uuid}/{name}", layout::SEGMENTS);
+        match name.split_once('/') {
+            Some((layout::INDEX_DATABASE, _)) => return None,
+            Some((layout::DATABASE, _)) if !databases.contains(&(shard, uuid)) => return None,
+            _ => {}
         }
-        format!("{shard}/{}/{uuid}/{name}", layout::SEGMENTS)
+        if apart {
+            return Some(format!("{shard}/{uuid}/{}/{uuid}/{name}", layout::SEGMENTS));
+        }
+        Some(format!("{shard}/{}/{uuid}/{name}", layout::SEGMENTS))
     };
     let mut input = Input::open(&snapshot.path, hash, passed)?;
     let mut sink = Sink::new(folder);
@@ -84,7 +103,9 @@ pub fn unpack(
         match part {
             Part::SegmentFile(..) | Part::SegmentTar(_) if logs_only => {}
             Part::SegmentFile(uuid, name) => {
-                sink.file(&mut walker, &member, &place_of(shard, uuid, name))?;
+                if let Some(to) = place_of(shard, uuid, name) {
+                    sink.file(&mut walker, &member, &to)?;
+                }
             }
             Part::Log(_) if apart => {}
             Part::Log(name) => {
@@ -96,12 +117,17 @@ pub fn unpack(
                 let mut inner = Walker::inner(walker.data(), what);
                 while let Some(file) = inner.next_member()? {
                     let is_directory = file.kind == MemberKind::Directory;
-                    if let Some(Some(name)) = layout::segment_file(&file.path, is_directory) {
-                        sink.file(&mut inner, &file, &place_of(shard, uuid, name))?;
+                    let (InSegment::File(name) | InSegment::Plain(name)) =
+                        layout::in_segment_tar(&file.path, is_directory)
+                    else {
+                        continue;
+                    };
+                    if let Some(to) = place_of(shard, uuid, name) {
+                        sink.file(&mut inner, &file, &to)?;
                     }
                 }
             }
-            Part::ReplicaState | Part::ShardConfig | Part::Left(_) => {}
+            Part::SegmentStray(..) | Part::ReplicaState | Part::ShardConfig | Part::Left(_) => {}
         }
     }
     // A shard without points may have no segment at all; the engine wants the folder.
@@ -193,9 +219,10 @@ impl Sink {
                         .map_err(|err| failed(&err))?;
                     self.copy(walker, &mut file, piece.bytes, &failed)?;
                 }
-                file.set_len(member.bytes).map_err(|err| failed(&err))?;
             }
         }
+        // It may end in a hole.
+        file.set_len(member.bytes).map_err(|err| failed(&err))?;
         self.done.files += 1;
         self.done.bytes += member.stored_bytes;
         Ok(())
@@ -222,7 +249,12 @@ impl Sink {
             let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else {
                 return Err(walker.read_error(&io::ErrorKind::UnexpectedEof.into()));
             };
-            file.write_all(read).map_err(|err| failed(&err))?;
+            // Servers up to 1.10 wrote their logs of 32 MiB with all the zeros after the last entry.
+            match read.len() >= HOLE_BYTES && read.iter().all(|byte| *byte == 0) {
+                true => file.seek_relative(count as i64),
+                false => file.write_all(read),
+            }
+            .map_err(|err| failed(&err))?;
             left -= count as u64;
         }
         Ok(())

@@ -24,7 +24,8 @@ pub use self::op::{Op, Touches};
 use self::scan::{ScanError, Stop};
 use crate::base::error::{Error, Result};
 
-const FIRST_INDEX: &str = "first-index";
+/// The file that says from which entry on a log is applied again.
+pub const FIRST_INDEX: &str = "first-index";
 
 /// `{"ack_index":7}` takes 15 bytes; no `first-index` of any server comes near this.
 const FIRST_INDEX_BYTES_MAX: u64 = 4096;
@@ -33,6 +34,7 @@ const FIRST_INDEX_BYTES_MAX: u64 = 4096;
 #[derive(Debug, Default)]
 pub struct LogFiles {
     ack: Option<u64>,
+    blank_first_index: bool,
     /// By the number in `closed-N`: that of the file's first entry.
     closed: BTreeMap<u64, Part>,
     /// By the number in `open-N`, which only says in which order the files were made.
@@ -65,6 +67,9 @@ pub struct Log {
     /// What `first-index` says. The entry of this very number may or may not be in the segments
     /// already: `first` counts it as not.
     pub ack: Option<u64>,
+    /// Whether there is a `first-index` that says nothing, as a server that crashed leaves it: then
+    /// nothing counts as acknowledged.
+    pub blank_first_index: bool,
     /// The number that the next operation gets; also that of points changed by it, so a log for a
     /// set of segments needs a `next` above all their versions.
     pub next: u64,
@@ -146,6 +151,10 @@ impl LogFiles {
                     .take(FIRST_INDEX_BYTES_MAX)
                     .read_to_end(&mut text)
                     .map_err(|err| read_failed(doing(), &err))?;
+                if is_blank_first_index(&text) {
+                    self.blank_first_index = true;
+                    return Ok(true);
+                }
                 let state: FirstIndex =
                     serde_json::from_slice(&text).map_err(|err| damaged(err.to_string()))?;
                 self.ack = Some(state.ack_index);
@@ -186,6 +195,12 @@ fn read_failed(doing: String, err: &std::io::Error) -> Error {
     }
 }
 
+/// Whether `text`, the content of a `first-index`, says nothing: nothing but zeros or blanks, or `null`.
+pub fn is_blank_first_index(text: &[u8]) -> bool {
+    let is_blank = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+    text.trim_ascii() == b"null" || text.iter().all(is_blank)
+}
+
 #[derive(Deserialize)]
 struct FirstIndex {
     ack_index: u64,
@@ -198,7 +213,12 @@ struct FirstIndex {
 /// [`crate::base::error::Kind::Damaged`] if closed files leave a gap or overlap, or an entry of the tail
 /// cannot be decoded.
 pub fn read(files: LogFiles, what: &str) -> Result<Log> {
-    let LogFiles { ack, closed, open } = files;
+    let LogFiles {
+        ack,
+        blank_first_index,
+        closed,
+        open,
+    } = files;
     let doing = || format!("reading {what}");
 
     let start = closed.keys().next().copied().unwrap_or(0);
@@ -227,6 +247,7 @@ pub fn read(files: LogFiles, what: &str) -> Result<Log> {
         start,
         first,
         ack,
+        blank_first_index,
         next,
         entries: Vec::new(),
         bytes: 0,
@@ -353,6 +374,17 @@ mod tests {
             assert_eq!(tail(&log), want, "acknowledged {acked}");
             assert_eq!((log.start, log.next), (5, 9));
         }
+    }
+
+    #[test]
+    fn a_first_index_that_says_nothing_acknowledges_nothing() {
+        for text in [&b""[..], b"null", b" null\n", b"\0\0\0", b"\n"] {
+            let log = log(&[("closed-5", file(&[5, 6])), (FIRST_INDEX, text.to_vec())]);
+            let log = log.expect("reads");
+            assert_eq!((log.first, log.ack, log.blank_first_index), (5, None, true));
+        }
+        let told = log(&[("closed-5", file(&[5, 6])), ack(6)]).expect("reads");
+        assert!(!told.blank_first_index);
     }
 
     #[test]

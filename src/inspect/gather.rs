@@ -21,6 +21,7 @@ use crate::base::error::Error;
 use crate::format::ids;
 use crate::format::ids::Format;
 use crate::format::readable::Obstacle;
+use crate::format::rocks::InRocks;
 use crate::format::schema::CollectionConfig;
 use crate::format::{Form, Shard, source_name, wal};
 use crate::source::{ShardIds, Source, not_taken_in};
@@ -85,6 +86,7 @@ impl SnapshotReport {
             sharding_method: source.config.sharding_method().to_string(),
             shard_keys: source.shard_keys.clone(),
             shards,
+            restored_by: source.servers(),
             unknown_members_count: snapshot.unknown.0,
             unknown_members: snapshot.unknown.1.clone(),
         };
@@ -145,6 +147,8 @@ fn notes_of(source: &Source, shards: &[ShardReport], notes: &mut Vec<String>) {
     if snapshot.form == Form::Collection && snapshot.payload_index.is_none() {
         notes.push("it has no payload_index.json: no payload indexes are known".into());
     }
+    notes.extend(in_rocks(source));
+    notes.extend(source.keys_once_numbers());
     if snapshot.unknown.0 > 0 {
         notes.push(format!(
             "{} members that no known Qdrant writes are passed over: {}{}",
@@ -158,6 +162,13 @@ fn notes_of(source: &Source, shards: &[ShardReport], notes: &mut Vec<String>) {
         ));
     }
     for shard in shards {
+        if shard.log.as_ref().is_some_and(|log| log.blank_first_index) {
+            notes.push(format!(
+                "the first-index of shard {}'s log says nothing, as a server that crashed leaves it: \
+                 nothing counts as acknowledged, and all of the log is applied again",
+                shard.shard
+            ));
+        }
         for file in shard.log.iter().flat_map(|log| &log.torn_files) {
             notes.push(format!(
                 "{file} of shard {}'s log goes on after its last whole entry: an append that was \
@@ -187,6 +198,24 @@ fn notes_of(source: &Source, shards: &[ShardReport], notes: &mut Vec<String>) {
     }
 }
 
+/// What follows from what segments keep in RocksDB.
+fn in_rocks(source: &Source) -> Option<String> {
+    let (inside, count, all) = source.in_rocks();
+    if inside.is_nothing() {
+        return None;
+    }
+    let uncounted = match inside.ids {
+        true => "; points are not counted, since that takes opening it: see `snapmerge export`",
+        false => "",
+    };
+    Some(format!(
+        "{count} of {all} segments keep {} in RocksDB: Qdrant {} restores it as it is; a merge \
+         converts them in scratch, and today's servers read the master{uncounted}",
+        inside.words(),
+        source.servers().words()
+    ))
+}
+
 fn shard_report(
     number: u32,
     shard: &mut Shard,
@@ -202,6 +231,8 @@ fn shard_report(
             &format!("segment {uuid} of shard {number} of {what}"),
         );
         let points = match found {
+            // Only who opens the database can tell.
+            Ok(_) if InRocks::of(segment).ids => None,
             // Without any ids a segment counts as empty only if nothing is wrong with it.
             Ok(found) if found.format == Format::Nothing && is_obstructed(*uuid, problems) => None,
             Ok(found) => Some(found),
@@ -265,6 +296,7 @@ fn log_report(log: &wal::Log, ids: &ShardIds, bytes: u64) -> LogReport {
         not_provably_taken_in_count: not_taken_in.len() as u64,
         not_provably_taken_in: by_name,
         torn_files: log.torn.iter().map(|torn| torn.file.clone()).collect(),
+        blank_first_index: log.blank_first_index,
     }
 }
 

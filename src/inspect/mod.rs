@@ -21,8 +21,9 @@ use uuid::Uuid;
 
 use crate::base::error::Error;
 use crate::base::operation::Envelope;
-use crate::format::Form;
+use crate::format::rocks::InRocks;
 use crate::format::schema::{Finding, PayloadSchema, ShardKeys};
+use crate::format::{Form, Servers};
 use crate::point::ShardKey;
 use crate::source::Checksum;
 
@@ -103,7 +104,7 @@ pub struct Contents {
     /// The file's SHA-256, if all of it was read (`--check`, or a .gz with a checksum).
     pub sha256: Option<String>,
     /// Different ids in each shard's segments, added up over the shards: points before the log is
-    /// replayed. `null` if not all segments can be read.
+    /// replayed. `null` if not all segments can be read, or some keep their ids in RocksDB.
     pub points_count: Option<u64>,
     /// Segments in all shards.
     pub segments_count: u64,
@@ -134,6 +135,9 @@ pub struct Contents {
     pub shard_keys: ShardKeys,
     /// The shards that are in the snapshot; a shard snapshot's only one is number 0.
     pub shards: Vec<ShardReport>,
+    /// The servers that restore it as it is: `from` one version, and up to `before` another if newer ones
+    /// do not read it, each as major, minor and patch.
+    pub restored_by: Servers,
     /// How many members of the tar no known Qdrant writes.
     pub unknown_members_count: u64,
     /// Their names; the first 20.
@@ -239,6 +243,8 @@ pub struct LogReport {
     /// Files of the log that go on with something other than zeros after their last whole entry:
     /// an append that was cut off, or damage.
     pub torn_files: Vec<String>,
+    /// Whether its `first-index` says nothing, as a server that crashed leaves it.
+    pub blank_first_index: bool,
 }
 
 /// One segment.
@@ -252,8 +258,10 @@ pub struct SegmentReport {
     pub bytes: u64,
     /// Its files.
     pub files_count: u64,
-    /// Its points; `null` if they cannot be read.
+    /// Its points; `null` if they cannot be read, or lie in RocksDB.
     pub points: Option<SegmentPoints>,
+    /// What it keeps in RocksDB, as servers up to 1.17 do; `null` if nothing.
+    pub in_rocksdb: Option<InRocks>,
     /// Where its payload lies; `null` if not told.
     pub payload_storage: Option<Storage>,
     /// Fields that have an index in it.

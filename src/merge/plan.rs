@@ -226,6 +226,16 @@ fn notes(sources: &[Source]) -> Vec<String> {
                 source.snapshot.form.words()
             ));
         }
+        let (inside, count, all) = source.in_rocks();
+        if source.by_server.is_none() && !inside.is_nothing() {
+            notes.push(format!(
+                "{count} of {all} segments of {name} keep {} in RocksDB, as servers up to 1.17 do: they \
+                 are converted in scratch",
+                inside.words()
+            ));
+        }
+        let keys = source.keys_once_numbers();
+        notes.extend(keys.map(|note| format!("{name}: {note}")));
         for (number, shard) in &source.snapshot.shards {
             if !shard.has_log {
                 notes.push(format!(

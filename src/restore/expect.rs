@@ -11,20 +11,12 @@ use serde_json::Value;
 
 use crate::base::error::{Error, Result};
 use crate::capture::{ENDING, Manifest, beside, read_manifest};
+use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
 use crate::format::wal::{Op, Touches};
-use crate::format::{Form, Segment, Shard, ids, wal};
+use crate::format::{Form, Segment, Servers, Shard, ids, wal};
 use crate::point::PointId;
 use crate::source::{Checksum, Opening, ShardIds, Source, not_taken_in};
-
-/// The newest storages and the first server that reads them.
-const NEEDS: [(&str, (u32, u32, u32)); 5] = [
-    ("InRamMmap", (1, 17, 0)),
-    ("Empty", (1, 18, 0)),
-    ("Turbo4", (1, 18, 3)),
-    ("Turbo8", (1, 19, 0)),
-    ("Turbo16", (1, 19, 0)),
-];
 
 /// What a restored collection has to be.
 #[derive(Debug)]
@@ -39,8 +31,8 @@ pub struct Expected {
     pub shards: BTreeMap<u32, Option<u64>>,
     /// Vectors that lie in a graph, at the least.
     pub indexed_min: u64,
-    /// The first server that can read all of it.
-    pub server_min: Option<(u32, u32, u32)>,
+    /// The servers that can read all of it.
+    pub servers: Servers,
 }
 
 /// What is known of the points, for reports.
@@ -78,14 +70,11 @@ impl Expected {
         let hashes = source.snapshot.hashes.clone().ok_or_else(|| {
             Error::failed(format!("hashing {}", path.display()), "there is no hash")
         })?;
+        let servers = source.servers();
         let mut shards = BTreeMap::new();
         let mut indexed_min = 0;
-        let mut server_min = None;
         let what = path.display().to_string();
         for (number, shard) in &mut source.snapshot.shards {
-            for segment in shard.segments.values() {
-                server_min = server_min.max(needs(segment));
-            }
             let points = match &counted {
                 Some(counted) => counted.get(number).copied(),
                 None => {
@@ -102,7 +91,7 @@ impl Expected {
             bytes: hashes.content_bytes,
             shards,
             indexed_min,
-            server_min,
+            servers,
         })
     }
 
@@ -150,6 +139,10 @@ fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
     let mut indexed = 0;
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
+        // Who has to open a database to count asks the server instead.
+        if InRocks::of(segment).ids {
+            return Ok((None, 0));
+        }
         let read = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
         if has_one_graph(segment) {
             indexed += read.entries.len() as u64;
@@ -203,23 +196,6 @@ fn has_one_graph(segment: &Segment) -> bool {
                 .get("")
                 .is_some_and(|vector| vector["index"]["type"] == "hnsw")
     })
-}
-
-/// The first server that reads a segment's storages.
-fn needs(segment: &Segment) -> Option<(u32, u32, u32)> {
-    let state = state(segment);
-    let parts = ["vector_data", "sparse_vector_data"];
-    let vectors = parts
-        .iter()
-        .filter_map(|part| state["config"][part].as_object())
-        .flat_map(|vectors| vectors.values());
-    vectors
-        .filter_map(|vector| {
-            let storage = vector["storage_type"].as_str()?;
-            let known = NEEDS.iter().find(|(word, _)| *word == storage)?;
-            Some(known.1)
-        })
-        .max()
 }
 
 fn state(segment: &Segment) -> Value {

@@ -168,6 +168,15 @@ pub fn preflight(
         refuse_vector_names(target, &server, expected.config())?;
     }
     if way == Way::CreateThenShards {
+        if !Feature::ShardsRestored.is_in(server.numbers()) {
+            return refuse(
+                format!(
+                    "members of a cluster take no shard's snapshot before Qdrant 1.14, and this is {}",
+                    server.version
+                ),
+                "upgrade the cluster, or restore to a server that stands alone".into(),
+            );
+        }
         require_addresses(target, members, &cluster.peer_ids(), cluster.peer_id)?;
     }
     Ok(Preflight {
@@ -288,18 +297,32 @@ fn check_version(
         ));
         return Ok(());
     };
-    let min = expected
-        .server_min
-        .into_iter()
-        .fold(Feature::MastersRestored.since(), ServerVersion::max);
-    if version < min {
+    let servers = &expected.servers;
+    if version < servers.from {
         return refuse(
             format!(
-                "the master needs Qdrant {} or later, the server is {}",
-                show(min),
+                "it needs Qdrant {} or later ({}), the server is {}",
+                show(servers.from),
+                servers.from_for,
                 server.version
             ),
-            "upgrade the server, or restore to another",
+            "upgrade the server, or restore to another; or write its points into a collection there: \
+             snapmerge merge FILE --into http://HOST:6333/COLLECTION",
+        );
+    }
+    if let Some(before) = servers.before.filter(|before| version >= *before) {
+        return refuse(
+            format!(
+                "Qdrant {} and later do not read it ({}), and the server is {}",
+                show(before),
+                servers.before_for,
+                server.version
+            ),
+            &format!(
+                "restore it to a Qdrant {}, or make a master of it that this server reads: snapmerge \
+                 merge FILE -o MASTER",
+                servers.words()
+            ),
         );
     }
     let obstacles = expected.source.obstacles_at(version);

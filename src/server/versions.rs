@@ -8,8 +8,8 @@ use super::answers::ServerVersion;
 /// Something that only some servers do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
-    /// A master in the form that is written today is restored, with shard keys as a list.
-    MastersRestored,
+    /// A member of a cluster restores the snapshot of one shard.
+    ShardsRestored,
     /// Telemetry tells which snapshots are being made and restored.
     SnapshotTelemetry,
     /// Names of vectors may not have the characters that names of collections may not have.
@@ -21,7 +21,7 @@ impl Feature {
     pub fn since(self) -> ServerVersion {
         match self {
             // lib/collection/src/collection/snapshots.rs
-            Self::MastersRestored => (1, 14, 0),
+            Self::ShardsRestored => (1, 14, 0),
             // lib/collection/src/telemetry.rs
             Self::SnapshotTelemetry => (1, 16, 0),
             // lib/common/common/src/validation.rs

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::base::error::Result;
 use crate::format::ids::IdEntry;
+use crate::format::rocks::InRocks;
 use crate::format::schema::{PayloadSchema, same_index};
 use crate::format::wal::{Entry, Log, Op, Touches};
 use crate::format::{Segment, Shard, ids};
@@ -24,10 +25,14 @@ pub struct ShardIds {
 
 impl ShardIds {
     /// The points of all segments of `shard`, in the order of their UUIDs; `what` names it in errors.
-    /// It was opened with its id trackers.
+    /// It was opened with its id trackers; those of a segment that are in RocksDB stay unread.
     pub fn of(shard: &Shard, what: &str) -> Result<Self> {
         let mut held = Self::default();
         for (uuid, segment) in &shard.segments {
+            if InRocks::of(segment).ids {
+                held.add_unread();
+                continue;
+            }
             let what = format!("segment {uuid} of {what}");
             held.add(ids::read(&segment.trackers, &what)?.entries);
         }
@@ -214,6 +219,7 @@ mod tests {
             start: 10,
             first: 10,
             ack: None,
+            blank_first_index: false,
             next: 10 + entries.len() as u64,
             entries,
             bytes: 0,

@@ -1,8 +1,8 @@
 //! Sources: snapshot files, looked into, checked, and settled; live collections, scrolled.
 //!
-//! Keeps true: a source is only read; the engine sees it only as a scratch copy, and only after
-//! everything that can be checked without the engine was checked: the tar, the checksum, the
-//! segments' form.
+//! Invariants: a source is only read; the engine, and RocksDB, see it only as a scratch copy, and only
+//! after everything that can be checked without them was checked: the tar, the checksum, the segments'
+//! form.
 
 mod checksum;
 mod derive;
@@ -24,9 +24,10 @@ pub use ordered::{Ordered, Reading, Take};
 pub use settle::{Purpose, Settled, SettledShard, SettlingCost};
 
 use crate::base::error::{Error, Result};
-use crate::format::readable::{Obstacle, obstacles};
-use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
-use crate::format::{Algorithm, Snapshot, Want, source_name};
+use crate::format::readable::{Obstacle, in_rocks, obstacles};
+use crate::format::rocks::InRocks;
+use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, ShardingMethod};
+use crate::format::{Algorithm, Servers, Snapshot, Want, source_name};
 use crate::server::ServerVersion;
 
 /// The first server that cannot read RocksDB any more.
@@ -177,8 +178,7 @@ impl Source {
         }
         if self.shard_keys.is_empty() {
             // Custom sharding without a key has no shard at all yet.
-            return (*self.config.sharding_method()
-                != crate::format::schema::ShardingMethod::Custom)
+            return (*self.config.sharding_method() != ShardingMethod::Custom)
                 .then(|| (0..self.config.shard_number()).collect());
         }
         Some(self.shard_keys.shard_ids())
@@ -206,10 +206,44 @@ impl Source {
     /// Everything that keeps a server of `version` from reading it. A server without RocksDB reads
     /// no more than the engine here, and takes some of what it cannot read for empty, without a word.
     pub fn obstacles_at(&self, version: ServerVersion) -> Vec<Obstacle> {
-        obstacles(&self.snapshot, self.shards_wanted().as_deref())
-            .into_iter()
-            .filter(|obstacle| obstacle.incomplete || version >= WITHOUT_ROCKSDB)
-            .collect()
+        let mut found = obstacles(&self.snapshot, self.shards_wanted().as_deref());
+        if version < WITHOUT_ROCKSDB {
+            found.retain(|obstacle| obstacle.incomplete);
+            return found;
+        }
+        found.extend(in_rocks(&self.snapshot));
+        found
+    }
+
+    /// The servers that restore it as it is.
+    pub fn servers(&self) -> Servers {
+        let custom = *self.config.sharding_method() == ShardingMethod::Custom;
+        Servers::of(&self.snapshot, custom)
+    }
+
+    /// Says which shard keys may have been numbers. A server before 1.13.1 wrote all keys as text
+    /// (lib/collection/src/shards/shard_holder/shard_mapping.rs), and any server that loads that takes
+    /// them for text, as is done here.
+    pub fn keys_once_numbers(&self) -> Option<String> {
+        let bytes = self.snapshot.shard_keys.as_deref()?;
+        let map: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes).ok()?;
+        let keys = map.keys().filter(|key| key.parse::<u64>().is_ok());
+        let keys: Vec<&str> = keys.map(String::as_str).collect();
+        (!keys.is_empty()).then(|| {
+            format!(
+                "the shard keys {} may have been numbers: servers before 1.13.1 wrote numbers as text, and \
+                 they are taken as text, as a server that loads the snapshot does",
+                keys.join(", ")
+            )
+        })
+    }
+
+    /// What its segments keep in RocksDB, all together; and how many of how many do.
+    pub fn in_rocks(&self) -> (InRocks, usize, usize) {
+        let segments = (self.snapshot.shards.values()).flat_map(|shard| shard.segments.values());
+        let all: Vec<InRocks> = segments.map(InRocks::of).collect();
+        let count = all.iter().filter(|inside| !inside.is_nothing()).count();
+        (InRocks::all(&all), count, all.len())
     }
 
     /// The source for a report.

@@ -1,8 +1,9 @@
 //! Settling: from a snapshot to shards that the engine has open, their logs replayed.
 //!
-//! Keeps true: the SHA-256 is compared before the engine opens anything; a source that cannot be
-//! read whole is refused with all the reasons at once, unless what is there can be read and the
-//! user said that this is enough.
+//! Invariants: the SHA-256 is compared before the engine, or RocksDB, opens anything; what lies in
+//! RocksDB is converted before the engine opens its segment, and its log is replayed after that; a source
+//! that cannot be read whole is refused with all the reasons at once, unless what is there can be read
+//! and the user said that this is enough.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,7 +19,7 @@ use crate::base::error::{Error, Result};
 use crate::engine::{Shard, ShardConfig, closed_segments, forbid_additions, lighten};
 use crate::format::wal;
 use crate::format::wal::{LogFiles, Op};
-use crate::format::{Unpacking, ids, layout, unpack, walk_segments};
+use crate::format::{Unpacking, ids, layout, rocks, unpack, walk_segments};
 use crate::point::ShardKey;
 
 /// What shards are settled for.
@@ -153,6 +154,8 @@ impl Source {
         for number in self.snapshot.shards.keys().copied().filter(is_wanted) {
             let what = format!("shard {number} of {}", path.display());
             let folder = folder.join(number.to_string());
+            convert(&folder, &what)?;
+            drop_blank_first_index(&folder, &what)?;
             // What cannot be read is for the engine to judge.
             let filters =
                 purpose == Purpose::Filtering || has_filters(&folder, &what).unwrap_or(true);
@@ -224,6 +227,10 @@ impl Source {
         for (number, shard) in &self.snapshot.shards {
             for uuid in shard.segments.keys() {
                 let folder = folder.join(number.to_string()).join(uuid.to_string());
+                convert(
+                    &folder,
+                    &format!("shard {number} of {}", self.snapshot.what()),
+                )?;
                 lighten(&folder, false)?;
                 leave_ids_on_disk(&folder, false)?;
                 segments.push((*number, folder));
@@ -246,6 +253,37 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Converts what the segments of the unpacked shard in `folder`, called `what`, keep in RocksDB.
+fn convert(folder: &Path, what: &str) -> Result<()> {
+    let segments = folder.join(layout::SEGMENTS);
+    let failed = |err: std::io::Error| Error::io("listing segments in", &segments, &err);
+    for entry in std::fs::read_dir(&segments).map_err(failed)? {
+        let folder = entry.map_err(failed)?.path();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        rocks::convert(&folder, &format!("segment {name} of {what}"))?;
+    }
+    Ok(())
+}
+
+/// Removes a `first-index` that says nothing from the log of the unpacked shard in `folder`: the engine
+/// would not open it, and without one it applies all of the log again.
+fn drop_blank_first_index(folder: &Path, what: &str) -> Result<()> {
+    let path = folder.join(layout::LOG).join(wal::FIRST_INDEX);
+    let text = match std::fs::read(&path) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        text => text.map_err(|err| Error::io("reading scratch", &path, &err))?,
+    };
+    if !wal::is_blank_first_index(&text) {
+        return Ok(());
+    }
+    log::warn!(
+        "the {} of {what} says nothing, as a server that crashed leaves it: all of its log was \
+         applied again",
+        wal::FIRST_INDEX
+    );
+    std::fs::remove_file(&path).map_err(|err| Error::io("removing scratch file", &path, &err))
 }
 
 /// Has the engine leave the ids of the closed shard in `folder`, which will only be read, on the disk,

@@ -1,12 +1,13 @@
 //! Looking into the sources' shards without opening one.
 //!
-//! Keeps true: what a shard holds is known from its id trackers and its log alone; a shard about
-//! which anything is unsure is to be settled, with the reason.
+//! Invariants: what a shard holds is known from its id trackers and its log alone; a shard about
+//! which anything is unsure, or that keeps anything in RocksDB, is to be settled, with the reason.
 
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::base::error::Result;
+use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema};
 use crate::format::wal::{Log, Op};
 use crate::format::{Segment, Shard, ToPack, ids, wal};
@@ -109,6 +110,15 @@ fn look(
     let mut held_ids = ShardIds::default();
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
+        let inside = InRocks::of(segment);
+        if !inside.is_nothing() {
+            lane.because(&format!("a segment keeps {} in RocksDB", inside.words()));
+        }
+        if inside.ids {
+            lane.segments.push(carriage(*uuid, segment, 0, config));
+            held_ids.add_unread();
+            continue;
+        }
         let held = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
         drop(trackers);
         if held.pending_deletes + held.pending_others > 0 {

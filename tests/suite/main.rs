@@ -23,6 +23,7 @@ mod inspect;
 mod live;
 mod merge;
 mod nightly;
+mod old;
 mod replay;
 mod report;
 mod server;
@@ -55,6 +56,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         verify::trials(env),
         archive::trials(env),
         nightly::trials(env),
+        old::trials(env),
         deploy::trials(env),
     ]
     .into_iter()

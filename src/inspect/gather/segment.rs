@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::format::Segment;
 use crate::format::ids::{Format, SegmentIds};
+use crate::format::rocks::InRocks;
 use crate::inspect::{SegmentPoints, SegmentReport, SegmentVector, Storage};
 
 /// What is told of `segment`; `points` if they can be read.
@@ -38,12 +39,13 @@ pub(super) fn segment_report(
             unversioned_count: points.unversioned as u64,
             pending_deletes_count: points.pending_deletes as u64,
         }),
+        in_rocksdb: Some(InRocks::of(segment)).filter(|inside| !inside.is_nothing()),
         payload_storage: config["payload_storage_type"]["type"]
             .as_str()
             .map(|kind| Storage {
                 kind: kind.to_owned(),
                 on_disk: match kind {
-                    "mmap" => Some(true),
+                    "mmap" | "on_disk" => Some(true),
                     "in_ram_mmap" | "in_memory" => Some(false),
                     _ => None,
                 },

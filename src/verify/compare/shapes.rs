@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::point::{Identity, Sample, ShardKey};
 use crate::source::{ShardIds, Source};
 use crate::stream::Ledger;
@@ -41,6 +41,13 @@ pub fn shapes(
             shard,
             &format!("shard {number} of {}", master.snapshot.what()),
         )?;
+        if !held.is_whole() {
+            return Err(Error::usage(
+                format!("verifying {}", master.snapshot.what()),
+                format!("segments of shard {number} keep their ids in RocksDB, and no master does"),
+            )
+            .next("merge it first: snapmerge merge FILE -o MASTER"));
+        }
         let uuids: Vec<_> = shard.segments.keys().collect();
         let key = master.shard_keys.key_of(*number);
         let mut points = 0;

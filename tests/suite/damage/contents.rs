@@ -6,8 +6,6 @@ use crate::support::{Env, Outcome, Trial, points};
 
 use super::{Bad, Bed, plain};
 
-const BRIDGE: &str = "1.17.1";
-
 pub(super) fn bad() -> Vec<Bad> {
     let edited = |name, says: &[&'static str], file: &'static str, from: &'static str, to| {
         Bad::new(name, says, move |env| {
@@ -119,7 +117,7 @@ pub(super) fn bad() -> Vec<Bad> {
         .incomplete(),
         Bad::new(
             "ids_in_rocksdb",
-            &["ids lie in RocksDB", BRIDGE],
+            &["its ids lie in RocksDB, and its database is missing"],
             ids_in_rocksdb,
         ),
         Bad::new("ids_missing", &["vectors but no ids"], |env| {
@@ -129,7 +127,7 @@ pub(super) fn bad() -> Vec<Bad> {
         }),
         Bad::new(
             "sparse_without_storage_type",
-            &["no storage_type", BRIDGE],
+            &["its sparse vectors lie in RocksDB, and its database is missing"],
             |env| {
                 in_state(env, "sparse_dense", |state| {
                     state.edit(",\"storage_type\":\"mmap\"", "")
@@ -138,13 +136,13 @@ pub(super) fn bad() -> Vec<Bad> {
         ),
         stated(
             "vectors_in_rocksdb",
-            &["'Memory'", BRIDGE],
+            &["its vectors lie in RocksDB, and its database is missing"],
             "InRamMmap",
             "Memory",
         ),
         stated(
             "payload_in_rocksdb",
-            &["'in_memory'", BRIDGE],
+            &["its payload lie in RocksDB, and its database is missing"],
             "{\"type\":\"mmap\"}",
             "{\"type\":\"in_memory\"}",
         ),
@@ -208,8 +206,8 @@ pub(super) fn bad() -> Vec<Bad> {
 pub fn ids_in_rocksdb(env: &Env) -> Outcome<Vec<u8>> {
     in_segment(env, "uint8", |segment| {
         segment.remove(|path| path.contains("/id_tracker."))?;
-        let file = Member::file("snapshot/files/db_backup/CURRENT", b"MANIFEST-000005\n");
-        segment.members.push(file);
+        let table = "snapshot/db_backup/shared_checksum/000012_sX_1.sst";
+        segment.members.push(Member::file(table, b"x"));
         Ok(())
     })
 }

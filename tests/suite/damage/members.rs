@@ -236,8 +236,16 @@ pub fn bad() -> Vec<Bad> {
         ),
         Bad::new(
             "inner_member_elsewhere",
-            &["does not lie under snapshot/files/"],
+            &[
+                "member segment.json lies in the segment",
+                "no Qdrant is known",
+            ],
             |env| in_segment(env, Member::file("segment.json", b"{}")),
+        ),
+        Bad::new(
+            "inner_member_of_no_known_folder",
+            &["member snapshot/other/file lies in the segment"],
+            |env| in_segment(env, Member::file("snapshot/other/file", b"x")),
         ),
         Bad::new(
             "inner_member_longer_than_its_tar",

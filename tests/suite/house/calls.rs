@@ -104,6 +104,8 @@ const WRITES_SCRATCH: &[&str] = &[
     "src/engine/closed.rs",
     // The ids of such a segment, in another form.
     "src/format/ids/to_disk.rs",
+    // The vectors of such a segment that lay in RocksDB.
+    "src/format/storage/chunks.rs",
 ];
 
 /// What Cargo.toml must ask of the compiler and of clippy; these are not checked a second time here.

@@ -20,6 +20,9 @@ fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Optio
 #[serde(deny_unknown_fields)]
 pub struct Inspection {
     pub format: String,
+    pub version: String,
+    pub command: String,
+    pub outcome: String,
     pub snapshots: Vec<Snapshot>,
     pub merge: Merge,
 }
@@ -75,6 +78,7 @@ pub struct Contents {
     pub sharding_method: String,
     pub shard_keys: Vec<ShardKey>,
     pub shards: Vec<Shard>,
+    pub restored_by: Servers,
     pub unknown_members_count: u64,
     pub unknown_members: Vec<String>,
 }
@@ -172,6 +176,7 @@ pub struct Log {
     pub not_provably_taken_in_count: u64,
     pub not_provably_taken_in: BTreeMap<String, u64>,
     pub torn_files: Vec<String>,
+    pub blank_first_index: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -184,6 +189,8 @@ pub struct Segment {
     pub files_count: u64,
     #[serde(deserialize_with = "told")]
     pub points: Option<SegmentPoints>,
+    #[serde(deserialize_with = "told")]
+    pub in_rocksdb: Option<InRocks>,
     #[serde(deserialize_with = "told")]
     pub payload_storage: Option<Storage>,
     pub payload_indexes: Vec<String>,
@@ -251,4 +258,24 @@ pub struct Finding {
 pub struct SourceValue {
     pub source: String,
     pub value: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Servers {
+    pub from: [u32; 3],
+    pub from_for: String,
+    #[serde(deserialize_with = "told")]
+    pub before: Option<[u32; 3]>,
+    pub before_for: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InRocks {
+    pub ids: bool,
+    pub payload: bool,
+    pub vectors: Vec<String>,
+    pub sparse_vectors: Vec<String>,
+    pub payload_indexes: bool,
 }

@@ -12,18 +12,21 @@ use crate::support::cases::{Case, CaseSet};
 use crate::support::points::PointId;
 use crate::support::{Env, Outcome, Trial, names_in};
 
+/// Every policy that lets someone win.
+pub const POLICIES: [&str; 8] = [
+    "last",
+    "first",
+    "newest:taken",
+    "newest:score",
+    "newest:exif.iso",
+    "newest:year",
+    "newest:nowhere",
+    "remap",
+];
+
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for policy in [
-        "last",
-        "first",
-        "newest:taken",
-        "newest:score",
-        "newest:exif.iso",
-        "newest:year",
-        "newest:nowhere",
-        "remap",
-    ] {
+    for policy in POLICIES {
         let name = format!("merge/policy/{}", policy.replace(':', "_"));
         trials.push(Trial::new(name, move || {
             decides(Sources::named(env, &ALBUMS)?, policy)
@@ -157,7 +160,8 @@ fn newest_of(group: &[(usize, &Value)], field: &str) -> Outcome<usize> {
     Ok(best)
 }
 
-fn decides(sources: Sources, policy: &str) -> Outcome {
+/// Merges `sources` under `policy`, and holds the master to the winners that are computed here.
+pub fn decides(sources: Sources, policy: &str) -> Outcome {
     let names: Vec<&str> = sources
         .cases
         .iter()

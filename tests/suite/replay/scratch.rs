@@ -115,13 +115,13 @@ fn rocksdb(env: &Env, bin: &Path) -> Outcome {
     let place = Place::new(bin)?;
     let good = env.case("plain_dot").unpack(place.dir.path())?;
     let old = place.path("old.snapshot");
-    std::fs::write(&old, crate::damage::contents::ids_in_rocksdb(env)?)?;
+    let case = env.old_case("1.10.1", "uint8")?;
+    std::fs::rename(case.unpack(place.dir.path())?, &old)?;
     for flags in [&[][..], &["--dry-run"], &["--allow-incomplete"]] {
         let merge = place.merging(&[&good, &old], "master").args(flags);
         by_scratch(&place, merge).run()?.code(13)?.says(&[
-            "ids lie in RocksDB",
-            "1.17.1",
-            "--scratch-server",
+            "its ids, payload, vectors lie in RocksDB, which Qdrant 1.18 and later do not read",
+            "without --route scratch",
         ])?;
         ensure_eq!(collections(&place)?, Vec::<String>::new(), "made there");
     }

@@ -149,9 +149,41 @@ fn refused(env: &Env) -> Outcome {
         let (stage, file) = Stage::to_restore(env)?;
         stage.scripted.fake().version = version.into();
         let run = stage.restore(&file).run()?.code(12)?;
-        is_one_error(&run.says(&[says, version])?)?;
+        is_one_error(&run.says(&[says, version, "snapmerge merge FILE --into"])?)?;
         nothing_there(&stage)?;
     }
+
+    // One that reads no RocksDB any more, or not the vectors yet; one in between takes it.
+    let (stage, _) = Stage::to_restore(env)?;
+    for (case, version, says) in [
+        (
+            ("1.10.1", "uint8"),
+            "1.19.0",
+            "restore it to a Qdrant 1.9 to 1.17",
+        ),
+        (
+            ("1.10.1", "uint8"),
+            "1.8.4",
+            "it needs Qdrant 1.9.0 or later",
+        ),
+        (
+            ("1.13.6", "appendable"),
+            "1.18.0",
+            "restore it to a Qdrant 1.13 to 1.17",
+        ),
+        (
+            ("1.13.6", "appendable"),
+            "1.12.6",
+            "it needs Qdrant 1.13.0 or later",
+        ),
+    ] {
+        stage.scripted.fake().version = version.into();
+        let old = env.old_case(case.0, case.1)?;
+        let run = stage.restore(&old.snapshot_gz).run()?.code(12)?;
+        is_one_error(&run.says(&[says, version, "snapmerge merge FILE"])?)?;
+        nothing_there(&stage)?;
+    }
+    ensure_eq!(uploads(&stage), 0, "uploads");
 
     // A file that is not what its checksum says, or no snapshot.
     let (stage, file) = Stage::to_restore(env)?;

@@ -1,7 +1,8 @@
 //! Real snapshots with their truth: what the server itself answered when it made them.
 //!
-//! `fixtures/` holds those of one server version and is part of the checkout. Further versions are
-//! looked for in `$SNAPMERGE_SNAPSHOTS/VERSION`, else in `../shared/snapshots/VERSION` beside it.
+//! `fixtures/` holds those of one server version and is part of the checkout; `fixtures/old/VERSION` a
+//! few of servers up to 1.16, which kept points in RocksDB. Further versions are looked for in
+//! `$SNAPMERGE_SNAPSHOTS/VERSION`, else in `../shared/snapshots/VERSION` beside it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,6 +19,17 @@ use super::points::PointId;
 pub const FIXTURES_VERSION: &str = "1.18.3";
 /// The versions whose snapshots are outside the checkout.
 const FURTHER_VERSIONS: [&str; 2] = ["1.17.1", "1.19.0"];
+/// The same of old servers. `A-to-B` are collections that A made, and B took over.
+const OLD_VERSIONS: [&str; 8] = [
+    "1.7.4",
+    "1.10.1",
+    "1.13.6",
+    "1.13.6-to-1.15.5",
+    "1.13.6-to-1.16.3",
+    "1.15.5",
+    "1.15.5-to-1.16.3",
+    "1.16.3",
+];
 
 /// The cases that one server version made, or why they are not at hand.
 pub struct CaseSet {
@@ -72,19 +84,53 @@ impl Case {
 
     /// SHA-256 of the snapshot as it is before compression, as the server gave it.
     pub fn sha256(&self) -> &str {
-        self.info["snapshot_sha256"]
-            .as_str()
-            .expect("info.json has snapshot_sha256")
+        self.sha256_told().expect("info.json has snapshot_sha256")
+    }
+
+    /// The same; servers before 1.8 told none.
+    pub fn sha256_told(&self) -> Option<&str> {
+        self.info["snapshot_sha256"].as_str()
+    }
+
+    /// The server that took the snapshot.
+    pub fn server(&self) -> &str {
+        self.version.rsplit("-to-").next().unwrap_or_default()
     }
 }
 
-/// All sets, `fixtures/` first. An unreadable fixture is an error; a missing further version is not.
+/// All sets of today's form, `fixtures/` first. An unreadable fixture is an error; a missing further
+/// version is not.
 pub fn find(root: &Path) -> Result<Vec<CaseSet>, String> {
     let fixtures = read_set(&root.join("fixtures"), FIXTURES_VERSION)?;
     let mut sets = vec![CaseSet {
         version: FIXTURES_VERSION.to_owned(),
         cases: Ok(fixtures),
     }];
+    for version in FURTHER_VERSIONS {
+        sets.push(further(root, version)?);
+    }
+    Ok(sets)
+}
+
+/// All sets of old servers: all of each that are at hand, else those in `fixtures/old/`.
+pub fn find_old(root: &Path) -> Result<Vec<CaseSet>, String> {
+    let mut sets = Vec::new();
+    for version in OLD_VERSIONS {
+        let set = further(root, version)?;
+        let here = root.join("fixtures/old").join(version);
+        sets.push(match here.is_dir() && set.cases.is_err() {
+            true => CaseSet {
+                cases: Ok(read_set(&here, version)?),
+                ..set
+            },
+            false => set,
+        });
+    }
+    Ok(sets)
+}
+
+/// The set of a version that is outside the checkout.
+fn further(root: &Path, version: &str) -> Result<CaseSet, String> {
     let (further, told) = match std::env::var_os("SNAPMERGE_SNAPSHOTS") {
         Some(dir) => (PathBuf::from(dir), "$SNAPMERGE_SNAPSHOTS".to_owned()),
         None => (
@@ -92,17 +138,14 @@ pub fn find(root: &Path) -> Result<Vec<CaseSet>, String> {
             "../shared/snapshots (SNAPMERGE_SNAPSHOTS names another folder)".to_owned(),
         ),
     };
-    for version in FURTHER_VERSIONS {
-        let dir = further.join(version);
-        sets.push(CaseSet {
-            version: version.to_owned(),
-            cases: match dir.is_dir() {
-                true => Ok(read_set(&dir, version)?),
-                false => Err(format!("there are no snapshots of {version} in {told}")),
-            },
-        });
-    }
-    Ok(sets)
+    let dir = further.join(version);
+    Ok(CaseSet {
+        version: version.to_owned(),
+        cases: match dir.is_dir() {
+            true => Ok(read_set(&dir, version)?),
+            false => Err(format!("there are no snapshots of {version} in {told}")),
+        },
+    })
 }
 
 /// The cases in one folder, by name; every `NAME.info.json` must have its two companions.

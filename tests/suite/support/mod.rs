@@ -124,6 +124,8 @@ pub struct Env {
     pub root: PathBuf,
     /// The sets of snapshots, one a server version; the first is `fixtures/`.
     pub sets: Vec<CaseSet>,
+    /// Those of old servers, which kept points in RocksDB.
+    pub old_sets: Vec<CaseSet>,
     /// A real Qdrant, or why there is none.
     pub server: Result<PathBuf, String>,
     /// `SNAPMERGE_LIVE=1`, or `QDRANT_BIN` is set: a test that finds no server fails.
@@ -136,6 +138,7 @@ impl Env {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         Ok(Self {
             sets: cases::find(&root)?,
+            old_sets: cases::find_old(&root)?,
             server: daemon::find(),
             // Who names a server means it: a wrong QDRANT_BIN must not look like having none.
             server_required: std::env::var_os("SNAPMERGE_LIVE").is_some_and(|v| v == "1")
@@ -180,6 +183,36 @@ impl Env {
             }
         }
         trials
+    }
+
+    /// The same for every case of every old server; a set that is not at hand is one ignored test.
+    pub fn per_old_case(
+        &self,
+        prefix: &str,
+        run: impl Fn(Case) -> Outcome + Clone + Send + 'static,
+    ) -> Vec<Trial> {
+        let mut trials = Vec::new();
+        for set in &self.old_sets {
+            let name_of = |case: &str| format!("{prefix}/{}/{case}", set.version);
+            match &set.cases {
+                Ok(cases) => trials.extend(cases.iter().cloned().map(|case| {
+                    let run = run.clone();
+                    Trial::new(name_of(&case.name), move || run(case))
+                })),
+                Err(why) => trials.push(Trial::ignored(name_of("all"), why)),
+            }
+        }
+        trials
+    }
+
+    /// The case `name` of the old server `version`, or why it is not at hand.
+    pub fn old_case(&self, version: &str, name: &str) -> Result<Case, String> {
+        let set = self.old_sets.iter().find(|set| set.version == version);
+        let set = set.ok_or_else(|| format!("{version} is not among the old servers"))?;
+        let cases = set.cases.as_ref().map_err(Clone::clone)?;
+        let case = cases.iter().find(|case| case.name == name);
+        case.cloned()
+            .ok_or_else(|| format!("there is no case {name} of {version}"))
     }
 
     /// A test that needs a real server, given its executable (see [`qdrant::Server::start`]). Without

@@ -1,0 +1,118 @@
+//! Flags by a point's offset: which vectors a storage takes for deleted.
+//!
+//! It is lib/segment/src/common/flags/dynamic_stored_flags.rs (`dynamic_mmap_flags.rs` before 1.15):
+//! a file with how many there are, and one with a bit each, the lowest first.
+//!
+//! Invariants: memory is a bit for each offset up to the highest that was set.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::base::error::{Error, Result};
+use crate::base::scratch;
+
+/// The smallest file of flags, in bytes.
+const FILE_BYTES_MIN: u64 = 1 << 20;
+
+/// A set of offsets.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Bits {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl Bits {
+    /// Adds `offset`; returns whether it was not there before.
+    pub fn add(&mut self, offset: u32) -> bool {
+        let (at, mask) = place(offset);
+        if at >= self.bytes.len() {
+            self.bytes.resize(at + 1, 0);
+        }
+        let Some(byte) = self.bytes.get_mut(at) else {
+            return false;
+        };
+        let is_new = *byte & mask == 0;
+        *byte |= mask;
+        self.count += u64::from(is_new);
+        is_new
+    }
+
+    /// Whether `offset` is there.
+    pub fn has(&self, offset: u32) -> bool {
+        let (at, mask) = place(offset);
+        self.bytes.get(at).is_some_and(|byte| byte & mask != 0)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// One more than the highest.
+    pub fn end(&self) -> u64 {
+        let last = self.bytes.iter().rposition(|byte| *byte != 0);
+        let end = last.and_then(|at| {
+            let highest = 8 - self.bytes.get(at)?.leading_zeros();
+            Some(at as u64 * 8 + u64::from(highest))
+        });
+        end.unwrap_or(0)
+    }
+}
+
+fn place(offset: u32) -> (usize, u8) {
+    (offset as usize / 8, 1 << (offset % 8))
+}
+
+/// Writes flags for `length` offsets into `folder`, which is made: those of `bits` are set.
+pub fn write_flags(folder: &Path, length: u64, bits: &Bits) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .map_err(|err| Error::io("making scratch folder", folder, &err))?;
+    let length = length.max(bits.end());
+    let write = |name: &str, bytes: &[u8], size: u64| {
+        let path = folder.join(name);
+        let mut file = scratch::create(&path)?;
+        let written = file.write_all(bytes).and_then(|()| file.set_len(size));
+        written.map_err(|err| Error::io("writing", &path, &err))
+    };
+    // How many, and which of two files is meant; there is one since 1.8.
+    let status: Vec<u8> = [length, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
+    write("status.dat", &status, status.len() as u64)?;
+    let bytes = length.div_ceil(8).next_power_of_two().max(FILE_BYTES_MIN);
+    write("flags_a.dat", &bits.bytes, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_knows_what_is_in_it() {
+        let mut bits = Bits::default();
+        assert_eq!((bits.count(), bits.end(), bits.has(3)), (0, 0, false));
+        for offset in [3, 9, 9, 0] {
+            bits.add(offset);
+        }
+        assert_eq!((bits.count(), bits.end()), (3, 10));
+        let there: Vec<u32> = (0..99).filter(|offset| bits.has(*offset)).collect();
+        assert_eq!(there, [0, 3, 9]);
+        assert!(!bits.has(u32::MAX));
+        assert!(!bits.add(9) && bits.add(7));
+        assert_eq!((bits.count(), bits.end()), (4, 10));
+    }
+
+    #[test]
+    fn flags_have_the_engines_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bits = Bits::default();
+        bits.add(9);
+        write_flags(folder.path(), 12, &bits).unwrap();
+        let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+        assert_eq!(
+            read("status.dat"),
+            [12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
+        let flags = read("flags_a.dat");
+        assert_eq!(flags.len(), 1 << 20);
+        assert_eq!(flags[..3], [0, 2, 0]);
+    }
+}

@@ -1,0 +1,14 @@
+//! Writers of the storages in which today's servers keep a segment's records; into scratch, once.
+//!
+//! Invariants: what a writer leaves behind is what the engine would have flushed: servers from 1.13 on
+//! read it, and the engine adds to it.
+
+mod bits;
+mod chunks;
+mod gridstore;
+mod sparse;
+
+pub use bits::{Bits, write_flags};
+pub use chunks::ChunkWriter;
+pub use gridstore::GridstoreWriter;
+pub use sparse::pack_sparse;
