@@ -7,7 +7,8 @@
 
 The format is specified in src/archive/FORMAT.md. Needs Python 3.8 or newer, its standard library, and
 for zstd Python 3.14 or else the program zstd. Signatures (ed25519) are not checked: the standard
-library cannot. Exit codes: 0 done, 1 failed, 2 wrong usage, 10 no such archive or entry, 13 damaged.
+library cannot. No file is replaced. Exit codes: 0 done, 1 failed, 2 wrong usage, 10 no such archive or
+entry, 13 damaged.
 """
 import hashlib
 import json
@@ -15,10 +16,14 @@ import os
 import shutil
 import subprocess
 import sys
-
+import tempfile
 
 class Ended(Exception):
     """With the exit code, and why."""
+
+def shown(text):
+    """Without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 def unzstd():
     """A function that decompresses; frames that are to be skipped are skipped."""
@@ -30,7 +35,6 @@ def unzstd():
     program = shutil.which("zstd")
     if not program:
         raise Ended(1, "to decompress takes Python 3.14 or the program zstd (apt install zstd)")
-
     def run(data):
         done = subprocess.run([program, "-dcq"], input=data, stdout=subprocess.PIPE)
         if done.returncode:
@@ -45,14 +49,12 @@ def read(*path):
     except FileNotFoundError:
         raise Ended(13, f"{os.path.join(*path)} is missing") from None
 
-
 def named(root, folder, name):
     """What is called by its SHA-256."""
     data = read(root, folder, name[:2], name + ".zst")
     if hashlib.sha256(data).hexdigest() != name:
         raise Ended(13, f"{folder}/{name[:2]}/{name}.zst does not have the SHA-256 it is called by")
     return data
-
 
 def chain(root):
     """All records, every link of the chain checked."""
@@ -78,7 +80,6 @@ def chain(root):
         raise Ended(13, f"head.json or record {seq} cannot be read") from None
     return records
 
-
 def entries(root):
     there = {}
     for record in chain(root):
@@ -90,13 +91,11 @@ def entries(root):
             there.pop(forgotten["id"], None)
     return there
 
-
 def recipe_of(root, entry, decompress):
     recipe = json.loads(decompress(named(root, "recipes", entry["recipe"])))
     if recipe["sha256"] != entry["sha256"] or sum(recipe["extents"][2::3]) != entry["bytes"]:
         raise Ended(13, f"recipe {entry['recipe']} is not that of {entry['id']}")
     return recipe
-
 
 def get(root, entry, decompress, file):
     """Each object is opened once, and all that comes of it is put in its place."""
@@ -117,12 +116,11 @@ def get(root, entry, decompress, file):
     if whole.hexdigest() != entry["sha256"]:
         raise Ended(13, f"{entry['id']} came out with the SHA-256 {whole.hexdigest()}")
 
-
 def main(verb="", root="", entry="", target=""):
     there = entries(root) if root else {}
     if verb == "ls" and root:
         for one in there.values():
-            print(one["id"], one["bytes"], one["sha256"], sep="\t")
+            print(shown(one["id"]), one["bytes"], one["sha256"], sep="\t")
     elif verb == "check" and root:
         decompress = unzstd()
         objects = {part["name"]: part["raw"] for one in there.values()
@@ -134,9 +132,12 @@ def main(verb="", root="", entry="", target=""):
     elif verb == "get" and target:
         if entry not in there:
             raise Ended(10, f"there is no entry {entry}: see ls")
-        with open(target + ".part", "x+b") as file:
+        if os.path.lexists(target):
+            raise Ended(2, f"{target} exists already: choose another name")
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(target) or ".") as file:
             get(root, there[entry], unzstd(), file)
-        os.rename(target + ".part", target)
+            os.fsync(file.fileno())
+            os.link(file.name, target)  # which never replaces; the other name goes with the file
     else:
         raise Ended(2, __doc__)
 
@@ -144,5 +145,5 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:5])
     except Ended as ended:
-        print(f"archive.py: {ended.args[1]}", file=sys.stderr)
+        print(f"archive.py: {shown(ended.args[1])}", file=sys.stderr)
         sys.exit(ended.args[0])

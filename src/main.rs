@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use snapmerge::base::error::{Error, Kind, Result};
-use snapmerge::base::stop;
-use snapmerge::cli::{Cli, exit};
+use snapmerge::base::{own, stop};
+use snapmerge::cli::{Cli, exit, typed};
 use snapmerge::{engine, worker};
 
 /// Records are made in one thread and dropped in another, which the system's allocator pays for
@@ -15,6 +15,7 @@ use snapmerge::{engine, worker};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    own::be_private();
     engine::install();
     let code = catch_unwind(run).unwrap_or_else(|panic| {
         Err(
@@ -36,7 +37,14 @@ fn run() -> Result<u8> {
         worker::serve(&request)?;
         return Ok(exit::DONE);
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => {
+            let (code, shown) = typed::refuse(&err);
+            eprint!("{}", shown.unwrap_or_default());
+            return Ok(code);
+        }
+    };
     if cli.command.is_supervised() && !worker::is_worker() {
         return worker::run();
     }

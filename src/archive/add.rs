@@ -1,8 +1,10 @@
 //! Storing a snapshot: cut, looked up, and what is new put into objects.
 //!
-//! Keeps true: the snapshot's bytes are hashed in the same pass that stores them, and the entry is
+//! Invariants: the snapshot's bytes are hashed in the same pass that stores them, and the entry is
 //! written only if that hash is what it must be and after everything that the entry needs is there
-//! for good; whatever goes wrong before, nothing of it is in the archive.
+//! for good; whatever goes wrong before, nothing of it is in the archive. That a snapshot is stored
+//! already is said only after its bytes were hashed and all that its entry needs was read; what is
+//! damaged of it is stored again.
 
 mod cutter;
 mod files;
@@ -16,21 +18,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::pipeline::{Stored, store_all};
 use self::told::{MANIFEST, PROVENANCE, beside, file_name, free_id, taken};
 use super::chain::{Chain, Entry, Event};
 use super::check::Loss;
 use super::index::Index;
-use super::lock::Lock;
 use super::name::Name;
 use super::recipe::Recipe;
 use super::store::Store;
 use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::printable::is_unprintable;
 use crate::base::scratch::Scratch;
-use crate::format::{Runs, source_name};
+use crate::format::{Algorithm, Input, Runs, source_name};
 use crate::source::{Checksum, Expectation, compare, expectations};
 
 /// A snapshot to be stored.
@@ -53,20 +56,40 @@ pub struct Adding {
 }
 
 /// What became of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Added {
     /// The entry.
     pub entry: Entry,
-    /// Whether it was there already, with the same name and SHA-256; then nothing was changed.
+    /// Whether it was there already, with the same name and SHA-256.
     pub already: bool,
-    /// Objects of other entries that should be there and are not: what was in them was stored anew,
-    /// as far as this snapshot has it.
+    /// Entries that had lost something and were stored again.
+    pub repaired: Vec<String>,
+    /// Objects and recipes of entries that should be there and are not: what was in them was stored
+    /// anew, as far as this snapshot has it.
     pub lost: Vec<Name>,
+    /// Why the lock could not be given back.
+    pub lock_left: Option<String>,
 }
 
-impl Archive {
-    /// Stores a snapshot.
-    pub fn add(&self, adding: &Adding) -> Result<Added> {
+impl Added {
+    /// Whether something was found that is not as it should be.
+    pub fn differs(&self) -> bool {
+        !self.lost.is_empty() || self.lock_left.is_some()
+    }
+}
+
+/// What is known of a snapshot before it is read.
+struct Known {
+    name: String,
+    time: DateTime<Utc>,
+    expected: Vec<Expectation>,
+    manifest: Option<Value>,
+    provenance: Option<Value>,
+    runs: Runs,
+}
+
+impl Known {
+    fn of(adding: &Adding) -> Result<Self> {
         let path = &adding.path;
         let expected = expectations(path, adding.sha256.as_deref())?;
         if adding.require_checksum && expected.is_empty() {
@@ -80,63 +103,163 @@ impl Archive {
             )));
         }
         let name = adding.name.clone().unwrap_or_else(|| source_name(path));
-        refuse_name(&name)?;
-        let manifest = beside(path, MANIFEST)?;
-        let provenance = beside(path, PROVENANCE)?;
-        let time = match adding.time {
-            Some(time) => time,
-            None => taken(path, manifest.as_ref())?,
-        };
-        let runs = Runs::of(path)?;
-        let store = &*self.store;
-        let (_lock, mut chain) = Lock::take(store, "archive add", self.signer.as_ref())?;
-        if let Some(entry) = same(&chain, &name, &expected) {
-            return Ok(Added {
-                entry,
-                already: true,
-                lost: Vec::new(),
-            });
+        refuse_word("name", &name)?;
+        for tag in &adding.tags {
+            refuse_word("tag", tag)?;
         }
-        let mut index = Index::load(store, &chain, &name, &BTreeSet::new())?;
+        let manifest = beside(path, MANIFEST)?;
+        Ok(Self {
+            provenance: beside(path, PROVENANCE)?,
+            time: match adding.time {
+                Some(time) => time,
+                None => taken(path, manifest.as_ref())?,
+            },
+            runs: Runs::of(path)?,
+            name,
+            expected,
+            manifest,
+        })
+    }
+}
+
+impl Archive {
+    /// Stores a snapshot.
+    pub fn add(&self, adding: &Adding) -> Result<Added> {
+        let known = Known::of(adding)?;
+        let (added, lock_left) =
+            self.while_locked("archive add", |chain| self.add_to(chain, adding, known))?;
+        Ok(Added { lock_left, ..added })
+    }
+
+    fn add_to(&self, chain: &mut Chain, adding: &Adding, known: Known) -> Result<Added> {
+        let store = &*self.store;
+        store.keep_reserve()?;
+        // A checksum beside a file may be that of another: only what was read is stored already.
+        let is_expected =
+            |sha256: &str| known.expected.iter().any(|wanted| wanted.sha256 == sha256);
+        if let Some(entry) = with_hash(chain, &known.name, is_expected) {
+            let hashes = Input::hash(&adding.path, Algorithm::Sha256)?
+                .ok_or_else(|| Error::failed("hashing", adding.path.display()))?;
+            compare(&adding.path, &known.expected, &hashes)?;
+            if hashes.content == entry.sha256 && hashes.content_bytes == entry.bytes {
+                return self.already(chain, adding, &known, entry);
+            }
+        }
+        let mut index = Index::load(store, chain, &known.name, &BTreeSet::new())?;
         let lost = std::mem::take(&mut index.lost);
         let mut put = Put::new(store);
-        let stored = store_all(adding, &runs, index, &mut put);
-        let entry = match stored.and_then(|stored| prepare(adding, stored, &expected, &mut put)) {
-            Ok(prepared) => match same_hash(&chain, &name, &prepared.sha256) {
-                // No checksum beside it told so before.
-                Some(entry) => {
-                    put.undo();
-                    return Ok(Added {
-                        entry,
-                        already: true,
-                        lost,
-                    });
-                }
-                None => Entry {
-                    id: free_id(&chain, &name, time),
-                    name,
-                    time: time.trunc_subsecs(0),
-                    manifest,
-                    provenance,
-                    ..prepared
-                },
-            },
-            Err(err) => {
-                put.undo();
-                return Err(err);
-            }
+        let stored = store_all(adding, &known.runs, index, &mut put);
+        let stored = stored.and_then(|stored| prepare(adding, stored, &known.expected, &mut put));
+        let prepared = stored.inspect_err(|_| put.undo())?;
+        // No checksum beside it told so before.
+        if let Some(entry) = with_hash(chain, &known.name, |sha256| sha256 == prepared.sha256) {
+            put.undo();
+            return self.already(chain, adding, &known, entry);
+        }
+        let entry = Entry {
+            id: free_id(chain, &known.name, known.time),
+            name: known.name,
+            time: known.time.trunc_subsecs(0),
+            manifest: known.manifest,
+            provenance: known.provenance,
+            ..prepared
         };
         let event = Event::Add {
             entry: Box::new(entry.clone()),
         };
-        match chain.append(store, event, self.signer.as_ref(), Self::now()) {
-            Ok(_) => Ok(Added {
-                entry,
-                already: false,
-                lost,
-            }),
-            // Somebody else wrote the next record, so this one is certainly not there.
-            Err(err) if err.kind() == Kind::Locked => {
+        self.commit(chain, event, &mut put)?;
+        Ok(Added {
+            entry,
+            already: false,
+            repaired: Vec::new(),
+            lost,
+            lock_left: None,
+        })
+    }
+
+    /// What is to be done for a snapshot that is there already as `entry`: nothing, or if that has lost
+    /// something it is stored again, since here are the bytes.
+    fn already(
+        &self,
+        chain: &mut Chain,
+        adding: &Adding,
+        known: &Known,
+        entry: Entry,
+    ) -> Result<Added> {
+        let mut added = Added {
+            already: true,
+            repaired: Vec::new(),
+            lost: Vec::new(),
+            lock_left: None,
+            entry,
+        };
+        let same: Vec<Entry> = chain
+            .entries()
+            .into_iter()
+            .filter(|one| one.sha256 == added.entry.sha256)
+            .collect();
+        let mut lost = BTreeSet::new();
+        let mut hit = Vec::new();
+        for one in same {
+            let damage = self.damage(&one)?;
+            if !damage.is_empty() {
+                lost.extend(damage);
+                hit.push(one.id);
+            }
+        }
+        if hit.is_empty() {
+            return Ok(added);
+        }
+        self.store_anew(chain, adding, (&known.name, &known.runs), &lost, &hit)?;
+        let entries = chain.entries();
+        if let Some(entry) = entries.into_iter().find(|one| one.id == added.entry.id) {
+            added.entry = entry;
+        }
+        added.repaired = hit;
+        // Others may have needed them, too.
+        added.lost = lost.into_iter().collect();
+        Ok(added)
+    }
+
+    /// Stores a snapshot again for the entries `ids`, which are all of it; objects in `lost` are
+    /// damaged.
+    fn store_anew(
+        &self,
+        chain: &mut Chain,
+        adding: &Adding,
+        (name, runs): (&str, &Runs),
+        lost: &BTreeSet<Name>,
+        ids: &[String],
+    ) -> Result<()> {
+        let store = &*self.store;
+        let expected = expectations(&adding.path, adding.sha256.as_deref())?;
+        let index = Index::load(store, chain, name, lost)?;
+        let mut put = Put::new(store);
+        let stored = store_all(adding, runs, index, &mut put)
+            .and_then(|stored| prepare(adding, stored, &expected, &mut put))
+            .inspect_err(|_| put.undo())?;
+        for id in ids {
+            let event = Event::Repair {
+                id: id.clone(),
+                recipe: stored.recipe,
+                recipe_bytes: stored.recipe_bytes,
+                new_objects: stored.new_objects,
+                new_bytes: stored.new_bytes,
+            };
+            self.commit(chain, event, &mut put)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the record that needs what was put.
+    fn commit(&self, chain: &mut Chain, event: Event, put: &mut Put<'_>) -> Result<()> {
+        match chain.append(&*self.store, event, self.signer.as_ref(), Self::now()) {
+            Ok(_) => {
+                put.keep();
+                Ok(())
+            }
+            // Somebody else wrote the next record, or this one cannot be: it is certainly not there.
+            Err(err) if matches!(err.kind(), Kind::Locked | Kind::Usage) => {
                 put.undo();
                 Err(err)
             }
@@ -144,24 +267,20 @@ impl Archive {
             Err(err) => Err(err),
         }
     }
-}
 
-impl Archive {
     /// Stores entries that have lost something again, from what `other` has with the same SHA-256.
-    /// Objects in `lost` are damaged. Returns what was done.
+    /// Objects in `lost` are damaged. What was done.
     pub(super) fn store_again(
         &self,
         other: &Archive,
         losses: &[Loss],
         lost: &BTreeSet<Name>,
     ) -> Result<Vec<String>> {
-        let store = &*self.store;
         let theirs = other.chain()?.entries();
         let mut done = Vec::new();
         // The newest first: the others then find in it what they share with it.
         for loss in losses.iter().rev() {
-            let (_lock, mut chain) = Lock::take(store, "archive check", self.signer.as_ref())?;
-            let ours = chain.entries();
+            let ours = self.chain()?.entries();
             let Some(entry) = ours.iter().find(|entry| entry.id == loss.entry) else {
                 continue;
             };
@@ -180,31 +299,17 @@ impl Archive {
                 got => got.map(|_| ())?,
             }
             let runs = Runs::of(&adding.path)?;
-            let index = Index::load(store, &chain, &entry.name, lost)?;
-            let expected = expectations(&adding.path, adding.sha256.as_deref())?;
-            let mut put = Put::new(store);
-            let stored = store_all(&adding, &runs, index, &mut put)
-                .and_then(|stored| prepare(&adding, stored, &expected, &mut put));
-            let event = match stored {
-                Ok(stored) => Event::Repair {
-                    id: entry.id.clone(),
-                    recipe: stored.recipe,
-                    recipe_bytes: stored.recipe_bytes,
-                    new_objects: stored.new_objects,
-                    new_bytes: stored.new_bytes,
-                },
-                Err(err) => {
-                    put.undo();
-                    return Err(err);
-                }
-            };
-            chain.append(store, event, self.signer.as_ref(), Self::now())?;
+            let ids = std::slice::from_ref(&entry.id);
+            let ((), left) = self.while_locked("archive check", |chain| {
+                self.store_anew(chain, &adding, (&entry.name, &runs), lost, ids)
+            })?;
             done.push(format!(
                 "{} from {} of {}",
                 loss.entry,
                 their.id,
                 other.what()
             ));
+            done.extend(left);
         }
         Ok(done)
     }
@@ -266,6 +371,12 @@ impl<'a> Put<'a> {
         }
     }
 
+    /// A record needs it now.
+    fn keep(&mut self) {
+        self.objects.clear();
+        self.recipe = None;
+    }
+
     /// Takes back what no entry knows of. What cannot be removed is removed by the next `forget`.
     fn undo(&mut self) {
         for name in self.objects.drain(..) {
@@ -278,32 +389,25 @@ impl<'a> Put<'a> {
     }
 }
 
-/// Names stand in commands, paths and lists.
-fn refuse_name(name: &str) -> Result<()> {
-    let why = match name {
+/// Names and tags stand in commands, paths and lists.
+fn refuse_word(what: &str, word: &str) -> Result<()> {
+    let why = match word {
         "" => "it is empty",
-        name if name.len() > 255 => "it is longer than 255 bytes",
-        name if name.contains(|c: char| c == '/' || c.is_control()) => {
+        word if word.len() > 255 => "it is longer than 255 bytes",
+        word if word.contains(|c: char| c == '/' || is_unprintable(c)) => {
             "there is a slash or a control character in it"
         }
         _ => return Ok(()),
     };
-    Err(Error::usage(format!("reading the name {name:?}"), why)
-        .next("name what it is a snapshot of: --name album_2017"))
+    let next = match what {
+        "name" => "name what it is a snapshot of: --name album_2017",
+        _ => "give a word to keep it by: --tag before-upgrade",
+    };
+    Err(Error::usage(format!("reading the {what} {word:?}"), why).next(next))
 }
 
-/// The entry of the same name with the SHA-256 that the snapshot must have.
-fn same(chain: &Chain, name: &str, expected: &[Expectation]) -> Option<Entry> {
-    let entries = chain.entries();
-    entries.into_iter().rev().find(|entry| {
-        entry.name == name && expected.iter().any(|wanted| wanted.sha256 == entry.sha256)
-    })
-}
-
-/// The entry of the same name with the SHA-256 that the snapshot has.
-fn same_hash(chain: &Chain, name: &str, sha256: &str) -> Option<Entry> {
-    let entries = chain.entries();
-    entries
-        .into_iter()
-        .find(|entry| entry.name == name && entry.sha256 == sha256)
+/// The newest entry of that name whose SHA-256 is as wanted.
+fn with_hash(chain: &Chain, name: &str, is_wanted: impl Fn(&str) -> bool) -> Option<Entry> {
+    let mut entries = chain.entries().into_iter().rev();
+    entries.find(|entry| entry.name == name && is_wanted(&entry.sha256))
 }

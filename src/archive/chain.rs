@@ -8,6 +8,7 @@
 //! Keeps true: a record is never replaced; two writers cannot both write the next one, and who loses
 //! has changed nothing; a chain that was read by [`Chain::open`] is whole.
 
+mod read;
 mod record;
 
 use std::collections::BTreeMap;
@@ -17,12 +18,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use self::record::{Entry, Event, Forgotten, Proven, Record};
+pub use self::read::read_head;
+use self::read::{RECORD_BYTES_MAX, RECORDS_MAX};
+pub use self::record::{Entry, Event, Forgotten, Proven, Record, is_in_future};
 use super::name::Name;
 use super::sign::{Seal, Signer};
 use super::store::{Store, refuses_taken};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::parallel::in_parallel;
 
 /// The format that is described in FORMAT.md.
 pub const FORMAT: u32 = 1;
@@ -30,8 +32,6 @@ pub const FORMAT: u32 = 1;
 pub const HEAD: &str = "head.json";
 /// The folder of the records.
 pub const LOG: &str = "log";
-/// More bytes no record has.
-const RECORD_BYTES_MAX: u64 = 64 << 20;
 
 /// A record as it lies there.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +54,7 @@ pub struct Head {
 }
 
 /// What is wrong with a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainFinding {
     /// The record, by its number; none for the head.
     pub seq: Option<u64>,
@@ -107,116 +107,24 @@ impl Chain {
     /// The chain of an archive that must be whole.
     pub fn open(store: &dyn Store) -> Result<Self> {
         let (chain, findings) = Self::look(store)?;
-        if let Some(first) = findings.first() {
-            let mut why = first.why.clone();
-            if findings.len() > 1 {
-                why += &format!(" (and {} more)", findings.len() - 1);
-            }
-            return Err(Error::new(
-                Kind::Damaged,
-                format!("reading the chain of {}", store.what()),
-                why,
-            )
-            .next("see all of it: snapmerge archive verify-chain; nothing was changed"));
-        }
-        Ok(chain)
+        chain.whole(&findings)
     }
 
-    /// The chain as far as it can be read, and everything that is wrong with it.
-    pub fn look(store: &dyn Store) -> Result<(Self, Vec<ChainFinding>)> {
-        let mut findings = Vec::new();
-        let mut find = |seq: Option<u64>, why: String| findings.push(ChainFinding { seq, why });
-        let mut head = None;
-        let head_bytes = store.get(HEAD, RECORD_BYTES_MAX)?;
-        match &head_bytes {
-            None => {}
-            Some(bytes) => match parse_head(bytes) {
-                Some(read) => head = Some(read),
-                None => find(None, format!("{HEAD} cannot be read")),
-            },
+    /// It, unless there are findings.
+    pub fn whole(self, findings: &[ChainFinding]) -> Result<Self> {
+        let Some(first) = findings.first() else {
+            return Ok(self);
+        };
+        let mut why = first.why.clone();
+        if findings.len() > 1 {
+            why += &format!(" (and {} more)", findings.len() - 1);
         }
-        let mut known = head.map_or(1, |head| head.seq);
-        if known > 1 && store.head(&path(known), 1)?.is_none() {
-            // Removed, or the head lies: then what is there says how far to look.
-            find(
-                Some(known),
-                format!("record {known} is missing, which {HEAD} says is the last"),
-            );
-            known = last_listed(store)?;
-        }
-        let wanted: Vec<u64> = (1..=known).collect();
-        let mut files = in_parallel(&wanted, store.lanes(), |seq| {
-            store.get(&path(*seq), RECORD_BYTES_MAX)
-        })?;
-        // A run that was killed may have written the next one, and not said so in the head.
-        while files.last().is_some_and(Option::is_some) {
-            files.push(store.get(&path(files.len() as u64 + 1), RECORD_BYTES_MAX)?);
-        }
-        if files.len() as u64 > known {
-            files.truncate(files.len() - 1);
-        }
-        if files.iter().all(Option::is_none) && head_bytes.is_none() {
-            return Err(Error::new(
-                Kind::NotFound,
-                format!("opening archive {}", store.what()),
-                "there is no archive",
-            )
-            .next("look at the place again, or make one: snapmerge archive init --archive PLACE"));
-        }
-        let mut records: Vec<Kept> = Vec::new();
-        let mut before: Option<Name> = None;
-        for (seq, bytes) in (1_u64..).zip(&files) {
-            let Some(bytes) = bytes else {
-                find(Some(seq), format!("record {seq} is missing"));
-                before = None;
-                continue;
-            };
-            let hash = Name::of(bytes);
-            match parse(bytes) {
-                Err(why) => find(Some(seq), format!("record {seq} was altered: {why}")),
-                Ok((record, seal)) => {
-                    let other = records
-                        .first()
-                        .is_some_and(|first| first.record.archive != record.archive);
-                    if record.seq != seq {
-                        let why = format!("record {} stands in place of {seq}", record.seq);
-                        find(Some(seq), why);
-                    } else if other {
-                        find(Some(seq), format!("record {seq} is another archive's"));
-                    } else if record.prev != before && (seq == 1 || before.is_some()) {
-                        let why = "what it carries is not the hash of the record before it";
-                        find(
-                            Some(seq),
-                            format!("at record {seq} the chain is broken: {why}"),
-                        );
-                    }
-                    records.push(Kept { record, hash, seal });
-                }
-            }
-            before = Some(hash);
-            if head.is_some_and(|head| head.seq == seq && head.hash != hash) {
-                let why = format!("record {seq} was altered: {HEAD} knows another");
-                find(Some(seq), why);
-            }
-        }
-        // Killed before it wrote the first head, a run leaves one record without.
-        if head_bytes.is_none() && files.len() > 1 {
-            find(
-                None,
-                format!("{HEAD} is missing, so the last records may be, too"),
-            );
-        }
-        if let Some(Event::Begin { format }) = records.first().map(|kept| &kept.record.event)
-            && *format > FORMAT
-        {
-            return Err(Error::failed(
-                format!("opening archive {}", store.what()),
-                format!("it is of format {format}; this snapmerge knows {FORMAT}"),
-            )
-            .next("use the newer snapmerge that wrote it"));
-        }
-        let what = store.what();
-        Ok((Self { what, records }, findings))
+        Err(Error::new(
+            Kind::Damaged,
+            format!("reading the chain of {}", self.what),
+            why,
+        )
+        .next("see all of it: snapmerge archive verify-chain; nothing was changed"))
     }
 
     /// Writes the next record. An error of [`Kind::Locked`] if somebody else has written one since
@@ -230,6 +138,13 @@ impl Chain {
     ) -> Result<&Kept> {
         let last = self.records.last();
         let seq = last.map_or(1, |last| last.record.seq + 1);
+        if signer.is_none() && last.is_some_and(|last| last.seal.is_some()) {
+            return Err(Error::usage(
+                format!("writing record {seq} of {}", self.what),
+                "its records are signed, and there is no key to sign this one with",
+            )
+            .next("give the key with --sign-key FILE (a plan: archive.sign_key)"));
+        }
         let record = Record {
             archive: last.map_or_else(Uuid::new_v4, |last| last.record.archive),
             by: format!("snapmerge {}", env!("CARGO_PKG_VERSION")),
@@ -248,6 +163,17 @@ impl Chain {
             bytes.extend(canonical(&value).into_bytes());
             bytes.push(b'\n');
         }
+        if bytes.len() as u64 > RECORD_BYTES_MAX || seq > RECORDS_MAX {
+            return Err(Error::failed(
+                format!("writing record {seq} of {}", self.what),
+                format!(
+                    "it has {} bytes; a record has at most {RECORD_BYTES_MAX}, an archive at most \
+                     {RECORDS_MAX} records",
+                    bytes.len()
+                ),
+            )
+            .next("do less at once, or begin another archive"));
+        }
         let hash = Name::of(&bytes);
         // Whatever the record speaks of is to stay before the record does.
         store.sync()?;
@@ -260,9 +186,7 @@ impl Chain {
             .next("run it again"));
         }
         store.sync()?;
-        let head = serde_json::to_value(Head { hash, seq }).map_err(failed)?;
-        store.replace(HEAD, format!("{}\n", canonical(&head)).as_bytes())?;
-        store.sync()?;
+        write_head(store, Head { hash, seq })?;
         self.records.push(Kept { record, hash, seal });
         self.records
             .last()
@@ -341,43 +265,11 @@ impl Chain {
     }
 }
 
-/// The number of the last record that a listing finds.
-fn last_listed(store: &dyn Store) -> Result<u64> {
-    let numbers = store.list(LOG)?.into_iter().filter_map(|listed| {
-        let seq = listed.name.strip_prefix(LOG)?.strip_prefix('/')?;
-        let seq: u64 = seq.strip_suffix(".json")?.parse().ok()?;
-        (path(seq) == listed.name).then_some(seq)
-    });
-    Ok(numbers.max().unwrap_or(1))
-}
-
-fn parse_head(bytes: &[u8]) -> Option<Head> {
-    let head: Head = serde_json::from_slice(bytes).ok()?;
-    let value = serde_json::to_value(head).ok()?;
-    // Written one way only, so that no bit of it can be another.
-    (format!("{}\n", canonical(&value)).as_bytes() == bytes && head.seq > 0).then_some(head)
-}
-
-/// The record and its signature, which must hold.
-fn parse(bytes: &[u8]) -> Result<(Record, Option<Seal>), String> {
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    let line = lines.next().unwrap_or_default();
-    let line = line.strip_suffix(b"\n").ok_or("it does not end")?;
-    let record: Record = serde_json::from_slice(line).map_err(|err| err.to_string())?;
-    let seal = match lines.next() {
-        None => None,
-        Some(second) => {
-            let seal: Seal = serde_json::from_slice(second).map_err(|err| err.to_string())?;
-            if !seal.holds(line) {
-                return Err("its signature is not its own".into());
-            }
-            Some(seal)
-        }
-    };
-    match lines.next() {
-        None => Ok((record, seal)),
-        Some(_) => Err("something follows it".into()),
-    }
+/// Writes which record is the last.
+pub fn write_head(store: &dyn Store, head: Head) -> Result<()> {
+    let value = serde_json::to_value(head).map_err(|err| Error::failed("writing the head", err))?;
+    store.replace(HEAD, format!("{}\n", canonical(&value)).as_bytes())?;
+    store.sync()
 }
 
 /// JSON in one way: keys sorted, no spaces.

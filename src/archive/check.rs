@@ -1,31 +1,35 @@
 //! Checking an archive: everything, or a share of its objects.
 //!
-//! Keeps true: every finding says what is lost by it, down to the files of a snapshot, and what is
-//! not; the bytes that were looked at are counted; a check that looked at nothing says so. Records,
-//! recipes and names are always looked at; a share is one of the objects, which are read,
-//! decompressed and hashed.
+//! Invariants: every finding says what is lost by it, down to the files of a snapshot, and what is
+//! not; the bytes that were read are counted; a check that read nothing says so; what another run adds
+//! or removes meanwhile is no damage. Records, recipes and names are always checked; a share is one of
+//! the objects, which are read, decompressed and hashed. Memory holds the names of objects, and no
+//! more than a few recipes.
+
+mod repair;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use self::repair::{fetch_again, repair_chain};
 use super::chain::{self, Chain, ChainFinding, Entry};
-use super::index::read_recipe;
-use super::lock::LOCK;
+use super::lock::{self, LOCK};
 use super::name::Name;
 use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{Part, Recipe};
-use super::store::Store;
+use super::store::{RESERVE, Store};
 use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::parallel::in_parallel_with;
+use crate::base::parallel::{in_parallel, in_parallel_with};
 
 /// Files of an entry that are named as lost.
 const FILES_NAMED_MAX: usize = 20;
 
 /// One of several equal shares of the objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subset {
     /// Which, from 1.
     pub which: u32,
@@ -47,7 +51,7 @@ impl FromStr for Subset {
 }
 
 /// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Finding {
     /// With the chain.
@@ -80,7 +84,7 @@ pub enum Finding {
 }
 
 /// What an entry has lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// The entry.
     pub entry: String,
@@ -90,10 +94,13 @@ pub struct Loss {
     pub files: Vec<String>,
     /// How many are.
     pub files_hit: u64,
+    /// The damaged objects that it needs.
+    #[serde(skip)]
+    pub(super) objects: BTreeSet<Name>,
 }
 
 /// What came of a check.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Checked {
     /// Records that were read.
     pub records: u64,
@@ -115,6 +122,12 @@ pub struct Checked {
     pub losses: Vec<Loss>,
     /// What was put right from another archive.
     pub repaired: Vec<String>,
+    /// Records that another run has written meanwhile; what it stored was not checked.
+    pub records_meanwhile: u64,
+    /// Files that no entry needs and that may be of a run at work.
+    pub unsettled: u64,
+    /// Why a lock could not be given back.
+    pub lock_left: Option<String>,
 }
 
 impl Checked {
@@ -126,62 +139,120 @@ impl Checked {
     }
 }
 
+/// What the recipes of some entries need.
+#[derive(Default)]
+struct Needed {
+    recipes: BTreeSet<Name>,
+    parts: BTreeMap<Name, Part>,
+    /// Recipes that cannot be read, and why.
+    lost: BTreeMap<Name, String>,
+}
+
+impl Needed {
+    fn of(
+        store: &dyn Store,
+        entries: &[Entry],
+        read: impl Fn(&Entry) -> Result<Recipe> + Sync,
+    ) -> Result<Self> {
+        let recipes: BTreeMap<Name, &Entry> =
+            entries.iter().map(|entry| (entry.recipe, entry)).collect();
+        let found = in_parallel(recipes.values(), store.lanes(), |entry| match read(entry) {
+            Ok(recipe) => Ok(Ok(recipe.objects)),
+            Err(err) if err.kind() == Kind::Damaged => Ok(Err(err.why().to_owned())),
+            Err(err) => Err(err),
+        })?;
+        let mut needed = Self::default();
+        for (name, found) in recipes.keys().zip(found) {
+            match found {
+                Ok(parts) => needed
+                    .parts
+                    .extend(parts.into_iter().map(|part| (part.name, part))),
+                Err(why) => {
+                    needed.lost.insert(*name, why);
+                }
+            }
+        }
+        needed.recipes = recipes.into_keys().collect();
+        Ok(needed)
+    }
+}
+
 impl Archive {
     /// Checks the archive. What is damaged is fetched from `repair`, if that has it.
     pub fn check(&self, subset: Option<Subset>, repair: Option<&Archive>) -> Result<Checked> {
         let store = &*self.store;
-        let (mut chain, mut broken) = Chain::look(store)?;
+        let (mut chain, mut broken) = self.look()?;
         let mut checked = Checked {
             subset,
             ..Checked::default()
         };
-        if let (Some(other), false) = (repair, broken.is_empty()) {
-            checked.repaired = repair_chain(store, &*other.store, &chain, &broken)?;
-            (chain, broken) = Chain::look(store)?;
+        if let Some(other) = repair {
+            checked.repaired = repair_chain(self, other, &chain, &broken)?;
+            if !checked.repaired.is_empty() {
+                (chain, broken) = self.look()?;
+            }
         }
         checked.records = chain.records.len() as u64;
         checked
             .findings
             .extend(broken.into_iter().map(|finding| Finding::Chain { finding }));
         let entries = chain.entries();
-        checked.entries = entries.len() as u64;
+        let other = repair.map(|other| &*other.store);
 
-        let mut recipes: BTreeMap<Name, Recipe> = BTreeMap::new();
-        let names: BTreeSet<Name> = entries.iter().map(|entry| entry.recipe).collect();
-        for name in names {
-            let mut read = read_recipe(store, name);
-            if let (Some(other), true) = (repair, is_damage(&read))
-                && fetch_again(store, &*other.store, &name.path(RECIPES), name)?
+        let fetched = Mutex::new(Vec::new());
+        let needed = Needed::of(store, &entries, |entry| {
+            let (name, read) = (entry.recipe, Recipe::of_entry(store, entry));
+            if let (Some(other), true) = (other, is_damage(&read))
+                && fetch_again(store, other, &name.path(RECIPES), name)?
             {
-                checked.repaired.push(format!("recipe {name}"));
-                read = read_recipe(store, name);
+                let mut fetched = fetched.lock().unwrap_or_else(PoisonError::into_inner);
+                fetched.push(format!("recipe {name}"));
+                return Recipe::of_entry(store, entry);
             }
-            match read {
-                Ok(recipe) => {
-                    checked.recipes += 1;
-                    recipes.insert(name, recipe);
-                }
-                Err(err) if err.kind() == Kind::Damaged => {
-                    let why = err.why().to_owned();
-                    checked.findings.push(Finding::Recipe { name, why });
-                }
-                Err(err) => return Err(err),
-            }
+            read
+        })?;
+        let fetched = fetched.into_inner().unwrap_or_else(PoisonError::into_inner);
+        checked.repaired.extend(fetched);
+        checked.recipes = (needed.recipes.len() - needed.lost.len()) as u64;
+        for (name, why) in &needed.lost {
+            let (name, why) = (*name, why.clone());
+            checked.findings.push(Finding::Recipe { name, why });
         }
 
-        let parts: BTreeMap<Name, Part> = recipes
+        checked.objects_all = needed.parts.len() as u64;
+        let lost = self.read_objects(&needed, other, &mut checked)?;
+        checked.losses = losses(store, &entries, &needed, &lost)?;
+        if let (Some(other), false) = (repair, checked.losses.is_empty()) {
+            let again = self.store_again(other, &checked.losses, &lost)?;
+            if !again.is_empty() {
+                checked.repaired.extend(again);
+                return Ok(Checked {
+                    repaired: checked.repaired,
+                    ..self.check(subset, None)?
+                });
+            }
+        }
+        self.settle(&chain, needed, &mut checked)?;
+        Ok(checked)
+    }
+
+    /// Reads every object, or those of the share; which of them are damaged.
+    fn read_objects(
+        &self,
+        needed: &Needed,
+        other: Option<&dyn Store>,
+        checked: &mut Checked,
+    ) -> Result<BTreeSet<Name>> {
+        let store = &*self.store;
+        let subset = checked.subset;
+        let share = needed
+            .parts
             .values()
-            .flat_map(|recipe| recipe.objects.iter().map(|part| (part.name, *part)))
-            .collect();
-        checked.objects_all = parts.len() as u64;
-        let share: Vec<Part> = parts
-            .values()
-            .filter(|part| subset.is_none_or(|s| part.name.share(s.of) == s.which - 1))
-            .copied()
-            .collect();
+            .filter(|part| subset.is_none_or(|s| part.name.share(s.of) == s.which - 1));
+        let share: Vec<&Part> = share.collect();
         let lane = || Ok((Opener::new()?, Vec::new()));
         let looked = in_parallel_with(&share, store.lanes(), lane, |lane, part| {
-            look(store, part, lane, repair.map(|other| &*other.store))
+            look(store, part, lane, other)
         })?;
         let mut lost: BTreeSet<Name> = BTreeSet::new();
         for (part, looked) in share.iter().zip(looked) {
@@ -196,19 +267,55 @@ impl Archive {
                 checked.findings.push(Finding::Object { name, why });
             }
         }
-        checked.losses = losses(&entries, &recipes, &lost);
-        if let (Some(other), false) = (repair, checked.losses.is_empty()) {
-            let again = self.store_again(other, &checked.losses, &lost)?;
-            if !again.is_empty() {
-                checked.repaired.extend(again);
-                return Ok(Checked {
-                    repaired: checked.repaired,
-                    ..self.check(subset, None)?
-                });
-            }
+        Ok(lost)
+    }
+
+    /// Objects of an entry that are damaged, and its recipe if that is.
+    pub(super) fn damage(&self, entry: &Entry) -> Result<BTreeSet<Name>> {
+        let store = &*self.store;
+        let read = |entry: &Entry| Recipe::of_entry(store, entry);
+        let needed = Needed::of(store, std::slice::from_ref(entry), read)?;
+        let mut lost = self.read_objects(&needed, None, &mut Checked::default())?;
+        lost.extend(needed.lost.keys());
+        Ok(lost)
+    }
+
+    /// Takes out of the findings what another run has given up since `chain` was read, and adds what
+    /// nothing needs.
+    fn settle(&self, chain: &Chain, needed: Needed, checked: &mut Checked) -> Result<()> {
+        let store = &*self.store;
+        let held_before = lock::held(store)?;
+        let listed = store.list("")?;
+        // Whatever was missing was removed after the record that gave it up.
+        let (now, _) = self.look()?;
+        let entries = now.entries();
+        checked.entries = entries.len() as u64;
+        checked.records_meanwhile = (now.records.len() as u64).saturating_sub(checked.records);
+        if now.head() != chain.head() {
+            let is_there = |id: &String| entries.iter().any(|entry| entry.id == *id);
+            checked.losses.retain(|loss| is_there(&loss.entry));
+            let is_needed = |name: &Name| {
+                entries.iter().any(|entry| entry.recipe == *name)
+                    || checked
+                        .losses
+                        .iter()
+                        .any(|loss| loss.objects.contains(name))
+            };
+            checked.findings.retain(|finding| match finding {
+                Finding::Recipe { name, .. } | Finding::Object { name, .. } => is_needed(name),
+                Finding::Chain { .. } | Finding::Extra { .. } => true,
+            });
         }
-        extras(store, &chain, &parts, &mut checked)?;
-        Ok(checked)
+        let at_work = [held_before, lock::held(store)?]
+            .into_iter()
+            .flatten()
+            .any(|holder| !holder.is_gone());
+        let extras = extras(listed, chain, &needed, checked);
+        match at_work || now.head() != chain.head() {
+            true => checked.unsettled = extras.len() as u64,
+            false => checked.findings.extend(extras),
+        }
+        Ok(())
     }
 }
 
@@ -265,154 +372,109 @@ fn is_damage<T>(read: &Result<T>) -> bool {
     matches!(read, Err(err) if err.kind() == Kind::Damaged)
 }
 
-/// Puts what `other` has under `path` in its place, if that is what `name` says.
-fn fetch_again(store: &dyn Store, other: &dyn Store, path: &str, name: Name) -> Result<bool> {
-    match other.get(path, super::recipe::STORED_BYTES_MAX)? {
-        Some(bytes) if Name::of(&bytes) == name => {
-            store.replace(path, &bytes)?;
-            store.sync()?;
-            Ok(true)
-        }
-        _ => Ok(false),
-    }
-}
-
-/// Puts records in their place that `other` has, as far as the record after them, or the head, says
-/// what they must be.
-fn repair_chain(
-    store: &dyn Store,
-    other: &dyn Store,
-    chain: &Chain,
-    broken: &[ChainFinding],
-) -> Result<Vec<String>> {
-    let Ok(theirs) = Chain::open(other) else {
-        return Ok(Vec::new());
-    };
-    let same = match (chain.records.first(), theirs.records.first()) {
-        (Some(ours), Some(theirs)) => ours.record.archive == theirs.record.archive,
-        _ => true,
-    };
-    let mut repaired = Vec::new();
-    if !same {
-        return Ok(repaired);
-    }
-    let ours: BTreeMap<u64, Name> = chain
-        .records
-        .iter()
-        .map(|kept| (kept.record.seq, kept.hash))
-        .collect();
-    let seqs: BTreeSet<u64> = broken.iter().filter_map(|finding| finding.seq).collect();
-    for kept in &theirs.records {
-        let seq = kept.record.seq;
-        // A copy that is older knows less, and what it knows is the same.
-        if seqs.contains(&seq)
-            && ours.get(&seq) != Some(&kept.hash)
-            && fetch_again(store, other, &chain::path(seq), kept.hash)?
-        {
-            repaired.push(format!("record {seq}"));
-        }
-    }
-    let head = broken.iter().any(|finding| finding.seq.is_none());
-    let newer = theirs.records.len() >= chain.records.len();
-    if head
-        && newer
-        && let Some(bytes) = other.get(chain::HEAD, STORED_BYTES_MAX)?
-    {
-        store.replace(chain::HEAD, &bytes)?;
-        store.sync()?;
-        repaired.push(chain::HEAD.to_owned());
-    }
-    Ok(repaired)
-}
-
 /// What each entry has lost.
-fn losses(entries: &[Entry], recipes: &BTreeMap<Name, Recipe>, lost: &BTreeSet<Name>) -> Vec<Loss> {
+fn losses(
+    store: &dyn Store,
+    entries: &[Entry],
+    needed: &Needed,
+    lost: &BTreeSet<Name>,
+) -> Result<Vec<Loss>> {
     let mut losses = Vec::new();
     for entry in entries {
-        let Some(recipe) = recipes.get(&entry.recipe) else {
-            losses.push(Loss {
-                entry: entry.id.clone(),
-                bytes: entry.bytes,
-                files: Vec::new(),
-                files_hit: 0,
-            });
-            continue;
+        let all = || Loss {
+            entry: entry.id.clone(),
+            bytes: entry.bytes,
+            files: Vec::new(),
+            files_hit: 0,
+            objects: BTreeSet::new(),
         };
-        if !recipe.objects.iter().any(|part| lost.contains(&part.name)) {
-            continue;
-        }
-        let mut holes: Vec<(u64, u64)> = Vec::new();
-        let mut position = 0;
-        for extent in recipe.extents() {
-            let end = position + u64::from(extent.bytes);
-            let part = recipe.objects.get(extent.object as usize);
-            if part.is_some_and(|part| lost.contains(&part.name)) {
-                holes.push((position, end));
+        if needed.lost.contains_key(&entry.recipe) {
+            losses.push(all());
+        } else if !lost.is_empty() {
+            match Recipe::of_entry(store, entry) {
+                Ok(recipe) => losses.extend(loss(entry, &recipe, lost)),
+                Err(err) if err.kind() == Kind::Damaged => losses.push(all()),
+                Err(err) => return Err(err),
             }
-            position = end;
         }
-        let mut files = Vec::new();
-        for file in &recipe.files {
-            // Stored runs of a file lie together, with nothing of another between them.
-            let (start, end) = (file.start, file.start + file.stored);
-            let after = holes.partition_point(|(_, hole_end)| *hole_end <= start);
-            if holes.get(after).is_some_and(|(begin, _)| *begin < end) {
+    }
+    Ok(losses)
+}
+
+/// What an entry has lost with the objects in `lost`; none if it needs none of them.
+fn loss(entry: &Entry, recipe: &Recipe, lost: &BTreeSet<Name>) -> Option<Loss> {
+    let names = recipe.objects.iter().map(|part| part.name);
+    let objects: BTreeSet<Name> = names.filter(|name| lost.contains(name)).collect();
+    if objects.is_empty() {
+        return None;
+    }
+    let mut holes: Vec<(u64, u64)> = Vec::new();
+    let mut position = 0;
+    for extent in recipe.extents() {
+        let end = position + u64::from(extent.bytes);
+        let part = recipe.objects.get(extent.object as usize);
+        if part.is_some_and(|part| lost.contains(&part.name)) {
+            holes.push((position, end));
+        }
+        position = end;
+    }
+    let mut files = Vec::new();
+    let mut files_hit = 0;
+    for file in &recipe.files {
+        // Stored runs of a file lie together, with nothing of another between them.
+        let (start, end) = (file.start, file.start + file.stored);
+        let after = holes.partition_point(|(_, hole_end)| *hole_end <= start);
+        if holes.get(after).is_some_and(|(begin, _)| *begin < end) {
+            files_hit += 1;
+            if files.len() < FILES_NAMED_MAX {
                 files.push(file.path.clone());
             }
         }
-        let files_hit = files.len() as u64;
-        files.truncate(FILES_NAMED_MAX);
-        losses.push(Loss {
-            entry: entry.id.clone(),
-            bytes: holes.iter().map(|(start, end)| end - start).sum(),
-            files,
-            files_hit,
-        });
     }
-    losses
+    Some(Loss {
+        entry: entry.id.clone(),
+        bytes: holes.iter().map(|(start, end)| end - start).sum(),
+        files,
+        files_hit,
+        objects,
+    })
 }
 
-/// What lies there and is needed by nothing.
+/// Of what lies there, what is needed by nothing.
 fn extras(
-    store: &dyn Store,
+    listed: Vec<super::Listed>,
     chain: &Chain,
-    parts: &BTreeMap<Name, Part>,
-    checked: &mut Checked,
-) -> Result<()> {
-    let recipes: BTreeSet<Name> = chain.entries().iter().map(|entry| entry.recipe).collect();
+    needed: &Needed,
+    checked: &Checked,
+) -> Vec<Finding> {
     // Without every recipe nobody knows which objects are needed.
-    let all_known = checked.recipes == recipes.len() as u64;
-    let records: BTreeSet<String> = chain
+    let all_known = needed.lost.is_empty();
+    let of_chain: BTreeSet<String> = chain
         .records
         .iter()
         .map(|kept| chain::path(kept.record.seq))
-        .collect();
-    let altered: BTreeSet<String> = checked
-        .findings
-        .iter()
-        .filter_map(|finding| match finding {
+        .chain(checked.findings.iter().filter_map(|finding| match finding {
             Finding::Chain { finding } => finding.seq.map(chain::path),
             _ => None,
-        })
+        }))
         .collect();
-    for listed in store.list("")? {
-        let known = match listed.name.split('/').next() {
-            Some(OBJECTS) => Name::of_path(OBJECTS, &listed.name)
-                .is_some_and(|name| parts.contains_key(&name) || !all_known),
-            Some(RECIPES) => {
-                Name::of_path(RECIPES, &listed.name).is_some_and(|name| recipes.contains(&name))
-            }
-            Some(chain::LOG) => records.contains(&listed.name) || altered.contains(&listed.name),
-            _ => listed.name == chain::HEAD || listed.name == LOCK,
-        };
-        if !known {
-            checked.findings.push(Finding::Extra {
-                path: listed.name,
-                bytes: listed.bytes,
-            });
+    let is_known = |name: &str| match name.split('/').next() {
+        Some(OBJECTS) => Name::of_path(OBJECTS, name)
+            .is_some_and(|name| needed.parts.contains_key(&name) || !all_known),
+        Some(RECIPES) => {
+            Name::of_path(RECIPES, name).is_some_and(|name| needed.recipes.contains(&name))
         }
-    }
-    Ok(())
+        Some(chain::LOG) => of_chain.contains(name),
+        _ => [chain::HEAD, LOCK, RESERVE].contains(&name),
+    };
+    listed
+        .into_iter()
+        .filter(|listed| !is_known(&listed.name))
+        .map(|listed| Finding::Extra {
+            path: listed.name,
+            bytes: listed.bytes,
+        })
+        .collect()
 }
 
 #[cfg(test)]

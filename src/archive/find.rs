@@ -1,9 +1,14 @@
 //! Finding an entry by what is typed: `album_2017@2026-11-01`, `album_2017@latest`, `album_2017`.
 //!
-//! Keeps true: what is typed means one entry or none; none says what there is instead.
+//! Invariants: what is typed means one entry or none; none says what there is instead; a whole id
+//! means that entry, whatever else begins with it; an entry whose time is in the future is not the
+//! newest while there is another.
 
 use std::fmt;
 use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, Entry, Event};
 use crate::base::error::{Error, Kind, Result};
@@ -13,53 +18,103 @@ pub const PREFIX: &str = "archive:";
 /// Entries that are named when none is found.
 const NAMED_MAX: usize = 3;
 
-/// Which entry is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryRef {
-    name: String,
-    /// The beginning of its time; none for the newest.
-    time: Option<String>,
+/// Which entry is meant, as it was typed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EntryRef(String);
+
+/// The newest of `entries` at the time `now`; of several of one time the one that was stored last.
+pub fn newest<'e>(
+    entries: impl IntoIterator<Item = &'e Entry>,
+    now: DateTime<Utc>,
+) -> Option<&'e Entry> {
+    entries
+        .into_iter()
+        .max_by_key(|entry| (!entry.is_in_future(now), entry.time))
 }
 
 impl EntryRef {
     /// Reads a source that may be in an archive: none if it does not begin with `archive:`.
     pub fn of_source(text: &str) -> Option<Self> {
-        let reference = text.strip_prefix(PREFIX)?;
-        // Every text means something.
-        reference.parse().ok()
+        text.starts_with(PREFIX).then(|| Self::new(text))
     }
 
-    /// The entry that is meant; of several that begin so, the newest.
-    pub fn find(&self, chain: &Chain) -> Result<Entry> {
-        let entries = chain.entries();
-        let of_name: Vec<&Entry> = entries
-            .iter()
-            .filter(|entry| entry.name == self.name)
-            .collect();
+    fn new(text: &str) -> Self {
+        Self(text.strip_prefix(PREFIX).unwrap_or(text).to_owned())
+    }
 
-        let found = match &self.time {
-            None => of_name.iter().max_by_key(|entry| entry.time),
-            Some(time) => of_name
-                .iter()
-                .filter(|entry| {
-                    let own = entry.id.get(entry.name.len() + 1..).unwrap_or_default();
-                    own.starts_with(time.as_str())
-                })
-                .max_by_key(|entry| entry.time),
-        };
-        match found {
-            Some(entry) => Ok((*entry).clone()),
-            None => Err(self.not_found(chain, &entries, &of_name)),
+    /// The name, and the beginning of the time; none for the newest. A name may have an '@' itself:
+    /// what follows the last is a time only if it looks like one.
+    fn parts(&self) -> (&str, Option<&str>) {
+        match self.0.rsplit_once('@') {
+            Some((name, "latest" | "")) => (name, None),
+            Some((name, time)) if time.starts_with(|c: char| c.is_ascii_digit()) => {
+                (name, Some(time))
+            }
+            _ => (&self.0, None),
         }
     }
 
-    fn not_found(&self, chain: &Chain, all: &[Entry], of_name: &[&Entry]) -> Error {
+    /// The entry that is meant now; of several that begin so, the newest.
+    pub fn find(&self, chain: &Chain) -> Result<Entry> {
+        self.find_at(chain, Utc::now())
+    }
+
+    fn find_at(&self, chain: &Chain, now: DateTime<Utc>) -> Result<Entry> {
+        let entries = chain.entries();
+        let found = newest(self.meant(&entries), now).cloned();
+        found.ok_or_else(|| self.not_found(chain, &entries))
+    }
+
+    /// The entry that is meant, for whoever gives it up: several that begin so are refused, unless the
+    /// newest was asked for.
+    pub fn find_one(&self, chain: &Chain) -> Result<Entry> {
+        let entries = chain.entries();
+        let meant = self.meant(&entries);
+        if meant.len() > 1 && !self.0.ends_with("@latest") {
+            let ids = meant.iter().rev().take(NAMED_MAX);
+            let ids: Vec<&str> = ids.map(|entry| entry.id.as_str()).collect();
+            return Err(Error::usage(
+                format!("looking for {self}"),
+                format!(
+                    "it may mean {} entries, among them {}",
+                    meant.len(),
+                    ids.join(", ")
+                ),
+            )
+            .next("give the whole id, or NAME@latest"));
+        }
+        self.find(chain)
+    }
+
+    fn meant<'e>(&self, entries: &'e [Entry]) -> Vec<&'e Entry> {
+        if let Some(entry) = entries.iter().find(|entry| entry.id == self.0) {
+            return vec![entry];
+        }
+        let of_name = |name: &str| -> Vec<&Entry> {
+            entries.iter().filter(|entry| entry.name == name).collect()
+        };
+        let whole = of_name(&self.0);
+        if !whole.is_empty() {
+            return whole;
+        }
+        let (name, time) = self.parts();
+        let mut meant = of_name(name);
+        if let Some(time) = time {
+            meant.retain(|entry| entry.id_time().starts_with(time));
+        }
+        meant
+    }
+
+    fn not_found(&self, chain: &Chain, all: &[Entry]) -> Error {
+        let (name, _) = self.parts();
+        let of_name: Vec<&Entry> = all.iter().filter(|entry| entry.name == name).collect();
         let mut why = match (of_name.last(), self.forgotten(chain)) {
             (_, Some(forgotten)) => forgotten,
-            (Some(_), None) => format!("{} was not stored then", self.name),
-            (None, None) => format!("nothing called {} is in the archive", self.name),
+            (Some(_), None) => format!("{name} was not stored then"),
+            (None, None) => format!("nothing called {name} is in the archive"),
         };
-        let (kind, mut others): (_, Vec<&str>) = match of_name {
+        let (kind, mut others): (_, Vec<&str>) = match of_name.as_slice() {
             [] => (
                 "there are",
                 all.iter().map(|entry| entry.name.as_str()).collect(),
@@ -84,8 +139,8 @@ impl EntryRef {
 
     /// That what is meant was there, and why it is not any more.
     fn forgotten(&self, chain: &Chain) -> Option<String> {
-        let time = self.time.as_deref()?;
-        let begins = format!("{}@{time}", self.name);
+        let (name, time) = self.parts();
+        let begins = format!("{name}@{}", time?);
         chain.records.iter().rev().find_map(|kept| {
             let Event::Forget { forgot } = &kept.record.event else {
                 return None;
@@ -105,25 +160,13 @@ impl FromStr for EntryRef {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let text = text.strip_prefix(PREFIX).unwrap_or(text);
-        // A name may have an '@' itself: what follows the last is a time only if it looks like one.
-        let (name, time) = match text.rsplit_once('@') {
-            Some((name, "latest" | "")) => (name, None),
-            Some((name, time)) if time.starts_with(|c: char| c.is_ascii_digit()) => {
-                (name, Some(time.to_owned()))
-            }
-            _ => (text, None),
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            time,
-        })
+        Ok(Self::new(text))
     }
 }
 
 impl fmt::Display for EntryRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = self.time.as_deref().unwrap_or("latest");
-        write!(f, "{}@{time}", self.name)
+        let (name, time) = self.parts();
+        write!(f, "{name}@{}", time.unwrap_or("latest"))
     }
 }

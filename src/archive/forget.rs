@@ -6,18 +6,18 @@
 //! cannot write its record any more, and one that begins later makes objects of its own. So neither a
 //! kill at any moment nor a run beside it loses anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, Event, Forgotten};
-use super::index::read_recipe;
-use super::lock::Lock;
+use super::chain::{Chain, Entry, Event, Forgotten};
 use super::name::Name;
+use super::recipe::Recipe;
 use super::retention::{Candidate, Decision, Policy};
 use super::store::Store;
 use super::{Archive, OBJECTS, RECIPES};
-use crate::base::error::Result;
+use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
 
 /// What is to be given up.
@@ -32,7 +32,7 @@ pub enum Forgetting {
 }
 
 /// What became of it.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Swept {
     /// What was decided, entry by entry.
     pub decisions: Vec<Decision>,
@@ -46,6 +46,8 @@ pub struct Swept {
     pub removed_bytes: u64,
     /// Whether nothing was done, and this is what would be.
     pub dry_run: bool,
+    /// What is not as it should be now: a lock that could not be given back, no room for a reserve.
+    pub left_behind: Vec<String>,
 }
 
 impl Archive {
@@ -55,19 +57,43 @@ impl Archive {
             policy.validate()?;
         }
         let store = &*self.store;
+        let now = Self::now();
         if dry_run {
-            let chain = Chain::open(store)?;
             return Ok(Swept {
                 dry_run,
-                ..plan(store, &chain, forgetting)?.swept
+                ..plan(store, &self.chain()?, forgetting, now)?.swept
             });
         }
-        let (_lock, mut chain) = Lock::take(store, "archive forget", self.signer.as_ref())?;
+        let give_up =
+            || self.while_locked("archive forget", |chain| self.give_up(chain, forgetting));
+        let mut done = give_up();
+        // A full disk has no room for the record that makes room.
+        let is_full = matches!(&done, Err(err) if err.kind() == Kind::NoSpace);
+        let is_taken = is_full && store.take_reserve()?;
+        if is_taken {
+            done = give_up();
+        }
+        let kept = match is_taken || done.is_ok() {
+            true => store.keep_reserve(),
+            false => Ok(()),
+        };
+        let (mut swept, left) = done?;
+        swept.left_behind.extend(left);
+        if let Err(err) = kept {
+            swept.left_behind.push(format!(
+                "no room is reserved for the next time that the disk is full ({err})"
+            ));
+        }
+        Ok(swept)
+    }
+
+    fn give_up(&self, chain: &mut Chain, forgetting: &Forgetting) -> Result<Swept> {
+        let store = &*self.store;
         let Plan {
             mut swept,
             forgot,
             unneeded,
-        } = plan(store, &chain, forgetting)?;
+        } = plan(store, chain, forgetting, Self::now())?;
         if forgot.is_empty() && unneeded.is_empty() {
             return Ok(swept);
         }
@@ -92,7 +118,12 @@ struct Plan {
     unneeded: Vec<(String, u64)>,
 }
 
-fn plan(store: &dyn Store, chain: &Chain, forgetting: &Forgetting) -> Result<Plan> {
+fn plan(
+    store: &dyn Store,
+    chain: &Chain,
+    forgetting: &Forgetting,
+    now: DateTime<Utc>,
+) -> Result<Plan> {
     let entries = chain.entries();
     let mut decisions = Vec::new();
     let forgot: Vec<Forgotten> = match forgetting {
@@ -116,7 +147,7 @@ fn plan(store: &dyn Store, chain: &Chain, forgetting: &Forgetting) -> Result<Pla
                     tags: entry.tags.clone(),
                 })
                 .collect();
-            decisions = policy.decide(&candidates)?;
+            decisions = policy.decide(&candidates, now)?;
             decisions
                 .iter()
                 .filter(|decision| !decision.keep)
@@ -128,18 +159,18 @@ fn plan(store: &dyn Store, chain: &Chain, forgetting: &Forgetting) -> Result<Pla
         }
     };
     let gone: BTreeSet<&str> = forgot.iter().map(|one| one.id.as_str()).collect();
-    let left: Vec<Name> = entries
+    let left: BTreeMap<Name, &Entry> = entries
         .iter()
         .filter(|entry| !gone.contains(entry.id.as_str()))
-        .map(|entry| entry.recipe)
+        .map(|entry| (entry.recipe, entry))
         .collect();
     // If one cannot be read, nobody knows what it needs, and nothing is removed.
-    let recipes = in_parallel(&left, store.lanes(), |name| read_recipe(store, *name))?;
-    let needed: BTreeSet<Name> = recipes
-        .iter()
-        .flat_map(|recipe| recipe.objects.iter().map(|part| part.name))
-        .collect();
-    let left: BTreeSet<Name> = left.into_iter().collect();
+    let needed = in_parallel(left.values(), store.lanes(), |entry| {
+        let objects = Recipe::of_entry(store, entry)?.objects.into_iter();
+        Ok(objects.map(|part| part.name).collect::<Vec<Name>>())
+    })?;
+    let needed: BTreeSet<Name> = needed.into_iter().flatten().collect();
+    let left: BTreeSet<Name> = left.into_keys().collect();
     let mut unneeded = Vec::new();
     for (folder, needed) in [(RECIPES, &left), (OBJECTS, &needed)] {
         for listed in store.list(folder)? {
@@ -152,10 +183,11 @@ fn plan(store: &dyn Store, chain: &Chain, forgetting: &Forgetting) -> Result<Pla
     let swept = Swept {
         decisions,
         forgotten: forgot.len() as u64,
-        left: (entries.len() - forgot.len()) as u64,
+        left: entries.len().saturating_sub(forgot.len()) as u64,
         removed: unneeded.len() as u64,
         removed_bytes: unneeded.iter().map(|(_, bytes)| bytes).sum(),
         dry_run: false,
+        left_behind: Vec::new(),
     };
     Ok(Plan {
         swept,

@@ -13,11 +13,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::chain::Entry;
-use super::index::read_recipe;
+use super::chain::{Chain, Entry};
 use super::name::Name;
 use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{Part, Recipe};
@@ -37,7 +36,7 @@ const LANES_MAX: usize = 3;
 const SYNC_BYTES: u64 = 32 << 20;
 
 /// What was got.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Got {
     /// The entry.
     pub entry: Entry,
@@ -59,23 +58,32 @@ impl Archive {
         let folder = staged.path().parent().unwrap_or(Path::new("."));
         scratch::require_free(folder, entry.bytes, "the snapshot")?;
         let file = staged.create()?;
-        let got = self.write_to(entry, &file, target)?;
+        let written = self.write_to(entry, &file, target);
+        let got = written.map_err(|err| self.or_given_up(entry, err))?;
         drop(file);
         staged.publish(replace)?;
         Ok(got)
+    }
+
+    /// The error of whoever read an entry, unless that was given up meanwhile.
+    fn or_given_up(&self, entry: &Entry, err: Error) -> Error {
+        let is_gone = |chain: Chain| !chain.entries().iter().any(|one| one.id == entry.id);
+        match err.kind() == Kind::Damaged && self.chain().is_ok_and(is_gone) {
+            true => Error::new(
+                Kind::NotFound,
+                format!("getting {}", entry.id),
+                "another run gave it up while it was read",
+            )
+            .next("see what there is: snapmerge archive ls"),
+            false => err,
+        }
     }
 
     /// Writes the snapshot of `entry` into `file`, which is called `target` in errors.
     fn write_to(&self, entry: &Entry, file: &File, target: &Path) -> Result<Got> {
         let store = &*self.store;
         let within = |err: Error| err.within(format!("getting {}", entry.id));
-        let recipe = read_recipe(store, entry.recipe).map_err(within)?;
-        if recipe.bytes != entry.bytes || recipe.sha256 != entry.sha256 {
-            return Err(within(Error::damaged(
-                format!("reading recipe {}", entry.recipe),
-                "it is another snapshot's",
-            )));
-        }
+        let recipe = Recipe::of_entry(store, entry).map_err(within)?;
         let gathering = Gathering::new(&recipe);
         file.set_len(recipe.bytes)
             .map_err(|err| Error::io("writing", target, &err))?;

@@ -11,9 +11,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::chain::{self, Chain};
 use super::name::Name;
 use super::object::{self, Print, Row};
-use super::recipe::{self, Part, Recipe};
+use super::recipe::{Part, Recipe};
 use super::store::Store;
-use crate::base::error::{Error, Kind, Result};
+use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
 
 /// Chunks of older entries that are remembered.
@@ -101,7 +101,7 @@ impl Index {
             if index.known.len() >= KNOWN_MAX {
                 break;
             }
-            let recipe = match read_recipe(store, entry.recipe) {
+            let recipe = match Recipe::of_entry(store, &entry) {
                 Ok(recipe) => recipe,
                 // The snapshot is stored anew then; check tells what is lost.
                 Err(err) if err.kind() == Kind::Damaged => {
@@ -187,31 +187,23 @@ impl Index {
     }
 }
 
-/// The recipe `name`.
-pub fn read_recipe(store: &dyn Store, name: Name) -> Result<Recipe> {
-    let path = name.path(super::RECIPES);
-    match store.get(&path, recipe::STORED_BYTES_MAX)? {
-        Some(bytes) => Recipe::open(name, &bytes),
-        None => Err(
-            Error::damaged(format!("reading recipe {name}"), "it is missing")
-                .next("see what is lost: snapmerge archive check"),
-        ),
-    }
-}
-
 /// The table of an object; none if it is not there as it should be.
 fn table(store: &dyn Store, part: &Part) -> Result<Option<Vec<Row>>> {
     let path = part.name.path(super::OBJECTS);
     let what = format!("object {}", part.name);
-    let Some(mut head) = store.head(&path, HEAD_BYTES)? else {
+    let Some((mut head, size)) = store.head(&path, HEAD_BYTES)? else {
         return Ok(None);
     };
+    // What was cut off or grew may be wrong anywhere.
+    if size != part.stored {
+        return Ok(None);
+    }
     let Ok(end) = object::table_end(&head, &what) else {
         return Ok(None);
     };
     if end > head.len() {
         match store.head(&path, end as u64)? {
-            Some(more) => head = more,
+            Some((more, _)) => head = more,
             None => return Ok(None),
         }
     }

@@ -4,14 +4,14 @@
 //! of which only one can write the next record; so to break a lock is to write a record, after which
 //! whoever held it can commit nothing (see [`super::chain`]).
 //!
-//! Keeps true: a lock says whose it is; one whose process is certainly gone is broken without being
-//! asked, any other only by hand.
+//! Invariants: a lock says whose it is; one whose process is certainly gone is broken without being
+//! asked, any other only by hand; a lock that could not be given back is told.
 
 use chrono::Utc;
 
+use super::Archive;
 use super::chain::{Chain, Event};
 use super::holder::Holder;
-use super::sign::Signer;
 use super::store::{Store, refuses_taken};
 use crate::base::error::{Error, Kind, Result};
 
@@ -20,29 +20,27 @@ pub const LOCK: &str = "lock.json";
 /// More bytes no lock has.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// A held lock; given back when dropped.
+/// A held lock; given back by [`Self::release`], or when dropped.
 pub struct Lock<'a> {
     store: &'a dyn Store,
     holder: Holder,
+    is_held: bool,
 }
 
 impl<'a> Lock<'a> {
-    /// Takes the lock of the archive in `store`, whose chain is read under it.
-    pub fn take(
-        store: &'a dyn Store,
-        doing: &str,
-        signer: Option<&Signer>,
-    ) -> Result<(Self, Chain)> {
+    /// Takes the lock of the archive, whose chain is read under it.
+    pub fn take(archive: &'a Archive, doing: &str) -> Result<(Self, Chain)> {
+        let store = &*archive.store;
         let holder = Holder::this(doing);
         let json =
             serde_json::to_vec(&holder).map_err(|err| Error::failed("writing the lock", err))?;
         // An archive is there before it is locked.
-        let mut chain = Chain::open(store)?;
+        let mut chain = archive.chain()?;
         if !store.put_new(LOCK, &json)? {
             match held(store)? {
                 // Given back this moment.
                 None => {}
-                Some(other) if other.is_gone() => break_lock(store, &mut chain, other, signer)?,
+                Some(other) if other.is_gone() => break_lock(archive, &mut chain, other)?,
                 Some(other) => return Err(locked(store, &other)),
             }
             if !store.put_new(LOCK, &json)? {
@@ -57,7 +55,11 @@ impl<'a> Lock<'a> {
                 });
             }
         }
-        let lock = Self { store, holder };
+        let lock = Self {
+            store,
+            holder,
+            is_held: true,
+        };
         if let Err(err) = refuses_taken(store, LOCK) {
             // What is there may be the other bytes.
             let _ = store.remove(LOCK);
@@ -70,20 +72,52 @@ impl<'a> Lock<'a> {
             return Err(locked(store, &other));
         }
         store.sync()?;
-        let chain = Chain::open(store)?;
+        let chain = archive.chain()?;
         Ok((lock, chain))
+    }
+
+    /// Gives it back, if it is still ours. What stays, the next run on this machine finds to be of a
+    /// process that is gone.
+    pub fn release(mut self) -> Result<()> {
+        self.give_back()
+    }
+
+    fn give_back(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.is_held) {
+            return Ok(());
+        }
+        if let Some(holder) = held(self.store)?
+            && holder.owner == self.holder.owner
+        {
+            self.store.remove(LOCK)?;
+            self.store.sync()?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        // Only while it is ours. What stays, the next run finds to be of a process that is gone.
-        if let Ok(Some(holder)) = held(self.store)
-            && holder.owner == self.holder.owner
-        {
-            let _ = self.store.remove(LOCK);
-            let _ = self.store.sync();
-        }
+        // Of work that failed: its own error is the one that is told.
+        let _ = self.give_back();
+    }
+}
+
+impl Archive {
+    /// Does `work` on the chain while the archive is locked. Beside what came of it, why the lock
+    /// could not be given back, if so: what was written is written all the same.
+    pub(super) fn while_locked<T>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&mut Chain) -> Result<T>,
+    ) -> Result<(T, Option<String>)> {
+        let (lock, mut chain) = Lock::take(self, doing)?;
+        let done = work(&mut chain)?;
+        self.remember(&chain);
+        let left = lock.release().err().map(|err| {
+            format!("the lock could not be given back ({err}); a later run may have to wait for it")
+        });
+        Ok((done, left))
     }
 }
 
@@ -103,14 +137,10 @@ pub fn held(store: &dyn Store) -> Result<Option<Holder>> {
 }
 
 /// Breaks the lock that `holder` holds: from now on it can commit nothing.
-pub fn break_lock(
-    store: &dyn Store,
-    chain: &mut Chain,
-    holder: Holder,
-    signer: Option<&Signer>,
-) -> Result<()> {
+pub fn break_lock(archive: &Archive, chain: &mut Chain, holder: Holder) -> Result<()> {
+    let store = &*archive.store;
     let broken = Event::Unlock { broken: holder };
-    chain.append(store, broken, signer, Utc::now())?;
+    chain.append(store, broken, archive.signer.as_ref(), Utc::now())?;
     store.remove(LOCK)?;
     store.sync()
 }
@@ -125,26 +155,4 @@ fn locked(store: &dyn Store, holder: &Holder) -> Error {
         "wait for its end; if it will never end (its machine is gone), break the lock: \
          snapmerge archive unlock --force",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_process_that_is_certainly_gone_is_gone() {
-        let this = Holder::this("testing");
-        assert!(!this.is_gone());
-        let other = |change: fn(&mut Holder)| {
-            let mut holder = this.clone();
-            change(&mut holder);
-            holder.is_gone()
-        };
-        assert!(other(|h| h.started += 1));
-        assert!(other(|h| h.pid = u32::MAX));
-        assert!(other(|h| h.boot += "x"));
-        // Of another machine nothing is known.
-        assert!(!other(|h| h.host += "x"));
-        assert!(!other(|h| h.boot.clear()));
-    }
 }

@@ -19,49 +19,62 @@ mod index;
 mod lock;
 mod name;
 mod object;
+mod operations;
+mod options;
 mod recipe;
 mod retention;
 mod sign;
 mod store;
-mod verify;
+mod trust;
+mod verify_chain;
 
 pub use self::add::{Added, Adding};
 pub use self::chain::{
     Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Kept, Proven, Record,
 };
 pub use self::check::{Checked, Finding, Loss, Subset};
-pub use self::find::EntryRef;
+pub use self::find::{EntryRef, newest};
 pub use self::forget::{Forgetting, Swept};
 pub use self::get::Got;
 pub use self::holder::Holder;
 pub use self::name::Name;
+pub use self::operations::{
+    AddFailure, AddReport, AddRequest, CheckReport, CheckRequest, ForgetReport, ForgetRequest,
+    GetReport, GetRequest, InitReport, InitRequest, ListReport, ListRequest, ShowReport,
+    ShowRequest, UnlockReport, UnlockRequest, VerifyChainReport, VerifyChainRequest,
+};
+pub use self::options::{
+    ArchiveOptions, SigningOptions, SourceArchiveOptions, TrustOptions, WritableArchiveOptions,
+};
 pub use self::recipe::{FileEntry, Recipe};
-pub use self::retention::{Candidate, Decision, Policy};
+pub use self::retention::{Candidate, Decision, Policy, parse_timezone};
 pub use self::sign::{Signer, read_public};
-pub use self::store::{Listed, Local, Location, Remote, Store, conforms};
-pub use self::verify::{Trust, Verified};
+pub use self::store::{Listed, Local, Location, RESERVE, Remote, Store, conforms};
+pub use self::trust::{SeenHead, Trust};
+pub use self::verify_chain::Verified;
 
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use self::lock::Lock;
-
-use crate::base::error::{Kind, Result};
+use self::trust::HeadMemory;
+use crate::base::error::{Error, Kind, Result};
 use crate::base::stop;
 
 /// The folder of the objects.
 pub const OBJECTS: &str = "objects";
+/// The folder of the recipes.
+pub const RECIPES: &str = "recipes";
 /// How long a drill waits for a lock, and how often it looks.
 const LOCKED_MAX: Duration = Duration::from_secs(900);
 const LOCKED_LOOK: Duration = Duration::from_millis(500);
-/// The folder of the recipes.
-pub const RECIPES: &str = "recipes";
 
 /// An archive.
 pub struct Archive {
     store: Box<dyn Store>,
     signer: Option<Signer>,
+    trust: Trust,
+    memory: Option<HeadMemory>,
 }
 
 impl std::fmt::Debug for Archive {
@@ -72,12 +85,23 @@ impl std::fmt::Debug for Archive {
 
 impl Archive {
     /// The archive in `store`; whether there is one is seen when it is used. What it writes is
-    /// signed by `signer`.
+    /// signed by `signer`; nothing is remembered of it.
     pub fn new(store: Box<dyn Store>, signer: Option<Signer>) -> Self {
-        Self { store, signer }
+        Self {
+            store,
+            signer,
+            trust: Trust::default(),
+            memory: None,
+        }
     }
 
-    /// The archive at `location`.
+    /// The same archive, all of whose records must be as `trust` says.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// The archive at `location`, of which nothing is known or remembered.
     pub fn at(location: &str, signer: Option<Signer>) -> Result<Self> {
         Ok(Self::new(Location::parse(location)?.open()?, signer))
     }
@@ -87,40 +111,70 @@ impl Archive {
         self.store.what()
     }
 
-    /// Makes it.
+    /// Makes it. An error if this machine has seen an archive there: that one is lost, or not mounted.
     pub fn init(&self) -> Result<Chain> {
-        Chain::begin(&*self.store, self.signer.as_ref())
+        if let Some(seen) = self.seen()? {
+            return Err(Error::damaged(
+                format!("making an archive in {}", self.what()),
+                format!(
+                    "this machine has seen another one there, {} with {} records, which is gone",
+                    seen.archive, seen.head.seq
+                ),
+            )
+            .next(
+                "look whether the disk is mounted; to begin anew all the same: snapmerge archive init",
+            ));
+        }
+        let chain = Chain::begin(&*self.store, self.signer.as_ref())?;
+        self.store.keep_reserve()?;
+        self.remember(&chain);
+        Ok(chain)
     }
 
     /// Everything that was ever done to it; an error if that is not whole.
     pub fn chain(&self) -> Result<Chain> {
-        Chain::open(&*self.store)
+        let (chain, findings) = self.look()?;
+        let chain = chain.whole(&findings)?;
+        self.remember(&chain);
+        Ok(chain)
     }
 
     /// The recipe of an entry.
     pub fn recipe(&self, entry: &Entry) -> Result<Recipe> {
-        index::read_recipe(&*self.store, entry.recipe)
+        Recipe::of_entry(&*self.store, entry)
     }
 
     /// Writes down, for good, that entries were restored and proven. What took hours is not given up
     /// for the sake of a run that has the lock for minutes: it is waited for that.
     pub fn note_proven(&self, proven: Vec<Proven>) -> Result<DateTime<Utc>> {
-        let store = &*self.store;
         let begun = Instant::now();
-        let (_lock, mut chain) = loop {
-            match Lock::take(store, "drill", self.signer.as_ref()) {
+        loop {
+            let now = Self::now();
+            let noted = self.while_locked("drill", |chain| {
+                let event = Event::Drill {
+                    proven: proven.clone(),
+                };
+                chain.append(&*self.store, event, self.signer.as_ref(), now)?;
+                Ok(())
+            });
+            match noted {
                 Err(err) if err.kind() == Kind::Locked && begun.elapsed() < LOCKED_MAX => {
                     if stop::times() > 0 {
                         return Err(stop::cancelled("waiting for the archive's lock"));
                     }
                     std::thread::sleep(LOCKED_LOOK);
                 }
-                taken => break taken?,
+                Err(err) => return Err(err),
+                Ok((_, Some(left))) => {
+                    return Err(Error::failed(
+                        format!("giving back the lock of {}", self.what()),
+                        left,
+                    )
+                    .next("what was proven is written down; see who holds the lock: snapmerge archive unlock"));
+                }
+                Ok((_, None)) => return Ok(now),
             }
-        };
-        let now = Self::now();
-        chain.append(store, Event::Drill { proven }, self.signer.as_ref(), now)?;
-        Ok(now)
+        }
     }
 
     /// Who is writing to it.
@@ -132,7 +186,9 @@ impl Archive {
     /// Breaks the lock that `holder` holds; it can commit nothing any more.
     pub fn unlock(&self, holder: Holder) -> Result<()> {
         let mut chain = self.chain()?;
-        lock::break_lock(&*self.store, &mut chain, holder, self.signer.as_ref())
+        lock::break_lock(self, &mut chain, holder)?;
+        self.remember(&chain);
+        Ok(())
     }
 
     fn now() -> DateTime<Utc> {

@@ -19,7 +19,11 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// More bytes no object has, uncompressed.
 pub const RAW_BYTES_MAX: usize = RAW_BYTES + CHUNK_BYTES_MAX;
 /// More bytes no object has as it lies there: what compression cannot shrink, and the table.
-pub const STORED_BYTES_MAX: u64 = 64 << 20;
+pub const STORED_BYTES_MAX: u64 = 12 << 20;
+/// An object is closed when it has so many chunks.
+pub const ROWS: usize = 100_000;
+/// More bytes no table of chunks has.
+const TABLE_BYTES_MAX: usize = 4 << 20;
 /// The first bytes of a frame that zstd skips.
 const SKIPPED: u32 = 0x184D_2A50;
 /// The first bytes of a table.
@@ -162,7 +166,7 @@ pub fn table_end(head: &[u8], what: &str) -> Result<usize> {
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     };
     match (word(0), word(4)) {
-        (Some(SKIPPED), Some(bytes)) if u64::from(bytes) < STORED_BYTES_MAX => {
+        (Some(SKIPPED), Some(bytes)) if bytes as usize <= TABLE_BYTES_MAX => {
             Ok(FRAME_HEAD_BYTES + bytes as usize)
         }
         _ => Err(damaged(what, "it does not begin with a table of chunks")),

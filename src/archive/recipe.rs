@@ -3,17 +3,30 @@
 //! Keeps true: a recipe's extents are the whole snapshot, without gap or overlap, and lie within
 //! the objects that it names; a recipe that says otherwise is refused before anything is read by it.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io::Read as _;
+use std::marker::PhantomData;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
+use super::chain::Entry;
 use super::name::Name;
-use super::object::RAW_BYTES_MAX;
+use super::object::{self, RAW_BYTES_MAX};
+use super::store::Store;
 use crate::base::error::{Error, Result};
 
 /// More bytes no recipe has as it lies there.
-pub const STORED_BYTES_MAX: u64 = 256 << 20;
+pub const STORED_BYTES_MAX: u64 = 128 << 20;
 /// More bytes no recipe has, decompressed.
-const JSON_BYTES_MAX: usize = 1 << 30;
+const JSON_BYTES_MAX: u64 = 512 << 20;
+/// More objects no recipe needs.
+const OBJECTS_MAX: usize = 1 << 20;
+/// More numbers its extents do not have; see [`super::cuts::CHUNKS_MAX`].
+const EXTENTS_MAX: usize = 3 * (4 << 20);
+/// More files no recipe names.
+const FILES_MAX: usize = 1 << 20;
 /// How well it is compressed.
 const LEVEL: i32 = 6;
 
@@ -66,11 +79,41 @@ pub struct Recipe {
     /// The snapshot's SHA-256.
     pub sha256: String,
     /// The objects that it is made of.
+    #[serde(deserialize_with = "at_most::<_, _, OBJECTS_MAX>")]
     pub objects: Vec<Part>,
     /// The snapshot from its first byte to its last: object, start, length, and again.
+    #[serde(deserialize_with = "at_most::<_, _, EXTENTS_MAX>")]
     pub extents: Vec<u32>,
     /// The files in it.
+    #[serde(deserialize_with = "at_most::<_, _, FILES_MAX>")]
     pub files: Vec<FileEntry>,
+}
+
+/// A list of no more than `MAX`, refused before there is memory for more.
+fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Limited<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Limited<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = list.next_element()? {
+                if all.len() == MAX {
+                    return Err(A::Error::invalid_length(MAX + 1, &self));
+                }
+                all.push(one);
+            }
+            Ok(all)
+        }
+    }
+    from.deserialize_seq(Limited::<T, MAX>(PhantomData))
 }
 
 impl Recipe {
@@ -132,10 +175,42 @@ impl Recipe {
 
     /// As it is to lie there, with its name.
     pub fn seal(&self) -> Result<(Name, Vec<u8>)> {
-        let failed = |err: &dyn std::fmt::Display| Error::failed("writing a recipe", err);
+        let failed = |err: &dyn fmt::Display| Error::failed("writing a recipe", err);
         let json = serde_json::to_vec(self).map_err(|err| failed(&err))?;
         let bytes = zstd::bulk::compress(&json, LEVEL).map_err(|err| failed(&err))?;
+        // What nobody would read is not written.
+        let is_read = json.len() as u64 <= JSON_BYTES_MAX
+            && bytes.len() as u64 <= STORED_BYTES_MAX
+            && self.objects.len() <= OBJECTS_MAX
+            && self.extents.len() <= EXTENTS_MAX
+            && self.files.len() <= FILES_MAX;
+        if !is_read {
+            return Err(failed(&format!(
+                "the snapshot is in {} pieces of {} objects and has {} files, more than a recipe may \
+                 have",
+                self.extents.len() / 3,
+                self.objects.len(),
+                self.files.len()
+            )));
+        }
         Ok((Name::of(&bytes), bytes))
+    }
+
+    /// The recipe of `entry`, which is that of its snapshot.
+    pub fn of_entry(store: &dyn Store, entry: &Entry) -> Result<Self> {
+        let name = entry.recipe;
+        let damaged = |why: &str| {
+            Error::damaged(format!("reading recipe {name}"), why)
+                .next("see what is lost: snapmerge archive check; --repair OTHER fetches it again")
+        };
+        let bytes_max = entry.recipe_bytes.min(STORED_BYTES_MAX);
+        let bytes = store.get(&name.path(super::RECIPES), bytes_max)?;
+        let bytes = bytes.ok_or_else(|| damaged("it is missing"))?;
+        let recipe = Self::open(name, &bytes)?;
+        match recipe.bytes == entry.bytes && recipe.sha256 == entry.sha256 {
+            true => Ok(recipe),
+            false => Err(damaged("it is another snapshot's")),
+        }
     }
 
     /// The recipe `name`, which lies there as `bytes`.
@@ -148,11 +223,14 @@ impl Recipe {
         if is != name {
             return Err(damaged(format!("its SHA-256 is {is}")));
         }
-        let bound = zstd::bulk::Decompressor::upper_bound(bytes)
-            .unwrap_or(JSON_BYTES_MAX)
-            .min(JSON_BYTES_MAX);
-        let json = zstd::bulk::decompress(bytes, bound)
+        // What it says of its own size is not believed.
+        let mut json = Vec::new();
+        zstd::stream::read::Decoder::with_buffer(bytes)
+            .and_then(|frame| frame.take(JSON_BYTES_MAX + 1).read_to_end(&mut json))
             .map_err(|err| damaged(format!("it cannot be decompressed: {err}")))?;
+        if json.len() as u64 > JSON_BYTES_MAX {
+            return Err(damaged(format!("it has more than {JSON_BYTES_MAX} bytes")));
+        }
         let recipe: Self = serde_json::from_slice(&json)
             .map_err(|err| damaged(format!("it is no recipe: {err}")))?;
         recipe.validate().map_err(damaged)?;
@@ -163,8 +241,21 @@ impl Recipe {
         if !self.extents.len().is_multiple_of(3) {
             return Err("its extents are not threes".into());
         }
-        if let Some(part) = self.objects.iter().find(|p| p.raw > RAW_BYTES_MAX as u64) {
-            return Err(format!("object {} claims {} bytes", part.name, part.raw));
+        let is_large = |part: &&Part| {
+            part.raw > RAW_BYTES_MAX as u64 || part.stored > object::STORED_BYTES_MAX
+        };
+        if let Some(part) = self.objects.iter().find(is_large) {
+            return Err(format!(
+                "object {} claims {} bytes, stored in {}",
+                part.name, part.raw, part.stored
+            ));
+        }
+        let is_within = |file: &FileEntry| {
+            let end = file.start.checked_add(file.stored);
+            end.is_some_and(|end| end <= self.bytes)
+        };
+        if let Some(file) = self.files.iter().find(|file| !is_within(file)) {
+            return Err(format!("file {} is not within the snapshot", file.path));
         }
         let mut bytes = 0_u64;
         for extent in self.extents() {
@@ -205,6 +296,13 @@ mod tests {
                 stored: 30,
                 table: Name::of(b"y"),
             }],
+            files: vec![FileEntry {
+                path: "config.json".into(),
+                bytes: 60,
+                stored: 60,
+                start: 10,
+                blake3: "00".repeat(32),
+            }],
             ..Recipe::default()
         };
         for (start, bytes) in [(0, 10), (10, 20), (0, 40)] {
@@ -233,13 +331,16 @@ mod tests {
 
     #[test]
     fn a_recipe_that_is_not_the_whole_snapshot_is_refused() {
-        let wrong: [fn(&mut Recipe); 6] = [
+        let wrong: [fn(&mut Recipe); 9] = [
             |r| r.bytes += 1,
             |r| r.extents[2] = 31 + 30,
             |r| r.extents[0] = 1,
             |r| r.extents.truncate(4),
             |r| r.extents.extend([0, 5, 0]),
             |r| r.objects[0].raw = 1 << 40,
+            |r| r.objects[0].stored = 1 << 40,
+            |r| r.files[0].stored = 71,
+            |r| r.files[0].start = u64::MAX,
         ];
         for (n, spoil) in wrong.iter().enumerate() {
             let mut recipe = recipe();
@@ -247,5 +348,23 @@ mod tests {
             let (name, bytes) = recipe.seal().unwrap();
             assert!(Recipe::open(name, &bytes).is_err(), "{n}");
         }
+    }
+
+    #[test]
+    fn a_recipe_of_too_much_is_refused_before_it_is_read() {
+        // A bomb: some kilobytes that say of themselves that they are gigabytes.
+        let mut bytes = zstd::bulk::compress(&vec![b' '; 1 << 20], 3).unwrap();
+        let zeros = bytes.clone();
+        for _ in 0..JSON_BYTES_MAX >> 20 {
+            bytes.extend(&zeros);
+        }
+        let err = Recipe::open(Name::of(&bytes), &bytes).unwrap_err();
+        assert!(err.why().contains("more than"), "{err}");
+        let short: Result<Vec<u8>, _> =
+            at_most::<_, _, 3>(&mut serde_json::Deserializer::from_str("[1, 2, 3]"));
+        assert_eq!(short.unwrap(), [1, 2, 3]);
+        let long: Result<Vec<u8>, _> =
+            at_most::<_, _, 3>(&mut serde_json::Deserializer::from_str("[1, 2, 3, 4"));
+        assert!(long.unwrap_err().to_string().contains("at most 3"));
     }
 }

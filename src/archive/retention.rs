@@ -1,32 +1,103 @@
 //! Which entries are kept, and why.
 //!
-//! Keeps true: the decision is a pure function of the entries and the policy; every entry gets one,
-//! with its reasons; entries of different names never compete; a policy that keeps nothing is
-//! refused.
+//! Invariants: the decision is a pure function of the entries, the policy and the time; every entry
+//! gets one, with its reasons; entries of different names never compete; a policy that keeps nothing
+//! is refused; an entry whose time is in the future is kept and takes nobody's place. Days begin at
+//! midnight in the policy's time zone, also where one has 23 or 25 hours.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike as _, Utc};
+use chrono_tz::{TZ_VARIANTS, Tz};
+use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::chain::is_in_future;
 use crate::base::error::{Error, Result};
 
 /// How many of what are kept, for each name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize, JsonSchema)]
+#[command(next_help_heading = "What is kept, for each name")]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// The newest entries.
+    /// The newest N
+    #[arg(
+        long = "keep-last",
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     pub last: u32,
-    /// The newest entry of each of the newest days that have one.
+    /// The newest of each of N days
+    #[arg(
+        long = "keep-daily",
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     pub daily: u32,
-    /// Of weeks, from Monday on.
+    /// The newest of each of N weeks
+    #[arg(
+        long = "keep-weekly",
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     pub weekly: u32,
-    /// Of months.
+    /// The newest of each of N months
+    #[arg(
+        long = "keep-monthly",
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     pub monthly: u32,
-    /// Of years.
+    /// The newest of each of N years
+    #[arg(
+        long = "keep-yearly",
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     pub yearly: u32,
-    /// All entries that have one of these tags.
+    /// All that have this tag; repeat it for more
+    #[arg(long = "keep-tag", value_name = "WORD")]
     pub tags: Vec<String>,
+    /// Where days begin at midnight, as Europe/Rome [default: UTC]
+    #[arg(long = "keep-timezone", value_name = "ZONE", value_parser = parse_timezone)]
+    #[serde(with = "zone", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub timezone: Option<Tz>,
+}
+
+/// A time zone by its IANA name.
+pub fn parse_timezone(name: &str) -> Result<Tz, String> {
+    name.parse().map_err(|_| {
+        let hint = TZ_VARIANTS
+            .iter()
+            .map(|zone| (strsim::levenshtein(zone.name(), name), zone.name()))
+            .min()
+            .filter(|(distance, _)| *distance <= 3)
+            .map_or("Europe/Rome", |(_, zone)| zone);
+        format!("there is no such time zone; give an IANA name, such as {hint}")
+    })
+}
+
+mod zone {
+    use chrono_tz::Tz;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(zone: &Option<Tz>, to: S) -> Result<S::Ok, S::Error> {
+        zone.map(|zone| zone.name()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Tz>, D::Error> {
+        let name = Option::<String>::deserialize(from)?;
+        let zone = name.map(|name| super::parse_timezone(&name)).transpose();
+        zone.map_err(|why| D::Error::custom(format!("timezone: {why}")))
+    }
 }
 
 /// An entry that is decided on.
@@ -43,7 +114,7 @@ pub struct Candidate {
 }
 
 /// What becomes of an entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// It.
     pub id: String,
@@ -51,6 +122,9 @@ pub struct Decision {
     pub keep: bool,
     /// Why.
     pub reasons: Vec<String>,
+    /// Whether its time is in the future, so that some clock was wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_in_future: bool,
 }
 
 impl Policy {
@@ -73,13 +147,18 @@ impl Policy {
         Ok(())
     }
 
-    /// Decides on all entries; in the order in which they are given.
-    pub fn decide(&self, entries: &[Candidate]) -> Result<Vec<Decision>> {
+    /// Decides on all entries at the time `now`; in the order in which they are given.
+    pub fn decide(&self, entries: &[Candidate], now: DateTime<Utc>) -> Result<Vec<Decision>> {
         self.validate()?;
+        let zone = self.timezone.unwrap_or(Tz::UTC);
+        let is_in_future = |entry: &Candidate| is_in_future(entry.time, now);
         let mut reasons: Vec<Vec<String>> = vec![Vec::new(); entries.len()];
         let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (at, entry) in entries.iter().enumerate() {
-            by_name.entry(&entry.name).or_default().push(at);
+        for (at, (entry, reasons)) in entries.iter().zip(&mut reasons).enumerate() {
+            match is_in_future(entry) {
+                true => reasons.push("its time is in the future, so no rule counts it".into()),
+                false => by_name.entry(&entry.name).or_default().push(at),
+            }
         }
         for mut group in by_name.into_values() {
             // Of two with the same time the later in the list is the newer.
@@ -101,11 +180,12 @@ impl Policy {
                     if periods.len() >= count as usize {
                         break;
                     }
-                    let period = kind.period(entry.time, rank);
+                    let time = entry.time.with_timezone(&zone);
+                    let period = kind.period(time, rank);
                     if periods.last() != Some(&period) {
                         periods.push(period);
                         if let Some(reasons) = reasons.get_mut(*at) {
-                            reasons.push(kind.reason(entry.time, rank));
+                            reasons.push(kind.reason(time, rank));
                         }
                     }
                 }
@@ -121,6 +201,7 @@ impl Policy {
             .zip(reasons)
             .map(|(entry, reasons)| Decision {
                 id: entry.id.clone(),
+                is_in_future: is_in_future(entry),
                 keep: !reasons.is_empty(),
                 reasons: match reasons.is_empty() {
                     true => vec!["no rule keeps it".into()],
@@ -144,7 +225,7 @@ enum Kind {
 type Period = (i64, u32, u32);
 
 impl Kind {
-    fn period(self, time: DateTime<Utc>, rank: usize) -> Period {
+    fn period(self, time: DateTime<Tz>, rank: usize) -> Period {
         let year = i64::from(time.year());
         match self {
             Self::Last => (rank as i64, 0, 0),
@@ -159,7 +240,7 @@ impl Kind {
         }
     }
 
-    fn reason(self, time: DateTime<Utc>, rank: usize) -> String {
+    fn reason(self, time: DateTime<Tz>, rank: usize) -> String {
         match self {
             Self::Last if rank == 0 => "the newest".into(),
             Self::Last => format!("among the newest {}", rank + 1),

@@ -1,6 +1,9 @@
 //! An archive as a whole, in memory and in a folder: stored, got, damaged, repaired, given up.
 
+mod beside;
 mod chains;
+mod hostile;
+mod suspicion;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -161,6 +164,8 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let listed = store.list("").unwrap();
     listed
         .into_iter()
+        // It holds nothing, so nothing of it can be wrong.
+        .filter(|listed| listed.name != RESERVE)
         .map(|listed| {
             let bytes = std::fs::read(root.join(&listed.name)).unwrap();
             (listed.name, bytes)

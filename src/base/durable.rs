@@ -8,7 +8,7 @@ mod batch;
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::own;
 use crate::base::scratch::Scratch;
 use crate::base::status;
 
@@ -30,8 +31,6 @@ pub use self::batch::{Block, Shelf};
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 * 1024;
-/// The mode of a file that is nobody else's business.
-const PRIVATE: u32 = 0o600;
 
 /// A file on its way to its final name.
 #[derive(Debug)]
@@ -81,14 +80,14 @@ impl Staged {
 
     /// Creates the file, which may be read too; an error if it exists.
     pub fn create(&self) -> Result<File> {
-        create(&self.path)
+        create(&self.path, own::FILE_MODE)
     }
 
     /// Creates another file beside it, called `name`, which goes away with the staging unless it is
     /// taken.
     pub fn create_beside(&self, name: &str) -> Result<(PathBuf, File)> {
         let path = self.path.with_extension(name);
-        let file = create(&path)?;
+        let file = create(&path, own::FILE_MODE)?;
         Ok((path, file))
     }
 
@@ -135,23 +134,10 @@ pub fn publish(path: &Path, target: &Path, replace: bool) -> Result<()> {
     file.sync_all().map_err(|err| failed(&err))?;
     drop(file);
     status::publishing(path, target);
-    let flags = if replace {
-        RenameFlags::empty()
-    } else {
-        RenameFlags::NOREPLACE
-    };
-    match rustix::fs::renameat_with(CWD, path, CWD, target, flags) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::EXIST) => return Err(exists(target)),
-        // Some network file systems cannot rename without replacing; the name was free when we
-        // began.
-        Err(rustix::io::Errno::INVAL) => {
-            if !replace && target.symlink_metadata().is_ok() {
-                return Err(exists(target));
-            }
-            std::fs::rename(path, target).map_err(|err| failed(&err))?;
-        }
-        Err(err) => return Err(failed(&err.into())),
+    match place(path, target, replace) {
+        Ok(true) => {}
+        Ok(false) => return Err(exists(target)),
+        Err(err) => return Err(failed(&err)),
     }
     let folder = folder_of(target);
     let open = File::open(folder).map_err(|err| Error::io("syncing folder", folder, &err))?;
@@ -159,24 +145,66 @@ pub fn publish(path: &Path, target: &Path, replace: bool) -> Result<()> {
         .map_err(|err| Error::io("syncing folder", folder, &err))
 }
 
-/// Writes `bytes` to `target`, whole or not at all.
+/// Gives the file `staged` the name `target` on the same disk; false if another file has that name
+/// and is not to be replaced.
+fn place(staged: &Path, target: &Path, replace: bool) -> io::Result<bool> {
+    place_by(staged, target, || match replace {
+        true => std::fs::rename(staged, target),
+        false => rename_new(staged, target),
+    })
+}
+
+/// The same with `rename`, whose error is not believed: a network file system repeats a request whose
+/// answer was lost, and the repetition finds the name taken (or the file gone) by what the first one
+/// did.
+fn place_by(
+    staged: &Path,
+    target: &Path,
+    rename: impl FnOnce() -> io::Result<()>,
+) -> io::Result<bool> {
+    let file = staged.symlink_metadata()?;
+    let Err(err) = rename() else {
+        return Ok(true);
+    };
+    let there = target.symlink_metadata();
+    if there.is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino())) {
+        return Ok(true);
+    }
+    match err.kind() {
+        io::ErrorKind::AlreadyExists => Ok(false),
+        _ => Err(err),
+    }
+}
+
+/// Renames without replacing. Where there is no such rename (NFS, FUSE) a link does not replace
+/// either.
+fn rename_new(staged: &Path, target: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, staged, CWD, target, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            match std::fs::hard_link(staged, target) {
+                Ok(()) => std::fs::remove_file(staged),
+                // There are no links either (exFAT): the name was free when we began.
+                Err(err)
+                    if err.kind() == io::ErrorKind::PermissionDenied
+                        && target.symlink_metadata().is_err() =>
+                {
+                    std::fs::rename(staged, target)
+                }
+                Err(err) => Err(err),
+            }
+        }
+        renamed => renamed.map_err(io::Error::from),
+    }
+}
+
+/// Writes `bytes` to `target`, whole or not at all; others may read it as the umask lets them.
 pub fn write(target: &Path, bytes: &[u8], replace: bool) -> Result<()> {
-    let staged = Staged::new(target, replace)?;
-    write_staged(
-        staged,
-        File::options().create_new(true),
-        target,
-        bytes,
-        replace,
-    )
+    write_with(target, bytes, replace, own::PUBLIC_MODE)
 }
 
 /// The same, for a file that is nobody else's business: only its owner may read it.
 pub fn write_private(target: &Path, bytes: &[u8], replace: bool) -> Result<()> {
-    let staged = Staged::new(target, replace)?;
-    let mut options = File::options();
-    options.create_new(true).mode(PRIVATE);
-    write_staged(staged, &options, target, bytes, replace)
+    write_with(target, bytes, replace, own::FILE_MODE)
 }
 
 /// Writes `value` as JSON that is nobody else's business.
@@ -186,9 +214,12 @@ pub fn write_private_json(target: &Path, value: &impl Serialize) -> Result<()> {
     write_private(target, &bytes, true)
 }
 
-/// The value that such a file has, if there is one.
+/// The value that a file of ours has, if there is one; one that somebody else put there is an error.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
+    let mut bytes = Vec::new();
+    let read = own::open(path, File::options().read(true))
+        .and_then(|mut file| file.read_to_end(&mut bytes));
+    match read {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|err| Error::io("reading", path, &err))?,
     };
@@ -198,32 +229,18 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         .map_err(|err| Error::failed(format!("reading {}", path.display()), err))
 }
 
-/// Opens a file that only its owner may read, to be written and read, from its beginning; what is
-/// in it stays.
+/// Opens a file of ours, to be written and read, from its beginning; what is in it stays.
 pub fn open_private(path: &Path) -> Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(PRIVATE)
-        .open(path)
-        .map_err(|err| Error::io("opening", path, &err))
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    own::open(path, &options).map_err(|err| Error::io("opening", path, &err))
 }
 
-fn write_staged(
-    staged: Staged,
-    options: &std::fs::OpenOptions,
-    target: &Path,
-    bytes: &[u8],
-    replace: bool,
-) -> Result<()> {
-    let mut options = options.clone();
-    let mut file = options
-        .write(true)
-        .open(staged.path())
-        .map_err(|err| Error::io("creating", staged.path(), &err))?;
+fn write_with(target: &Path, bytes: &[u8], replace: bool, mode: u32) -> Result<()> {
+    let staged = Staged::new(target, replace)?;
+    let mut file = create(&staged.path, mode)?;
     file.write_all(bytes)
+        .and_then(|()| own::give_mode(&file, mode))
         .map_err(|err| Error::io("writing", target, &err))?;
     drop(file);
     staged.publish(replace)
@@ -261,9 +278,9 @@ impl Syncing {
     }
 }
 
-/// Makes `folder`, with those that it lies in, unless it is there.
+/// Makes `folder`, with those that it lies in, unless it is there; it may be anybody's.
 pub fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|err| Error::io("making folder", folder, &err))
+    own::parents(folder)
 }
 
 /// Removes the file at `path`, if it is there.
@@ -354,11 +371,12 @@ fn copy_all(from: &mut dyn io::Read, to: &mut dyn io::Write) -> io::Result<()> {
     writer.flush()
 }
 
-fn create(path: &Path) -> Result<File> {
+fn create(path: &Path, mode: u32) -> Result<File> {
     File::options()
         .read(true)
         .write(true)
         .create_new(true)
+        .mode(mode)
         .open(path)
         .map_err(|err| Error::io("creating", path, &err))
 }
@@ -396,6 +414,57 @@ mod tests {
         write(&target, b"whole", false).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_written_is_its_owners_unless_it_is_meant_for_others() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let meta = std::fs::metadata(folder.path().join(name)).unwrap();
+            meta.permissions().mode() & 0o777
+        };
+        write_private(&folder.path().join("private"), b"x", false).unwrap();
+        make_folder(&folder.path().join("a/b")).unwrap();
+        assert_eq!(
+            (mode("private"), mode("a"), mode("a/b")),
+            (0o600, 0o700, 0o700)
+        );
+        let planted = folder.path().join("planted.json");
+        std::os::unix::fs::symlink(folder.path().join("private"), &planted).unwrap();
+        assert!(read_json::<u32>(&planted).is_err());
+        assert!(Log::open(&planted).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_is_wrong_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (staged, target) = (folder.path().join("staged"), folder.path().join("target"));
+        // As NFS answers a rename or a link that was sent twice, and did its work the first time.
+        for (kind, by_link) in [
+            (io::ErrorKind::AlreadyExists, true),
+            (io::ErrorKind::AlreadyExists, false),
+            (io::ErrorKind::NotFound, false),
+        ] {
+            std::fs::write(&staged, "ours").unwrap();
+            let placed = place_by(&staged, &target, || {
+                match by_link {
+                    true => std::fs::hard_link(&staged, &target)?,
+                    false => std::fs::rename(&staged, &target)?,
+                }
+                Err(kind.into())
+            });
+            assert!(placed.unwrap(), "{kind}");
+            std::fs::remove_file(&target).unwrap();
+        }
+        std::fs::write(&staged, "the same").unwrap();
+        std::fs::write(&target, "the same").unwrap();
+        let taken = || Err(io::ErrorKind::AlreadyExists.into());
+        assert!(!place_by(&staged, &target, taken).unwrap());
+        assert!(!place(&staged, &target, false).unwrap());
+        let failed = || Err(io::ErrorKind::PermissionDenied.into());
+        assert!(place_by(&staged, &target, failed).is_err());
+        assert!(place(&staged, &target, true).unwrap() && !staged.exists());
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! One error type for the whole house.
 //!
 //! Invariants: every error says what was being done, to what, why it failed, and what to do next;
-//! callers branch on [`Kind`], never on text; each kind has exactly one exit code.
+//! callers branch on [`Kind`], never on text; each kind has exactly one exit code. No error has a
+//! password of a URL in it, and shown, none has a character that a terminal obeys; a line that it
+//! quotes does not look like one of ours.
 
 use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use super::printable::{printable, printable_lines, without_passwords};
 
 /// `Result` with snapmerge's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -80,8 +84,8 @@ impl Error {
     pub fn new(kind: Kind, doing: impl Into<String>, why: impl fmt::Display) -> Self {
         Self {
             kind,
-            doing: doing.into(),
-            why: why.to_string(),
+            doing: without_passwords(&doing.into()).into_owned(),
+            why: without_passwords(&why.to_string()).into_owned(),
             next: None,
         }
     }
@@ -116,7 +120,7 @@ impl Error {
     /// The same error with the step that gets the user out of it.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
+        self.next = Some(without_passwords(&next.into()).into_owned());
         self
     }
 
@@ -140,7 +144,8 @@ impl Error {
     /// The same error as part of a larger act: `outer` is put before what was being done.
     #[must_use]
     pub fn within(mut self, outer: impl fmt::Display) -> Self {
-        self.doing = format!("{outer}: {}", self.doing);
+        let outer = outer.to_string();
+        self.doing = format!("{}: {}", without_passwords(&outer), self.doing);
         self
     }
 
@@ -167,12 +172,49 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.doing, self.why)?;
+        write!(f, "{}: ", printable(&self.doing))?;
+        for (number, line) in printable_lines(&self.why).lines().enumerate() {
+            let begin = match number {
+                0 => "",
+                _ => "\n  | ",
+            };
+            write!(f, "{begin}{line}")?;
+        }
         if let Some(next) = &self.next {
-            write!(f, "\n  next: {next}")?;
+            write!(
+                f,
+                "\n  next: {}",
+                printable_lines(next).replace('\n', "\n        ")
+            )?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_ours() {
+        let err = Error::failed("reading \u{1b}[2Ja\nb", "no\nsnapmerge: \u{9b}PROVEN\n")
+            .next("try http://u:PW@h again");
+        assert_eq!(
+            err.to_string(),
+            "reading \\u{1b}[2Ja\\nb: no\n  | snapmerge: \\u{9b}PROVEN\n  next: try http://***@h again"
+        );
+        let err =
+            Error::usage("opening s3://K:S@b", "http://u:PW@h is none").within("at http://a:b@c");
+        for text in [
+            err.to_string(),
+            format!("{err:?}"),
+            serde_json::to_string(&err).unwrap(),
+        ] {
+            for secret in ["K:S", "PW", "a:b"] {
+                assert!(!text.contains(secret), "{text}");
+            }
+        }
+    }
+}

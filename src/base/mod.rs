@@ -6,8 +6,10 @@
 //! | [`operation`] | typed requests and reports |
 //! | [`durable`] | files published whole: staged, synced, renamed |
 //! | [`scratch`] | working folders that go away, and free disk space |
+//! | [`own`] | files and folders that are this user's alone |
 //! | [`parallel`] | pieces of work side by side |
 //! | [`progress`], [`stage`] | progress while work lasts, times when it is done |
+//! | [`printable`] | text of others as it may be shown |
 //! | [`status`], [`stop`] | what a supervised process tells its parent; Ctrl-C |
 //!
 //! Invariants: nothing here names another module of the crate.
@@ -16,7 +18,9 @@ pub mod durable;
 pub mod error;
 pub mod lines;
 pub mod operation;
+pub mod own;
 pub mod parallel;
+pub mod printable;
 pub mod progress;
 pub mod scratch;
 pub mod sidecar;

@@ -1,6 +1,7 @@
 //! Progress: a bar on a terminal, a line now and then elsewhere, nothing when nobody wants it.
 //!
-//! Keeps true: work only counts, and never waits for a display; everything goes to standard error.
+//! Invariants: work only counts, and never waits for a display; everything goes to standard error,
+//! without anything that a terminal obeys.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::printable::{printable, printable_lines};
 
 /// How often a bar is drawn.
 const BAR_EVERY: Duration = Duration::from_millis(150);
@@ -49,7 +52,7 @@ impl Progress {
         let ended = Arc::new(AtomicBool::new(false));
         let display = (self == Self::Shown).then(|| {
             let (counter, ended) = (Arc::clone(&counter), Arc::clone(&ended));
-            let name = name.to_owned();
+            let name = printable(name).into_owned();
             std::thread::spawn(move || {
                 if std::io::stderr().is_terminal() {
                     bar(&name, total, unit, &counter, &ended);
@@ -70,7 +73,7 @@ impl Progress {
     /// Prints `text` at once.
     pub fn say(self, text: &str) {
         if self == Self::Shown {
-            eprintln!("snapmerge: {text}");
+            eprintln!("snapmerge: {}", printable_lines(text));
         }
     }
 }

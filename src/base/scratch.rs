@@ -6,13 +6,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::own;
 use crate::base::status;
 
 /// How the names of our folders begin.
@@ -39,8 +40,7 @@ impl Scratch {
     /// A new folder within `parent`, which is made if it is missing. Folders that killed runs left
     /// in `parent` are removed first.
     pub fn new(parent: &Path) -> Result<Self> {
-        fs::create_dir_all(parent)
-            .map_err(|err| Error::io("making scratch folder", parent, &err))?;
+        own::parents(parent)?;
         remove_stale(parent);
         for _ in 0..TRIES_MAX {
             let folder = parent.join(format!("{PREFIX}{}", Uuid::new_v4().simple()));
@@ -82,7 +82,8 @@ impl Scratch {
     /// A new folder in it.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.path().join(name);
-        fs::create_dir(&path).map_err(|err| Error::io("making scratch folder", &path, &err))?;
+        let made = DirBuilder::new().mode(own::FOLDER_MODE).create(&path);
+        made.map_err(|err| Error::io("making scratch folder", &path, &err))?;
         Ok(path)
     }
 }
@@ -109,14 +110,11 @@ impl Kept {
         let folder = parent.join(name);
         for _ in 0..TRIES_MAX {
             let failed = |err: &io::Error| Error::io("opening working folder", &folder, err);
-            match DirBuilder::new().mode(0o700).create(&folder) {
-                Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&err)),
-                Ok(()) | Err(_) => {}
-            }
+            own::folder(&folder)?;
             let path = folder.join(LOCK);
             let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(0o600);
-            let lock = match options.open(&path) {
+            options.write(true).create(true).truncate(false);
+            let lock = match own::open(&path, &options) {
                 Ok(lock) => lock,
                 // Another process removes it at this moment.
                 Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
@@ -171,7 +169,7 @@ impl Kept {
 
 /// Makes `folder` and the lock in it; none if another run took it for a leftover and removed it.
 fn lock(folder: &Path) -> io::Result<Option<File>> {
-    DirBuilder::new().mode(0o700).create(folder)?;
+    DirBuilder::new().mode(own::FOLDER_MODE).create(folder)?;
     let path = folder.join(LOCK);
     let lock = match File::create_new(&path) {
         Ok(lock) => lock,
@@ -222,19 +220,19 @@ pub fn create(path: &Path) -> Result<File> {
     File::create_new(path).map_err(|err| Error::io("creating scratch file", path, &err))
 }
 
-/// Removes what killed runs left in `parent`. A folder that cannot be looked at or removed stays:
-/// it may be another user's, and is no obstacle.
+/// Removes what killed runs left in `parent`. A folder that cannot be looked at or removed stays, and
+/// so does whatever is not ours: another user's, or a link that somebody put there.
 pub fn remove_stale(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if !name.to_string_lossy().starts_with(PREFIX) {
+        if !name.to_string_lossy().starts_with(PREFIX) || !own::is_folder(&entry.path()) {
             continue;
         }
         // Without write access there is nothing to remove; with a held lock its process lives.
-        match OpenOptions::new().write(true).open(entry.path().join(LOCK)) {
+        match own::open(&entry.path().join(LOCK), OpenOptions::new().write(true)) {
             Ok(lock) => {
                 if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
                     let _ = remove(&entry.path());
@@ -307,7 +305,7 @@ mod tests {
         flock(&dead._lock, FlockOperation::Unlock).unwrap();
         std::mem::forget(dead);
         let halfway = parent.path().join(format!("{PREFIX}halfway"));
-        fs::create_dir(&halfway).unwrap();
+        DirBuilder::new().mode(0o700).create(&halfway).unwrap();
         let other = parent.path().join("mine");
         fs::create_dir(&other).unwrap();
         let next = Scratch::new(parent.path()).unwrap();
@@ -319,6 +317,27 @@ mod tests {
         let live_path = live.path().to_owned();
         drop(live);
         assert!(!live_path.exists());
+    }
+
+    #[test]
+    fn what_somebody_planted_is_neither_emptied_nor_used() {
+        let parent = tempfile::tempdir().unwrap();
+        let victim = tempfile::tempdir().unwrap();
+        fs::write(victim.path().join(LOCK), b"").unwrap();
+        fs::write(victim.path().join("precious"), b"x").unwrap();
+        for name in [".work-a", ".snapmerge-planted"] {
+            std::os::unix::fs::symlink(victim.path(), parent.path().join(name)).unwrap();
+        }
+        // Of ours, but with a lock that is another file.
+        let odd = parent.path().join(format!("{PREFIX}odd"));
+        DirBuilder::new().mode(0o700).create(&odd).unwrap();
+        std::os::unix::fs::symlink(victim.path().join("precious"), odd.join(LOCK)).unwrap();
+        drop(Scratch::new(parent.path()).unwrap());
+        let err = Kept::open(parent.path(), ".work-a").unwrap_err();
+        assert_eq!(err.kind(), Kind::Usage);
+        let left: Vec<_> = fs::read_dir(victim.path()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(odd.exists());
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! table.
 
 pub mod exit;
+pub mod typed;
 
 use clap::{Parser, Subcommand};
 
 use crate::base::error::Result;
-use crate::commands::args::archive::ArchiveArgs;
+use crate::commands::archive::ArchiveArgs;
 use crate::commands::args::drill::DrillArgs;
 use crate::commands::args::{
     CaptureArgs, InitPlanArgs, PublishArgs, ReportArgs, RestoreArgs, RollbackArgs, RunArgs,
@@ -75,7 +76,7 @@ pub enum Command {
 impl Command {
     /// Whether all of it runs in a child that is given the same arguments.
     pub fn is_supervised(&self) -> bool {
-        matches!(self, Self::Archive(_) | Self::Drill(_))
+        matches!(self, Self::Drill(_))
     }
 
     /// Whether it may make something on a server in this process, which it removes when it is asked
@@ -104,7 +105,7 @@ impl Command {
             Self::Verify(args) => verify::run(*args),
             Self::Diff(args) => diff::run(*args),
             Self::Report(args) => report::run(&args),
-            Self::Archive(args) => archive::run(&args),
+            Self::Archive(args) => archive::run(*args),
             Self::Run(args) => run::run(&args),
             Self::Init(args) => init::run(&args),
             Self::Drill(args) => drill::run(&args),

@@ -1,253 +1,142 @@
 //! `snapmerge archive`: snapshots of many nights in one place.
 //!
-//! Keeps true: each verb says what it did or found in full, as text or as JSON, and ends with the
-//! code of the table.
+//! Invariants: each verb parses, runs one operation and prints its report.
 
-pub mod told;
+use clap::{Args, Subcommand};
 
-use serde_json::json;
-
-use super::args::archive::{
-    AddArgs, ArchiveArgs, ArchiveVerb, CheckArgs, ForgetArgs, GetArgs, InitArgs, LsArgs, ShowArgs,
-    UnlockArgs, VerifyChainArgs,
+use super::{Ended, OutputArgs, show};
+use crate::archive::{
+    AddRequest, CheckRequest, ForgetRequest, GetRequest, InitRequest, ListRequest, ShowRequest,
+    UnlockRequest, VerifyChainRequest,
 };
-use super::{Ended, print, print_json, warn};
-use crate::archive::{Adding, Archive, Forgetting, Trust, read_public};
-use crate::base::error::{Error, Kind, Result};
-use crate::source::parse_sha256;
+use crate::base::error::Result;
+
+/// Arguments of `archive`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  snapmerge archive init --archive backups
+  snapmerge archive add --archive backups album_2017.snapshot album_2018.snapshot.gz
+  snapmerge archive ls --archive backups
+  snapmerge archive get --archive backups album_2017@2026-11-01 -o album_2017.snapshot
+  snapmerge archive forget --archive backups --keep-last 7 --keep-daily 30 --keep-monthly 12 --dry-run
+  snapmerge archive check --archive s3://backups/qdrant --subset 3/7
+
+An archive keeps what is in snapshots once, however many nights it is in, and gives each back byte by
+byte. Its format is documented, and scripts/archive.py reads it without snapmerge.")]
+pub struct ArchiveArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: ArchiveVerb,
+}
+
+/// What can be done with an archive.
+#[derive(Debug, Subcommand)]
+pub enum ArchiveVerb {
+    /// Make an empty archive
+    #[command(after_help = "\
+Examples:
+  snapmerge archive init --archive backups
+  snapmerge archive init --archive s3://backups/qdrant --sign-key archive.pem")]
+    Init(VerbArgs<InitRequest>),
+    /// Store snapshots
+    #[command(after_help = "\
+Examples:
+  snapmerge archive add --archive backups album_2017.snapshot
+  snapmerge archive add --archive backups x.snapshot --name album_2017 --time 2026-11-01T03:00:00Z --tag before-upgrade
+
+Qdrant's FILE.checksum beside a file, or snapmerge's FILE.manifest.json, must match. Of a .gz the
+snapshot in it is stored. A snapshot that is stored already is not stored again, unless what is there
+of it is damaged.")]
+    Add(VerbArgs<AddRequest>),
+    /// List what is stored
+    #[command(after_help = "\
+Examples:
+  snapmerge archive ls --archive backups
+  snapmerge archive ls --archive backups album_2017 --json")]
+    Ls(VerbArgs<ListRequest>),
+    /// Say all that is known of a stored snapshot
+    #[command(after_help = "\
+Examples:
+  snapmerge archive show --archive backups album_2017@latest
+  snapmerge archive show --archive backups album_2017@2026-11-01 --files --json")]
+    Show(VerbArgs<ShowRequest>),
+    /// Get a stored snapshot, byte by byte as it was
+    #[command(after_help = "\
+Examples:
+  snapmerge archive get --archive backups album_2017 -o album_2017.snapshot
+  snapmerge archive get --archive backups album_2017@2026-11-01 -o album_2017.snapshot --force
+
+The file has the bytes and the SHA-256 of the snapshot that was stored, or is not there.")]
+    Get(VerbArgs<GetRequest>),
+    /// Read the archive and say what is damaged, what is lost by that and what is not
+    #[command(after_help = "\
+Examples:
+  snapmerge archive check --archive backups
+  snapmerge archive check --archive backups --subset 3/7
+  snapmerge archive check --archive backups --repair /mnt/copy/backups
+
+Every record, recipe and name is looked at, and every object is read, decompressed and hashed; with
+--subset one share of the objects, so that seven nights check all of them. A copy that was written to
+since it was made repairs nothing. Exits with 13 if anything is damaged, with 3 if there are only files
+that nothing needs.")]
+    Check(VerbArgs<CheckRequest>),
+    /// Give snapshots up that no rule keeps, and remove what no other needs
+    #[command(after_help = "\
+Examples:
+  snapmerge archive forget --archive backups --keep-last 7 --keep-daily 30 --dry-run
+  snapmerge archive forget --archive backups --keep-daily 30 --keep-timezone Europe/Rome
+  snapmerge archive forget --archive backups --keep-monthly 12 --keep-tag before-upgrade --name album_2017
+  snapmerge archive forget --archive backups --entry album_2017@2026-11-01T03:00:00Z
+  snapmerge archive forget --archive backups --leftovers
+
+Without any rule nothing is done. An --entry that may mean several is refused. That a snapshot was
+stored, and why it was given up, stays in the archive's chain.")]
+    Forget(VerbArgs<ForgetRequest>),
+    /// Say whether any record was removed, reordered or altered
+    #[command(after_help = "\
+Examples:
+  snapmerge archive verify-chain --archive backups
+  snapmerge archive verify-chain --archive backups --trust archive.pub
+  snapmerge archive verify-chain --archive backups --head ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
+
+Whoever may write everything could shorten the chain or write all of it anew. This machine remembers the
+last record that it saw ($XDG_STATE_HOME/snapmerge), and every command ends if that is gone; after an
+archive was set back to an older copy on purpose, --accept-head has it remember what is there now. Note
+the head that this prints somewhere else, too, and give it next time; or have records signed.")]
+    VerifyChain(VerbArgs<VerifyChainRequest>),
+    /// Break the lock that a run left which will never end
+    #[command(after_help = "\
+Examples:
+  snapmerge archive unlock --archive backups
+  snapmerge archive unlock --archive backups --force
+
+Says who holds the lock. A lock whose process is gone is broken by the next run anyway; with --force any
+is, and whoever held it can write nothing any more.")]
+    Unlock(VerbArgs<UnlockRequest>),
+}
+
+/// A request and how its report is printed.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "flattened")]
+pub struct VerbArgs<R: Args> {
+    #[command(flatten)]
+    pub request: R,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 /// Runs the command.
-pub fn run(args: &ArchiveArgs) -> Result<Ended> {
-    match &args.verb {
-        ArchiveVerb::Init(args) => init(args),
-        ArchiveVerb::Add(args) => add(args),
-        ArchiveVerb::Ls(args) => ls(args),
-        ArchiveVerb::Show(args) => show(args),
-        ArchiveVerb::Get(args) => get(args),
-        ArchiveVerb::Check(args) => check(args),
-        ArchiveVerb::Forget(args) => forget(args),
-        ArchiveVerb::VerifyChain(args) => verify_chain(args),
-        ArchiveVerb::Unlock(args) => unlock(args),
+pub fn run(args: ArchiveArgs) -> Result<Ended> {
+    match args.verb {
+        ArchiveVerb::Init(args) => show(&args.request, args.output),
+        ArchiveVerb::Add(args) => show(&args.request, args.output),
+        ArchiveVerb::Ls(args) => show(&args.request, args.output),
+        ArchiveVerb::Show(args) => show(&args.request, args.output),
+        ArchiveVerb::Get(args) => show(&args.request, args.output),
+        ArchiveVerb::Check(args) => show(&args.request, args.output),
+        ArchiveVerb::Forget(args) => show(&args.request, args.output),
+        ArchiveVerb::VerifyChain(args) => show(&args.request, args.output),
+        ArchiveVerb::Unlock(args) => show(&args.request, args.output),
     }
-}
-
-fn init(args: &InitArgs) -> Result<Ended> {
-    let archive = args.written.open()?;
-    archive.init()?;
-    print(&format!("{}: an empty archive\n", archive.what()))?;
-    Ok(None)
-}
-
-fn add(args: &AddArgs) -> Result<Ended> {
-    let several = args.snapshots.len() > 1;
-    if several && (args.sha256.is_some() || args.time.is_some() || args.name.is_some()) {
-        return Err(Error::usage(
-            "reading --name, --time and --sha256",
-            "they are of one snapshot, and several are given",
-        )
-        .next("store them one by one"));
-    }
-    let sha256 =
-        match &args.sha256 {
-            None => None,
-            Some(text) => Some(parse_sha256(text).ok_or_else(|| {
-                Error::usage("reading --sha256", "it is not 64 hexadecimal digits")
-            })?),
-        };
-    let archive = args.written.open()?;
-    let mut all = Vec::new();
-    let mut lost = false;
-    for path in &args.snapshots {
-        let adding = Adding {
-            path: path.clone(),
-            name: args.name.clone(),
-            time: args.time,
-            tags: args.tag.clone(),
-            sha256: sha256.clone(),
-            require_checksum: args.require_checksum,
-            passed: None,
-        };
-        let added = archive.add(&adding)?;
-        if !added.lost.is_empty() {
-            lost = true;
-            warn(&format!(
-                "{}: {} objects of older entries are missing or damaged; see what is lost: snapmerge \
-                 archive check",
-                archive.what(),
-                added.lost.len()
-            ));
-        }
-        if !args.json {
-            print(&told::added(&added))?;
-        }
-        all.push(added);
-    }
-    if args.json {
-        print_json(&json!({"structure": "snapmerge.archive.add/1", "added": all}))?;
-    }
-    Ok(lost.then_some(Kind::Differs))
-}
-
-fn ls(args: &LsArgs) -> Result<Ended> {
-    let archive = args.place.open()?;
-    let chain = archive.chain()?;
-    let mut entries = chain.entries();
-    if !args.names.is_empty() {
-        entries.retain(|entry| args.names.contains(&entry.name));
-    }
-    if args.json {
-        print_json(&json!({
-            "structure": "snapmerge.archive.ls/1",
-            "entries": entries,
-            "last_proven": chain.last_proven(),
-        }))?;
-    } else {
-        print(&told::list(&entries, chain.last_proven()))?;
-    }
-    if entries.is_empty() && !args.names.is_empty() {
-        return Err(Error::new(
-            Kind::NotFound,
-            format!("looking for {}", args.names.join(", ")),
-            "nothing of that name is in the archive",
-        )
-        .next("see all of it: snapmerge archive ls"));
-    }
-    Ok(None)
-}
-
-fn show(args: &ShowArgs) -> Result<Ended> {
-    let archive = args.place.open()?;
-    let chain = archive.chain()?;
-    let entry = args.entry.find(&chain)?;
-    let recipe = archive.recipe(&entry)?;
-    let proven = chain.proven().get(entry.id.as_str()).copied();
-    if args.json {
-        let mut value = json!({
-            "structure": "snapmerge.archive.show/1",
-            "entry": entry,
-            "proven_at": proven.map(|(time, _)| time),
-            "proven": proven.map(|(_, proven)| proven),
-            "objects": recipe.objects.len(),
-            "stored_bytes": recipe.objects.iter().map(|part| part.stored).sum::<u64>(),
-        });
-        if args.files
-            && let Some(map) = value.as_object_mut()
-        {
-            map.insert("files".into(), json!(recipe.files));
-        }
-        print_json(&value)?;
-    } else {
-        print(&told::entry(&entry, &recipe, proven, args.files))?;
-    }
-    Ok(None)
-}
-
-fn get(args: &GetArgs) -> Result<Ended> {
-    let archive = args.place.open()?;
-    let chain = archive.chain()?;
-    let entry = args.entry.find(&chain)?;
-    let got = archive.get(&entry, &args.output, args.force)?;
-    if args.json {
-        print_json(&json!({"structure": "snapmerge.archive.get/1", "got": got}))?;
-    } else {
-        print(&told::got(&got, &args.output))?;
-    }
-    Ok(None)
-}
-
-fn check(args: &CheckArgs) -> Result<Ended> {
-    let archive = args.place.open()?;
-    let other = match &args.repair {
-        Some(place) => {
-            let other = Archive::at(place, None)?;
-            // A place without an archive repairs nothing, and must not look as if it had.
-            other.chain()?;
-            Some(other)
-        }
-        None => None,
-    };
-    let checked = archive.check(args.subset, other.as_ref())?;
-    if args.json {
-        print_json(&json!({"structure": "snapmerge.archive.check/1", "checked": checked}))?;
-    } else {
-        print(&told::checked(&checked))?;
-    }
-    Ok(match (checked.is_damaged(), checked.findings.is_empty()) {
-        (true, _) => Some(Kind::Damaged),
-        (false, false) => Some(Kind::Differs),
-        (false, true) => None,
-    })
-}
-
-fn forget(args: &ForgetArgs) -> Result<Ended> {
-    let archive = args.written.open()?;
-    let chain = archive.chain()?;
-    let forgetting = if args.leftovers {
-        Forgetting::Nothing
-    } else if args.entry.is_empty() {
-        for name in &args.name {
-            if !chain.entries().iter().any(|entry| entry.name == *name) {
-                return Err(Error::new(
-                    Kind::NotFound,
-                    format!("looking for {name}"),
-                    "nothing of that name is in the archive",
-                )
-                .next("see all of it: snapmerge archive ls"));
-            }
-        }
-        Forgetting::By(args.keep.policy(), args.name.clone())
-    } else {
-        let mut ids = Vec::new();
-        for entry in &args.entry {
-            ids.push(entry.find(&chain)?.id.clone());
-        }
-        Forgetting::These(ids)
-    };
-    let swept = archive.forget(&forgetting, args.dry_run)?;
-    if args.json {
-        print_json(&json!({"structure": "snapmerge.archive.forget/1", "swept": swept}))?;
-    } else {
-        print(&told::swept(&swept))?;
-    }
-    Ok(None)
-}
-
-fn verify_chain(args: &VerifyChainArgs) -> Result<Ended> {
-    let trust = Trust {
-        key: args.trust.as_deref().map(read_public).transpose()?,
-        head: args.head,
-    };
-    let archive = args.place.open()?;
-    let verified = archive.verify_chain(&trust)?;
-    if args.json {
-        print_json(
-            &json!({"structure": "snapmerge.archive.verify-chain/1", "verified": verified}),
-        )?;
-    } else {
-        print(&told::verified(&verified))?;
-    }
-    Ok((!verified.findings.is_empty()).then_some(Kind::Damaged))
-}
-
-fn unlock(args: &UnlockArgs) -> Result<Ended> {
-    let archive = args.written.open()?;
-    let Some(holder) = archive.holder()? else {
-        print(&format!("{} is not locked\n", archive.what()))?;
-        return Ok(None);
-    };
-    if !args.force && !holder.is_gone() {
-        return Err(Error::new(
-            Kind::Locked,
-            format!("unlocking {}", archive.what()),
-            format!("it is locked by {holder}, which may be at work"),
-        )
-        .next("if it will never end (its machine is gone), give --force"));
-    }
-    let told = holder.to_string();
-    archive.unlock(holder)?;
-    print(&format!(
-        "{}: broke the lock of {told}; it can write nothing any more\n",
-        archive.what()
-    ))?;
-    Ok(None)
 }

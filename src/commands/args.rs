@@ -1,6 +1,5 @@
 //! The arguments of verbs that are not in the verbs' own files yet.
 
-pub mod archive;
 mod capture;
 mod deliver;
 pub mod drill;

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::archive::told;
 use super::args::CaptureArgs;
 use super::{Ended, LOUD, progress};
-use crate::archive::{Added, Archive, Location};
+use crate::archive::{Added, Archive, ArchiveOptions, Location, WritableArchiveOptions};
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::own;
 use crate::base::stop;
 use crate::capture::{
     Captured, Form, Manifest, Members, Request, capture, clear_leftovers, discard, matching, store,
@@ -48,11 +48,17 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
     let members = Members::new(&connection, &peers(&args.peer)?)?;
     let shelf = Shelf::open(args)?;
     let to = match (&args.to, &shelf) {
-        (Some(to), _) => to.clone(),
-        (None, Some(shelf)) => shelf.incoming.clone(),
+        (Some(to), _) => {
+            durable::make_folder(to)?;
+            to.clone()
+        }
+        // Nobody gave its name, which others can guess.
+        (None, Some(shelf)) => {
+            own::folder(&shelf.incoming)?;
+            shelf.incoming.clone()
+        }
         (None, None) => return Err(Error::usage("reading --to", "it is missing")),
     };
-    durable::make_folder(&to)?;
     let matching = matching(&connection, &args.collections)?;
     if let Some(note) = matching.note() {
         super::warn(&note);
@@ -89,7 +95,7 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
                 if !args.json {
                     super::print(&text(&done))?;
                     if let Some(added) = &added {
-                        super::print(&told::added(added))?;
+                        super::print(&added.text())?;
                     }
                 }
                 captured.push(done);
@@ -135,7 +141,8 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
         }
         return Err(last);
     }
-    let differs = captured.iter().any(|done| !done.left.is_empty());
+    let differs =
+        captured.iter().any(|done| !done.left.is_empty()) || entries.iter().any(Added::differs);
     Ok(differs.then_some(Kind::Differs))
 }
 
@@ -167,7 +174,14 @@ impl Shelf {
                 .next("give a folder with room for one snapshot: --to DIR"));
             }
         };
-        let archive = args.signing.open(place)?;
+        let archive = WritableArchiveOptions {
+            archive: ArchiveOptions {
+                archive: place.clone(),
+                trust: args.trust.clone(),
+            },
+            signing: args.signing.clone(),
+        };
+        let archive = archive.open()?;
         archive.chain()?;
         Ok(Some(Self { archive, incoming }))
     }

@@ -16,7 +16,7 @@ use crate::input::connect;
 
 /// Runs the command.
 pub fn run(args: &DrillArgs) -> Result<Ended> {
-    let archive = args.written.open()?;
+    let archive = args.archive.open()?;
     let chain = archive.chain()?;
     let entries = choose(&chain, &args.entries)?;
     let server = args

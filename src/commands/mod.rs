@@ -25,6 +25,7 @@ use serde::Serialize;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Operation};
+use crate::base::printable::{printable_json, printable_lines};
 use crate::base::progress::Progress;
 use crate::report::Render;
 use crate::worker;
@@ -76,11 +77,15 @@ fn print_report(report: &(impl Render + Serialize), output: OutputArgs) -> Resul
 fn print_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|err| Error::failed("writing the report", err))?;
-    print(&format!("{text}\n"))
+    write_out(&format!("{}\n", printable_json(&text)))
 }
 
 /// Prints `text`. A reader that has seen enough is no failure.
 fn print(text: &str) -> Result<()> {
+    write_out(&printable_lines(text))
+}
+
+fn write_out(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
@@ -92,7 +97,7 @@ fn print(text: &str) -> Result<()> {
 
 /// Says `text` beside the output.
 fn warn(text: &str) {
-    eprintln!("snapmerge: {text}");
+    eprintln!("snapmerge: {}", printable_lines(text));
 }
 
 /// How progress is shown.

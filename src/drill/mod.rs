@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use chrono::Utc;
 use serde::{Deserialize, Serialize};
 
 use self::compare::Claims;
-use crate::archive::{Archive, Chain, Entry, EntryRef, Proven};
+use crate::archive::{Archive, Chain, Entry, EntryRef, Proven, newest};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Progress, Stage, Unit};
 use crate::base::scratch::{Scratch, require_free};
@@ -95,10 +96,9 @@ pub fn choose(chain: &Chain, wanted: &[EntryRef]) -> Result<Vec<Entry>> {
         return wanted.iter().map(|wanted| wanted.find(chain)).collect();
     }
     let entries = chain.entries();
-    let master = entries
-        .iter()
-        .filter(|entry| entry.provenance.is_some())
-        .max_by_key(|entry| entry.time);
+    let now = Utc::now();
+    let masters = entries.iter().filter(|entry| entry.provenance.is_some());
+    let master = newest(masters, now);
     let proven = chain.proven();
     let last_proven = |name: &str| {
         let of_name = proven.iter().filter(|(id, _)| {
@@ -107,14 +107,14 @@ pub fn choose(chain: &Chain, wanted: &[EntryRef]) -> Result<Vec<Entry>> {
         });
         of_name.map(|(_, (time, _))| *time).max()
     };
-    let newest = |entry: &&Entry| {
-        let later = |other: &Entry| other.name == entry.name && other.time > entry.time;
-        !entries.iter().any(later)
+    let is_newest = |entry: &&Entry| {
+        let of_name = entries.iter().filter(|other| other.name == entry.name);
+        newest(of_name, now).is_some_and(|newest| newest.id == entry.id)
     };
     let source = entries
         .iter()
         .filter(|entry| entry.provenance.is_none())
-        .filter(newest)
+        .filter(is_newest)
         .min_by_key(|entry| (last_proven(&entry.name), entry.name.clone()));
     let chosen: Vec<Entry> = master.into_iter().chain(source).cloned().collect();
     if chosen.is_empty() {

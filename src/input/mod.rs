@@ -13,9 +13,9 @@ pub use self::options::{InputOptions, LiveInputOptions, peers};
 pub use self::servers::{Servers, connect};
 
 use self::options::GivenChecksums;
-use crate::archive::{Archive, EntryRef};
+use crate::archive::{EntryRef, SourceArchiveOptions};
 use crate::base::durable;
-use crate::base::error::{Error, Kind, Result};
+use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::base::progress::Unit;
 use crate::base::scratch::{Scratch, require_free};
@@ -41,7 +41,7 @@ impl Inputs {
             references: BTreeMap::new(),
             _scratch: None,
         };
-        inputs.fetch(options.archive.as_deref(), scratch)?;
+        inputs.fetch(&options.from_archive, scratch)?;
         let files = inputs.paths.iter().map(PathBuf::as_path);
         inputs.given.all_used(files.filter(|path| !is_live(path)))?;
         Ok(inputs)
@@ -94,20 +94,12 @@ impl Inputs {
     }
 
     /// Copies every entry of the archive at `place` that is given as `archive:…` into `parent`.
-    fn fetch(&mut self, place: Option<&str>, parent: &Path) -> Result<()> {
+    fn fetch(&mut self, place: &SourceArchiveOptions, parent: &Path) -> Result<()> {
         let reference = |path: &Path| path.to_str().and_then(EntryRef::of_source);
         if !self.paths.iter().any(|path| reference(path).is_some()) {
             return Ok(());
         }
-        let Some(place) = place else {
-            return Err(Error::new(
-                Kind::Usage,
-                "looking for sources in an archive",
-                "nobody said where it is",
-            )
-            .next("give --archive PLACE, or set SNAPMERGE_ARCHIVE"));
-        };
-        let archive = Archive::at(place, None)?;
+        let archive = place.open()?;
         let chain = archive.chain()?;
         let mut found = Vec::new();
         for path in &mut self.paths {
@@ -128,7 +120,7 @@ impl Inputs {
             if !file.exists() {
                 archive.get(&entry, &file, false)?;
                 let checksum = folder.join(format!("{}.snapshot.checksum", entry.name));
-                durable::write(&checksum, entry.sha256.as_bytes(), false)?;
+                durable::write_private(&checksum, entry.sha256.as_bytes(), false)?;
             }
             self.references
                 .insert(file.clone(), path.display().to_string());

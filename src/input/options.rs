@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::SourceArchiveOptions;
 use crate::base::error::{Error, Result};
 use crate::server::{Address, ConnectionOptions, PeerAddress};
 use crate::source::{Opening, parse_sha256};
@@ -21,10 +22,10 @@ pub struct InputOptions {
     /// Refuse sources that have no checksum
     #[arg(long)]
     pub require_checksum: bool,
-    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder, or
-    /// s3://BUCKET/PREFIX
-    #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
-    pub archive: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub from_archive: SourceArchiveOptions,
 }
 
 /// How live collections are reached, for every operation that reads some.

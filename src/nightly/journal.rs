@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +23,9 @@ use crate::base::error::{Error, Kind, Result};
 const FILE: &str = "journal.jsonl";
 /// The name of the file that says whose the lock is.
 const HOLDER: &str = "holder.json";
+
+/// Killed processes that are remembered.
+const KILLED_MAX: usize = 64;
 
 /// How nights are called: `20261122_030000`.
 const RUN_ID: &str = "%Y%m%d_%H%M%S";
@@ -72,8 +75,20 @@ pub struct Journal {
     log: Log,
     lines: Vec<Line>,
     holder: PathBuf,
-    /// Who held it before and never gave it back: a process that was killed.
-    pub killed: Option<Holder>,
+    own: Holder,
+    /// Who held it before and never gave it back: processes that were killed, since what they held
+    /// elsewhere was last let go.
+    pub killed: Vec<Holder>,
+}
+
+/// Whose the lock is, and who never gave it back. The first of those may still hold the archive's lock,
+/// so that the list is cut at its end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Holders {
+    #[serde(flatten)]
+    own: Holder,
+    #[serde(default)]
+    killed: Vec<Holder>,
 }
 
 impl Journal {
@@ -95,16 +110,35 @@ impl Journal {
                 .next("see what is in it, and move it away to begin a night anew")
             })?);
         }
-        let killed = read_holder(&holder);
-        let own = serde_json::to_vec(&Holder::this(doing))
-            .map_err(|err| Error::failed("writing whose the lock is", err))?;
-        durable::write_private(&holder, &own, true)?;
-        Ok(Self {
+        let mut killed = Vec::new();
+        if let Some(before) = read_holders(&holder) {
+            killed = before.killed;
+            killed.push(before.own);
+            killed.truncate(KILLED_MAX);
+        }
+        let journal = Self {
             log,
             lines,
             holder,
+            own: Holder::this(doing),
             killed,
-        })
+        };
+        journal.write_holders()?;
+        Ok(journal)
+    }
+
+    /// Forgets the killed: nothing of theirs is locked any more.
+    pub fn let_go(&mut self) -> Result<()> {
+        self.killed.clear();
+        self.write_holders()
+    }
+
+    fn write_holders(&self) -> Result<()> {
+        let holders = Holders {
+            own: self.own.clone(),
+            killed: self.killed.clone(),
+        };
+        durable::write_private_json(&self.holder, &holders)
     }
 
     /// The night that was broken off, if it can be gone on with: by the same plan and program, and not
@@ -122,14 +156,17 @@ impl Journal {
         (!ended && is_same && is_recent).then(|| begin.clone())
     }
 
-    /// Begins a night anew. Nights are called by the second, and no two the same.
+    /// Begins a night anew. Nights are called by the second, each later than the one before; after one
+    /// with a wrong clock only their times are true.
     pub fn begin(&mut self, plan: &str, now: DateTime<Utc>) -> Result<Begin> {
-        let now = match self.lines.first() {
-            Some(Line::Begin(last)) => now.max(last.begun + TimeDelta::seconds(1)),
-            _ => now,
+        let last = match self.lines.first() {
+            Some(Line::Begin(last)) => NaiveDateTime::parse_from_str(&last.id, RUN_ID).ok(),
+            _ => None,
         };
+        let after = last.and_then(|last| last.checked_add_signed(TimeDelta::seconds(1)));
+        let named = after.map_or(now.naive_utc(), |after| after.max(now.naive_utc()));
         let begin = Begin {
-            id: now.format(RUN_ID).to_string(),
+            id: named.format(RUN_ID).to_string(),
             begun: now,
             plan: plan.to_owned(),
             snapmerge: env!("CARGO_PKG_VERSION").to_owned(),
@@ -184,19 +221,22 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        // What stays says that this process was killed, which only makes the next one more careful.
-        let _ = durable::remove(&self.holder);
+        // Whom a run could not care for, the next one does.
+        if self.killed.is_empty() {
+            // What stays says that this process was killed, which only makes the next one more careful.
+            let _ = durable::remove(&self.holder);
+        }
     }
 }
 
-fn read_holder(path: &Path) -> Option<Holder> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+fn read_holders(path: &Path) -> Option<Holders> {
+    durable::read_json(path).ok().flatten()
 }
 
 fn locked(state: &Path, holder: &Path) -> Error {
-    let who = read_holder(holder).map_or_else(
+    let who = read_holders(holder).map_or_else(
         || "another run that does not say who it is".to_owned(),
-        |holder| holder.to_string(),
+        |holders| holders.own.to_string(),
     );
     Error::new(
         Kind::Locked,
@@ -235,7 +275,8 @@ mod tests {
         drop(journal);
         std::fs::write(folder.path().join(HOLDER), left).unwrap();
         let mut journal = Journal::open(folder.path(), "run").unwrap();
-        assert_eq!(journal.killed.as_ref().unwrap().pid, std::process::id());
+        assert_eq!(journal.killed.len(), 1);
+        assert_eq!(journal.killed[0].pid, std::process::id());
         assert!(
             journal
                 .interrupted("p", now + TimeDelta::hours(11), hours)
@@ -256,5 +297,40 @@ mod tests {
         journal.end().unwrap();
         assert!(journal.interrupted("p", now, hours).is_none());
         assert_eq!(journal.begin("p", now).unwrap().id, "20261122_030001");
+    }
+
+    #[test]
+    fn a_wrong_clock_of_one_night_is_not_the_time_of_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path(), "run").unwrap();
+        let wrong: DateTime<Utc> = "2099-01-01T00:00:00Z".parse().unwrap();
+        let now: DateTime<Utc> = "2026-11-22T03:00:00Z".parse().unwrap();
+        journal.begin("p", wrong).unwrap();
+        for id in ["20990101_000001", "20990101_000002"] {
+            let begin = journal.begin("p", now).unwrap();
+            assert_eq!((begin.id.as_str(), begin.begun), (id, now));
+        }
+    }
+
+    #[test]
+    fn a_killed_process_is_known_until_what_it_held_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Journal::open(folder.path(), "run").unwrap();
+        let file = folder.path().join(HOLDER);
+        let killed = |journal: Journal| {
+            let left = std::fs::read(&file).unwrap();
+            drop(journal);
+            std::fs::write(&file, left).unwrap();
+        };
+        killed(open());
+        // The archive was away, in a run that came to its end and in one that was killed too.
+        drop(open());
+        killed(open());
+        let mut journal = open();
+        assert!(journal.killed.len() >= 2, "{:?}", journal.killed);
+        journal.let_go().unwrap();
+        drop(journal);
+        assert!(!file.exists());
+        assert!(open().killed.is_empty());
     }
 }

@@ -20,6 +20,7 @@ use crate::archive::{Adding, Entry};
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Outcome};
+use crate::base::own;
 use crate::base::progress::Progress;
 use crate::base::scratch;
 use crate::base::sidecar::Sidecar;
@@ -229,7 +230,7 @@ pub(super) fn get(
 /// The sources as files, got out of the archive.
 fn files(run: &Run<'_>, kept: &[ArchivedSource]) -> Result<Vec<PathBuf>> {
     let folder = run.plan.work.join(SOURCES);
-    durable::make_folder(&folder)?;
+    own::folder(&folder)?;
     let mut missing = Vec::new();
     let mut files = Vec::new();
     for one in kept {
@@ -256,7 +257,7 @@ fn files(run: &Run<'_>, kept: &[ArchivedSource]) -> Result<Vec<PathBuf>> {
 
 fn merge(run: &mut Run<'_>, master: &MasterPlan, kept: &[ArchivedSource]) -> Result<Merged> {
     let folder = run.plan.work.join(MASTER);
-    durable::make_folder(&folder)?;
+    own::folder(&folder)?;
     let mut request = MergeRequest {
         sources: files(run, kept)?,
         scratch: Some(folder),
@@ -371,6 +372,7 @@ fn keep(run: &mut Run<'_>, master: &MasterPlan, merged: &Merged) -> Result<Strin
         require_checksum: true,
         passed: None,
     })?;
+    run.stored(&added);
     if !added.already {
         run.report.archive.new_bytes += added.entry.new_bytes;
     }
@@ -380,7 +382,7 @@ fn keep(run: &mut Run<'_>, master: &MasterPlan, merged: &Merged) -> Result<Strin
 /// Keeps the report of a worker process, for the run's page.
 fn keep_report(run: &Run<'_>, step: &str, report: &impl Serialize) -> Result<()> {
     let folder = run.plan.work.join(MASTER);
-    durable::make_folder(&folder)?;
+    own::folder(&folder)?;
     let bytes = serde_json::to_vec(report)
         .map_err(|err| Error::failed(format!("writing the report of {step}"), err))?;
     durable::write(&report_file(run, step), &bytes, true)

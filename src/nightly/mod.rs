@@ -37,7 +37,7 @@ use self::sources::{ArchivedSource, Target, targets};
 use self::state::StateFile;
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::scratch;
+use crate::base::{own, scratch};
 use crate::capture::discard;
 
 /// A run that came to its end and was not reported yet.
@@ -53,7 +53,9 @@ pub struct Finished<'a> {
 /// the way are in the report; an error here is that another run of the plan is at work.
 pub fn run(plan: &Plan, fresh: bool) -> Result<Finished<'_>> {
     let started = Instant::now();
-    let opened = Journal::open(&plan.state, &format!("run {}", plan.name));
+    let opened = plan
+        .require_state()
+        .and_then(|()| Journal::open(&plan.state, &format!("run {}", plan.name)));
     let begun = match opened {
         Err(err) if err.kind() == Kind::Locked => return Err(err),
         opened => opened.and_then(|journal| Run::begin(plan, fresh, journal)),
@@ -86,6 +88,11 @@ pub fn run(plan: &Plan, fresh: bool) -> Result<Finished<'_>> {
 impl<'a> Run<'a> {
     /// Starts a run, or resumes one that was interrupted.
     fn begin(plan: &'a Plan, fresh: bool, mut journal: Journal) -> Result<Self> {
+        match plan.work.starts_with(&plan.state) {
+            true => own::folder(&plan.work)?,
+            false => durable::make_folder(&plan.work)?,
+        }
+        own::folder(&plan.work.join(INCOMING))?;
         let state_file = StateFile::open(&plan.state, &plan.name)?;
         let archive = archive(plan)?;
         let now = Utc::now();
@@ -117,9 +124,6 @@ impl<'a> Run<'a> {
 
 impl<'a> Run<'a> {
     fn all(&mut self) -> Result<()> {
-        for folder in [&self.plan.work, &self.plan.state] {
-            durable::make_folder(folder)?;
-        }
         self.open_archive()?;
         for (name, server) in &self.plan.servers {
             let members = connect(server)?;
@@ -168,7 +172,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Opens the archive, or makes it. What a killed run of this plan held locked is let go.
+    /// Opens the archive, or makes it. What killed runs of this plan held locked is let go.
     fn open_archive(&mut self) -> Result<()> {
         match self.archive.chain() {
             Err(err) if err.kind() == Kind::NotFound && self.plan.archive.create => {
@@ -176,20 +180,17 @@ impl<'a> Run<'a> {
             }
             opened => self.entries = opened?.entries(),
         }
-        let Some(killed) = self.journal.killed.take() else {
+        if self.journal.killed.is_empty() {
             return Ok(());
-        };
-        let Some(holder) = self.archive.holder()? else {
-            return Ok(());
-        };
-        // The journal's lock is ours, so that process is gone, on whatever machine it was.
-        let is_it = |one: &crate::archive::Holder| {
-            (one.host.clone(), one.boot.clone(), one.pid, one.started)
-        };
-        if is_it(&holder) == is_it(&killed) {
+        }
+        // The journal's lock is ours, so those processes are gone, on whatever machine they were.
+        let mut killed = self.journal.killed.iter();
+        if let Some(holder) = self.archive.holder()?
+            && killed.any(|killed| holder.is_process_of(killed))
+        {
             self.archive.unlock(holder)?;
         }
-        Ok(())
+        self.journal.let_go()
     }
 
     /// Captures and archives the sources; none if the master cannot be made of them.
@@ -302,6 +303,7 @@ fn clear_work(work: &Path) -> Result<()> {
         let server = server
             .map_err(|err| Error::io("listing", &incoming, &err))?
             .path();
+        own::require_folder(&server)?;
         for file in sources::captured_in(&server)? {
             discard(&file)?;
         }

@@ -9,8 +9,8 @@ use super::master::{Failed, get, is_there, master_file};
 use super::plan::{IfMoved, PublishPlan};
 use super::run::Run;
 use super::state::LastMaster;
-use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::own;
 use crate::base::progress::Progress;
 use crate::capture::Members;
 use crate::publish::publish as move_to;
@@ -127,7 +127,7 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
                 return Err(none_or_wrong.and_then(Result::err).unwrap_or_else(none));
             };
             if let Some(folder) = file.parent() {
-                durable::make_folder(folder)?;
+                own::folder(folder)?;
             }
             let entries = run.archive.chain()?.entries();
             get(run, &entries, (entry, sha256), &file)?;

@@ -33,23 +33,40 @@ pub fn forget(run: &mut Run<'_>, targets: &[Target]) {
         Ok(swept) => {
             run.report.archive.forgotten = swept.forgotten;
             run.report.archive.removed_bytes = swept.removed_bytes;
+            if !swept.in_future.is_empty() {
+                run.report.notes.push(format!(
+                    "the archive: the times of {} are in the future, so some clock was wrong; no rule \
+                     counts them, and they stay until they are given up by hand",
+                    swept.in_future.join(", ")
+                ));
+            }
+            for left in swept.left_behind {
+                run.report.differs(format!("the archive: {left}"));
+            }
         }
         Err((step, err)) => run.report.failed(&step, &err),
     }
 }
 
 /// What is told of it.
-#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Pruned {
     forgotten: u64,
     removed_bytes: u64,
+    #[serde(default)]
+    in_future: Vec<String>,
+    #[serde(default)]
+    left_behind: Vec<String>,
 }
 
 impl From<Swept> for Pruned {
     fn from(swept: Swept) -> Self {
+        let in_future = swept.decisions.iter().filter(|one| one.is_in_future);
         Self {
             forgotten: swept.forgotten,
             removed_bytes: swept.removed_bytes,
+            in_future: in_future.map(|one| one.id.clone()).collect(),
+            left_behind: swept.left_behind,
         }
     }
 }

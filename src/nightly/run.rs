@@ -11,10 +11,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::journal::{Begin, Journal};
-use super::plan::{Plan, Server};
+use super::plan::{ArchivePlan, Plan, Server};
 use super::report::{RunReport, RunStep};
 use super::state::StateFile;
-use crate::archive::{Archive, Entry, Signer};
+use crate::archive::{
+    Added, Archive, ArchiveOptions, Entry, SigningOptions, TrustOptions, WritableArchiveOptions,
+};
 use crate::base::error::{Error, Result};
 use crate::base::stop;
 use crate::capture::Members;
@@ -35,13 +37,28 @@ pub(super) struct Run<'a> {
 
 /// The archive of a plan, to be written.
 pub(super) fn archive(plan: &Plan) -> Result<Archive> {
-    let signer = plan
-        .archive
-        .sign_key
-        .as_deref()
-        .map(Signer::read)
-        .transpose()?;
-    Archive::at(&plan.archive.place, signer)
+    let ArchivePlan {
+        place,
+        trust,
+        sign_key,
+        ..
+    } = &plan.archive;
+    // What commands remember of it counts here too; a service without a home has its own memory.
+    let state = StateFolder::of_environment();
+    let state = state.map_or_else(|| plan.state.clone(), |state| state.path().to_owned());
+    WritableArchiveOptions {
+        archive: ArchiveOptions {
+            archive: place.clone(),
+            trust: TrustOptions {
+                trust: trust.clone(),
+                state: Some(state),
+            },
+        },
+        signing: SigningOptions {
+            sign_key: sign_key.clone(),
+        },
+    }
+    .open()
 }
 
 /// A connection to each server, with the members of its cluster.
@@ -101,6 +118,26 @@ impl Run<'_> {
             0 => Ok(()),
             _ => Err(stop::cancelled(&format!("running {}", self.plan.name))
                 .next("run it again: it goes on where it was")),
+        }
+    }
+
+    /// Tells what was found in the archive while a snapshot was stored.
+    pub fn stored(&mut self, added: &Added) {
+        if !added.repaired.is_empty() {
+            self.report.notes.push(format!(
+                "the archive: {} was damaged, and is whole again",
+                added.repaired.join(", ")
+            ));
+        }
+        if !added.lost.is_empty() {
+            self.report.differs(format!(
+                "the archive: {} objects that older entries may need are missing or damaged; see what \
+                 is lost: snapmerge archive check",
+                added.lost.len()
+            ));
+        }
+        if let Some(left) = &added.lock_left {
+            self.report.differs(format!("the archive: {left}"));
         }
     }
 

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wildmatch::WildMatch;
@@ -17,9 +18,9 @@ use super::plan::{IfBroken, Plan};
 use super::report::{How, RunSource};
 use super::run::{INCOMING, Run};
 use super::state::SourceState;
-use crate::archive::Entry;
-use crate::base::durable;
+use crate::archive::{Entry, newest};
 use crate::base::error::{Error, Result};
+use crate::base::own;
 use crate::base::progress::Progress;
 use crate::capture::{
     ENDING, Manifest, Members, Request, capture, clear_leftovers, discard, matching, read_manifest,
@@ -194,7 +195,7 @@ impl Run<'_> {
             return Ok(kept(target, &entry, points, How::Unchanged, None, 0));
         }
         let folder = self.plan.work.join(INCOMING).join(&target.server);
-        durable::make_folder(&folder)?;
+        own::folder(&folder)?;
         // What is here was captured in this very night: it is cleared when one begins.
         let (file, manifest) = match earlier(&folder, &target.collection)? {
             Some(found) => {
@@ -247,6 +248,7 @@ impl Run<'_> {
             &target.name,
             &self.plan.archive.tags,
         )?;
+        self.stored(&added);
         let seen = SourceState {
             entry: added.entry.id.clone(),
             sha256: added.entry.sha256.clone(),
@@ -279,7 +281,8 @@ impl Run<'_> {
         let step = format!("capture {}", target.key());
         let source = self.plan.sources.get(target.of);
         let entries = self.archive.chain()?.entries();
-        let last = entries.iter().rev().find(|entry| entry.name == target.name);
+        let of_name = entries.iter().filter(|entry| entry.name == target.name);
+        let last = newest(of_name, Utc::now());
         match (source.map(|source| source.if_broken), last) {
             (Some(IfBroken::UseLast), Some(entry)) => {
                 let why = format!("{}: {}", err.doing(), err.why());

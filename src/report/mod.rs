@@ -2,6 +2,7 @@
 //!
 //! Invariants: text and HTML are made of the values that the JSON has; nothing here decides anything.
 
+pub mod archive;
 pub mod diff;
 pub mod html;
 pub mod inspect;
@@ -9,6 +10,10 @@ pub mod merge;
 pub mod run;
 pub mod verify;
 
+use crate::archive::{
+    AddReport, CheckReport, ForgetReport, GetReport, InitReport, ListReport, ShowReport,
+    UnlockReport, VerifyChainReport,
+};
 use crate::base::operation::Outcome;
 use crate::inspect::Inspection;
 use crate::merge::{MergeReport, PlanReport};
@@ -39,11 +44,20 @@ macro_rules! render {
 }
 
 render!(
+    AddReport,
+    CheckReport,
     DiffReport,
     DryRun,
+    ForgetReport,
+    GetReport,
+    InitReport,
     Inspection,
+    ListReport,
     MergeReport,
     PlanReport,
     RunReport,
+    ShowReport,
+    UnlockReport,
+    VerifyChainReport,
     VerifyReport
 );

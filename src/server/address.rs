@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use url::{Host, Url};
 
 use crate::base::error::{Error, Result};
+use crate::base::printable::without_passwords;
 
 /// The port that Qdrant answers REST on, unless it is told otherwise.
 pub const REST_PORT: u16 = 6333;
@@ -118,11 +119,12 @@ impl CollectionAddress {
         while segments.last().is_some_and(String::is_empty) {
             segments.pop();
         }
-        let refuse = |why: &str| {
-            Error::usage(format!("reading the address {}", shown(text)), why).next(
+        let refuse =
+            |why: &str| {
+                Error::usage(format!("reading the address {}", without_passwords(text)), why).next(
                 "give it as http://HOST:6333/COLLECTION, with what is special in the name as %XX",
             )
-        };
+            };
         let last = segments
             .pop()
             .ok_or_else(|| refuse("it names no collection"))?;
@@ -183,7 +185,7 @@ pub fn check_vector_name(name: &str) -> Result<(), String> {
 }
 
 fn read(text: &str) -> Result<Url> {
-    let doing = || format!("reading the address {}", shown(text));
+    let doing = || format!("reading the address {}", without_passwords(text));
     let form = "give it as http://HOST:6333 or https://HOST:6333";
     let url =
         Url::parse(text.trim()).map_err(|err| Error::usage(doing(), err).next(form.to_owned()))?;
@@ -233,18 +235,6 @@ fn says_port(text: &str) -> bool {
         .is_some_and(|(_, port)| !port.is_empty())
 }
 
-/// The text without what may be a key.
-fn shown(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => {
-            let (before, _) = text.split_at(scheme + 3);
-            let (_, after) = text.split_at(at);
-            format!("{before}…{after}")
-        }
-        _ => text.to_owned(),
-    }
-}
-
 fn trim_path(url: &mut Url) {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
@@ -281,7 +271,7 @@ impl FromStr for PeerAddress {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |why: &str| {
-            Error::usage(format!("reading --peer {}", shown(text)), why)
+            Error::usage(format!("reading --peer {}", without_passwords(text)), why)
                 .next("give it as --peer ID=http://HOST:6333")
         };
         let (peer, url) = text

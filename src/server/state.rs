@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::base::durable;
 use crate::base::error::{Error, Result};
+use crate::base::own;
 use crate::server::Address;
 
 /// The folder.
@@ -63,6 +64,17 @@ impl StateFolder {
         Ok(Self { path })
     }
 
+    /// The system's place for it; none if the environment names none.
+    pub fn of_environment() -> Option<Self> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Self::find(None, variable("XDG_STATE_HOME"), variable("HOME")).ok()
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file about something on a server.
     pub fn file(&self, server: &Address, about: About<'_>) -> PathBuf {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
@@ -91,7 +103,7 @@ impl StateFolder {
     pub fn write<T: Serialize>(&self, server: &Address, about: About<'_>, value: &T) -> Result<()> {
         let path = self.file(server, about);
         let folder = path.parent().unwrap_or(&self.path);
-        durable::make_folder(folder)?;
+        own::folder(folder)?;
         durable::write_private_json(&path, value)
     }
 

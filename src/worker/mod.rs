@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub use self::supervise::{be_worker, is_worker, run};
 
+use crate::archive;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Operation};
 use crate::base::progress::Progress;
@@ -73,6 +74,15 @@ fn dispatch(message: Message) -> Result<Value> {
         VerifyRequest::NAME => answer::<VerifyRequest>,
         DiffRequest::NAME => answer::<DiffRequest>,
         ExportRequest::NAME => answer::<ExportRequest>,
+        archive::InitRequest::NAME => answer::<archive::InitRequest>,
+        archive::AddRequest::NAME => answer::<archive::AddRequest>,
+        archive::ListRequest::NAME => answer::<archive::ListRequest>,
+        archive::ShowRequest::NAME => answer::<archive::ShowRequest>,
+        archive::GetRequest::NAME => answer::<archive::GetRequest>,
+        archive::CheckRequest::NAME => answer::<archive::CheckRequest>,
+        archive::ForgetRequest::NAME => answer::<archive::ForgetRequest>,
+        archive::VerifyChainRequest::NAME => answer::<archive::VerifyChainRequest>,
+        archive::UnlockRequest::NAME => answer::<archive::UnlockRequest>,
         other => {
             return Err(Error::new(
                 Kind::Usage,

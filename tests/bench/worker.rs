@@ -51,11 +51,7 @@ fn scan(settled: &[Settled]) -> Outcome<(u64, usize)> {
     let mut lanes = Vec::new();
     for (source, settled) in settled.iter().enumerate() {
         for shard in &settled.shards {
-            lanes.push(Lane {
-                source,
-                records: &shard.shard,
-                key: shard.key.clone(),
-            });
+            lanes.push(Lane::new(source, &shard.shard, shard.key.clone()));
         }
     }
     std::thread::scope(|scope| {

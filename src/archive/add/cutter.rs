@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::pool::Pool;
 use crate::archive::cuts::Cuts;
 use crate::archive::index::{At, Index, NEW};
-use crate::archive::object::{CHUNK_BYTES_MAX, Filling, RAW_BYTES, Row, print_of};
+use crate::archive::object::{CHUNK_BYTES_MAX, Filling, RAW_BYTES, ROWS, Row, print_of};
 use crate::archive::recipe::{Extent, FileEntry, Part, Recipe};
 use crate::base::error::{Error, Result};
 use crate::format::Runs;
@@ -98,7 +98,7 @@ impl<'a> Cutter<'a> {
             }
         };
         push(&mut self.extents, at, bytes);
-        if self.filling.raw.len() >= RAW_BYTES {
+        if self.filling.raw.len() >= RAW_BYTES || self.filling.rows.len() >= ROWS {
             self.send();
         }
         self.begun = self.filling.raw.len();

@@ -12,7 +12,7 @@ use crate::archive::chain::Chain;
 use crate::base::error::{Error, Kind, Result};
 
 /// Largest manifest that is kept with an entry, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+const MANIFEST_BYTES_MAX: u64 = 3 << 20;
 /// What is put after a snapshot's name where it was captured.
 pub const MANIFEST: &str = ".manifest.json";
 /// What is put after a master's name.

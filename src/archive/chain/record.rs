@@ -2,7 +2,7 @@
 //!
 //! Keeps true: what is written down is never written down otherwise; what is not known is absent.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -105,6 +105,24 @@ pub struct Entry {
     /// What a master was made of and how, if that lay beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Value>,
+}
+
+impl Entry {
+    /// What follows the name in its id: its time, and a number if another has the same.
+    pub fn id_time(&self) -> &str {
+        self.id.get(self.name.len() + 1..).unwrap_or_default()
+    }
+
+    /// Whether its time is in the future at `now`, so that some clock was wrong.
+    pub fn is_in_future(&self, now: DateTime<Utc>) -> bool {
+        is_in_future(self.time, now)
+    }
+}
+
+/// Whether `time` is later than `now`; by more than a day, since a time that was typed may be of
+/// another zone.
+pub fn is_in_future(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    time - now > TimeDelta::days(1)
 }
 
 /// An entry that was restored, and was what it had to be.

@@ -18,7 +18,18 @@ fn keep(last: u32, daily: u32, weekly: u32, monthly: u32, yearly: u32) -> Policy
         monthly,
         yearly,
         tags: Vec::new(),
+        timezone: None,
     }
+}
+
+fn in_zone(mut policy: Policy, zone: &str) -> Policy {
+    policy.timezone = Some(parse_timezone(zone).unwrap());
+    policy
+}
+
+/// When all of this is decided.
+fn now() -> DateTime<Utc> {
+    "2050-01-01T00:00:00Z".parse().unwrap()
 }
 
 fn tagged(mut policy: Policy, tags: &[&str]) -> Policy {
@@ -285,9 +296,64 @@ fn cases() -> Vec<Case> {
             &["2026-10-01", "+2026-10-02#x"],
         ),
         case(
-            "the future is no matter",
+            "the future takes nobody's place",
+            keep(1, 1, 0, 0, 0),
+            &["2026-10-31", "+2026-11-01", "+2999-01-01", "+2999-01-02"],
+        ),
+        case(
+            "a day of another zone is no future",
             keep(1, 0, 0, 0, 0),
-            &["2026-11-01", "+2999-01-01"],
+            &["2026-11-01", "+2050-01-01T14"],
+        ),
+        case(
+            "days begin at midnight in UTC",
+            keep(0, 3, 0, 0, 0),
+            &[
+                "2026-10-24T21",
+                "+2026-10-24T22",
+                "2026-10-25T22",
+                "+2026-10-25T23",
+            ],
+        ),
+        case(
+            "or in a zone, whose day has 25 hours when summer time ends",
+            in_zone(keep(0, 3, 0, 0, 0), "Europe/Rome"),
+            &[
+                "+2026-10-24T21",
+                "2026-10-24T22",
+                "+2026-10-25T22",
+                "+2026-10-25T23",
+            ],
+        ),
+        case(
+            "and 23 when it begins",
+            in_zone(keep(0, 3, 0, 0, 0), "Europe/Rome"),
+            &[
+                "+2026-03-28T22",
+                "2026-03-28T23",
+                "+2026-03-29T21",
+                "+2026-03-29T22",
+            ],
+        ),
+        case(
+            "of the hour that comes twice the second is the newer",
+            in_zone(keep(0, 1, 0, 0, 0), "Europe/Rome"),
+            &["2026-10-25T00", "+2026-10-25T01"],
+        ),
+        case(
+            "years, months and weeks begin there, too",
+            in_zone(keep(0, 0, 2, 2, 2), "Europe/Rome"),
+            &["+2026-12-31T22", "2026-12-31T23", "+2027-01-01T05"],
+        ),
+        case(
+            "a day that there never was",
+            in_zone(keep(0, 2, 0, 0, 0), "Pacific/Apia"),
+            &[
+                "2011-12-30T08",
+                "+2011-12-30T09",
+                "2011-12-30T10",
+                "+2011-12-31T09",
+            ],
         ),
         case(
             "the distant past neither",
@@ -304,7 +370,7 @@ fn every_case_keeps_what_it_says() {
     for case in cases {
         let (candidates, kept): (Vec<Candidate>, Vec<bool>) =
             case.entries.iter().map(|text| candidate(text)).unzip();
-        let decisions = case.policy.decide(&candidates).unwrap();
+        let decisions = case.policy.decide(&candidates, now()).unwrap();
         assert_eq!(decisions.len(), candidates.len());
         for ((decision, candidate), kept) in decisions.iter().zip(&candidates).zip(kept) {
             assert_eq!(decision.id, candidate.id);
@@ -326,7 +392,7 @@ fn reasons_say_which_rule() {
     let candidates: Vec<Candidate> = texts.iter().map(|text| candidate(text).0).collect();
     let policy = tagged(keep(2, 1, 1, 1, 2), &["x"]);
     let reasons: Vec<String> = policy
-        .decide(&candidates)
+        .decide(&candidates, now())
         .unwrap()
         .into_iter()
         .map(|decision| decision.reasons.join("; "))
@@ -345,8 +411,29 @@ fn reasons_say_which_rule() {
 }
 
 #[test]
+fn the_future_and_the_zone_are_told() {
+    let texts = ["2026-10-24T22", "2999-01-01"];
+    let candidates: Vec<Candidate> = texts.iter().map(|text| candidate(text).0).collect();
+    let policy = in_zone(keep(0, 1, 0, 0, 0), "Europe/Rome");
+    let decisions = policy.decide(&candidates, now()).unwrap();
+    assert_eq!(decisions[0].reasons, ["the newest of day 2026-10-25"]);
+    assert!(decisions[1].reasons[0].contains("in the future"));
+    let told: Vec<bool> = decisions.iter().map(|one| one.is_in_future).collect();
+    assert_eq!(told, [false, true]);
+    let json = serde_json::to_string(&policy).unwrap();
+    assert!(json.contains("Europe/Rome"), "{json}");
+    assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
+    assert!(
+        parse_timezone("Europe/Roma")
+            .unwrap_err()
+            .contains("Europe/Rome")
+    );
+    assert!(parse_timezone("CEST+9").is_err());
+}
+
+#[test]
 fn an_empty_policy_is_refused() {
-    let err = Policy::default().decide(&[]).unwrap_err();
+    let err = Policy::default().decide(&[], now()).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Usage);
     assert!(keep(0, 0, 0, 0, 1).validate().is_ok());
 }
@@ -357,14 +444,14 @@ fn a_decision_is_final() {
     for case in cases() {
         let candidates: Vec<Candidate> =
             case.entries.iter().map(|text| candidate(text).0).collect();
-        let decisions = case.policy.decide(&candidates).unwrap();
+        let decisions = case.policy.decide(&candidates, now()).unwrap();
         let left: Vec<Candidate> = candidates
             .into_iter()
             .zip(&decisions)
             .filter(|(_, decision)| decision.keep)
             .map(|(candidate, _)| candidate)
             .collect();
-        let again = case.policy.decide(&left).unwrap();
+        let again = case.policy.decide(&left, now()).unwrap();
         assert!(again.iter().all(|decision| decision.keep), "{}", case.about);
     }
 }

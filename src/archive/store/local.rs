@@ -8,10 +8,14 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::{Listed, Store};
+use super::{Listed, RESERVE, Store};
 use crate::base::durable::Shelf;
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
+
+/// Room for a record that gives up some 10,000 entries, the head, the lock and what a file system
+/// needs to write them, in bytes.
+const RESERVE_BYTES: usize = 2 << 20;
 
 /// A local folder.
 #[derive(Debug)]
@@ -80,15 +84,15 @@ impl Store for Local {
         Ok(true)
     }
 
-    fn head(&self, name: &str, bytes: u64) -> Result<Option<Vec<u8>>> {
+    fn head(&self, name: &str, bytes: u64) -> Result<Option<(Vec<u8>, u64)>> {
         let Some((file, path)) = self.open(name)? else {
             return Ok(None);
         };
+        let failed = |err: io::Error| Error::io("reading", &path, &err);
+        let size = file.metadata().map_err(failed)?.len();
         let mut head = Vec::new();
-        file.take(bytes)
-            .read_to_end(&mut head)
-            .map_err(|err| Error::io("reading", &path, &err))?;
-        Ok(Some(head))
+        file.take(bytes).read_to_end(&mut head).map_err(failed)?;
+        Ok(Some((head, size)))
     }
 
     fn remove(&self, name: &str) -> Result<bool> {
@@ -143,5 +147,23 @@ impl Store for Local {
     fn lanes(&self) -> usize {
         // Two that work while others wait for the disk.
         4
+    }
+
+    fn take_reserve(&self) -> Result<bool> {
+        self.shelf.remove(RESERVE)
+    }
+
+    fn keep_reserve(&self) -> Result<()> {
+        if self.root.join(RESERVE).exists() {
+            return Ok(());
+        }
+        // Zeros take no room where the file system compresses or leaves holes.
+        let mut bytes = vec![0; RESERVE_BYTES];
+        let seed = blake3::hash(RESERVE.as_bytes());
+        blake3::Hasher::new_keyed(seed.as_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
+        self.shelf.put(RESERVE, &bytes, true)?;
+        self.shelf.sync()
     }
 }

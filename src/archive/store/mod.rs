@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 pub use self::conformance::conforms;
 pub use self::local::Local;
-pub use self::remote::Remote;
+pub use self::remote::{Remote, s3_endpoint};
 use crate::base::error::{Error, Result};
 
 /// A name that a listing found.
@@ -51,8 +51,9 @@ pub trait Store: Send + Sync {
         Ok(found)
     }
 
-    /// The first `bytes` bytes of what is under a name, or all if there are fewer.
-    fn head(&self, name: &str, bytes: u64) -> Result<Option<Vec<u8>>>;
+    /// The first `bytes` bytes of what is under a name, or all if there are fewer, and how many there
+    /// are.
+    fn head(&self, name: &str, bytes: u64) -> Result<Option<(Vec<u8>, u64)>>;
 
     /// Removes a name; false if it is not there.
     fn remove(&self, name: &str) -> Result<bool>;
@@ -65,7 +66,21 @@ pub trait Store: Send + Sync {
 
     /// How many calls at once serve it well.
     fn lanes(&self) -> usize;
+
+    /// Gives up the room that [`Self::keep_reserve`] holds, so that what frees more can be written to a
+    /// full disk; false if there is none.
+    fn take_reserve(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Holds some room for the next [`Self::take_reserve`]. Nothing where disks do not get full.
+    fn keep_reserve(&self) -> Result<()> {
+        Ok(())
+    }
 }
+
+/// The name of the file that holds some room.
+pub const RESERVE: &str = "reserve";
 
 /// What to do with a store that has no conditional puts.
 const WITHOUT_CONDITIONS: &str = "use a store that knows conditional puts (If-None-Match); where \
@@ -116,6 +131,17 @@ impl Location {
             if bucket.is_empty() {
                 return refuse("it names no bucket");
             }
+            // What stands there may be a secret, and is not shown.
+            if bucket.contains(['@', ':']) {
+                return Err(Error::usage(
+                    "reading the archive's location s3://…",
+                    "there is a key or a port where the bucket's name is to be",
+                )
+                .next(
+                    "give s3://BUCKET/PREFIX; keys come from AWS_ACCESS_KEY_ID and \
+                     AWS_SECRET_ACCESS_KEY, another store's address from AWS_ENDPOINT",
+                ));
+            }
             return Ok(Self::Bucket {
                 bucket: bucket.to_owned(),
                 prefix: prefix.trim_matches('/').to_owned(),
@@ -159,8 +185,19 @@ mod tests {
         ] {
             assert_eq!(Location::parse(text).unwrap(), expected, "{text}");
         }
-        for text in ["", "s3://", "s3:///x", "gs://b/x", "http://h/x"] {
-            assert_eq!(Location::parse(text).unwrap_err().kind(), Kind::Usage);
+        for text in [
+            "",
+            "s3://",
+            "s3:///x",
+            "gs://b/x",
+            "http://h/x",
+            "s3://KEY:hunter2@b/x",
+            "s3://KEY:hunter2/x",
+            "gs://KEY:hunter2@b/x",
+        ] {
+            let err = Location::parse(text).unwrap_err();
+            assert_eq!(err.kind(), Kind::Usage);
+            assert!(!err.to_string().contains("hunter2"), "{err}");
         }
     }
 }

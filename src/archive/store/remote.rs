@@ -6,7 +6,8 @@
 //! Keeps true: a name is put anew by a conditional request (`If-None-Match: *`), never by looking
 //! first and putting then, unless the user said that the store cannot do otherwise
 //! (`AWS_CONDITIONAL_PUT=disabled`; Garage 2.5 is such a store, which answers a conditional put as if
-//! it had been a plain one); keys come from the environment and are in no error.
+//! it had been a plain one); keys come from the environment and are in no error; no request goes to an
+//! address that the environment does not name.
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ impl Remote {
             .with_bucket_name(bucket)
             // Names are removed one by one here, and not every store knows to remove many at once.
             .with_disable_bulk_delete(true);
+        require_credentials(&builder, &what)?;
         let conditions = builder.get_config_value(&AmazonS3ConfigKey::ConditionalPut);
         let store = builder.build().map_err(|err| {
             Error::usage(format!("opening {what}"), err).next(
@@ -129,6 +131,65 @@ impl Remote {
     }
 }
 
+/// Where a bucket is, if that is not Amazon's: another store's bucket of the same name is another.
+pub fn s3_endpoint() -> Option<String> {
+    AmazonS3Builder::from_env().get_config_value(&AmazonS3ConfigKey::Endpoint)
+}
+
+/// Where a machine of Amazon's tells the keys of its role.
+const METADATA: &str = "http://169.254.169.254";
+
+/// An error if nobody said where keys are. The builder would then ask the address at which a cloud's
+/// machines find theirs; elsewhere, whoever answers there is somebody else.
+fn require_credentials(builder: &AmazonS3Builder, what: &str) -> Result<()> {
+    use AmazonS3ConfigKey as Key;
+    let sources = [
+        Key::AccessKeyId,
+        Key::SecretAccessKey,
+        Key::WebIdentityTokenFile,
+        Key::ContainerCredentialsRelativeUri,
+        Key::ContainerCredentialsFullUri,
+        Key::MetadataEndpoint,
+    ];
+    let is_set = |key| {
+        builder
+            .get_config_value(&key)
+            .is_some_and(|value| !value.is_empty())
+    };
+    let is_unsigned = builder.get_config_value(&Key::SkipSignature);
+    if is_unsigned.as_deref() == Some("true") || sources.into_iter().any(is_set) {
+        return Ok(());
+    }
+    Err(Error::usage(
+        format!("opening {what}"),
+        "there are no keys in the environment",
+    )
+    .next(format!(
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_METADATA_ENDPOINT={METADATA} asks the \
+         machine for its role's, AWS_SKIP_SIGNATURE=true does without"
+    )))
+}
+
+/// Whether a conditional put of `bytes` was done whose answer is `answer`. A request whose answer was
+/// lost may have done its work, and the same request sent again then finds the name taken; so what is
+/// `there` decides.
+fn was_put(
+    answer: Result<bool>,
+    bytes: &[u8],
+    there: impl FnOnce() -> Result<Option<Vec<u8>>>,
+) -> Result<bool> {
+    if let Ok(true) = answer {
+        return answer;
+    }
+    match (there(), answer) {
+        (Ok(Some(there)), _) => Ok(there == bytes),
+        // More than was to be put.
+        (Err(err), Ok(_)) if err.kind() == Kind::Damaged => Ok(false),
+        (Err(err), Ok(_)) => Err(err),
+        (_, answer) => answer,
+    }
+}
+
 impl Store for Remote {
     fn what(&self) -> String {
         self.what.clone()
@@ -141,14 +202,8 @@ impl Store for Remote {
                 Some(_) => Ok(false),
             };
         }
-        if self.put(name, bytes, PutMode::Create)? {
-            return Ok(true);
-        }
-        // A request that was repeated, since its answer was lost, finds what it had done itself.
-        match self.get(name, bytes.len() as u64) {
-            Err(err) if err.kind() == Kind::Damaged => Ok(false),
-            there => Ok(there?.as_deref() == Some(bytes)),
-        }
+        let put = self.put(name, bytes, PutMode::Create);
+        was_put(put, bytes, || self.get(name, bytes.len() as u64))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -174,10 +229,10 @@ impl Store for Remote {
         }
     }
 
-    fn head(&self, name: &str, bytes: u64) -> Result<Option<Vec<u8>>> {
+    fn head(&self, name: &str, bytes: u64) -> Result<Option<(Vec<u8>, u64)>> {
         match self.fetch(name, Some(GetRange::Bounded(0..bytes.max(1)))) {
-            Err(_) if self.is_empty(name)? => Ok(Some(Vec::new())),
-            fetched => Ok(fetched?.map(|(_, bytes)| bytes)),
+            Err(_) if self.is_empty(name)? => Ok(Some((Vec::new(), 0))),
+            fetched => Ok(fetched?.map(|(size, bytes)| (bytes, size))),
         }
     }
 
@@ -244,6 +299,36 @@ impl Remote {
             Ok(meta) => Ok(meta.size == 0),
             Err(StoreError::NotFound { .. }) => Ok(false),
             Err(err) => Err(self.failed("reading", name, &err)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_decides_whether_it_was_put() {
+        let failed = || Error::failed("writing", "the connection was reset");
+        let there = |bytes: &[u8]| Ok(Some(bytes.to_vec()));
+        for (answer, found, expected) in [
+            (Ok(true), Err(failed()), Ok(true)),
+            (Ok(false), there(b"ours"), Ok(true)),
+            (Ok(false), there(b"theirs"), Ok(false)),
+            (Ok(false), Ok(None), Ok(false)),
+            (
+                Ok(false),
+                Err(Error::damaged("x", "it is longer")),
+                Ok(false),
+            ),
+            (Ok(false), Err(failed()), Err(failed())),
+            (Err(failed()), there(b"ours"), Ok(true)),
+            (Err(failed()), there(b"theirs"), Ok(false)),
+            (Err(failed()), Ok(None), Err(failed())),
+            (Err(failed()), Err(failed()), Err(failed())),
+        ] {
+            let told = format!("{answer:?} {found:?}");
+            assert_eq!(was_put(answer, b"ours", || found), expected, "{told}");
         }
     }
 }

@@ -5,16 +5,17 @@
 //! [`Shelf::sync`] has returned.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{CWD, OFlags, RenameFlags};
+use rustix::fs::OFlags;
 
-use super::folder_of;
+use super::{folder_of, place};
 use crate::base::error::{Error, Result};
+use crate::base::own;
 use crate::base::parallel::in_parallel;
 use crate::base::scratch::Scratch;
 
@@ -66,22 +67,7 @@ impl Shelf {
         let synced = written.as_ref().is_ok_and(|synced| *synced);
         let moved = written.and_then(|_| {
             self.make(folder)?;
-            let flags = match replace {
-                true => RenameFlags::empty(),
-                false => RenameFlags::NOREPLACE,
-            };
-            match rustix::fs::renameat_with(CWD, &staged, CWD, &target, flags) {
-                Ok(()) => Ok(true),
-                Err(rustix::io::Errno::EXIST) => Ok(false),
-                // Where there is no such rename, a link does not replace either.
-                Err(rustix::io::Errno::INVAL) if !replace => {
-                    match std::fs::hard_link(&staged, &target) {
-                        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                        linked => linked.map(|()| true),
-                    }
-                }
-                Err(err) => Err(err.into()),
-            }
+            place(&staged, &target, replace)
         });
         if !matches!(moved, Ok(true)) || staged.exists() {
             // It goes with the staging folder in any case.
@@ -149,7 +135,7 @@ impl Shelf {
             self.make(parent)?;
             lock(&self.touched).insert(parent.to_owned());
         }
-        match std::fs::create_dir(folder) {
+        match DirBuilder::new().mode(own::FOLDER_MODE).create(folder) {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err),
             _ => Ok(()),
         }
@@ -159,7 +145,11 @@ impl Shelf {
 /// Writes a new file; whether it is synced.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(own::FILE_MODE);
     let is_even = bytes.as_ptr().align_offset(Block::ALIGN) == 0;
     if is_even && bytes.len() >= DIRECT_BYTES_MIN {
         match write_direct(path, bytes, &options) {
@@ -307,6 +297,10 @@ mod tests {
         assert_eq!(std::fs::read(root.join("a/b/c")).unwrap(), b"third");
         let mode = std::fs::metadata(root.join("a/b/c")).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
+        for folder in ["", "a", "a/b"] {
+            let mode = std::fs::metadata(root.join(folder)).unwrap().permissions();
+            assert_eq!(mode.mode() & 0o777, 0o700, "{folder}");
+        }
         shelf.sync().unwrap();
         assert!(shelf.remove("a/b/c").unwrap());
         assert!(!shelf.remove("a/b/c").unwrap());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::archive::SigningArgs;
+use crate::archive::{SigningOptions, TrustOptions};
 use crate::server::{Address, ConnectionOptions, PeerAddress, Rate};
 
 /// Arguments of `capture`.
@@ -42,7 +42,10 @@ pub struct CaptureArgs {
     pub tag: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub signing: SigningArgs,
+    pub signing: SigningOptions,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub trust: TrustOptions,
     /// Stream shards instead of having the server make a snapshot, which needs no disk there; only
     /// while its optimizers are at rest
     #[arg(long)]

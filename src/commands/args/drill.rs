@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::KnownServers;
-use super::archive::WrittenArchive;
-use crate::archive::EntryRef;
+use crate::archive::{EntryRef, WritableArchiveOptions};
 use crate::server::Address;
 
 /// Arguments of `drill`.
@@ -42,7 +41,7 @@ pub struct DrillArgs {
     pub quiet: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
-    pub written: WrittenArchive,
+    pub archive: WritableArchiveOptions,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub known: KnownServers,

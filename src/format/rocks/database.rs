@@ -44,6 +44,11 @@ mod rocks {
             })
         }
 
+        /// Closes it: its files may be removed.
+        pub fn close(self) {
+            drop(self);
+        }
+
         /// A cursor at the first record of `column`; none if there is no such column.
         pub fn cursor(&self, column: &str) -> Result<Option<Cursor<'_>>, String> {
             let Some(handle) = self.inner.cf_handle(column) else {
@@ -106,6 +111,11 @@ mod without {
         /// Says how to get one.
         pub fn open(_: &Path) -> Result<Self, String> {
             Err(super::super::GET_IT.to_owned())
+        }
+
+        /// There is nothing to close.
+        pub fn close(self) {
+            match self.0 {}
         }
 
         /// There is no database to ask.

@@ -83,7 +83,9 @@ pub fn convert(folder: &Path, what: &str) -> Result<()> {
         let place = ["config", "payload_storage_type"];
         set(&mut state, place, json!({"type": kind}));
     }
-    drop(database);
+    if let Some(database) = database {
+        database.close();
+    }
     if inside.payload_indexes {
         scratch::remove_folder(&folder.join(INDEXES))?;
         std::fs::create_dir(folder.join(INDEXES))

@@ -29,8 +29,8 @@ use crate::engine::Columns;
 use crate::point::{Identity, PointId, ShardKey};
 use crate::source::Source;
 use crate::stream::{Conflict, Ledger};
-use crate::stream::{Verdict, decide};
 use crate::stream::{ShardLane as Lane, Tally, look_into, overlaps_by_key, refuse_misplaced};
+use crate::stream::{Verdict, decide};
 
 /// Conflicts that are compared at once under [`crate::stream::Policy::Newest`].
 const COMPARED_AT_ONCE: usize = 512;

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::archive::Policy;
 use crate::merge::MergeOptions;
 
 /// What one night does.
@@ -36,7 +37,7 @@ pub struct PlanFile {
     /// Where the master is restored and which alias is moved to it; without it, it is only archived.
     pub publish: Option<PublishPart>,
     /// What the archive keeps, for each name; without it, everything.
-    pub keep: Option<KeepPart>,
+    pub keep: Option<Policy>,
     /// How much of the machine and of the network is used.
     #[serde(default)]
     pub limits: LimitsPart,
@@ -59,6 +60,10 @@ pub struct ArchivePart {
     pub create: bool,
     /// The file of an ed25519 key (PEM) that signs what is written.
     pub sign_key: Option<PathBuf>,
+    /// Files of ed25519 public keys (PEM): a record of the archive that is signed with none of them is
+    /// refused.
+    #[serde(default)]
+    pub trust: Vec<PathBuf>,
     /// Words that every snapshot is kept by.
     #[serde(default)]
     pub tags: Vec<String>,
@@ -200,24 +205,6 @@ pub enum IfMoved {
     Leave,
     /// It is moved to the new master.
     Take,
-}
-
-/// What the archive keeps, for each name.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct KeepPart {
-    /// So many of the newest.
-    pub last: u32,
-    /// The newest of so many days.
-    pub daily: u32,
-    /// The newest of so many weeks.
-    pub weekly: u32,
-    /// The newest of so many months.
-    pub monthly: u32,
-    /// The newest of so many years.
-    pub yearly: u32,
-    /// All that have one of these tags.
-    pub tags: Vec<String>,
 }
 
 /// How much is used.

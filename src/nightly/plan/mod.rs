@@ -17,6 +17,7 @@ use self::file::PlanFile;
 pub use self::file::{IfBroken, IfMoved, Verify, schema};
 use crate::archive::{Location, Policy};
 use crate::base::error::{Error, Result};
+use crate::base::{durable, own};
 use crate::input::LiveInputOptions;
 use crate::merge::MergeOptions;
 use crate::publish::Allow;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub name: String,
     /// The folder of what is remembered.
     pub state: PathBuf,
+    /// Whether the plan names it.
+    pub is_state_named: bool,
     /// The folder with room for snapshots.
     pub work: PathBuf,
     /// Where snapshots are kept.
@@ -77,6 +80,8 @@ pub struct ArchivePlan {
     pub create: bool,
     /// The key that signs.
     pub sign_key: Option<PathBuf>,
+    /// Public keys, of which every record has to be signed with one; none if any will do.
+    pub trust: Vec<PathBuf>,
     /// Words that snapshots are kept by.
     pub tags: Vec<String>,
 }
@@ -193,6 +198,15 @@ impl std::fmt::Debug for NotifyPlan {
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Plan {
+    /// Makes the folder of what is remembered. One that the plan does not name has a name that others
+    /// can guess, and has to be this user's own.
+    pub fn require_state(&self) -> Result<()> {
+        match self.is_state_named {
+            true => durable::make_folder(&self.state),
+            false => own::folder(&self.state),
+        }
+    }
+
     /// The folder of what is remembered of servers.
     pub fn of_servers(&self) -> PathBuf {
         self.state.join("servers")

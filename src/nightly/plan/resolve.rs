@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::faults::{did_you_mean, nearest};
 use super::file::{PlanFile, ServerPart, TellPart};
 use super::{ArchivePlan, Checks, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables};
-use crate::archive::{Location, Policy, Signer};
+use crate::archive::{Location, Signer, read_public};
 use crate::input::LiveInputOptions;
 use crate::merge::RouteChoice;
 use crate::server::{
@@ -146,15 +146,7 @@ impl PlanResolver<'_> {
         {
             self.find("checks.queries", "give 1 to 100000, or leave it out");
         }
-        let keep = read.keep.map(|part| Policy {
-            last: part.last,
-            daily: part.daily,
-            weekly: part.weekly,
-            monthly: part.monthly,
-            yearly: part.yearly,
-            tags: part.tags,
-        });
-        if let Some(policy) = &keep
+        if let Some(policy) = &read.keep
             && let Err(err) = policy.validate()
         {
             self.find("keep", err.why());
@@ -203,6 +195,7 @@ impl PlanResolver<'_> {
                 Some(work) => self.path(work),
                 None => state.join("work"),
             },
+            is_state_named: read.state.is_some(),
             state,
             archive: archive?,
             servers: servers
@@ -217,7 +210,7 @@ impl PlanResolver<'_> {
                 points_min: read.checks.points_min.unwrap_or(0),
             },
             publish,
-            keep,
+            keep: read.keep,
             rate,
             resume_within: Duration::from_secs(u64::from(hours) * 3600),
             report,
@@ -255,11 +248,18 @@ impl PlanResolver<'_> {
                 format!("{}: {}", err.doing(), err.why()),
             );
         }
+        let trust: Vec<PathBuf> = part.trust.iter().map(|path| self.path(path)).collect();
+        for path in &trust {
+            if let Err(err) = read_public(path) {
+                self.find("archive.trust", format!("{}: {}", err.doing(), err.why()));
+            }
+        }
         Some(ArchivePlan {
             place,
             location,
             create: part.create,
             sign_key,
+            trust,
             tags: part.tags,
         })
     }

@@ -198,3 +198,20 @@ fn an_option_of_the_merge_that_is_not_there_is_told_with_the_nearest() {
         assert!(err.to_string().contains(part), "{line}: {err}");
     }
 }
+
+#[test]
+fn days_are_of_the_zone_that_the_plan_names() {
+    let plan = read(&format!(
+        "{SMALL}[keep]\ndaily = 2\ntimezone = \"Europe/Rome\"\n"
+    ));
+    assert_eq!(
+        plan.unwrap().keep.unwrap().timezone.unwrap().name(),
+        "Europe/Rome"
+    );
+    let wrong = read(&format!(
+        "{SMALL}[keep]\ndaily = 2\ntimezone = \"Europe/Roma\"\n"
+    ));
+    let told = wrong.unwrap_err().to_string();
+    assert!(told.contains("timezone: there is no such"), "{told}");
+    assert!(told.contains("such as Europe/Rome"), "{told}");
+}

@@ -19,7 +19,9 @@ use crate::format::schema::PayloadSchema;
 use crate::point::PointId;
 use crate::point::ShardKey;
 use crate::source::{ShardIds, Source, not_taken_in};
-use crate::stream::{Layout, Policy, ShardLane, UnionOptions, identity_key, look_into, overlaps_by_key};
+use crate::stream::{
+    Layout, Policy, ShardLane, UnionOptions, identity_key, look_into, overlaps_by_key,
+};
 
 /// Bytes hashed at once.
 const BUFFER_BYTES: usize = 1 << 20;

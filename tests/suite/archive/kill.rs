@@ -178,7 +178,7 @@ fn killed() -> Outcome {
         .retain(|name| !name.starts_with(".snapmerge-") || root.join(name).join("lock").exists());
     ensure_eq!(
         root_names,
-        ["head.json", "log", "objects", "recipes"],
+        ["head.json", "log", "objects", "recipes", "reserve"],
         "what is there"
     );
     let entry = entries(&root)?.pop().ok_or("no entry")?;

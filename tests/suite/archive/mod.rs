@@ -3,9 +3,11 @@
 //! a folder and an emulated S3.
 
 mod drill;
+mod hands;
 mod kill;
 mod nights;
 mod s3;
+mod word;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +33,8 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(nights::trials(env));
     trials.extend(kill::trials(env));
     trials.extend(s3::trials(env));
+    trials.extend(word::trials(env));
+    trials.extend(hands::trials(env));
     trials
 }
 
@@ -73,7 +77,7 @@ pub fn entries(root: &Path) -> Outcome<Vec<Value>> {
 /// What `check --json` finds.
 pub fn findings(root: &Path) -> Outcome<Vec<Value>> {
     let run = archive("check", root).arg("--json").run()?;
-    let found = run.json()?["checked"]["findings"].clone();
+    let found = run.json()?["findings"].clone();
     Ok(found.as_array().ok_or("no findings")?.clone())
 }
 
@@ -170,16 +174,46 @@ fn python_reads_it(env: &Env) -> Outcome {
         ensure_eq!(code, Some(0), "get: {err}");
         let unpacked = std::fs::read(case.unpack(dir.path())?)?;
         ensure!(std::fs::read(&got)? == unpacked, "{id} came out otherwise");
+        // What is there already stays as it is.
+        std::fs::write(&got, "mine")?;
+        let (code, _, err) = python(&["get", place, id, target])?;
+        ensure_eq!(code, Some(2), "get over a file: {err}");
+        ensure_eq!(std::fs::read_to_string(&got)?, "mine", "the file");
     }
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out)?;
+    let target = out.join("x");
+    let target = target.to_str().ok_or("a path that is no text")?;
     ensure_eq!(
-        python(&["get", place, "none", "x"])?.0,
+        python(&["get", place, "none", target])?.0,
         Some(10),
         "no entry"
     );
+    // Of what does not come out as it went in nothing is left.
+    let id = ours[0].split('\t').next().unwrap_or_default();
+    for object in walk(&root.join("objects"))? {
+        let bytes = std::fs::read(&object)?;
+        std::fs::remove_file(&object)?;
+        let code = python(&["get", place, id, target])?.0;
+        ensure!(
+            code == Some(13) || code == Some(0),
+            "get ended with {code:?}"
+        );
+        if code == Some(13) {
+            ensure_eq!(std::fs::read_dir(&out)?.count(), 0, "files left");
+        } else {
+            std::fs::remove_file(target)?;
+        }
+        std::fs::write(&object, bytes)?;
+    }
     ensure_eq!(python(&["ls", "nowhere"])?.0, Some(10), "no archive");
     ensure_eq!(python(&["sing", place])?.0, Some(2), "no verb");
     // Whatever is damaged, it sees.
     for listed in walk(&root)? {
+        // It holds nothing.
+        if listed.ends_with("reserve") {
+            continue;
+        }
         let bytes = std::fs::read(&listed)?;
         let mut flipped = bytes.clone();
         let middle = flipped.len() / 2;

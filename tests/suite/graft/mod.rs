@@ -5,6 +5,7 @@
 //! program; a report is believed only as far as its numbers add up with that.
 
 mod edges;
+mod keyed;
 mod kill;
 mod live;
 mod made;
@@ -27,6 +28,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     [
         pairs::trials(env),
         whole::trials(env),
+        keyed::trials(env),
         edges::trials(env),
         model::trials(),
         kill::trials(env),

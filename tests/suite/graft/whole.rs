@@ -11,7 +11,7 @@ use crate::support::{Env, Outcome, Trial, names_in, temp_dir};
 
 use super::{
     Given, ensure_adds_up, ensure_settled, export, graft, graft_and_compare, has_note, members,
-    merging, segments, sha256, under_key, union,
+    merging, segments, sha256, union,
 };
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
@@ -26,15 +26,12 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         trial("checksum_of_a_source", checksum),
         trial("refuses_with_all_reasons", reasons),
         trial("remap_goes_to_rebuild", remap),
-        trial("by_source", by_source),
-        trial("by_source_with_conflicts", by_source_with_conflicts),
-        trial("by_source_refuses_many_shards", by_source_refuses),
         trial("three_sources", three_sources),
         trial("without_a_log", without_a_log),
     ]
 }
 
-fn given(env: &Env, dir: &Path, name: &str) -> Outcome<Given> {
+pub(super) fn given(env: &Env, dir: &Path, name: &str) -> Outcome<Given> {
     let case = env.case(name);
     Ok(Given {
         file: case.unpack(dir)?,
@@ -42,7 +39,7 @@ fn given(env: &Env, dir: &Path, name: &str) -> Outcome<Given> {
     })
 }
 
-fn copy_of(given: &Given, name: &str) -> Outcome<Given> {
+pub(super) fn copy_of(given: &Given, name: &str) -> Outcome<Given> {
     let file = given.file.with_file_name(format!("{name}.snapshot"));
     std::fs::copy(&given.file, &file)?;
     Ok(Given {
@@ -344,102 +341,6 @@ fn remap(env: &Env) -> Outcome {
     let exported = export(&output)?;
     ensure_same(&exported[..1500], a.points.values())?;
     ensure_eq!(exported.len(), 3000, "points in the file");
-    Ok(())
-}
-
-/// What a restore needs of a master with keys, by what is in its file.
-fn ensure_keys(output: &Path, report: &Value, keys: &[&str]) -> Outcome {
-    let parts = members(File::open(output)?)?;
-    let part = |name: &str| -> Outcome<Value> { Ok(serde_json::from_slice(&parts[name])?) };
-    let params = &part("config.json")?["params"];
-    ensure_eq!(params["sharding_method"], "custom", "sharding");
-    ensure_eq!(params["shard_number"], 1, "shards a key");
-    let mut mapping: Vec<(&str, i32)> = keys.iter().copied().zip(1..).collect();
-    // The file lists them by name; their numbers tell the order.
-    mapping.sort_unstable();
-    let mapping: Vec<Value> = mapping
-        .into_iter()
-        .map(|(key, number)| json!({"key": key, "shard_ids": [number]}))
-        .collect();
-    ensure_eq!(part("shard_key_mapping.json")?, json!(mapping), "the keys");
-    for (number, key) in (1..).zip(keys) {
-        let shard = &report["master"]["shards"][number - 1];
-        ensure_eq!(shard["shard"], number, "number of {key}");
-        let told = shard["key"].as_str().unwrap_or_default();
-        ensure!(told.contains(key), "{told} instead of {key}");
-        let file = format!("{number}/shard_config.json");
-        ensure!(parts.contains_key(&file), "{file} is missing");
-        let log = format!("{number}/wal/closed-");
-        let logs = parts.keys().filter(|name| name.starts_with(&log)).count();
-        ensure_eq!(logs, 1, "logs of shard {number}");
-    }
-    let note = ["sharding_method custom", "in the order", "qdrant#10135"];
-    ensure!(has_note(report, &note), "no note: {}", report["notes"]);
-    Ok(())
-}
-
-fn by_source(env: &Env) -> Outcome {
-    let dir = temp_dir()?;
-    let a = given(env, dir.path(), "album_2017")?;
-    let b = given(env, dir.path(), "album_2018")?;
-    let output = dir.path().join("master.snapshot");
-    // Not in the order of their names.
-    let report = graft(&[&b, &a], &output, &["--layout", "by-source"])?;
-    ensure_keys(&output, &report, &["album_2018", "album_2017"])?;
-    ensure_eq!(report["carried"]["settled_segments"], 0, "settled");
-    ensure!(
-        !has_note(&report, &["default_segment_number"]),
-        "a shard has as many segments as before, but {}",
-        report["notes"]
-    );
-    let mut expected = under_key(&a.points, "album_2017");
-    expected.extend(under_key(&b.points, "album_2018"));
-    ensure_same(&export(&output)?, expected.values())?;
-    // A master with keys is a source like any other, and joins itself key by key.
-    let again = Given {
-        file: output,
-        points: expected,
-    };
-    graft_and_compare(dir.path(), &[&again], "last")?;
-    let copy = copy_of(&again, "copy")?;
-    graft_and_compare(dir.path(), &[&again, &copy], "first")?;
-    Ok(())
-}
-
-fn by_source_with_conflicts(env: &Env) -> Outcome {
-    let dir = temp_dir()?;
-    let a = given(env, dir.path(), "album_2018")?;
-    let b = given(env, dir.path(), "album_2019_overlap")?;
-    let keyed = [
-        under_key(&a.points, "album_2018"),
-        under_key(&b.points, "album_2019_overlap"),
-    ];
-    for policy in ["last", "first", "newest:score"] {
-        let output = dir
-            .path()
-            .join(format!("{}.snapshot", policy.replace(':', "_")));
-        let args = ["--layout", "by-source", "--on-conflict", policy];
-        let report = graft(&[&a, &b], &output, &args)?;
-        ensure_keys(&output, &report, &["album_2018", "album_2019_overlap"])?;
-        let union = union(&[&keyed[0], &keyed[1]], policy)?;
-        ensure_same(&export(&output)?, union.points.values())?;
-        ensure_adds_up(&report, &[&a, &b], &union)?;
-    }
-    Ok(())
-}
-
-fn by_source_refuses(env: &Env) -> Outcome {
-    let dir = temp_dir()?;
-    let a = given(env, dir.path(), "album_2017")?;
-    let b = given(env, dir.path(), "three_shards")?;
-    let before = names_in(dir.path())?;
-    let output = dir.path().join("master.snapshot");
-    merging([&a.file, &b.file], &output)
-        .args(["--route", "graft", "--layout", "by-source"])
-        .run()?
-        .code(2)?
-        .says(&["three_shards has 3 shards", "lie elsewhere"])?;
-    ensure_eq!(names_in(dir.path())?, before, "what is left");
     Ok(())
 }
 

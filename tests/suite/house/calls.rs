@@ -96,6 +96,8 @@ const RULES: [Rule; 6] = [
 const WRITES_SCRATCH: &[&str] = &[
     "src/base/durable.rs",
     "src/base/durable/",
+    // What durable and scratch open files with.
+    "src/base/own.rs",
     // The lock in each scratch folder, and the probe of what the disk takes.
     "src/base/scratch.rs",
     // A snapshot's members.

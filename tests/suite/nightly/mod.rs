@@ -2,6 +2,7 @@
 //!
 //! Keeps true: after each night the test looks at the alias, the archive, the server and what was told.
 
+mod archive;
 mod kill;
 mod live;
 mod plan;
@@ -23,6 +24,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         told::trials(env),
         live::trials(env),
         kill::trials(env),
+        archive::trials(env),
     ]
     .into_iter()
     .flatten()

@@ -1,7 +1,8 @@
 //! `capture` from a server that fails by script: the right exit code, one error with the next step, and
 //! nothing half done on either side.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -32,6 +33,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("server/capture/streams", || streams(env)),
         Trial::new("server/capture/ctrl_c", || ctrl_c(env)),
         Trial::new("server/capture/names", || names(env)),
+        Trial::new("server/capture/planted_folder", || planted(env)),
         Trial::needs("server/capture/disk_gets_full", &mounts, move |how| {
             disk_gets_full(env, &how)
         }),
@@ -396,4 +398,53 @@ fallocate -l 2300k "$DISK/filler"
     is_one_error(&run.code(14)?.says(&["No space left"])?)?;
     ensure_eq!(left, ["filler"], "left");
     stage.is_clean()
+}
+
+/// A working folder that somebody else put there, whose journal names a snapshot of theirs.
+fn planted(env: &Env) -> Outcome {
+    let theirs = "album-7-2020-01-01-00-00-00.snapshot";
+    let plant = |stage: &Stage, folder: &Path| -> Outcome {
+        if let Some(album) = stage.scripted.fake().collections.get_mut("album") {
+            album.snapshots.insert(theirs.into(), b"theirs".to_vec());
+        }
+        std::fs::create_dir_all(folder)?;
+        let server = stage.scripted.url();
+        let journal = json!({
+            "server": server,
+            "collection": "album",
+            "begun": "2020-01-01T00:00:00Z",
+            "made": [{
+                "address": server,
+                "asked": "2020-01-01T00:00:00Z",
+                "before": [],
+                "snapshot": {"name": theirs, "size": 6},
+            }],
+        });
+        Ok(std::fs::write(
+            folder.join("journal.json"),
+            journal.to_string(),
+        )?)
+    };
+    let is_refused = |stage: &Stage, folder: &Path, says: &str| -> Outcome {
+        let run = stage.capture().run()?.code(2)?.says(&[says, "next:"])?;
+        is_one_error(&run)?;
+        ensure!(folder.join("journal.json").exists(), "it was emptied");
+        let left = stage.scripted.fake().snapshots_left();
+        ensure_eq!(left, [theirs], "on the server");
+        Ok(())
+    };
+    let stage = Stage::new(env)?;
+    let victim = stage.archive().with_file_name("victim");
+    plant(&stage, &victim)?;
+    std::fs::create_dir_all(stage.archive())?;
+    symlink(&victim, stage.archive().join(".capturing-0123456789abcdef"))?;
+    is_refused(&stage, &victim, "it is a link")?;
+    // Only the administrator can give a folder away.
+    let stage = Stage::new(env)?;
+    let folder = stage.archive().join(".capturing-0123456789abcdef");
+    plant(&stage, &folder)?;
+    if chown(&folder, Some(12345), None).is_ok() {
+        is_refused(&stage, &folder, "belongs to user 12345")?;
+    }
+    Ok(())
 }

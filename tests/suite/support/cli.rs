@@ -1,6 +1,6 @@
 //! Runs the built program, as a user would: arguments in, exit code and output out.
 //!
-//! Keeps true: nothing of the caller's `SNAPMERGE_*` or `QDRANT*` reaches it, it never waits for a
+//! Keeps true: nothing of the caller's `SNAPMERGE_*`, `QDRANT*` or `AWS_*` reaches it, it never waits for a
 //! terminal, and it never outlives its test.
 
 use std::ffi::{OsStr, OsString};
@@ -109,10 +109,18 @@ impl Cli {
         );
         for (key, _) in std::env::vars_os() {
             let name = key.to_string_lossy();
-            if name.starts_with("SNAPMERGE") || name.starts_with("QDRANT") {
+            if ["SNAPMERGE", "QDRANT", "AWS_"]
+                .iter()
+                .any(|own| name.starts_with(own))
+            {
                 command.env_remove(&key);
             }
         }
+        // What is remembered of archives is the suite's, not the user's.
+        command.env(
+            "XDG_STATE_HOME",
+            concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),
+        );
         command.envs(self.envs.iter().map(|(k, v)| (k, v)));
         let mut child = command
             .spawn()

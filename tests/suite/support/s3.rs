@@ -146,6 +146,11 @@ impl S3 {
         self.shared.failed.load(Ordering::SeqCst)
     }
 
+    /// How many requests came.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
     /// The names that are there.
     pub fn names(&self) -> Vec<String> {
         self.shared.objects().keys().cloned().collect()

@@ -5,7 +5,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use snapmerge::point::{PointId, Record, Vector};
+use snapmerge::point::{PointId, Record, ShardKey, Vector};
 
 use super::Open;
 use crate::support::Outcome;
@@ -20,7 +20,7 @@ pub struct Change {
     pub written: Vec<(usize, Record)>,
     /// In which shard, what is deleted.
     pub deleted: Vec<(usize, PointId)>,
-    pub told: Value,
+    pub told: Vec<Value>,
 }
 
 /// Kinds of changes to a point; those that few points can take come more often.
@@ -52,10 +52,28 @@ pub fn change(
 ) -> Outcome<Option<Change>> {
     let id = json!(record.id);
     let source = open.source_of(record)?;
+    // A point is named with its key.
+    let named = |key: Option<&ShardKey>, mut told: Value| {
+        if let Some(key) = key {
+            told["shard_key"] = json!(key);
+        }
+        vec![told]
+    };
+    let key = record.shard_key.as_ref();
     let differs = |what: &str, names: Vec<&str>| {
         let mut told = json!({"id": id, "difference": "differs", "source": source});
         told[what] = json!(names);
-        told
+        named(key, told)
+    };
+    let missing = || {
+        let told = json!({"id": id, "difference": "missing", "source": source});
+        named(key, told)
+    };
+    let extra = |id: PointId, key, shard| {
+        named(
+            key,
+            json!({"id": id, "difference": "extra", "shard": shard}),
+        )
     };
     let write = |changed: Record, told| {
         Ok(Some(Change {
@@ -68,7 +86,8 @@ pub fn change(
     let mut changed = record.clone();
     let shards = &open.master.shards;
     let other = (at + 1) % shards.len();
-    let keyed = record.shard_key.is_some();
+    // Every key has one shard here, so that a point in another is under another key.
+    let other_key = shards[other].key.as_ref();
     match kind {
         "a bit of a vector" => {
             let Some((name, vector)) = changed.vectors.choose_mut_some(rng) else {
@@ -122,7 +141,7 @@ pub fn change(
             kind,
             written: Vec::new(),
             deleted: vec![(at, record.id)],
-            told: json!({"id": id, "difference": "missing", "source": source}),
+            told: missing(),
         })),
         "doubled" if other != at => {
             let mut numbers = [shards[at].number, shards[other].number];
@@ -131,24 +150,27 @@ pub fn change(
                 kind,
                 written: vec![(other, changed)],
                 deleted: Vec::new(),
-                told: json!({"id": id, "difference": "twice", "shards": numbers}),
+                told: match key {
+                    Some(_) => extra(record.id, other_key, shards[other].number),
+                    None => vec![json!({"id": id, "difference": "twice", "shards": numbers})],
+                },
             }))
         }
         "moved" if other != at => Ok(Some(Change {
             kind,
             written: vec![(other, changed)],
             deleted: vec![(at, record.id)],
-            // With keys, every key has one shard, and the point lies under another.
-            told: match keyed {
-                true => {
-                    json!({"id": id, "difference": "differs", "source": source, "shard_key": true})
+            told: match key {
+                Some(_) => {
+                    let extra = extra(record.id, other_key, shards[other].number);
+                    missing().into_iter().chain(extra).collect()
                 }
-                false => json!({
+                None => vec![json!({
                     "id": id,
                     "difference": "misplaced",
                     "shard": shards[other].number,
                     "belongs": shards[at].number,
-                }),
+                })],
             },
         })),
         "a sparse index" => {
@@ -201,7 +223,7 @@ pub fn change(
                 kind,
                 written: vec![(place.ok_or("no shard")?, changed)],
                 deleted: Vec::new(),
-                told: json!({"id": new, "difference": "extra", "shard": number}),
+                told: extra(new, key, number),
             }))
         }
         // In a master of one shard nothing lies in another.

@@ -1,0 +1,277 @@
+//! Operations on the archive as a whole: making it, checking it, giving entries up, its chain and its
+//! lock.
+//!
+//! Invariants: nothing is repaired from a place that is no archive; a lock that may be somebody's is
+//! broken only by force.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{envelope, no_such_name};
+use crate::archive::{
+    ArchiveOptions, Checked, EntryRef, Forgetting, Holder, Name, Policy, Subset, Swept, Trust,
+    Verified, WritableArchiveOptions,
+};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::operation::{Context, Envelope, Operation, Outcome};
+
+/// Makes an empty archive.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "flattened")]
+pub struct InitRequest {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub archive: WritableArchiveOptions,
+}
+
+/// An archive that was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "said by their names")]
+pub struct InitReport {
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    pub archive: String,
+    pub id: Uuid,
+}
+
+impl Operation for InitRequest {
+    const NAME: &'static str = "archive init";
+    type Report = InitReport;
+
+    fn run(self, _: &Context) -> Result<InitReport> {
+        let archive = self.archive.open()?;
+        // Whoever makes one by hand knows that none is there.
+        archive.forget_seen()?;
+        let chain = archive.init()?;
+        let first = chain.records.first();
+        Ok(InitReport {
+            envelope: envelope::<Self>(Outcome::DONE),
+            archive: archive.what(),
+            id: first.map_or(Uuid::nil(), |first| first.record.archive),
+        })
+    }
+}
+
+/// Reads the archive and says what is damaged, what is lost by that and what is not.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct CheckRequest {
+    /// Read only this share of the objects: 3/7 is the third of seven
+    #[arg(long, value_name = "N/M")]
+    pub subset: Option<Subset>,
+    /// Fetch what is damaged from this copy of the archive
+    #[arg(long, value_name = "PLACE")]
+    pub repair: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub archive: WritableArchiveOptions,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "said by their names")]
+pub struct CheckReport {
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    pub archive: String,
+    #[serde(flatten)]
+    pub checked: Checked,
+}
+
+impl Operation for CheckRequest {
+    const NAME: &'static str = "archive check";
+    type Report = CheckReport;
+
+    fn run(self, _: &Context) -> Result<CheckReport> {
+        let archive = self.archive.open()?;
+        let other = match self.repair {
+            None => None,
+            Some(place) => {
+                let other = ArchiveOptions {
+                    archive: place,
+                    trust: self.archive.archive.trust,
+                };
+                let other = other.open()?;
+                // A place without an archive repairs nothing, and must not look as if it had.
+                other.chain()?;
+                Some(other)
+            }
+        };
+        let checked = archive.check(self.subset, other.as_ref())?;
+        let differs = !checked.findings.is_empty() || checked.lock_left.is_some();
+        let outcome = match checked.is_damaged() {
+            true => Kind::Damaged.into(),
+            false => Outcome::differs_if(differs),
+        };
+        Ok(CheckReport {
+            envelope: envelope::<Self>(outcome),
+            archive: archive.what(),
+            checked,
+        })
+    }
+}
+
+/// Gives entries up that no rule keeps, and removes what no other needs.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct ForgetRequest {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub keep: Policy,
+    /// Decide on snapshots of this name only; repeat it for more
+    #[arg(long, value_name = "NAME")]
+    pub name: Vec<String>,
+    /// Give up this one, whatever the rules say; repeat it for more
+    #[arg(long, value_name = "ENTRY", conflicts_with_all = ["name", "Policy"])]
+    pub entry: Vec<EntryRef>,
+    /// Give up nothing, and only remove what killed runs left
+    #[arg(long, conflicts_with_all = ["entry", "name", "Policy"])]
+    pub leftovers: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub archive: WritableArchiveOptions,
+}
+
+/// What was given up and removed, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "said by their names")]
+pub struct ForgetReport {
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    pub archive: String,
+    #[serde(flatten)]
+    pub swept: Swept,
+}
+
+impl Operation for ForgetRequest {
+    const NAME: &'static str = "archive forget";
+    type Report = ForgetReport;
+
+    fn run(self, _: &Context) -> Result<ForgetReport> {
+        let archive = self.archive.open()?;
+        let chain = archive.chain()?;
+        let forgetting = if self.leftovers {
+            Forgetting::Nothing
+        } else if self.entry.is_empty() {
+            let entries = chain.entries();
+            let is_there = |name: &String| entries.iter().any(|entry| entry.name == *name);
+            if let Some(name) = self.name.iter().find(|name| !is_there(name)) {
+                return Err(no_such_name(name));
+            }
+            Forgetting::By(self.keep, self.name)
+        } else {
+            let ids = self
+                .entry
+                .iter()
+                .map(|entry| Ok(entry.find_one(&chain)?.id));
+            Forgetting::These(ids.collect::<Result<_>>()?)
+        };
+        let swept = archive.forget(&forgetting, self.dry_run)?;
+        Ok(ForgetReport {
+            envelope: envelope::<Self>(Outcome::differs_if(!swept.left_behind.is_empty())),
+            archive: archive.what(),
+            swept,
+        })
+    }
+}
+
+/// Says whether any record was removed, reordered or altered.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct VerifyChainRequest {
+    /// A record with this hash must be in the chain
+    #[arg(long, value_name = "HEX")]
+    pub head: Option<Name>,
+    /// Remember the chain that is there now, though this machine has seen another or a longer one
+    #[arg(long)]
+    pub accept_head: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub archive: ArchiveOptions,
+}
+
+/// What is known of the chain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "said by their names")]
+pub struct VerifyChainReport {
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    pub archive: String,
+    #[serde(flatten)]
+    pub verified: Verified,
+}
+
+impl Operation for VerifyChainRequest {
+    const NAME: &'static str = "archive verify-chain";
+    type Report = VerifyChainReport;
+
+    fn run(self, _: &Context) -> Result<VerifyChainReport> {
+        let archive = self.archive.open()?;
+        let trust = Trust {
+            keys: Vec::new(),
+            head: self.head,
+        };
+        let verified = archive.verify_chain(&trust, self.accept_head)?;
+        let outcome = match verified.findings.is_empty() {
+            false => Kind::Damaged.into(),
+            true => Outcome::differs_if(verified.not_remembered.is_some()),
+        };
+        Ok(VerifyChainReport {
+            envelope: envelope::<Self>(outcome),
+            archive: archive.what(),
+            verified,
+        })
+    }
+}
+
+/// Breaks the lock that a run left which will never end.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct UnlockRequest {
+    /// Break it although its process may be at work
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub archive: WritableArchiveOptions,
+}
+
+/// A lock that was broken, if there was one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "said by their names")]
+pub struct UnlockReport {
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    pub archive: String,
+    pub broken: Option<Holder>,
+}
+
+impl Operation for UnlockRequest {
+    const NAME: &'static str = "archive unlock";
+    type Report = UnlockReport;
+
+    fn run(self, _: &Context) -> Result<UnlockReport> {
+        let archive = self.archive.open()?;
+        let broken = archive.holder()?;
+        if let Some(holder) = &broken {
+            if !self.force && !holder.is_gone() {
+                return Err(Error::new(
+                    Kind::Locked,
+                    format!("unlocking {}", archive.what()),
+                    format!("it is locked by {holder}, which may be at work"),
+                )
+                .next("if it will never end (its machine is gone), give --force"));
+            }
+            archive.unlock(holder.clone())?;
+        }
+        Ok(UnlockReport {
+            envelope: envelope::<Self>(Outcome::DONE),
+            archive: archive.what(),
+            broken,
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! Which archive is meant, and how it is read and written: one set of options for the command line,
+//! plans and requests.
+//!
+//! Invariants: they hold no key, only where one is.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::trust::HeadMemory;
+use super::{Archive, Location, Signer, Trust, read_public};
+use crate::base::error::{Error, Result};
+use crate::server::StateFolder;
+
+/// Whose records are believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrustOptions {
+    /// Every record of the archive must be signed with this public key (PEM); repeat it for more keys
+    #[arg(long, value_name = "FILE", env = "SNAPMERGE_TRUST_KEY_FILE")]
+    pub trust: Vec<PathBuf>,
+    /// The folder in which this machine remembers the last record that it saw; none to remember
+    /// nothing.
+    #[arg(skip = StateFolder::of_environment().map(|state| state.path().to_owned()))]
+    pub state: Option<PathBuf>,
+}
+
+/// How records are signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SigningOptions {
+    /// Sign what is written with the ed25519 key in this file (PEM, as `openssl genpkey -algorithm
+    /// ed25519` makes it)
+    #[arg(long, value_name = "FILE", env = "SNAPMERGE_SIGN_KEY_FILE")]
+    pub sign_key: Option<PathBuf>,
+}
+
+/// An archive that is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub struct ArchiveOptions {
+    /// The archive: a folder, or s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*)
+    #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
+    pub archive: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub trust: TrustOptions,
+}
+
+/// An archive that is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "flattened")]
+pub struct WritableArchiveOptions {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub archive: ArchiveOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub signing: SigningOptions,
+}
+
+impl ArchiveOptions {
+    /// The archive, to be read; whether there is one is seen when it is used.
+    pub fn open(&self) -> Result<Archive> {
+        let location = Location::parse(&self.archive)?;
+        let TrustOptions { trust, state } = &self.trust;
+        let keys = trust.iter().map(|path| read_public(path));
+        Ok(Archive {
+            store: location.open()?,
+            signer: None,
+            trust: Trust {
+                keys: keys.collect::<Result<_>>()?,
+                head: None,
+            },
+            memory: state
+                .as_deref()
+                .map(|state| HeadMemory::new(state, &location)),
+        })
+    }
+}
+
+impl WritableArchiveOptions {
+    /// The archive, to be written.
+    pub fn open(&self) -> Result<Archive> {
+        let signer = self.signing.sign_key.as_deref().map(Signer::read);
+        Ok(Archive {
+            signer: signer.transpose()?,
+            ..self.archive.open()?
+        })
+    }
+}
+
+/// The archive that sources given as `archive:…` lie in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceArchiveOptions {
+    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder, or
+    /// s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
+    pub archive: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub trust: TrustOptions,
+}
+
+impl SourceArchiveOptions {
+    /// The archive, which must have been given.
+    pub fn open(&self) -> Result<Archive> {
+        let Some(archive) = self.archive.clone() else {
+            return Err(Error::usage(
+                "looking for sources in an archive",
+                "nobody said where it is",
+            )
+            .next("give --archive PLACE, or set SNAPMERGE_ARCHIVE"));
+        };
+        let trust = self.trust.clone();
+        ArchiveOptions { archive, trust }.open()
+    }
+}
