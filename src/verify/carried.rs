@@ -21,6 +21,7 @@ pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> R
     let failed = |why: String| Error::failed("proving the master", why);
     let opening = Opening {
         trackers: true,
+        log: true,
         ..Opening::default()
     };
     let master = master_of(path, expected, &opening)?;

@@ -9,6 +9,7 @@ mod compare;
 mod diff;
 mod differ;
 mod difference;
+mod frame;
 mod near;
 mod provenance;
 mod readback;
@@ -27,6 +28,7 @@ pub use compare::{
 pub use diff::{Change, Changed, Diffed, SyncStep, diff_lanes};
 pub use differ::{DiffReport, DiffRequest};
 pub use difference::{Difference, SettingDifference, Wrong};
+pub use frame::frame_differences;
 pub use near::{Likeness, Nearness};
 pub use provenance::{Outcome, Provenance, ProvenanceSource, ProvenanceStamp};
 pub use readback::{Expected, Proof, read_back};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::frame::frame_differences;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::progress::{Progress, Stage, Unit};
@@ -199,6 +200,7 @@ fn mingled(found: &[Found]) -> bool {
 fn refuse_twice(path: &Path, expected: &Expected<'_>) -> Result<()> {
     let opening = Opening {
         trackers: true,
+        log: true,
         ..Opening::default()
     };
     let master = master_of(path, expected, &opening)?;
@@ -225,22 +227,8 @@ pub(super) fn master_of(path: &Path, expected: &Expected<'_>, opening: &Opening)
     let failed = |why: String| Error::failed("proving the master", why);
     let master = Source::open(path, opening, None)?;
     master.refuse_unreadable(false)?;
-    let (unknown, names) = &master.snapshot.unknown;
-    if *unknown > 0 {
-        return Err(failed(format!(
-            "it has {unknown} members too many: {}",
-            names.join(", ")
-        )));
-    }
-    let lacks_log = master
-        .snapshot
-        .shards
-        .iter()
-        .find(|(_, shard)| !shard.has_log);
-    if let Some((number, _)) = lacks_log {
-        return Err(failed(format!(
-            "shard {number} has no log, so a restore would skip it"
-        )));
+    if let Some(wrong) = frame_differences(&master, true).first() {
+        return Err(failed(wrong.to_string()));
     }
     if master.config.raw() != expected.config {
         return Err(failed("its config is not the one that was planned".into()));

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::report::{MadeWith, Verdict, VerifyReport};
-use super::{Asked, Asking, Provenance, Wanted, verify};
+use super::{Asked, Asking, Provenance, Wanted, frame_differences, verify};
 use crate::base::Site;
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
@@ -182,7 +182,8 @@ impl Operation for VerifyRequest {
         let unpacked: u64 = files.map(|source| source.snapshot.unpacked_bytes).sum();
         let room = || require_free(&parent, unpacked, "unpacking");
         let mut stages = vec![looking];
-        let (verified, answers) = verify(
+        let frame = frame_differences(&master, provenance.is_some());
+        let (mut verified, answers) = verify(
             &mut master,
             &mut sources,
             asked,
@@ -191,6 +192,7 @@ impl Operation for VerifyRequest {
             site,
             &mut stages,
         )?;
+        verified.settings.extend(frame);
         drop(scratch);
         let warnings = take_warnings().into_iter();
         notes.extend(warnings.map(|warning| format!("the storage engine: {warning}")));

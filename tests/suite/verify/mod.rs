@@ -3,6 +3,7 @@
 
 mod answers;
 mod clusters;
+mod frame;
 mod live;
 mod mutations;
 mod packed;
@@ -33,6 +34,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(answers::trials(env));
     trials.extend(mutations::trials(env));
     trials.extend(packed::trials(env));
+    trials.extend(frame::trials(env));
     trials
 }
 

@@ -26,14 +26,14 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 /// A master that can be changed, and what is said of it then.
-struct Bed {
+pub(super) struct Bed {
     sources: Sources,
     master: std::path::PathBuf,
     bytes: Vec<u8>,
 }
 
 impl Bed {
-    fn new(env: &Env, names: &[&str], flags: &[&str]) -> Outcome<Self> {
+    pub(super) fn new(env: &Env, names: &[&str], flags: &[&str]) -> Outcome<Self> {
         let sources = Sources::named(env, names)?;
         let master = sources.merge(flags)?.path;
         // The checksum would tell every change before it is looked at.
@@ -43,22 +43,33 @@ impl Bed {
             sources,
             master,
         };
-        bed.verify()?.ok()?;
+        bed.verify(&[])?.ok()?;
         Ok(bed)
     }
 
-    fn verify(&self) -> Outcome<Run> {
-        cli!["verify", &self.master, "-q", "--json", "--against"]
+    fn verify(&self, flags: &[&str]) -> Outcome<Run> {
+        cli!["verify", &self.master, "-q", "--json"]
+            .args(flags)
+            .arg("--against")
             .args(&self.sources.files)
             .run()
     }
 
     /// What is said of the master with this change.
     fn changed(&self, change: impl FnOnce(&mut Tar) -> Outcome) -> Outcome<Run> {
+        self.changed_with(&[], change)
+    }
+
+    /// The same, asked with these flags.
+    pub(super) fn changed_with(
+        &self,
+        flags: &[&str],
+        change: impl FnOnce(&mut Tar) -> Outcome,
+    ) -> Outcome<Run> {
         let mut tar = Tar::parse(&self.bytes)?;
         change(&mut tar)?;
         std::fs::write(&self.master, tar.bytes())?;
-        self.verify()
+        self.verify(flags)
     }
 
     /// The same for a change of a JSON file of the collection.
@@ -348,7 +359,7 @@ fn doubled(env: &Env) -> Outcome {
         "{first}"
     );
     let bed = Bed::new(env, &["log_pending"], &["--route", "graft"])?;
-    let report = bed.verify()?.ok()?.json()?;
+    let report = bed.verify(&[])?.ok()?.json()?;
     ensure_eq!(report["doubled"], 0, "beside what a log wrote");
     Ok(())
 }

@@ -1,0 +1,89 @@
+//! What lies around the points of a master: what would stop its restore, or let it lose something, is told
+//! by `verify`, quickly and with `--deep`.
+
+use ciborium::cbor;
+
+use super::packed::Bed;
+use crate::support::craft::{Member, Tar};
+use crate::support::wal::wal_file;
+use crate::support::{Env, Outcome, Trial};
+
+/// What is changed, the change, and what must be told of it.
+type Change = (&'static str, fn(&mut Tar) -> Outcome, &'static str);
+
+const CHANGES: [Change; 7] = [
+    (
+        "no_log",
+        |tar| tar.remove(|path| path.starts_with("0/wal/")),
+        "a restore skips the shard",
+    ),
+    (
+        "log_begins_at_0",
+        |tar| log(tar, 0, &[]),
+        "it goes on with 0",
+    ),
+    (
+        "manifest",
+        |tar| add(tar, "0/segments_manifest.json"),
+        "segments_manifest.json",
+    ),
+    (
+        "clocks",
+        |tar| add(tar, "0/newest_clocks.json"),
+        "newest_clocks.json",
+    ),
+    ("unknown_member", |tar| add(tar, "0/stray"), "stray"),
+    ("log_drops_an_index", drop_index, "the log drops it"),
+    (
+        "no_graph",
+        |tar| {
+            tar.segment("vector_index/graph.bin", |segment| {
+                segment.remove(|path| path.contains("/vector_index/"))
+            })
+        },
+        "not all of its files",
+    ),
+];
+
+pub fn trials(env: &'static Env) -> Vec<Trial> {
+    CHANGES
+        .into_iter()
+        .map(|(name, change, told)| {
+            Trial::new(format!("verify/frame/{name}"), move || {
+                for route in ["graft", "rebuild"] {
+                    let bed = Bed::new(env, &["album_2018"], &["--route", route])?;
+                    for how in [&[][..], &["--deep"][..]] {
+                        let report = bed.changed_with(how, change)?.code(3)?.json()?;
+                        ensure_eq!(report["verdict"], "differs", "{route} {how:?}: {report}");
+                        let settings = report["settings"].to_string();
+                        ensure!(settings.contains(told), "{route} {how:?}: {settings}");
+                    }
+                }
+                Ok(())
+            })
+        })
+        .collect()
+}
+
+fn add(tar: &mut Tar, path: &str) -> Outcome {
+    tar.members.insert(0, Member::file(path, b"{}"));
+    Ok(())
+}
+
+/// Another log: these entries from this number on.
+fn log(tar: &mut Tar, first: u64, records: &[Vec<u8>]) -> Outcome {
+    tar.remove(|path| path.starts_with("0/wal/"))?;
+    let path = format!("0/wal/closed-{first}");
+    tar.members.push(Member::file(&path, &wal_file(records)));
+    Ok(())
+}
+
+fn drop_index(tar: &mut Tar) -> Outcome {
+    let mut record = Vec::new();
+    ciborium::into_writer(&cbor!({"delete_index" => "year"})?, &mut record)?;
+    let mut paths = tar.members.iter().map(|member| &member.path);
+    let before = paths.find(|path| path.starts_with("0/wal/closed-"));
+    let number = before.and_then(|path| path.rsplit('-').next());
+    let first = number.ok_or("no log")?.parse()?;
+    log(tar, first, &[record])
+}
