@@ -28,6 +28,7 @@ pub mod stage;
 pub mod status;
 pub mod stop;
 pub(crate) mod text;
+pub mod words;
 
 mod site;
 

@@ -3,12 +3,15 @@
 //! Keeps true: a filter is taken as it is meant or refused; a misspelled clause is not an empty
 //! one, which would match everything.
 
+mod meant;
+
 use std::str::FromStr;
 
 use qdrant_edge::Filter as EngineFilter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use self::meant::KeysOnce;
 use crate::base::error::{Error, Result};
 
 /// A filter, as `POST /collections/NAME/points/scroll` takes it.
@@ -25,15 +28,22 @@ impl Filter {
             r#"write it as in Qdrant: {"must":[{"key":"year","match":{"value":2017}}]}"#;
         let refuse = |why: String| Error::usage("reading the filter", why).next(EXAMPLE);
         let value: Value = serde_json::from_str(text).map_err(|err| refuse(err.to_string()))?;
+        serde_json::from_str::<KeysOnce>(text).map_err(|err| refuse(err.to_string()))?;
         let Value::Object(map) = &value else {
             return Err(refuse("it is not a JSON object".into()));
         };
-        if map.is_empty() {
+        let is_empty = |clause: &Value| clause.as_array().is_some_and(Vec::is_empty);
+        if map.values().all(is_empty) {
             return Err(refuse(
                 "it has no clause, so it would match everything".into(),
             ));
         }
-        let inner = serde_json::from_value(value).map_err(|err| refuse(err.to_string()))?;
+        let inner: EngineFilter =
+            serde_json::from_value(value.clone()).map_err(|err| refuse(err.to_string()))?;
+        let read = serde_json::to_value(&inner).map_err(|err| refuse(err.to_string()))?;
+        if let Some(fault) = meant::fault(&value, &read) {
+            return Err(refuse(fault));
+        }
         Ok(Self {
             inner,
             text: text.to_owned(),
@@ -101,6 +111,17 @@ mod tests {
         Filter::parse(r#"{"must":[{"key":"year","match":{"value":2017}}]}"#).unwrap();
         Filter::parse(r#"{"must":{"has_id":[1,2]},"must_not":[{"is_empty":{"key":"a"}}]}"#)
             .unwrap();
+        for text in [
+            r#"{"must":[{"key":"at","range":{"gte":"2017-01-01T00:00:00Z","lt":null}}]}"#,
+            r#"{"must":{"key":"a","values_count":{"gt":1}},"should":[]}"#,
+            r#"{"min_should":{"conditions":[{"key":"a","is_empty":true}],"min_count":1}}"#,
+            r#"{"must":[{"key":"a","geo_radius":{"center":{"lon":1.5,"lat":2},"radius":3}}]}"#,
+            r#"{"must":[{"nested":{"key":"a[]","filter":{"must":[{"key":"b","match":{"any":["x"]}}]}}}]}"#,
+            r#"{"must":[{"is_null":{"key":"a"}},{"has_vector":"v"},{"must_not":{"has_id":[1]}}]}"#,
+            r#"{"must":[{"key":"a","match":{"except":[1,2]}},{"key":"b","match":{"text":"x"}}]}"#,
+        ] {
+            Filter::parse(text).unwrap();
+        }
         for (text, word) in [
             (r#"{"mst":[]}"#, "mst"),
             ("{}", "no clause"),
@@ -108,6 +129,26 @@ mod tests {
             ("{", "EOF"),
             (r#"{"must":[{"key":"year","match":{"valu":2017}}]}"#, ""),
             (r#"{"must":[{"year":2017}]}"#, ""),
+            (r#"{"must":[]}"#, "no clause"),
+            (r#"{"must":[{}]}"#, "empty"),
+            (r#"{"must":{"must_not":[{}]}}"#, "empty"),
+            (
+                r#"{"must":[{"key":"year","rnage":{"gt":1}}]}"#,
+                "no 'rnage' there; did you mean range?",
+            ),
+            (
+                r#"{"should":{"key":"year","mtach":{"value":1}}}"#,
+                "no 'mtach' there; did you mean match?",
+            ),
+            (
+                r#"{"must":[{"nested":{"key":"a","filter":{"must":[{"key":"b","range":{"gt":1,"let":2}}]}}}]}"#,
+                "no 'let' there",
+            ),
+            (r#"{"must":[{"key":"year"}]}"#, "says nothing"),
+            (
+                r#"{"must":[{"key":"a","is_null":true}],"must":[{"key":"b","is_null":true}]}"#,
+                "'must' is given twice",
+            ),
         ] {
             let err = Filter::parse(text).unwrap_err();
             assert!(err.to_string().contains(word), "{text}: {err}");

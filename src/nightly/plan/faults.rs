@@ -6,8 +6,7 @@
 
 use serde_json::{Map, Value};
 
-/// Words that are less alike than this are no misspelling of each other.
-const ALIKE_MIN: f64 = 0.7;
+use crate::base::words::{did_you_mean, nearest};
 
 /// Compares `plan` with `schema`; what is wrong is said with where.
 pub fn faults(plan: &Value, schema: &Value) -> Vec<String> {
@@ -193,21 +192,6 @@ fn short(value: &Value) -> String {
         Value::Array(_) => "a list".into(),
         other => other.to_string(),
     }
-}
-
-/// The word of `known` that `word` is most like, if it is like one at all.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let alike = |one: &str| strsim::jaro_winkler(word, one);
-    known
-        .iter()
-        .copied()
-        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
-        .filter(|one| alike(one) >= ALIKE_MIN)
-}
-
-/// ", did you mean X?", where there is one.
-pub fn did_you_mean(near: Option<&str>) -> String {
-    near.map_or(String::new(), |near| format!("; did you mean {near}?"))
 }
 
 #[cfg(test)]

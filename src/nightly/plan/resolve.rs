@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use super::faults::{did_you_mean, nearest};
 use super::file::{PlanFile, ServerPart, TellPart};
 use super::{ArchivePlan, Checks, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables};
 use crate::archive::{Location, Signer, read_public};
+use crate::base::words::{did_you_mean, nearest};
 use crate::input::LiveInputOptions;
 use crate::merge::RouteChoice;
 use crate::server::{

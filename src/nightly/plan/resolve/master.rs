@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::ValueEnum as _;
 
-use super::super::faults::{did_you_mean, nearest};
 use super::super::file::{MasterPart, PublishPart};
 use super::super::{MasterPlan, PublishPlan};
 use super::PlanResolver;
+use crate::base::words::{did_you_mean, nearest};
 use crate::merge::{MergeOptions, RouteChoice};
 use crate::publish::Allow;
 use crate::server::check_name;
