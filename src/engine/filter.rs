@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 use self::meant::KeysOnce;
 use crate::base::error::{Error, Result};
 
+/// Lists of conditions.
+const CLAUSES: [&str; 3] = ["must", "should", "must_not"];
+
 /// A filter, as `POST /collections/NAME/points/scroll` takes it.
 #[derive(Debug, Clone)]
 pub struct Filter {
@@ -33,7 +36,8 @@ impl Filter {
             return Err(refuse("it is not a JSON object".into()));
         };
         let is_empty = |clause: &Value| clause.as_array().is_some_and(Vec::is_empty);
-        if map.values().all(is_empty) {
+        let clauses = map.iter().filter(|(_, clause)| !is_empty(clause));
+        if clauses.count() == 0 && map.keys().all(|key| CLAUSES.contains(&key.as_str())) {
             return Err(refuse(
                 "it has no clause, so it would match everything".into(),
             ));

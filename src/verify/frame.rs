@@ -13,8 +13,9 @@ use crate::source::Source;
 /// The folder of a vector's index in a segment, followed by `-NAME` for a vector with a name
 /// (`get_vector_index_path` of Qdrant's lib/segment/src/segment_constructor).
 const VECTOR_INDEX: &str = "vector_index";
-/// What a segment's list of files is called in a partial snapshot, which is not restored as a whole one.
-const MANIFEST: &str = "manifest.json";
+/// A segment's list of files in a partial snapshot, which is not restored as a whole one. The list of a
+/// shard's segments, `segments_manifest.json`, is in every snapshot of 1.19.
+const PARTIAL: &str = "segment_manifest.json";
 
 /// What is wrong with the frame of `master`, whose logs and id trackers were opened. Of a master that
 /// `is_ours` more is known: it has no clocks and nothing that merge does not write.
@@ -67,7 +68,7 @@ fn of_shard(number: u32, shard: &Shard, is_ours: bool) -> Vec<SettingDifference>
         ));
     }
     for name in &shard.left {
-        if is_ours || name.ends_with(MANIFEST) {
+        if is_ours || name == PARTIAL {
             found.push(difference(
                 format!("members of shard {number}"),
                 "a whole shard, without clocks and manifests",
