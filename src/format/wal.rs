@@ -11,6 +11,7 @@
 //! - no input makes it panic.
 
 mod op;
+mod outline;
 mod scan;
 mod shapes;
 
@@ -29,9 +30,6 @@ pub const FIRST_INDEX: &str = "first-index";
 
 /// `{"ack_index":7}` takes 15 bytes; no `first-index` of any server comes near this.
 const FIRST_INDEX_BYTES_MAX: u64 = 4096;
-
-/// The operation that drops a payload index.
-const DELETE_INDEX: &str = "delete_index";
 
 /// Collects the files of one `wal/` directory, in whatever order they come.
 #[derive(Debug, Default)]
@@ -207,34 +205,6 @@ pub fn is_blank_first_index(text: &[u8]) -> bool {
 #[derive(Deserialize)]
 struct FirstIndex {
     ack_index: u64,
-}
-
-impl LogFiles {
-    /// The number that the next operation gets: [`Log::next`].
-    pub fn next(&self) -> u64 {
-        let start = self.closed.keys().next().copied().unwrap_or(0);
-        self.parts().fold(start, |next, part| {
-            next.saturating_add(count(&part.entries))
-        })
-    }
-
-    /// The payload fields whose index the log drops and does not make again.
-    pub fn dropped_indexes(&self) -> Vec<&str> {
-        let mut dropped = BTreeMap::new();
-        let records = self.parts().flat_map(|part| &part.entries);
-        for record in records.filter_map(|raw| raw.record.as_ref().ok()) {
-            if let Op::Index { field } = &record.op {
-                dropped.insert(field.as_str(), record.name == DELETE_INDEX);
-            }
-        }
-        let fields = dropped.into_iter().filter(|(_, is_dropped)| *is_dropped);
-        fields.map(|(field, _)| field).collect()
-    }
-
-    /// Those whose entries come in the order of their numbers.
-    fn parts(&self) -> impl Iterator<Item = &Part> {
-        self.closed.values().chain(self.open.values())
-    }
 }
 
 /// Puts the files together; `what` names the log in errors. No file at all is an empty log from 0

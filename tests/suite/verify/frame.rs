@@ -2,8 +2,10 @@
 //! by `verify`, quickly and with `--deep`.
 
 use ciborium::cbor;
+use serde_json::json;
 
 use super::packed::Bed;
+use crate::support::cases::Case;
 use crate::support::craft::{Member, Tar};
 use crate::support::wal::wal_file;
 use crate::support::{Env, Outcome, Trial};
@@ -46,23 +48,35 @@ const CHANGES: [Change; 7] = [
 ];
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    CHANGES
-        .into_iter()
-        .map(|(name, change, told)| {
-            Trial::new(format!("verify/frame/{name}"), move || {
-                for route in ["graft", "rebuild"] {
-                    let bed = Bed::new(env, &["album_2018"], &["--route", route])?;
-                    for how in [&[][..], &["--deep"][..]] {
-                        let report = bed.changed_with(how, change)?.code(3)?.json()?;
-                        ensure_eq!(report["verdict"], "differs", "{route} {how:?}: {report}");
-                        let settings = report["settings"].to_string();
-                        ensure!(settings.contains(told), "{route} {how:?}: {settings}");
-                    }
-                }
-                Ok(())
-            })
+    let changes = CHANGES.into_iter().map(|(name, change, told)| {
+        Trial::new(format!("verify/frame/{name}"), move || {
+            changed(env, change, told)
         })
+    });
+    changes
+        .chain(env.per_case("verify/frame/of_a_server", of_a_server))
         .collect()
+}
+
+fn changed(env: &Env, change: fn(&mut Tar) -> Outcome, told: &str) -> Outcome {
+    for route in ["graft", "rebuild"] {
+        let bed = Bed::new(env, &["album_2018"], &["--route", route])?;
+        for how in [&[][..], &["--deep"][..]] {
+            let report = bed.changed_with(how, change)?.code(3)?.json()?;
+            ensure_eq!(report["verdict"], "differs", "{route} {how:?}: {report}");
+            let settings = report["settings"].to_string();
+            ensure!(settings.contains(told), "{route} {how:?}: {settings}");
+        }
+    }
+    Ok(())
+}
+
+/// What servers write around a collection's points is right.
+fn of_a_server(case: Case) -> Outcome {
+    let file = &case.snapshot_gz;
+    let run = cli!["verify", file, "--against", file, "--json", "-q"].run()?;
+    ensure_eq!(run.json()?["settings"], json!([]), "{}", run.told());
+    Ok(())
 }
 
 fn add(tar: &mut Tar, path: &str) -> Outcome {
