@@ -282,7 +282,12 @@ fn reasons(env: &Env) -> Outcome {
     let output = dir.path().join("master.snapshot");
     merging([&a.file, &b.file], &output)
         .args(["--route", "graft", "--stamp", "source", "--shards", "5"])
-        .args(["--filter", r#"{"must":[]}"#, "--drop-payload", "camera"])
+        .args([
+            "--filter",
+            r#"{"must":{"has_id":[1]}}"#,
+            "--drop-payload",
+            "camera",
+        ])
         .args(["--on-conflict", "remap", "--hnsw-m", "8"])
         .run()?
         .code(2)?
