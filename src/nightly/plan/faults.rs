@@ -248,7 +248,8 @@ mod tests {
             |plan: &Value| serde_json::from_value::<super::super::file::PlanFile>(plan.clone());
         assert!(read(&good()).is_ok());
         let mut spoilt = good();
-        spoilt["master"] = json!({"name": "m", "stamp_values": {"a": 1}, "filter": {"must": []}});
+        spoilt["master"] =
+            json!({"name": "m", "stamp_values": {"a": 1}, "filter": {"must": [{"has_id": [1]}]}});
         assert_eq!(faults(&spoilt, &schema()), Vec::<String>::new());
         assert!(read(&spoilt).is_ok());
         for (path, value) in [
