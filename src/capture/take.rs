@@ -21,7 +21,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch::require_free;
 use crate::base::status;
-use crate::server::{Cause, Connection, Failure, Fetch, Polling, Retry, RetryOn, ServerSnapshot};
+use crate::server::{Cause, Connection, Failure, Fetch, Landed, Retry, RetryOn, ServerSnapshot};
 
 /// What stands for the member in the name of a file from several.
 const CLUSTER: &str = "cluster";
@@ -31,15 +31,6 @@ const STREAM_RETRIES: u32 = 2;
 const MAKINGS_MAX: u32 = 10;
 /// How long until a server gives another name.
 const NEXT_SECOND: Duration = Duration::from_millis(1100);
-/// How a snapshot is waited for whose answer was lost.
-const MAKING: Polling = Polling::every(Duration::from_millis(100))
-    .up_to(Duration::from_secs(2))
-    .within(Duration::from_secs(24 * 3600));
-/// How often it is looked for, while the server makes none, before it is taken to be lost.
-const QUIET_LOOKS: u32 = 3;
-/// The same for a server that does not say whether it makes one: a quarter of an hour.
-const QUIET_LOOKS_UNTOLD: u32 = 450;
-
 /// By collection snapshots, one for each member that something is taken from.
 pub(super) fn snapshots(request: &Request<'_>, look: &Look, work: &mut Work) -> Result<Taken> {
     let mut parts = Vec::new();
@@ -225,29 +216,15 @@ fn found_after_all(
     begun: &Made,
 ) -> Result<Option<ServerSnapshot>> {
     let doing = format!("waiting for a snapshot of {collection}");
-    let mut quiet = 0;
-    let found = member.wait_until::<_, Error>(&doing, MAKING, || {
-        let making = member.makings(collection)?;
-        if making.is_some_and(|making| making > 0) {
-            quiet = 0;
-            return Ok(None);
-        }
+    let landed = || {
         let there = member.snapshots(collection)?;
         let name = begun.is(&there).map(str::to_owned);
-        if let Some(found) = there
+        let found = there
             .into_iter()
-            .find(|one| Some(&one.name) == name.as_ref())
-        {
-            return Ok(Some(Some(found)));
-        }
-        quiet += 1;
-        let enough = match making {
-            Some(_) => QUIET_LOOKS,
-            None => QUIET_LOOKS_UNTOLD,
-        };
-        Ok((quiet >= enough).then_some(None))
-    })?;
-    Ok(found.flatten())
+            .find(|one| Some(&one.name) == name.as_ref());
+        Ok(found.map_or(Landed::Unknown, Landed::Yes))
+    };
+    Ok(member.find_landed(&doing, || member.makings(collection), landed)?)
 }
 
 /// A name for what is put together here, which no file in the folder has: they are named by the second.

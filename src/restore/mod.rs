@@ -362,7 +362,11 @@ fn send(
         let landed = || {
             let there = member.count_shard(&target.collection, shard)?;
             let is_there = points.is_some() && there == points;
-            Ok(if is_there { Landed::Yes } else { Landed::No })
+            Ok(if is_there {
+                Landed::Yes(())
+            } else {
+                Landed::No
+            })
         };
         member.upload_snapshot(&upload, || stream(path, shard), landed)?;
     }
@@ -378,14 +382,14 @@ fn landed(
 ) -> std::result::Result<Landed, Failure> {
     let landed = upload.landed(&members.first)?;
     let points = expected.points();
-    if landed != Landed::Yes || points.open_shards > 0 {
+    if landed != Landed::Yes(()) || points.open_shards > 0 {
         return Ok(landed);
     }
     let there = members.first.count(Selection::all(&upload.collection))?;
     let info = members.first.collection(&upload.collection)?;
     let hides_some = info.is_some_and(|info| info.deferred() > 0);
     Ok(match there == points.known || hides_some {
-        true => Landed::Yes,
+        true => Landed::Yes(()),
         false => Landed::Unknown,
     })
 }

@@ -186,7 +186,54 @@ impl Polling {
     }
 }
 
+/// How work is waited for whose answer was lost.
+const LOST: Polling = Polling::every(Duration::from_millis(100))
+    .up_to(Duration::from_secs(2))
+    .within(Duration::from_secs(24 * 3600));
+/// How often it is looked for, while the server is at nothing, before it is taken to be lost.
+const QUIET_LOOKS: u32 = 3;
+/// The same if neither the server nor what is there says so: a quarter of an hour.
+const QUIET_LOOKS_UNTOLD: u32 = 450;
+
+/// What became of work whose answer was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landed<T = ()> {
+    /// It was done, and this is it.
+    Yes(T),
+    /// It was not done.
+    No,
+    /// Nothing there tells whether it will be.
+    Unknown,
+}
+
 impl Connection {
+    /// What came of work whose answer was lost (a proxy that gave up, a connection that ended); none if it
+    /// was not done. The server goes on with it though nobody waits for its answer, so `landed` is asked
+    /// only while nothing of the kind is `running`, which a server may not tell.
+    pub fn find_landed<T>(
+        &self,
+        doing: &str,
+        running: impl Fn() -> Result<Option<u64>, Failure>,
+        landed: impl Fn() -> Result<Landed<T>, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        let mut quiet = 0;
+        let found = self.wait_until::<_, Failure>(doing, LOST, || {
+            let running = running()?;
+            if running.is_some_and(|running| running > 0) {
+                quiet = 0;
+                return Ok(None);
+            }
+            quiet += 1;
+            let enough = match (landed()?, running) {
+                (Landed::Yes(found), _) => return Ok(Some(Some(found))),
+                (Landed::Unknown, None) => QUIET_LOOKS_UNTOLD,
+                (Landed::Unknown | Landed::No, _) => QUIET_LOOKS,
+            };
+            Ok((quiet >= enough).then_some(None))
+        })?;
+        Ok(found.flatten())
+    }
+
     /// Calls `look` until it gives a value; none when the time of `polling` is over.
     pub fn wait_until<T, E: From<Error>>(
         &self,

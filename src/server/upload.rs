@@ -21,7 +21,7 @@ use super::call::Call;
 use super::failure::Failure;
 use super::rate::{Floor, Rate, Throttle};
 use super::rest::not_found_as_none;
-use super::retry::{Polling, Retry, RetryOn};
+use super::retry::{Landed, Retry, RetryOn};
 use crate::base::error::{Error, Result};
 
 /// Bytes that are read and sent at once.
@@ -30,25 +30,6 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 16;
 /// How long a server may take to restore what it was sent.
 const RESTORING: Duration = Duration::from_secs(24 * 3600);
-/// How a snapshot is waited for whose answer was lost.
-const LANDING: Polling = Polling::every(Duration::from_millis(100))
-    .up_to(Duration::from_secs(2))
-    .within(RESTORING);
-/// How often it is looked for, while the server is at nothing, before it is taken to be lost.
-const QUIET_LOOKS: u32 = 3;
-/// The same for a server that has it and does not say whether it is at it: a quarter of an hour.
-const QUIET_LOOKS_UNTOLD: u32 = 450;
-
-/// Whether a snapshot has come to be in its collection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Landed {
-    /// It is there.
-    Yes,
-    /// It is not.
-    No,
-    /// The server has it, and has not restored it yet or does not say.
-    Unknown,
-}
 
 /// A snapshot to be uploaded and restored.
 pub struct Upload {
@@ -76,7 +57,7 @@ impl Upload {
         let is_there = connection.collection(&self.collection)?.is_some();
         let mut names = listed.into_iter().flatten();
         Ok(match names.any(|one| one.name == self.file_name) {
-            true if is_there => Landed::Yes,
+            true if is_there => Landed::Yes(()),
             true => Landed::Unknown,
             false => Landed::No,
         })
@@ -111,38 +92,14 @@ impl Connection {
                 lost = Some(failure);
             }
             // As long as nobody can say what became of it, nothing is sent.
-            let is_there = self.has_landed(&upload.collection, &landed)?;
+            let doing = format!("restoring {}", upload.collection);
+            let running = || self.recoveries(&upload.collection);
+            let found = self.find_landed(&doing, running, &landed)?;
             match lost.take() {
-                Some(failure) if !is_there => Err(failure),
+                Some(failure) if found.is_none() => Err(failure),
                 _ => Ok(()),
             }
         })
-    }
-
-    /// Waits until the server restores nothing to `collection` any more: it goes on with what it was
-    /// sent, also when nobody waits for its answer. Tells whether the snapshot is there.
-    fn has_landed(
-        &self,
-        collection: &str,
-        landed: &impl Fn() -> Result<Landed, Failure>,
-    ) -> Result<bool, Failure> {
-        let doing = format!("restoring {collection}");
-        let mut quiet = 0;
-        let seen = self.wait_until::<_, Failure>(&doing, LANDING, || {
-            let running = self.recoveries(collection)?;
-            if running.is_some_and(|running| running > 0) {
-                quiet = 0;
-                return Ok(None);
-            }
-            quiet += 1;
-            let enough = match (landed()?, running) {
-                (Landed::Yes, _) => return Ok(Some(true)),
-                (Landed::Unknown, None) => QUIET_LOOKS_UNTOLD,
-                (Landed::Unknown | Landed::No, _) => QUIET_LOOKS,
-            };
-            Ok((quiet >= enough).then_some(false))
-        })?;
-        Ok(seen.unwrap_or(false))
     }
 
     fn upload_once(
