@@ -8,9 +8,9 @@
 
 mod cutter;
 mod files;
+mod metadata;
 mod pipeline;
 mod pool;
-mod told;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::metadata::{file_name, free_id, read_sidecar, taken};
 use self::pipeline::{Stored, store_all};
-use self::told::{MANIFEST, PROVENANCE, beside, file_name, free_id, taken};
 use super::chain::{Chain, Entry, Event};
 use super::check::Loss;
 use super::index::Index;
@@ -33,6 +33,7 @@ use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::printable::is_unprintable;
 use crate::base::scratch::Scratch;
+use crate::base::sidecar::Sidecar;
 use crate::format::{Algorithm, Input, Runs, source_name};
 use crate::source::{Checksum, Expectation, compare, expectations};
 
@@ -107,9 +108,9 @@ impl Known {
         for tag in &adding.tags {
             refuse_word("tag", tag)?;
         }
-        let manifest = beside(path, MANIFEST)?;
+        let manifest = read_sidecar(path, Sidecar::Manifest)?;
         Ok(Self {
-            provenance: beside(path, PROVENANCE)?,
+            provenance: read_sidecar(path, Sidecar::Provenance)?,
             time: match adding.time {
                 Some(time) => time,
                 None => taken(path, manifest.as_ref())?,

@@ -1,7 +1,7 @@
 //! An archive as a whole, in memory and in a folder: stored, got, damaged, repaired, given up.
 
-mod beside;
 mod chains;
+mod concurrent;
 mod hostile;
 mod suspicion;
 

@@ -11,8 +11,6 @@ use crate::point::ShardKey;
 
 /// The version of the manifest's form.
 pub const VERSION: u32 = 1;
-/// What is put after a file's name.
-pub const ENDING: &str = ".manifest.json";
 
 /// The manifest of one captured collection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

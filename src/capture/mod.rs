@@ -27,13 +27,14 @@ pub use self::leftovers::clear_leftovers;
 use self::leftovers::{and_left, clear, finish};
 pub use self::look::Members;
 use self::look::{Look, look};
-pub use self::manifest::{ENDING, Form, Manifest, PeerPart, ShardPart};
+pub use self::manifest::{Form, Manifest, PeerPart, ShardPart};
 pub use self::part::{Hashes, hashes};
 pub use self::store::{discard, store};
 pub use self::unchanged::{Sign, sign};
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Progress;
+use crate::base::sidecar::Sidecar;
 use crate::format::{Snapshot, Want};
 use crate::server::{Connection, Rate};
 
@@ -207,9 +208,9 @@ fn earlier(request: &Request<'_>, work: &mut Work) -> Result<Option<Captured>> {
         }));
     }
     if let Some(file) = journal.published.filter(|file| !file.exists()) {
-        for ending in [ENDING, ".checksum"] {
+        for sidecar in [Sidecar::Manifest, Sidecar::Checksum] {
             // Nobody misses what belongs to a file that is not there.
-            let _ = std::fs::remove_file(beside(&file, ending));
+            let _ = std::fs::remove_file(sidecar.of(&file));
         }
     }
     if is_recent && !request.stream && !journal.made.is_empty() {
@@ -403,9 +404,9 @@ fn publish(
     }
     let bytes = serde_json::to_vec_pretty(manifest)
         .map_err(|err| Error::failed(format!("writing the manifest of {}", file.display()), err))?;
-    durable::write_private(&beside(&file, ENDING), &bytes, true)?;
+    durable::write_private(&Sidecar::Manifest.of(&file), &bytes, true)?;
     let sha256 = manifest.sha256.as_bytes();
-    durable::write_private(&beside(&file, ".checksum"), sha256, true)?;
+    durable::write_private(&Sidecar::Checksum.of(&file), sha256, true)?;
     // From here on the journal says that a file of this name is whole.
     let begin = || Journal::begin(request.members, request.collection);
     let mut journal = work.journal.clone().unwrap_or_else(begin);
@@ -417,17 +418,10 @@ fn publish(
 
 /// The manifest beside `file`.
 pub fn read_manifest(file: &Path) -> Result<Manifest> {
-    let path = beside(file, ENDING);
+    let path = Sidecar::Manifest.of(file);
     let bytes = std::fs::read(&path).map_err(|err| Error::io("reading manifest", &path, &err))?;
     serde_json::from_slice(&bytes).map_err(|err| {
         Error::damaged(format!("reading manifest {}", path.display()), err)
             .next("capture the collection again")
     })
-}
-
-/// What lies beside `file` under the same name with an ending.
-pub fn beside(file: &Path, ending: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
 }

@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use super::beside;
-use super::manifest::{ENDING, Manifest};
+use super::manifest::Manifest;
 use crate::archive::{Added, Adding, Archive};
 use crate::base::durable;
 use crate::base::error::Result;
+use crate::base::sidecar::Sidecar;
 
 /// Stores the captured `file` under `name`.
 pub fn store(
@@ -36,8 +36,9 @@ pub fn store(
 
 /// Removes the captured `file` with what lies beside it.
 pub fn discard(file: &Path) -> Result<()> {
-    for ending in ["", ".checksum", ENDING] {
-        durable::remove(&beside(file, ending))?;
+    durable::remove(file)?;
+    for sidecar in [Sidecar::Checksum, Sidecar::Manifest] {
+        durable::remove(&sidecar.of(file))?;
     }
     Ok(())
 }

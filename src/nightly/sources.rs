@@ -22,9 +22,10 @@ use crate::archive::{Entry, newest};
 use crate::base::error::{Error, Result};
 use crate::base::own;
 use crate::base::progress::Progress;
+use crate::base::sidecar::Sidecar;
 use crate::capture::{
-    ENDING, Manifest, Members, Request, capture, clear_leftovers, discard, matching, read_manifest,
-    sign, store,
+    Manifest, Members, Request, capture, clear_leftovers, discard, matching, read_manifest, sign,
+    store,
 };
 
 /// A collection to capture.
@@ -352,7 +353,7 @@ fn kept(
 /// A file in `folder` that was captured whole from `collection`, with its manifest.
 fn earlier(folder: &Path, collection: &str) -> Result<Option<(PathBuf, Manifest)>> {
     for file in captured_in(folder)? {
-        if !crate::capture::beside(&file, ENDING).exists() {
+        if !Sidecar::Manifest.of(&file).exists() {
             continue;
         }
         let manifest = read_manifest(&file)?;

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::error::{Error, Result};
-use crate::capture::{ENDING, Manifest, beside, read_manifest};
+use crate::base::sidecar::Sidecar;
+use crate::capture::{Manifest, read_manifest};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
 use crate::format::wal::{Op, Touches};
@@ -47,7 +48,7 @@ pub struct Points {
 impl Expected {
     /// Reads the snapshot at `path`: every byte is hashed, and compared where there is a checksum.
     pub fn read(path: &Path, opening: &Opening) -> Result<Self> {
-        let manifest = match beside(path, ENDING).exists() {
+        let manifest = match Sidecar::Manifest.of(path).exists() {
             // Others write manifests of another form; their checksum is compared all the same.
             true => read_manifest(path).ok(),
             false => None,

@@ -3,20 +3,17 @@
 //! Keeps true: what is there and cannot be read is an error, not nothing.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 
 use crate::archive::chain::Chain;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::sidecar::Sidecar;
 
 /// Largest manifest that is kept with an entry, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 3 << 20;
-/// What is put after a snapshot's name where it was captured.
-pub const MANIFEST: &str = ".manifest.json";
-/// What is put after a master's name.
-pub const PROVENANCE: &str = ".provenance.json";
 
 /// A name that no entry has or had.
 pub fn free_id(chain: &Chain, name: &str, time: DateTime<Utc>) -> String {
@@ -38,11 +35,9 @@ pub fn file_name(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// What lies beside the snapshot under its name with `ending`, if anything does.
-pub fn beside(path: &Path, ending: &str) -> Result<Option<Value>> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    let path = PathBuf::from(name);
+/// What this `sidecar` of a snapshot holds, if there is one.
+pub fn read_sidecar(snapshot: &Path, sidecar: Sidecar) -> Result<Option<Value>> {
+    let path = sidecar.of(snapshot);
     let file = match std::fs::File::open(&path) {
         Ok(file) => file,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
