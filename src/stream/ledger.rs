@@ -35,6 +35,24 @@ pub struct Conflict {
     pub remapped: Vec<PointId>,
 }
 
+impl Conflict {
+    /// One of the identity `id`, whose records come from `homes` (the source's name, and the shard key
+    /// there if the master does not keep it); that at the place `winner` has the id.
+    pub fn new(id: Identity, homes: Vec<(String, Option<ShardKey>)>, winner: usize) -> Self {
+        let (sources, shard_keys): (Vec<String>, Vec<Option<ShardKey>>) = homes.into_iter().unzip();
+        Self {
+            id,
+            winner: sources.get(winner).cloned().unwrap_or_default(),
+            sources,
+            shard_keys: match shard_keys.iter().any(Option::is_some) {
+                true => shard_keys,
+                false => Vec::new(),
+            },
+            remapped: Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = |(at, source): (usize, &String)| match self.shard_keys.get(at) {

@@ -103,16 +103,16 @@ impl<'a> Resolver<'a> {
         } else {
             self.judge(id, group)?
         };
-        let fates: Vec<Fate> = match verdict {
-            Verdict::Wins(winner) => (0..group.len())
-                .map(|place| match place == winner {
-                    true => Fate::Stays,
-                    false => Fate::Lost,
-                })
-                .collect(),
+        let remapped = match verdict {
+            Verdict::Wins(_) => Vec::new(),
             Verdict::Remapped => remapped_fates(id, group, &self.names),
         };
-        for (scanned, fate) in group.drain(..).zip(fates) {
+        for (place, scanned) in group.drain(..).enumerate() {
+            let fate = match verdict {
+                Verdict::Wins(winner) if winner == place => Fate::Stays,
+                Verdict::Wins(_) => Fate::Lost,
+                Verdict::Remapped => remapped.get(place).copied().unwrap_or(Fate::Lost),
+            };
             let mut record = scanned.record;
             let mut unknown = Tally::default();
             let tally = self.tallies.get_mut(scanned.source).unwrap_or(&mut unknown);
@@ -173,16 +173,11 @@ impl<'a> Resolver<'a> {
             }
         };
         let keys = (group.iter()).map(|one| dropped_key(id, &one.record).cloned());
-        let shard_keys: Vec<Option<ShardKey>> = keys.collect();
+        let homes = names.into_iter().map(str::to_owned).zip(keys).collect();
+        let conflict = Conflict::new(id.clone(), homes, winner);
         self.ledger.add(Conflict {
-            id: id.clone(),
-            shard_keys: match shard_keys.iter().any(Option::is_some) {
-                true => shard_keys,
-                false => Vec::new(),
-            },
-            winner: names.get(winner).copied().unwrap_or_default().to_owned(),
-            sources: names.into_iter().map(str::to_owned).collect(),
             remapped: remapped_ids,
+            ..conflict
         })?;
         Ok(verdict)
     }

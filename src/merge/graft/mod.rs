@@ -60,7 +60,7 @@ pub fn graft(
     workshop.settle(&mut sources, &mut lanes)?;
     workshop.settle_tails(&sources, &mut lanes)?;
     refuse_misplaced(&sources, &lanes)?;
-    meet(
+    resolve_conflicts(
         &mut sources,
         &mut lanes,
         &plan,
@@ -161,7 +161,7 @@ fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
 }
 
 /// Finds the ids that more than one lane has, and decides who loses.
-fn meet(
+fn resolve_conflicts(
     sources: &mut [Source],
     lanes: &mut [Lane],
     plan: &Plan,
@@ -278,15 +278,5 @@ fn lose(
             losers.push(id.id);
         }
     }
-    let (sources, keys): (Vec<String>, Vec<Option<ShardKey>>) = homes.into_iter().unzip();
-    ledger.add(Conflict {
-        id,
-        winner: sources.get(winner).cloned().unwrap_or_default(),
-        sources,
-        shard_keys: match keys.iter().any(Option::is_some) {
-            true => keys,
-            false => Vec::new(),
-        },
-        remapped: Vec::new(),
-    })
+    ledger.add(Conflict::new(id, homes, winner))
 }
