@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::config::ShardConfig;
 use crate::base::error::{Error, Result};
+use crate::format::layout;
 
 /// The folder of a shard that holds its segments.
 const SEGMENTS: &str = "segments";
@@ -19,8 +20,6 @@ const SEGMENTS: &str = "segments";
 const STATE: &str = "segment.json";
 /// The folder of a segment that holds its payload indexes.
 const PAYLOAD_INDEX: &str = "payload_index";
-/// How the folders of a segment begin that hold the indexes of vectors.
-const VECTOR_INDEX: &str = "vector_index";
 /// Storages of vectors in segments that nothing is added to, whatever their index is.
 const FIXED: [&str; 2] = ["Mmap", "InRamMmap"];
 /// Indexes of sparse vectors in such segments.
@@ -142,11 +141,7 @@ pub fn forbid_additions(segment: &ClosedSegment) -> Result<bool> {
     let Some((name, vector)) = first else {
         return Ok(false);
     };
-    let folder = match name.as_str() {
-        "" => VECTOR_INDEX.to_owned(),
-        name => format!("{VECTOR_INDEX}-{name}"),
-    };
-    let folder = segment.folder.join(folder);
+    let folder = segment.folder.join(layout::vector_index(name));
     let failed = |err: std::io::Error| Error::io("writing", &folder, &err);
     std::fs::create_dir_all(&folder).map_err(failed)?;
     let words = |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|w| w.to_le_bytes()).collect() };

@@ -123,6 +123,12 @@ impl Fault {
     }
 }
 
+/// The mappings of a segment that nothing is added to; where there are any, no server looks for its ids
+/// elsewhere.
+pub const FIXED_MAPPINGS: [&str; 2] = [immutable::MAPPINGS, disk::I2E];
+/// The mappings of a segment that points are added to.
+pub const MUTABLE_MAPPINGS: &str = mutable::MAPPINGS;
+
 type Found<T> = std::result::Result<T, Fault>;
 
 /// Whether a file of a segment directory, by its name without directories, is for

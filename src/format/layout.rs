@@ -49,10 +49,29 @@ const SHARD_CLOCKS: [&str; 3] = [
     "oldest_clocks.json",
     "applied_seq.json",
 ];
-/// The manifest of a streamed snapshot; a restore refuses a full snapshot that has one.
-const SEGMENT_MANIFEST: &str = "segment_manifest.json";
+/// The manifest of a streamed snapshot; a restore refuses a full snapshot that has one. A shard's list of
+/// segments, `segments_manifest.json`, is in every snapshot of 1.19.
+pub const SEGMENT_MANIFEST: &str = "segment_manifest.json";
 /// Manifests of a shard's segments, written by servers that share storage.
 const SHARD_MANIFESTS: [&str; 2] = ["segments_manifest.json", "manifest.json"];
+
+/// The folder in a segment's that holds the vectors called `name`; the empty name is that of the vector
+/// without one (`get_vector_storage_path` of lib/segment/src/segment_constructor).
+pub fn vector_storage(name: &str) -> String {
+    of_vector("vector_storage", name)
+}
+
+/// The folder in a segment's that holds the index of the vectors called `name`.
+pub fn vector_index(name: &str) -> String {
+    of_vector("vector_index", name)
+}
+
+fn of_vector(folder: &str, name: &str) -> String {
+    match name {
+        "" => folder.to_owned(),
+        name => format!("{folder}-{name}"),
+    }
+}
 
 /// Where the packed segment `uuid` of shard `shard` lies.
 pub fn segment_tar(shard: u32, uuid: Uuid) -> String {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::ids;
 use super::layout;
 use super::rocks::{self, InRocks};
 use super::snapshot::{Segment, Shard, Snapshot, Strays};
@@ -203,12 +204,8 @@ fn of_segment(segment: &Segment) -> Vec<(String, String)> {
     if segment.version.is_none() {
         found.push((format!("{} is missing", layout::VERSION), AGAIN.into()));
     }
-    let has_ids = segment.files.keys().any(|name| {
-        matches!(
-            name.as_str(),
-            "mutable_id_tracker.mappings" | "id_tracker.mappings" | "id_tracker.i2e"
-        )
-    });
+    let is_there = |name: &str| segment.files.contains_key(name);
+    let has_ids = is_there(ids::MUTABLE_MAPPINGS) || InRocks::has_fixed_ids(is_there);
     let has_vectors = segment.files.iter().any(|(name, size)| {
         name.starts_with("vector_storage")
             && (name.contains("/chunk_") || name.ends_with("/matrix.dat"))

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::ids;
 use super::layout;
 use super::rocks::InRocks;
 use super::snapshot::{Segment, Snapshot};
@@ -49,9 +50,9 @@ const SPARSE: [(&str, Version); 2] = [("mmap", (1, 13, 0)), ("Empty", (1, 18, 0)
 const PAYLOAD: [(&str, Version); 2] = [("mmap", (1, 13, 0)), ("in_ram_mmap", (1, 15, 0))];
 /// The first server that looks for ids in a file.
 const IDS: [(&str, Version); 3] = [
-    ("id_tracker.mappings", (1, 11, 0)),
-    ("mutable_id_tracker.mappings", (1, 14, 0)),
-    ("id_tracker.i2e", (1, 19, 0)),
+    (ids::FIXED_MAPPINGS[0], (1, 11, 0)),
+    (ids::MUTABLE_MAPPINGS, (1, 14, 0)),
+    (ids::FIXED_MAPPINGS[1], (1, 19, 0)),
 ];
 
 /// The servers that restore a snapshot.
@@ -143,11 +144,7 @@ impl Servers {
                 self.need(version, || format!("its ids lie in {name}"));
             }
         }
-        let state: Value = segment
-            .state
-            .as_deref()
-            .and_then(|bytes| serde_json::from_slice(bytes).ok())
-            .unwrap_or_default();
+        let state = segment.state_json();
         let config = &state["config"];
         self.kind(&PAYLOAD, &config["payload_storage_type"]["type"], "payload");
         for vector in values(&config["vector_data"]) {

@@ -156,11 +156,7 @@ pub struct Lacking<'a> {
 
 /// The payload indexes of those `wanted` that `segment` lacks.
 pub fn lacking_indexes<'a>(segment: &Segment, wanted: &'a PayloadSchema) -> Vec<Lacking<'a>> {
-    let held: Value = segment
-        .payload_index
-        .as_deref()
-        .and_then(|bytes| serde_json::from_slice(bytes).ok())
-        .unwrap_or_default();
+    let held = segment.payload_index_json();
     let fields = wanted.fields().iter();
     fields
         .filter_map(|(field, index)| {

@@ -13,18 +13,13 @@ use super::readback::{Expected, Proof, master_of};
 use crate::base::error::{Error, Result};
 use crate::format::{Sums, Written};
 use crate::point::{PointId, ShardKey};
-use crate::source::{Opening, ShardIds};
+use crate::source::ShardIds;
 use crate::stream::overlaps_by_key;
 
 /// Compares the master at `path` with what was `written` and what is `expected`.
 pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> Result<Proof> {
     let failed = |why: String| Error::failed("proving the master", why);
-    let opening = Opening {
-        trackers: true,
-        log: true,
-        ..Opening::default()
-    };
-    let master = master_of(path, expected, &opening)?;
+    let master = master_of(path, expected, true)?;
     let mut held: Vec<(Option<ShardKey>, Vec<PointId>)> = Vec::new();
     for (number, shard) in &master.snapshot.shards {
         // An older copy may lie beside a newer one, in one shard, as in its source.

@@ -5,17 +5,11 @@
 //! say yes and lose something.
 
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::difference::SettingDifference;
-use crate::format::{Segment, Shard};
+use crate::format::{Segment, Shard, layout};
 use crate::source::Source;
-
-/// The folder of a vector's index in a segment, followed by `-NAME` for a vector with a name
-/// (`get_vector_index_path` of Qdrant's lib/segment/src/segment_constructor).
-const VECTOR_INDEX: &str = "vector_index";
-/// A segment's list of files in a partial snapshot, which is not restored as a whole one. The list of a
-/// shard's segments, `segments_manifest.json`, is in every snapshot of 1.19.
-const PARTIAL: &str = "segment_manifest.json";
 
 /// What is wrong with the frame of `master`, whose logs and id trackers were opened. Of a master that
 /// `is_ours` more is known: it has no clocks and nothing that merge does not write.
@@ -56,11 +50,18 @@ fn of_shard(number: u32, shard: &Shard, is_ours: bool) -> Vec<SettingDifference>
             "none, so that a restore skips the shard and says that all went well".into(),
         ));
     }
-    let version = (shard.segments.values())
-        .filter_map(|segment| state(segment)["version"].as_u64())
-        .max();
+    let segments = shard.segments.iter();
+    let states: Vec<(&Uuid, &Segment, Value)> = segments
+        .map(|(uuid, segment)| (uuid, segment, segment.state_json()))
+        .collect();
+    let versions = states
+        .iter()
+        .filter_map(|(.., state)| state["version"].as_u64());
     let next = shard.log.next();
-    if let Some(version) = version.filter(|version| shard.has_log && *version >= next) {
+    if let Some(version) = versions
+        .max()
+        .filter(|version| shard.has_log && *version >= next)
+    {
         found.push(difference(
             format!("log of shard {number}"),
             &format!("it goes on after operation {version}, the newest of its segments"),
@@ -68,7 +69,7 @@ fn of_shard(number: u32, shard: &Shard, is_ours: bool) -> Vec<SettingDifference>
         ));
     }
     for name in &shard.left {
-        if is_ours || name == PARTIAL {
+        if is_ours || name == layout::SEGMENT_MANIFEST {
             found.push(difference(
                 format!("members of shard {number}"),
                 "a whole shard, without clocks and manifests",
@@ -76,19 +77,8 @@ fn of_shard(number: u32, shard: &Shard, is_ours: bool) -> Vec<SettingDifference>
             ));
         }
     }
-    let strays = (shard.segments.values()).map(|segment| &segment.strays);
-    for strays in strays
-        .chain([&shard.strays])
-        .filter(|strays| strays.count > 0)
-    {
-        found.push(difference(
-            format!("members of shard {number}"),
-            "those of a snapshot",
-            format!("{} more, the first is {}", strays.count, strays.first),
-        ));
-    }
-    for (uuid, segment) in &shard.segments {
-        for lacking in graphs_lacking(segment) {
+    for (uuid, segment, state) in &states {
+        for lacking in graphs_lacking(segment, state) {
             found.push(difference(
                 format!("graph of {lacking} in segment {uuid} of shard {number}"),
                 "graph.bin and its links",
@@ -99,20 +89,16 @@ fn of_shard(number: u32, shard: &Shard, is_ours: bool) -> Vec<SettingDifference>
     found
 }
 
-/// The vectors of which a segment says that they have a graph, without having one.
-fn graphs_lacking(segment: &Segment) -> Vec<String> {
-    let state = state(segment);
+/// The vectors of which a segment's `state` says that they have a graph, without having one.
+fn graphs_lacking(segment: &Segment, state: &Value) -> Vec<String> {
     let vectors = state["config"]["vector_data"].as_object();
     let has_graph = |name: &str| {
-        let folder = match name {
-            "" => format!("{VECTOR_INDEX}/"),
-            name => format!("{VECTOR_INDEX}-{name}/"),
-        };
+        let folder = layout::vector_index(name);
         let has = |file: &str| {
             segment.files.iter().any(|(path, size)| {
-                path.strip_prefix(&folder)
-                    .is_some_and(|name| name.starts_with(file))
-                    && size.bytes > 0
+                let within = path.strip_prefix(&folder);
+                let name = within.and_then(|path| path.strip_prefix('/'));
+                name.is_some_and(|name| name.starts_with(file)) && size.bytes > 0
             })
         };
         has("graph.bin") && has("links")
@@ -126,12 +112,6 @@ fn graphs_lacking(segment: &Segment) -> Vec<String> {
             name => format!("vector '{name}'"),
         })
         .collect()
-}
-
-fn state(segment: &Segment) -> Value {
-    (segment.state.as_deref())
-        .and_then(|bytes| serde_json::from_slice(bytes).ok())
-        .unwrap_or_default()
 }
 
 fn difference(about: String, expected: &str, found: String) -> SettingDifference {

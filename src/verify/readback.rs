@@ -76,11 +76,7 @@ pub fn read_back(
     let Some(wanted) = &expected.digest else {
         return Err(failed("nobody said what its points should be".into()));
     };
-    let opening = Opening {
-        log: true,
-        ..Opening::default()
-    };
-    let mut master = master_of(path, expected, &opening)?;
+    let mut master = master_of(path, expected, false)?;
     for (number, shard) in &mut master.snapshot.shards {
         let log = wal::read(std::mem::take(&mut shard.log), "the master's log")?;
         if !log.entries.is_empty() {
@@ -198,12 +194,7 @@ fn mingled(found: &[Found]) -> bool {
 
 /// A point that lies in two segments of a shard is one for a server, and was counted twice.
 fn refuse_twice(path: &Path, expected: &Expected<'_>) -> Result<()> {
-    let opening = Opening {
-        trackers: true,
-        log: true,
-        ..Opening::default()
-    };
-    let master = master_of(path, expected, &opening)?;
+    let master = master_of(path, expected, true)?;
     for (number, shard) in &master.snapshot.shards {
         let held = ShardIds::of(shard, &format!("shard {number} of the master"))?;
         let mut twice = None;
@@ -222,10 +213,16 @@ fn refuse_twice(path: &Path, expected: &Expected<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Opens the master at `path` and looks at everything but its points.
-pub(super) fn master_of(path: &Path, expected: &Expected<'_>, opening: &Opening) -> Result<Source> {
+/// Opens the master at `path`, with its id trackers if they are asked for, and looks at everything but
+/// its points.
+pub(super) fn master_of(path: &Path, expected: &Expected<'_>, trackers: bool) -> Result<Source> {
     let failed = |why: String| Error::failed("proving the master", why);
-    let master = Source::open(path, opening, None)?;
+    let opening = Opening {
+        trackers,
+        log: true,
+        ..Opening::default()
+    };
+    let master = Source::open(path, &opening, None)?;
     master.refuse_unreadable(false)?;
     if let Some(wrong) = frame_differences(&master, true).first() {
         return Err(failed(wrong.to_string()));

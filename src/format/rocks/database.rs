@@ -37,10 +37,10 @@ mod rocks {
             options.set_max_open_files(OPEN_FILES_MAX);
             options.set_skip_stats_update_on_db_open(true);
             options.set_log_level(LogLevel::Fatal);
-            let columns = DB::list_cf(&options, folder).map_err(|err| told(&err))?;
+            let columns = DB::list_cf(&options, folder).map_err(|err| describe(&err))?;
             let inner = DB::open_cf_for_read_only(&options, folder, columns, false);
             Ok(Self {
-                inner: inner.map_err(|err| told(&err))?,
+                inner: inner.map_err(|err| describe(&err))?,
             })
         }
 
@@ -87,11 +87,11 @@ mod rocks {
 
         /// An iterator that fails ends as if there were no more.
         fn check(&self) -> Result<(), String> {
-            self.inner.status().map_err(|err| told(&err))
+            self.inner.status().map_err(|err| describe(&err))
         }
     }
 
-    fn told(err: &rocksdb::Error) -> String {
+    fn describe(err: &rocksdb::Error) -> String {
         let text = err.to_string();
         format!("RocksDB: {}", text.lines().next().unwrap_or_default())
     }

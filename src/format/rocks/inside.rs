@@ -7,10 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::format::Segment;
+use crate::format::ids::FIXED_MAPPINGS;
 use crate::format::layout;
-
-/// Mappings of optimized segments; where there are any, the ids are not in RocksDB.
-const FIXED_MAPPINGS: [&str; 2] = ["id_tracker.mappings", "id_tracker.i2e"];
 
 /// What a segment keeps in RocksDB.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +28,7 @@ pub struct InRocks {
 impl InRocks {
     /// What `segment` keeps there.
     pub fn of(segment: &Segment) -> Self {
-        let state = parse(segment.state.as_deref());
-        let indexes = parse(segment.payload_index.as_deref());
+        let (state, indexes) = (segment.state_json(), segment.payload_index_json());
         let names = segment.files.iter();
         let has_records = names
             .filter(|(name, _)| is_record_file(name))
@@ -81,7 +78,7 @@ impl InRocks {
 
     /// Whether a segment whose files `is_there` knows has its ids in files that nothing is added to:
     /// then no server looks for them in RocksDB.
-    pub(super) fn has_fixed_ids(is_there: impl Fn(&str) -> bool) -> bool {
+    pub fn has_fixed_ids(is_there: impl Fn(&str) -> bool) -> bool {
         FIXED_MAPPINGS.iter().any(|name| is_there(name))
     }
 
@@ -139,12 +136,6 @@ fn mentions(value: &Value, word: &str) -> bool {
         Value::Object(map) => map.values().any(|value| mentions(value, word)),
         _ => false,
     }
-}
-
-fn parse(bytes: Option<&[u8]>) -> Value {
-    bytes
-        .and_then(|bytes| serde_json::from_slice(bytes).ok())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -190,10 +190,7 @@ fn storage_folder(folder: &Path, name: &str) -> Result<PathBuf> {
         let doing = format!("converting the vectors '{name}' of {}", folder.display());
         return Err(Error::damaged(doing, "the name leads out of the segment"));
     }
-    Ok(folder.join(match name {
-        "" => "vector_storage".to_owned(),
-        name => format!("vector_storage-{name}"),
-    }))
+    Ok(folder.join(layout::vector_storage(name)))
 }
 
 /// What kind of vectors those with this `config` are.

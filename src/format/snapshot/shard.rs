@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Want;
@@ -53,6 +54,24 @@ pub struct Segment {
     pub bytes: u64,
     /// Its tar in the snapshot's tar, as offset and length in bytes; none if it is streamed.
     pub tar: Option<(u64, u64)>,
+}
+
+impl Segment {
+    /// `segment.json`; null if it is missing or cannot be read, which is among the obstacles.
+    pub fn state_json(&self) -> Value {
+        json_or_null(self.state.as_deref())
+    }
+
+    /// `payload_index/config.json`, the same way.
+    pub fn payload_index_json(&self) -> Value {
+        json_or_null(self.payload_index.as_deref())
+    }
+}
+
+fn json_or_null(bytes: Option<&[u8]>) -> Value {
+    bytes
+        .and_then(|bytes| serde_json::from_slice(bytes).ok())
+        .unwrap_or_default()
 }
 
 /// A shard as it lies in a snapshot.

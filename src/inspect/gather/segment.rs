@@ -6,9 +6,9 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::format::Segment;
 use crate::format::ids::{Format, SegmentIds};
 use crate::format::rocks::InRocks;
+use crate::format::{Segment, layout};
 use crate::inspect::{SegmentPoints, SegmentReport, SegmentVector, Storage};
 
 /// What is told of `segment`; `points` if they can be read.
@@ -17,7 +17,7 @@ pub(super) fn segment_report(
     segment: &Segment,
     points: Option<&SegmentIds>,
 ) -> SegmentReport {
-    let state = parse(segment.state.as_deref());
+    let state = segment.state_json();
     let config = &state["config"];
     let dense = entries(&config["vector_data"]).map(|(name, data)| dense(name, data, segment));
     let sparse = entries(&config["sparse_vector_data"]).map(|(name, data)| sparse(name, data));
@@ -50,7 +50,7 @@ pub(super) fn segment_report(
                     _ => None,
                 },
             }),
-        payload_indexes: entries(&parse(segment.payload_index.as_deref())["indexed_fields"])
+        payload_indexes: entries(&segment.payload_index_json()["indexed_fields"])
             .map(|(field, _)| field.clone())
             .collect(),
         vectors: dense.chain(sparse).collect(),
@@ -123,22 +123,11 @@ fn slots(name: &str, data: &Value, segment: &Segment) -> Option<u64> {
         },
         _ => return None,
     };
-    let folder = if name.is_empty() {
-        "vector_storage".to_owned()
-    } else {
-        format!("vector_storage-{name}")
-    };
+    let folder = layout::vector_storage(name);
     let file = segment.files.get(&format!("{folder}/matrix.dat"))?;
     let vector_bytes = data["size"].as_u64()?.checked_mul(element_bytes)?;
     let bytes = file.bytes.checked_sub(HEADER_BYTES)?;
     (bytes.checked_rem(vector_bytes)? == 0).then(|| bytes / vector_bytes)
-}
-
-/// The JSON in `bytes`; a segment whose JSON cannot be read has that among its obstacles already.
-fn parse(bytes: Option<&[u8]>) -> Value {
-    bytes
-        .and_then(|bytes| serde_json::from_slice(bytes).ok())
-        .unwrap_or_default()
 }
 
 fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
