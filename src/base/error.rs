@@ -84,8 +84,8 @@ impl Error {
     pub fn new(kind: Kind, doing: impl Into<String>, why: impl fmt::Display) -> Self {
         Self {
             kind,
-            doing: without_passwords(&doing.into()).into_owned(),
-            why: without_passwords(&why.to_string()).into_owned(),
+            doing: hidden(doing.into()),
+            why: hidden(why),
             next: None,
         }
     }
@@ -120,14 +120,14 @@ impl Error {
     /// The same error with the step that gets the user out of it.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(without_passwords(&next.into()).into_owned());
+        self.next = Some(hidden(next.into()));
         self
     }
 
     /// The same error with another reason.
     #[must_use]
     pub fn because(mut self, why: impl fmt::Display) -> Self {
-        self.why = why.to_string();
+        self.why = hidden(why);
         self
     }
 
@@ -144,8 +144,7 @@ impl Error {
     /// The same error as part of a larger act: `outer` is put before what was being done.
     #[must_use]
     pub fn within(mut self, outer: impl fmt::Display) -> Self {
-        let outer = outer.to_string();
-        self.doing = format!("{}: {}", without_passwords(&outer), self.doing);
+        self.doing = format!("{}: {}", hidden(outer), self.doing);
         self
     }
 
@@ -192,6 +191,11 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Text of an error: passwords in it are not.
+fn hidden(text: impl fmt::Display) -> String {
+    without_passwords(&text.to_string()).into_owned()
+}
 
 #[cfg(test)]
 mod tests {

@@ -35,9 +35,10 @@ impl Filter {
         let Value::Object(map) = &value else {
             return Err(refuse("it is not a JSON object".into()));
         };
-        let is_empty = |clause: &Value| clause.as_array().is_some_and(Vec::is_empty);
-        let clauses = map.iter().filter(|(_, clause)| !is_empty(clause));
-        if clauses.count() == 0 && map.keys().all(|key| CLAUSES.contains(&key.as_str())) {
+        let is_empty = |(key, clause): (&String, &Value)| {
+            CLAUSES.contains(&key.as_str()) && clause.as_array().is_some_and(Vec::is_empty)
+        };
+        if map.iter().all(is_empty) {
             return Err(refuse(
                 "it has no clause, so it would match everything".into(),
             ));
