@@ -2,26 +2,21 @@
 //! chain that was shortened or forged is known, and a full disk can be emptied.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
 use super::{archive, entries, findings, make, walk};
 use crate::damage::disk::{mounts, on_disk};
-use crate::support::{Env, Outcome, Trial, temp_dir};
+use crate::support::{Env, Outcome, Trial, openssl, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    let openssl = match Command::new("openssl").arg("version").output() {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => Err("there is no openssl".to_owned()),
-    };
     vec![
         Trial::new("archive/word/stale_checksum", || stale_checksum(env)),
         Trial::new("archive/word/damage_is_stored_again", || stored_again(env)),
         Trial::new("archive/word/forget_means_one", || forget_means_one(env)),
         Trial::new("archive/word/future_never_wins", || future(env)),
         Trial::new("archive/word/shortened_chain", || shortened(env)),
-        Trial::needs("archive/word/trust", &openssl, |()| trust(env)),
+        Trial::needs("archive/word/trust", &openssl::is_there(), |()| trust(env)),
         Trial::new("archive/word/diverged_copy", || diverged(env)),
         Trial::needs("archive/word/full_disk", &mounts(), |how| {
             full_disk(env, &how)
@@ -258,22 +253,8 @@ fn shortened(env: &Env) -> Outcome {
 fn trust(env: &Env) -> Outcome {
     let dir = temp_dir()?;
     let root = dir.path().join("archive");
-    let openssl = |args: &[&str]| -> Outcome {
-        let run = Command::new("openssl")
-            .current_dir(dir.path())
-            .args(args)
-            .output()?;
-        ensure!(
-            run.status.success(),
-            "{}",
-            String::from_utf8_lossy(&run.stderr)
-        );
-        Ok(())
-    };
     for name in ["ours", "other"] {
-        let (key, public) = (format!("{name}.pem"), format!("{name}.pub"));
-        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &key])?;
-        openssl(&["pkey", "-in", &key, "-pubout", "-out", &public])?;
+        openssl::make_keys(dir.path(), name)?;
     }
     let key = dir.path().join("ours.pem");
     archive("init", &root)

@@ -3,23 +3,20 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::night;
 use super::scripted::Stage;
 use crate::server::run_with;
-use crate::support::{Env, Outcome, Trial};
+use crate::support::{Env, Outcome, Trial, openssl};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    let openssl = match Command::new("openssl").arg("version").output() {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => Err("there is no openssl".to_owned()),
-    };
     vec![
         Trial::new("nightly/archive/lock_of_a_killed_container", || killed(env)),
-        Trial::needs("nightly/archive/trust", &openssl, |()| trust(env)),
+        Trial::needs("nightly/archive/trust", &openssl::is_there(), |()| {
+            trust(env)
+        }),
         Trial::new("nightly/archive/planted_folder", || planted(env)),
         Trial::new("nightly/archive/future_never_wins", || future(env)),
     ]
@@ -57,22 +54,8 @@ fn killed(env: &Env) -> Outcome {
 
 fn trust(env: &Env) -> Outcome {
     let stage = Stage::new(env, "")?;
-    let openssl = |args: &[&str]| -> Outcome {
-        let run = Command::new("openssl")
-            .current_dir(stage.dir())
-            .args(args)
-            .output()?;
-        ensure!(
-            run.status.success(),
-            "{}",
-            String::from_utf8_lossy(&run.stderr)
-        );
-        Ok(())
-    };
     for name in ["ours", "other"] {
-        let (key, public) = (format!("{name}.pem"), format!("{name}.pub"));
-        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &key])?;
-        openssl(&["pkey", "-in", &key, "-pubout", "-out", &public])?;
+        openssl::make_keys(stage.dir(), name)?;
     }
     let plan = stage.dir().join("nightly.toml");
     let text = std::fs::read_to_string(&plan)?;

@@ -34,6 +34,7 @@ pub mod config;
 pub mod craft;
 pub mod daemon;
 pub mod fake;
+pub mod openssl;
 pub mod packed;
 pub mod points;
 pub mod proxy;
