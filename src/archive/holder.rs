@@ -5,12 +5,15 @@
 //! the same machine. A name of a machine proves nothing: containers and clones share it.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// For so long it is waited for a killed process to end.
+const KILLED_WAIT: Duration = Duration::from_secs(30);
 /// The PID namespace of processes that are in no container (the kernel's PROC_PID_INIT_INO).
 const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
@@ -94,6 +97,25 @@ impl Holder {
         self.is_gone_here(&Self::this(""))
     }
 
+    /// The same, after a wait for the end of a process that was killed and has not ended yet: it does
+    /// when the disk has answered it.
+    pub fn is_gone_soon(&self) -> bool {
+        let here = Self::this("");
+        let until = Instant::now() + KILLED_WAIT;
+        loop {
+            if self.is_gone_here(&here) {
+                return true;
+            }
+            let is_ending = self.boot == here.boot
+                && self.pid_namespace == here.pid_namespace
+                && is_killed(self.pid);
+            if !is_ending || Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn is_gone_here(&self, here: &Self) -> bool {
         let same = |own: &String, other: &String| !own.is_empty() && own == other;
         if same(&self.boot, &here.boot) {
@@ -128,6 +150,19 @@ impl Holder {
         };
         !self.boot.is_empty() && of(self) == of(other)
     }
+}
+
+/// Whether a process was killed, and has yet to notice.
+fn is_killed(pid: u32) -> bool {
+    const KILL: u64 = 1 << (9 - 1);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().filter_map(|line| {
+        line.strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"))
+    });
+    pending
+        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .any(|mask| mask & KILL != 0)
 }
 
 /// What is known of a process by its number.

@@ -40,7 +40,7 @@ impl<'a> Lock<'a> {
             match held(store)? {
                 // Given back this moment.
                 None => {}
-                Some(other) if other.is_gone() => break_lock(archive, &mut chain, other)?,
+                Some(other) if other.is_gone_soon() => break_lock(archive, &mut chain, other)?,
                 Some(other) => return Err(locked(store, &other)),
             }
             if !store.put_new(LOCK, &json)? {

@@ -102,10 +102,40 @@ fn vector_to(vector: Vector) -> VectorPersisted {
     }
 }
 
-/// A date as Qdrant reads it (`DateTimeWrapper` in lib/segment/src/types.rs), in microseconds since
-/// 1970 in UTC.
-pub fn datetime_micros(text: &str) -> Option<i64> {
-    text.parse::<qdrant_edge::DateTimeWrapper>()
-        .ok()
-        .map(|date| date.timestamp())
+/// A moment: microseconds since 1970 in UTC, and the digits below them, in 10^-18 seconds.
+pub type Date = (i64, u64);
+
+/// A date as Qdrant reads it (`DateTimeWrapper` in lib/segment/src/types.rs), and what Qdrant cuts off
+/// below a microsecond.
+pub fn date(text: &str) -> Option<Date> {
+    const MICROS_DIGITS: usize = 6;
+    const REST_DIGITS: usize = 12;
+    let date: qdrant_edge::DateTimeWrapper = text.parse().ok()?;
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    let rest = fraction
+        .bytes()
+        .take_while(u8::is_ascii_digit)
+        .skip(MICROS_DIGITS)
+        .chain(std::iter::repeat(b'0'))
+        .take(REST_DIGITS)
+        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    Some((date.timestamp(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_told_apart_below_a_microsecond() {
+        let of = |text| date(text).unwrap();
+        assert_eq!(of("1970-01-01T00:00:00.000001Z"), (1, 0));
+        assert_eq!(
+            of("1970-01-01T01:00:00.0000019+01:00"),
+            (1, 900_000_000_000)
+        );
+        assert!(of("2017-03-01T00:00:00.123456789Z") > of("2017-03-01T00:00:00.123456788Z"));
+        assert!(of("2017-03-01 00:00:00.1") == of("2017-03-01T00:00:00.100000000Z"));
+        assert_eq!(date("soon"), None);
+    }
 }

@@ -6,7 +6,7 @@ use crate::base::stage::StageReport;
 use crate::format::Written;
 use crate::point::Digest;
 use crate::source::Source;
-use crate::stream::{Ledger, Tally};
+use crate::stream::{Changed, Ledger, Tally};
 
 /// A shard of the master, built.
 #[derive(Debug, Clone)]
@@ -32,8 +32,8 @@ pub struct Built {
     pub carried: Option<Carried>,
     /// What became of each source's points.
     pub tallies: Vec<Tally>,
-    /// Points whose stamped field had another value before.
-    pub restamped: u64,
+    /// What declared changes found.
+    pub changes: Changed,
     /// How long what took.
     pub stages: Vec<StageReport>,
 }

@@ -118,7 +118,7 @@ pub fn run(
         changed.extend(live.changed("the master")?);
     }
     let differs = !plan.missing.is_empty() || !changed.is_empty();
-    let mut notes = notes(&plan, built.restamped);
+    let mut notes = notes(&plan, &built.changes);
     notes.extend(changed);
     let proven = provenance.proven;
     Ok(MergeReport {

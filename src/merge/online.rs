@@ -63,7 +63,7 @@ pub fn run(
         outcome,
         sent,
         tallies,
-        restamped,
+        changes,
         digest,
         checked,
         info,
@@ -72,7 +72,7 @@ pub fn run(
         stages,
     } = replayed;
     let differs = !differences.is_empty() || !changed.is_empty() || !plan.missing.is_empty();
-    let mut notes = notes(&plan, restamped);
+    let mut notes = notes(&plan, &changes);
     notes.extend(changed);
     let synced = match outcome {
         Done::Synced(synced) => synced,

@@ -89,13 +89,13 @@ pub fn rebuild(
     stages.push(StageReport::new("pack", started).bytes(written.bytes()));
     scratch::remove_folder(&folder)?;
 
-    let (tallies, ledger, restamped) = resolver.finish(flowed.counts);
+    let (tallies, ledger, changes) = resolver.finish(flowed.counts);
     let built = Built {
         shards,
         digest: Some(flowed.digest),
         carried: None,
         tallies,
-        restamped,
+        changes,
         stages,
     };
     Ok(Made {

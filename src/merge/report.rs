@@ -13,7 +13,7 @@ use crate::base::stage::StageReport;
 use crate::format::schema::{Decision, Finding};
 use crate::point::Digest;
 use crate::source::SourceLabel;
-use crate::stream::Conflict;
+use crate::stream::{Conflict, Lacking};
 use crate::verify::Provenance;
 
 /// The plan of a merge.
@@ -96,6 +96,9 @@ pub struct ConflictReport {
     pub policy: String,
     /// How many ids are in more than one place.
     pub count: u64,
+    /// How many of them lacked the field that decides, by the policy newest.
+    #[serde(default)]
+    pub lacking: Lacking,
     /// The first of them.
     pub first: Vec<Conflict>,
     /// The file that has them all, if one was asked for.

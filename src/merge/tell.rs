@@ -6,13 +6,14 @@ use super::settings::Settings;
 use crate::base::error::{Error, Result};
 use crate::engine::take_warnings;
 use crate::source::{Checksum, Source};
-use crate::stream::{Ledger, Tally};
+use crate::stream::{Changed, Ledger, Tally};
 
 /// The conflicts that `ledger` has.
 pub fn conflicts(settings: &Settings, ledger: &Ledger) -> ConflictReport {
     ConflictReport {
         policy: settings.union.on_conflict.to_string(),
         count: ledger.count(),
+        lacking: ledger.lacking(),
         first: ledger.first().to_vec(),
         ledger: ledger.path().map(|path| path.display().to_string()),
     }
@@ -36,13 +37,18 @@ pub fn source_reports(sources: &[Source], tallies: &[Tally]) -> Vec<SourceReport
 }
 
 /// The plan's notes, and those that came up since.
-pub fn notes(plan: &Plan, restamped: u64) -> Vec<String> {
+pub fn notes(plan: &Plan, changes: &Changed) -> Vec<String> {
     let mut notes = plan.notes.clone();
-    if restamped > 0 {
+    if changes.restamped > 0 {
         notes.push(format!(
-            "the stamp replaced another value of its field in {restamped} points"
+            "the stamp replaced another value of its field in {} points",
+            changes.restamped
         ));
     }
+    let of_nothing = changes.dropped.iter().filter(|(_, count)| *count == 0);
+    notes.extend(of_nothing.map(|(field, _)| {
+        format!("--drop-payload {field} left nothing out: no point has this field")
+    }));
     let warnings = take_warnings().into_iter();
     notes.extend(warnings.map(|warning| format!("the storage engine: {warning}")));
     notes

@@ -96,7 +96,17 @@ impl Journal {
     pub fn open(state: &Path, doing: &str) -> Result<Self> {
         let path = state.join(FILE);
         let holder = state.join(HOLDER);
-        let (log, text) = Log::open(&path).map_err(|err| match err.kind() {
+        let opened = match Log::open(&path) {
+            // Of one that was killed and waits for its disk, the lock goes in a moment.
+            Err(err) if err.kind() == Kind::Locked => {
+                match read_holders(&holder).is_some_and(|holders| holders.own.is_gone_soon()) {
+                    true => Log::open(&path),
+                    false => Err(err),
+                }
+            }
+            opened => opened,
+        };
+        let (log, text) = opened.map_err(|err| match err.kind() {
             Kind::Locked => locked(state, &holder),
             _ => err,
         })?;

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use humansize::{BINARY, format_size};
 
 use crate::merge::{MergeReport, PlanReport};
+use crate::stream::Lacking;
 
 impl PlanReport {
     /// The plan as text.
@@ -203,6 +204,16 @@ impl MergeReport {
             "\nconflicts: {} (--on-conflict {})",
             conflicts.count, conflicts.policy
         )?;
+        let Lacking { some, all } = conflicts.lacking;
+        if some > 0 {
+            writeln!(out, "  in {some} of them a record without the field lost")?;
+        }
+        if all > 0 {
+            writeln!(
+                out,
+                "  in {all} of them NO record has the field: the last source won"
+            )?;
+        }
         for conflict in &conflicts.first {
             writeln!(out, "  {conflict}")?;
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::base::error::{Error, Result};
 use crate::base::text::serde_as_text;
-use crate::engine::datetime_micros;
+use crate::engine::{Date, PayloadField, date};
 use crate::point::{Identity, PointId, ShardKey};
 
 /// Who wins when an id is in more than one source.
@@ -25,7 +25,7 @@ pub enum Policy {
     First,
     /// The record with the greatest number or date in this field; without one a record loses; of
     /// equal ones the last source's wins.
-    Newest(String),
+    Newest(PayloadField),
     /// Nobody: a conflict ends the merge.
     Fail,
     /// All: the first source keeps the id, the others' records get a UUID made of their source's
@@ -41,6 +41,16 @@ impl Policy {
             Self::Last | Self::First | Self::Fail | Self::Remap => false,
         }
     }
+
+    /// The places of the `payloads` that lack the field by which it decides, if it decides by one.
+    pub fn lacking(&self, payloads: &[&Map<String, Value>]) -> Vec<usize> {
+        let Self::Newest(field) = self else {
+            return Vec::new();
+        };
+        let lacks = |(_, payload): &(usize, &&Map<String, Value>)| field.value(payload).is_none();
+        let lacking = payloads.iter().enumerate().filter(lacks);
+        lacking.map(|(place, _)| place).collect()
+    }
 }
 
 impl FromStr for Policy {
@@ -52,7 +62,15 @@ impl FromStr for Policy {
             None if text == "first" => Ok(Self::First),
             None if text == "fail" => Ok(Self::Fail),
             None if text == "remap" => Ok(Self::Remap),
-            Some(("newest", field)) if !field.is_empty() => Ok(Self::Newest(field.to_owned())),
+            Some(("newest", field)) if !field.is_empty() => {
+                let field: PayloadField = field.parse()?;
+                match field.keys() {
+                    Some(_) => Ok(Self::Newest(field)),
+                    None => Err(format!(
+                        "newest cannot compare by '{field}', a place in a list"
+                    )),
+                }
+            }
             _ if text.starts_with("newest") => {
                 Err("newest needs a payload field: newest:updated_at".into())
             }
@@ -86,6 +104,16 @@ pub enum Verdict {
     Remapped,
 }
 
+impl Verdict {
+    /// The place of the record that keeps the id.
+    pub fn winner(self) -> usize {
+        match self {
+            Self::Wins(place) => place,
+            Self::Remapped => 0,
+        }
+    }
+}
+
 /// Decides over `payloads`, which all have the identity `id`, in the order of their sources; there are at
 /// least two. `names` are the sources', for errors.
 pub fn decide(
@@ -111,7 +139,7 @@ pub fn decide(
 }
 
 fn newest(
-    field: &str,
+    field: &PayloadField,
     id: &Identity,
     payloads: &[&Map<String, Value>],
     names: &[&str],
@@ -125,12 +153,12 @@ fn newest(
             )
             .next("--on-conflict newest:FIELD needs a field of numbers or of RFC 3339 dates")
         };
-        let age = match field_of(payload, field) {
-            None | Some(Value::Null) => Age::None,
+        let age = match field.value(payload) {
+            None => Age::None,
             Some(Value::Number(number)) => Age::number(number)
                 .ok_or_else(|| refuse(format!("the number {number} cannot be compared")))?,
-            Some(Value::String(text)) => match datetime_micros(text) {
-                Some(micros) => Age::Micros(micros),
+            Some(Value::String(text)) => match date(text) {
+                Some(date) => Age::Date(date),
                 None => return Err(refuse(format!("'{text}' is no date"))),
             },
             Some(other) => return Err(refuse(format!("{other} is neither a number nor a date"))),
@@ -151,22 +179,13 @@ fn newest(
     Ok(Verdict::Wins(best.map_or(0, |(place, _)| place)))
 }
 
-/// The value at a path like `exif.taken`; a key that has the whole path as its name goes first.
-fn field_of<'a>(payload: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if let Some(value) = payload.get(path) {
-        return Some(value);
-    }
-    let (first, rest) = path.split_once('.')?;
-    field_of(payload.get(first)?.as_object()?, rest)
-}
-
 /// What `newest` compares.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Age {
     None,
     Int(i128),
     Float(f64),
-    Micros(i64),
+    Date(Date),
 }
 
 impl Age {
@@ -188,8 +207,8 @@ impl Age {
             (Self::Float(a), Self::Float(b)) => a.partial_cmp(b),
             (Self::Int(a), Self::Float(b)) => int_to_float(*a, *b),
             (Self::Float(a), Self::Int(b)) => int_to_float(*b, *a).map(Ordering::reverse),
-            (Self::Micros(a), Self::Micros(b)) => Some(a.cmp(b)),
-            (Self::Micros(_), _) | (_, Self::Micros(_)) => None,
+            (Self::Date(a), Self::Date(b)) => Some(a.cmp(b)),
+            (Self::Date(_), _) | (_, Self::Date(_)) => None,
         }
     }
 }
@@ -257,6 +276,14 @@ mod tests {
             ("newest:at", vec![new, old], 0),
             ("newest:n", vec![old, new], 0),
             ("newest:n", vec![new, old, old], 2),
+            (
+                "newest:at",
+                vec![
+                    r#"{"at":"2017-03-01T00:00:00.000000002Z"}"#,
+                    r#"{"at":"2017-03-01T00:00:00.000000001Z"}"#,
+                ],
+                0,
+            ),
             ("newest:deep.n", vec![old, new, old], 1),
             ("newest:at", vec![old, "{}"], 0),
             ("newest:at", vec!["{}", r#"{"at":null}"#], 1),

@@ -5,6 +5,7 @@
 //! digested on its way; the same sources and settings give the same records in the same order, so
 //! that a flow that was broken off can be taken up where it was.
 
+use super::newest::refuse_unknown_field;
 use super::options::UnionOptions;
 use super::resolve::Resolver;
 use super::scan::{Lane, Scan, in_master, lanes};
@@ -53,6 +54,7 @@ impl<'a> Flow<'a> {
             .collect();
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         let lanes = in_master(lanes, options, &names, keeps_keys);
+        refuse_unknown_field(&lanes, options)?;
         let mut counts = Vec::new();
         for lane in &lanes {
             let points = lane.records.count(None)?;

@@ -30,6 +30,9 @@ pub struct Conflict {
     pub shard_keys: Vec<Option<ShardKey>>,
     /// The source whose record has the id in the master.
     pub winner: String,
+    /// The sources whose record lacks the field that decides, by the policy newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
     /// The new ids of the other records, in the order of their sources, if they were remapped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remapped: Vec<PointId>,
@@ -48,8 +51,17 @@ impl Conflict {
                 true => shard_keys,
                 false => Vec::new(),
             },
+            lacking: Vec::new(),
             remapped: Vec::new(),
         }
+    }
+
+    /// The same, where the records of the sources at the places `lacking` lack the field that decides.
+    #[must_use]
+    pub fn lacking(self, lacking: &[usize]) -> Self {
+        let names = lacking.iter().filter_map(|at| self.sources.get(*at));
+        let lacking = names.cloned().collect();
+        Self { lacking, ..self }
     }
 }
 
@@ -67,6 +79,9 @@ impl fmt::Display for Conflict {
             sources.join(", "),
             self.winner
         )?;
+        if !self.lacking.is_empty() {
+            write!(f, " (without the field: {})", self.lacking.join(", "))?;
+        }
         for (source, id) in self.sources.iter().skip(1).zip(&self.remapped) {
             write!(f, ", {source} becomes {id}")?;
         }
@@ -74,12 +89,39 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// Conflicts that a field was to decide which records lack.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {
+    /// Conflicts of which a record lacks it, and loses.
+    pub some: u64,
+    /// Conflicts of which every record lacks it: the last source wins.
+    pub all: u64,
+}
+
 /// Conflicts, or other things worth a line each, as they come.
 pub struct Ledger<T = Conflict> {
     count: u64,
+    lacking: Lacking,
     first: Vec<T>,
     file: Option<(Staged, BufWriter<File>, PathBuf)>,
     replace: bool,
+}
+
+impl Ledger {
+    /// Takes a conflict in.
+    pub fn conflict(&mut self, conflict: Conflict) -> Result<()> {
+        match conflict.lacking.len() {
+            0 => {}
+            some if some < conflict.sources.len() => self.lacking.some += 1,
+            _ => self.lacking.all += 1,
+        }
+        self.add(conflict)
+    }
+
+    /// Conflicts that lacked the field which was to decide them.
+    pub fn lacking(&self) -> Lacking {
+        self.lacking
+    }
 }
 
 impl<T: Serialize> Ledger<T> {
@@ -95,6 +137,7 @@ impl<T: Serialize> Ledger<T> {
         };
         Ok(Self {
             count: 0,
+            lacking: Lacking::default(),
             first: Vec::new(),
             file,
             replace,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conflict::Policy;
-use crate::engine::Filter;
+use crate::engine::{Filter, PayloadField};
 
 /// Everything that decides which records the union of some sources has.
 #[derive(Debug, Clone, Default)]
@@ -21,8 +21,8 @@ pub struct UnionOptions {
     pub stamp: Option<Stamp>,
     /// Which points are read.
     pub filter: Option<Filter>,
-    /// Top-level payload keys that are left out.
-    pub drop_payload: Vec<String>,
+    /// Payload fields that are left out.
+    pub drop_payload: Vec<PayloadField>,
     /// Whether the master has a shard key for each source.
     pub by_source: bool,
 }
@@ -30,8 +30,8 @@ pub struct UnionOptions {
 /// A payload field that tells each point's source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// The field.
-    pub field: String,
+    /// The field, whose parts are keys.
+    pub field: PayloadField,
     /// What it is given, by the source's name; the name itself where there is nothing.
     pub values: BTreeMap<String, Value>,
 }
@@ -105,6 +105,17 @@ mod stamp_values {
     }
 }
 
+/// A field that a value can be written to.
+pub fn stampable(text: &str) -> Result<PayloadField, String> {
+    let field: PayloadField = text.parse()?;
+    match field.keys() {
+        Some(_) => Ok(field),
+        None => Err(format!(
+            "'{field}' is a place in a list, which not every point has"
+        )),
+    }
+}
+
 /// Which records make the master and how they are changed on the way.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -113,9 +124,10 @@ pub struct RecordOptions {
     /// fail, or remap (the first keeps the id, the others get new ones)
     #[arg(long, value_name = "POLICY")]
     pub on_conflict: Option<Policy>,
-    /// Write the source's name into this payload field of each point
-    #[arg(long, value_name = "FIELD")]
-    pub stamp: Option<String>,
+    /// Write the source's name into this payload field of each point: a key, or a path like
+    /// meta.year
+    #[arg(long, value_name = "FIELD", value_parser = stampable)]
+    pub stamp: Option<PayloadField>,
     /// What --stamp writes for a source instead of its name: JSON, else text; repeat it for more
     #[arg(long = "stamp-value", value_name = "SOURCE=VALUE", requires = "stamp")]
     #[serde(with = "stamp_values")]
@@ -124,9 +136,9 @@ pub struct RecordOptions {
     /// Only points that match this filter, in Qdrant's filter language
     #[arg(long, value_name = "JSON")]
     pub filter: Option<Filter>,
-    /// Leave this top-level payload key out; repeat it for more
-    #[arg(long, value_name = "KEY")]
-    pub drop_payload: Vec<String>,
+    /// Leave this payload field out: a key, or a path like exif.gps; repeat it for more
+    #[arg(long, value_name = "FIELD")]
+    pub drop_payload: Vec<PayloadField>,
     /// How the master is laid out [default: same]: same (as the sources) or by-source (a shard key
     /// for each source)
     #[arg(long, value_name = "LAYOUT", hide_possible_values = true)]

@@ -4,7 +4,7 @@
 //! a record is changed only as the settings say.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::conflict::{Policy, Verdict, decide, remapped};
 use super::ledger::{Conflict, Ledger};
@@ -40,13 +40,24 @@ pub struct Resolver<'a> {
     settings: &'a UnionOptions,
     names: Vec<&'a str>,
     stamps: Vec<Value>,
+    /// The keys that lead to the stamped field.
+    stamped: Vec<String>,
     keeps_keys: bool,
     /// What became of each source's points so far; `read` and `filtered` are counted by others.
     pub tallies: Vec<Tally>,
     /// The conflicts so far.
     pub ledger: Ledger,
+    /// The changes so far.
+    pub changed: Changed,
+}
+
+/// What declared changes found.
+#[derive(Debug, Clone, Default)]
+pub struct Changed {
     /// Points whose stamped field had another value before.
     pub restamped: u64,
+    /// Points that had a field that is left out, by the field's name.
+    pub dropped: Vec<(String, u64)>,
 }
 
 impl<'a> Resolver<'a> {
@@ -66,23 +77,31 @@ impl<'a> Resolver<'a> {
             tallies: vec![Tally::default(); names.len()],
             names,
             stamps,
+            stamped: (settings.stamp.as_ref())
+                .and_then(|stamp| stamp.field.keys())
+                .unwrap_or_default(),
             keeps_keys,
             ledger,
-            restamped: 0,
+            changed: Changed {
+                restamped: 0,
+                dropped: (settings.drop_payload.iter())
+                    .map(|field| (field.to_string(), 0))
+                    .collect(),
+            },
         }
     }
 
     /// What became of the points, once `counts` says how many each source has, and how many of them
-    /// the filter let through; the ledger; and how many points had another stamp before.
+    /// the filter let through; the ledger; and what the declared changes found.
     pub fn finish(
         mut self,
         counts: impl IntoIterator<Item = (u64, u64)>,
-    ) -> (Vec<Tally>, Ledger, u64) {
+    ) -> (Vec<Tally>, Ledger, Changed) {
         for (tally, (read, matching)) in self.tallies.iter_mut().zip(counts) {
             tally.read = read;
             tally.filtered = read - matching;
         }
-        (self.tallies, self.ledger, self.restamped)
+        (self.tallies, self.ledger, self.changed)
     }
 
     /// The sources' names.
@@ -174,8 +193,9 @@ impl<'a> Resolver<'a> {
         };
         let keys = (group.iter()).map(|one| dropped_key(id, &one.record).cloned());
         let homes = names.into_iter().map(str::to_owned).zip(keys).collect();
-        let conflict = Conflict::new(id.clone(), homes, winner);
-        self.ledger.add(Conflict {
+        let lacking = self.settings.on_conflict.lacking(&payloads);
+        let conflict = Conflict::new(id.clone(), homes, winner).lacking(&lacking);
+        self.ledger.conflict(Conflict {
             remapped: remapped_ids,
             ..conflict
         })?;
@@ -190,14 +210,36 @@ impl<'a> Resolver<'a> {
         } else if !self.keeps_keys {
             record.shard_key = None;
         }
-        for key in &self.settings.drop_payload {
-            record.payload.remove(key);
+        let fields = self.settings.drop_payload.iter();
+        for (field, (_, count)) in fields.zip(&mut self.changed.dropped) {
+            *count += u64::from(field.remove(&mut record.payload));
         }
-        if let (Some(stamp), Some(value)) = (&self.settings.stamp, self.stamps.get(source)) {
-            let before = record.payload.insert(stamp.field.clone(), value.clone());
-            if before.is_some_and(|before| before != *value) {
-                self.restamped += 1;
+        if let Some(value) = self.stamps.get(source) {
+            let other = put(&mut record.payload, &self.stamped, value);
+            self.changed.restamped += u64::from(other);
+        }
+    }
+}
+
+/// Puts `value` under `keys`, each in the object of the one before, as Qdrant's `set_payload` does:
+/// what is there and is no object becomes one. Whether another value was there.
+fn put(payload: &mut Map<String, Value>, keys: &[String], value: &Value) -> bool {
+    match keys {
+        [] => false,
+        [key] => {
+            let before = payload.insert(key.clone(), value.clone());
+            before.is_some_and(|before| before != *value)
+        }
+        [key, rest @ ..] => {
+            let inner = payload.entry(key.as_str()).or_insert(Value::Null);
+            let is_lost = !inner.is_object() && !inner.is_null();
+            if !inner.is_object() {
+                *inner = Value::Object(Map::new());
             }
+            let Some(inner) = inner.as_object_mut() else {
+                return is_lost;
+            };
+            put(inner, rest, value) || is_lost
         }
     }
 }

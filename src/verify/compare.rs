@@ -31,7 +31,7 @@ use crate::point::Sample;
 use crate::source::Reading;
 use crate::source::{Purpose, Source};
 use crate::stream::{Lane, Layout, Ledger, Resolver, Scan, Union, UnionOptions, in_master};
-use crate::stream::{Sides, count};
+use crate::stream::{Sides, count, refuse_unknown_field};
 
 /// What is to be proven, and how.
 #[derive(Debug, Clone, Copy)]
@@ -228,6 +228,7 @@ pub fn compare_lanes(
         None => Some(count(expected)?.max(count(found)?)),
         Some(_) => None,
     };
+    refuse_unknown_field(expected, asked.settings)?;
     let stage = site.progress.stage("compare", total, Unit::Points);
     std::thread::scope(|scope| {
         let words: Vec<&str> = rules.names.iter().map(String::as_str).collect();

@@ -14,7 +14,7 @@ use crate::base::error::{Error, Result};
 use crate::engine::Filter;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, United};
 use crate::source::{Checksum, Source};
-use crate::stream::{Stamp, UnionOptions};
+use crate::stream::{Stamp, UnionOptions, stampable};
 
 /// The name and version of the structure.
 pub const FORMAT: &str = "snapmerge-provenance/1";
@@ -40,7 +40,7 @@ pub struct Provenance {
     /// Which points were taken, in Qdrant's filter language.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Value>,
-    /// Top-level payload keys that were left out.
+    /// Payload fields that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop_payload: Vec<String>,
     /// Whether the master has a shard key for each source.
@@ -122,7 +122,7 @@ impl Provenance {
             sources: sources.iter().map(ProvenanceSource::new).collect(),
             on_conflict: options.on_conflict.to_string(),
             stamp: options.stamp.as_ref().map(|stamp| ProvenanceStamp {
-                field: stamp.field.clone(),
+                field: stamp.field.to_string(),
                 values: sources
                     .iter()
                     .map(|source| (source.name.clone(), stamp.value(&source.name)))
@@ -132,7 +132,9 @@ impl Provenance {
                 .filter
                 .as_ref()
                 .and_then(|filter| serde_json::from_str(filter.text()).ok()),
-            drop_payload: options.drop_payload.clone(),
+            drop_payload: (options.drop_payload.iter())
+                .map(ToString::to_string)
+                .collect(),
             by_source: options.by_source,
             config: united.config.raw().clone(),
             payload_index: united.payload.to_json(),
@@ -185,16 +187,21 @@ impl Provenance {
         let refuse = |why: String| Error::damaged("reading the provenance of a master", why);
         Ok(UnionOptions {
             on_conflict: self.on_conflict.parse().map_err(refuse)?,
-            stamp: self.stamp.as_ref().map(|stamp| Stamp {
-                field: stamp.field.clone(),
-                values: stamp.values.clone(),
-            }),
+            stamp: match &self.stamp {
+                None => None,
+                Some(stamp) => Some(Stamp {
+                    field: stampable(&stamp.field).map_err(refuse)?,
+                    values: stamp.values.clone(),
+                }),
+            },
             filter: self
                 .filter
                 .as_ref()
                 .map(|filter| Filter::parse(&filter.to_string()))
                 .transpose()?,
-            drop_payload: self.drop_payload.clone(),
+            drop_payload: (self.drop_payload.iter())
+                .map(|field| field.parse().map_err(refuse))
+                .collect::<Result<_>>()?,
             by_source: self.by_source,
         })
     }

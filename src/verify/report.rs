@@ -56,7 +56,7 @@ pub struct MadeWith {
     /// Which points were taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
-    /// Payload keys that were left out.
+    /// Payload fields that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop_payload: Vec<String>,
     /// Whether there is a shard key for each source.
@@ -69,12 +69,14 @@ impl MadeWith {
         Self {
             told_by,
             on_conflict: settings.on_conflict.to_string(),
-            stamp: settings.stamp.as_ref().map(|stamp| stamp.field.clone()),
+            stamp: settings.stamp.as_ref().map(|stamp| stamp.field.to_string()),
             filter: settings
                 .filter
                 .as_ref()
                 .map(|filter| filter.text().to_owned()),
-            drop_payload: settings.drop_payload.clone(),
+            drop_payload: (settings.drop_payload.iter())
+                .map(ToString::to_string)
+                .collect(),
             by_source: settings.by_source,
         }
     }

@@ -28,9 +28,9 @@ use crate::base::stage::StageReport;
 use crate::engine::Columns;
 use crate::point::{Identity, PointId, ShardKey};
 use crate::source::Source;
-use crate::stream::{Conflict, Ledger};
+use crate::stream::{self, Found, Policy, decide};
+use crate::stream::{Changed, Conflict, Ledger};
 use crate::stream::{ShardLane as Lane, Tally, look_into, overlaps_by_key, refuse_misplaced};
-use crate::stream::{Verdict, decide};
 
 /// Conflicts that are compared at once under [`crate::stream::Policy::Newest`].
 const COMPARED_AT_ONCE: usize = 512;
@@ -137,7 +137,7 @@ pub fn graft(
             ..packed.carried
         }),
         tallies,
-        restamped: 0,
+        changes: Changed::default(),
         stages,
     };
     Ok(Made {
@@ -205,7 +205,14 @@ fn resolve_conflicts(
         let nothing = serde_json::Map::new();
         let payloads = vec![&nothing; having.len()];
         let verdict = decide(&settings.union.on_conflict, &id, &payloads, &words)?;
-        lose(id, having, verdict, homes, &mut losers, ledger)
+        let winner = verdict.winner();
+        lose(
+            Conflict::new(id, homes, winner),
+            winner,
+            having,
+            &mut losers,
+            ledger,
+        )
     })?;
     drop(keyed);
     if !undecided.is_empty() {
@@ -218,6 +225,7 @@ fn resolve_conflicts(
             }
         }
         workshop.settle(sources, lanes)?;
+        refuse_unknown_field(sources, lanes, settings, &undecided, workshop)?;
         for some in undecided.chunks(COMPARED_AT_ONCE) {
             let columns = Columns {
                 vectors: false,
@@ -244,8 +252,11 @@ fn resolve_conflicts(
                     .collect();
                 let homes = homes_of(having);
                 let words: Vec<&str> = homes.iter().map(|(name, _)| name.as_str()).collect();
-                let verdict = decide(&settings.union.on_conflict, id, &found, &words)?;
-                lose(id.clone(), having, verdict, homes, &mut losers, ledger)?;
+                let policy = &settings.union.on_conflict;
+                let winner = decide(policy, id, &found, &words)?.winner();
+                let conflict = Conflict::new(id.clone(), homes, winner);
+                let conflict = conflict.lacking(&policy.lacking(&found));
+                lose(conflict, winner, having, &mut losers, ledger)?;
             }
         }
     }
@@ -258,25 +269,53 @@ fn resolve_conflicts(
     Ok(())
 }
 
+/// Refuses a field that no record of any source has. The shards in conflict are settled; only if none of
+/// them has it, the others are too.
+fn refuse_unknown_field(
+    sources: &mut [Source],
+    lanes: &mut [Lane],
+    settings: &Settings,
+    undecided: &[(Identity, Vec<usize>)],
+    workshop: &mut Workshop<'_>,
+) -> Result<()> {
+    let (Policy::Newest(field), Some((id, _))) = (&settings.union.on_conflict, undecided.first())
+    else {
+        return Ok(());
+    };
+    let find = |workshop: &Workshop<'_>, lanes: &[Lane]| {
+        let shards = lanes.iter().filter_map(|lane| workshop.shard(lane));
+        let shards: Vec<_> = shards
+            .map(|shard| stream::Lane::new(0, shard, None))
+            .collect();
+        stream::find(field, &shards, &settings.union)
+    };
+    if let Found::Field = find(workshop, lanes)? {
+        return Ok(());
+    }
+    for lane in &mut *lanes {
+        lane.because("it was looked for a field that no point in conflict has");
+    }
+    workshop.settle(sources, lanes)?;
+    match find(workshop, lanes)? {
+        Found::Field => Ok(()),
+        Found::Others(names) => Err(names.refuse(field, id)),
+    }
+}
+
+/// Takes down that the records at the places `having` lose `conflict`, but for the one at `winner`.
 fn lose(
-    id: Identity,
+    conflict: Conflict,
+    winner: usize,
     having: &[usize],
-    verdict: Verdict,
-    homes: Vec<(String, Option<ShardKey>)>,
     losers: &mut [Vec<PointId>],
     ledger: &mut Ledger,
 ) -> Result<()> {
-    // Remapping changes records, so a plan never comes here with it.
-    let winner = match verdict {
-        Verdict::Wins(place) => place,
-        Verdict::Remapped => 0,
-    };
     for (place, lane) in having.iter().enumerate() {
         if place != winner
             && let Some(losers) = losers.get_mut(*lane)
         {
-            losers.push(id.id);
+            losers.push(conflict.id.id);
         }
     }
-    ledger.add(Conflict::new(id, homes, winner))
+    ledger.conflict(conflict)
 }

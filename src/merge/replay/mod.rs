@@ -37,8 +37,8 @@ use crate::server::points::{Sent, Upserts};
 use crate::server::{CollectionInfo, Rate, Selection};
 use crate::source::{Settled, Source};
 use crate::stream::Ledger;
+use crate::stream::{Changed, Resolver, Tally};
 use crate::stream::{Flow, Flowed};
-use crate::stream::{Resolver, Tally};
 
 pub use decide::Asked;
 pub use prove::Checked;
@@ -83,8 +83,8 @@ pub struct Replayed {
     pub sent: Sent,
     /// What became of each source's points.
     pub tallies: Vec<Tally>,
-    /// Points whose stamped field had another value before.
-    pub restamped: u64,
+    /// What declared changes found.
+    pub changes: Changed,
     /// The digest of what was to be there.
     pub digest: Digest,
     /// What was compared.
@@ -249,7 +249,7 @@ fn replayed(
     {
         changed.extend(live.changed("the master")?);
     }
-    let (tallies, ledger, restamped) = resolver.finish(flowed.counts);
+    let (tallies, ledger, changes) = resolver.finish(flowed.counts);
     let outcome = match (action, synced) {
         (_, Some(synced)) => Done::Synced(synced),
         (Action::GoOn(mark), None) => Done::WentOn(mark.points),
@@ -265,7 +265,7 @@ fn replayed(
             outcome,
             sent,
             tallies,
-            restamped,
+            changes,
             digest,
             checked,
             info,

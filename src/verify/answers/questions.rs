@@ -113,9 +113,13 @@ fn fields(master: &Source, points: &[Record], settings: &UnionOptions) -> Vec<Fi
             }
         }
     }
-    let stamp = settings.stamp.as_ref().map(|stamp| &stamp.field);
     // What the merge changed is not in the sources as it is in the master.
-    counts.retain(|key, _| Some(*key) != stamp && !settings.drop_payload.contains(key));
+    let stamp = settings.stamp.iter().map(|stamp| &stamp.field);
+    let changed: BTreeSet<String> = stamp
+        .chain(&settings.drop_payload)
+        .filter_map(|field| field.keys()?.into_iter().next())
+        .collect();
+    counts.retain(|key, _| !changed.contains(*key));
     let index = |key: &str| master.payload.fields().get(key).and_then(index_type);
     let best = |indexed: bool| {
         let fits = |key: &str| match index(key) {

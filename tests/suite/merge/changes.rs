@@ -14,6 +14,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("merge/changes/stamp_value_and_drop", || {
             stamp_value_and_drop(env)
         }),
+        Trial::new("merge/changes/nested", || nested(env)),
         Trial::new("merge/changes/all_filtered", || all_filtered(env)),
     ]
 }
@@ -135,9 +136,64 @@ fn stamp_value_and_drop(env: &Env) -> Outcome {
     master.ensure_holds(want.points.values())?;
     let notes = master.report["notes"].to_string();
     ensure!(
+        notes.contains("--drop-payload nowhere left nothing out"),
+        "a key that nowhere is: {notes}"
+    );
+    ensure!(
         notes.contains(&format!("{replaced} points")),
         "{replaced} values were replaced, and the notes say {notes}"
     );
+    Ok(())
+}
+
+/// Fields within fields are written and left out as Qdrant's filters and `set_payload` mean them.
+fn nested(env: &Env) -> Outcome {
+    let sources = Sources::named(env, &ALBUMS[..1])?;
+    let mut had = [0, 0];
+    let mut want = sources.truths[0].clone();
+    for point in &mut want {
+        let payload = point["payload"].as_object_mut().ok_or("no payload")?;
+        if let Some(exif) = payload.get_mut("exif").and_then(Value::as_object_mut) {
+            had[0] += u64::from(exif.remove("iso").is_some());
+        }
+        // What is there is no object, and becomes one.
+        had[1] += u64::from(payload.contains_key("year"));
+        payload.insert("year".into(), json!({"by": {"source": 2017}}));
+    }
+    ensure!(had.iter().all(|had| *had > 100), "{had:?}: too few to tell");
+    let flags = [
+        "--stamp",
+        "year.by.source",
+        "--stamp-value",
+        "album_2017=2017",
+        "--drop-payload",
+        "exif.iso",
+        "--drop-payload",
+        "exif.nowhere",
+    ];
+    let master = sources.merge(&flags)?;
+    master.ensure_holds(&want)?;
+    let notes = master.report["notes"].to_string();
+    for told in [
+        format!("in {} points", had[1]),
+        "--drop-payload exif.nowhere left nothing out".into(),
+    ] {
+        ensure!(notes.contains(&told), "{told} is not in {notes}");
+    }
+    let only = json!({"must": [{"key": "year.by.source", "match": {"value": 2017}}]});
+    let run = cli![
+        "export",
+        &master.path,
+        "--no-vectors",
+        "--filter",
+        only.to_string()
+    ]
+    .run()?
+    .ok()?;
+    ensure_eq!(run.stdout.lines().count(), 1000, "points of that source");
+    let proof = cli!["verify", &master.path, "--against", &sources.files[0]];
+    let told = proof.run()?.ok()?.stdout;
+    ensure!(told.contains("PROVEN"), "{told}");
     Ok(())
 }
 

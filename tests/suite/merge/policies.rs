@@ -13,14 +13,13 @@ use crate::support::points::PointId;
 use crate::support::{Env, Outcome, Trial, names_in};
 
 /// Every policy that lets someone win.
-pub const POLICIES: [&str; 8] = [
+pub const POLICIES: [&str; 7] = [
     "last",
     "first",
     "newest:taken",
     "newest:score",
     "newest:exif.iso",
     "newest:year",
-    "newest:nowhere",
     "remap",
 ];
 
@@ -33,6 +32,13 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         }));
     }
     trials.push(Trial::new("merge/policy/fail", || fails(env)));
+    trials.push(Trial::new("merge/policy/newest_of_no_field", || {
+        newest_of_no_field(env)
+    }));
+    trials.push(Trial::new(
+        "merge/policy/newest_of_a_field_elsewhere",
+        || newest_of_a_field_elsewhere(env),
+    ));
     trials.push(Trial::new("merge/policy/in_the_order_given", || {
         in_the_order_given(env)
     }));
@@ -130,15 +136,31 @@ pub fn expected(names: &[&str], truths: &[Vec<Value>], policy: &str) -> Outcome<
             if policy == "remap" {
                 conflict["remapped"] = json!(new_ids);
             }
+            if let Some(field) = policy.strip_prefix("newest:") {
+                let lacks = |(_, point): &&(usize, &Value)| {
+                    point.pointer(&pointer(field)).is_none_or(Value::is_null)
+                };
+                let lacking: Vec<&str> = (group.iter().filter(lacks))
+                    .map(|(source, _)| names[*source])
+                    .collect();
+                if !lacking.is_empty() {
+                    conflict["lacking"] = json!(lacking);
+                }
+            }
             all.conflicts.push(conflict);
         }
     }
     Ok(all)
 }
 
+/// Where a field lies in a point.
+fn pointer(field: &str) -> String {
+    format!("/payload/{}", field.replace('.', "/"))
+}
+
 /// The greatest value; who has none stands below all; of equal ones the last.
 fn newest_of(group: &[(usize, &Value)], field: &str) -> Outcome<usize> {
-    let pointer = format!("/payload/{}", field.replace('.', "/"));
+    let pointer = pointer(field);
     let mut best = 0;
     for place in 1..group.len() {
         let [old, new] = [best, place].map(|place| group[place].1.pointer(&pointer));
@@ -176,7 +198,7 @@ pub fn decides(sources: Sources, policy: &str) -> Outcome {
         .collect();
     winners.sort();
     winners.dedup();
-    let both_ways = policy.starts_with("newest") && policy != "newest:nowhere";
+    let both_ways = policy.starts_with("newest");
     ensure!(
         (winners.len() > 1) == both_ways,
         "{policy} has the winners {winners:?}: the cases do not try it"
@@ -247,6 +269,15 @@ fn ensure_merged(sources: &Sources, master: &Master, want: &Expected, policy: &s
     let conflicts = &report["conflicts"];
     ensure_eq!(conflicts["policy"], json!(policy), "policy");
     ensure_eq!(conflicts["count"], json!(want.conflicts.len()), "count");
+    let lacking = |all: bool| {
+        let lacks = |conflict: &&Value| {
+            let of = |key: &str| conflict[key].as_array().map_or(0, Vec::len);
+            of("lacking") > 0 && (of("lacking") == of("sources")) == all
+        };
+        want.conflicts.iter().filter(lacks).count()
+    };
+    let want_lacking = json!({"some": lacking(false), "all": lacking(true)});
+    ensure_eq!(conflicts["lacking"], want_lacking, "lacking");
     ensure_eq!(
         conflicts["first"],
         json!(want.conflicts[..20]),
@@ -302,6 +333,80 @@ fn fails(env: &Env) -> Outcome {
     let master = sources.merge(&["--on-conflict", "fail"])?;
     master.ensure_holds(sources.truths[..2].iter().flatten())?;
     ensure_eq!(master.report["conflicts"]["count"], json!(0), "conflicts");
+    Ok(())
+}
+
+/// A field that nobody has decides nothing, by any route; where there is nothing to decide it does no
+/// harm.
+fn newest_of_no_field(env: &Env) -> Outcome {
+    let mut sources = Sources::named(env, &ALBUMS)?;
+    let policy = ["--on-conflict", "newest:takn"];
+    let says = ["newest:takn", "1800", "no record", "did you mean taken?"];
+    let before = names_in(sources.dir())?;
+    let master = sources.path("m.snapshot");
+    for route in ["graft", "rebuild"] {
+        cli!["merge", "--route", route, "-o", &master]
+            .args(policy)
+            .args(&sources.files)
+            .run()?
+            .code(2)?
+            .says(&says)?;
+        ensure_eq!(names_in(sources.dir())?, before, "files after {route}");
+    }
+    let merged = sources.merge(&[])?;
+    cli![
+        "verify",
+        &merged.path,
+        "--no-provenance",
+        "--deep",
+        "--against"
+    ]
+    .args(&sources.files)
+    .args(policy)
+    .run()?
+    .code(2)?
+    .says(&says)?;
+    sources.files.pop();
+    for route in ["graft", "rebuild"] {
+        let args = ["--route", route, policy[0], policy[1]];
+        let master = sources.merge(&args)?;
+        master.ensure_holds(sources.truths[..2].iter().flatten())?;
+    }
+    Ok(())
+}
+
+/// A field that a source has, but no point in conflict: the last one wins, and that is told.
+fn newest_of_a_field_elsewhere(env: &Env) -> Outcome {
+    let mut sources = Sources::named(env, &ALBUMS)?;
+    let stamped = sources.path("album_2017_stamped.snapshot");
+    cli![
+        "merge",
+        &sources.files[0],
+        "--stamp",
+        "only.here",
+        "-o",
+        &stamped
+    ]
+    .run()?
+    .ok()?;
+    for point in &mut sources.truths[0] {
+        point["payload"]["only"] = json!({"here": "album_2017"});
+    }
+    sources.files[0] = stamped;
+    let names = ["album_2017_stamped", ALBUMS[1], ALBUMS[2]];
+    let want = expected(&names, &sources.truths, "last")?;
+    for route in ["graft", "rebuild"] {
+        let policy = "newest:only.here";
+        let args = ["--route", route, "--on-conflict", policy];
+        let master = sources.merge(&args)?;
+        master.ensure_holds(want.points.values())?;
+        let conflicts = &master.report["conflicts"];
+        ensure_eq!(
+            conflicts["lacking"],
+            json!({"some": 0, "all": want.conflicts.len()}),
+            "lacking by {route}"
+        );
+    }
     Ok(())
 }
 

@@ -196,6 +196,11 @@ fn flags(env: &Env) -> Outcome {
         (vec!["--stamp-value", "plain_dot=1"], "--stamp"),
         (vec!["--stamp", "s", "--stamp-value", "plain_dot"], "'='"),
         (vec!["--stamp", "s", "--stamp-value", "nobody=1"], "nobody"),
+        (vec!["--stamp", ""], "--stamp"),
+        (vec!["--stamp", "a..b"], "a..b"),
+        (vec!["--stamp", "a[0].b"], "a place in a list"),
+        (vec!["--drop-payload", ""], "--drop-payload"),
+        (vec!["--on-conflict", "newest:a[].b"], "a place in a list"),
         (vec!["--config", "nowhere.json"], "nowhere.json"),
     ] {
         let code = if flags[0] == "--config" { 1 } else { 2 };
