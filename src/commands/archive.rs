@@ -4,7 +4,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Ended, OutputArgs, show};
+use super::{Ended, OutputArgs, answer, show};
 use crate::archive::{
     AddRequest, CheckRequest, ForgetRequest, GetRequest, InitRequest, ListRequest, ShowRequest,
     UnlockRequest, VerifyChainRequest,
@@ -131,12 +131,12 @@ pub fn run(args: ArchiveArgs) -> Result<Ended> {
     match args.verb {
         ArchiveVerb::Init(args) => show(&args.request, args.output),
         ArchiveVerb::Add(args) => show(&args.request, args.output),
-        ArchiveVerb::Ls(args) => show(&args.request, args.output),
-        ArchiveVerb::Show(args) => show(&args.request, args.output),
+        ArchiveVerb::Ls(args) => answer(&args.request, args.output),
+        ArchiveVerb::Show(args) => answer(&args.request, args.output),
         ArchiveVerb::Get(args) => show(&args.request, args.output),
         ArchiveVerb::Check(args) => show(&args.request, args.output),
         ArchiveVerb::Forget(args) => show(&args.request, args.output),
-        ArchiveVerb::VerifyChain(args) => show(&args.request, args.output),
-        ArchiveVerb::Unlock(args) => show(&args.request, args.output),
+        ArchiveVerb::VerifyChain(args) => answer(&args.request, args.output),
+        ArchiveVerb::Unlock(args) => answer(&args.request, args.output),
     }
 }

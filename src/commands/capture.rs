@@ -92,7 +92,7 @@ pub fn run(args: &CaptureArgs) -> Result<Ended> {
         });
         match stored {
             Ok((added, done)) => {
-                if !args.json {
+                if !args.json && !args.quiet {
                     super::print(&text(&done))?;
                     if let Some(added) = &added {
                         super::print(&added.text())?;

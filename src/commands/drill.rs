@@ -68,7 +68,8 @@ pub fn run(args: &DrillArgs) -> Result<Ended> {
             "failed": failed,
         }))?;
     } else {
-        let told: String = drilled.iter().map(text).collect();
+        let worth_telling = |one: &&Drilled| !args.quiet || !one.is_proven();
+        let told: String = drilled.iter().filter(worth_telling).map(text).collect();
         print(&told)?;
     }
     let mut failed = failed.into_iter().map(|(_, err)| err);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Ended, OutputArgs, print_report};
+use super::{Ended, OutputArgs, print_answer};
 use crate::base::error::Result;
 use crate::base::operation::Operation as _;
 use crate::inspect::InspectRequest;
@@ -36,6 +36,6 @@ pub fn run(args: InspectArgs) -> Result<Ended> {
     match &inspection.lone_error {
         // A lone file that cannot be looked into is an error like any other command's.
         Some(err) if !args.json => Err(err.clone()),
-        _ => print_report(&inspection, output),
+        _ => print_answer(&inspection, output.json),
     }
 }

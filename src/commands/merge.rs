@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Ended, OutputArgs, show};
+use super::{Ended, OutputArgs, answer, show};
 use crate::base::error::Result;
 use crate::merge::{MergeRequest, PlanRequest};
 
@@ -36,15 +36,16 @@ pub struct MergeArgs {
 
 /// Runs the command.
 pub fn run(args: MergeArgs) -> Result<Ended> {
+    let output = OutputArgs {
+        quiet: true,
+        ..args.output
+    };
     match args.dry_run {
-        true => show(
+        true => answer(
             &PlanRequest {
                 merge: args.request,
             },
-            OutputArgs {
-                quiet: true,
-                ..args.output
-            },
+            output,
         ),
         false => show(&args.request, args.output),
     }

@@ -40,12 +40,17 @@ pub struct OutputArgs {
     /// Print the report as JSON on standard output
     #[arg(long)]
     pub json: bool,
-    /// Do not show progress
+    /// Show no progress, and print a report only of what is wrong
     #[arg(long, short)]
     pub quiet: bool,
 }
 
 impl OutputArgs {
+    /// Whether nothing is said of what went well.
+    pub fn is_silent(self) -> bool {
+        self.quiet && !self.json
+    }
+
     /// The context of an operation that talks so.
     pub fn context(self) -> Context {
         Context {
@@ -64,9 +69,25 @@ fn show<O: Operation<Report: Render>>(request: &O, output: OutputArgs) -> Result
     print_report(&worker::call(request, &output.context(), None)?, output)
 }
 
-/// Prints a report, and says how the operation ended.
+/// The same for an operation whose report is all that was asked for.
+fn answer<O: Operation<Report: Render>>(request: &O, output: OutputArgs) -> Result<Ended> {
+    print_answer(
+        &worker::call(request, &output.context(), None)?,
+        output.json,
+    )
+}
+
+/// Prints a report, if it is to be, and says how the operation ended.
 fn print_report(report: &(impl Render + Serialize), output: OutputArgs) -> Result<Ended> {
-    match output.json {
+    match report.outcome().kind() {
+        None if output.is_silent() => Ok(None),
+        _ => print_answer(report, output.json),
+    }
+}
+
+/// Prints a report, and says how the operation ended.
+fn print_answer(report: &(impl Render + Serialize), json: bool) -> Result<Ended> {
+    match json {
         true => print_json(report)?,
         false => print(&report.render())?,
     }

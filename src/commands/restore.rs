@@ -43,7 +43,7 @@ pub fn run(args: &RestoreArgs) -> Result<Ended> {
     let restored = restore(&args.to, &members, &expected, &options, &state)?;
     if args.json {
         super::print_json(&restored)?;
-    } else {
+    } else if args.dry_run || !args.quiet {
         super::print(&text(&restored, &expected))?;
     }
     for left in &restored.left {

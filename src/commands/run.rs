@@ -4,7 +4,7 @@
 //! the exit code.
 
 use super::args::{LogFormat, RunArgs};
-use super::{Ended, OutputArgs, print_report};
+use super::{Ended, OutputArgs, print_answer, print_report};
 use crate::base::error::{Error, Result};
 use crate::nightly::{self, Finished, Plan, dry_run};
 use crate::report::html::{self, Section};
@@ -18,7 +18,7 @@ pub fn run(args: &RunArgs) -> Result<Ended> {
         quiet: args.quiet,
     };
     if args.dry_run {
-        return print_report(&dry_run(&plan)?, output);
+        return print_answer(&dry_run(&plan)?, output.json);
     }
     let finished = nightly::run(&plan, args.fresh)?;
     let page = page(&finished);

@@ -3,7 +3,6 @@
 //! Keeps true: everything that can be refused is refused here, all reasons at once; the plan
 //! depends on the sources' headers and the settings alone.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,7 @@ use super::settings::{Route, Settings};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::scratch;
 use crate::format::schema::{Datatype, United, vector_label};
-use crate::source::{Checksum, Source, SourceLabel};
+use crate::source::{Source, SourceLabel};
 use crate::stream::{Layout, Stamp, master_shape};
 
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
@@ -64,7 +63,15 @@ pub struct Plan {
 
 /// Plans the merge of `sources` under `settings`.
 pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
-    refuse_twice(sources)?;
+    if let Some(part) = sources.iter().find(|source| source.is_part())
+        && settings.union.by_source
+    {
+        return Err(Error::usage(
+            "planning a shard key for each source",
+            format!("{} is one node's part of a collection", part.name),
+        )
+        .next("merge the nodes' snapshots into one first, without --layout by-source"));
+    }
     let mut missing = Vec::new();
     let mut reasons: Vec<Error> = Vec::new();
     for source in sources {
@@ -145,33 +152,6 @@ fn refuse_all(mut reasons: Vec<Error>) -> Result<()> {
         format!("reading {} sources", reasons.len()),
         text.join("\n"),
     ))
-}
-
-fn refuse_twice(sources: &[Source]) -> Result<()> {
-    let mut seen: BTreeMap<(u64, u64), &Path> = BTreeMap::new();
-    let mut addresses: BTreeSet<&Path> = BTreeSet::new();
-    for source in sources {
-        let path = &source.snapshot.path;
-        if source.checksum == Checksum::Live {
-            if !addresses.insert(path) {
-                return Err(Error::usage(
-                    format!("merging {}", path.display()),
-                    "it is given twice",
-                )
-                .next("give each source once"));
-            }
-            continue;
-        }
-        let meta = std::fs::metadata(path).map_err(|err| Error::io("reading", path, &err))?;
-        if let Some(other) = seen.insert((meta.dev(), meta.ino()), path) {
-            return Err(Error::usage(
-                format!("merging {}", path.display()),
-                format!("it is given twice (also as {})", other.display()),
-            )
-            .next("give each source once"));
-        }
-    }
-    Ok(())
 }
 
 /// What is stored lossily cannot be read and written again without a change.

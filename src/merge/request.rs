@@ -21,7 +21,7 @@ use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
 use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers, is_live};
 use crate::server::{Address, CollectionAddress, Connection, Rate, StateOptions};
-use crate::source::{Source, tell_apart};
+use crate::source::{Source, join_nodes, refuse_twice, tell_apart};
 
 /// A merge.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
@@ -146,7 +146,9 @@ impl MergeRequest {
             && !matches!(route, RouteChoice::Rebuild | RouteChoice::Scratch)
             && !inputs.has_live();
         let mut sources = inputs.open(inside, &mut servers, context)?;
+        refuse_twice(&sources, "merging")?;
         tell_apart(&mut sources);
+        let joined = join_nodes(&mut sources);
         if let Some(connection) = self.scratch_server(&mut servers)? {
             let info = connection.server_info()?;
             // One that does not say how old it is may be one that reads no RocksDB.
@@ -156,7 +158,10 @@ impl MergeRequest {
             }
         }
         let plan = match plan(&sources, &settings) {
-            Ok(plan) => plan,
+            Ok(mut plan) => {
+                plan.notes.extend(joined);
+                plan
+            }
             Err(err) => {
                 // What cannot be merged as it is may only be damaged: a config with a flipped bit.
                 for source in &mut sources {
@@ -182,26 +187,40 @@ impl MergeRequest {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.dev(), meta.ino()))
         };
-        let sources: BTreeSet<(u64, u64)> = self.sources.iter().filter_map(|p| real(p)).collect();
-        let mut written: Vec<PathBuf> = self.output.iter().chain(&self.ledger).cloned().collect();
-        if let Some(output) = &self.output {
-            written.extend(Sidecar::ALL.map(|sidecar| sidecar.of(output)));
-        }
-        for file in &written {
-            if real(file).is_some_and(|file| sources.contains(&file)) {
+        let sidecars = |path: &PathBuf| Sidecar::ALL.map(|sidecar| sidecar.of(path));
+        let of_sources = self.sources.iter().flat_map(|path| sidecars(path));
+        let of_sources: BTreeSet<(u64, u64)> = (self.sources.iter().cloned())
+            .chain(of_sources)
+            .filter_map(|path| real(&path))
+            .collect();
+        let of_output: Vec<PathBuf> = (self.output.iter())
+            .flat_map(|output| std::iter::once(output.clone()).chain(sidecars(output)))
+            .collect();
+        for file in of_output.iter().chain(&self.ledger) {
+            if real(file).is_some_and(|file| of_sources.contains(&file)) {
                 return Err(Error::usage(
                     format!("writing {}", file.display()),
-                    "it is one of the sources, which are only read",
+                    "it is one of the sources, or lies beside one with its checksum; sources are only \
+                     read",
                 )
                 .next("choose another name"));
             }
         }
-        if let (Some(ledger), Some(output)) = (&self.ledger, &self.output)
-            && ledger == output
+        // By the real folder, since none of them need be there yet.
+        let place = |path: &Path| {
+            let folder = std::fs::canonicalize(folder_of(path)).ok()?;
+            Some(folder.join(path.file_name()?))
+        };
+        if let Some(ledger) = &self.ledger
+            && let Some(same) =
+                (of_output.iter()).find(|file| place(file) == place(ledger) || *file == ledger)
         {
             return Err(Error::usage(
-                format!("writing {}", output.display()),
-                "it is both the output and the ledger",
+                format!("writing {}", ledger.display()),
+                format!(
+                    "it is the ledger, and {}, which belongs to the output",
+                    same.display()
+                ),
             )
             .next("choose another name for --ledger"));
         }

@@ -85,6 +85,14 @@ pub fn derive(snapshot: &Snapshot) -> Result<(CollectionConfig, PayloadSchema)> 
     }
     let hnsw = hnsw
         .unwrap_or_else(|| json!({"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}));
+    // As a server writes it: the vector without a name stands alone.
+    let vectors = match (vectors.len(), vectors.remove("")) {
+        (1, Some(unnamed)) => unnamed,
+        (_, unnamed) => {
+            vectors.extend(unnamed.map(|unnamed| (String::new(), unnamed)));
+            Value::Object(vectors)
+        }
+    };
     let config = json!({
         "params": {
             "vectors": vectors,

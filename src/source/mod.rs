@@ -10,7 +10,9 @@ mod live;
 mod look;
 mod ordered;
 mod settle;
+mod together;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,6 +24,7 @@ pub use live::{Live, LiveLane};
 pub use look::{Lacking, ShardIds, lacking_indexes, not_taken_in};
 pub use ordered::{Ordered, Reading, Take};
 pub use settle::{Purpose, Settled, SettledShard, SettlingCost};
+pub use together::{join_nodes, refuse_twice, tell_apart};
 
 use crate::base::error::{Error, Result};
 use crate::format::readable::{Obstacle, in_rocks, obstacles};
@@ -71,6 +74,8 @@ pub struct Source {
     pub by_server: Option<ServerVersion>,
     /// What it is called in reports, where that is not its file.
     pub shown: Option<String>,
+    /// Shards of its collection that another source has: these are not read here.
+    elsewhere: BTreeSet<u32>,
     /// What its SHA-256 must be.
     expected: Vec<Expectation>,
 }
@@ -146,6 +151,7 @@ impl Source {
             live: None,
             by_server: None,
             shown: None,
+            elsewhere: BTreeSet::new(),
             expected,
         })
     }
@@ -173,6 +179,18 @@ impl Source {
 
     /// The shards that the snapshot must have by its own config; none if it does not say.
     pub fn shards_wanted(&self) -> Option<Vec<u32>> {
+        let mut wanted = self.shards_stated()?;
+        wanted.retain(|number| !self.elsewhere.contains(number));
+        Some(wanted)
+    }
+
+    /// Whether it is one node's part of a collection of which another source has the rest.
+    pub fn is_part(&self) -> bool {
+        !self.elsewhere.is_empty()
+    }
+
+    /// The shards of its collection, as its config says them.
+    fn shards_stated(&self) -> Option<Vec<u32>> {
         if self.config_is_derived {
             return None;
         }
@@ -256,29 +274,6 @@ impl Source {
             },
             file_bytes: self.snapshot.file_bytes,
             checksum: self.checksum.clone(),
-        }
-    }
-}
-
-/// Gives sources with the same name different ones: by the folders that they lie in, and if that
-/// does not tell them apart, by their files.
-pub fn tell_apart(sources: &mut [Source]) {
-    rename_equal(sources, |source| {
-        let folder = source.snapshot.path.parent()?;
-        let folder = Some(folder).filter(|folder| !folder.as_os_str().is_empty())?;
-        Some(format!("{}/{}", folder.display(), source.name))
-    });
-    rename_equal(sources, |source| {
-        Some(source.snapshot.path.display().to_string())
-    });
-}
-
-fn rename_equal(sources: &mut [Source], name_of: impl Fn(&Source) -> Option<String>) {
-    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    for (source, name) in sources.iter_mut().zip(&names) {
-        let equal = names.iter().filter(|other| *other == name).count();
-        if let (true, Some(new)) = (equal > 1, name_of(source)) {
-            source.name = new;
         }
     }
 }

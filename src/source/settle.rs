@@ -137,8 +137,9 @@ impl Source {
             });
         }
         let path = &self.snapshot.path;
+        let own: BTreeSet<u32> = self.snapshot.shards.keys().copied().collect();
         let unpacking = Unpacking {
-            wanted,
+            wanted: wanted.or(self.is_part().then_some(&own)),
             hash: self.to_hash(),
             apart: false,
             logs_only: false,
@@ -218,7 +219,9 @@ impl Source {
     /// Unpacks the source under `folder`, each segment as a shard of its own, to be read and
     /// without its log. Returns each segment's shard number and folder.
     pub fn unpack_apart(&self, folder: &Path) -> Result<Vec<ApartSegment>> {
+        let own: BTreeSet<u32> = self.snapshot.shards.keys().copied().collect();
         let unpacking = Unpacking {
+            wanted: self.is_part().then_some(&own),
             apart: true,
             ..Unpacking::default()
         };
@@ -244,9 +247,16 @@ impl Source {
     pub fn walk_segments(
         &mut self,
         passed: Option<Arc<AtomicU64>>,
-        take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
+        mut take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
     ) -> Result<()> {
         let hash = self.to_hash();
+        let elsewhere = &self.elsewhere;
+        let take = |shard, uuid, bytes, reader: &mut dyn Read, what: &str| match elsewhere
+            .contains(&shard)
+        {
+            true => Ok(()),
+            false => take(shard, uuid, bytes, reader, what),
+        };
         let hashes = walk_segments(&self.snapshot, hash, passed, take)?;
         if let Some(hashes) = &hashes {
             self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;

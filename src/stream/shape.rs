@@ -17,15 +17,21 @@ pub fn master_shape(
     options: &UnionOptions,
     overrides: &Overrides,
 ) -> Result<(United, Layout)> {
-    let described: Vec<_> = sources
-        .iter()
+    // What a shard's own snapshot does not say was guessed: it never wins over what a config says.
+    let mut stated: Vec<&Source> = sources.iter().collect();
+    stated.sort_by_key(|source| source.config_is_derived);
+    let described: Vec<_> = stated
+        .into_iter()
         .map(|source| (source.name.clone(), &source.config, &source.payload))
         .collect();
     let mut united = unite(&described, overrides)?;
     if options.by_source {
         let params = [
             ("sharding_method", Value::from("custom")),
-            ("shard_number", Value::from(1)),
+            (
+                "shard_number",
+                Value::from(overrides.shard_number.unwrap_or(1)),
+            ),
         ];
         united.set("params", &params)?;
     }

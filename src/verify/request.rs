@@ -22,7 +22,7 @@ use crate::format::schema::Overrides;
 use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers};
 use crate::point::Sample;
 use crate::server::Clustering;
-use crate::source::{Source, tell_apart};
+use crate::source::{Source, join_nodes, refuse_twice, tell_apart};
 use crate::stream::{Ledger, RecordOptions, UnionOptions, master_shape};
 
 /// A verification.
@@ -138,7 +138,9 @@ impl Operation for VerifyRequest {
         let mut servers = Servers::new(&self.servers, context);
         let mut opened = inputs.open(true, &mut servers, context)?;
         let mut sources = opened.split_off(1);
+        refuse_twice(&sources, "verifying against")?;
         tell_apart(&mut sources);
+        let joined = join_nodes(&mut sources);
         let Some(mut master) = opened.pop() else {
             return Err(Error::usage("opening the master", "there is none"));
         };
@@ -158,6 +160,7 @@ impl Operation for VerifyRequest {
         };
         let options = self.records.over(base);
         let (wanted, mut notes) = wanted(&sources, &options, provenance.as_ref())?;
+        notes.extend(joined);
 
         let scratch = Scratch::new(&parent)?;
         let mut ledger = Ledger::new(self.ledger.as_deref(), self.force)?;

@@ -62,7 +62,7 @@ pub struct CaptureArgs {
     /// Print the manifests as JSON on standard output
     #[arg(long)]
     pub json: bool,
-    /// Do not show progress
+    /// Show no progress, and print only what is wrong
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]

@@ -36,7 +36,7 @@ pub struct DrillArgs {
     /// Print the report as JSON on standard output
     #[arg(long)]
     pub json: bool,
-    /// Do not show progress
+    /// Show no progress, and print only what is wrong
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]

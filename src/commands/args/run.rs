@@ -57,7 +57,7 @@ pub struct RunArgs {
     /// How what goes on is told on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Tell on standard error only what is wrong
+    /// Print and log only what is wrong
     #[arg(long, short)]
     pub quiet: bool,
 }

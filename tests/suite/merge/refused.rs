@@ -24,6 +24,10 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("merge/refused/output_is_a_source", || {
             output_is_a_source(env)
         }),
+        Trial::new("merge/refused/ledger_is_the_outputs", || {
+            ledger_is_the_outputs(env)
+        }),
+        Trial::new("merge/refused/quiet", || quiet(env)),
         Trial::new("merge/refused/a_source_twice", || a_source_twice(env)),
         Trial::new("merge/refused/flags", || flags(env)),
         Trial::new("merge/refused/newest_of_what_does_not_compare", || {
@@ -163,6 +167,71 @@ fn output_is_a_source(env: &Env) -> Outcome {
         ensure_eq!(names_in(sources.dir())?, before, "files afterwards");
     }
     Ok(())
+}
+
+/// The ledger is neither the output nor beside it by another spelling, nor a source's checksum.
+fn ledger_is_the_outputs(env: &Env) -> Outcome {
+    let sources = Sources::named(env, &["plain_dot"])?;
+    let checksum = sources.path("plain_dot.snapshot.checksum");
+    std::fs::write(&checksum, sources.cases[0].sha256())?;
+    let round_about = |name: &str| {
+        sources
+            .dir()
+            .join("..")
+            .join(sources.dir().file_name().unwrap_or_default())
+            .join(name)
+    };
+    for (ledger, says) in [
+        (round_about("master.snapshot"), "belongs to the output"),
+        (
+            round_about("master.snapshot.checksum"),
+            "belongs to the output",
+        ),
+        (
+            sources.path("master.snapshot.provenance.json"),
+            "belongs to the output",
+        ),
+        (checksum, "only read"),
+    ] {
+        let flags = ["--force", "--ledger", &ledger.to_string_lossy()];
+        refused(&sources, &flags, 2, &[says])?;
+    }
+    Ok(())
+}
+
+/// With -q what went well says nothing, and what did not says all.
+fn quiet(env: &Env) -> Outcome {
+    let sources = Sources::named(env, &["plain_dot", "uint8"])?;
+    let [plain, other] = [&sources.files[0], &sources.files[1]];
+    let master = sources.path("master.snapshot");
+    let silent = |cli: crate::support::cli::Cli| -> Outcome {
+        let run = cli.arg("-q").run()?.ok()?;
+        ensure_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""), "said");
+        Ok(())
+    };
+    silent(cli!["merge", plain, "-o", &master])?;
+    silent(cli!["verify", &master, "--against", plain])?;
+    silent(cli!["diff", plain, &master])?;
+    let archive = sources.path("archive");
+    silent(cli!["archive", "init", "--archive", &archive])?;
+    silent(cli!["archive", "add", plain, "--archive", &archive])?;
+    silent(cli!["archive", "check", "--archive", &archive])?;
+    let listed = cli!["archive", "ls", "-q", "--archive", &archive]
+        .run()?
+        .ok()?;
+    ensure!(listed.stdout.contains("plain_dot"), "{}", listed.stdout);
+    let wrong = cli![
+        "verify",
+        "-q",
+        &master,
+        "--no-provenance",
+        "--against",
+        other
+    ];
+    let told = wrong.run()?.code(3)?.stdout;
+    ensure!(told.contains("DIFFERS"), "{told}");
+    let error = cli!["merge", "-q", plain, "-o", &master].run()?.code(2)?;
+    error.says(&["--force"]).map(drop)
 }
 
 fn a_source_twice(env: &Env) -> Outcome {

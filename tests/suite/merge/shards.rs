@@ -18,6 +18,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("merge/shards/ring_of_the_test", ring_of_the_test),
         Trial::new("merge/shards/three_five_one", || three_five_one(env)),
+        Trial::new("merge/shards/by_source", || by_source(env)),
         Trial::new("merge/shards/uuids", || uuids(env)),
         Trial::new("merge/shards/keys_kept", || keys_kept(env)),
         Trial::new("merge/shards/keys_of_some_sources", || {
@@ -147,6 +148,30 @@ fn three_five_one(env: &Env) -> Outcome {
         digests.iter().all(|digest| *digest == digests[0]),
         "the same points have the digests {digests:?}"
     );
+    Ok(())
+}
+
+/// What config.json says of the shards of a key is what there is.
+fn by_source(env: &Env) -> Outcome {
+    let sources = Sources::named(env, &super::ALBUMS)?;
+    for shards in [1, 3] {
+        let number = shards.to_string();
+        let master = sources.merge(&["--layout", "by-source", "--shards", &number])?;
+        let config = master.packed.config()?;
+        ensure_eq!(config["params"]["shard_number"], json!(shards), "shards");
+        ensure_eq!(
+            config["params"]["sharding_method"],
+            json!("custom"),
+            "method"
+        );
+        for (key, of_key) in master.packed.keys()? {
+            ensure_eq!(of_key.len(), shards, "shards of {key}");
+        }
+        cli!["verify", &master.path, "--against"]
+            .args(&sources.files)
+            .run()?
+            .ok()?;
+    }
     Ok(())
 }
 
