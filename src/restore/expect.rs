@@ -34,6 +34,8 @@ pub struct Expected {
     pub indexed_min: u64,
     /// The servers that can read all of it.
     pub servers: Servers,
+    /// The version of the server that took it, where its manifest tells.
+    pub taken_by: Option<String>,
 }
 
 /// What is known of the points, for reports.
@@ -93,6 +95,7 @@ impl Expected {
             shards,
             indexed_min,
             servers,
+            taken_by: manifest.map(|manifest| manifest.server_version),
         })
     }
 

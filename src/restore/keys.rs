@@ -29,8 +29,9 @@ pub struct Step {
 /// The keys in the order in which they are to be created.
 pub fn steps(keys: &ShardKeys) -> Result<Vec<Step>> {
     let refuse = |why: String| {
-        Err(Error::failed("planning the shard keys", why)
-            .next("lay the master out anew: snapmerge merge … --layout by-source, or --shards N"))
+        Err(Error::failed("planning the shard keys", why).next(
+            "have its shards numbered anew, and restore that: snapmerge merge FILE -o NEW.snapshot",
+        ))
     };
     let mut runs: Vec<(u32, u32, &ShardKey)> = Vec::new();
     for (key, ids) in keys.keys() {
@@ -129,7 +130,8 @@ mod tests {
             &[("a", &[1, 3]), ("b", &[2])],
             &[("a", &[])],
         ] {
-            assert!(of(keys).is_err(), "{keys:?}");
+            let err = of(keys).unwrap_err().to_string();
+            assert!(err.contains("snapmerge merge FILE"), "{keys:?}: {err}");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::capture::Members;
 use crate::format::schema::{CollectionConfig, ShardingMethod};
 use crate::server::{
     About, CollectionAddress, Feature, ServerInfo, ServerVersion, StateFolder, check_vector_name,
+    version_numbers,
 };
 
 /// What is there, and what is to be done.
@@ -297,6 +298,17 @@ fn check_version(
         ));
         return Ok(());
     };
+    if let Some(taken_by) = &expected.taken_by
+        && is_far(taken_by, version)
+    {
+        notes.push(format!(
+            "it was taken on Qdrant {taken_by}, more than one minor version from the server's {}; Qdrant \
+             itself is only upgraded one minor version at a time, so look at what it answers, too: \
+             snapmerge verify {target} --against {} --queries 100",
+            server.version,
+            expected.source.snapshot.path.display()
+        ));
+    }
     let servers = &expected.servers;
     if version < servers.from {
         return refuse(
@@ -348,6 +360,12 @@ fn check_version(
     Ok(())
 }
 
+/// Whether the version written as `taken_by` is more than one minor version from `server`.
+fn is_far(taken_by: &str, server: ServerVersion) -> bool {
+    version_numbers(taken_by)
+        .is_some_and(|(major, minor, _)| major != server.0 || minor.abs_diff(server.1) > 1)
+}
+
 /// What each member is called, for reports.
 pub fn addresses(members: &Members) -> BTreeMap<String, String> {
     members
@@ -355,4 +373,23 @@ pub fn addresses(members: &Members) -> BTreeMap<String, String> {
         .iter()
         .map(|(peer, connection)| (peer.to_string(), connection.address().to_string()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_minor_versions_are_far() {
+        for (taken_by, server, far) in [
+            ("1.18.3", (1, 19, 0), false),
+            ("1.19.0", (1, 18, 3), false),
+            ("1.17.1-dev", (1, 19, 0), true),
+            ("1.19.0", (1, 17, 1), true),
+            ("0.11.7", (1, 11, 0), true),
+            ("unknown", (1, 19, 0), false),
+        ] {
+            assert_eq!(is_far(taken_by, server), far, "{taken_by}");
+        }
+    }
 }

@@ -31,12 +31,12 @@ pub type ServerVersion = (u32, u32, u32);
 impl ServerInfo {
     /// Major, minor and patch; none for a version that is not written so.
     pub fn numbers(&self) -> Option<ServerVersion> {
-        numbers(&self.version)
+        version_numbers(&self.version)
     }
 }
 
 /// The numbers of a `version`; none if it is not written in three of them.
-pub(super) fn numbers(version: &str) -> Option<ServerVersion> {
+pub fn version_numbers(version: &str) -> Option<ServerVersion> {
     let bare = version.split(['-', '+']).next()?;
     let mut parts = bare.split('.').map(str::parse);
     let mut next = || parts.next()?.ok();

@@ -37,7 +37,7 @@ pub use address::{
 };
 pub use answers::{
     ACTIVE, ClusterStatus, CollectionInfo, LocalShard, Optimizations, PayloadIndex, Peer,
-    RemoteShard, ServerInfo, ServerSnapshot, ServerVersion, Topology, UpdateQueue,
+    RemoteShard, ServerInfo, ServerSnapshot, ServerVersion, Topology, UpdateQueue, version_numbers,
 };
 pub use call::Patience;
 pub use clustering::Clustering;

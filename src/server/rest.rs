@@ -14,7 +14,7 @@ use super::Connection;
 use super::activity::Activity;
 use super::answers::{
     AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, Optimizations, ServerInfo,
-    Topology, numbers,
+    Topology, version_numbers,
 };
 use super::call::{Call, Patience};
 use super::failure::{Cause, Failure};
@@ -143,7 +143,7 @@ impl Connection {
             return Ok(None);
         };
         let version = told.pointer("/app/version").and_then(Value::as_str);
-        if !Feature::SnapshotTelemetry.is_in(version.and_then(numbers)) {
+        if !Feature::SnapshotTelemetry.is_in(version.and_then(version_numbers)) {
             return Ok(None);
         }
         let snapshots = told
