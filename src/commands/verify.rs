@@ -22,7 +22,7 @@ use crate::verify::VerifyRequest;
 A live master is read over gRPC, by the ids of a --sample alone if there is one; its config and payload
 indexes are the server's own, and where its points lie is asked of the shards. What the master was made
 with is read from MASTER.provenance.json, which merge writes; flags given here go first. Of a grafted master, segments that are the sources' byte for byte are proven by that; every
-other point is compared bit by bit. Exits with 3 if anything differs, or if there was nothing to look at."#)]
+other point is compared bit by bit. Exits with 3 if anything differs, or if no point was in the sample."#)]
 pub struct VerifyArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]

@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 pub use self::to_disk::{are_none, to_disk};
 pub use self::write::IdWriter;
 use crate::base::error::{Error, Result};
+use crate::format::layout;
 use crate::point::PointId;
 
 /// One live point of a segment.
@@ -197,6 +198,18 @@ fn read_files(files: &TrackerFiles) -> Found<SegmentIds> {
         if let Some(bytes) = bytes {
             pending::apply(name, bytes, &mut ids)?;
         }
+    }
+    let past = |entry: &&IdEntry| entry.version > layout::OPERATION_MAX;
+    if let Some(entry) = ids.entries.iter().find(past) {
+        let file = match format {
+            Format::Mutable => mutable::VERSIONS,
+            Format::Nothing | Format::Immutable | Format::Disk => immutable::VERSIONS,
+        };
+        let why = format!(
+            "point {} has the version {}, which no server gives",
+            entry.id, entry.version
+        );
+        return Err(Fault::new(file, why));
     }
     Ok(ids)
 }

@@ -37,6 +37,9 @@ pub const PAYLOAD_INDEX: &str = "payload_index.json";
 pub const SHARD_KEYS: &str = "shard_key_mapping.json";
 /// The storage version, at the root of a collection snapshot and of each segment.
 pub const VERSION: &str = "version.info";
+/// No server numbers so many operations: a greater number is damage, and the next one could not be
+/// written.
+pub const OPERATION_MAX: u64 = u64::MAX >> 1;
 /// The states of a shard's replicas.
 pub const REPLICA_STATE: &str = "replica_state.json";
 /// The kind of a shard.
@@ -52,8 +55,10 @@ const SHARD_CLOCKS: [&str; 3] = [
 /// The manifest of a streamed snapshot; a restore refuses a full snapshot that has one. A shard's list of
 /// segments, `segments_manifest.json`, is in every snapshot of 1.19.
 pub const SEGMENT_MANIFEST: &str = "segment_manifest.json";
+/// A shard's list of its segments (lib/shard/src/segment_manifest.rs, from 1.19 on).
+pub const SEGMENT_LIST: &str = "segments_manifest.json";
 /// Manifests of a shard's segments, written by servers that share storage.
-const SHARD_MANIFESTS: [&str; 2] = ["segments_manifest.json", "manifest.json"];
+const SHARD_MANIFESTS: [&str; 2] = [SEGMENT_LIST, "manifest.json"];
 
 /// The folder in a segment's that holds the vectors called `name`; the empty name is that of the vector
 /// without one (`get_vector_storage_path` of lib/segment/src/segment_constructor).

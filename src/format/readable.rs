@@ -141,6 +141,9 @@ fn of_shard(number: u32, shard: &Shard, found: &mut Vec<Obstacle>) {
     if let Some(why) = strays(&shard.strays, "among the segments") {
         add(why, AGAIN, false);
     }
+    for (why, next) in unlisted(number, shard) {
+        add(why, next, true);
+    }
     // It is the last file that Qdrant writes of a shard: without it the stream broke off.
     if shard.shard_config.is_none() {
         add(
@@ -181,6 +184,28 @@ fn of_shard(number: u32, shard: &Shard, found: &mut Vec<Obstacle>) {
             true,
         ),
     }
+}
+
+/// Segments that the shard's own list says are its, and that are not there.
+fn unlisted(number: u32, shard: &Shard) -> Vec<(String, &'static str)> {
+    let Some(bytes) = &shard.segment_list else {
+        return Vec::new();
+    };
+    let Ok(listed) = serde_json::from_slice::<BTreeMap<Uuid, Value>>(bytes) else {
+        let why = format!("{} of shard {number} cannot be read", layout::SEGMENT_LIST);
+        return vec![(why, AGAIN)];
+    };
+    // One that is still being built has no points that are not in another.
+    let is_live = |state: &Value| state.as_str() != Some("under_construction");
+    let missing = (listed.iter())
+        .filter(|(uuid, state)| is_live(state) && !shard.segments.contains_key(*uuid));
+    missing
+        .map(|(uuid, _)| {
+            let list = layout::SEGMENT_LIST;
+            let why = format!("segment {uuid} of shard {number} is missing, which {list} names");
+            (why, AGAIN)
+        })
+        .collect()
 }
 
 /// Members that a server would take for a part of a segment; `place` is where they are.
@@ -271,6 +296,15 @@ fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
          snapmerge"
             .to_owned()
     };
+    for key in ["version", "initial_version"] {
+        let number = state.get(key).and_then(Value::as_u64);
+        if let Some(number) = number.filter(|number| *number > layout::OPERATION_MAX) {
+            found.push((
+                format!("its {key} is {number}, and no server numbers so many operations"),
+                AGAIN.into(),
+            ));
+        }
+    }
     let Some(config) = state.get("config").and_then(Value::as_object) else {
         found.push((
             format!("{} has no config", layout::SEGMENT_STATE),

@@ -127,7 +127,16 @@ impl Carrier {
     /// Adds what a shard needs besides its segments: an empty log that goes on above every
     /// segment's version, the state of its one replica, and its kind.
     pub fn shard(&mut self, shard: PackedShard) -> Result<()> {
-        let (name, bytes) = wal::write_empty(shard.version_max + 1);
+        let next = shard.version_max.checked_add(1).ok_or_else(|| {
+            Error::damaged(
+                format!("writing the log of shard {}", shard.number),
+                format!(
+                    "its newest operation is {}, and none comes after that",
+                    shard.version_max
+                ),
+            )
+        })?;
+        let (name, bytes) = wal::write_empty(next);
         self.small(&format!("{}/{}/{name}", shard.number, layout::LOG), &bytes)?;
         for (name, value) in shard_files() {
             self.json(&format!("{}/{name}", shard.number), &value)?;

@@ -28,7 +28,7 @@ impl fmt::Display for Verdict {
         f.write_str(match self {
             Self::Proven => "PROVEN",
             Self::Differs => "DIFFERS",
-            Self::NothingLookedAt => "NOT PROVEN, there was nothing to look at",
+            Self::NothingLookedAt => "NOT PROVEN, no point was in the sample",
         })
     }
 }

@@ -96,8 +96,8 @@ fn parse_hash(text: &str, digits: usize) -> Option<String> {
 }
 
 /// Every checksum that is to be found for the snapshot at `path`: Qdrant's own `FILE.checksum`
-/// beside it, snapmerge's `FILE.manifest.json`, the same for the file without `.gz`, and what was
-/// `given` on the command line.
+/// beside it, snapmerge's `FILE.manifest.json` and `FILE.provenance.json`, the first two for the
+/// file without `.gz`, too, and what was `given` on the command line.
 pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>> {
     let mut found = Vec::new();
     if let Some(sha256) = given {
@@ -128,17 +128,18 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
             found.push(Expectation { sha256, other, by });
         }
     }
-    // Of a master, the record of how it was made tells both. One that cannot be read says nothing, and
-    // the SHA-256 is compared.
+    // Of a master, the record of how it was made. One that cannot be read, or that is of a collection,
+    // says nothing.
     let beside = with_suffix(path, ".provenance.json");
-    let of_master = read(&beside).unwrap_or(None).and_then(|text| {
-        let (sha256, other) = hashes_in(&text, &file_name(&beside))?;
-        Some((sha256, other?))
-    });
+    let by = file_name(&beside);
+    let of_master = read(&beside).unwrap_or(None);
+    if let Some((sha256, other)) = of_master.and_then(|text| hashes_in(&text, &by)) {
+        found.push(Expectation { sha256, other, by });
+    }
     let told = found
         .iter()
         .filter_map(|one| Some((one.sha256.clone(), one.other.clone()?)));
-    let told: Vec<(Sha256Hex, Other)> = told.chain(of_master).collect();
+    let told: Vec<(Sha256Hex, Other)> = told.collect();
     for one in &mut found {
         if one.by != GIVEN && one.other.is_none() {
             let same = told.iter().find(|(sha256, _)| *sha256 == one.sha256);
@@ -328,8 +329,15 @@ mod tests {
         beside(".checksum", A);
         assert_eq!(by(None), Algorithm::Sha256);
         tells(".provenance.json", B, ("blake3", B));
-        // That is of other bytes.
+        // That is of other bytes, and both are compared.
         assert_eq!(by(None), Algorithm::Sha256);
+        let both = expectations(&path, None).unwrap();
+        let of_checksum = Hashes {
+            algorithm: Algorithm::Sha256,
+            ..hashes(A)
+        };
+        let err = compare(&path, &both, &of_checksum).unwrap_err();
+        assert!(err.why().contains("provenance.json says"), "{err}");
         tells(".provenance.json", A, ("blake3", B));
         assert_eq!(by(None), Algorithm::Blake3);
         let expected = expectations(&path, None).unwrap();

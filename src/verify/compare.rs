@@ -1,7 +1,7 @@
 //! Proving a master against its sources, now or later.
 //!
 //! Keeps true: the union of the sources is computed anew under the declared policy and changes, and
-//! nothing else is taken into account; nothing looked at is never a pass; how much was looked at,
+//! nothing else is taken into account; an empty sample is never a pass; how much was looked at,
 //! and how, is part of the answer.
 
 mod bytes;
@@ -74,6 +74,9 @@ pub struct Verified {
     pub doubled: u64,
     /// Settings that are not what they should be.
     pub settings: Vec<SettingDifference>,
+    /// Whether all points were looked at, and no sample of them.
+    #[serde(default)]
+    pub whole: bool,
     /// Bytes of the files that were read.
     pub bytes: u64,
     /// What others wrote to live collections in the meantime.
@@ -102,9 +105,10 @@ impl Verified {
         by_walk + self.doubled
     }
 
-    /// Whether the master is what it should be.
+    /// Whether the master is what it should be. All of a master without points was looked at if nothing
+    /// is what all of its sources have; a sample without points shows nothing.
     pub fn is_proven(&self) -> bool {
-        self.looked_at() > 0 && self.differences() == 0 && self.settings.is_empty()
+        (self.whole || self.looked_at() > 0) && self.differences() == 0 && self.settings.is_empty()
     }
 }
 
@@ -133,6 +137,7 @@ pub fn verify(
         shards: Vec::new(),
         doubled: 0,
         settings: setting_differences(asked.wanted, master),
+        whole: asked.sample.is_none(),
         bytes,
         changed: Vec::new(),
         unknown: Vec::new(),

@@ -1,6 +1,6 @@
 //! The report of a verification.
 //!
-//! Invariants: the verdict is "proven" only if something was looked at and nothing differs; what was
+//! Invariants: the verdict is "proven" only if all was looked at, or a sample with points, and nothing differs; what was
 //! looked at, and how, stands in it with numbers.
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub enum Verdict {
     Proven,
     /// It is not.
     Differs,
-    /// There was no point to look at, which proves nothing.
+    /// No point was in the sample, which proves nothing.
     NothingLookedAt,
 }
 

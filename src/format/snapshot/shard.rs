@@ -83,6 +83,8 @@ pub struct Shard {
     pub replica_state: Option<Vec<u8>>,
     /// `shard_config.json`.
     pub shard_config: Option<Vec<u8>>,
+    /// `segments_manifest.json`.
+    pub segment_list: Option<Vec<u8>>,
     /// The log's files, if they were asked for.
     pub log: LogFiles,
     /// Whether there is a log at all.
@@ -147,7 +149,13 @@ impl Shard {
                 cost.kept_bytes += member.bytes;
                 self.shard_config = Some(walker.read_small(member, JSON_BYTES_MAX)?);
             }
-            Part::Left(name) => self.left.push(name.to_owned()),
+            Part::Left(name) => {
+                self.left.push(name.to_owned());
+                if name == layout::SEGMENT_LIST {
+                    cost.kept_bytes += member.bytes;
+                    self.segment_list = Some(walker.read_small(member, JSON_BYTES_MAX)?);
+                }
+            }
             Part::Log(name) => {
                 self.has_log = true;
                 self.log_bytes += member.stored_bytes;

@@ -18,7 +18,7 @@ pub fn section(report: &VerifyReport) -> Result<(String, Markup)> {
     let (class, words) = match report.verdict {
         Verdict::Proven => ("proven", "PROVEN"),
         Verdict::Differs => ("differs", "DIFFERS"),
-        Verdict::NothingLookedAt => ("nothing", "NOT PROVEN: nothing was looked at"),
+        Verdict::NothingLookedAt => ("nothing", "NOT PROVEN: no point was in the sample"),
     };
     let verified = &report.verified;
     let (of, digests) = match &verified.points {

@@ -72,6 +72,26 @@ pub(super) fn bad() -> Vec<Bad> {
             })
         })
         .incomplete(),
+        // As 1.19 lists them: one that is named is not there.
+        Bad::new(
+            "segment_that_is_listed_missing",
+            &["is missing, which segments_manifest.json names"],
+            |env| {
+                changed(env, "uint8", |tar| {
+                    let listed = r#"{"11111111-2222-4333-8444-555555555555":"active"}"#;
+                    let list = Member::file("0/segments_manifest.json", listed.as_bytes());
+                    tar.members.insert(0, list);
+                    Ok(())
+                })
+            },
+        )
+        .incomplete(),
+        stated(
+            "version_near_the_largest_number",
+            &["no server numbers so many operations"],
+            r#""version":"#,
+            r#""version":999999999999999999"#,
+        ),
         // The last file of a shard: without it the server failed while it streamed.
         Bad::new(
             "shard_config_missing",

@@ -196,14 +196,23 @@ fn proven(sources: &Sources, master: &Master, flags: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// Zero points are zero points on both sides, which shows nothing.
+/// All of nothing is nothing, and there is no more to look at; a sample of nothing shows nothing.
 fn nothing_is_no_pass(env: &Env) -> Outcome {
     let sources = Sources::named(env, &["empty"])?;
     for route in ["graft", "rebuild"] {
         let master = sources.merge(&["--route", route])?;
         for how in [&[][..], &["--deep"][..]] {
-            let run = verify(&master.path, &sources, how)?.code(3)?;
-            ensure_eq!(run.json()?["verdict"], "nothing_looked_at", "{route}");
+            let run = verify(&master.path, &sources, how)?.ok()?;
+            ensure_eq!(run.json()?["verdict"], "proven", "{route}");
+        }
+        let run = verify(&master.path, &sources, &["--sample", "50%"])?.code(3)?;
+        ensure_eq!(run.json()?["verdict"], "nothing_looked_at", "{route}");
+        // A point that none of them has is one too many all the same.
+        let other = Sources::named(env, &["album_2017"])?;
+        for how in [&[][..], &["--deep"][..]] {
+            let run = cli!["verify", "--json", &other.files[0], "--against"];
+            let run = run.args(&sources.files).args(how).run()?.code(3)?;
+            ensure_eq!(run.json()?["verdict"], "differs", "{route}");
         }
     }
     let sources = Sources::named(env, &["album_2017"])?;

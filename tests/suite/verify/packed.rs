@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::merge::Sources;
+use crate::merge::{Sources, forget_checksums};
 use crate::support::cli::Run;
 use crate::support::craft::Tar;
 use crate::support::{Env, Outcome, Trial};
@@ -36,8 +36,8 @@ impl Bed {
     pub(super) fn new(env: &Env, names: &[&str], flags: &[&str]) -> Outcome<Self> {
         let sources = Sources::named(env, names)?;
         let master = sources.merge(flags)?.path;
-        // The checksum would tell every change before it is looked at.
-        std::fs::remove_file(sources.path("master.snapshot.checksum"))?;
+        // Checksums would tell every change before it is looked at.
+        forget_checksums(&master)?;
         let bed = Self {
             bytes: std::fs::read(&master)?,
             sources,
