@@ -34,7 +34,7 @@ pub use resolve::{Changed, Resolver, Tally};
 pub use ring::ShardRing;
 pub use sampled::sampled;
 pub use scan::{Groups, Hashed, Lane, Scan, Scanned, identity_key, in_master, lanes};
-pub use segments::{Carriage, Lane as ShardLane, look_into};
+pub use segments::{Carriage, Lane as ShardLane, Tail, look_into};
 pub use shape::master_shape;
 pub use sides::{Sides, count};
 pub use union::Union;

@@ -3,6 +3,8 @@
 //! Invariants: what a shard holds is known from its id trackers and its log alone; a shard about
 //! which anything is unsure, or that keeps anything in RocksDB, is to be settled, with the reason.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -29,10 +31,19 @@ pub struct Lane {
     pub losers: Vec<PointId>,
     /// Why it must be settled; nothing if it travels untouched.
     pub reasons: Vec<String>,
-    /// How many entries its log has besides, if they can become a segment of their own.
-    pub tail: Option<usize>,
+    /// What its log has besides, if that can become a segment of its own.
+    pub tail: Option<Tail>,
     /// Its segments; replaced when it is settled.
     pub segments: Vec<Carriage>,
+}
+
+/// The log of a shard that becomes a segment.
+#[derive(Debug)]
+pub struct Tail {
+    /// Its entries.
+    pub entries: usize,
+    /// Points that it writes and that the segments have as it leaves them, or newer, ascending.
+    pub held: Vec<PointId>,
 }
 
 /// A segment on its way into the master.
@@ -149,7 +160,10 @@ fn look(
     // flush, and the last one always.
     if let Some(entry) = not_taken_in(&log, &held_ids).first() {
         if only_writes(&log) && held_ids.is_whole() {
-            lane.tail = Some(log.entries.len());
+            lane.tail = Some(Tail {
+                entries: log.entries.len(),
+                held: held_of(&log, &held_ids),
+            });
         } else {
             lane.because(&format!(
                 "its log is not all in its segments, from entry {} ({}) on",
@@ -159,6 +173,18 @@ fn look(
     }
     lane.ids = held_ids.ids();
     Ok(())
+}
+
+/// The points that a log of whole points writes, and that are in the segments as it leaves them.
+fn held_of(log: &Log, ids: &ShardIds) -> Vec<PointId> {
+    let mut last: BTreeMap<PointId, u64> = BTreeMap::new();
+    for entry in &log.entries {
+        if let Op::Upsert(written) = &entry.op {
+            last.extend(written.iter().map(|id| (*id, entry.index)));
+        }
+    }
+    let held = |(id, index): &(PointId, u64)| ids.version(*id).is_some_and(|has| has >= *index);
+    last.into_iter().filter(held).map(|(id, _)| id).collect()
 }
 
 fn carriage(

@@ -100,8 +100,10 @@ pub fn carry(
             let reasons = lane.reasons.join("; ");
             cart.carried.settled.push(format!("{shard}: {reasons}"));
         }
-        if let (true, Some(entries)) = (lane.has_tail(), lane.tail) {
-            cart.carried.tails.push(format!("{shard}: {entries}"));
+        if let (true, Some(tail)) = (lane.has_tail(), &lane.tail) {
+            cart.carried
+                .tails
+                .push(format!("{shard}: {}", tail.entries));
         }
         for segment in lane.segments.iter().filter(|one| one.settled.is_some()) {
             cart.settled(lane, segment, &name)?;

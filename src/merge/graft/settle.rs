@@ -112,16 +112,24 @@ impl<'a> Workshop<'a> {
         let settled = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
             let mut shards = Vec::new();
             for settled in source.settle_logs(&folder, &wanted)? {
-                let ids = settled.shard.ids()?;
-                shards.push(((at, settled.number), ids, settled.shard));
+                shards.push(((at, settled.number), settled.shard));
             }
             Ok(shards)
         })?;
-        for (key, ids, shard) in settled.into_iter().flatten() {
+        for (key, shard) in settled.into_iter().flatten() {
             let lane = lanes
                 .iter_mut()
                 .find(|lane| (lane.source, lane.number) == key);
             if let Some(lane) = lane {
+                // Beside those in the segments they would be the same points twice.
+                let held = lane
+                    .tail
+                    .iter()
+                    .flat_map(|tail| tail.held.chunks(IDS_AT_ONCE));
+                for held in held {
+                    shard.delete(held)?;
+                }
+                let ids = shard.ids()?;
                 lane.ids.extend(ids);
                 lane.ids.sort_unstable();
                 lane.ids.dedup();

@@ -20,6 +20,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         trial("refuses_misplaced_points", misplaced),
         trial("a_log_that_writes_becomes_a_segment", log_that_writes),
+        trial("a_log_that_repeats_is_cut", log_that_repeats),
         trial("a_log_that_deletes_is_settled", log_that_deletes),
     ]
 }
@@ -68,6 +69,12 @@ fn misplaced(env: &Env) -> Outcome {
 
 /// Gives a snapshot of one shard a log of these entries, numbered above all that its segments say.
 fn with_log(given: &Given, name: &str, entries: &[ciborium::Value]) -> Outcome<Given> {
+    let first = newest(given)? + 1;
+    with_log_from(given, name, entries, first)
+}
+
+/// The number of the newest operation that its segments say.
+fn newest(given: &Given) -> Outcome<u64> {
     let bytes = std::fs::read(&given.file)?;
     let parts = members(bytes.as_slice())?;
     let mut version = 0;
@@ -76,7 +83,17 @@ fn with_log(given: &Given, name: &str, entries: &[ciborium::Value]) -> Outcome<G
         version = version.max(state["version"].as_u64().unwrap_or(0));
     }
     ensure!(version > 0, "no version in any segment");
-    let first = version + 1;
+    Ok(version)
+}
+
+/// The same, numbered from `first` on.
+fn with_log_from(
+    given: &Given,
+    name: &str,
+    entries: &[ciborium::Value],
+    first: u64,
+) -> Outcome<Given> {
+    let bytes = std::fs::read(&given.file)?;
     let mut records = Vec::new();
     for entry in entries {
         let mut record = Vec::new();
@@ -159,6 +176,33 @@ fn log_that_writes(env: &Env) -> Outcome {
     let mut union = late.points.clone();
     union.extend(other.points);
     ensure_points(&union, &both)
+}
+
+/// A log that begins with what the segments hold, as where nothing was acknowledged: only what is new
+/// becomes a segment, and no point is there twice.
+fn log_that_repeats(env: &Env) -> Outcome {
+    let dir = temp_dir()?;
+    let whole = given(env, dir.path(), "album_2017")?;
+    let points = written(&whole)?;
+    let (held, newest) = (whole.points.values().rev(), newest(&whole)?);
+    let held = held.take(usize::try_from(newest)?).map(upsert);
+    let mut entries = held.collect::<Outcome<Vec<_>>>()?;
+    entries.extend(points.iter().map(upsert).collect::<Outcome<Vec<_>>>()?);
+    let mut late = with_log_from(&whole, "late", &entries, 1)?;
+    for point in points {
+        late.points.insert(PointId::of(&point)?, point);
+    }
+    let output = dir.path().join("master.snapshot");
+    let report = merging([&late.file], &output).run()?.ok()?.json()?;
+    let tails = report["carried"]["tails"].as_array().map(Vec::len);
+    ensure_eq!(tails, Some(1), "{}", report["carried"]);
+    ensure_points(&late.points, &output)?;
+    for how in [&[][..], &["--deep"]] {
+        let verify = cli!["verify", "--json", &output, "--against", &late.file];
+        let told = verify.args(how).run()?.ok()?.json()?;
+        ensure_eq!(told["doubled"], json!(0), "points that are there twice");
+    }
+    Ok(())
 }
 
 fn log_that_deletes(env: &Env) -> Outcome {
