@@ -49,7 +49,7 @@ pub fn install() {
     });
 }
 
-/// The engine's warnings since the last call, each once, with how often it came.
+/// Warnings, the engine's and others, since the last call, each once, with how often it came.
 pub fn take_warnings() -> Vec<String> {
     let warnings = std::mem::take(&mut *WARNINGS.lock().unwrap_or_else(PoisonError::into_inner));
     warnings
@@ -79,7 +79,10 @@ impl log::Log for Keeper {
             return;
         }
         let mut warnings = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = record.args().to_string();
+        let text = match record.target().starts_with("snapmerge") {
+            true => record.args().to_string(),
+            false => format!("the storage engine: {}", record.args()),
+        };
         if warnings.len() < WARNINGS_MAX || warnings.contains_key(&text) {
             *warnings.entry(text).or_default() += 1;
         }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::options::{LiveInputOptions, peers};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::server::{Address, Connection, ConnectionOptions};
 
@@ -31,7 +31,18 @@ impl<'a> Servers<'a> {
         if let Some(connection) = self.open.get(address) {
             return Ok(connection.clone());
         }
-        let connection = connect(address, &self.options.connection, self.context)?;
+        if let (Some(grpc), false) = (&self.options.connection.grpc, self.open.is_empty()) {
+            return Err(Error::usage(
+                format!("reading --grpc {grpc}"),
+                format!("there are several servers, such as {address}, and it is one's alone"),
+            )
+            .next("give --grpc-port, or read and write one server at a time"));
+        }
+        self.open(address, &self.options.connection)
+    }
+
+    fn open(&mut self, address: &Address, options: &ConnectionOptions) -> Result<Connection> {
+        let connection = connect(address, options, self.context)?;
         self.open.insert(address.clone(), connection.clone());
         Ok(connection)
     }
@@ -41,7 +52,14 @@ impl Servers<'_> {
     /// The members that --peer names, by id.
     pub fn members(&mut self) -> Result<BTreeMap<u64, Connection>> {
         let peers = peers(&self.options.peer)?;
-        let member = |(peer, address)| Ok((peer, self.at(&address)?));
+        let others = ConnectionOptions {
+            grpc: None,
+            ..self.options.connection.clone()
+        };
+        let member = |(peer, address): (u64, Address)| match self.open.get(&address) {
+            Some(connection) => Ok((peer, connection.clone())),
+            None => Ok((peer, self.open(&address, &others)?)),
+        };
         peers.into_iter().map(member).collect()
     }
 }

@@ -49,8 +49,7 @@ pub fn notes(plan: &Plan, changes: &Changed) -> Vec<String> {
     notes.extend(of_nothing.map(|(field, _)| {
         format!("--drop-payload {field} left nothing out: no point has this field")
     }));
-    let warnings = take_warnings().into_iter();
-    notes.extend(warnings.map(|warning| format!("the storage engine: {warning}")));
+    notes.extend(take_warnings());
     notes
 }
 

@@ -12,9 +12,12 @@ use url::{Host, Url};
 
 use crate::base::error::{Error, Result};
 use crate::base::printable::without_passwords;
+use crate::base::text::serde_as_text;
 
 /// The port that Qdrant answers REST on, unless it is told otherwise.
 pub const REST_PORT: u16 = 6333;
+/// The port that Qdrant answers gRPC on, unless it is told otherwise.
+const GRPC_PORT: u16 = 6334;
 /// The segment before a collection's name in the server's own paths.
 const COLLECTIONS: &str = "collections";
 
@@ -32,6 +35,58 @@ pub struct CollectionAddress {
     pub server: Address,
     /// The collection's name.
     pub collection: String,
+}
+
+/// Where a server answers gRPC, if that is another place than its REST's with the next port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcAddress {
+    url: Url,
+}
+
+impl GrpcAddress {
+    /// Its origin, for a channel.
+    pub(super) fn origin(&self) -> String {
+        origin(
+            &self.url,
+            self.url.port_or_known_default().unwrap_or(GRPC_PORT),
+        )
+    }
+}
+
+impl FromStr for GrpcAddress {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut url = read(text)?;
+        if !says_port(text) {
+            let _ = url.set_port(Some(GRPC_PORT));
+        }
+        if !matches!(url.path(), "" | "/") {
+            return Err(Error::usage(
+                format!("reading the address {}", without_passwords(text)),
+                "gRPC has no path",
+            )
+            .next("give it as http://HOST:6334 or https://HOST:6334"));
+        }
+        Ok(Self { url })
+    }
+}
+
+impl fmt::Display for GrpcAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin())
+    }
+}
+
+serde_as_text!(
+    GrpcAddress,
+    "GrpcAddress",
+    "an address, as http://HOST:6334"
+);
+
+fn origin(url: &Url, port: u16) -> String {
+    let host = url.host_str().unwrap_or_default();
+    format!("{}://{host}:{port}", url.scheme())
 }
 
 /// Whether `text` is meant as an address, and not as the name of a file.
@@ -95,8 +150,7 @@ impl Address {
     /// The origin of gRPC on `port` (default: the port after REST's).
     pub(super) fn grpc(&self, port: Option<u16>) -> String {
         let port = port.unwrap_or_else(|| self.port().saturating_add(1));
-        let host = self.url.host_str().unwrap_or_default();
-        format!("{}://{host}:{port}", self.url.scheme())
+        origin(&self.url, port)
     }
 
     /// The collection `name` on it.

@@ -6,19 +6,22 @@
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use qdrant_client::qdrant::HealthCheckRequest;
+use qdrant_client::qdrant::qdrant_client::QdrantClient;
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::redirect;
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+use tonic::Code;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::address::Address;
+use super::address::{Address, GrpcAddress};
 use super::keys::{self, Keys};
 use super::tls;
 use crate::base::error::{Error, Result};
@@ -26,6 +29,10 @@ use crate::base::stop;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often gRPC is tried before points go over REST.
+const GRPC_TRIES: u32 = 2;
+/// The pause between two of them.
+const GRPC_PAUSE: Duration = Duration::from_millis(300);
 /// How soon a silent connection is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Threads that move bytes; the work on them is done elsewhere.
@@ -46,6 +53,8 @@ pub struct ConnectionSettings {
     pub retries: u32,
     /// The port of gRPC; by default the one after REST's.
     pub grpc_port: Option<u16>,
+    /// Where gRPC is answered, if that is elsewhere; of the server alone, and not of its cluster's others.
+    pub grpc: Option<GrpcAddress>,
 }
 
 impl Default for ConnectionSettings {
@@ -57,6 +66,7 @@ impl Default for ConnectionSettings {
             timeout: Duration::from_secs(60),
             retries: 5,
             grpc_port: None,
+            grpc: None,
         }
     }
 }
@@ -73,6 +83,8 @@ struct Inner {
     address: Address,
     key: Option<SecretString>,
     settings: ConnectionSettings,
+    /// Whether gRPC is out of reach, once it was asked for.
+    is_rest_alone: OnceLock<bool>,
 }
 
 impl fmt::Debug for Connection {
@@ -99,7 +111,11 @@ impl Connection {
     /// A connection to another member of the same cluster, with the same key and settings.
     pub fn peer(&self, address: &Address) -> Result<Self> {
         let runtime = Arc::clone(&self.inner.runtime);
-        Self::with(runtime, address, &self.inner.settings)
+        let settings = ConnectionSettings {
+            grpc: None,
+            ..self.inner.settings.clone()
+        };
+        Self::with(runtime, address, &settings)
     }
 
     fn with(
@@ -146,6 +162,7 @@ impl Connection {
                 address: address.clone(),
                 key,
                 settings: settings.clone(),
+                is_rest_alone: OnceLock::new(),
             }),
         })
     }
@@ -207,11 +224,64 @@ impl Connection {
         self.inner.runtime.spawn(work)
     }
 
+    /// Where gRPC is answered.
+    pub(super) fn grpc_origin(&self) -> String {
+        let settings = self.settings();
+        match &settings.grpc {
+            Some(address) => address.origin(),
+            None => self.address().grpc(settings.grpc_port),
+        }
+    }
+
+    /// Whether gRPC is not reached, and nobody said where it is: points then travel over REST. It is asked
+    /// for once.
+    pub(super) fn is_rest_alone(&self) -> Result<bool> {
+        let settings = self.settings();
+        if settings.grpc.is_some() || settings.grpc_port.is_some() {
+            return Ok(false);
+        }
+        if let Some(known) = self.inner.is_rest_alone.get() {
+            return Ok(*known);
+        }
+        let origin = self.grpc_origin();
+        let client = QdrantClient::new(self.grpc_channel()?);
+        let asked = self.run(&format!("asking {origin} for gRPC"), async {
+            for _ in 0..GRPC_TRIES {
+                let mut client = client.clone();
+                let health = client.health_check(HealthCheckRequest {});
+                match tokio::time::timeout(settings.timeout, health).await {
+                    // A gateway that knows no gRPC answers this, or that it is of no use.
+                    Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                        return Ok::<_, Error>(Err(status.message().to_owned()));
+                    }
+                    Ok(Err(status)) if status.code() == Code::Unavailable => {
+                        tokio::time::sleep(GRPC_PAUSE).await;
+                    }
+                    Ok(Err(status)) if status.code() == Code::Unknown => {}
+                    Ok(_) => return Ok(Ok(())),
+                    Err(_) => {}
+                }
+            }
+            Ok(Err("it is not reached".to_owned()))
+        })?;
+        let is_alone = asked.is_err();
+        if self.inner.is_rest_alone.set(is_alone).is_ok()
+            && let Err(why) = asked
+        {
+            log::warn!(
+                "gRPC at {origin} does not answer ({}): points travel over REST, which is slower; say where \
+                 it is with --grpc URL",
+                self.hide(&why)
+            );
+        }
+        Ok(is_alone)
+    }
+
     /// A channel for the generated clients of `qdrant_client::qdrant`, with the same certificates
     /// and key. It connects when it is first used, and again after it broke.
     pub fn grpc_channel(&self) -> Result<GrpcChannel> {
         let settings = self.settings();
-        let origin = self.address().grpc(settings.grpc_port);
+        let origin = self.grpc_origin();
         let doing = || format!("preparing to talk with {origin}");
         let failed = |err: tonic::transport::Error| Error::failed(doing(), err);
         let mut endpoint = Endpoint::from_shared(origin.clone())

@@ -33,7 +33,8 @@ mod webhook;
 
 pub use activity::Activity;
 pub use address::{
-    Address, CollectionAddress, PeerAddress, REST_PORT, check_name, check_vector_name, is_address,
+    Address, CollectionAddress, GrpcAddress, PeerAddress, REST_PORT, check_name, check_vector_name,
+    is_address,
 };
 pub use answers::{
     ACTIVE, ClusterStatus, CollectionInfo, LocalShard, Optimizations, PayloadIndex, Peer,

@@ -10,7 +10,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionSettings, Keys, StateFolder};
+use super::{ConnectionSettings, GrpcAddress, Keys, StateFolder};
 use crate::base::error::{Error, Result};
 
 /// The environment's place for the key.
@@ -40,6 +40,10 @@ pub struct ConnectionOptions {
     /// The port of gRPC, if it is not the one after REST's
     #[arg(long, value_name = "PORT")]
     pub grpc_port: Option<u16>,
+    /// Where the server answers gRPC, if that is elsewhere: http://HOST:6334. Where gRPC is not
+    /// reached and neither this nor --grpc-port is given, points travel over REST, which is slower
+    #[arg(long, value_name = "URL", conflicts_with = "grpc_port")]
+    pub grpc: Option<GrpcAddress>,
 }
 
 impl Default for ConnectionOptions {
@@ -51,6 +55,7 @@ impl Default for ConnectionOptions {
             timeout: 60,
             retries: 5,
             grpc_port: None,
+            grpc: None,
         }
     }
 }
@@ -79,6 +84,7 @@ impl ConnectionOptions {
             timeout: Duration::from_secs(self.timeout),
             retries: self.retries,
             grpc_port: self.grpc_port,
+            grpc: self.grpc.clone(),
         })
     }
 }

@@ -189,9 +189,7 @@ impl Operation for DiffRequest {
             sync_plan: shown(plan.path()),
             missing,
             changed,
-            notes: warnings
-                .map(|warning| format!("the storage engine: {warning}"))
-                .collect(),
+            notes: warnings.collect(),
             seconds: started.elapsed().as_secs_f64(),
         };
         report.envelope.outcome = Outcome::differs_if(!report.is_same());

@@ -197,8 +197,7 @@ impl Operation for VerifyRequest {
         )?;
         verified.settings.extend(frame);
         drop(scratch);
-        let warnings = take_warnings().into_iter();
-        notes.extend(warnings.map(|warning| format!("the storage engine: {warning}")));
+        notes.extend(take_warnings());
         let verdict = Verdict::of(&verified, answers.as_ref());
         let fine = verdict == Verdict::Proven && missing.is_empty() && verified.changed.is_empty();
         let report = VerifyReport {

@@ -201,7 +201,7 @@ fn replayed(
     let written = match &action {
         Action::Sync => sync::sync(&work, &flow, &mut resolver, &mut stages)?,
         Action::Make => send(&work, &flow, &mut resolver, &mut journal, None, &mut stages)?,
-        Action::GoOn(mark) | Action::Compare(mark) => send(
+        Action::GoOn(mark) => send(
             &work,
             &flow,
             &mut resolver,
@@ -209,6 +209,7 @@ fn replayed(
             Some(mark),
             &mut stages,
         )?,
+        Action::Compare(mark) => read_again(&work, &flow, &mut resolver, mark, &mut stages)?,
     };
     let Written {
         flowed,
@@ -363,6 +364,33 @@ fn send(
     Ok(Written {
         flowed,
         sent,
+        synced: None,
+    })
+}
+
+/// Reads the sources of a finished run again, and writes nothing: what is new in them is not what was
+/// proven, and the collection may be published by now.
+fn read_again(
+    work: &Work<'_>,
+    flow: &Flow<'_>,
+    resolver: &mut Resolver<'_>,
+    proven: &Mark,
+    stages: &mut Vec<StageReport>,
+) -> Result<Written> {
+    let started = Instant::now();
+    let progress = work.site.progress;
+    let stage = progress.stage("read again", Some(flow.total()), Unit::Points);
+    let flowed = flow.run(resolver, &stage, |_, _| Ok(()))?;
+    let is_proven = (flowed.digest.points(), flowed.digest.to_string())
+        == (proven.points, proven.digest.clone());
+    if !is_proven {
+        return Err(sources_changed(&work.onto.target));
+    }
+    let report = StageReport::new("read again", started);
+    stages.push(report.points(flowed.scanned).bytes(flowed.bytes));
+    Ok(Written {
+        flowed,
+        sent: Sent::default(),
         synced: None,
     })
 }

@@ -90,6 +90,8 @@ pub struct ServerPart {
     pub retries: Option<u32>,
     /// The port of gRPC, if it is not the one after REST's.
     pub grpc_port: Option<u16>,
+    /// Where it answers gRPC, if that is elsewhere, as http://HOST:6334.
+    pub grpc: Option<String>,
     /// Where the other members of its cluster answer REST, by their ids.
     #[serde(default)]
     pub peers: BTreeMap<String, String>,

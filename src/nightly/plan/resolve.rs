@@ -17,7 +17,8 @@ use crate::base::words::{did_you_mean, nearest};
 use crate::input::LiveInputOptions;
 use crate::merge::RouteChoice;
 use crate::server::{
-    Address, ConnectionOptions, ConnectionSettings, Keys, PeerAddress, Rate, check_name,
+    Address, ConnectionOptions, ConnectionSettings, GrpcAddress, Keys, PeerAddress, Rate,
+    check_name,
 };
 
 /// Hours that a night that was broken off may be gone on with.
@@ -303,6 +304,10 @@ impl PlanResolver<'_> {
         if retries > 100 {
             self.find(&at("retries"), "give 0 to 100");
         }
+        let grpc = part.grpc.as_deref().and_then(|url| {
+            let address = url.parse::<GrpcAddress>();
+            self.good(&at("grpc"), address.map_err(|err| err.why().to_owned()))
+        });
         let mut peers = BTreeMap::new();
         for (peer, url) in &part.peers {
             let at = at(&format!("peers.{peer}"));
@@ -328,6 +333,7 @@ impl PlanResolver<'_> {
                 timeout: timeout.as_secs(),
                 retries,
                 grpc_port: part.grpc_port,
+                grpc: grpc.clone(),
             },
         };
         Some(Server {
@@ -339,6 +345,7 @@ impl PlanResolver<'_> {
                 timeout,
                 retries,
                 grpc_port: part.grpc_port,
+                grpc,
             },
             peers,
             options,

@@ -42,14 +42,14 @@ fn cut(doing: &str, connection: &Connection, source: &dyn std::error::Error) -> 
     let error = Error::failed(
         doing,
         format!(
-            "the connection to gRPC of {} did not come about or broke ({})",
-            connection.who(),
+            "the connection to gRPC at {} did not come about or broke ({})",
+            connection.grpc_origin(),
             why.join(": ")
         ),
     )
     .next(
-        "gRPC answers on the port after REST's unless --grpc-port says otherwise; run it again when \
-         the server is well: what is done stays done",
+        "gRPC answers on the port after REST's unless --grpc-port or --grpc says otherwise; run it again \
+         when the server is well: what is done stays done",
     );
     Failure::new(Cause::Cut, error)
 }

@@ -1,7 +1,8 @@
 //! The points of one live collection: counted, read in the order of ids, written.
 //!
 //! Vectors travel over gRPC; what gRPC cannot hold (see [`convert`]) and filters, which are typed in
-//! the JSON of REST, go over REST.
+//! the JSON of REST, go over REST, and so does everything where gRPC is not reached. Both ways give the
+//! same bits: REST writes each number with as many digits as tell it from every other.
 //!
 //! Keeps true: what is read is what the server has, bit by bit, each point once and by ascending
 //! id; a call is repeated only where twice is the same as once.
@@ -51,6 +52,8 @@ pub struct Points {
     collection: String,
     key: Option<ShardKey>,
     strict: StrictMode,
+    /// Whether all goes over REST.
+    by_rest: bool,
     what: String,
 }
 
@@ -77,6 +80,7 @@ impl Points {
             collection: collection.to_owned(),
             key: key.cloned(),
             strict: connection.strict_mode(collection)?,
+            by_rest: connection.is_rest_alone()?,
             what,
         })
     }
@@ -111,6 +115,17 @@ impl Points {
     /// Deletes the points with `ids`, and waits for it.
     pub fn delete(&self, ids: &[PointId]) -> Result<()> {
         let doing = format!("deleting points of {}", self.what);
+        if self.by_rest {
+            let mut body = json!({"points": ids});
+            self.choose(&mut body, None);
+            let call = self
+                .call(Method::POST, "deleting points of", "delete")
+                .query("wait", "true")
+                .body(body)
+                .patience(Patience::For(LONG));
+            let _: Value = self.connection.ask(&call)?;
+            return Ok(());
+        }
         let request = proto::DeletePoints {
             collection_name: self.collection.clone(),
             wait: Some(true),

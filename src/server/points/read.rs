@@ -155,7 +155,7 @@ impl Points {
         limit: usize,
     ) -> Result<(Vec<PointId>, Option<PointId>)> {
         let limit = limit.min(self.strict.page_max);
-        if filter.is_none() {
+        if filter.is_none() && !self.by_rest {
             let page = self.scroll(from, limit, false).await?;
             let ids = page.result.into_iter().map(|point| id_from(point.id));
             let ids = ids.collect::<Result<Vec<_>, _>>();
@@ -251,20 +251,15 @@ impl Points {
     /// The records from `from` on, `limit` at the most, and the id that comes next.
     async fn page(&self, from: PointId, limit: usize) -> Result<(Vec<Record>, Option<PointId>)> {
         let limit = limit.min(self.strict.page_max);
+        if self.by_rest {
+            return Ok(self.page_by_rest(from, limit).await??);
+        }
         let page = match self.scroll(Some(from), limit, true).await {
             Ok(page) => page,
             // What nests too deep for a message fails here, and not on the server.
             Err(failure) if failure.cause == Cause::Status(500) => {
-                #[derive(Deserialize)]
-                struct Page {
-                    points: Vec<Value>,
-                    next_page_offset: Option<PointId>,
-                }
-                let page: Page = self
-                    .scroll_by_rest(Some(from), None, limit, true)
-                    .await
-                    .map_err(|_| failure.error)?;
-                return Ok((self.records(page.points)?, page.next_page_offset));
+                let page = self.page_by_rest(from, limit).await;
+                return page.map_err(|_| failure.error)?;
             }
             Err(failure) => return Err(failure.error),
         };
@@ -273,10 +268,30 @@ impl Points {
         Ok((self.converted(page.result).await?, next))
     }
 
+    /// The same over REST; the outer result tells whether the server answered.
+    async fn page_by_rest(
+        &self,
+        from: PointId,
+        limit: usize,
+    ) -> Result<Result<(Vec<Record>, Option<PointId>)>, Failure> {
+        #[derive(Deserialize)]
+        struct Page {
+            points: Vec<Value>,
+            next_page_offset: Option<PointId>,
+        }
+        let page: Page = self.scroll_by_rest(Some(from), None, limit, true).await?;
+        Ok(self
+            .records(page.points)
+            .map(|records| (records, page.next_page_offset)))
+    }
+
     pub(super) async fn get_some(self, ids: Vec<PointId>) -> Result<Vec<Record>> {
         use proto::{with_payload_selector, with_vectors_selector};
         if ids.is_empty() {
             return Ok(Vec::new());
+        }
+        if self.by_rest {
+            return self.get_by_rest(&ids).await;
         }
         let doing = format!("reading points of {}", self.what);
         let request = proto::GetPoints {

@@ -30,10 +30,11 @@ impl Points {
             .transpose()
             .map_err(|err| Error::usage("reading the filter", err))?;
         match filter {
+            filter if self.by_rest => self.nearest_by_rest(search, filter.as_ref()),
             None => self.nearest_by_grpc(search, None),
             Some(filter) => match filter_to(&filter) {
                 Some(filter) => self.nearest_by_grpc(search, Some(filter)),
-                None => self.nearest_by_rest(search, &filter),
+                None => self.nearest_by_rest(search, Some(&filter)),
             },
         }
     }
@@ -85,7 +86,7 @@ impl Points {
             .collect()
     }
 
-    fn nearest_by_rest(&self, search: Search<'_>, filter: &Value) -> Result<Vec<Hit>> {
+    fn nearest_by_rest(&self, search: Search<'_>, filter: Option<&Value>) -> Result<Vec<Hit>> {
         #[derive(Deserialize)]
         struct Answer {
             points: Vec<Scored>,
@@ -105,7 +106,7 @@ impl Points {
         if !search.name.is_empty() {
             body["using"] = json!(search.name);
         }
-        self.choose(&mut body, Some(filter));
+        self.choose(&mut body, filter);
         let call = self
             .call(Method::POST, "searching", "query")
             .body(body)

@@ -108,19 +108,10 @@ impl<M: Send + 'static> Upserts<M> {
 
     /// Writes `record`, at the latest when the next mark is set.
     pub fn send(&mut self, record: Record) -> Result<()> {
-        if !fits(&record) {
+        if !self.points.by_rest && !fits(&record) {
             let bytes = record.weight_bytes();
             let key = record.shard_key.clone();
-            let shown = AsScrolled {
-                record: &Record {
-                    shard_key: None,
-                    ..record
-                },
-                with_vectors: true,
-            };
-            let point = serde_json::to_value(&shown)
-                .map_err(|err| Error::failed("preparing a point for REST", err))?;
-            let points = vec![point];
+            let points = vec![for_rest(record)?];
             return self.push(Content::Rest { points, key }, bytes, None);
         }
         let limit = lock(&self.pace).batch_bytes();
@@ -165,8 +156,17 @@ impl<M: Send + 'static> Upserts<M> {
 
     fn push_open(&mut self, key: Option<ShardKey>, open: Open, mark: Option<M>) -> Result<()> {
         let records = open.records.into_iter();
-        let points = records.map(|record| point_to(record, self.form)).collect();
-        self.push(Content::Grpc { points, key }, open.bytes, mark)
+        let content = match self.points.by_rest {
+            true => Content::Rest {
+                points: records.map(for_rest).collect::<Result<_>>()?,
+                key,
+            },
+            false => Content::Grpc {
+                points: records.map(|record| point_to(record, self.form)).collect(),
+                key,
+            },
+        };
+        self.push(content, open.bytes, mark)
     }
 
     fn push(&mut self, content: Content, bytes: usize, mark: Option<M>) -> Result<()> {
@@ -215,6 +215,18 @@ impl<M> Drop for Upserts<M> {
             driver.abort();
         }
     }
+}
+
+/// A point as REST takes it; its shard key goes beside it.
+fn for_rest(record: Record) -> Result<Value> {
+    let shown = AsScrolled {
+        record: &Record {
+            shard_key: None,
+            ..record
+        },
+        with_vectors: true,
+    };
+    serde_json::to_value(&shown).map_err(|err| Error::failed("preparing a point for REST", err))
 }
 
 /// Sends batches as the pace allows, and calls out marks.
@@ -393,6 +405,7 @@ impl Points {
                     act: match failure.cause {
                         Cause::Status(413) => Act::Halve { size: true },
                         Cause::Status(400) => Act::Halve { size: false },
+                        cause if cause.may_pass() => Act::Slower,
                         _ => Act::GiveUp,
                     },
                     failure,

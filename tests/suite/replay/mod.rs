@@ -1,6 +1,7 @@
 //! Live collections as sources and as masters, against a real server: what comes out of the server at
 //! the end is held to the truth files, point for point; what was only read is what it was.
 
+mod by_rest;
 mod cluster;
 mod faults;
 mod keyed;
@@ -46,6 +47,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.push(env.live("replay/policy/fail", |bin| fails(env, bin)));
     trials.push(env.live("replay/changes", |bin| changes(env, bin)));
     trials.push(env.live("replay/into_a_file", |bin| into_a_file(env, bin)));
+    trials.extend(by_rest::trials(env));
     trials.extend(cluster::trials(env));
     trials.extend(faults::trials(env));
     trials.extend(keyed::trials(env));
@@ -287,6 +289,22 @@ fn decides(env: &Env, bin: &Path, policy: &str) -> Outcome {
     );
     let after = place.state("master")?;
     ensure_eq!(after.0, before.0, "operations of the master");
+    place.ensure_holds("master", want.points.values())?;
+
+    // What is new in a source is not written into a finished master, which may be published: it is told.
+    let new = json!({"points": [{"id": 987_654, "vector": vec![0.5; 16], "payload": {}}]});
+    place
+        .server
+        .put("/collections/album_2017/points?wait=true", &new)?;
+    merge()
+        .run()?
+        .code(3)?
+        .says(&["the sources are not what they were", "--sync"])?;
+    ensure_eq!(
+        place.state("master")?.0,
+        before.0,
+        "operations of the master"
+    );
     place.ensure_holds("master", want.points.values())?;
     Ok(())
 }
