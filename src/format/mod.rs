@@ -3,6 +3,7 @@
 //! Invariants: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
 
 mod extents;
+mod graph;
 mod gzip;
 pub mod ids;
 mod input;

@@ -21,6 +21,7 @@ pub use self::walk::{Placement, Rules, Walked, walk};
 
 use super::answers::{Answers, Asking, answers};
 use super::difference::{Difference, SettingDifference};
+use super::graphs::graph_differences;
 use super::near::Nearness;
 use super::settings::{Wanted, setting_differences};
 use crate::base::Site;
@@ -40,7 +41,9 @@ pub struct Asked<'a> {
     pub settings: &'a UnionOptions,
     /// What its config must be.
     pub wanted: &'a Wanted,
-    /// Whether points are looked at even where bytes could show it.
+    /// What is wrong with the frame.
+    pub frame: &'a [SettingDifference],
+    /// Whether points are looked at even where bytes could show it, and graphs are tried.
     pub deep: bool,
     /// Only these points.
     pub sample: Option<Sample>,
@@ -136,7 +139,11 @@ pub fn verify(
         not_by_bytes: None,
         shards: Vec::new(),
         doubled: 0,
-        settings: setting_differences(asked.wanted, master),
+        settings: [
+            setting_differences(asked.wanted, master),
+            asked.frame.to_vec(),
+        ]
+        .concat(),
         whole: asked.sample.is_none(),
         bytes,
         changed: Vec::new(),
@@ -165,9 +172,11 @@ pub fn verify(
     }
     room()?;
     let questions = asked.asking.is_some_and(|asking| asking.queries > 0);
+    // Graphs that are not all there are told already, and would not open.
+    let asks_graphs = asked.deep && asked.frame.is_empty() && master.live.is_none();
     let purpose = |at: usize| match at {
         // The master as a server has it, with its graphs.
-        0 if questions => Purpose::Carrying,
+        0 if questions || asks_graphs => Purpose::Carrying,
         0 => Purpose::Reading,
         _ if questions || asked.settings.filter.is_some() => Purpose::Filtering,
         _ => Purpose::Reading,
@@ -190,6 +199,9 @@ pub fn verify(
             Points::Walk(Box::new(walked))
         }
     };
+    if asks_graphs {
+        verified.settings.extend(graph_differences(&found)?);
+    }
     live::look(master, &layout, asked.sample, &mut verified, ledger, site)?;
     done(stages, &verified, started);
     let told = match asked.asking {

@@ -85,6 +85,13 @@ fn of_shard(number: u32, shard: &Shard, is_ours: bool) -> Vec<SettingDifference>
                 "not all of its files".into(),
             ));
         }
+        for file in &segment.linkless {
+            found.push(difference(
+                format!("{file} in segment {uuid} of shard {number}"),
+                "the links of a graph",
+                "none: a search finds next to nothing".into(),
+            ));
+        }
     }
     found
 }

@@ -10,6 +10,7 @@ mod diff;
 mod differ;
 mod difference;
 mod frame;
+mod graphs;
 mod near;
 mod provenance;
 mod readback;

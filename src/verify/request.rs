@@ -43,7 +43,8 @@ pub struct VerifyRequest {
     /// Go by the flags alone; without any, by merge's defaults
     #[arg(long)]
     pub no_provenance: bool,
-    /// Compare the points one by one even where bytes would show that they are right
+    /// Compare the points one by one even where bytes would show that they are right, and look whether
+    /// the master's graphs lead to what is near
     #[arg(long)]
     pub deep: bool,
     /// Compare only this share of the points, by the hashes of their ids
@@ -169,9 +170,11 @@ impl Operation for VerifyRequest {
         let clusters = clusters
             .map(|url| Clustering::new(url, &self.servers.connection.settings()?))
             .transpose()?;
+        let frame = frame_differences(&master, provenance.is_some());
         let asked = Asked {
             settings: &options,
             wanted: &wanted,
+            frame: &frame,
             deep: self.deep,
             sample: self.sample,
             near: master.live.is_some() && provenance.as_ref().is_none_or(Provenance::was_replayed),
@@ -185,8 +188,7 @@ impl Operation for VerifyRequest {
         let unpacked: u64 = files.map(|source| source.snapshot.unpacked_bytes).sum();
         let room = || require_free(&parent, unpacked, "unpacking");
         let mut stages = vec![looking];
-        let frame = frame_differences(&master, provenance.is_some());
-        let (mut verified, answers) = verify(
+        let (verified, answers) = verify(
             &mut master,
             &mut sources,
             asked,
@@ -195,7 +197,6 @@ impl Operation for VerifyRequest {
             site,
             &mut stages,
         )?;
-        verified.settings.extend(frame);
         drop(scratch);
         notes.extend(take_warnings());
         let verdict = Verdict::of(&verified, answers.as_ref());

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::Want;
 use crate::base::error::{Error, Result};
+use crate::format::graph;
 use crate::format::ids::{TrackerFiles, is_tracker_file};
 use crate::format::layout::{self, InSegment, Part};
 use crate::format::tar::{Member, MemberKind, Stream, Walker};
@@ -48,6 +49,8 @@ pub struct Segment {
     pub database_list: Option<Vec<u8>>,
     /// The files of the id tracker, if they were asked for.
     pub trackers: TrackerFiles,
+    /// Files of a graph's links that have none, if id trackers were asked for.
+    pub linkless: Vec<String>,
     /// Members of it that no known Qdrant writes: how many, and the first name.
     pub strays: Strays,
     /// Bytes that the snapshot spends on it.
@@ -270,6 +273,14 @@ impl Segment {
             name if want.trackers && is_tracker_file(name) => {
                 if let Some(slot) = self.trackers.from_name(name) {
                     *slot = Some(walker.read_small(member, TRACKER_BYTES_MAX)?);
+                }
+                return Ok(kept_bytes);
+            }
+            name if want.trackers && graph::is_links(name) => {
+                let has_links = graph::has_links(walker.contents(member), member.bytes)
+                    .map_err(|err| walker.damaged(format!("member {}: {err}", member.path)))?;
+                if !has_links {
+                    self.linkless.push(name.to_owned());
                 }
                 return Ok(kept_bytes);
             }

@@ -13,7 +13,7 @@ use crate::support::{Env, Outcome, Trial};
 /// What is changed, the change, and what must be told of it.
 type Change = (&'static str, fn(&mut Tar) -> Outcome, &'static str);
 
-const CHANGES: [Change; 7] = [
+const CHANGES: [Change; 9] = [
     (
         "no_log",
         |tar| tar.remove(|path| path.starts_with("0/wal/")),
@@ -45,6 +45,12 @@ const CHANGES: [Change; 7] = [
         },
         "not all of its files",
     ),
+    ("no_links", |tar| links(tar, 64, 0), "the links of a graph"),
+    (
+        "links_all_zero",
+        |tar| links(tar, 0, 0),
+        "the links of a graph",
+    ),
 ];
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
@@ -54,6 +60,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         })
     });
     changes
+        .chain([Trial::new("verify/frame/few_links", || few_links(env))])
         .chain(env.per_case("verify/frame/of_a_server", of_a_server))
         .collect()
 }
@@ -69,6 +76,40 @@ fn changed(env: &Env, change: fn(&mut Tar) -> Outcome, told: &str) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// A graph with next to no links is as it was for whoever compares points, and finds next to nothing.
+fn few_links(env: &Env) -> Outcome {
+    for route in ["graft", "rebuild"] {
+        let bed = Bed::new(env, &["album_2018"], &["--route", route])?;
+        let report = bed.changed_with(&["--deep"], |tar| links(tar, 64, 40))?;
+        let settings = report.code(3)?.json()?["settings"].to_string();
+        ensure!(settings.contains("it leads to"), "{route}: {settings}");
+    }
+    Ok(())
+}
+
+/// Makes what lies behind the first bytes of the graphs' links zero, but for some bytes of the links.
+fn links(tar: &mut Tar, header: usize, kept: usize) -> Outcome {
+    tar.segment("vector_index/graph.bin", |segment| {
+        let mut files = segment.members.iter_mut();
+        let links = files.find(|member| member.path.contains("/vector_index/links"));
+        let links = links.ok_or("no links")?;
+        let word = |at: usize| -> Outcome<usize> {
+            let bytes = links.data.get(at * 8..at * 8 + 8).ok_or("no header")?;
+            Ok(usize::try_from(u64::from_le_bytes(bytes.try_into()?))?)
+        };
+        // Points and levels, of the compressed form: what tells where each point's links begin.
+        let before = word(2)? * 8 + word(0)? * 4;
+        let (start, end) = (64 + before, 64 + before + word(3)?);
+        let mut data = links.data.clone();
+        match header {
+            0 => data.fill(0),
+            _ => data.get_mut(start + kept..end).ok_or("no links")?.fill(0),
+        }
+        links.set(data);
+        Ok(())
+    })
 }
 
 /// What servers write around a collection's points is right.

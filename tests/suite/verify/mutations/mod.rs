@@ -203,6 +203,7 @@ impl Open {
         let asked = Asked {
             settings: &settings,
             wanted: &self.wanted,
+            frame: &[],
             deep: true,
             sample: None,
             near: false,

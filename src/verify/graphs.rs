@@ -1,0 +1,82 @@
+//! Whether a master's graphs lead to what is near: some points are looked for by index, and by a look at
+//! every vector.
+//!
+//! Invariants: points that are equally near count as the same answer; a graph is told only where it finds
+//! less than half, which no server's does.
+
+use std::collections::BTreeMap;
+
+use super::difference::SettingDifference;
+use crate::base::error::Result;
+use crate::engine::Search;
+use crate::point::{Record, Vector};
+use crate::source::Reading;
+use crate::stream::Lane;
+
+/// Points of each shard that are looked for.
+const ASKED: usize = 8;
+/// Points of a shard that these are drawn from.
+const DRAWN_FROM: usize = 64;
+/// Nearest points that are wanted of each.
+const TOP: usize = 10;
+/// Bytes of a page that is read for them.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// What is wrong with the graphs of the master whose lanes these are, settled with them.
+pub fn graph_differences(lanes: &[Lane<'_>]) -> Result<Vec<SettingDifference>> {
+    let mut found = Vec::new();
+    for lane in lanes {
+        let mut by_vector: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for record in some_points(lane)? {
+            for (name, vector) in &record.vectors {
+                // A sparse vector has an index of another kind, which looks at all that share a word.
+                if matches!(vector, Vector::Sparse { .. }) {
+                    continue;
+                }
+                let (found, wanted) = look_for(lane, name, vector)?;
+                let sum = by_vector.entry(name.clone()).or_default();
+                sum.0 += found;
+                sum.1 += wanted;
+            }
+        }
+        for (name, (near, wanted)) in by_vector {
+            if near * 2 < wanted {
+                found.push(SettingDifference {
+                    about: format!("graph of the vector '{name}' of {}", lane.records.what()),
+                    expected: "it leads to what is near".into(),
+                    found: format!("it leads to {near} of {wanted} nearest points"),
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// How many of the nearest points the index finds, and how many there are.
+fn look_for(lane: &Lane<'_>, name: &str, vector: &Vector) -> Result<(usize, usize)> {
+    let search = |exact| Search {
+        name,
+        vector,
+        top: TOP,
+        exact,
+        filter: None,
+    };
+    let nearest = lane.records.nearest(search(true))?;
+    let by_index = lane.records.nearest(search(false))?;
+    let is_near = |hit: &&crate::engine::Hit| {
+        (nearest.iter()).any(|near| near.id == hit.id || near.score.total_cmp(&hit.score).is_eq())
+    };
+    Ok((by_index.iter().filter(is_near).count(), nearest.len()))
+}
+
+fn some_points(lane: &Lane<'_>) -> Result<Vec<Record>> {
+    let mut some = Vec::new();
+    lane.records
+        .read(Reading::default(), PAGE_BYTES, &mut |page| {
+            some.extend(page);
+            some.len() < DRAWN_FROM
+        })?;
+    some.truncate(DRAWN_FROM);
+    let step = (some.len() / ASKED).max(1);
+    Ok(some.into_iter().step_by(step).collect())
+}
