@@ -118,7 +118,7 @@ impl Operation for ExportRequest {
             return Err(Error::usage("opening the snapshot", "there is none"));
         };
         let mut source = Source::open(path, &inputs.opening(path), None)?;
-        let missing = source.refuse_unreadable(self.allow_incomplete)?;
+        let mut missing = source.refuse_unreadable(self.allow_incomplete)?;
         require_free(&parent, source.snapshot.unpacked_bytes, "unpacking")?;
         let scratch = Scratch::new(&parent)?;
         let folder = scratch.folder("source")?;
@@ -127,6 +127,7 @@ impl Operation for ExportRequest {
             None => Purpose::Reading,
         };
         let settled = source.settle(&folder, purpose, None)?;
+        missing.extend(source.refused.clone());
 
         let limit = self.limit.unwrap_or(u64::MAX);
         let mut points = Points {

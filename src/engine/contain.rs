@@ -9,7 +9,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, Once, PoisonError};
@@ -25,7 +25,12 @@ const WARNINGS_MAX: usize = 200;
 
 static WARNINGS: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 
+/// How the engine begins to tell of an entry of a log that it passes over
+/// (src/edge/edge_shard/update.rs); the entry's number follows.
+const PASSED_OVER: &str = "skipping WAL operation ";
+
 thread_local! {
+    static PASSED: RefCell<BTreeSet<u64>> = const { RefCell::new(BTreeSet::new()) };
     static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -61,6 +66,11 @@ pub fn take_warnings() -> Vec<String> {
         .collect()
 }
 
+/// The entries of logs that the engine has passed over in this thread since the last call.
+pub(super) fn take_passed_over() -> BTreeSet<u64> {
+    PASSED.with(|passed| std::mem::take(&mut *passed.borrow_mut()))
+}
+
 struct Keeper;
 
 static KEEPER: Keeper = Keeper;
@@ -79,9 +89,19 @@ impl log::Log for Keeper {
             return;
         }
         let mut warnings = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = record.args().to_string();
+        if let Some(rest) = own.strip_prefix(PASSED_OVER) {
+            let number = rest
+                .split(' ')
+                .next()
+                .and_then(|word| word.parse::<u64>().ok());
+            PASSED.with(|passed| passed.borrow_mut().extend(number));
+            // Whoever opened the shard tells it, with the name of the log.
+            return;
+        }
         let text = match record.target().starts_with("snapmerge") {
-            true => record.args().to_string(),
-            false => format!("the storage engine: {}", record.args()),
+            true => own,
+            false => format!("the storage engine: {own}"),
         };
         if warnings.len() < WARNINGS_MAX || warnings.contains_key(&text) {
             *warnings.entry(text).or_default() += 1;

@@ -4,6 +4,7 @@
 //! log, makes segments, deletes what it takes for leftovers); scans are in the order of ids, each
 //! id once, in its newest version.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use qdrant_edge::{
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use super::closed::empty;
 use super::config::ShardConfig;
-use super::contain::contained;
+use super::contain::{contained, take_passed_over};
 use super::convert::{id_from, id_to, point_to, record_from};
 use super::filter::Filter;
 use crate::base::error::{Error, Kind, Result};
@@ -30,6 +31,7 @@ pub struct Shard {
     folder: PathBuf,
     what: String,
     kind: Kind,
+    passed_over: BTreeSet<u64>,
 }
 
 /// A page of records, and where the next one begins.
@@ -123,6 +125,7 @@ impl Shard {
             EdgeShard::new(folder, config.inner.clone())
         })?;
         Ok(Self {
+            passed_over: BTreeSet::new(),
             inner,
             folder: folder.to_owned(),
             what,
@@ -131,10 +134,12 @@ impl Shard {
     }
 
     fn load(folder: &Path, config: &ShardConfig, what: String, kind: Kind) -> Result<Self> {
+        let _before = take_passed_over();
         let inner = contained(kind, folder, &|| format!("opening {what}"), || {
             EdgeShard::load(folder, Some(config.inner.clone()))
         })?;
         Ok(Self {
+            passed_over: take_passed_over(),
             inner,
             folder: folder.to_owned(),
             what,
@@ -149,6 +154,12 @@ impl Shard {
         act: impl FnOnce(&EdgeShard) -> OperationResult<T>,
     ) -> Result<T> {
         contained(self.kind, &self.folder, doing, || act(&self.inner))
+    }
+
+    /// The entries of its log that the engine refused, when it was opened; such an upsert may have written
+    /// some of its points, which nobody can tell.
+    pub fn passed_over(&self) -> &BTreeSet<u64> {
+        &self.passed_over
     }
 
     /// What it is, for errors.
@@ -295,6 +306,7 @@ impl Shard {
             folder,
             what,
             kind,
+            passed_over: _,
         } = self;
         empty(&folder)?;
         contained(kind, &folder, &|| format!("closing {what}"), || {

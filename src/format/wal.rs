@@ -14,6 +14,7 @@ mod op;
 mod outline;
 mod scan;
 mod shapes;
+mod without;
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
@@ -23,6 +24,7 @@ use serde::Deserialize;
 use self::op::Record;
 pub use self::op::{Op, Touches};
 use self::scan::{ScanError, Stop};
+pub use self::without::without;
 use crate::base::error::{Error, Result};
 
 /// The file that says from which entry on a log is applied again.

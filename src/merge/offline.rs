@@ -117,7 +117,9 @@ pub fn run(
     for live in sources.iter().filter_map(|source| source.live.as_ref()) {
         changed.extend(live.changed("the master")?);
     }
-    let differs = !plan.missing.is_empty() || !changed.is_empty();
+    let mut missing = plan.missing.clone();
+    missing.extend(sources.iter().flat_map(|source| source.refused.clone()));
+    let differs = !missing.is_empty() || !changed.is_empty();
     let mut notes = notes(&plan, &built.changes);
     notes.extend(changed);
     let proven = provenance.proven;
@@ -155,7 +157,7 @@ pub fn run(
         },
         findings: plan.united.findings,
         decisions: plan.united.decisions,
-        missing: plan.missing,
+        missing,
         provenance,
         carried: built.carried,
         differences: Vec::new(),

@@ -71,7 +71,9 @@ pub fn run(
         changed,
         stages,
     } = replayed;
-    let differs = !differences.is_empty() || !changed.is_empty() || !plan.missing.is_empty();
+    let mut missing = plan.missing.clone();
+    missing.extend(sources.iter().flat_map(|source| source.refused.clone()));
+    let differs = !differences.is_empty() || !changed.is_empty() || !missing.is_empty();
     let mut notes = notes(&plan, &changes);
     notes.extend(changed);
     let synced = match outcome {
@@ -124,7 +126,7 @@ pub fn run(
         },
         findings: plan.united.findings,
         decisions: plan.united.decisions,
-        missing: plan.missing,
+        missing,
         carried: None,
         differences,
         notes,

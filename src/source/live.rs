@@ -310,6 +310,7 @@ impl Source {
             live: Some(live),
             by_server: None,
             shown: None,
+            refused: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
         })
     }

@@ -74,6 +74,8 @@ pub struct Source {
     pub by_server: Option<ServerVersion>,
     /// What it is called in reports, where that is not its file.
     pub shown: Option<String>,
+    /// What of its logs was refused when it was settled, in words.
+    pub refused: BTreeSet<String>,
     /// Shards of its collection that another source has: these are not read here.
     elsewhere: BTreeSet<u32>,
     /// What its SHA-256 must be.
@@ -151,6 +153,7 @@ impl Source {
             live: None,
             by_server: None,
             shown: None,
+            refused: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
             expected,
         })

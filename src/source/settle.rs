@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{Source, checksum};
 use crate::base::error::{Error, Result};
+use crate::base::scratch;
 use crate::engine::{Shard, ShardConfig, closed_segments, forbid_additions, lighten};
 use crate::format::wal;
 use crate::format::wal::{LogFiles, Op};
@@ -154,28 +155,42 @@ impl Source {
         let is_wanted = |number: &u32| wanted.is_none_or(|wanted| wanted.contains(number));
         for number in self.snapshot.shards.keys().copied().filter(is_wanted) {
             let what = format!("shard {number} of {}", path.display());
-            let folder = folder.join(number.to_string());
-            convert(&folder, &what)?;
-            drop_blank_first_index(&folder, &what)?;
-            // What cannot be read is for the engine to judge.
-            let filters =
-                purpose == Purpose::Filtering || has_filters(&folder, &what).unwrap_or(true);
-            if purpose != Purpose::Carrying {
-                lighten(&folder, filters)?;
+            let home = folder.join(number.to_string());
+            let mut shard = open(&home, purpose, &config, &what)?;
+            let refused = shard.passed_over().clone();
+            if let Some(first) = refused.first() {
+                // Some of an upsert may be written, and other points of it each time: it is taken for
+                // nothing, as its sender was told.
+                shard.discard()?;
+                if home.exists() {
+                    scratch::remove_folder(&home)?;
+                }
+                let again = BTreeSet::from([number]);
+                let unpacking = Unpacking {
+                    wanted: Some(&again),
+                    ..Unpacking::default()
+                };
+                unpack(&self.snapshot, folder, unpacking, None)?;
+                wal::without(
+                    &home.join(layout::LOG),
+                    &refused,
+                    &format!("the log of {what}"),
+                )?;
+                shard = open(&home, purpose, &config, &what)?;
+                self.refused.insert(format!(
+                    "{} entries of the log of {what}, from {first} on, were refused by the engine, as by \
+                     the server that wrote them (a vector of a wrong size, as a rule): they count as \
+                     nothing, but for what of them is in the segments already",
+                    refused.len()
+                ));
+                if !shard.passed_over().is_empty() {
+                    return Err(Error::damaged(
+                        format!("reading the log of {what}"),
+                        "other entries are refused each time that it is read",
+                    )
+                    .next("take the snapshot again"));
+                }
             }
-            if filters {
-                Shard::drop_older_copies(&folder, &config, &what)?;
-            }
-            if purpose == Purpose::Reading {
-                leave_ids_on_disk(&folder, filters)?;
-            }
-            let shard = match purpose {
-                // The log is replayed all the same, but then put away, and changes get numbers
-                // above all that the segments hold. Those of a log that is missing, or cut off,
-                // would begin below, and the engine passes over what it takes for old.
-                Purpose::Carrying => Shard::open(&folder, &config.without_log(), what)?,
-                Purpose::Reading | Purpose::Filtering => Shard::open(&folder, &config, what)?,
-            };
             shards.push(SettledShard {
                 number,
                 key: self.shard_keys.key_of(number).cloned(),
@@ -262,6 +277,30 @@ impl Source {
             self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;
         }
         Ok(())
+    }
+}
+
+/// Opens the unpacked shard in `folder`, called `what`, for `purpose`.
+fn open(folder: &Path, purpose: Purpose, config: &ShardConfig, what: &str) -> Result<Shard> {
+    convert(folder, what)?;
+    drop_blank_first_index(folder, what)?;
+    // What cannot be read is for the engine to judge.
+    let filters = purpose == Purpose::Filtering || has_filters(folder, what).unwrap_or(true);
+    if purpose != Purpose::Carrying {
+        lighten(folder, filters)?;
+    }
+    if filters {
+        Shard::drop_older_copies(folder, config, what)?;
+    }
+    if purpose == Purpose::Reading {
+        leave_ids_on_disk(folder, filters)?;
+    }
+    match purpose {
+        // The log is replayed all the same, but then put away, and changes get numbers above all that
+        // the segments hold. Those of a log that is missing, or cut off, would begin below, and the
+        // engine passes over what it takes for old.
+        Purpose::Carrying => Shard::open(folder, &config.without_log(), what),
+        Purpose::Reading | Purpose::Filtering => Shard::open(folder, config, what),
     }
 }
 

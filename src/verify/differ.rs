@@ -164,6 +164,10 @@ impl Operation for DiffRequest {
         let of_after = settled.of_others(std::slice::from_ref(&after));
         let diffed = diff_lanes(&of_before, &of_after, self.sample, tell, site)?;
         settled.discard()?;
+        for source in [&before, &after] {
+            let file = source.label().file;
+            missing.extend(source.refused.iter().map(|what| format!("{file}: {what}")));
+        }
         drop(scratch);
         if let Some(lines) = lines {
             lines.end()?;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::difference::SettingDifference;
-use crate::base::error::Result;
+use crate::base::error::{Kind, Result};
 use crate::engine::Search;
 use crate::point::{Record, Vector};
 use crate::source::Reading;
@@ -27,27 +27,45 @@ pub fn graph_differences(lanes: &[Lane<'_>]) -> Result<Vec<SettingDifference>> {
     let mut found = Vec::new();
     for lane in lanes {
         let mut by_vector: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        // The engine does not expect such a graph.
+        let mut broken: BTreeMap<String, String> = BTreeMap::new();
         for record in some_points(lane)? {
             for (name, vector) in &record.vectors {
                 // A sparse vector has an index of another kind, which looks at all that share a word.
                 if matches!(vector, Vector::Sparse { .. }) {
                     continue;
                 }
-                let (found, wanted) = look_for(lane, name, vector)?;
+                let (found, wanted) = match look_for(lane, name, vector) {
+                    Err(err) if err.kind() == Kind::Damaged => {
+                        broken.insert(name.clone(), err.why().to_owned());
+                        continue;
+                    }
+                    looked => looked?,
+                };
                 let sum = by_vector.entry(name.clone()).or_default();
                 sum.0 += found;
                 sum.1 += wanted;
             }
         }
-        for (name, (near, wanted)) in by_vector {
-            if near * 2 < wanted {
-                found.push(SettingDifference {
+        let poor = by_vector
+            .into_iter()
+            .filter(|(_, (near, wanted))| near * 2 < *wanted)
+            .map(|(name, (near, wanted))| {
+                (
+                    name,
+                    format!("it leads to {near} of {wanted} nearest points"),
+                )
+            });
+        found.extend(
+            broken
+                .into_iter()
+                .chain(poor)
+                .map(|(name, why)| SettingDifference {
                     about: format!("graph of the vector '{name}' of {}", lane.records.what()),
                     expected: "it leads to what is near".into(),
-                    found: format!("it leads to {near} of {wanted} nearest points"),
-                });
-            }
-        }
+                    found: why,
+                }),
+        );
     }
     Ok(found)
 }

@@ -197,6 +197,10 @@ impl Operation for VerifyRequest {
             site,
             &mut stages,
         )?;
+        for source in std::iter::once(&master).chain(&sources) {
+            let named = |what: &String| format!("{}: {what}", source.name);
+            missing.extend(source.refused.iter().map(named));
+        }
         drop(scratch);
         notes.extend(take_warnings());
         let verdict = Verdict::of(&verified, answers.as_ref());

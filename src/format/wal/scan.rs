@@ -110,6 +110,28 @@ pub(super) fn scan(
     Ok(Stop::Clean)
 }
 
+/// The beginning of a file without entries, and what its first entry's checksum goes on from.
+pub(super) fn begin() -> (Vec<u8>, u32) {
+    (b"wal\0\0\0\0\0".to_vec(), 0)
+}
+
+/// Adds an entry with `data` to a file whose last checksum is `crc`; returns the entry's.
+pub(super) fn append(file: &mut Vec<u8>, crc: u32, data: &[u8]) -> u32 {
+    let start = file.len();
+    let len = data.len() as u64;
+    file.extend(len.to_le_bytes());
+    file.extend(data);
+    let padded = len.saturating_add(padding(len));
+    file.resize(
+        start + LENGTH_BYTES as usize + usize::try_from(padded).unwrap_or(0),
+        0,
+    );
+    let entry = file.get(start..).unwrap_or_default();
+    let crc = crc32c::crc32c_append(!crc.reverse_bits(), entry);
+    file.extend(crc.to_le_bytes());
+    crc
+}
+
 /// Reads `len` bytes, adds them to `crc`, and leaves the first [`DATA_BYTES_MAX`] of them, more or
 /// less, in `data`.
 fn read_data(

@@ -59,6 +59,8 @@ pub fn graft(
     }
     workshop.settle(&mut sources, &mut lanes)?;
     workshop.settle_tails(&sources, &mut lanes)?;
+    // Logs of which the engine refuses a part do not become segments.
+    workshop.settle(&mut sources, &mut lanes)?;
     refuse_misplaced(&sources, &lanes)?;
     resolve_conflicts(
         &mut sources,

@@ -121,6 +121,11 @@ impl<'a> Workshop<'a> {
                 .iter_mut()
                 .find(|lane| (lane.source, lane.number) == key);
             if let Some(lane) = lane {
+                if !shard.passed_over().is_empty() {
+                    lane.because("an entry of its log is refused");
+                    shard.discard()?;
+                    continue;
+                }
                 // Beside those in the segments they would be the same points twice.
                 let held = lane
                     .tail

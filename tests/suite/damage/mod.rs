@@ -6,6 +6,7 @@ mod bits;
 pub mod contents;
 pub mod disk;
 mod files;
+mod log;
 mod members;
 mod output;
 mod stop;
@@ -39,6 +40,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             bed.inspected(&bad)
         }));
     }
+    trials.extend(log::trials(env));
     trials
 }
 
@@ -127,7 +129,7 @@ impl Bed {
     }
 
     fn merge(&self) -> Cli {
-        cli!["merge", &self.source, "-q", "-o", self.out()]
+        cli!["merge", &self.source, "-o", self.out()]
             .arg("--scratch")
             .arg(self.folder("scratch"))
     }

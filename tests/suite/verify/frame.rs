@@ -84,7 +84,10 @@ fn few_links(env: &Env) -> Outcome {
         let bed = Bed::new(env, &["album_2018"], &["--route", route])?;
         let report = bed.changed_with(&["--deep"], |tar| links(tar, 64, 40))?;
         let settings = report.code(3)?.json()?["settings"].to_string();
-        ensure!(settings.contains("it leads to"), "{route}: {settings}");
+        ensure!(
+            settings.contains("it leads to what is near"),
+            "{route}: {settings}"
+        );
     }
     Ok(())
 }
