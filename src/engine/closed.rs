@@ -7,17 +7,20 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::config::ShardConfig;
 use crate::base::error::{Error, Result};
 use crate::format::layout;
+use crate::format::schema::CollectionConfig;
 
 /// The folder of a shard that holds its segments.
 const SEGMENTS: &str = "segments";
 /// The file of a segment that says how it is stored.
 const STATE: &str = "segment.json";
+/// The storage of vectors that no point has.
+const EMPTY: &str = "Empty";
 /// The folder of a segment that holds its payload indexes.
 const PAYLOAD_INDEX: &str = "payload_index";
 /// Storages of vectors in segments that nothing is added to, whatever their index is.
@@ -101,6 +104,71 @@ pub fn restore_distances(folder: &Path, config: &ShardConfig) -> Result<()> {
             }
         }
         write_state(&segment.folder, &state)?;
+    }
+    Ok(())
+}
+
+/// Gives vectors of `config` for which segments of the closed shard in `folder` have no storage one in
+/// which nothing was written yet, as servers do for a vector that is added to a collection. Such segments
+/// are those that say `Empty`, which servers from 1.18 on may write and the engine here does not know, and
+/// those that were there before the vector. The engine reads all of them as absent.
+pub fn store_empty_vectors(folder: &Path, config: &CollectionConfig) -> Result<()> {
+    let pick = |raw: &Map<String, Value>, keys: &[&str]| -> Map<String, Value> {
+        let has = |key: &&&str| raw.get(**key).is_some_and(|value| !value.is_null());
+        let picked = keys.iter().filter(has);
+        picked
+            .filter_map(|key| Some(((*key).to_owned(), raw.get(*key)?.clone())))
+            .collect()
+    };
+    let dense = ["size", "distance", "multivector_config", "datatype"];
+    let dense = (config.vectors().iter()).map(|(name, params)| (name, pick(&params.raw, &dense)));
+    let sparse = config.sparse_vectors().iter();
+    let sparse = sparse.map(|(name, params)| (name, pick(&params.raw, &["modifier"])));
+    let plain = [
+        ("storage_type", json!("InRamChunkedMmap")),
+        ("index", json!({"type": "plain", "options": {}})),
+    ];
+    let mutable = [
+        ("storage_type", json!("mmap")),
+        ("index", json!({"index_type": "MutableRam"})),
+    ];
+    let kinds = [
+        ("vector_data", dense.collect::<Vec<_>>(), plain),
+        ("sparse_vector_data", sparse.collect(), mutable),
+    ];
+    for segment in closed_segments(folder)? {
+        let mut state = read_state(&segment.folder)?;
+        let mut is_changed = false;
+        for (kind, vectors, storage) in &kinds {
+            let Some(config) = state.get_mut("config").and_then(Value::as_object_mut) else {
+                continue;
+            };
+            if vectors.is_empty() && !config.contains_key(*kind) {
+                continue;
+            }
+            let there = config.entry(*kind).or_insert_with(|| json!({}));
+            let Some(there) = there.as_object_mut() else {
+                continue;
+            };
+            for (name, params) in vectors {
+                if !there.contains_key(*name) {
+                    there.insert((*name).clone(), Value::Object(params.clone()));
+                    there[*name]["storage_type"] = json!(EMPTY);
+                }
+            }
+            for (_, vector) in there.iter_mut() {
+                let kind = vector["storage_type"].as_str();
+                if kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EMPTY)) {
+                    for (key, value) in storage {
+                        vector[*key] = value.clone();
+                    }
+                    is_changed = true;
+                }
+            }
+        }
+        if is_changed {
+            write_state(&segment.folder, &state)?;
+        }
     }
     Ok(())
 }

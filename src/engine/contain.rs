@@ -28,6 +28,9 @@ static WARNINGS: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 /// How the engine begins to tell of an entry of a log that it passes over
 /// (src/edge/edge_shard/update.rs); the entry's number follows.
 const PASSED_OVER: &str = "skipping WAL operation ";
+/// How it tells of a point that an entry changes and that is not there
+/// (src/segment/common/operation_error.rs).
+const POINT_GONE: &str = "No point with id";
 
 thread_local! {
     static PASSED: RefCell<BTreeSet<u64>> = const { RefCell::new(BTreeSet::new()) };
@@ -90,7 +93,9 @@ impl log::Log for Keeper {
         }
         let mut warnings = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
         let own = record.args().to_string();
-        if let Some(rest) = own.strip_prefix(PASSED_OVER) {
+        // Of one that names a point which is gone all the rest is applied, each time the same.
+        let rest = own.strip_prefix(PASSED_OVER);
+        if let Some(rest) = rest.filter(|rest| !rest.contains(POINT_GONE)) {
             let number = rest
                 .split(' ')
                 .next()

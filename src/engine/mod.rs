@@ -12,7 +12,10 @@ mod filter;
 mod search;
 mod shard;
 
-pub use closed::{ClosedSegment, closed_segments, forbid_additions, lighten, restore_distances};
+pub use closed::{
+    ClosedSegment, closed_segments, forbid_additions, lighten, restore_distances,
+    store_empty_vectors,
+};
 pub use config::ShardConfig;
 pub use contain::{install, panic_message, take_warnings};
 pub use convert::{Date, date};

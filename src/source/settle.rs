@@ -17,7 +17,10 @@ use uuid::Uuid;
 use super::{Source, checksum};
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
-use crate::engine::{Shard, ShardConfig, closed_segments, forbid_additions, lighten};
+use crate::engine::{
+    Shard, ShardConfig, closed_segments, forbid_additions, lighten, store_empty_vectors,
+};
+use crate::format::schema::CollectionConfig;
 use crate::format::wal;
 use crate::format::wal::{LogFiles, Op};
 use crate::format::{Unpacking, ids, layout, rocks, unpack, walk_segments};
@@ -149,14 +152,14 @@ impl Source {
         if let Some(hashes) = &unpacked.hashes {
             self.checksum = checksum::compare(path, &self.expected, hashes)?;
         }
-        let config = ShardConfig::new(&self.config)
+        ShardConfig::new(&self.config)
             .map_err(|err| err.within(format!("reading {}", path.display())))?;
         let mut shards = Vec::new();
         let is_wanted = |number: &u32| wanted.is_none_or(|wanted| wanted.contains(number));
         for number in self.snapshot.shards.keys().copied().filter(is_wanted) {
             let what = format!("shard {number} of {}", path.display());
             let home = folder.join(number.to_string());
-            let mut shard = open(&home, purpose, &config, &what)?;
+            let mut shard = open(&home, purpose, &self.config, &what)?;
             let refused = shard.passed_over().clone();
             if let Some(first) = refused.first() {
                 // Some of an upsert may be written, and other points of it each time: it is taken for
@@ -176,7 +179,7 @@ impl Source {
                     &refused,
                     &format!("the log of {what}"),
                 )?;
-                shard = open(&home, purpose, &config, &what)?;
+                shard = open(&home, purpose, &self.config, &what)?;
                 self.refused.insert(format!(
                     "{} entries of the log of {what}, from {first} on, were refused by the engine, as by \
                      the server that wrote them (a vector of a wrong size, as a rule): they count as \
@@ -249,6 +252,7 @@ impl Source {
                     &folder,
                     &format!("shard {number} of {}", self.snapshot.what()),
                 )?;
+                store_empty_vectors(&folder, &self.config)?;
                 lighten(&folder, false)?;
                 leave_ids_on_disk(&folder, false)?;
                 segments.push((*number, folder));
@@ -281,8 +285,10 @@ impl Source {
 }
 
 /// Opens the unpacked shard in `folder`, called `what`, for `purpose`.
-fn open(folder: &Path, purpose: Purpose, config: &ShardConfig, what: &str) -> Result<Shard> {
+fn open(folder: &Path, purpose: Purpose, config: &CollectionConfig, what: &str) -> Result<Shard> {
     convert(folder, what)?;
+    store_empty_vectors(folder, config)?;
+    let config = &ShardConfig::new(config)?;
     drop_blank_first_index(folder, what)?;
     // What cannot be read is for the engine to judge.
     let filters = purpose == Purpose::Filtering || has_filters(folder, what).unwrap_or(true);

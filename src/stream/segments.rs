@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::base::error::Result;
 use crate::format::rocks::InRocks;
-use crate::format::schema::{CollectionConfig, PayloadSchema};
+use crate::format::schema::{CollectionConfig, PayloadSchema, vector_label};
 use crate::format::wal::{Log, Op};
 use crate::format::{Segment, Shard, ToPack, ids, wal};
 use crate::point::PointId;
@@ -142,6 +142,12 @@ fn look(
             let field = lacking.field;
             lane.because(&format!("it lacks the payload index of '{field}'"));
         }
+        for name in config
+            .map(|config| without_storage(segment, config))
+            .unwrap_or_default()
+        {
+            lane.because(&format!("a segment has nothing for the {name}"));
+        }
         let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, config);
         // Of a segment that was not closed in order, a point may be newer than what it says.
         let newest = held.entries.iter().map(|entry| entry.version).max();
@@ -173,6 +179,20 @@ fn look(
     }
     lane.ids = held_ids.ids();
     Ok(())
+}
+
+/// The vectors of `config` that `segment` knows nothing of, in words: a server that restores it would not
+/// find them.
+fn without_storage(segment: &Segment, config: &CollectionConfig) -> Vec<String> {
+    let state = segment.state_json();
+    let lacks = |kind: &str, name: &String| state["config"][kind].get(name).is_none();
+    let dense = config.vectors().keys();
+    let sparse = config.sparse_vectors().keys();
+    dense
+        .filter(|name| lacks("vector_data", name))
+        .chain(sparse.filter(|name| lacks("sparse_vector_data", name)))
+        .map(|name| vector_label(name))
+        .collect()
 }
 
 /// The points that a log of whole points writes, and that are in the segments as it leaves them.

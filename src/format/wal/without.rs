@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::scan::{self, ScanError};
 use super::{Name, read_failed};
 use crate::base::error::{Error, Result};
+use crate::base::scratch;
 
 /// An operation that does nothing, in CBOR: `{"delete_points": {"ids": []}}`.
 const NOTHING: &[u8] = b"\xa1\x6ddelete_points\xa1\x63ids\x80";
@@ -51,11 +52,14 @@ pub fn without(folder: &Path, indexes: &BTreeSet<u64>, what: &str) -> Result<()>
                 "an entry of it is too large to be written again",
             ));
         }
-        let written = fs::write(&path, &bytes).and_then(|()| {
-            let file = File::options().write(true).open(&path)?;
-            file.set_len(size.max(bytes.len() as u64))
-        });
-        written.map_err(|err| Error::io("writing scratch", &path, &err))?;
+        let length = size.max(bytes.len() as u64);
+        let written = fs::remove_file(&path)
+            .map_err(|err| Error::io("replacing scratch", &path, &err))
+            .and_then(|()| scratch::create(&path));
+        let mut file = written?;
+        file.write_all(&bytes)
+            .and_then(|()| file.set_len(length))
+            .map_err(|err| Error::io("writing scratch", &path, &err))?;
     }
     Ok(())
 }

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use super::Sources;
 use super::policies::expected;
+use crate::export::exported;
+use crate::support::craft::{Member, Tar};
+use crate::support::points::ensure_same;
 use crate::support::{Env, Outcome, Trial};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
@@ -13,7 +16,61 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("merge/vectors/named_beside_unnamed", || {
             named_beside_unnamed(env)
         }),
+        Trial::new("merge/vectors/without_a_storage", || empty(env, true)),
+        Trial::new("merge/vectors/not_in_segments", || empty(env, false)),
     ]
+}
+
+/// Vectors that a collection has and no point: `stored`, segments say that they have no storage for them,
+/// else nothing. Both are read as absent, and carried as they are.
+fn empty(env: &Env, stored: bool) -> Outcome {
+    let sources = Sources::named(env, &["named"])?;
+    let mut tar = Tar::parse(&std::fs::read(&sources.files[0])?)?;
+    let edit = |member: &mut Member, edit: &dyn Fn(&mut Value)| -> Outcome {
+        let mut value: Value = serde_json::from_slice(&member.data)?;
+        edit(&mut value);
+        member.set(value.to_string().into_bytes());
+        Ok(())
+    };
+    edit(tar.find("config.json")?, &|config| {
+        config["params"]["vectors"]["ghost"] = json!({"size": 4, "distance": "Dot"});
+        config["params"]["sparse_vectors"] = json!({"words": {}});
+    })?;
+    if stored {
+        tar.segments(|segment| {
+            edit(segment.find("segment.json")?, &|state| {
+                state["config"]["vector_data"]["ghost"] = json!({
+                    "size": 4, "distance": "Dot", "storage_type": "Empty",
+                    "index": {"type": "plain", "options": {}},
+                });
+                state["config"]["sparse_vector_data"] = json!({
+                    "words": {"index": {"index_type": "MutableRam"}, "storage_type": "Empty"},
+                });
+            })
+        })?;
+    }
+    std::fs::write(&sources.files[0], tar.bytes())?;
+    for route in ["graft", "rebuild"] {
+        let master = sources.path(&format!("{route}.snapshot"));
+        let merge = cli!["merge", "--route", route, &sources.files[0], "-o", &master];
+        merge.run()?.ok()?;
+        ensure_same(&exported(&master)?, &sources.truths[0])?;
+        for how in [&[][..], &["--deep"]] {
+            let verify = cli!["verify", &master, "--against", &sources.files[0]];
+            verify.args(how).run()?.ok()?;
+        }
+        let config: Value = serde_json::from_slice(
+            &Tar::parse(&std::fs::read(&master)?)?
+                .find("config.json")?
+                .data,
+        )?;
+        let ghost = &config["params"]["vectors"]["ghost"];
+        ensure_eq!(ghost["size"], json!(4), "{route}");
+        let kept = std::fs::read(&master)?;
+        let kept = kept.windows(7).any(|bytes| bytes == b"\"Empty\"");
+        ensure_eq!(kept, stored && route == "graft", "as it was, by {route}");
+    }
+    Ok(())
 }
 
 /// No two of these have a vector in common: dense, sparse and multivectors under six names.

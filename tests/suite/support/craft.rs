@@ -100,6 +100,18 @@ impl Tar {
         Ok(())
     }
 
+    /// Changes every segment.
+    pub fn segments(&mut self, change: impl Fn(&mut Self) -> Outcome) -> Outcome {
+        for member in &mut self.members {
+            if member.path.ends_with(".tar") {
+                let mut inner = Self::parse(&member.data)?;
+                change(&mut inner)?;
+                member.set(inner.open_bytes());
+            }
+        }
+        Ok(())
+    }
+
     /// Changes the first segment that has a file whose name ends with `with`.
     pub fn segment(&mut self, with: &str, change: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
         for member in &mut self.members {
