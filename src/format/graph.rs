@@ -87,7 +87,7 @@ mod tests {
     fn links_are_seen_in_every_form() {
         // Three points on two levels, five links of four bytes each, or five bytes of packed ones.
         let before = 2 * 8 + 3 * 4;
-        let mut links = vec![0; 20];
+        let mut links = [0; 20];
         for (words, header, count) in [
             ([3, 2, 5, 9], 64, 20),
             ([3, VERSIONS + 1, 2, 5], 64, 5),

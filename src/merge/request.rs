@@ -188,7 +188,7 @@ impl MergeRequest {
             Some((meta.dev(), meta.ino()))
         };
         let sidecars = |path: &PathBuf| Sidecar::ALL.map(|sidecar| sidecar.of(path));
-        let of_sources = self.sources.iter().flat_map(|path| sidecars(path));
+        let of_sources = self.sources.iter().flat_map(sidecars);
         let of_sources: BTreeSet<(u64, u64)> = (self.sources.iter().cloned())
             .chain(of_sources)
             .filter_map(|path| real(&path))

@@ -252,7 +252,7 @@ impl Points {
     async fn page(&self, from: PointId, limit: usize) -> Result<(Vec<Record>, Option<PointId>)> {
         let limit = limit.min(self.strict.page_max);
         if self.by_rest {
-            return Ok(self.page_by_rest(from, limit).await??);
+            return self.page_by_rest(from, limit).await?;
         }
         let page = match self.scroll(Some(from), limit, true).await {
             Ok(page) => page,
