@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::Sources;
 use crate::export::exported;
+use crate::support::craft::Tar;
 use crate::support::packed::Packed;
 use crate::support::points::PointId;
 use crate::support::{Env, Outcome, Trial, temp_dir};
@@ -18,6 +19,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("merge/shards/ring_of_the_test", ring_of_the_test),
         Trial::new("merge/shards/three_five_one", || three_five_one(env)),
+        Trial::new("merge/shards/resharded_key", || resharded_key(env)),
         Trial::new("merge/shards/by_source", || by_source(env)),
         Trial::new("merge/shards/uuids", || uuids(env)),
         Trial::new("merge/shards/keys_kept", || keys_kept(env)),
@@ -148,6 +150,29 @@ fn three_five_one(env: &Env) -> Outcome {
         digests.iter().all(|digest| *digest == digests[0]),
         "the same points have the digests {digests:?}"
     );
+    Ok(())
+}
+
+/// Shards of a key that are not in a row, as after resharding, and as no server makes them for a new key:
+/// a master numbers them anew.
+fn resharded_key(env: &Env) -> Outcome {
+    let mut sources = Sources::named(env, &["shard_keys"])?;
+    let mut tar = Tar::parse(&std::fs::read(&sources.files[0])?)?;
+    let keys = json!([{"key": "2017", "shard_ids": [1, 3]}, {"key": "2018", "shard_ids": [2]}]);
+    let mapping = tar.find("shard_key_mapping.json")?;
+    mapping.set(keys.to_string().into_bytes());
+    std::fs::write(&sources.files[0], tar.bytes())?;
+    for point in &mut sources.truths[0] {
+        if point["shard_key"] == 2019 {
+            point["shard_key"] = json!("2017");
+        }
+    }
+    let master = sources.merge(&[])?;
+    master.ensure_holds(&sources.truths[0])?;
+    let numbers: Vec<Vec<u32>> = (master.packed.keys()?.into_iter())
+        .map(|(_, numbers)| numbers)
+        .collect();
+    ensure_eq!(numbers, [vec![1, 2], vec![3]], "numbers in a row");
     Ok(())
 }
 
