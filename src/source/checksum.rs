@@ -352,9 +352,9 @@ mod tests {
         let xxh3 = "0123456789abcdef".repeat(2);
         tells(".provenance.json", A, ("xxh3", &xxh3));
         assert_eq!(by(None), Algorithm::Xxh3);
-        // One of the two is compared by nobody.
+        // What both tell is compared.
         tells(".manifest.json", A, ("blake3", B));
-        assert_eq!(by(None), Algorithm::Blake3);
+        assert_eq!(by(None), Algorithm::Sha256);
         tells(".manifest.json", B, ("blake3", A));
         assert_eq!(by(None), Algorithm::Sha256);
         tells(".provenance.json", A, ("blake3", B));
