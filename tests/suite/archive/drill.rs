@@ -21,7 +21,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 fn drill(root: &Path) -> Cli {
-    cli!["drill", "--archive", root, "-q"]
+    cli!["drill", "--archive", root]
 }
 
 fn master(env: &Env, dir: &Path, route: &str) -> Outcome<PathBuf> {

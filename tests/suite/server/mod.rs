@@ -108,13 +108,13 @@ impl Stage {
 
     fn capture_with(&self, args: &[&str]) -> Cli {
         let server = self.scripted.url();
-        let capture = self.cli(&["capture", &server, "album", "-q"]).args(args);
+        let capture = self.cli(&["capture", &server, "album"]).args(args);
         capture.arg("--to").arg(self.archive())
     }
 
     fn restore(&self, file: &Path) -> Cli {
         let to = format!("{}/album", self.scripted.url());
-        let restore = self.cli(&["restore", "-q", "--timeout=3", "--retries=2", "--to", &to]);
+        let restore = self.cli(&["restore", "--timeout=3", "--retries=2", "--to", &to]);
         restore.arg(file)
     }
 
