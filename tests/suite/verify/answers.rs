@@ -169,17 +169,10 @@ fn structure(env: &Env) -> Outcome {
     // The same points again, the same numbers.
     let again = verify(&master.path, &sources, &["--structure", "300"])?.ok()?;
     ensure_eq!(again.json()?["answers"]["structure"], found, "again");
-    let run = cli![
-        "verify",
-        "-q",
-        &master.path,
-        "--structure",
-        "100",
-        "--against"
-    ]
-    .args(&sources.files)
-    .run()?
-    .ok()?;
+    let run = cli!["verify", &master.path, "--structure", "100", "--against"]
+        .args(&sources.files)
+        .run()?
+        .ok()?;
     for part in ["structure by HDBSCAN", "album_2019_overlap", "the master"] {
         ensure!(
             run.stdout.contains(part),

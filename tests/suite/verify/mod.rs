@@ -413,7 +413,6 @@ fn no_verify(env: &Env) -> Outcome {
         let path = sources.path("text.snapshot");
         let run = cli![
             "merge",
-            "-q",
             "--force",
             "--no-verify",
             "--route",
