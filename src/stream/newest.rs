@@ -67,7 +67,7 @@ impl Names {
         let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
         let hint = did_you_mean(nearest(&field.to_string(), &known));
         Error::usage(
-            format!("deciding who has {id} by --on-conflict newest:{field}"),
+            format!("deciding the conflict over point {id} by --on-conflict newest:{field}"),
             format!("no record of any source has the payload field '{field}'{hint}"),
         )
         .next("name a field of numbers or dates, or choose last, first, fail or remap")
