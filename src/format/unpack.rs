@@ -40,7 +40,7 @@ pub struct Unpacked {
 /// What is unpacked, and how.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unpacking<'a> {
-    /// The shards; all of them without.
+    /// The shards; all that the snapshot has without.
     pub wanted: Option<&'a BTreeSet<u32>>,
     /// What the whole file is hashed by on the way, if it is.
     pub hash: Option<Algorithm>,
@@ -86,6 +86,10 @@ pub fn unpack(
         }
         Some(format!("{shard}/{}/{uuid}/{name}", layout::SEGMENTS))
     };
+    // A shard that was taken out of the snapshot is read elsewhere.
+    let is_wanted = |shard: &u32| {
+        snapshot.shards.contains_key(shard) && wanted.is_none_or(|wanted| wanted.contains(shard))
+    };
     let mut input = Input::open(&snapshot.path, hash, passed)?;
     let mut sink = Sink::new(folder);
     let mut walker = Walker::new(&mut input, snapshot.what());
@@ -97,7 +101,7 @@ pub fn unpack(
             continue;
         };
         let shard = shard.unwrap_or(0);
-        if wanted.is_some_and(|wanted| !wanted.contains(&shard)) {
+        if !is_wanted(&shard) {
             continue;
         }
         match part {
@@ -131,7 +135,7 @@ pub fn unpack(
         }
     }
     // A shard without points may have no segment at all; the engine wants the folder.
-    let unpacked = |shard: &&u32| !apart && wanted.is_none_or(|wanted| wanted.contains(shard));
+    let unpacked = |shard: &&u32| !apart && is_wanted(shard);
     for shard in snapshot.shards.keys().filter(unpacked) {
         sink.folder(&folder.join(shard.to_string()).join(layout::SEGMENTS))?;
     }
@@ -141,7 +145,7 @@ pub fn unpack(
     })
 }
 
-/// Calls `take` with every segment that is packed as a tar: its shard, its UUID, its length in bytes,
+/// Calls `take` with every segment of the snapshot's shards that is packed as a tar: its shard, its UUID, its length in bytes,
 /// its bytes, and what it is for errors. Returns the hashes, if they were asked for.
 pub fn walk_segments(
     snapshot: &Snapshot,
@@ -159,7 +163,9 @@ pub fn walk_segments(
         {
             let what = format!("{} of {}", member.path, walker.what());
             let shard = shard.unwrap_or(0);
-            take(shard, uuid, member.bytes, &mut walker.data(), &what)?;
+            if snapshot.shards.contains_key(&shard) {
+                take(shard, uuid, member.bytes, &mut walker.data(), &what)?;
+            }
         }
     }
     drop(walker);

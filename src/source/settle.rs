@@ -141,9 +141,8 @@ impl Source {
             });
         }
         let path = &self.snapshot.path;
-        let own: BTreeSet<u32> = self.snapshot.shards.keys().copied().collect();
         let unpacking = Unpacking {
-            wanted: wanted.or(self.is_part().then_some(&own)),
+            wanted,
             hash: self.to_hash(),
             apart: false,
             logs_only: false,
@@ -152,14 +151,15 @@ impl Source {
         if let Some(hashes) = &unpacked.hashes {
             self.checksum = checksum::compare(path, &self.expected, hashes)?;
         }
-        ShardConfig::new(&self.config)
+        let engine = ShardConfig::new(&self.config)
             .map_err(|err| err.within(format!("reading {}", path.display())))?;
+        let open = |home: &Path, what: &str| open(home, purpose, &self.config, &engine, what);
         let mut shards = Vec::new();
         let is_wanted = |number: &u32| wanted.is_none_or(|wanted| wanted.contains(number));
         for number in self.snapshot.shards.keys().copied().filter(is_wanted) {
             let what = format!("shard {number} of {}", path.display());
             let home = folder.join(number.to_string());
-            let mut shard = open(&home, purpose, &self.config, &what)?;
+            let mut shard = open(&home, &what)?;
             let refused = shard.passed_over().clone();
             if let Some(first) = refused.first() {
                 // Some of an upsert may be written, and other points of it each time: it is taken for
@@ -179,7 +179,7 @@ impl Source {
                     &refused,
                     &format!("the log of {what}"),
                 )?;
-                shard = open(&home, purpose, &self.config, &what)?;
+                shard = open(&home, &what)?;
                 self.refused.insert(format!(
                     "{} entries of the log of {what}, from {first} on, were refused by the engine, as by \
                      the server that wrote them (a vector of a wrong size, as a rule): they count as \
@@ -237,9 +237,7 @@ impl Source {
     /// Unpacks the source under `folder`, each segment as a shard of its own, to be read and
     /// without its log. Returns each segment's shard number and folder.
     pub fn unpack_apart(&self, folder: &Path) -> Result<Vec<ApartSegment>> {
-        let own: BTreeSet<u32> = self.snapshot.shards.keys().copied().collect();
         let unpacking = Unpacking {
-            wanted: self.is_part().then_some(&own),
             apart: true,
             ..Unpacking::default()
         };
@@ -266,16 +264,9 @@ impl Source {
     pub fn walk_segments(
         &mut self,
         passed: Option<Arc<AtomicU64>>,
-        mut take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
+        take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
     ) -> Result<()> {
         let hash = self.to_hash();
-        let elsewhere = &self.elsewhere;
-        let take = |shard, uuid, bytes, reader: &mut dyn Read, what: &str| match elsewhere
-            .contains(&shard)
-        {
-            true => Ok(()),
-            false => take(shard, uuid, bytes, reader, what),
-        };
         let hashes = walk_segments(&self.snapshot, hash, passed, take)?;
         if let Some(hashes) = &hashes {
             self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;
@@ -284,11 +275,17 @@ impl Source {
     }
 }
 
-/// Opens the unpacked shard in `folder`, called `what`, for `purpose`.
-fn open(folder: &Path, purpose: Purpose, config: &CollectionConfig, what: &str) -> Result<Shard> {
+/// Opens the unpacked shard in `folder`, called `what`, for `purpose`; `engine` is what the engine makes of
+/// the collection's `config`.
+fn open(
+    folder: &Path,
+    purpose: Purpose,
+    config: &CollectionConfig,
+    engine: &ShardConfig,
+    what: &str,
+) -> Result<Shard> {
     convert(folder, what)?;
     store_empty_vectors(folder, config)?;
-    let config = &ShardConfig::new(config)?;
     drop_blank_first_index(folder, what)?;
     // What cannot be read is for the engine to judge.
     let filters = purpose == Purpose::Filtering || has_filters(folder, what).unwrap_or(true);
@@ -296,7 +293,7 @@ fn open(folder: &Path, purpose: Purpose, config: &CollectionConfig, what: &str) 
         lighten(folder, filters)?;
     }
     if filters {
-        Shard::drop_older_copies(folder, config, what)?;
+        Shard::drop_older_copies(folder, engine, what)?;
     }
     if purpose == Purpose::Reading {
         leave_ids_on_disk(folder, filters)?;
@@ -305,8 +302,8 @@ fn open(folder: &Path, purpose: Purpose, config: &CollectionConfig, what: &str) 
         // The log is replayed all the same, but then put away, and changes get numbers above all that
         // the segments hold. Those of a log that is missing, or cut off, would begin below, and the
         // engine passes over what it takes for old.
-        Purpose::Carrying => Shard::open(folder, &config.without_log(), what),
-        Purpose::Reading | Purpose::Filtering => Shard::open(folder, config, what),
+        Purpose::Carrying => Shard::open(folder, &engine.without_log(), what),
+        Purpose::Reading | Purpose::Filtering => Shard::open(folder, engine, what),
     }
 }
 
