@@ -172,10 +172,7 @@ impl LogFiles {
             let record = data.map_or_else(|| Ok(Record::undecoded(bytes)), Record::decode);
             entries.push(Raw { bytes, record });
         })
-        .map_err(|err| match err {
-            ScanError::Io(err) => read_failed(doing(), &err),
-            ScanError::Damaged(why) => damaged(why),
-        })?;
+        .map_err(|err| scan_failed(doing(), err))?;
         let part = Part {
             name: name.to_owned(),
             entries,
@@ -188,6 +185,13 @@ impl LogFiles {
             None => Ok(true),
             Some(other) => Err(damaged(format!("{} has the same number", other.name))),
         }
+    }
+}
+
+fn scan_failed(doing: String, err: ScanError) -> Error {
+    match err {
+        ScanError::Io(err) => read_failed(doing, &err),
+        ScanError::Damaged(why) => Error::damaged(doing, why),
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
     let Some(config) = state.get("config").and_then(Value::as_object) else {
         found.push((
             format!("{} has no config", layout::SEGMENT_STATE),
-            "fetch or copy the snapshot again".into(),
+            AGAIN.into(),
         ));
         return;
     };

@@ -7,8 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::scan::{self, ScanError};
-use super::{Name, read_failed};
+use super::{Name, read_failed, scan, scan_failed};
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
 
@@ -38,10 +37,7 @@ pub fn without(folder: &Path, indexes: &BTreeSet<u64>, what: &str) -> Result<()>
             is_changed |= is_meant;
             index = index.saturating_add(1);
         })
-        .map_err(|err| match err {
-            ScanError::Io(err) => read_failed(doing(), &err),
-            ScanError::Damaged(why) => Error::damaged(doing(), why),
-        })?;
+        .map_err(|err| scan_failed(doing(), err))?;
         next = Some(index);
         if !is_changed {
             continue;
