@@ -13,7 +13,7 @@ use super::rebuild::rebuild;
 use super::report::{MasterReport, MergeReport, ProofReport, ShardReport};
 use super::request::{MergeRequest, Prepared, folder_of};
 use super::settings::{Route, Settings};
-use super::tell::{conflicts, notes, refuse_untallied, source_reports};
+use super::tell::{conflicts, missing, notes, refuse_untallied, source_reports};
 use crate::base::Site;
 use crate::base::durable::{self, Staged};
 use crate::base::error::{Error, Result};
@@ -117,8 +117,7 @@ pub fn run(
     for live in sources.iter().filter_map(|source| source.live.as_ref()) {
         changed.extend(live.changed("the master")?);
     }
-    let mut missing = plan.missing.clone();
-    missing.extend(sources.iter().flat_map(|source| source.refused.clone()));
+    let missing = missing(&plan, &sources);
     let differs = !missing.is_empty() || !changed.is_empty();
     let mut notes = notes(&plan, &built.changes);
     notes.extend(changed);

@@ -8,7 +8,7 @@ use super::offline::provenance;
 use super::replay::{Done, Onto, Replayed, Target, replay};
 use super::report::{LiveReport, MasterReport, MergeReport, ProofReport};
 use super::request::{MergeRequest, Prepared};
-use super::tell::{conflicts, notes, refuse_untallied, source_reports};
+use super::tell::{conflicts, missing, notes, refuse_untallied, source_reports};
 use crate::base::Site;
 use crate::base::error::Result;
 use crate::base::operation::{Context, Envelope, Outcome};
@@ -71,8 +71,7 @@ pub fn run(
         changed,
         stages,
     } = replayed;
-    let mut missing = plan.missing.clone();
-    missing.extend(sources.iter().flat_map(|source| source.refused.clone()));
+    let missing = missing(&plan, &sources);
     let differs = !differences.is_empty() || !changed.is_empty() || !missing.is_empty();
     let mut notes = notes(&plan, &changes);
     notes.extend(changed);

@@ -36,6 +36,12 @@ pub fn source_reports(sources: &[Source], tallies: &[Tally]) -> Vec<SourceReport
     sources.iter().zip(tallies).map(report).collect()
 }
 
+/// What the sources lacked when the merge was planned, and what of their logs was refused since.
+pub fn missing(plan: &Plan, sources: &[Source]) -> Vec<String> {
+    let refused = sources.iter().flat_map(|source| &source.refused);
+    plan.missing.iter().chain(refused).cloned().collect()
+}
+
 /// The plan's notes, and those that came up since.
 pub fn notes(plan: &Plan, changes: &Changed) -> Vec<String> {
     let mut notes = plan.notes.clone();
