@@ -19,6 +19,17 @@ pub struct PayloadField {
 }
 
 impl PayloadField {
+    /// Reads a field of which every part is a key, as one that is written or compared has to be.
+    pub fn of_keys(text: &str) -> Result<Self, String> {
+        let field: Self = text.parse()?;
+        match field.keys() {
+            Some(_) => Ok(field),
+            None => Err(format!(
+                "'{field}' is a place in a list, which not every point has"
+            )),
+        }
+    }
+
     /// The keys that lead to it; none if a part of it is a place in a list.
     pub fn keys(&self) -> Option<Vec<String>> {
         let mut keys = Vec::new();

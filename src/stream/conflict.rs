@@ -63,13 +63,7 @@ impl FromStr for Policy {
             None if text == "fail" => Ok(Self::Fail),
             None if text == "remap" => Ok(Self::Remap),
             Some(("newest", field)) if !field.is_empty() => {
-                let field: PayloadField = field.parse()?;
-                match field.keys() {
-                    Some(_) => Ok(Self::Newest(field)),
-                    None => Err(format!(
-                        "newest cannot compare by '{field}', a place in a list"
-                    )),
-                }
+                PayloadField::of_keys(field).map(Self::Newest)
             }
             _ if text.starts_with("newest") => {
                 Err("newest needs a payload field: newest:updated_at".into())

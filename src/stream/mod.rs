@@ -27,7 +27,7 @@ pub use join::merge_join;
 pub use layout::Layout;
 pub use ledger::{Conflict, Lacking, Ledger};
 pub use newest::{Found, find, refuse_unknown_field};
-pub use options::{LayoutChoice, RecordOptions, Stamp, StampValue, UnionOptions, stampable};
+pub use options::{LayoutChoice, RecordOptions, Stamp, StampValue, UnionOptions};
 pub use overlap::overlaps_by_key;
 pub use placement::refuse_misplaced;
 pub use resolve::{Changed, Resolver, Tally};

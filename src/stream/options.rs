@@ -105,17 +105,6 @@ mod stamp_values {
     }
 }
 
-/// A field that a value can be written to.
-pub fn stampable(text: &str) -> Result<PayloadField, String> {
-    let field: PayloadField = text.parse()?;
-    match field.keys() {
-        Some(_) => Ok(field),
-        None => Err(format!(
-            "'{field}' is a place in a list, which not every point has"
-        )),
-    }
-}
-
 /// Which records make the master and how they are changed on the way.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -126,7 +115,7 @@ pub struct RecordOptions {
     pub on_conflict: Option<Policy>,
     /// Write the source's name into this payload field of each point: a key, or a path like
     /// meta.year
-    #[arg(long, value_name = "FIELD", value_parser = stampable)]
+    #[arg(long, value_name = "FIELD", value_parser = PayloadField::of_keys)]
     pub stamp: Option<PayloadField>,
     /// What --stamp writes for a source instead of its name: JSON, else text; repeat it for more
     #[arg(long = "stamp-value", value_name = "SOURCE=VALUE", requires = "stamp")]

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Result};
-use crate::engine::Filter;
+use crate::engine::{Filter, PayloadField};
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, United};
 use crate::source::{Checksum, Source};
-use crate::stream::{Stamp, UnionOptions, stampable};
+use crate::stream::{Stamp, UnionOptions};
 
 /// The name and version of the structure.
 pub const FORMAT: &str = "snapmerge-provenance/1";
@@ -190,7 +190,7 @@ impl Provenance {
             stamp: match &self.stamp {
                 None => None,
                 Some(stamp) => Some(Stamp {
-                    field: stampable(&stamp.field).map_err(refuse)?,
+                    field: PayloadField::of_keys(&stamp.field).map_err(refuse)?,
                     values: stamp.values.clone(),
                 }),
             },
