@@ -33,6 +33,7 @@
 //! | [`engine`] | the only user of `qdrant_edge` |
 //! | [`format`] | Qdrant's files: tar, layout, id trackers, WAL, config |
 //! | [`point`] | id, shard key, record, canonical bytes, digest |
+//! | [`manual`] | the pages of `snapmerge help` |
 //! | [`base`] | errors, durable files, scratch, progress, parallel work |
 
 pub mod archive;
@@ -46,6 +47,7 @@ pub mod export;
 pub mod format;
 pub mod input;
 pub mod inspect;
+pub mod manual;
 pub mod merge;
 pub mod nightly;
 pub mod point;

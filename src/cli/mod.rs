@@ -4,7 +4,9 @@
 //! table.
 
 pub mod exit;
+pub mod help;
 pub mod typed;
+pub mod version;
 
 use clap::{Parser, Subcommand};
 
@@ -29,10 +31,12 @@ use crate::commands::{
 #[command(
     name = "snapmerge",
     version,
+    long_version = version::long(),
     max_term_width = 100,
     after_help = exit::help(),
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    disable_help_subcommand = true
 )]
 pub struct Cli {
     /// What to do.
@@ -71,6 +75,12 @@ pub enum Command {
     Init(InitPlanArgs),
     /// Restore what is in an archive, prove that it is what it was, and note that it is
     Drill(Box<DrillArgs>),
+    /// Show a topic of the manual, or the help of a verb
+    Help(help::HelpArgs),
+    /// Print completions for a shell
+    Completions(help::CompletionsArgs),
+    /// Write man pages into a folder
+    Man(help::ManArgs),
 }
 
 impl Command {
@@ -109,6 +119,9 @@ impl Command {
             Self::Run(args) => run::run(&args),
             Self::Init(args) => init::run(&args),
             Self::Drill(args) => drill::run(&args),
+            Self::Help(args) => help::help(&args).map(|()| None),
+            Self::Completions(args) => help::completions(&args).map(|()| None),
+            Self::Man(args) => help::man(&args).map(|()| None),
         }
     }
 }
@@ -116,6 +129,8 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    use crate::manual::{PAGES, Page};
 
     use super::*;
 
@@ -148,6 +163,36 @@ mod tests {
             }
         }
         assert!(parsed >= 8, "{parsed}");
+    }
+
+    #[test]
+    fn every_command_of_the_manual_parses() {
+        let mut parsed = 0;
+        for page in PAGES {
+            for example in page.commands() {
+                Cli::try_parse_from(words(example))
+                    .unwrap_or_else(|err| panic!("{}: {example}: {err}", page.topic));
+                parsed += 1;
+            }
+        }
+        assert!(parsed >= 50, "{parsed}");
+    }
+
+    #[test]
+    fn every_verb_is_on_a_page() {
+        let command = Cli::command();
+        for verb in command.get_subcommands() {
+            let typed = format!("snapmerge {} ", verb.get_name());
+            let is_there = |page: &Page| page.text.contains(&typed);
+            assert!(PAGES.iter().any(is_there), "{typed}");
+            for below in verb.get_subcommands() {
+                let typed = format!("{typed}{} ", below.get_name());
+                assert!(
+                    PAGES.iter().any(|page| page.text.contains(&typed)),
+                    "{typed}"
+                );
+            }
+        }
     }
 
     /// The words of a shell line, with single quotes and a redirection.

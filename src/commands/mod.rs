@@ -102,7 +102,7 @@ fn print_json(value: &impl Serialize) -> Result<()> {
 }
 
 /// Prints `text`. A reader that has seen enough is no failure.
-fn print(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     write_out(&printable_lines(text))
 }
 

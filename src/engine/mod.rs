@@ -3,6 +3,9 @@
 //! Keeps true: nothing else in the house knows the engine's types; its panics are errors here; it
 //! only ever gets scratch copies.
 
+/// The engine's version, as `Cargo.toml` pins it.
+pub const VERSION: &str = "0.9.0";
+
 mod closed;
 mod config;
 mod contain;

@@ -12,6 +12,7 @@ mod name;
 mod pack;
 pub mod readable;
 mod readback;
+pub mod releases;
 pub mod rocks;
 pub mod schema;
 mod servers;

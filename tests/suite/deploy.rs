@@ -9,8 +9,10 @@ use snapmerge::cli::Cli;
 
 use crate::support::{Env, Outcome, Trial, program, temp_dir};
 
-/// The program, where it is installed.
+/// The program, where the image has it.
 const INSTALLED: &str = "/usr/local/bin/snapmerge";
+/// The program as units call it: systemd looks for it where packages and people put it.
+const CALLED: &str = "snapmerge";
 /// What every night calls it with.
 const NIGHT: [&str; 2] = ["run", "/etc/snapmerge/nightly.toml"];
 /// The units, and what each service calls the program with first.
@@ -108,7 +110,7 @@ fn units(env: &Env) -> Outcome {
         let started = of("ExecStart");
         ensure_eq!(started.len(), 1, "commands of {name}");
         let words: Vec<&str> = started[0].split(' ').collect();
-        ensure_eq!(words[0], INSTALLED, "the program");
+        ensure_eq!(words[0], CALLED, "the program");
         ensure_eq!(words[1], verb, "the verb of {name}");
         parses(&words[1..])?;
         if verb == "run" {
@@ -274,7 +276,9 @@ fn systemd(env: &Env, bin: &Path) -> Outcome {
     for (name, _) in UNITS {
         for ending in ["service", "timer"] {
             let name = format!("{name}.{ending}");
-            let unit = read(env, &name)?.replace(INSTALLED, env!("CARGO_BIN_EXE_snapmerge"));
+            let called = format!("ExecStart={CALLED} ");
+            let here = format!("ExecStart={} ", env!("CARGO_BIN_EXE_snapmerge"));
+            let unit = read(env, &name)?.replace(&called, &here);
             let path = dir.path().join(&name);
             std::fs::write(&path, unit)?;
             verify.arg(&path);

@@ -29,6 +29,7 @@ mod report;
 mod server;
 mod settle;
 mod verify;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         archive::trials(env),
         nightly::trials(env),
         old::trials(env),
+        versions::trials(env),
         deploy::trials(env),
     ]
     .into_iter()

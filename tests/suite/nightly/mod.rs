@@ -32,10 +32,10 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 /// The alias of all plans here.
-const ALIAS: &str = "album_master";
+pub const ALIAS: &str = "album_master";
 
 /// A plan for the albums of a server, with more of it at its end.
-fn write_plan(dir: &Path, url: &str, more: &str) -> Outcome<PathBuf> {
+pub fn write_plan(dir: &Path, url: &str, more: &str) -> Outcome<PathBuf> {
     let file = dir.join("nightly.toml");
     let text = format!(
         r#"
@@ -67,7 +67,7 @@ prometheus = "snapmerge.prom"
 }
 
 /// A night by the plan in `dir`.
-fn night(dir: &Path) -> Cli {
+pub fn night(dir: &Path) -> Cli {
     run_with(dir, &["run", "--json", "-q"]).arg(dir.join("nightly.toml"))
 }
 
@@ -88,7 +88,7 @@ fn named(all: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// The archive is whole, and so is every entry in it.
-fn archive_is_whole(dir: &Path) -> Outcome {
+pub fn archive_is_whole(dir: &Path) -> Outcome {
     run_with(dir, &["archive", "check", "--archive"])
         .arg(dir.join("backups"))
         .run()?

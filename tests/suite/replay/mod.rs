@@ -103,10 +103,19 @@ impl Place {
         Ok(self.at(&case.name))
     }
 
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where the server speaks gRPC.
+    pub fn grpc_port(&self) -> String {
+        let url = self.server.grpc_url();
+        url.rsplit(':').next().unwrap_or_default().to_owned()
+    }
+
     /// `merge … --into COLLECTION --json`, with a journal and scratch of this place.
     pub fn merging<S: AsRef<std::ffi::OsStr>>(&self, sources: &[S], into: &str) -> Cli {
-        let port = self.server.grpc_url();
-        let port = port.rsplit(':').next().unwrap_or_default().to_owned();
+        let port = self.grpc_port();
         std::fs::create_dir_all(self.path("scratch")).expect("a folder in a temporary folder");
         cli![
             "merge",

@@ -39,7 +39,7 @@ pub fn fill(env: &Env, server: &Server, cases: &[&str]) -> Outcome<Vec<Vec<Value
 }
 
 /// What the upload of this suite left.
-fn remove_snapshots(server: &Server, name: &str) -> Outcome {
+pub fn remove_snapshots(server: &Server, name: &str) -> Outcome {
     let base = format!("/collections/{name}/snapshots");
     for one in server.get(&base)?.as_array().into_iter().flatten() {
         let name = one["name"].as_str().unwrap_or_default();

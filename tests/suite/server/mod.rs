@@ -146,7 +146,7 @@ impl Stage {
 }
 
 /// The one snapshot in a folder, which has its checksum and manifest beside it and nothing else.
-fn captured_in(folder: &Path) -> Outcome<PathBuf> {
+pub fn captured_in(folder: &Path) -> Outcome<PathBuf> {
     let names = names_in(folder)?;
     let mut files = names.iter().filter(|name| name.ends_with(".snapshot"));
     let (file, more) = (files.next().ok_or("nothing was captured")?, files.next());

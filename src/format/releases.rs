@@ -1,0 +1,87 @@
+//! The releases of Qdrant that this was tried with.
+//!
+//! Invariants: a cell says what a test of the suite has seen (`tests/suite/versions`, which makes its
+//! tests out of this table); what nobody tried is told as such.
+
+use std::fmt;
+
+/// A release of Qdrant, and what was tried with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Release {
+    /// Its version; tests look for snapshots and servers of it.
+    pub version: &'static str,
+    /// Its snapshots are read, merged by both offline routes and proven.
+    pub read: Tried,
+    /// Its collections are captured, and its own snapshots restored to it, also by `--route scratch`.
+    pub captured: Tried,
+    /// Masters of today's form are restored to it.
+    pub masters: Tried,
+    /// Masters are written into it by `merge --into`, and so are those of whole nights.
+    pub replayed: Tried,
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// It works.
+    Works,
+    /// It is refused before anything is changed, with what to do instead.
+    Refused,
+    /// Nobody tried.
+    Not,
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Works => "works",
+            Self::Refused => "refused",
+            Self::Not => "not tried",
+        })
+    }
+}
+
+use Tried::{Not, Refused, Works};
+
+const fn tried(version: &'static str, captured: Tried, masters: Tried, replayed: Tried) -> Release {
+    Release {
+        version,
+        read: Works,
+        captured,
+        masters,
+        replayed,
+    }
+}
+
+/// All of them, oldest first. A new one is a line here, and a folder of its snapshots.
+pub const RELEASES: [Release; 8] = [
+    tried("1.7.4", Works, Refused, Works),
+    tried("1.10.1", Works, Refused, Works),
+    tried("1.13.6", Works, Refused, Works),
+    tried("1.15.5", Works, Works, Works),
+    tried("1.16.3", Not, Not, Not),
+    tried("1.17.1", Not, Not, Not),
+    tried("1.18.3", Not, Not, Not),
+    tried("1.19.0", Works, Works, Works),
+];
+
+/// The table in Markdown, which is also readable as it is.
+pub fn table() -> String {
+    let mut text = String::from(
+        "| Qdrant | snapshots read | captured, restored | masters restored | `merge --into`, nights |\n\
+         |---|---|---|---|---|\n",
+    );
+    for Release {
+        version,
+        read,
+        captured,
+        masters,
+        replayed,
+    } in RELEASES
+    {
+        text.push_str(&format!(
+            "| {version} | {read} | {captured} | {masters} | {replayed} |\n"
+        ));
+    }
+    text
+}
