@@ -84,7 +84,7 @@ pub struct ExportReport {
     pub points: u64,
     /// Ids that were asked for and are not there.
     pub absent: Vec<PointId>,
-    /// What the snapshot lacks, if that was allowed.
+    /// Parts that the snapshot lacks, if that was allowed.
     pub missing: Vec<String>,
     /// Points that have NaN or an infinite number in a vector, whether they were written or not.
     pub not_finite: NotFinite,
@@ -93,7 +93,7 @@ pub struct ExportReport {
 /// Points with numbers that JSON cannot write.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotFinite {
-    /// How many.
+    /// Number of such points.
     pub points: u64,
     /// The first of them.
     pub ids: Vec<PointId>,

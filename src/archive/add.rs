@@ -42,7 +42,7 @@ use crate::source::{Checksum, Expectation, compare, expectations};
 pub struct Adding {
     /// The file, plain or .gz; of a .gz the snapshot in it is stored.
     pub path: PathBuf,
-    /// What it is a snapshot of; the file's name tells otherwise.
+    /// Name of the source that the snapshot belongs to; derived from the file's name if `None`.
     pub name: Option<String>,
     /// When it was taken; the file's manifest, name or age tells otherwise.
     pub time: Option<DateTime<Utc>>,
@@ -50,18 +50,18 @@ pub struct Adding {
     pub tags: Vec<String>,
     /// The SHA-256 that it must have, besides what lies beside it.
     pub sha256: Option<String>,
-    /// Whether one without a checksum is refused.
+    /// True if a snapshot without a checksum is refused.
     pub require_checksum: bool,
     /// Counts the file's bytes.
     pub passed: Option<Arc<AtomicU64>>,
 }
 
-/// What became of it.
+/// Result of storing a snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Added {
     /// The entry.
     pub entry: Entry,
-    /// Whether it was there already, with the same name and SHA-256.
+    /// True if the archive already had an entry with the same name and SHA-256.
     pub already: bool,
     /// Entries that had lost something and were stored again.
     pub repaired: Vec<String>,
@@ -73,13 +73,13 @@ pub struct Added {
 }
 
 impl Added {
-    /// Whether something was found that is not as it should be.
+    /// Returns true if objects or recipes were lost, or the lock could not be released.
     pub fn differs(&self) -> bool {
         !self.lost.is_empty() || self.lock_left.is_some()
     }
 }
 
-/// What is known of a snapshot before it is read.
+/// Metadata of a snapshot, gathered before its data is read.
 struct Known {
     name: String,
     time: DateTime<Utc>,
@@ -178,8 +178,8 @@ impl Archive {
         })
     }
 
-    /// What is to be done for a snapshot that is there already as `entry`: nothing, or if that has lost
-    /// something it is stored again, since here are the bytes.
+    /// Handles a snapshot that is already stored as `entry`: does nothing, or stores it again if the entry
+    /// has lost something, since the bytes are at hand.
     fn already(
         &self,
         chain: &mut Chain,
@@ -294,7 +294,7 @@ impl Archive {
                 sha256: Some(entry.sha256.clone()),
                 ..Adding::default()
             };
-            // What is damaged there, too, is no help.
+            // An entry that is damaged there, too, is no help.
             match other.get(their, &adding.path, false) {
                 Err(err) if err.kind() == Kind::Damaged => continue,
                 got => got.map(|_| ())?,
@@ -356,7 +356,7 @@ fn prepare(
     })
 }
 
-/// What a run has put, to be taken back.
+/// Objects and recipe that a run has put, which are removed again if the run fails.
 struct Put<'a> {
     store: &'a dyn Store,
     objects: Vec<Name>,

@@ -5,7 +5,7 @@
 //! archive is what its records come to; an entry is forgotten by a record that says so, so there is
 //! never a hole. `head.json` says which record was the last.
 //!
-//! Keeps true: a record is never replaced; two writers cannot both write the next one, and who loses
+//! Invariants: a record is never replaced; two writers cannot both write the next one, and who loses
 //! has changed nothing; a chain that was read by [`Chain::open`] is whole.
 
 mod read;
@@ -40,7 +40,7 @@ pub struct Kept {
     pub record: Record,
     /// The SHA-256 of its file.
     pub hash: Name,
-    /// Its signature.
+    /// Signature of the record, if it is signed.
     pub seal: Option<Seal>,
 }
 
@@ -49,29 +49,29 @@ pub struct Kept {
 pub struct Head {
     /// The SHA-256 of its file.
     pub hash: Name,
-    /// Its number.
+    /// Sequence number of that record.
     pub seq: u64,
 }
 
-/// What is wrong with a chain.
+/// Fault in a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainFinding {
     /// The record, by its number; none for the head.
     pub seq: Option<u64>,
-    /// What is wrong with it.
+    /// Description of the fault.
     pub why: String,
 }
 
 /// The records of an archive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
-    /// What the archive is called, for errors.
+    /// Location of the archive, for errors.
     what: String,
-    /// They, in order.
+    /// Records in order.
     pub records: Vec<Kept>,
 }
 
-/// Where the record `seq` lies.
+/// Returns the path of the record `seq` in the archive.
 pub fn path(seq: u64) -> String {
     format!("{LOG}/{seq:08}.json")
 }

@@ -56,34 +56,34 @@ impl FromStr for Subset {
 pub enum Finding {
     /// With the chain.
     Chain {
-        /// What.
+        /// Fault in the chain.
         #[serde(flatten)]
         finding: ChainFinding,
     },
     /// With the recipe of entries: they are lost.
     Recipe {
-        /// Its name.
+        /// Name of the recipe.
         name: Name,
-        /// What.
+        /// Description of the fault.
         why: String,
     },
     /// With an object: parts of entries are lost.
     Object {
-        /// Its name.
+        /// Name of the object.
         name: Name,
-        /// What.
+        /// Description of the fault.
         why: String,
     },
     /// A file that no entry needs: what a killed run left, or somebody put there.
     Extra {
-        /// Its name.
+        /// Path of the file in the archive.
         path: String,
-        /// Its size in bytes.
+        /// Size of the file in bytes.
         bytes: u64,
     },
 }
 
-/// What an entry has lost.
+/// Data that an entry has lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// The entry.
@@ -92,14 +92,14 @@ pub struct Loss {
     pub bytes: u64,
     /// Files in it that are hit, or the first of them.
     pub files: Vec<String>,
-    /// How many are.
+    /// Number of files that are hit.
     pub files_hit: u64,
     /// The damaged objects that it needs.
     #[serde(skip)]
     pub(super) objects: BTreeSet<Name>,
 }
 
-/// What came of a check.
+/// Result of a check.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Checked {
     /// Records that were read.
@@ -116,11 +116,11 @@ pub struct Checked {
     pub bytes: u64,
     /// The share that was asked for.
     pub subset: Option<Subset>,
-    /// What is wrong.
+    /// Faults that were found.
     pub findings: Vec<Finding>,
-    /// What is lost by that.
+    /// Data that is lost because of the findings.
     pub losses: Vec<Loss>,
-    /// What was put right from another archive.
+    /// Files and entries that were repaired from another archive.
     pub repaired: Vec<String>,
     /// Records that another run has written meanwhile; what it stored was not checked.
     pub records_meanwhile: u64,
@@ -131,7 +131,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Whether anything is lost or altered: leftovers alone are no damage.
+    /// Returns true if anything is lost or altered; leftover files alone are no damage.
     pub fn is_damaged(&self) -> bool {
         self.findings
             .iter()
@@ -139,7 +139,7 @@ impl Checked {
     }
 }
 
-/// What the recipes of some entries need.
+/// Recipes and objects that some entries need.
 #[derive(Default)]
 struct Needed {
     recipes: BTreeSet<Name>,
@@ -372,7 +372,7 @@ fn is_damage<T>(read: &Result<T>) -> bool {
     matches!(read, Err(err) if err.kind() == Kind::Damaged)
 }
 
-/// What each entry has lost.
+/// Returns the loss of each entry that has lost something.
 fn losses(
     store: &dyn Store,
     entries: &[Entry],
@@ -401,7 +401,7 @@ fn losses(
     Ok(losses)
 }
 
-/// What an entry has lost with the objects in `lost`; none if it needs none of them.
+/// Returns the loss of an entry whose objects in `lost` are damaged; `None` if it needs none of them.
 fn loss(entry: &Entry, recipe: &Recipe, lost: &BTreeSet<Name>) -> Option<Loss> {
     let names = recipe.objects.iter().map(|part| part.name);
     let objects: BTreeSet<Name> = names.filter(|name| lost.contains(name)).collect();

@@ -1,11 +1,11 @@
-//! Where a snapshot is cut into chunks.
+//! Boundaries of the chunks of a snapshot.
 //!
-//! What is cut between records of a file is found again when the file is changed in place, moved, or
+//! Chunks that end between records of a file are found again when the file is changed in place, moved, or
 //! (vectors) written in another order. Cutting at every vector is what keeps a collection cheap whose
-//! segments the optimizer rewrites: that happens to all of them every few weeks (when a fifth of the
-//! points is replaced), and puts their vectors into another order.
+//! segments the optimizer rewrites: that happens to all of them every few weeks (when a fifth of the points
+//! is replaced), and puts their vectors into another order.
 //!
-//! Keeps true: a chunk never holds bytes of two files; there are never more than about
+//! Invariants: a chunk never holds bytes of two files; there are never more than about
 //! [`CHUNKS_MAX`] chunks, however large the snapshot is, so that memory does not grow with it.
 
 use crate::format::{Record, Run, Runs};
@@ -14,7 +14,7 @@ use crate::format::{Record, Run, Runs};
 pub const CHUNKS_MAX: u64 = 1 << 20;
 /// A chunk has at least so many bytes, if there are as many.
 const CHUNK_BYTES_MIN: u64 = 512;
-/// What lies between files (headers, padding) is cut into no more than this, in bytes.
+/// Maximum size of a chunk between files (headers, padding), in bytes.
 const FRAME_BYTES: u64 = 64 << 10;
 /// No record is as large; if one is, it is cut.
 const GRAIN_BYTES_MAX: u64 = super::object::CHUNK_BYTES_MAX as u64;
@@ -80,7 +80,7 @@ impl<'a> Cuts<'a> {
     }
 }
 
-/// How many bytes of records of a file are cut as one.
+/// Returns how many bytes of a file's records are cut as one chunk.
 fn grain(record: Record, times: u64) -> u64 {
     let bytes = record.bytes.max(1);
     let least = CHUNK_BYTES_MIN.div_ceil(bytes).max(1);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{Chain, Entry, Event};
 use crate::base::error::{Error, Kind, Result};
 
-/// How a source in an archive begins, where files can be given too.
+/// Prefix of a source in an archive, where files can be given too.
 pub const PREFIX: &str = "archive:";
 /// Entries that are named when none is found.
 const NAMED_MAX: usize = 3;

@@ -1,6 +1,6 @@
 //! Giving entries up, and removing what none needs any more.
 //!
-//! Keeps true: first everything that may be removed is listed, then the record is written that gives
+//! Invariants: first everything that may be removed is listed, then the record is written that gives
 //! the entries up, and only then it is removed. Whatever lay there before the record was written is
 //! either needed by an entry that is left, or by none ever again: another run whose work was under way
 //! cannot write its record any more, and one that begins later makes objects of its own. So neither a
@@ -20,7 +20,7 @@ use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
 
-/// What is to be given up.
+/// Selection of the entries to forget.
 #[derive(Debug, Clone)]
 pub enum Forgetting {
     /// Whatever the policy does not keep; of these names only, if any are given.
@@ -31,10 +31,10 @@ pub enum Forgetting {
     Nothing,
 }
 
-/// What became of it.
+/// Result of forgetting entries.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Swept {
-    /// What was decided, entry by entry.
+    /// Decision on each entry.
     pub decisions: Vec<Decision>,
     /// Entries that were given up.
     pub forgotten: u64,
@@ -44,9 +44,9 @@ pub struct Swept {
     pub removed: u64,
     /// Their bytes as they lay there.
     pub removed_bytes: u64,
-    /// Whether nothing was done, and this is what would be.
+    /// True if nothing was done and the report shows what would be.
     pub dry_run: bool,
-    /// What is not as it should be now: a lock that could not be given back, no room for a reserve.
+    /// Problems that remain: a lock that could not be released, no space for a reserve.
     pub left_behind: Vec<String>,
 }
 
@@ -174,7 +174,7 @@ fn plan(
     let mut unneeded = Vec::new();
     for (folder, needed) in [(RECIPES, &left), (OBJECTS, &needed)] {
         for listed in store.list(folder)? {
-            // What is called otherwise is not ours to remove.
+            // A file with another kind of name is not ours to remove.
             if Name::of_path(folder, &listed.name).is_some_and(|name| !needed.contains(&name)) {
                 unneeded.push((listed.name, listed.bytes));
             }

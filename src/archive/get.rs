@@ -4,7 +4,7 @@
 //! in them is written to its place; after an optimizer's rewriting, an object's vectors lie all over
 //! the snapshot. What is complete from the beginning on is hashed meanwhile.
 //!
-//! Keeps true: a file gets its name only if its SHA-256 is the entry's, which covers every byte that
+//! Invariants: a file gets its name only if its SHA-256 is the entry's, which covers every byte that
 //! was decompressed; if it is not, or nothing can be decompressed, the object that is to blame is
 //! found by its own hash and named; no more than a few objects are in memory.
 
@@ -35,7 +35,7 @@ const LANES_MAX: usize = 3;
 /// The disk is to begin with its work when there is so much for it, in bytes.
 const SYNC_BYTES: u64 = 32 << 20;
 
-/// What was got.
+/// Result of getting an entry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Got {
     /// The entry.
@@ -110,7 +110,7 @@ impl Archive {
         });
         let sha256 = match gathering.outcome().and(hash) {
             Ok(hash) => Name::from_hasher(hash).to_string(),
-            // What cannot be decompressed says less than what its hash says.
+            // The object's hash tells more than the failure to decompress it.
             Err(err) if err.kind() == Kind::Damaged => {
                 return Err(within(blame(store, &recipe)?.unwrap_or(err)));
             }
@@ -144,7 +144,7 @@ fn read_object(store: &dyn Store, part: &Part, bytes: &mut Vec<u8>) -> Result<()
     }
 }
 
-/// What is wrong with the first object that is not as its name says.
+/// Returns the error of the first object that is missing or does not match its name; `None` if all match.
 fn blame(store: &dyn Store, recipe: &Recipe) -> Result<Option<Error>> {
     let (mut opener, mut bytes) = (Opener::new()?, Vec::new());
     for part in &recipe.objects {
@@ -191,8 +191,8 @@ impl Gathering {
             }
             position += u64::from(extent.bytes);
         }
-        // What lies before all that is still to come; objects are numbered as they are first
-        // needed, but nothing holds a recipe to it.
+        // All bytes before this position come from the objects before this one; objects are numbered as they
+        // are first needed, but nothing holds a recipe to it.
         let mut least = recipe.bytes;
         for first in first.iter_mut().rev() {
             least = least.min(*first);
@@ -245,7 +245,7 @@ impl Gathering {
         self.went_on.notify_all();
     }
 
-    /// What came of it, once it has ended.
+    /// Returns the outcome; `Ok` if it has not ended yet.
     fn outcome(&self) -> Result<()> {
         lock(&self.progress).ended.clone().unwrap_or(Ok(()))
     }
@@ -255,7 +255,7 @@ impl Gathering {
     fn wait_past(&self, position: u64) -> Option<u64> {
         let mut progress = lock(&self.progress);
         loop {
-            // What lies before the first need of the next object comes of those before it.
+            // Bytes before the first need of the next object come from the objects before it.
             let there = self
                 .first
                 .get(progress.all_before)

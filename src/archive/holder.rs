@@ -1,4 +1,4 @@
-//! Who holds the archive's lock, and whether that process is certainly gone.
+//! The holder of the archive's lock, and whether its process is certainly gone.
 //!
 //! Invariants: a process is called gone only where its number can be looked up: in the same start of
 //! the same kernel and the same PID namespace, or (for processes of no container) after a restart of
@@ -17,7 +17,7 @@ const KILLED_WAIT: Duration = Duration::from_secs(30);
 /// The PID namespace of processes that are in no container (the kernel's PROC_PID_INIT_INO).
 const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Who holds a lock.
+/// Process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Unlike any other.
@@ -37,7 +37,7 @@ pub struct Holder {
     pub pid: u32,
     /// When that process started, in the kernel's ticks since it started.
     pub started: u64,
-    /// What it does.
+    /// Operation that the process performs.
     pub doing: String,
     /// Since when.
     pub since: DateTime<Utc>,
@@ -92,7 +92,7 @@ impl Holder {
         }
     }
 
-    /// Whether its process is certainly gone.
+    /// Returns true if the holder's process is certainly gone.
     pub fn is_gone(&self) -> bool {
         self.is_gone_here(&Self::this(""))
     }
@@ -136,7 +136,7 @@ impl Holder {
                 .all(|one| one.pid_namespace == INITIAL_NAMESPACE)
     }
 
-    /// Whether both are the same process.
+    /// Returns true if both are the same process; false if the kernel's boot id is not known.
     pub fn is_process_of(&self, other: &Self) -> bool {
         let of = |holder: &Self| {
             (
@@ -152,7 +152,7 @@ impl Holder {
     }
 }
 
-/// Whether a process was killed, and has yet to notice.
+/// Returns true if a process was killed (SIGKILL is pending) but has not ended yet.
 fn is_killed(pid: u32) -> bool {
     const KILL: u64 = 1 << (9 - 1);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -165,7 +165,7 @@ fn is_killed(pid: u32) -> bool {
         .any(|mask| mask & KILL != 0)
 }
 
-/// What is known of a process by its number.
+/// State of a process, looked up by its number.
 enum Process {
     Gone,
     /// Ticks since the kernel started.

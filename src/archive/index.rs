@@ -1,6 +1,6 @@
-//! What is stored already, by fingerprint.
+//! Index of the stored chunks by fingerprint.
 //!
-//! Keeps true: only objects that entries of now hold are referred to, and of these only such as the
+//! Invariants: only objects that entries of now hold are referred to, and of these only such as the
 //! last entry that used them used enough of: an object of which less and less is needed would keep
 //! the rest alive for ever, and make reading slow.
 
@@ -23,19 +23,19 @@ const USED_SHARE: u64 = 4;
 /// Bytes of an object that are fetched for its table, at first.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// Where a chunk lies.
+/// Location of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At {
     /// The object: one of [`Index::base`], or with [`NEW`] one of this run's.
     pub object: u32,
-    /// Where in it, decompressed.
+    /// Offset in the decompressed object, in bytes.
     pub start: u32,
 }
 
 /// Marks an object of this run.
 pub const NEW: u32 = 1 << 31;
 
-/// How many first two bytes there are.
+/// Number of different first two bytes.
 const FIRSTS: usize = 1 << 16;
 
 /// The first two bytes of a fingerprint.
@@ -70,7 +70,7 @@ pub struct Index {
     pub base: Vec<Part>,
     /// Their chunks, sorted once all are there.
     known: Vec<(Print, At)>,
-    /// Where in [`Self::known`] the fingerprints begin that have the same first two bytes.
+    /// Positions in [`Self::known`] at which the fingerprints with the same first two bytes begin.
     begins: Vec<u32>,
     /// Chunks of this run.
     new: HashMap<Print, At, BuildHasherDefault<Spread>>,
@@ -79,10 +79,10 @@ pub struct Index {
 }
 
 impl Index {
-    /// What the newest entry of `name` holds, and the newest ones of other names: a master has its
-    /// sources' segments.
+    /// Loads the chunks of the newest entry of `name` and of the newest entries of other names: a master has
+    /// its sources' segments.
     ///
-    /// Objects in `avoid` are damaged, and taken for missing.
+    /// Objects in `avoid` are damaged and treated as missing.
     pub fn load(
         store: &dyn Store,
         chain: &Chain,
@@ -163,8 +163,8 @@ impl Index {
         }
     }
 
-    /// Where the chunk lies, if it is stored; if not, it is remembered as one of this run's that will
-    /// lie at `new`.
+    /// Returns the location of the chunk if it is stored; if not, returns `None` and records it as a chunk of
+    /// this run that will lie at `new`.
     pub fn find_or_add(&mut self, print: Print, new: At) -> Option<At> {
         if let Some(at) = self.find_known(&print) {
             return Some(at);
@@ -194,7 +194,7 @@ fn table(store: &dyn Store, part: &Part) -> Result<Option<Vec<Row>>> {
     let Some((mut head, size)) = store.head(&path, HEAD_BYTES)? else {
         return Ok(None);
     };
-    // What was cut off or grew may be wrong anywhere.
+    // An object that was cut off or grew may be wrong anywhere.
     if size != part.stored {
         return Ok(None);
     }

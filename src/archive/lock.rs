@@ -15,7 +15,7 @@ use super::holder::Holder;
 use super::store::{Store, refuses_taken};
 use crate::base::error::{Error, Kind, Result};
 
-/// Where it lies.
+/// Path of the lock file in the archive.
 pub const LOCK: &str = "lock.json";
 /// More bytes no lock has.
 const BYTES_MAX: u64 = 64 << 10;
@@ -61,11 +61,11 @@ impl<'a> Lock<'a> {
             is_held: true,
         };
         if let Err(err) = refuses_taken(store, LOCK) {
-            // What is there may be the other bytes.
+            // The lock file may hold the other bytes now.
             let _ = store.remove(LOCK);
             return Err(err);
         }
-        // Where a store has no conditions, somebody else may have put theirs over it.
+        // In a store without conditional puts, another run may have put its lock over this one.
         if let Some(other) = held(store)?
             && other.owner != lock.holder.owner
         {
@@ -121,7 +121,7 @@ impl Archive {
     }
 }
 
-/// Who holds the lock.
+/// Returns the holder of the lock, if it is held.
 pub fn held(store: &dyn Store) -> Result<Option<Holder>> {
     let Some(bytes) = store.get(LOCK, BYTES_MAX)? else {
         return Ok(None);

@@ -1,6 +1,6 @@
 //! The archive: snapshots of many nights, each byte kept once and every byte checked.
 //!
-//! Keeps true: an entry is there with everything that it needs, or not at all; whatever is read is
+//! Invariants: an entry is there with everything that it needs, or not at all; whatever is read is
 //! hashed before it is believed; what is removed is needed by no entry; a run that is killed at any
 //! moment leaves an archive that the next one goes on with.
 //!
@@ -65,7 +65,7 @@ use crate::base::stop;
 pub const OBJECTS: &str = "objects";
 /// The folder of the recipes.
 pub const RECIPES: &str = "recipes";
-/// How long a drill waits for a lock, and how often it looks.
+/// Time limit of a drill's wait for a lock, and the interval between two attempts.
 const LOCKED_MAX: Duration = Duration::from_secs(900);
 const LOCKED_LOOK: Duration = Duration::from_millis(500);
 
@@ -106,7 +106,7 @@ impl Archive {
         Ok(Self::new(Location::parse(location)?.open()?, signer))
     }
 
-    /// What it is, for errors and reports.
+    /// Returns the location of the archive, for errors and reports.
     pub fn what(&self) -> String {
         self.store.what()
     }
@@ -177,7 +177,7 @@ impl Archive {
         }
     }
 
-    /// Who is writing to it.
+    /// Returns the process that holds the archive's lock, if any.
     pub fn holder(&self) -> Result<Option<Holder>> {
         self.chain()?;
         lock::held(&*self.store)

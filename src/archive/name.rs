@@ -1,6 +1,6 @@
 //! Names of what is stored: the SHA-256 of the very bytes that lie there.
 //!
-//! Keeps true: bytes are trusted only after they were hashed and the hash is their name; so
+//! Invariants: bytes are trusted only after they were hashed and the hash is their name; so
 //! `sha256sum` alone can check an archive.
 
 use std::fmt;
@@ -20,7 +20,7 @@ impl Name {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// What a hasher came to.
+    /// Returns the name made of the digest of `hasher`.
     pub fn from_hasher(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
@@ -30,7 +30,7 @@ impl Name {
         self.0
     }
 
-    /// Where it is stored in `folder`.
+    /// Returns the path under which it is stored in `folder`.
     pub fn path(&self, folder: &str) -> String {
         let hex = self.to_string();
         let (shard, _) = hex.split_at(2);

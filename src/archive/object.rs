@@ -4,7 +4,7 @@
 //! frame that zstd compresses. Objects and not single chunks lie on disk, since chunks are as small
 //! as a vector.
 //!
-//! Keeps true: bytes are hashed before anything else is done with them; nothing is allocated by a
+//! Invariants: bytes are hashed before anything else is done with them; nothing is allocated by a
 //! size that nobody vouches for; two runs never make the same object, so that one may remove its own
 //! (or what nobody uses) without looking at the other.
 
@@ -34,14 +34,14 @@ const TABLE_HEAD_BYTES: usize = 4 + 16 + 4;
 const ROW_BYTES: usize = 16 + 4;
 /// Bytes before a table.
 const FRAME_HEAD_BYTES: usize = 8;
-/// How well objects are compressed.
+/// Zstandard level at which objects are compressed.
 const LEVEL: i32 = 1;
 /// The same for what hardly shrinks, as vectors do: several times as fast, and still without
 /// repetitions.
 const LEVEL_FAST: i32 = -3;
-/// What shrinks to less than this is worth the time.
+/// A sample that shrinks to less than this percentage is worth the time of [`LEVEL`].
 const WORTH_PERCENT: usize = 90;
-/// What a sample has, in bytes.
+/// Size of a sample in bytes.
 const SAMPLE_BYTES: usize = 128 << 10;
 
 /// A chunk's fingerprint: the first half of its BLAKE3.
@@ -62,7 +62,7 @@ pub fn print_of(chunk: &[u8]) -> Print {
 pub struct Row {
     /// The chunk's fingerprint.
     pub print: Print,
-    /// Its length in bytes.
+    /// Length of the chunk in bytes.
     pub bytes: u32,
 }
 
@@ -78,18 +78,18 @@ pub struct Filling {
 /// An object as it is to lie there; its bytes are the sealer's until it seals the next.
 #[derive(Debug)]
 pub struct Sealed<'a> {
-    /// Its name.
+    /// Name of the object.
     pub name: Name,
     /// The SHA-256 of its first bytes, up to the end of its table.
     pub table: Name,
-    /// Its bytes.
+    /// Bytes of the object.
     pub bytes: &'a [u8],
 }
 
 /// Compresses objects, one after the other.
 pub struct Sealer {
     compressor: zstd::bulk::Compressor<'static>,
-    /// What makes this run's objects unlike any other's.
+    /// Id of the run, which makes its objects different from those of any other run.
     run: [u8; 16],
     block: Block,
 }
@@ -143,7 +143,7 @@ impl Sealer {
         })
     }
 
-    /// How well it is worth to compress `raw`: told from a sample out of its middle.
+    /// Returns the level at which to compress `raw`, chosen by a sample from its middle.
     fn level(&mut self, raw: &[u8]) -> std::io::Result<i32> {
         let middle = raw.len() / 2;
         let Some(sample) = raw.get(middle..middle + SAMPLE_BYTES) else {
@@ -159,7 +159,8 @@ impl Sealer {
     }
 }
 
-/// How many bytes of an object that is called `what` its table ends at, told from its first bytes.
+/// Returns the offset in bytes at which the table of the object called `what` ends, read from the object's
+/// first bytes.
 pub fn table_end(head: &[u8], what: &str) -> Result<usize> {
     let word = |at: usize| -> Option<u32> {
         let bytes = head.get(at..at.checked_add(4)?)?;

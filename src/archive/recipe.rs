@@ -1,6 +1,6 @@
 //! Recipes: how the very bytes of a snapshot come out of objects again.
 //!
-//! Keeps true: a recipe's extents are the whole snapshot, without gap or overlap, and lie within
+//! Invariants: a recipe's extents are the whole snapshot, without gap or overlap, and lie within
 //! the objects that it names; a recipe that says otherwise is refused before anything is read by it.
 
 use std::fmt;
@@ -27,17 +27,17 @@ const OBJECTS_MAX: usize = 1 << 20;
 const EXTENTS_MAX: usize = 3 * (4 << 20);
 /// More files no recipe names.
 const FILES_MAX: usize = 1 << 20;
-/// How well it is compressed.
+/// Zstandard level at which recipes are compressed.
 const LEVEL: i32 = 6;
 
 /// An object as a recipe knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its name.
+    /// Name of the object.
     pub name: Name,
-    /// Its size in bytes, decompressed.
+    /// Size of the decompressed object in bytes.
     pub raw: u64,
-    /// Its size in bytes as it lies there.
+    /// Size of the stored object in bytes.
     pub stored: u64,
     /// The SHA-256 of its first bytes, up to the end of its table of chunks.
     pub table: Name,
@@ -46,13 +46,13 @@ pub struct Part {
 /// A file of the snapshot, tars inside included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Its path.
+    /// Path of the file.
     pub path: String,
-    /// Its size in bytes, holes included.
+    /// Size of the file in bytes, holes included.
     pub bytes: u64,
-    /// What the snapshot stores of it, in bytes.
+    /// Number of bytes of the file that the snapshot stores.
     pub stored: u64,
-    /// Where that begins in the snapshot, in bytes.
+    /// Offset of the stored bytes in the snapshot, in bytes.
     pub start: u64,
     /// The BLAKE3 of what is stored.
     pub blake3: String,
@@ -63,9 +63,9 @@ pub struct FileEntry {
 pub struct Extent {
     /// Which of [`Recipe::objects`].
     pub object: u32,
-    /// Where in it, decompressed.
+    /// Offset in the decompressed object, in bytes.
     pub start: u32,
-    /// How many.
+    /// Length in bytes.
     pub bytes: u32,
 }
 
@@ -178,7 +178,7 @@ impl Recipe {
         let failed = |err: &dyn fmt::Display| Error::failed("writing a recipe", err);
         let json = serde_json::to_vec(self).map_err(|err| failed(&err))?;
         let bytes = zstd::bulk::compress(&json, LEVEL).map_err(|err| failed(&err))?;
-        // What nobody would read is not written.
+        // A recipe that would be refused when read is not written.
         let is_read = json.len() as u64 <= JSON_BYTES_MAX
             && bytes.len() as u64 <= STORED_BYTES_MAX
             && self.objects.len() <= OBJECTS_MAX
@@ -223,7 +223,7 @@ impl Recipe {
         if is != name {
             return Err(damaged(format!("its SHA-256 is {is}")));
         }
-        // What it says of its own size is not believed.
+        // The size that the frame declares is not trusted.
         let mut json = Vec::new();
         zstd::stream::read::Decoder::with_buffer(bytes)
             .and_then(|frame| frame.take(JSON_BYTES_MAX + 1).read_to_end(&mut json))
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_recipe_is_read_as_it_was_written() {
         let recipe = recipe();
-        // What goes on is one extent.
+        // Pieces that follow each other in an object are one extent.
         assert_eq!(recipe.extents, [0, 0, 30, 0, 0, 40]);
         assert_eq!(recipe.used(), [70]);
         let (name, bytes) = recipe.seal().unwrap();

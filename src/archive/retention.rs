@@ -103,26 +103,26 @@ mod zone {
 /// An entry that is decided on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// What it is called.
+    /// Id of the entry.
     pub id: String,
-    /// What it is a snapshot of.
+    /// Name of the source that the entry is a snapshot of.
     pub name: String,
     /// When it was taken.
     pub time: DateTime<Utc>,
-    /// Its tags.
+    /// Tags of the entry.
     pub tags: Vec<String>,
 }
 
-/// What becomes of an entry.
+/// Decision on one entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// It.
     pub id: String,
-    /// Whether it is kept.
+    /// True if the entry is kept.
     pub keep: bool,
     /// Why.
     pub reasons: Vec<String>,
-    /// Whether its time is in the future, so that some clock was wrong.
+    /// True if the entry's time is in the future, so that some clock was wrong.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_in_future: bool,
 }
@@ -221,7 +221,7 @@ enum Kind {
     Yearly,
 }
 
-/// What only one entry is kept of.
+/// Key of a period; only one entry is kept of each.
 type Period = (i64, u32, u32);
 
 impl Kind {

@@ -1,6 +1,6 @@
 //! Signatures of records, with ed25519 keys as `openssl genpkey -algorithm ed25519` makes them.
 //!
-//! Keeps true: a private key is read from a file and goes nowhere else, not into errors, not into
+//! Invariants: a private key is read from a file and goes nowhere else, not into errors, not into
 //! Debug.
 
 use std::fmt;
@@ -32,7 +32,7 @@ impl Signer {
         let text = read(path)?;
         match SigningKey::from_pkcs8_pem(&text) {
             Ok(key) => Ok(Self { key }),
-            // What is wrong with it might be a part of it.
+            // The parser's error might quote a part of the key.
             Err(_) => Err(Error::usage(
                 format!("reading key {}", path.display()),
                 "it is no private ed25519 key in PEM",
@@ -83,7 +83,7 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// Whether it is the signature of `line` with its key.
+    /// Returns true if this is the valid signature of `line` by the key that it names.
     pub fn holds(&self, line: &[u8]) -> bool {
         let check = || -> Option<()> {
             let key =
@@ -117,7 +117,7 @@ pub mod tests {
 MC4CAQAwBQYDK2VwBCIEIJgzErhY0YQi4b5uRQnHUrL6Ss48iFqRskr2LkMlKLyk
 -----END PRIVATE KEY-----
 ";
-    /// Its public half.
+    /// Public half of [`KEY`].
     pub const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEAU6+Uf3pCTzapBAGzOnKUf3hdpj8N48W48TY0CXAZC7o=
 -----END PUBLIC KEY-----

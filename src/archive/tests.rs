@@ -202,7 +202,7 @@ fn every_flipped_bit_is_found_and_none_comes_out() {
         std::fs::write(bed.root().join(name), &flipped).unwrap();
         let folder = name.split('/').next().unwrap().to_owned();
         *kinds.entry(folder).or_default() += 1;
-        // What check does for all, done for the file that is hit, and for all now and then.
+        // The check finds every flipped bit; getting an entry is tried now and then.
         let checked = bed.archive.check(None, None).unwrap();
         assert!(checked.is_damaged(), "{name} byte {at}: {checked:?}");
         if round % 50 == 0 {
@@ -256,7 +256,7 @@ fn every_missing_file_is_named_and_a_copy_repairs_it() {
     }
     assert_eq!(self::files(&bed.root()), files);
     assert!(bed.get("a@latest").unwrap() == nights[2]);
-    // What nobody needs is named too.
+    // A file that no entry needs is named too.
     std::fs::write(bed.root().join("objects/notes.txt"), "x").unwrap();
     let checked = bed.archive.check(None, None).unwrap();
     assert!(!checked.is_damaged());
@@ -282,7 +282,7 @@ fn another_archive_with_the_same_snapshots_repairs_it() {
     std::fs::remove_file(other.root().join(&objects(&other)[0])).unwrap();
     let lost = other.archive.check(None, None).unwrap().losses;
     let checked = bed.archive.check(None, Some(&other.archive)).unwrap();
-    // What the other lost as well stays lost.
+    // Data that the other archive lost as well stays lost.
     assert_eq!(checked.losses.len(), lost.len(), "{checked:?}");
     assert_eq!(checked.repaired.len(), 3 - lost.len(), "{checked:?}");
     for night in 1..=3 {

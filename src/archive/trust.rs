@@ -1,5 +1,5 @@
-//! What is known of an archive from elsewhere: keys that its records must be signed with, and the last
-//! record that this machine has seen there.
+//! Knowledge of an archive from elsewhere: keys that its records must be signed with, and the last record
+//! that this machine has seen there.
 //!
 //! Whoever may write everything in an archive can shorten its chain, or write all of it anew. The head
 //! that is remembered outside of the archive shows the first, and a key that only its writers have the
@@ -21,7 +21,7 @@ use crate::base::error::Result;
 use crate::base::own;
 use crate::base::printable::without_passwords;
 
-/// What is known from elsewhere.
+/// Expectations of an archive that come from elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Public keys, of which every record must be signed with one; none if any is good.
@@ -31,7 +31,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// What is wrong with a chain by these.
+    /// Returns the faults of a chain that does not meet these expectations.
     pub(super) fn findings(&self, chain: &Chain) -> Vec<ChainFinding> {
         let mut findings = Vec::new();
         for kept in chain.records.iter().filter(|_| !self.keys.is_empty()) {
@@ -66,14 +66,14 @@ pub struct HeadMemory {
     place: String,
 }
 
-/// What is in that file.
+/// Content of the file in which this machine remembers the last record of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenHead {
-    /// Where the archive lies.
+    /// Location of the archive.
     pub place: String,
-    /// Its UUID.
+    /// UUID of the archive.
     pub archive: Uuid,
-    /// Its last record.
+    /// Last record of the archive.
     #[serde(flatten)]
     pub head: Head,
 }
@@ -99,7 +99,7 @@ impl HeadMemory {
         Self { file, place }
     }
 
-    /// What was seen last.
+    /// Returns the record that was seen last; `None` if none was.
     pub fn seen(&self) -> Result<Option<SeenHead>> {
         // A folder that is none, or that this user may not look into: nothing was ever put there.
         if self.file.symlink_metadata().is_err() {
@@ -110,7 +110,7 @@ impl HeadMemory {
         })
     }
 
-    /// What is wrong with a chain that lacks what was seen.
+    /// Returns the fault of a chain that lacks the record that was seen last.
     fn finding(&self, chain: &Chain) -> Result<Option<ChainFinding>> {
         let Some(SeenHead { archive, head, .. }) = self.seen()? else {
             return Ok(None);
@@ -186,7 +186,7 @@ impl Archive {
             .map_or(Ok(()), |memory| memory.remember(chain, anew))
     }
 
-    /// What this machine has seen here last.
+    /// Returns the record that this machine has seen here last.
     pub fn seen(&self) -> Result<Option<SeenHead>> {
         self.memory.as_ref().map_or(Ok(None), HeadMemory::seen)
     }

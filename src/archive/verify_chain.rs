@@ -1,5 +1,4 @@
-//! What an auditor asks of the chain: is every record there, unaltered and in its place, and who
-//! signed it?
+//! Audit of the chain: is every record there, unaltered and in its place, and who signed it?
 //!
 //! Invariants: it says how many records it looked at, what was known of them from elsewhere, and what
 //! it cannot know.
@@ -11,7 +10,7 @@ use super::trust::{SeenHead, Trust};
 use super::{Archive, Chain};
 use crate::base::error::Result;
 
-/// What was found out.
+/// Result of the verification of a chain.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Verified {
     /// Records that were looked at.
@@ -28,7 +27,7 @@ pub struct Verified {
     pub seen: Option<SeenHead>,
     /// Why the last record could not be remembered, if so.
     pub not_remembered: Option<String>,
-    /// What is wrong.
+    /// Faults that were found.
     pub findings: Vec<ChainFinding>,
 }
 

@@ -1,6 +1,6 @@
 //! The one place that puts a finished file where others see it.
 //!
-//! Keeps true: a file is whole or absent under its final name: it is written under another name in
+//! Invariants: a file is whole or absent under its final name: it is written under another name in
 //! a folder beside, synced, renamed, and the folder is synced; an existing file is replaced only
 //! when that was asked for.
 
@@ -332,7 +332,7 @@ impl Log {
         Ok((Self { file, path }, text))
     }
 
-    /// Where it is.
+    /// Returns the path of the log.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -15,7 +15,7 @@ use super::printable::{printable, printable_lines, without_passwords};
 /// `Result` with snapmerge's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as a caller needs to know in order to act.
+/// Kind of an error, as far as a caller needs to know it in order to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -153,7 +153,7 @@ impl Error {
         self.kind
     }
 
-    /// What was being done.
+    /// Returns what was being done.
     pub fn doing(&self) -> &str {
         &self.doing
     }

@@ -1,6 +1,6 @@
 //! Standard output, a line of JSON for each thing that a command tells.
 //!
-//! Keeps true: a reader that has seen enough (`| head`) is no failure, and the rest is left out; any
+//! Invariants: a reader that has seen enough (`| head`) is no failure, and the rest is left out; any
 //! other trouble with writing is one.
 
 use std::io::{self, BufWriter, Write as _};

@@ -1,4 +1,4 @@
-//! What every part of snapmerge stands on and what knows nothing of Qdrant.
+//! Foundation of every part of snapmerge, which knows nothing of Qdrant.
 //!
 //! | module | what it is for |
 //! |---|---|

@@ -28,7 +28,7 @@ pub const FILE_MODE: u32 = 0o600;
 /// The mode of a file that others are to read, but for what the umask forbids.
 pub const PUBLIC_MODE: u32 = 0o666;
 
-/// What this process was started with; see [`be_private`].
+/// The umask that this process was started with; see [`be_private`].
 static UMASK: OnceLock<Mode> = OnceLock::new();
 
 /// Has every file that this process makes from now on be its user's alone, whoever makes it (the
@@ -88,7 +88,7 @@ pub fn require_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether `folder` is ours, as it is.
+/// Returns true if `folder` is a folder of ours as it is: no link, and writable by nobody else.
 pub fn is_folder(folder: &Path) -> bool {
     folder
         .symlink_metadata()

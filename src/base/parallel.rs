@@ -1,6 +1,6 @@
 //! Doing independent pieces of work side by side.
 //!
-//! Keeps true: results come in the order of the pieces, whoever was done first; after a failure no
+//! Invariants: results come in the order of the pieces, whoever was done first; after a failure no
 //! further piece is begun, and the failure of the first piece that failed is the one that is told.
 
 use std::sync::{Mutex, PoisonError};

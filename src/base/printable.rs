@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-/// Whether `c` is a control character (C0, C1, DEL), ends a line, or changes the direction of what
-/// follows.
+/// Returns true if `c` is a control character (C0, C1, DEL), ends a line, or changes the direction of the
+/// text that follows.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -31,7 +31,7 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     escape(json, is_escaped, |c| format!("\\u{:04x}", u32::from(c)))
 }
 
-/// Whether a character ends a URL in the text around it.
+/// Returns true if a character ends a URL in the text around it.
 fn ends_url(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')
 }

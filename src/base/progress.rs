@@ -13,12 +13,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::printable::{printable, printable_lines};
 
-/// How often a bar is drawn.
+/// Interval at which a bar is drawn.
 const BAR_EVERY: Duration = Duration::from_millis(150);
-/// How often a line is printed where there is no terminal.
+/// Interval at which a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// How progress is shown.
+/// Display of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// A bar on a terminal, lines elsewhere.
@@ -27,7 +27,7 @@ pub enum Progress {
     Quiet,
 }
 
-/// What a stage counts.
+/// Unit that a stage counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.

@@ -1,6 +1,6 @@
 //! Folders that go away: scratch for unpacking and building, and staging for what is not finished.
 //!
-//! Keeps true: a folder of ours is marked by its name and locked as long as its process lives, so
+//! Invariants: a folder of ours is marked by its name and locked as long as its process lives, so
 //! that the next run can tell what a killed one left, and removes that and nothing else; what is
 //! needed is compared with what is free before the first byte is written.
 
@@ -16,7 +16,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::own;
 use crate::base::status;
 
-/// How the names of our folders begin.
+/// Prefix of the names of our folders.
 pub const PREFIX: &str = ".snapmerge-";
 /// The file in each folder whose lock says that its process lives.
 const LOCK: &str = "lock";
@@ -90,7 +90,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run.
+        // A folder that cannot be removed now is removed by the next run.
         let _ = remove(&self.folder);
     }
 }
@@ -238,8 +238,8 @@ pub fn remove_stale(parent: &Path) {
                     let _ = remove(&entry.path());
                 }
             }
-            // Its process was killed before it had a lock, or makes it at this moment and will see
-            // that its folder is gone. One that is not empty is none of ours.
+            // The process of that folder was killed before it had a lock, or makes it at this moment and will
+            // see that its folder is gone. One that is not empty is none of ours.
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 let _ = fs::remove_dir(entry.path());
             }
@@ -248,7 +248,7 @@ pub fn remove_stale(parent: &Path) {
     }
 }
 
-/// Whether the disk of `folder` has no room left to speak of.
+/// Returns true if less than 1 MiB is free on the disk of `folder`; false if that cannot be told.
 pub fn is_full(folder: &Path) -> bool {
     free_bytes(folder).is_ok_and(|free| free < FULL_BYTES)
 }

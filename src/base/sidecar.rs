@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 pub enum Sidecar {
     /// The SHA-256 in hexadecimal digits, as Qdrant writes it.
     Checksum,
-    /// Where and when the snapshot was captured.
+    /// Place and time of the capture.
     Manifest,
-    /// What a master was made of.
+    /// Provenance of a master.
     Provenance,
 }
 
@@ -28,7 +28,7 @@ impl Sidecar {
         }
     }
 
-    /// Its path beside `snapshot`.
+    /// Returns the path of this sidecar of `snapshot`.
     pub fn of(self, snapshot: &Path) -> PathBuf {
         let mut name = snapshot.as_os_str().to_owned();
         name.push(self.ending());

@@ -1,9 +1,9 @@
-//! Where an operation works and shows how far it is.
+//! Scratch folder and progress display of an operation.
 
 use super::progress::Progress;
 use super::scratch::Scratch;
 
-/// Where the work is done and shown.
+/// Scratch folder and progress display of an operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Site<'a> {
     /// Scratch.

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// How long a stage took, and how much it did.
+/// Duration of a stage, and the amount of work that it did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StageReport {
-    /// Its name.
+    /// Name of the stage.
     pub stage: String,
     /// Wall-clock time in seconds.
     pub seconds: f64,

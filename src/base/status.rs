@@ -1,10 +1,10 @@
-//! What this process is doing, told to the process that watches it.
+//! Status of this process, reported to the process that watches it.
 //!
 //! The storage engine can die of a damaged file by a signal, which nothing in the same process can
 //! catch. So the work is done in a child, and the parent must know what it was doing and what it
 //! left.
 //!
-//! Keeps true: the acts in it are those that are going on at this moment, in all threads; a process
+//! Invariants: the acts in it are those that are going on at this moment, in all threads; a process
 //! that nobody watches pays nothing for it.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ struct Watched {
     acts: BTreeMap<u64, (String, bool)>,
     folders: Vec<PathBuf>,
     publishing: Vec<Publishing>,
-    /// What was made on servers and is to be removed.
+    /// Items that were made on servers and are to be removed.
     remote: BTreeMap<u64, String>,
     answer: Option<String>,
 }
@@ -33,25 +33,25 @@ struct Watched {
 /// A file that is about to get its final name, or has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publishing {
-    /// Its name until then.
+    /// Path until then.
     pub staged: PathBuf,
-    /// Its final name.
+    /// Final path.
     pub target: PathBuf,
 }
 
-/// What a process told last.
+/// Last status that a process reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// What it was doing, one for each thread.
+    /// Acts that were going on, one for each thread.
     pub acts: Vec<String>,
-    /// Whether all of that was done to files that it had made itself.
+    /// True if all of these acts were done to files that the process had made itself.
     #[serde(default)]
     pub only_own: bool,
     /// Folders of its that go away with it.
     pub folders: Vec<PathBuf>,
     /// Files that it was about to publish, or has published.
     pub publishing: Vec<Publishing>,
-    /// What it made on servers and has not removed yet: it wants to be asked to stop, not killed.
+    /// Items that it made on servers and has not removed yet: it must be asked to stop, not killed.
     #[serde(default)]
     pub remote: Vec<String>,
     /// The answer to the request that it was given, as JSON.

@@ -17,7 +17,7 @@ use crate::base::error::{Error, Kind, Result};
 
 static ASKED: LazyLock<watch::Sender<u32>> = LazyLock::new(|| watch::channel(0).0);
 
-/// How long after a wish another one is the same.
+/// Time after a request to stop within which another one counts as the same.
 const SAME_WITHIN: Duration = Duration::from_secs(1);
 
 /// Asked once, work ends and puts away what it made.
@@ -49,7 +49,7 @@ fn is_same_wish(later: Duration) -> bool {
     later < SAME_WITHIN
 }
 
-/// How often it was asked for.
+/// Returns how many times a stop was requested.
 pub fn times() -> u32 {
     *ASKED.borrow()
 }

@@ -1,6 +1,6 @@
 //! Parts of a collection put together to one snapshot of all of it.
 //!
-//! Keeps true: each shard comes from exactly the part that the plan says, its bytes as they were; the
+//! Invariants: each shard comes from exactly the part that the plan says, its bytes as they were; the
 //! collection's own files are in it once; what is put together has the form that a server restores.
 
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::format::{Input, Stream, Transplant, Walker, layout};
 
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 1 << 20;
-/// What Qdrant writes into a collection's `version.info`.
+/// Content of a collection's `version.info`, as Qdrant writes it.
 const COLLECTION_VERSION: &[u8] = b"0.4.2";
 
 /// A snapshot being put together.

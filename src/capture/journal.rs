@@ -1,9 +1,9 @@
-//! What a capture has begun, so that the next run goes on with it or clears it away.
+//! Journal of an unfinished capture, so that the next run resumes it or clears it away.
 //!
 //! A killed process cannot remove the snapshot that it had a server make. So its name is written
 //! down before a byte of it is downloaded; and before it is asked for, what was there already.
 //!
-//! Keeps true: a snapshot is removed only if this journal names it, or if it appeared in the very
+//! Invariants: a snapshot is removed only if this journal names it, or if it appeared in the very
 //! seconds in which it was asked for and is the only one that did; a finished capture leaves no
 //! journal.
 
@@ -18,18 +18,19 @@ use crate::base::error::{Error, Result};
 use crate::base::scratch::Kept;
 use crate::server::{ServerSnapshot, check_name};
 
-/// How the names of working folders begin.
+/// Prefix of the names of working folders.
 pub const PREFIX: &str = ".capturing-";
 /// The file in such a folder.
 const FILE: &str = "journal.json";
 /// Letters of a hash that tell working folders apart.
 const HASH_LETTERS: usize = 16;
-/// How far the server's clock in a snapshot's name may be from the moment it was asked for.
+/// Maximum difference between the time in a snapshot's name and the time of the request, by the server's
+/// clock.
 const NAME_WITHIN: TimeDelta = TimeDelta::seconds(3);
-/// How old what was begun may be to be gone on with: later it would not be what was asked for.
+/// Maximum age of an interrupted capture that is resumed: a later one would not be what was asked for.
 pub const GO_ON_WITHIN: TimeDelta = TimeDelta::hours(1);
 
-/// What was begun.
+/// Journal of an unfinished capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     /// The server that was asked.
@@ -38,7 +39,7 @@ pub struct Journal {
     pub collection: String,
     /// When it was begun.
     pub begun: DateTime<Utc>,
-    /// What was made on each member.
+    /// Snapshots that were requested of the members.
     pub made: Vec<Made>,
     /// The file that is there, complete, once it has its name.
     #[serde(default)]
@@ -108,7 +109,7 @@ fn time_in(name: &str) -> Option<DateTime<Utc>> {
 #[derive(Debug)]
 pub struct Work {
     kept: Kept,
-    /// What was begun; none in a new folder.
+    /// Journal of the unfinished capture; `None` in a new folder.
     pub journal: Option<Journal>,
 }
 

@@ -1,6 +1,6 @@
-//! What runs leave behind: cleared away at the end of each, and by the next where one was killed.
+//! Leftovers of captures: cleared away at the end of each run, and by the next where one was killed.
 //!
-//! Keeps true: nothing is removed from a server but what a journal names or had asked for; what cannot
+//! Invariants: nothing is removed from a server but what a journal names or had asked for; what cannot
 //! be removed is said, and its journal stays for the next run.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use super::part;
 use crate::base::error::{Error, Result};
 use crate::server::{Connection, Polling};
 
-/// How long a snapshot that nobody wants any more is waited for.
+/// Polling for the end of a snapshot that is no longer wanted.
 const MAKING: Polling = Polling::every(Duration::from_millis(100))
     .within(Duration::from_secs(300))
     .in_cleanup();

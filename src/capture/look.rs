@@ -1,6 +1,6 @@
-//! What a server says of a collection before and after it is captured.
+//! State of a collection as its server reports it, before and after it is captured.
 //!
-//! Keeps true: what decides whether the capture is whole (members, states, counts) is asked again
+//! Invariants: what decides whether the capture is whole (members, states, counts) is asked again
 //! afterwards and compared.
 
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ impl Members {
     }
 }
 
-/// What was seen.
+/// State of a collection as its server reports it.
 pub struct Look {
     /// The server.
     pub server: ServerInfo,
@@ -66,7 +66,7 @@ pub struct Look {
     pub points: u64,
     /// Points of each shard, as far as its member counts them.
     pub shard_points: BTreeMap<u32, u64>,
-    /// What the optimizers do and did, on each member that something is taken from, if they tell.
+    /// Current and past optimizations, on each member that something is taken from, if it reports them.
     pub optimizations: BTreeMap<u64, Optimizations>,
 }
 
@@ -199,7 +199,7 @@ impl Look {
         (before == after).then_some(*before)
     }
 
-    /// What an operator should know of the collection's state.
+    /// Returns notes for the operator on the collection's state.
     pub fn notes(&self, collection: &str) -> Vec<String> {
         let mut notes = Vec::new();
         if self.info.status == "red" {

@@ -1,6 +1,6 @@
-//! What is written beside a captured file: where it is from, when, and what it must be.
+//! Manifest beside a captured file: its origin, its time, and what it must be.
 //!
-//! Keeps true: it holds no key; its `sha256` is of exactly the file beside it, so that every reader of
+//! Invariants: it holds no key; its `sha256` is of exactly the file beside it, so that every reader of
 //! snapshots here compares it; what was not known is absent, not guessed.
 
 use chrono::{DateTime, Utc};
@@ -21,14 +21,14 @@ pub struct Manifest {
     pub snapmerge: String,
     /// The server that was asked.
     pub server: String,
-    /// Its version.
+    /// Version of the server.
     pub server_version: String,
     /// The collection.
     pub collection: String,
-    /// Its uuid, where the snapshot tells one.
+    /// UUID of the collection, if the snapshot has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// How it was taken.
+    /// Form of the capture.
     pub form: Form,
     /// When it was begun.
     pub begun: DateTime<Utc>,
@@ -64,7 +64,7 @@ pub struct Manifest {
     pub payload_schema: Value,
 }
 
-/// How a collection was taken.
+/// Form of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
@@ -76,17 +76,17 @@ pub enum Form {
     Streamed,
 }
 
-/// What one member gave.
+/// Part that one member gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerPart {
     /// The member.
     pub peer: u64,
-    /// Its address.
+    /// Address of the member.
     pub address: String,
     /// The snapshot that it made, which is removed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
-    /// Its size in bytes.
+    /// Size of the part in bytes.
     pub bytes: u64,
     /// The SHA-256 that the server gave for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,14 +96,14 @@ pub struct PeerPart {
 /// One shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardPart {
-    /// Its number.
+    /// Number of the shard.
     pub shard: u32,
-    /// Its key.
+    /// Shard key, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<ShardKey>,
     /// The member that it was taken from.
     pub peer: u64,
-    /// Its points, if the server counts by shard and nothing was written in between.
+    /// Number of points, if the server counts by shard and nothing was written in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<u64>,
 }

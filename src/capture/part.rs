@@ -1,6 +1,6 @@
 //! One file on its way from a server to disk, hashed as it comes.
 //!
-//! Keeps true: both hashes are of exactly the bytes in the file, in order, also when it was gone on
+//! Invariants: both hashes are of exactly the bytes in the file, in order, also when it was gone on
 //! with; the file only grows, and is never longer than was announced.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::base::durable;
 use crate::base::error::{Error, Result};
 
-/// How the names of unfinished files begin.
+/// Prefix of the names of unfinished files.
 pub const PART: &str = "part";
 
 /// Bytes read at once.
@@ -60,7 +60,7 @@ impl Hashing {
         }
     }
 
-    /// Whether both took it.
+    /// Returns true if both hashers took the piece.
     fn feed(&self, piece: &Bytes) -> bool {
         self.sha256.0.send(piece.clone()).is_ok() && self.blake3.0.send(piece.clone()).is_ok()
     }
@@ -118,7 +118,7 @@ impl Part {
         })
     }
 
-    /// How much is there.
+    /// Returns the length of the file in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }

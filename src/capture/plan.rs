@@ -1,9 +1,9 @@
-//! Who holds what: from which member each shard is taken.
+//! Plan of a capture: the member from which each shard is taken.
 //!
 //! A collection snapshot holds the shards of one member alone (qdrant#7851, #6575, #2893), so on a
 //! cluster it takes as many as cover all shards.
 //!
-//! Keeps true: every shard is taken exactly once, and from a replica that every member calls Active;
+//! Invariants: every shard is taken exactly once, and from a replica that every member calls Active;
 //! nothing is taken while shards move.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::format::schema::ShardKeys;
 use crate::server::{ACTIVE, Topology};
 
-/// What is taken from one member.
+/// Shards that are taken from one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Take {
     /// The member.
@@ -21,7 +21,7 @@ pub struct Take {
     pub shards: Vec<u32>,
 }
 
-/// What is taken from whom.
+/// Assignment of shards to the members that they are taken from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// One for each member, the one that was asked first before all others.

@@ -1,6 +1,6 @@
 //! Captured files put into an archive, where they are not kept as files.
 //!
-//! Keeps true: what is stored has the SHA-256 that its manifest says; stored twice, it is there once.
+//! Invariants: what is stored has the SHA-256 that its manifest says; stored twice, it is there once.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What tells, without a snapshot, that nothing was written to a collection since it was captured.
+//! Change token of a collection: tells, without a snapshot, that nothing was written since its capture.
 //!
 //! A server numbers the operations of each shard, and tells the last number (`update_queue.op_num` of
 //! its telemetry); and it tells the segments with their versions (the manifest of partial snapshots).
@@ -7,7 +7,7 @@
 //! Qdrant 1.19.0). So the sign holds only for one life of the server process, and only while nothing
 //! was restored in it, which it counts; a restore of snapmerge's own is told apart by its count.
 //!
-//! Keeps true: a sign is given only where every part of it is known, of a server that stands alone and
+//! Invariants: a sign is given only where every part of it is known, of a server that stands alone and
 //! a collection at rest; two that are equal mean the same points; whatever is not known is a reason to
 //! capture again.
 
@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use super::look::{Members, look};
 use crate::base::error::Result;
 
-/// What a collection was like at a moment at which nothing was written to it.
+/// State of a collection at a moment at which nothing was written to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sign {
     /// The life of the server's process: one that was started again has another.
@@ -36,12 +36,12 @@ pub struct Sign {
     pub payload: Value,
 }
 
-/// What one shard was like.
+/// State of one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardSign {
     /// The last operation that was written to its log.
     pub operation: u64,
-    /// Its segments with the last operation that each has taken in.
+    /// Segments, each with the last operation that it has taken in.
     pub segments: BTreeMap<String, u64>,
 }
 

@@ -1,6 +1,6 @@
 //! The exit codes: one table for the help, the tests and the process.
 //!
-//! Keeps true: each code has one meaning, and success is only success.
+//! Invariants: each code has one meaning, and success is only success.
 
 use crate::base::error::Kind;
 
@@ -21,7 +21,8 @@ pub const TABLE: [(u8, &str); 10] = [
     (130, "cancelled"),
 ];
 
-/// What a process says with its code; none for 0, and [`Kind::Failed`] for codes of nobody's.
+/// Returns the kind of error that an exit code stands for; `None` for 0, and [`Kind::Failed`] for a code that
+/// no kind has.
 pub fn kind(of: u8) -> Option<Kind> {
     (of != DONE).then(|| {
         let known = Kind::ALL.into_iter().find(|kind| kind.exit_code() == of);

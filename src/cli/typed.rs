@@ -1,4 +1,4 @@
-//! What was typed and cannot be meant: help, and errors that quote it.
+//! Text that was typed and cannot be meant: help, and errors that quote it.
 //!
 //! Invariants: no password of a URL that was typed is shown, and nothing that a terminal obeys.
 

@@ -1,4 +1,4 @@
-//! What `snapmerge --version` tells; `-V` tells the number alone.
+//! Output of `snapmerge --version`; `-V` prints the number alone.
 
 use crate::engine;
 use crate::format::releases;

@@ -1,6 +1,6 @@
-//! What was ever said of an entry, and whether what came out of the archive is that.
+//! Claims about an entry, and whether what came out of the archive meets them.
 //!
-//! Keeps true: what was not known when it was written down is not compared, and said to be open; a
+//! Invariants: what was not known when it was written down is not compared, and said to be open; a
 //! manifest that cannot be read is an error, not nothing.
 
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    /// What the archive knows of `entry`.
+    /// Reads the claims of the archive about `entry`; an unreadable manifest or provenance is an error.
     pub fn of(chain: &'a Chain, entry: &'a Entry) -> Result<Self> {
         let unreadable = |what: &str, why: String| {
             Error::damaged(format!("reading the {what} of {}", entry.id), why)

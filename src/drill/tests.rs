@@ -1,6 +1,6 @@
 //! Which entries a drill takes.
 //!
-//! Keeps true: all take their turn.
+//! Invariants: all take their turn.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -87,7 +87,7 @@ fn the_newest_master_and_the_source_that_waited_longest() {
     add(&mut chain, proven(&last), "2026-11-05");
     assert_eq!(chosen(&chain), [master, "a@2026-11-02T03:00:00Z"]);
     assert_eq!(chain.last_proven(), Some(time("2026-11-05")));
-    // What is asked for is what is taken.
+    // Requested entries are the ones that are taken.
     let wanted = ["b@2026-11-01".parse().unwrap()];
     assert_eq!(
         choose(&chain, &wanted).unwrap()[0].id,

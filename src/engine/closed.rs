@@ -1,6 +1,6 @@
 //! A shard's folder while the engine has not opened it.
 //!
-//! Keeps true: everything here is scratch; what is changed in it is only how the engine opens a
+//! Invariants: everything here is scratch; what is changed in it is only how the engine opens a
 //! segment, never what its points are.
 
 use std::fs::OpenOptions;
@@ -31,15 +31,15 @@ const FIXED_SPARSE: [&str; 2] = ["ImmutableRam", "Mmap"];
 /// A segment of a closed shard, as it lies in its folder.
 #[derive(Debug, Clone)]
 pub struct ClosedSegment {
-    /// Its UUID.
+    /// UUID of the segment.
     pub uuid: Uuid,
-    /// Its folder.
+    /// Folder of the segment.
     pub folder: PathBuf,
     /// The highest operation number that it holds.
     pub version: u64,
-    /// Whether any of its vectors has an index.
+    /// True if any of its vectors has an index.
     pub indexed: bool,
-    /// Whether points may be added to it; the engine then keeps what it knows of them in another form.
+    /// True if points may be added to it; the engine then keeps ids and versions in another form.
     pub appendable: bool,
 }
 
@@ -193,12 +193,14 @@ pub fn lighten(folder: &Path, keeps_payload_indexes: bool) -> Result<()> {
     Ok(())
 }
 
-/// Makes the closed `segment`, which has no payload index and will only be read by ids, one that nothing
-/// is added to: of such a segment alone the engine leaves the ids on the disk. Returns whether it could.
+/// Makes the closed `segment` one that nothing is added to; only of such a segment does the engine
+/// leave the ids on disk. The segment must have no payload index and only be read by ids. Returns
+/// true if it could be done.
 ///
-/// What tells is the vectors' storage, which stays as it is, or their index. So the first vector gets
-/// a graph of no points, one that its config forbids to search (`m` 0: the engine looks at every
-/// vector). It follows segment/index/hnsw_index/graph_layers.rs and graph_links/header.rs.
+/// The engine goes by the storage of the vectors, which stays as it is, or by their index. So the
+/// first vector gets a graph of no points that its config forbids to search (`m` 0: the engine
+/// looks at every vector). The files follow segment/index/hnsw_index/graph_layers.rs and
+/// graph_links/header.rs.
 pub fn forbid_additions(segment: &ClosedSegment) -> Result<bool> {
     let mut state = read_state(&segment.folder)?;
     let vectors = state
@@ -225,14 +227,15 @@ pub fn forbid_additions(segment: &ClosedSegment) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether the vectors lie in a storage that nothing is added to.
+/// Returns true if the vectors lie in a storage that nothing is added to.
 fn is_fixed(vector: &Value) -> bool {
     let kind = vector["storage_type"].as_str();
     kind.is_some_and(|kind| FIXED.contains(&kind))
 }
 
-/// Whether it changed anything. A segment whose vectors lie in a storage that things are added to
-/// is told from others by its index alone, and must keep it.
+/// Removes graphs and quantization from `state`; returns true if it changed anything. A segment
+/// whose vectors lie in a storage that things are added to is told from others by its index alone,
+/// and must keep it.
 fn forget_graphs(state: &mut Value) -> bool {
     let mut changed = false;
     let vectors = state

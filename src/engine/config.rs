@@ -1,6 +1,6 @@
 //! The engine's config for a collection's config.
 //!
-//! Keeps true: the engine always gets a full config. With a derived one its optimizer would drop
+//! Invariants: the engine always gets a full config. With a derived one its optimizer would drop
 //! quantization and build the index again without it.
 
 use qdrant_edge::{Distance, EdgeConfig};
@@ -13,11 +13,11 @@ use crate::format::schema::{CollectionConfig, Datatype};
 /// of processors, and a master must not depend on the machine that it was made on.
 const SEGMENT_KB_MAX: u64 = 1 << 40;
 
-/// What a shard is opened with.
+/// Config with which a shard is opened.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
     pub(super) inner: EdgeConfig,
-    /// Whether vectors have to lie on disk although their config does not say so.
+    /// True if vectors have to lie on disk although their config does not say so.
     moved_to_disk: bool,
 }
 
@@ -126,14 +126,15 @@ impl ShardConfig {
         Self { inner, ..*self }
     }
 
-    /// How many segments a shard may have before a server merges them.
+    /// Returns the maximum number of segments that a shard may have before a server merges them.
     pub fn segments_max(&self) -> usize {
         let configured = self.inner.optimizers().default_segment_number.unwrap_or(0);
         // By default it depends on the server's processors; this is the least that it may be.
         if configured == 0 { 2 } else { configured }
     }
 
-    /// Whether segments stay as they are written: there is nothing that the optimizer would build.
+    /// Returns true if segments stay as they are written: there is nothing that the optimizer would
+    /// build.
     pub fn stays_plain(&self) -> bool {
         !self.moved_to_disk
             && self.indexing_threshold_kb().is_none()
@@ -159,8 +160,8 @@ impl ShardConfig {
     }
 }
 
-/// Whether the largest vectors of `points` points reach `memmap_threshold` (0 and none: never). How many
-/// a multivector has is not known here; it counts as one.
+/// Returns true if the largest vectors of `points` points reach `memmap_threshold` (0 and none:
+/// never). The number of vectors in a multivector is not known here; it counts as one.
 fn is_memory_mapped(config: &CollectionConfig, points: u64) -> bool {
     let threshold_kb = config
         .optimizer_config()

@@ -4,7 +4,7 @@
 //! by a panic. What cannot be contained within the process (a signal for a read beyond a short
 //! mapped file) is the business of [`crate::cli::supervise`].
 //!
-//! Keeps true: no panic of the engine passes this module, and none prints anything by itself; no
+//! Invariants: no panic of the engine passes this module, and none prints anything by itself; no
 //! warning of the engine is lost.
 
 use std::any::Any;
@@ -25,10 +25,10 @@ const WARNINGS_MAX: usize = 200;
 
 static WARNINGS: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 
-/// How the engine begins to tell of an entry of a log that it passes over
+/// Beginning of the engine's warning about an entry of a log that it skips
 /// (src/edge/edge_shard/update.rs); the entry's number follows.
 const PASSED_OVER: &str = "skipping WAL operation ";
-/// How it tells of a point that an entry changes and that is not there
+/// Text in that warning if the entry changes a point that does not exist
 /// (src/segment/common/operation_error.rs).
 const POINT_GONE: &str = "No point with id";
 
@@ -166,7 +166,8 @@ fn failed(kind: Kind, folder: &Path, doing: String, why: String) -> Error {
     }
 }
 
-/// What a caught panic said and where, in one line; the place is that of this thread's last one.
+/// Returns the message of a caught panic and its place, in one line; the place is that of this
+/// thread's last one.
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let place = PANICKED_AT.with(|slot| slot.borrow_mut().take());
     let place = place.map(|at| format!(" ({at})")).unwrap_or_default();

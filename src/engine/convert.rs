@@ -1,6 +1,6 @@
 //! Between our records and the engine's.
 //!
-//! Keeps true: nothing is lost or computed on the way, in either direction.
+//! Invariants: nothing is lost or computed on the way, in either direction.
 
 use std::collections::HashMap;
 

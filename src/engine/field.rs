@@ -41,7 +41,7 @@ impl PayloadField {
                 keys.reverse();
                 return Some(keys);
             }
-            // What is left of a path without its parent is a key, or nothing.
+            // Without its parent, a path leaves one key, or it is no path.
             keys.push(path.strip_prefix(&parent)?.first_key);
             path = parent;
         }

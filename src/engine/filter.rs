@@ -1,6 +1,6 @@
 //! Qdrant's filter language.
 //!
-//! Keeps true: a filter is taken as it is meant or refused; a misspelled clause is not an empty
+//! Invariants: a filter is taken as it is meant or refused; a misspelled clause is not an empty
 //! one, which would match everything.
 
 mod meant;
@@ -55,7 +55,7 @@ impl Filter {
         })
     }
 
-    /// Its JSON.
+    /// Returns the filter as JSON.
     pub fn to_json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 //! Qdrant's own storage engine: the only user of `qdrant_edge`.
 //!
-//! Keeps true: nothing else in the house knows the engine's types; its panics are errors here; it
+//! Invariants: nothing else in the house knows the engine's types; its panics are errors here; it
 //! only ever gets scratch copies.
 
 /// The engine's version, as `Cargo.toml` pins it.

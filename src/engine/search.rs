@@ -1,6 +1,6 @@
 //! Searching a shard for the nearest points to a vector.
 //!
-//! Keeps true: an exact search looks at every vector as it was stored, not at its quantized form; the
+//! Invariants: an exact search looks at every vector as it was stored, not at its quantized form; the
 //! best comes first, whatever the distance.
 
 use qdrant_edge::{
@@ -19,20 +19,20 @@ use crate::point::{PointId, Vector};
 pub struct Hit {
     /// The point.
     pub id: PointId,
-    /// How near it is, in the terms of the vector's distance.
+    /// Score, in the terms of the vector's distance.
     pub score: f32,
 }
 
-/// What is searched for.
+/// A search for the nearest points.
 #[derive(Debug, Clone, Copy)]
 pub struct Search<'a> {
     /// The vector's name; empty for the unnamed one.
     pub name: &'a str,
-    /// What the nearest are wanted of.
+    /// Query vector.
     pub vector: &'a Vector,
-    /// How many are wanted.
+    /// Maximum number of hits.
     pub top: usize,
-    /// Whether every vector is looked at, rather than an index.
+    /// True to compare every stored vector instead of using an index.
     pub exact: bool,
     /// Only among points that match it.
     pub filter: Option<&'a Filter>,

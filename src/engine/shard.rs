@@ -1,6 +1,6 @@
 //! A shard, opened by the engine.
 //!
-//! Keeps true: it is always a scratch copy, since to open a shard is to write to it (it replays the
+//! Invariants: it is always a scratch copy, since to open a shard is to write to it (it replays the
 //! log, makes segments, deletes what it takes for leftovers); scans are in the order of ids, each
 //! id once, in its newest version.
 
@@ -162,7 +162,7 @@ impl Shard {
         &self.passed_over
     }
 
-    /// What it is, for errors.
+    /// Returns the shard's description, for errors.
     pub fn what(&self) -> &str {
         &self.what
     }

@@ -1,9 +1,9 @@
-//! Where the bytes of a snapshot's files lie in it, those in tars inside included.
+//! Places of the bytes of a snapshot's files in it, those in inner tars included.
 //!
 //! The archive cuts a snapshot at these places, so that what did not change since last night is
 //! found again although everything around it moved.
 //!
-//! Keeps true: runs are ascending and disjoint; nothing is read but headers and each segment's
+//! Invariants: runs are ascending and disjoint; nothing is read but headers and each segment's
 //! `segment.json`; a tar that the walker refuses is refused.
 
 use std::collections::BTreeMap;
@@ -25,17 +25,17 @@ const PAGE_BYTES: u64 = 4096;
 /// A file as it is packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedFile {
-    /// Its path; in a tar inside, after the path of that tar.
+    /// Path; in an inner tar, after the path of that tar.
     pub path: String,
-    /// Its size in bytes, holes included.
+    /// Size in bytes, holes included.
     pub bytes: u64,
-    /// What is stored of it, in bytes.
+    /// Bytes that the snapshot stores for the file.
     pub stored_bytes: u64,
-    /// What it is made of.
+    /// Structure of the file's content.
     pub record: Record,
 }
 
-/// What a file is made of: records of one size, after some bytes that are none.
+/// Structure of a file's content: records of one size, after some bytes that belong to none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
     /// Bytes before the first.
@@ -47,13 +47,13 @@ pub struct Record {
 /// A run of stored bytes of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// Where it begins in the snapshot, in bytes.
+    /// Offset in the snapshot, in bytes.
     pub start: u64,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub bytes: u64,
-    /// Which of [`Runs::files`] it belongs to.
+    /// Index of the file in [`Runs::files`].
     pub file: usize,
-    /// Where it begins in that file, in bytes.
+    /// Offset in that file, in bytes.
     pub offset: u64,
 }
 
@@ -62,7 +62,7 @@ pub struct Run {
 pub struct Runs {
     /// The files, in the order of the snapshot.
     pub files: Vec<PackedFile>,
-    /// Their bytes.
+    /// The stored bytes of these files.
     pub runs: Vec<Run>,
     /// The sizes of vectors by the folder of their segment.
     vectors: BTreeMap<String, BTreeMap<String, u64>>,
@@ -195,8 +195,8 @@ impl State {
     }
 }
 
-/// What the file called `path` is made of. Files of vectors are made of vectors: the optimizer writes
-/// them in another order, and only whole ones are found again.
+/// Returns the structure of the file called `path`. Files of vectors are divided into vectors: the
+/// optimizer writes them in another order, and only whole ones are found again.
 fn record_of(vectors: &BTreeMap<String, BTreeMap<String, u64>>, path: &str) -> Record {
     let page = Record {
         skip: 0,

@@ -15,14 +15,15 @@ const HEADER_WITH_VECTORS_BYTES: u64 = 80;
 /// Bytes that tell where the links are.
 const COUNTS_BYTES: usize = 32;
 
-/// Whether `name` within a segment is a file of links.
+/// Returns true if `name` within a segment is a file of links.
 pub fn is_links(name: &str) -> bool {
     let (folder, file) = name.rsplit_once('/').unwrap_or_default();
     folder.starts_with("vector_index") && file.starts_with("links")
 }
 
-/// Whether a file of links of `bytes` bytes has any: not where all of them are zero or its header says
-/// nothing. One without room for any is a graph of none.
+/// Returns true if a file of links of `bytes` bytes has any; false if all of them are zero, or if
+/// its header is. A file whose header tells of no links belongs to a graph without any, and counts
+/// as having them.
 pub fn has_links(mut file: impl Read, bytes: u64) -> io::Result<bool> {
     let mut counts = [0; COUNTS_BYTES];
     match file.read_exact(&mut counts) {

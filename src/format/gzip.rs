@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// What the members hold.
+/// Reader of the members' decompressed content.
 pub(super) struct Gunzip<B: BufRead> {
     state: Option<State<B>>,
 }
@@ -26,7 +26,7 @@ impl<B: BufRead> Gunzip<B> {
         }
     }
 
-    /// What was decompressed; none after an error.
+    /// Returns the compressed input; none after an error.
     pub fn into_inner(self) -> Option<B> {
         self.state.map(|state| match state {
             State::Member(member) => member.into_inner(),
@@ -54,7 +54,7 @@ impl<B: BufRead> Read for Gunzip<B> {
     }
 }
 
-/// What comes behind a member: another one, or the end, which zeros may stand before.
+/// Reads what follows a member: another one, or the end, which zeros may precede.
 fn after<B: BufRead>(mut compressed: B) -> io::Result<State<B>> {
     let mut padded = false;
     loop {

@@ -1,7 +1,7 @@
 //! The ids a segment holds, read from the files of its id tracker without the storage engine.
 //!
 //! Works on bytes, so that `inspect` and `graft` can look into a segment that is still packed.
-//! Keeps true:
+//! Invariants:
 //! - what is returned is what the engine would see after loading the segment: the last mapping of
 //!   an id wins, deleted points are gone, points without a version are gone (they are counted in
 //!   [`SegmentIds::unversioned`]), and deletes that a proxy segment left in a log beside the
@@ -43,7 +43,7 @@ pub struct IdEntry {
     pub version: u64,
 }
 
-/// How a segment keeps its ids (`IdTrackerFormat` in
+/// Form in which a segment keeps its ids (`IdTrackerFormat` in
 /// lib/segment/src/id_tracker/format_detection.rs).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -84,14 +84,15 @@ pub struct TrackerFiles {
     pub pending: BTreeMap<String, Option<Vec<u8>>>,
 }
 
-/// What [`read`] found.
+/// Result of [`read`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentIds {
-    /// How the segment keeps its ids.
+    /// Form in which the segment keeps its ids.
     pub format: Format,
     /// The live points, by ascending id, each id once.
     pub entries: Vec<IdEntry>,
-    /// How many offsets the segment has given out; every vector storage is that long or longer.
+    /// Number of offsets that the segment has given out; every vector storage is that long or
+    /// longer.
     pub total_offsets: usize,
     /// Offsets without a live point, because it was deleted, or replaced by one at a later offset.
     pub deleted: usize,
@@ -109,7 +110,7 @@ pub struct SegmentIds {
     pub torn_bytes: usize,
 }
 
-/// What is wrong with one file; [`read`] adds whose file it is.
+/// A fault of one file; [`read`] adds whose file it is.
 struct Fault {
     file: String,
     why: String,
@@ -132,7 +133,7 @@ pub const MUTABLE_MAPPINGS: &str = mutable::MAPPINGS;
 
 type Found<T> = std::result::Result<T, Fault>;
 
-/// Whether a file of a segment directory, by its name without directories, is for
+/// Returns true if a file of a segment directory, by its name without directories, is for
 /// [`TrackerFiles`].
 pub fn is_tracker_file(name: &str) -> bool {
     TrackerFiles::default().from_name(name).is_some()
@@ -157,9 +158,9 @@ impl TrackerFiles {
         })
     }
 
-    /// How the segment keeps its ids, as far as its files tell; the engine asks the segment's
-    /// config first, and with the files of two formats in one segment that would matter, so
-    /// [`read`] refuses those.
+    /// Returns the form in which the segment keeps its ids, as far as its files tell. The engine
+    /// asks the segment's config first; with the files of two formats in one segment that would
+    /// matter, so [`read`] refuses those.
     pub fn format(&self) -> Format {
         if self.i2e.is_some() || self.e2i.is_some() {
             Format::Disk

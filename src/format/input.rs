@@ -1,6 +1,6 @@
 //! A snapshot file as bytes: plain or gzip, hashed on the way or not.
 //!
-//! Keeps true: what is hashed is every byte of the file, in one pass with whatever else reads it;
+//! Invariants: what is hashed is every byte of the file, in one pass with whatever else reads it;
 //! without a hash a plain file is sought over instead of read.
 
 use std::fs::File;
@@ -23,21 +23,21 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// A SHA-256 as Qdrant prints it: 64 lowercase hexadecimal digits.
 pub type Sha256Hex = String;
 
-/// What bytes are hashed by.
+/// Hash algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
-    /// What Qdrant tells.
+    /// SHA-256, as reported by Qdrant.
     Sha256,
-    /// What a capture writes down besides: some three times as fast.
+    /// BLAKE3, recorded by a capture as well: some three times as fast.
     Blake3,
-    /// With 128 bits, what a merge writes down of its master besides: next to nothing, and no proof
-    /// against somebody who means to deceive.
+    /// XXH3 with 128 bits, recorded by a merge for its master as well: costs next to nothing, but
+    /// is no proof against deliberate manipulation.
     Xxh3,
 }
 
 impl Algorithm {
-    /// Its name.
+    /// Returns the algorithm's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "SHA-256",
@@ -91,7 +91,7 @@ pub fn xxh3_hex(hash: u128) -> String {
 /// The hashes of one full read, in lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hashes {
-    /// What they are computed by.
+    /// Algorithm that computed the hashes.
     pub algorithm: Algorithm,
     /// Of the file's bytes as they lie on disk.
     pub file: String,
@@ -192,7 +192,8 @@ impl Input {
         Ok(input.into_hashes())
     }
 
-    /// Whether the file is compressed, so that reading any of it means reading all before it.
+    /// Returns true if the file is compressed, so that reading any of it means reading all before
+    /// it.
     pub fn is_compressed(&self) -> bool {
         matches!(self.form, Form::Gzip(_))
     }

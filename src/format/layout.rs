@@ -1,11 +1,11 @@
-//! Where things lie in a snapshot.
+//! Paths of a snapshot's members.
 //!
 //! The names are Qdrant's (lib/collection/src/collection/snapshots.rs,
 //! lib/collection/src/shards/local_shard/snapshot.rs). A collection snapshot has one folder a
 //! shard; a shard snapshot has the same content at its root; a streamed shard has its segments as
 //! folders instead of tars.
 //!
-//! Keeps true: every member of a tar is named here or reported as unknown; none is dropped
+//! Invariants: every member of a tar is named here or reported as unknown; none is dropped
 //! silently.
 
 use uuid::Uuid;
@@ -24,7 +24,7 @@ const SEGMENT_FOLDER_ROOT: &str = "files";
 pub const DATABASE: &str = "db_backup";
 /// The same of its payload indexes'.
 pub const INDEX_DATABASE: &str = "payload_index_db_backup";
-/// Where that lies in a plain copy of a segment's folder, as servers before 0.11 packed it.
+/// File of that database in a plain copy of a segment's folder, as servers before 0.11 packed it.
 pub const PLAIN_INDEX_DATABASE: &str = "payload_index/CURRENT";
 /// The latest backup's list of files, in [`DATABASE`]. Qdrant makes each backup in a folder of its own,
 /// so that there is only one (lib/segment/src/rocksdb_backup.rs).
@@ -78,12 +78,12 @@ fn of_vector(folder: &str, name: &str) -> String {
     }
 }
 
-/// Where the packed segment `uuid` of shard `shard` lies.
+/// Returns the path of the packed segment `uuid` of shard `shard`.
 pub fn segment_tar(shard: u32, uuid: Uuid) -> String {
     format!("{shard}/{SEGMENTS}/{uuid}.tar")
 }
 
-/// What a member is for.
+/// Purpose of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place<'a> {
     /// A directory entry, or a file whose name says all there is to know.
@@ -94,7 +94,7 @@ pub enum Place<'a> {
     Shard {
         /// The shard's number, if the snapshot has more than one.
         shard: Option<u32>,
-        /// What of it.
+        /// Part of the shard.
         part: Part<'a>,
     },
     /// A snapshot inside: this is a full storage snapshot.
@@ -122,7 +122,7 @@ pub enum Part<'a> {
     Left(&'a str),
 }
 
-/// What the member called `path` is.
+/// Returns the purpose of the member called `path`.
 pub fn place(path: &str, is_directory: bool) -> Place<'_> {
     if path.is_empty() {
         return Place::Nothing;
@@ -212,7 +212,7 @@ pub fn among_segments(path: &str) -> Option<Option<u32>> {
     rest.starts_with("segments/").then_some(Some(shard))
 }
 
-/// What a member of a segment is for.
+/// Purpose of a member of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InSegment<'a> {
     /// A directory.
@@ -227,7 +227,7 @@ pub enum InSegment<'a> {
     Unknown,
 }
 
-/// What the member called `path` of a segment's tar is.
+/// Returns the purpose of the member called `path` of a segment's tar.
 pub fn in_segment_tar(path: &str, is_directory: bool) -> InSegment<'_> {
     if is_directory {
         return InSegment::Directory;
@@ -239,7 +239,7 @@ pub fn in_segment_tar(path: &str, is_directory: bool) -> InSegment<'_> {
     }
 }
 
-/// What the file called `path` of a segment is.
+/// Returns the purpose of the file called `path` of a segment.
 fn within_segment(path: &str) -> InSegment<'_> {
     match path.split_once('/') {
         Some((_, "")) | None => InSegment::Unknown,

@@ -1,4 +1,4 @@
-//! What a snapshot's file name tells.
+//! The name of a collection, read from a snapshot's file name.
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
-//! What a packed snapshot is made of: headers, a segment as a tar, the small files of a shard.
+//! Parts of a packed snapshot: headers, a segment as a tar, the small files of a shard.
 //!
-//! Keeps true: no clocks, no queue position, no engine's own files, no segment manifests; holes
+//! Invariants: no clocks, no queue position, no engine's own files, no segment manifests; holes
 //! stay holes; times, owners and order are fixed, so that what is packed depends on nothing but
 //! what it holds.
 
@@ -15,7 +15,7 @@ use super::layout;
 use super::tar::{BLOCK, REST_BYTES_MAX};
 use crate::base::error::{Error, Result};
 
-/// What Qdrant writes into a collection's `version.info` in every version since 1.6.1.
+/// Content of a collection's `version.info` in every Qdrant since 1.6.1.
 pub(super) const COLLECTION_VERSION: &str = "0.4.2";
 /// Peer id that a master names as its own; a restore puts the server's in its place
 /// (lib/collection/src/shards/replica_set/snapshots.rs).
@@ -23,13 +23,13 @@ const PEER: u64 = 1;
 
 /// Bytes copied at once.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// What [`std::os::unix::fs::MetadataExt::blocks`] counts in.
+/// Unit in which [`std::os::unix::fs::MetadataExt::blocks`] counts, in bytes.
 const DISK_BLOCK: u64 = 512;
 
 /// A packed shard, besides its segments.
 #[derive(Debug, Clone, Copy)]
 pub struct PackedShard {
-    /// Its number.
+    /// Number of the shard.
     pub number: u32,
     /// The highest version (operation number) of its segments.
     pub version_max: u64,
@@ -67,17 +67,18 @@ impl ToPack {
         })
     }
 
-    /// Its bytes when it is packed.
+    /// Returns the size of the packed segment in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How many bytes of zeros have to follow what was packed, `packed` bytes of files with `contents`
-    /// bytes in all, for it to have as many as were measured; none if there is no such number.
+    /// Returns the number of zeros, in bytes, that must follow the packed data for it to have the
+    /// measured size; none if there is no such number. `packed` is the size of the packed data in
+    /// bytes, `contents` that of its files in all.
     ///
-    /// A hole that somebody looked into by way of a mapped file is a page of zeros on tmpfs, until
-    /// the kernel is short of memory and makes it a hole again (`shmem_recalc_inode` in Linux'
-    /// mm/shmem.c). A tar may end with zeros, but with no more than readers allow.
+    /// A hole that was read by way of a mapped file is a page of zeros on tmpfs, until the kernel
+    /// is short of memory and makes it a hole again (`shmem_recalc_inode` in Linux' mm/shmem.c). A
+    /// tar may end with zeros, but with no more than readers allow.
     pub(super) fn lacks(&self, packed: u64, contents: u64) -> Option<u64> {
         let lacking = self.bytes.checked_sub(packed)?;
         let is_filled = contents == self.contents && lacking <= REST_BYTES_MAX;
@@ -110,7 +111,7 @@ pub(super) fn pack_segment<O: Out>(folder: &Path, out: O, path: &Path) -> Result
     Ok((out, contents))
 }
 
-/// Where a segment's tar goes.
+/// Destination of a segment's tar.
 pub(super) trait Out: io::Write {
     /// Takes all `bytes` bytes of `file`. The crate would copy 8 KiB at a time, which is too little
     /// for what is big.

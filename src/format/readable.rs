@@ -1,4 +1,4 @@
-//! Whether a snapshot can be read whole, decided from the tar alone.
+//! Decides from the tar alone if a snapshot can be read whole.
 //!
 //! Server 1.18 and this engine no longer read RocksDB. Some of what older servers left behind is
 //! refused loudly, some is dropped without a word: a segment whose ids lie in RocksDB opens as an
@@ -32,18 +32,18 @@ pub struct Obstacle {
     pub shard: Option<u32>,
     /// The segment that it is about.
     pub segment: Option<Uuid>,
-    /// What is wrong.
+    /// Cause.
     pub why: String,
-    /// What to do.
+    /// Remedy.
     pub next: String,
-    /// Whether points may be missing rather than unreadable: what is there can be read.
+    /// True if points may be missing rather than unreadable: those that are there can be read.
     pub incomplete: bool,
 }
 
 /// `replica_state.json`.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
 pub struct ReplicaState {
-    /// Whether this peer has the shard.
+    /// True if this peer has the shard.
     #[serde(default)]
     pub is_local: bool,
     /// The peer that took the snapshot.
@@ -107,7 +107,7 @@ pub fn obstacles(snapshot: &Snapshot, shards: Option<&[u32]>) -> Vec<Obstacle> {
     found
 }
 
-/// What stands in the way of a server that reads no RocksDB.
+/// Returns the obstacles for a server that reads no RocksDB.
 pub fn in_rocks(snapshot: &Snapshot) -> Vec<Obstacle> {
     let segments = snapshot.shards.iter().flat_map(|(number, shard)| {
         let segments = shard.segments.iter();
@@ -224,7 +224,7 @@ fn strays(strays: &Strays, place: &str) -> Option<String> {
     ))
 }
 
-/// What stands in the way of reading a segment: reasons, each with its way out.
+/// Returns the obstacles to reading a segment: reasons, each with its way out.
 fn of_segment(segment: &Segment) -> Vec<(String, String)> {
     let mut found = Vec::new();
     found.extend(strays(&segment.strays, "in the segment").map(|why| (why, AGAIN.to_owned())));
@@ -266,7 +266,7 @@ fn of_segment(segment: &Segment) -> Vec<(String, String)> {
     found
 }
 
-/// What stands in the way of reading the RocksDB of a segment.
+/// Adds the obstacles to reading the RocksDB of a segment to `found`.
 fn of_database(segment: &Segment, inside: &InRocks, found: &mut Vec<(String, String)>) {
     let words = inside.words();
     if !rocks::IS_BUILT_IN {

@@ -6,7 +6,7 @@
 //! means to deceive, which is what the SHA-256 is for.
 //!
 //!
-//! Keeps true: hashes are told only of a file that has, front to back and to its end, the bytes that
+//! Invariants: hashes are told only of a file that has, front to back and to its end, the bytes that
 //! were meant to be in it; they are of what was read, not of what was meant.
 
 use std::fs::File;
@@ -25,7 +25,7 @@ use crate::base::error::{Error, Result};
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// What is meant to be in a file, as it grows.
+/// Expected content of a file, as it grows.
 pub struct Meant {
     path: PathBuf,
     bytes: u64,
@@ -36,7 +36,7 @@ pub struct Meant {
 /// Says how far a file is written.
 pub type Reached = Sender<u64>;
 
-/// What was found in a file.
+/// Size and hashes of a file, as read back.
 #[derive(Debug)]
 struct Found {
     bytes: u64,
@@ -56,9 +56,9 @@ pub struct Written {
 /// The hashes of a file that was read back, in lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sums {
-    /// Its SHA-256.
+    /// SHA-256 of the file.
     pub sha256: Sha256Hex,
-    /// Its XXH3 with 128 bits.
+    /// XXH3 of the file, with 128 bits.
     pub xxh3: String,
 }
 
@@ -101,7 +101,7 @@ impl Meant {
 }
 
 impl Written {
-    /// Its bytes.
+    /// Returns the size of the file in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -8,19 +8,21 @@ use std::fmt;
 /// A release of Qdrant, and what was tried with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Release {
-    /// Its version; tests look for snapshots and servers of it.
+    /// Version number, by which tests find snapshots and servers.
     pub version: &'static str,
-    /// Its snapshots are read, merged by both offline routes and proven.
+    /// Result of reading its snapshots, merging them by both offline routes, and proving the
+    /// masters.
     pub read: Tried,
-    /// Its collections are captured, and its own snapshots restored to it, also by `--route scratch`.
+    /// Result of capturing its collections and restoring its own snapshots to it, also by
+    /// `--route scratch`.
     pub captured: Tried,
-    /// Masters of today's form are restored to it.
+    /// Result of restoring masters of today's form to it.
     pub masters: Tried,
-    /// Masters are written into it by `merge --into`, and so are those of whole nights.
+    /// Result of writing masters into it by `merge --into`, those of nightly runs included.
     pub replayed: Tried,
 }
 
-/// How a trial ended.
+/// Result of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tried {
     /// It works.

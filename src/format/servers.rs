@@ -60,16 +60,17 @@ const IDS: [(&str, Version); 3] = [
 pub struct Servers {
     /// The first of them.
     pub from: Version,
-    /// What it is that older ones do not read.
+    /// Reason why older servers are left out.
     pub from_for: String,
     /// The first after them; none if the newest restores it.
     pub before: Option<Version>,
-    /// What it is that newer ones do not read.
+    /// Reason why newer servers are left out; empty if none are.
     pub before_for: String,
 }
 
 impl Servers {
-    /// Those that restore `snapshot`, which is of a collection with shard keys or not.
+    /// Returns the servers that restore `snapshot`; `has_shard_keys` is true if its collection has
+    /// shard keys.
     pub fn of(snapshot: &Snapshot, has_shard_keys: bool) -> Self {
         let segments: Vec<&Segment> = (snapshot.shards.values())
             .flat_map(|shard| shard.segments.values())
@@ -99,12 +100,12 @@ impl Servers {
         servers
     }
 
-    /// Whether the server of `version` is one of them.
+    /// Returns true if the server of `version` is one of them.
     pub fn include(&self, version: Version) -> bool {
         version >= self.from && self.before.is_none_or(|before| version < before)
     }
 
-    /// They in words: `1.7 to 1.17`, `1.14 or later`.
+    /// Returns the range of versions in words: `1.7 to 1.17`, `1.14 or later`.
     pub fn words(&self) -> String {
         let (major, minor, patch) = self.from;
         let from = match patch {
@@ -178,7 +179,7 @@ impl Servers {
     }
 }
 
-/// Whether a server with RocksDB wrote it.
+/// Returns true if a server with RocksDB wrote the segment.
 fn has_database(segment: &Segment) -> bool {
     segment.files.keys().any(|name| {
         let folder = name.split_once('/').map(|(folder, _)| folder);

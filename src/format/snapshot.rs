@@ -1,4 +1,4 @@
-//! What a snapshot file holds, found out in one walk over its headers.
+//! Content of a snapshot file, found in one walk over its headers.
 //!
 //! A plain file is sought over, so that gigabytes take milliseconds; a .gz is decompressed once,
 //! and hashed on the way.
@@ -23,15 +23,15 @@ use super::name::source_name;
 use super::tar::{Member, MemberKind, Stream, Walker};
 use crate::base::error::{Error, Result};
 
-/// What may be kept in memory of names and small files, in bytes: Qdrant's come to some kilobytes a
-/// segment, and a .gz can claim a thousand times its size.
+/// Maximum memory for names and small files, in bytes: Qdrant's come to some kilobytes a segment,
+/// and a .gz can claim a thousand times its size.
 const KEPT_BYTES_MAX: u64 = 256 << 20;
 /// Members that no Qdrant is known to write: a newer one may have a few.
 const UNKNOWN_MAX: u64 = 1000;
 /// Unknown members that are listed by name.
 const UNKNOWN_LISTED_MAX: usize = 20;
 
-/// How much of a snapshot is read.
+/// Parts of a snapshot that are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Want {
     /// The id trackers of the segments: some 24 bytes a point.
@@ -70,11 +70,11 @@ impl Form {
 pub struct Snapshot {
     /// The file.
     pub path: PathBuf,
-    /// Whether it is a .gz.
+    /// True if the file is a .gz.
     pub compressed: bool,
     /// The file's size in bytes.
     pub file_bytes: u64,
-    /// Its form.
+    /// Form of the snapshot.
     pub form: Form,
     /// `config.json`.
     pub config: Option<Vec<u8>>,
@@ -90,12 +90,12 @@ pub struct Snapshot {
     pub hashes: Option<Hashes>,
     /// Bytes that its files take on disk when unpacked, at the most.
     pub unpacked_bytes: u64,
-    /// What is kept in memory of names and small files, in bytes.
+    /// Memory that is kept for names and small files, in bytes.
     kept_bytes: u64,
 }
 
 impl Snapshot {
-    /// What stands in place of a snapshot for a source called `what` that has no file.
+    /// Returns an empty snapshot in place of one, for a source called `what` that has no file.
     pub fn of_none(what: &str) -> Self {
         Self::empty(PathBuf::from(what))
     }
@@ -157,7 +157,7 @@ impl Snapshot {
             .map(|_| ())
     }
 
-    /// What is being read, for errors.
+    /// Returns the path of the file, for errors.
     pub fn what(&self) -> String {
         self.path.display().to_string()
     }
@@ -244,7 +244,7 @@ impl Snapshot {
     }
 }
 
-/// What was seen at the root of the tar, to tell the form from.
+/// Entries at the root of the tar, by which the form is told.
 #[derive(Default)]
 struct Roots {
     numbered: bool,

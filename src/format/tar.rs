@@ -1,10 +1,10 @@
-//! Walking a tar that nobody vouches for.
+//! Walks the members of an untrusted tar.
 //!
 //! The tars inside and around Qdrant's snapshots are read with this walker and nothing else. It
 //! goes forward only, so that a plain file, a gzip stream and a tar inside a tar are read by the
 //! same code; on a plain file it seeks over what nobody asks for.
 //!
-//! Keeps true:
+//! Invariants:
 //! - a member is yielded only if its header's checksum is right, its name stays inside the folder
 //!   it is unpacked to, and it is a file or a directory (what Qdrant itself accepts:
 //!   lib/common/common/src/tar_unpack.rs);
@@ -57,7 +57,7 @@ pub fn skip_by_reading<R: Read + ?Sized>(reader: &mut R, bytes: u64) -> io::Resu
     }
 }
 
-/// What a member is.
+/// Type of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberKind {
     /// A regular file, sparse or not.
@@ -69,7 +69,7 @@ pub enum MemberKind {
 /// One member of a tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its name, with `.` parts and a trailing slash taken away.
+    /// Path, with `.` parts and a trailing slash taken away.
     pub path: String,
     /// File or directory.
     pub kind: MemberKind,
@@ -79,14 +79,14 @@ pub struct Member {
     pub stored_bytes: u64,
     /// For a sparse file the runs that are stored, ascending and disjoint.
     pub pieces: Option<Vec<Piece>>,
-    /// Where its stored bytes begin in the tar, in bytes.
+    /// Offset of the member's stored bytes in the tar, in bytes.
     pub position: u64,
 }
 
 /// Walks the members of one tar. See the module's invariants.
 pub struct Walker<S> {
     stream: S,
-    /// What is being walked, for errors: "a.snapshot", "0/segments/X.tar of a.snapshot".
+    /// Description of the tar, for errors: "a.snapshot", "0/segments/X.tar of a.snapshot".
     what: String,
     /// Offset of the next unread byte, in bytes from the start of this tar.
     position: u64,
@@ -96,7 +96,7 @@ pub struct Walker<S> {
     padding: u64,
     current: String,
     names: Names,
-    /// Whether the tar may end without a trailer.
+    /// True if the tar may end without a trailer.
     may_just_end: bool,
     ended: bool,
 }
@@ -417,7 +417,7 @@ fn read_error(what: &str, position: u64, current: &str, err: &io::Error) -> Erro
     }
 }
 
-/// Whether a read failed because of what was read: cut off, or no gzip that can be unpacked.
+/// Returns true if a read failed because of the data: cut off, or no gzip that can be unpacked.
 pub(super) fn is_damage(err: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     matches!(err.kind(), InvalidData | InvalidInput | UnexpectedEof)

@@ -3,7 +3,7 @@
 //! A shard's own tar has at its root what a collection's has in the shard's folder; nothing of what
 //! lies there is looked into, so that a shard of gigabytes is moved at the speed of a copy.
 //!
-//! Keeps true: what a member holds is moved byte for byte, its holes as holes; how large a member
+//! Invariants: what a member holds is moved byte for byte, its holes as holes; how large a member
 //! becomes is known before it is moved; times and owners are fixed.
 
 use std::io::{self, Read as _, Write};
@@ -26,7 +26,7 @@ const RUNS_MORE: usize = 21;
 /// A tar that members are moved to.
 pub struct Transplant<W> {
     out: W,
-    /// What is written, for errors.
+    /// Description of the output, for errors.
     what: String,
     written: u64,
     buffer: Vec<u8>,

@@ -26,7 +26,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// Zeros that are worth a hole.
 const HOLE_BYTES: usize = 64 * 1024;
 
-/// What an unpacking did.
+/// Result of an unpacking.
 #[derive(Debug, Clone, Default)]
 pub struct Unpacked {
     /// Files written.
@@ -37,17 +37,17 @@ pub struct Unpacked {
     pub hashes: Option<Hashes>,
 }
 
-/// What is unpacked, and how.
+/// Options of an unpacking.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unpacking<'a> {
-    /// The shards; all that the snapshot has without.
+    /// Shards to unpack; `None` for all that the snapshot has.
     pub wanted: Option<&'a BTreeSet<u32>>,
-    /// What the whole file is hashed by on the way, if it is.
+    /// Algorithm by which the whole file is hashed on the way, if it is.
     pub hash: Option<Algorithm>,
-    /// Whether each segment gets a shard's folder of its own (`SHARD/UUID/segments/UUID/…`), and
+    /// True if each segment gets a shard's folder of its own (`SHARD/UUID/segments/UUID/…`), and
     /// logs are left out.
     pub apart: bool,
-    /// Whether segments are left out.
+    /// True if segments are left out.
     pub logs_only: bool,
 }
 
@@ -172,7 +172,7 @@ pub fn walk_segments(
     Ok(input.into_hashes())
 }
 
-/// Where unpacked files go.
+/// Destination of unpacked files.
 struct Sink {
     root: PathBuf,
     folders: HashSet<PathBuf>,

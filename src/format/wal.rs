@@ -1,7 +1,7 @@
 //! A shard's write-ahead log, read from the files of its `wal/` directory without the engine.
 //!
 //! `inspect` shows what a log still holds; `graft` must know which points the log may yet change
-//! before it carries segments over as they are. Keeps true:
+//! before it carries segments over as they are. Invariants:
 //! - which entries there are, their numbers, and from which on they are applied again are what the
 //!   engine finds when it opens the same files (lib/wal/src/lib.rs, lib/shard/src/wal.rs);
 //! - a file is read only up to the end of its last entry, one entry at a time, and of an entry only
@@ -67,10 +67,10 @@ pub struct Log {
     /// The number of the first entry that is applied again on load: `ack` as far as there is such
     /// an entry, else the nearest one there is (`SerdeWal::new` in lib/shard/src/wal.rs).
     pub first: u64,
-    /// What `first-index` says. The entry of this very number may or may not be in the segments
-    /// already: `first` counts it as not.
+    /// Number that `first-index` acknowledges. The entry of this very number may or may not be in
+    /// the segments already: `first` counts it as not.
     pub ack: Option<u64>,
-    /// Whether there is a `first-index` that says nothing, as a server that crashed leaves it: then
+    /// True if there is a `first-index` without content, as a server that crashed leaves it: then
     /// nothing counts as acknowledged.
     pub blank_first_index: bool,
     /// The number that the next operation gets; also that of points changed by it, so a log for a
@@ -90,17 +90,17 @@ pub struct Log {
 /// One operation in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its number, which is also the version of the points it changes.
+    /// Number of the entry, which is also the version of the points it changes.
     pub index: u64,
-    /// Its length in bytes, without its frame.
+    /// Length in bytes, without the frame.
     pub bytes: u64,
     /// The operation's name as it stands in the log, such as `upsert_points`.
     pub name: String,
-    /// What it does, and to which points.
+    /// Operation of the entry, and the points that it touches.
     pub op: Op,
 }
 
-/// Where a file of the log goes on after its last whole entry.
+/// Place where a file of the log has other content than zeros after its last whole entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
     /// The file's name.
@@ -129,7 +129,8 @@ impl Name {
     }
 }
 
-/// Whether a file of a `wal/` directory, by its name without directories, is for [`LogFiles`].
+/// Returns true if a file of a `wal/` directory, by its name without directories, is for
+/// [`LogFiles`].
 pub fn is_log_file(name: &str) -> bool {
     !matches!(Name::parse(name), Ok(None))
 }
@@ -202,7 +203,8 @@ fn read_failed(doing: String, err: &std::io::Error) -> Error {
     }
 }
 
-/// Whether `text`, the content of a `first-index`, says nothing: nothing but zeros or blanks, or `null`.
+/// Returns true if `text`, the content of a `first-index`, is blank: nothing but zeros or
+/// whitespace, or `null`.
 pub fn is_blank_first_index(text: &[u8]) -> bool {
     let is_blank = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
     text.trim_ascii() == b"null" || text.iter().all(is_blank)

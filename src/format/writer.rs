@@ -3,7 +3,7 @@
 //! Every size is known before, so that segments can be carried from tar to tar without being
 //! unpacked, and what is written can be read back right behind.
 //!
-//! Keeps true: what was meant to be in the file is what was read and packed, in order; a member has
+//! Invariants: what was meant to be in the file is what was read and packed, in order; a member has
 //! exactly the length that its header says; every mandatory part is written (a restore skips a
 //! shard without `wal/` and answers `true`: lib/collection/src/shards/replica_set/snapshots.rs).
 
@@ -401,7 +401,7 @@ mod tests {
             entry.unwrap().read_to_end(&mut got).unwrap();
         }
         assert_eq!(got, content);
-        // What was really changed is told.
+        // A real change of the content is reported.
         file.set_len(8192).unwrap();
         let err = pack(&measured).unwrap_err();
         assert!(err.to_string().contains("instead of"), "{err}");

@@ -52,12 +52,12 @@ impl Inputs {
         &self.paths
     }
 
-    /// How the file at `path` is to be opened.
+    /// Returns the options with which the file at `path` is to be opened.
     pub fn opening(&self, path: &Path) -> Opening {
         self.given.opening(path)
     }
 
-    /// Whether one of them is a live collection.
+    /// Returns true if one of them is a live collection.
     pub fn has_live(&self) -> bool {
         self.paths.iter().any(|path| is_live(path))
     }
@@ -131,7 +131,7 @@ impl Inputs {
     }
 }
 
-/// Whether a source is a live collection.
+/// Returns true if a source is a live collection: an address instead of a path.
 pub fn is_live(source: &Path) -> bool {
     is_address(&source.to_string_lossy())
 }

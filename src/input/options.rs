@@ -1,4 +1,4 @@
-//! How operations find and check what they read.
+//! Options for finding and checking the inputs of operations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -70,7 +70,7 @@ impl GivenChecksums {
         })
     }
 
-    /// How the source at `path` is to be opened.
+    /// Returns the options with which the source at `path` is to be opened.
     pub fn opening(&self, path: &Path) -> Opening {
         let sha256 = names(path).find_map(|name| self.by_file.get(&name));
         Opening {
@@ -100,7 +100,8 @@ fn names(path: &Path) -> impl Iterator<Item = String> {
         .chain(name.map(|name| name.to_string_lossy().into_owned()))
 }
 
-/// Where the members of a cluster answer REST, by peer id.
+/// Returns the REST addresses of a cluster's members by peer id. A peer that is given twice is
+/// refused.
 pub fn peers(given: &[PeerAddress]) -> Result<BTreeMap<u64, Address>> {
     let mut peers = BTreeMap::new();
     for PeerAddress { peer, address } in given {

@@ -1,6 +1,6 @@
 //! From an opened source to what is told of it.
 //!
-//! Keeps true: what cannot be read becomes a problem in its place; a number is told only if it
+//! Invariants: what cannot be read becomes a problem in its place; a number is told only if it
 //! follows from what was read; the ids and the log are let go as soon as they are counted, so that
 //! many snapshots need the memory of one.
 
@@ -27,7 +27,7 @@ use crate::format::{Form, Shard, source_name, wal};
 use crate::source::{ShardIds, Source, not_taken_in};
 
 impl SnapshotReport {
-    /// What is told of a file that cannot be looked into.
+    /// Returns the report of a file that cannot be opened.
     pub fn of_error(path: &Path, err: &Error) -> Self {
         Self {
             file: path.display().to_string(),
@@ -39,8 +39,8 @@ impl SnapshotReport {
         }
     }
 
-    /// What is told of `source`, which was opened with its trackers and its log; both are taken
-    /// out of it and let go.
+    /// Returns the report of `source`, which was opened with its trackers and its log; both are taken out of
+    /// it and dropped.
     pub fn of_source(source: &mut Source) -> Self {
         let obstacles = source.obstacles();
         let mut problems: Vec<Problem> = obstacles.into_iter().map(Problem::from).collect();
@@ -198,7 +198,7 @@ fn notes_of(source: &Source, shards: &[ShardReport], notes: &mut Vec<String>) {
     }
 }
 
-/// What follows from what segments keep in RocksDB.
+/// Returns a note on the segments that keep data in RocksDB; `None` if there are none.
 fn in_rocks(source: &Source) -> Option<String> {
     let (inside, count, all) = source.in_rocks();
     if inside.is_nothing() {

@@ -1,6 +1,6 @@
-//! Whether the inspected snapshots can be merged, before any byte moves.
+//! Check that the inspected snapshots can be merged, before any byte moves.
 //!
-//! Keeps true: every snapshot that can be looked into is compared, the ones that cannot be read
+//! Invariants: every snapshot that can be looked into is compared, the ones that cannot be read
 //! whole included, so that all that is in the way is told at once.
 
 use std::os::unix::fs::MetadataExt as _;

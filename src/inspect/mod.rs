@@ -1,10 +1,10 @@
-//! What `inspect` tells, in one structure for people and for programs.
+//! Report of `inspect`, in one structure for people and for programs.
 //!
 //! The JSON of [`Inspection`] is a contract: within `snapmerge-inspect/1` fields are added, never
 //! taken away, renamed or given another meaning. Fields that cannot be known are `null`, never
 //! guessed; sizes are in bytes unless their name says otherwise.
 //!
-//! Keeps true: text and JSON are made of the same values; a snapshot that cannot be read, or a part
+//! Invariants: text and JSON are made of the same values; a snapshot that cannot be read, or a part
 //! of one, has its reason in its place and takes nothing away from what is told of the others.
 
 mod gather;
@@ -35,20 +35,20 @@ pub struct Inspection {
     pub envelope: Envelope,
     /// The snapshots, in the order given.
     pub snapshots: Vec<SnapshotReport>,
-    /// Whether they can be merged as they are.
+    /// Result of the check that they can be merged as they are.
     pub merge: MergeReport,
     /// Why the only snapshot cannot be looked into.
     #[serde(skip)]
     pub lone_error: Option<Error>,
 }
 
-/// Whether a snapshot can be read.
+/// Readability of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// All of it.
     Readable,
-    /// What is there can be read, but points may be missing; `problems` says why.
+    /// All that is there can be read, but points may be missing; `problems` says why.
     Incomplete,
     /// Not, or not without losing something; `problems` says why.
     Unreadable,
@@ -59,15 +59,15 @@ pub enum Verdict {
 pub struct SnapshotReport {
     /// The file, as it was given.
     pub file: String,
-    /// Its name as a source of a merge: the collection's, as far as the file's name tells it.
+    /// Name of the snapshot as a source of a merge: the collection's, as far as the file's name tells it.
     pub name: String,
-    /// Whether it can be read.
+    /// Readability of the snapshot.
     pub verdict: Verdict,
     /// Why it cannot be read or may lack points; empty if it is readable.
     pub problems: Vec<Problem>,
-    /// What is worth knowing and no problem.
+    /// Notes worth knowing that are no problems.
     pub notes: Vec<String>,
-    /// What is in it; `null` if the file cannot be looked into.
+    /// Contents of the snapshot; `null` if the file cannot be opened.
     pub contents: Option<Contents>,
 }
 
@@ -78,28 +78,27 @@ pub struct Problem {
     pub shard: Option<u32>,
     /// The segment that it is about; `null` if it is about more than one.
     pub segment: Option<Uuid>,
-    /// What is wrong.
+    /// Description of the problem.
     pub why: String,
-    /// What to do; `null` if there is nothing to advise.
+    /// Advice; `null` if there is none.
     pub next: Option<String>,
-    /// Whether points may be missing rather than unreadable: what is there can be read.
+    /// True if points may be missing rather than unreadable: all that is there can be read.
     pub incomplete: bool,
 }
 
-/// What is in a snapshot.
+/// Contents of a snapshot.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Contents {
     /// `collection`, `shard` or `streamed_shard`.
     pub form: Form,
-    /// Whether the file is a .gz.
+    /// True if the file is a .gz.
     pub compressed: bool,
     /// The file's size.
     pub file_bytes: u64,
-    /// What its files take on disk when they are unpacked, at the most.
+    /// Maximum size of the unpacked files on disk, in bytes.
     pub unpacked_bytes_max: u64,
-    /// What is known about its integrity: `state` is `verified`, `unchecked` (there is a checksum,
-    /// not compared: see `--check`) or `unverified` (there is none); `hash` is what was compared,
-    /// `sha256`, `blake3` or `xxh3`.
+    /// Integrity of the file: `state` is `verified`, `unchecked` (there is a checksum, not compared: see
+    /// `--check`) or `unverified` (there is none); `hash` is what was compared, `sha256`, `blake3` or `xxh3`.
     pub checksum: Checksum,
     /// The file's SHA-256, if all of it was read (`--check`, or a .gz with a checksum).
     pub sha256: Option<String>,
@@ -108,28 +107,28 @@ pub struct Contents {
     pub points_count: Option<u64>,
     /// Segments in all shards.
     pub segments_count: u64,
-    /// What the snapshot spends on segments.
+    /// Bytes of the snapshot that segments take.
     pub segments_bytes: u64,
-    /// What the snapshot spends on logs, holes not counted.
+    /// Bytes of the snapshot that logs take, holes not counted.
     pub log_bytes: u64,
     /// Entries of all logs that the segments do not provably hold. `null` if not all logs can be
     /// read.
     pub log_not_provably_taken_in_count: Option<u64>,
     /// The collection's config as Qdrant wrote it.
     pub config: Map<String, Value>,
-    /// Whether `config` and `payload_schema` are derived from the segments with Qdrant's defaults,
-    /// because a shard snapshot has no config of its own.
+    /// True if `config` and `payload_schema` are derived from the segments with Qdrant's defaults, because a
+    /// shard snapshot has no config of its own.
     pub config_is_derived: bool,
     /// The dense vectors by name, the unnamed one under "", with defaults and inherited settings
     /// resolved.
     pub vectors: BTreeMap<String, VectorReport>,
     /// The sparse vectors by name, defaults resolved.
     pub sparse_vectors: BTreeMap<String, SparseVectorReport>,
-    /// Whether payload is left on disk while it is served.
+    /// True if payload is left on disk while it is served.
     pub payload_on_disk: bool,
     /// The payload indexes by field, as Qdrant writes them.
     pub payload_schema: PayloadSchema,
-    /// How points are spread over shards: `auto` or `custom`.
+    /// Method by which points are spread over shards: `auto` or `custom`.
     pub sharding_method: String,
     /// The shard keys, each with the ids of its shards; empty without custom sharding.
     pub shard_keys: ShardKeys,
@@ -138,7 +137,7 @@ pub struct Contents {
     /// The servers that restore it as it is: `from` one version, and up to `before` another if newer ones
     /// do not read it, each as major, minor and patch.
     pub restored_by: Servers,
-    /// How many members of the tar no known Qdrant writes.
+    /// Number of members of the tar that no known Qdrant writes.
     pub unknown_members_count: u64,
     /// Their names; the first 20.
     pub unknown_members: Vec<String>,
@@ -149,21 +148,21 @@ pub struct Contents {
 pub struct VectorReport {
     /// Elements in the vector.
     pub size: u64,
-    /// How closeness is measured: `Cosine`, `Euclid`, `Dot`, `Manhattan`, or a newer server's word.
+    /// Distance function: `Cosine`, `Euclid`, `Dot`, `Manhattan`, or a newer server's word.
     pub distance: String,
-    /// How one element is stored: `float32`, `float16`, `uint8`, …
+    /// Datatype of one element: `float32`, `float16`, `uint8`, …
     pub datatype: String,
-    /// How the vectors of a multivector are compared; `null` if a point has just one vector.
+    /// Comparison of the vectors of a multivector; `null` if a point has just one vector.
     pub multivector: Option<String>,
-    /// Where the vectors are kept while served: `cold` (on disk), `cached` or `pinned`.
+    /// Placement of the vectors while served: `cold` (on disk), `cached` or `pinned`.
     pub memory: String,
-    /// How its graph is built.
+    /// Build parameters of the vector's graph.
     pub hnsw: HnswReport,
-    /// Its quantization as Qdrant writes it, the collection's if it has none of its own.
+    /// Quantization as Qdrant writes it; the collection's if the vector has none of its own.
     pub quantization: Option<Value>,
 }
 
-/// How a graph is built.
+/// Build parameters of a graph.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HnswReport {
     /// Edges per node; 0 for no graph.
@@ -174,18 +173,18 @@ pub struct HnswReport {
     pub full_scan_threshold_kb: u64,
     /// Edges per node in the extra links along indexed payload; `null` stands for `m`.
     pub payload_m: Option<u64>,
-    /// Whether the graph is left on disk while it is served.
+    /// True if the graph is left on disk while it is served.
     pub on_disk: bool,
 }
 
 /// A sparse vector of the collection.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SparseVectorReport {
-    /// How one weight is stored in the index.
+    /// Datatype of one weight in the index.
     pub datatype: String,
-    /// What is done to values at query time: `none` or `idf`.
+    /// Modifier of values at query time: `none` or `idf`.
     pub modifier: String,
-    /// Where the index is kept while served: `cold` (on disk), `cached` or `pinned`.
+    /// Placement of the index while served: `cold` (on disk), `cached` or `pinned`.
     pub memory: String,
     /// Number of vectors below which a search scans them all; `null` for Qdrant's default.
     pub full_scan_threshold: Option<u64>,
@@ -194,7 +193,7 @@ pub struct SparseVectorReport {
 /// One shard.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ShardReport {
-    /// Its number.
+    /// Number of the shard.
     pub shard: u32,
     /// The shard key that it belongs to.
     pub shard_key: Option<ShardKey>,
@@ -203,20 +202,20 @@ pub struct ShardReport {
     /// Different ids in its segments; of an id in several segments the newest version counts.
     /// `null` if not all segments can be read.
     pub points_count: Option<u64>,
-    /// How many of them lie in more than one segment.
+    /// Number of ids that lie in more than one segment; `null` if not all segments can be read.
     pub ids_in_several_segments_count: Option<u64>,
-    /// What the snapshot spends on its segments.
+    /// Bytes of the snapshot that the shard's segments take.
     pub segments_bytes: u64,
-    /// Its segments, by UUID.
+    /// Segments in the order of their UUIDs.
     pub segments: Vec<SegmentReport>,
-    /// Its log; `null` if there is none, or it cannot be read (then it is among the problems).
+    /// Log of the shard; `null` if there is none, or it cannot be read (then it is among the problems).
     pub log: Option<LogReport>,
 }
 
 /// The replicas of a shard.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReplicasReport {
-    /// Whether the node that took the snapshot has the shard.
+    /// True if the node that took the snapshot has the shard.
     pub is_local: bool,
     /// That node's id.
     pub this_peer_id: u64,
@@ -229,7 +228,7 @@ pub struct ReplicasReport {
 /// A shard's log.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LogReport {
-    /// What the snapshot spends on it, holes not counted.
+    /// Bytes of the snapshot that the log takes, holes not counted.
     pub bytes: u64,
     /// Entries in all.
     pub entries_count: u64,
@@ -243,37 +242,37 @@ pub struct LogReport {
     /// Files of the log that go on with something other than zeros after their last whole entry:
     /// an append that was cut off, or damage.
     pub torn_files: Vec<String>,
-    /// Whether its `first-index` says nothing, as a server that crashed leaves it.
+    /// True if the log's `first-index` says nothing, as a server that crashed leaves it.
     pub blank_first_index: bool,
 }
 
 /// One segment.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SegmentReport {
-    /// Its UUID, which is its name in the snapshot.
+    /// UUID of the segment, which is its name in the snapshot.
     pub uuid: Uuid,
     /// The number of the last operation that it has taken in; `null` if none or not told.
     pub version: Option<u64>,
-    /// What the snapshot spends on it.
+    /// Bytes of the snapshot that the segment takes.
     pub bytes: u64,
-    /// Its files.
+    /// Number of files in the segment.
     pub files_count: u64,
-    /// Its points; `null` if they cannot be read, or lie in RocksDB.
+    /// Points of the segment; `null` if they cannot be read, or lie in RocksDB.
     pub points: Option<SegmentPoints>,
-    /// What it keeps in RocksDB, as servers up to 1.17 do; `null` if nothing.
+    /// Data that the segment keeps in RocksDB, as servers up to 1.17 do; `null` if there is none.
     pub in_rocksdb: Option<InRocks>,
-    /// Where its payload lies; `null` if not told.
+    /// Storage of the payload; `null` if not told.
     pub payload_storage: Option<Storage>,
     /// Fields that have an index in it.
     pub payload_indexes: Vec<String>,
-    /// Its vectors: dense ones by name, then sparse ones.
+    /// Vectors of the segment: dense ones by name, then sparse ones.
     pub vectors: Vec<SegmentVector>,
 }
 
 /// The points of a segment.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SegmentPoints {
-    /// How ids are kept: `none` (there never was a point), `mutable`, `immutable` or `disk`.
+    /// Format of the ids: `none` (there never was a point), `mutable`, `immutable` or `disk`.
     pub ids: String,
     /// Points that are there.
     pub points_count: u64,
@@ -286,12 +285,12 @@ pub struct SegmentPoints {
     pub pending_deletes_count: u64,
 }
 
-/// Where something lies.
+/// Storage of a segment's data.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Storage {
     /// The kind, in Qdrant's word.
     pub kind: String,
-    /// Whether it is left on disk rather than read into memory; `null` for a kind not known here.
+    /// True if the data is left on disk rather than read into memory; `null` for a kind not known here.
     pub on_disk: Option<bool>,
 }
 
@@ -300,27 +299,27 @@ pub struct Storage {
 pub struct SegmentVector {
     /// The vector's name.
     pub name: String,
-    /// Whether it is sparse.
+    /// True if the vector is sparse.
     pub sparse: bool,
-    /// Where it lies; `null` if not told.
+    /// Storage of the vector; `null` if not told.
     pub storage: Option<Storage>,
     /// Places for vectors in its storage, deleted and missing ones included; only where the
     /// storage's size tells it exactly.
     pub slots_count: Option<u64>,
-    /// Its index: `plain` or `hnsw` for a dense one, Qdrant's word for a sparse one's.
+    /// Index of the vector: `plain` or `hnsw` for a dense one, Qdrant's word for a sparse one's.
     pub index: Option<Storage>,
     /// Edges per node of its graph.
     pub hnsw_m: Option<u64>,
     /// Neighbours considered when its graph was built.
     pub hnsw_ef_construct: Option<u64>,
-    /// Its quantization as Qdrant writes it.
+    /// Quantization as Qdrant writes it.
     pub quantization: Option<Value>,
 }
 
-/// Whether the snapshots can be merged into one.
+/// Result of the check that the snapshots can be merged into one.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MergeReport {
-    /// Whether a merge would take them as they are: all are readable, and nothing blocks.
+    /// True if a merge would take the snapshots as they are: all are readable, and nothing blocks.
     pub possible: bool,
     /// Snapshots that cannot be read.
     pub unreadable_count: u64,
@@ -328,8 +327,7 @@ pub struct MergeReport {
     pub incomplete_count: u64,
     /// Findings of severity `blocks`.
     pub blocking_count: u64,
-    /// What stops the merge (`blocks`), what the master takes one side's value of (`differs`), and
-    /// what is only worth knowing (`note`), in this order; over all snapshots that can be looked
-    /// into.
+    /// Findings over all snapshots that can be opened: first those that stop the merge (`blocks`), then those
+    /// where the master takes one side's value (`differs`), then those that are only worth knowing (`note`).
     pub findings: Vec<Finding>,
 }

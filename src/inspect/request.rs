@@ -71,7 +71,7 @@ impl Operation for InspectRequest {
         let merge = MergeReport::new(&sources, &reports);
         for snapshot in &reports {
             worst = match snapshot.verdict {
-                // What could not be opened has its kind already.
+                // A snapshot that could not be opened has its kind already.
                 Verdict::Unreadable if snapshot.contents.is_some() => worse(worst, Kind::Damaged),
                 Verdict::Incomplete => worse(worst, Kind::Differs),
                 _ => worst,

@@ -1,4 +1,4 @@
-//! A master that was made and packed, and how it was.
+//! A master that was made and packed, with its statistics.
 
 use super::carried::Carried;
 use super::plan::Plan;
@@ -11,11 +11,11 @@ use crate::stream::{Changed, Ledger, Tally};
 /// A shard of the master, built.
 #[derive(Debug, Clone)]
 pub struct BuiltShard {
-    /// Its number.
+    /// Number of the shard.
     pub number: u32,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
-    /// Its segments.
+    /// Number of segments.
     pub segments: u64,
     /// Vectors of it that lie in an index; approximate, as Qdrant's own.
     pub indexed_vectors: u64,
@@ -24,17 +24,17 @@ pub struct BuiltShard {
 /// A master, built and packed, not yet proven.
 #[derive(Debug)]
 pub struct Built {
-    /// Its shards.
+    /// Shards of the master.
     pub shards: Vec<BuiltShard>,
     /// The digest of everything that was to be written, if records were looked at.
     pub digest: Option<Digest>,
-    /// How segments travelled, if they did.
+    /// Counts of the carried segments, if any were carried.
     pub carried: Option<Carried>,
-    /// What became of each source's points.
+    /// Counts of each source's points, in the order of the sources.
     pub tallies: Vec<Tally>,
-    /// What declared changes found.
+    /// Counts of the points altered by declared changes.
     pub changes: Changed,
-    /// How long what took.
+    /// Duration and volume of each stage.
     pub stages: Vec<StageReport>,
 }
 
@@ -46,7 +46,7 @@ pub struct Made {
     pub plan: Plan,
     /// The master.
     pub built: Built,
-    /// Its file.
+    /// File of the master, being read back.
     pub written: Written,
     /// The conflicts.
     pub ledger: Ledger,

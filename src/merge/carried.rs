@@ -1,4 +1,4 @@
-//! How segments travelled from the sources to a master.
+//! Counts of the segments carried from the sources to a master.
 //!
 //! Invariants: whatever was not carried as it was is counted, with the reason.
 
@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How segments travelled.
+/// Counts of carried segments.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Carried {
     /// Segments whose bytes went from a source to the master untouched.
@@ -21,11 +21,11 @@ pub struct Carried {
     pub settled: Vec<String>,
     /// Which logs became segments of their own, and their entries.
     pub tails: Vec<String>,
-    /// What a server will index in the background, because it comes without a graph and is large
-    /// enough for one.
+    /// Segments that a server will index in the background, because they come without a graph and
+    /// are large enough for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_index: Option<ToIndex>,
-    /// What `--consolidate` did.
+    /// Result of `--consolidate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consolidated: Option<Consolidated>,
 }
@@ -33,13 +33,13 @@ pub struct Carried {
 /// Segments that a server will index.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct ToIndex {
-    /// How many.
+    /// Number of segments.
     pub segments: u64,
     /// Their points.
     pub points: u64,
 }
 
-/// What merging a master's segments offline did.
+/// Result of merging a master's segments offline.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Consolidated {
     /// Segments that the sources brought.

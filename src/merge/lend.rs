@@ -1,10 +1,10 @@
 //! The route `scratch`: snapshots restored on a server for as long as they are read there.
 //!
-//! What the engine here cannot read (RocksDB forms, say) an older server can: it restores the
-//! snapshot into a collection of its own, is scrolled like any live source, and the collection is
-//! removed.
+//! A server of an older version can read snapshots that the engine here cannot (RocksDB forms,
+//! say): it restores the snapshot into a collection of its own, which is scrolled like any live
+//! source and then removed.
 //!
-//! Keeps true: the name of such a collection is written down before it is made, in a file that is
+//! Invariants: the name of such a collection is written down before it is made, in a file that is
 //! locked as long as this process lives; what stands in a file without a lock is a leftover of ours
 //! and is removed; nothing else is ever removed.
 
@@ -28,9 +28,8 @@ use crate::restore::keys;
 use crate::server::{Connection, Polling, Upload, create_body};
 use crate::source::Source;
 
-/// How the names of the files end that they are written down in.
+/// Ending of the names of the files in which collections are recorded.
 const ENDING: &str = ".lent.json";
-/// How often the server is asked how far it is.
 const POLLING: Polling = Polling::every(Duration::from_millis(200));
 
 /// A collection that was made to be read.
@@ -38,13 +37,13 @@ const POLLING: Polling = Polling::every(Duration::from_millis(200));
 pub struct Lent {
     connection: Connection,
     name: String,
-    /// Where its name is written down; none when it was given back.
+    /// Record of the collection's name on disk; none once the collection was given back.
     note: Option<Log>,
     /// Whoever watches this process lets it remove the collection.
     _told: Remote,
 }
 
-/// What is written down.
+/// Record of one such collection.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     server: String,
@@ -163,7 +162,7 @@ impl Lent {
         Err(refuse(bad.join(", ")).next("look at the server's log: it could not load the snapshot"))
     }
 
-    /// What it is called.
+    /// Returns the collection's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -187,7 +186,7 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // What cannot be removed now stays written down, and is removed by the next run.
+        // A collection that cannot be removed now stays recorded, and is removed by the next run.
         let _ = self.remove();
     }
 }
@@ -196,7 +195,7 @@ impl Drop for Lent {
 struct Plain {
     path: PathBuf,
     sha256: String,
-    /// Whether it was decompressed for this, and goes away.
+    /// True if it was decompressed for this, and is to be removed afterwards.
     own: bool,
 }
 

@@ -81,8 +81,8 @@ pub fn run(
         let stage = StageReport::new("verify", verifying);
         stages.push(stage.points(proof.points).bytes(proof.bytes));
     }
-    // What was read back must be what is published: its file is not written again, only renamed,
-    // or compressed and compared once more.
+    // The file that was read back must be the one that is published: it is not written again, only
+    // renamed, or compressed and compared once more.
     let compressed = output.extension().is_some_and(|ending| ending == "gz");
     let sha256 = if compressed {
         let compressing = Instant::now();
@@ -224,7 +224,7 @@ fn verify_packed(
     }
 }
 
-/// What is known of a packed master that nobody wants verified.
+/// Returns the hashes and counts of a packed master that is not to be verified.
 fn unverified(built: &Built, written: Written) -> Result<Proof> {
     let Sums { sha256, xxh3 } = written.read_back()?;
     Ok(Proof {
@@ -262,7 +262,7 @@ fn publish(
     sha256: &str,
     provenance: &Provenance,
 ) -> Result<()> {
-    // Those of another file would make the master look damaged, or made otherwise.
+    // Sidecars of another file would make the master look damaged, or made otherwise.
     for old in Sidecar::ALL.map(|sidecar| sidecar.of(output)) {
         match std::fs::remove_file(&old) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {

@@ -1,10 +1,10 @@
-//! How the shards of a master are divided into segments while they are written.
+//! Division of a master's shards into segments while they are written.
 //!
 //! To a segment that points are added to, the engine holds some 60 bytes a point in memory, and
 //! some 100 more for each payload index. So a shard that stays as it is written, because it gets no
 //! graph, is written as several parts, one after the other, each with a segment of its own.
 //!
-//! Keeps true: a shard has no more parts than segments that a server leaves alone by the master's
+//! Invariants: a shard has no more parts than segments that a server leaves alone by the master's
 //! config; how many there are depends on the points and the config, not on the machine.
 
 use serde_json::Value;
@@ -23,12 +23,12 @@ const PARTS_MAX: u64 = 16;
 /// The file of an id tracker that has 8 bytes a point, in every form of it.
 const VERSIONS: &str = "id_tracker.versions";
 
-/// How shards are divided.
+/// Division of shards into parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
-    /// How many parts there may be.
+    /// Maximum number of parts of a shard.
     pub at_most: usize,
-    /// With how many points a part is full, unless it is the last.
+    /// Number of points with which a part is full, unless it is the last.
     pub points_each: u64,
 }
 

@@ -1,6 +1,6 @@
 //! The plan of a merge: a value that can be printed, made before a byte moves.
 //!
-//! Keeps true: everything that can be refused is refused here, all reasons at once; the plan
+//! Invariants: everything that can be refused is refused here, all reasons at once; the plan
 //! depends on the sources' headers and the settings alone.
 
 use std::os::unix::fs::MetadataExt as _;
@@ -19,8 +19,9 @@ use crate::stream::{Layout, Stamp, master_shape};
 
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 const BASE_BYTES: u64 = 16 << 20;
-/// What the engine must see free to begin with a shard's indexes, however small it is, in bytes: it
-/// makes its files ahead in pieces of 32 MiB, and wants twice of what a shard takes. Measured.
+/// Free disk space that the engine requires to begin with a shard's indexes, however small the
+/// shard is, in bytes: it makes its files ahead in pieces of 32 MiB, and wants twice of what a
+/// shard takes. Measured.
 const ENGINE_SHARD_BYTES: u64 = 48 << 20;
 /// The same for each vector of a point.
 const ENGINE_VECTOR_BYTES: u64 = 80 << 20;
@@ -41,9 +42,9 @@ pub struct Needs {
 pub struct Plan {
     /// The sources in their order.
     pub sources: Vec<SourceLabel>,
-    /// How the master comes to be.
+    /// Route by which the master is made.
     pub route: Route,
-    /// Why so.
+    /// Reason for the route.
     pub because: String,
     /// The master's config, payload indexes, and how they came to be.
     pub united: United,
@@ -51,11 +52,11 @@ pub struct Plan {
     pub layout: Layout,
     /// By `graft`, the shard of the master that each shard of each source joins.
     pub targets: Targets,
-    /// How many segments a server is to leave alone, if that is asked for.
+    /// Number of segments that a server is to leave alone, if that is asked for.
     pub kept: Option<KeptSegments>,
-    /// What the sources lack, if that was allowed.
+    /// Parts that the sources lack, if that was allowed.
     pub missing: Vec<String>,
-    /// What is worth knowing before.
+    /// Notes worth reading before the merge.
     pub notes: Vec<String>,
     /// Disk space.
     pub needs: Needs,
@@ -154,7 +155,7 @@ fn refuse_all(mut reasons: Vec<Error>) -> Result<()> {
     ))
 }
 
-/// What is stored lossily cannot be read and written again without a change.
+/// Refuses vectors that are stored lossily: they cannot be read and written again without a change.
 fn refuse_lossy(route: Route, united: &United) -> Result<()> {
     let lossy: Vec<String> = united
         .config

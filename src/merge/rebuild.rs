@@ -1,6 +1,6 @@
 //! The route `rebuild`: records are written into new shards offline, and indexed there.
 //!
-//! Keeps true: vectors are stored bit by bit as they were read (see
+//! Invariants: vectors are stored bit by bit as they were read (see
 //! [`ShardConfig::for_writing`]); what is to be written is digested on its way, so that what was
 //! written can be compared with it; the number of a new operation always lies above every
 //! segment's version.
@@ -139,7 +139,7 @@ pub(super) fn settle_all(
 
 /// The master's shards, filled.
 struct Filled {
-    /// What every shard was written as.
+    /// Written parts of all shards.
     parts: Vec<Part>,
     flowed: Flowed,
 }

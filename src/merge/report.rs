@@ -24,11 +24,11 @@ pub struct PlanReport {
     pub envelope: Envelope,
     /// The route.
     pub route: Route,
-    /// Why this route.
+    /// Reason for the route.
     pub because: String,
     /// The sources in their order.
     pub sources: Vec<SourceLabel>,
-    /// Where sources differ.
+    /// Differences between the sources' configs.
     pub findings: Vec<Finding>,
     /// The values chosen where they differ.
     pub decisions: Vec<Decision>,
@@ -36,9 +36,9 @@ pub struct PlanReport {
     pub config: Map<String, Value>,
     /// The numbers of the master's shards.
     pub shards: Vec<u32>,
-    /// What the sources lack.
+    /// Parts that the sources lack.
     pub missing: Vec<String>,
-    /// What is worth knowing.
+    /// Notes worth reading before the merge.
     pub notes: Vec<String>,
     /// Disk space.
     pub needs: Needs,
@@ -67,15 +67,15 @@ impl Plan {
 /// A source in the report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SourceReport {
-    /// Its name.
+    /// Name of the source.
     pub name: String,
-    /// Its file.
+    /// File of the source.
     pub file: String,
     /// The file's size in bytes.
     pub file_bytes: u64,
-    /// What is known about its integrity, in words.
+    /// State of the source's integrity check, in words.
     pub checksum: String,
-    /// Whether its SHA-256 was compared with one that it must have.
+    /// True if the file's SHA-256 was compared with an expected one.
     pub verified: bool,
     /// Points that it has.
     pub read: u64,
@@ -92,11 +92,11 @@ pub struct SourceReport {
 /// Conflicts in the report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConflictReport {
-    /// Who wins.
+    /// Policy that decides conflicts.
     pub policy: String,
-    /// How many ids are in more than one place.
+    /// Number of ids that are in more than one place.
     pub count: u64,
-    /// How many of them lacked the field that decides, by the policy newest.
+    /// Counts of those that lacked the deciding field, by the policy newest.
     #[serde(default)]
     pub lacking: Lacking,
     /// The first of them.
@@ -108,14 +108,14 @@ pub struct ConflictReport {
 /// A shard of the master in the report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShardReport {
-    /// Its number.
+    /// Number of the shard.
     pub shard: u32,
-    /// Its key, with custom sharding.
+    /// Shard key, with custom sharding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
-    /// Its segments.
+    /// Number of segments.
     pub segments: u64,
     /// Vectors of it that lie in an index; of carried segments, no more than that.
     pub indexed_vectors: u64,
@@ -124,7 +124,7 @@ pub struct ShardReport {
 /// The master in the report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MasterReport {
-    /// Its file, or the address of the collection.
+    /// File of the master, or the address of the collection.
     pub file: String,
     /// The file's size in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,7 +132,7 @@ pub struct MasterReport {
     /// The file's SHA-256, also in FILE.checksum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
     /// The digest of its points, if they were compared one by one: the same points have the same
     /// digest, whatever file they are in.
@@ -140,17 +140,17 @@ pub struct MasterReport {
     /// The same with the digests of its vectors by name, and of its payloads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest_parts: Option<Digest>,
-    /// Its shards, of a file.
+    /// Shards of the master, if it is a file.
     pub shards: Vec<ShardReport>,
-    /// What was done on the server, if it is a live collection.
+    /// Changes made on the server, if it is a live collection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<LiveReport>,
 }
 
-/// What was done on a server.
+/// Changes made on a server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LiveReport {
-    /// In words.
+    /// Outcome in words.
     pub done: String,
     /// Points that were written.
     pub written: u64,
@@ -164,28 +164,28 @@ pub struct LiveReport {
     pub requests: u64,
     /// Requests that were tried again, or cut in halves.
     pub again: u64,
-    /// What the server says of the collection: green, if all is well.
+    /// Status of the collection as the server reports it: green, if all is well.
     pub status: String,
-    /// Its segments.
+    /// Number of segments.
     pub segments: u64,
     /// Vectors in an index, as the server estimates.
     pub indexed_vectors: u64,
-    /// Points whose vectors differ in the last bits, since the server made them as long as 1 again.
+    /// Points whose vectors differ in the last bits because the server normalized them again.
     pub near: u64,
-    /// Where what is done was written down.
+    /// Path of the journal.
     pub journal: String,
 }
 
-/// What was proven of the master before it got its name.
+/// Result of the proof, which precedes giving the master its name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProofReport {
-    /// Whether anything was.
+    /// True if the master was proven.
     pub proven: bool,
     /// Points that were read back from the packed file and compared.
     pub points: u64,
     /// Bytes of it that were read.
     pub bytes: u64,
-    /// What was compared, in words.
+    /// Description of the comparison, in words.
     pub compared: String,
 }
 
@@ -197,7 +197,7 @@ pub struct MergeReport {
     pub envelope: Envelope,
     /// The route that was taken.
     pub route: Route,
-    /// Why it was taken.
+    /// Reason for the route.
     pub because: String,
     /// The sources in their order.
     pub sources: Vec<SourceReport>,
@@ -205,25 +205,25 @@ pub struct MergeReport {
     pub conflicts: ConflictReport,
     /// The master.
     pub master: MasterReport,
-    /// What was proven.
+    /// Result of the proof.
     pub proof: ProofReport,
-    /// Where the sources' configs differ.
+    /// Differences between the sources' configs.
     pub findings: Vec<Finding>,
-    /// What was chosen where they differ.
+    /// Values chosen where the sources' configs differ.
     pub decisions: Vec<Decision>,
-    /// What the sources lacked, if that was allowed.
+    /// Parts that the sources lacked, if that was allowed.
     pub missing: Vec<String>,
-    /// What the master was made with, as it lies beside it.
+    /// Provenance of the master, as in the file beside it.
     pub provenance: Provenance,
-    /// How segments travelled, by the route graft.
+    /// Counts of the carried segments, by the route graft.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<Carried>,
-    /// What is not as it should be.
+    /// Differences from the expected state, in words; empty if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
-    /// What is worth knowing.
+    /// Notes about the merge.
     pub notes: Vec<String>,
-    /// How long what took.
+    /// Duration and volume of each stage.
     pub stages: Vec<StageReport>,
     /// Wall-clock time of the whole, in seconds.
     pub seconds: f64,

@@ -101,7 +101,7 @@ pub struct LiveOptions {
 }
 
 impl LiveOptions {
-    /// How a collection is written.
+    /// Returns the permitted use of an existing collection.
     pub(super) fn asked(&self) -> Asked {
         match (self.resume, self.sync) {
             (true, _) => Asked::Resume,
@@ -163,7 +163,8 @@ impl MergeRequest {
                 plan
             }
             Err(err) => {
-                // What cannot be merged as it is may only be damaged: a config with a flipped bit.
+                // A source that cannot be merged as it is may only be damaged: a config with a
+                // flipped bit.
                 for source in &mut sources {
                     source.verify()?;
                 }

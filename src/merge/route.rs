@@ -1,6 +1,6 @@
 //! Which route a merge takes.
 //!
-//! Keeps true: `graft` is taken only where it gives what was asked for; why it is not is told with
+//! Invariants: `graft` is taken only where it gives what was asked for; why it is not is told with
 //! all reasons at once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,8 @@ use crate::stream::Policy;
 /// The shard of the master that each shard of each source joins, by source and number.
 pub type Targets = BTreeMap<(usize, u32), u32>;
 
-/// Where each shard would go by `graft`, or all reasons why it cannot be.
+/// Returns the shard of the master that each source shard joins by `graft`, or all reasons why it
+/// cannot be taken.
 fn graft_targets(
     sources: &[Source],
     settings: &Settings,
@@ -217,7 +218,7 @@ pub fn route(
     }
 }
 
-/// How many segments the fullest shard of the master gets, as far as the sources tell before
+/// Returns the number of segments of the master's fullest shard, as far as the sources tell before
 /// anything is settled.
 pub fn most_segments(sources: &[Source], targets: &Targets) -> u64 {
     let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
@@ -237,9 +238,9 @@ pub fn most_segments(sources: &[Source], targets: &Targets) -> u64 {
 /// `default_segment_number`; so the master's says how many its fullest shard has.
 #[derive(Debug, Clone, Copy)]
 pub struct KeptSegments {
-    /// What the sources' config says.
+    /// `default_segment_number` of the sources' config; 0 if it is not set.
     stated: u64,
-    /// Which of the plan's notes tells of it.
+    /// Index of the plan's note about it.
     note: Option<usize>,
 }
 
@@ -259,7 +260,7 @@ impl KeptSegments {
 
     /// Has the config allow for `most` segments, and `notes` tell of it.
     pub fn allow(&mut self, most: u64, united: &mut United, notes: &mut Vec<String>) -> Result<()> {
-        // What Qdrant takes for 0, "by the number of processors", is never less.
+        // The number that Qdrant takes for 0, "by the number of processors", is never less.
         const LEAST: u64 = 2;
         let stated = self.stated;
         if most <= stated.max(LEAST) {

@@ -1,4 +1,4 @@
-//! A merge as it is asked for: every option parsed and valid.
+//! Settings of a merge: every option parsed and valid.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,26 +8,26 @@ use serde::{Deserialize, Serialize};
 use crate::format::schema::Overrides;
 use crate::stream::UnionOptions;
 
-/// What the user wants of a merge.
+/// Validated settings of a merge.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Which records of the sources make the master, and how they are changed.
     pub union: UnionOptions,
-    /// What the master's config has in place of the sources'.
+    /// Values of the master's config that replace the sources'.
     pub overrides: Overrides,
-    /// Whether sources that lack something are merged as far as they go.
+    /// True if sources that lack something are merged as far as they go.
     pub allow_incomplete: bool,
     /// The route; none for the best that can be taken.
     pub route: Option<Route>,
-    /// Whether the master is a live collection.
+    /// True if the master is a live collection.
     pub live_target: bool,
-    /// Whether a server may merge the segments that were carried over.
+    /// True if a server may merge the segments that were carried over.
     pub server_consolidates: bool,
-    /// Whether carried segments are merged offline until there are as few as the config wants.
+    /// True if carried segments are merged offline until there are as few as the config wants.
     pub consolidate: bool,
 }
 
-/// How a master comes to be.
+/// Route by which a master is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Route {

@@ -19,7 +19,7 @@ pub fn conflicts(settings: &Settings, ledger: &Ledger) -> ConflictReport {
     }
 }
 
-/// What became of the sources.
+/// Returns the report of each source.
 pub fn source_reports(sources: &[Source], tallies: &[Tally]) -> Vec<SourceReport> {
     let report = |(source, tally): (&Source, &Tally)| SourceReport {
         name: source.name.clone(),
@@ -36,7 +36,8 @@ pub fn source_reports(sources: &[Source], tallies: &[Tally]) -> Vec<SourceReport
     sources.iter().zip(tallies).map(report).collect()
 }
 
-/// What the sources lacked when the merge was planned, and what of their logs was refused since.
+/// Returns the parts that the sources lacked when the merge was planned, and those of their logs
+/// that were refused since.
 pub fn missing(plan: &Plan, sources: &[Source]) -> Vec<String> {
     let refused = sources.iter().flat_map(|source| &source.refused);
     plan.missing.iter().chain(refused).cloned().collect()

@@ -3,7 +3,7 @@
 //! A shard that stays as it is written is written as several parts, one after the other, each with
 //! a segment of its own: what the engine holds in memory grows with the points of a segment.
 //!
-//! Keeps true: every record is written once, in the order in which it came; records that come by
+//! Invariants: every record is written once, in the order in which it came; records that come by
 //! ascending id make parts whose ids are apart; how many parts there are depends on the points and
 //! the master's config, not on the machine.
 
@@ -25,17 +25,17 @@ const BATCH_RECORDS: usize = 1000;
 /// Points after which the engine must write down what it holds back in memory.
 const FLUSH_POINTS: usize = 50_000;
 
-/// What parts are made with.
+/// Settings with which parts are made.
 #[derive(Debug, Clone, Copy)]
 pub struct Making<'a> {
-    /// Where: a folder each.
+    /// Folder in which each part gets a folder of its own.
     pub folder: &'a Path,
     /// The config for writing.
     pub config: &'a ShardConfig,
     /// The payload indexes. They are there before the points come: to build one afterwards, the
     /// engine holds all of it back in memory at once.
     pub indexes: &'a PayloadSchema,
-    /// How many parts there are.
+    /// Division of a shard into parts.
     pub parts: Parts,
 }
 
@@ -56,9 +56,9 @@ impl Making<'_> {
 pub struct Part {
     /// The shard's number.
     pub number: u32,
-    /// Where the part lies.
+    /// Folder of the part.
     pub folder: PathBuf,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
 }
 

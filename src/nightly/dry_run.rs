@@ -1,6 +1,6 @@
-//! What a night would do, found out without doing it.
+//! Dry run: the actions and faults of a run, found out without doing anything.
 //!
-//! Keeps true: nothing is written, here or on a server; every fault that shows is told, not only the
+//! Invariants: nothing is written, here or on a server; every fault that shows is told, not only the
 //! first.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::base::operation::{Envelope, Outcome};
 use crate::capture::{Members, sign};
 use crate::server::StateFolder;
 
-/// What would be done.
+/// Actions of a run that was planned and not done.
 #[derive(Debug, Clone, Serialize)]
 pub struct DryRun {
     #[serde(flatten)]
@@ -25,9 +25,9 @@ pub struct DryRun {
     pub envelope: Envelope,
     /// The plan's name.
     pub plan: String,
-    /// Each in its order.
+    /// Actions in their order.
     pub would: Vec<String>,
-    /// What would stop it.
+    /// Faults that would stop it.
     pub faults: Vec<String>,
 }
 

@@ -4,7 +4,7 @@
 //! The lock is the system's lock on the journal's file, which goes away with its process, however that
 //! ends; `holder.json` beside it says whose it is.
 //!
-//! Keeps true: a step that stands here was done; one that was killed does not stand here; what was
+//! Invariants: a step that stands here was done; one that was killed does not stand here; what was
 //! done with other inputs is not taken for done.
 
 use std::path::{Path, PathBuf};
@@ -27,10 +27,10 @@ const HOLDER: &str = "holder.json";
 /// Killed processes that are remembered.
 const KILLED_MAX: usize = 64;
 
-/// How nights are called: `20261122_030000`.
+/// Format of run ids: `20261122_030000`.
 const RUN_ID: &str = "%Y%m%d_%H%M%S";
 
-/// Whether `text` is what a night is called.
+/// Returns true if `text` has the form of a run id.
 pub fn is_run_id(text: &str) -> bool {
     text.len() == 15
         && text.char_indices().all(|(at, char)| match at {
@@ -57,16 +57,16 @@ enum Line {
     End { at: DateTime<Utc> },
 }
 
-/// How a night began.
+/// Identity of a run, written when it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
-    /// What it is called.
+    /// Id of the run, as `20261122_030000`.
     pub id: String,
     /// When it began.
     pub begun: DateTime<Utc>,
     /// The SHA-256 of its plan.
     pub plan: String,
-    /// Which snapmerge began it.
+    /// Version of snapmerge that started it.
     pub snapmerge: String,
 }
 
@@ -76,13 +76,13 @@ pub struct Journal {
     lines: Vec<Line>,
     holder: PathBuf,
     own: Holder,
-    /// Who held it before and never gave it back: processes that were killed, since what they held
-    /// elsewhere was last let go.
+    /// Processes that held the lock before and were killed without releasing it, since the locks that they
+    /// held elsewhere were last released.
     pub killed: Vec<Holder>,
 }
 
-/// Whose the lock is, and who never gave it back. The first of those may still hold the archive's lock,
-/// so that the list is cut at its end.
+/// The holder of the lock, and killed processes that never released it, oldest first. The oldest may still
+/// hold the archive's lock, so the list is truncated at its end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Holders {
     #[serde(flatten)]
@@ -187,7 +187,7 @@ impl Journal {
         Ok(begin)
     }
 
-    /// What came of `step` when it was done with these inputs; none if it was not.
+    /// Returns the result of `step` if it was done with these inputs.
     pub fn done<T: DeserializeOwned>(&self, step: &str, inputs: &Value) -> Option<T> {
         self.lines.iter().rev().find_map(|line| match line {
             Line::Done {
@@ -200,7 +200,7 @@ impl Journal {
         })
     }
 
-    /// Whether `step` was done in this night, with whatever inputs.
+    /// Returns true if `step` was done in this run, with any inputs.
     pub fn has(&self, step: &str) -> bool {
         let mut lines = self.lines.iter();
         lines.any(|line| matches!(line, Line::Done { step: own, .. } if own == step))
@@ -233,7 +233,8 @@ impl Drop for Journal {
     fn drop(&mut self) {
         // Whom a run could not care for, the next one does.
         if self.killed.is_empty() {
-            // What stays says that this process was killed, which only makes the next one more careful.
+            // A file that stays says that this process was killed, which only makes the next one more
+            // careful.
             let _ = durable::remove(&self.holder);
         }
     }

@@ -1,7 +1,7 @@
 //! The master of a night: merged by a process of its own, compared with its sources, kept in the
 //! archive.
 //!
-//! Keeps true: its sources come out of the archive, so that what is merged is what is kept; a master
+//! Invariants: its sources come out of the archive, so that what is merged is what is kept; a master
 //! whose inputs are those of the last one is the last one; only a proven one goes on from here.
 
 use std::path::{Path, PathBuf};
@@ -38,14 +38,14 @@ const QUIET: Context = Context {
 /// An error with the step that it happened in.
 pub type Failed = (String, Error);
 
-/// What merging came to.
+/// Result of the merge step, as it stands in the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Merged {
     points: u64,
     bytes: Option<u64>,
     sha256: Option<String>,
     route: String,
-    /// What the merge found that differs.
+    /// Omissions and differences that the merge reported.
     differs: Vec<String>,
     /// The collection, if it was written into one.
     collection: Option<String>,
@@ -158,7 +158,7 @@ fn inputs(run: &Run<'_>, master: &MasterPlan, kept: &[ArchivedSource]) -> Result
     let mut options = serde_json::to_value(&master.options)
         .map_err(|err| Error::failed("hashing the options of the merge", err))?;
     if let Some(config) = &master.options.config {
-        // What is in the file counts, not what it is called.
+        // The file's content counts, not its name.
         options["config"] = hash_file(config)?.into();
     }
     let all = json!({
@@ -185,7 +185,8 @@ fn unchanged(run: &Run<'_>, inputs: &str) -> Result<Option<LastMaster>> {
     Ok(there.then(|| last.clone()))
 }
 
-/// Whether a collection is on the server that the master is published on, green and with all its points.
+/// Returns true if `collection` is on the server that the master is published to, is green, and has `points`
+/// points.
 pub(super) fn is_there(run: &Run<'_>, collection: Option<&str>, points: u64) -> Result<bool> {
     let (Some(collection), Some(publish)) = (collection, &run.plan.publish) else {
         return Ok(false);
@@ -200,12 +201,11 @@ pub(super) fn is_there(run: &Run<'_>, collection: Option<&str>, points: u64) -> 
     Ok(green && server.count(Selection::all(collection))? == points)
 }
 
-/// Where the master is written.
 pub(super) fn master_file(run: &Run<'_>) -> PathBuf {
     run.plan.work.join(MASTER).join("master.snapshot")
 }
 
-/// Whether `file` is there with this SHA-256, byte for byte.
+/// Returns true if `file` exists and has this SHA-256.
 pub(super) fn is_file(file: &Path, sha256: Option<&str>) -> Result<bool> {
     Ok(file.exists() && Some(hash_file(file)?.as_str()) == sha256)
 }
@@ -362,7 +362,7 @@ fn verify(run: &mut Run<'_>, kept: &[ArchivedSource]) -> Result<bool> {
 /// Puts the master's file into the archive.
 fn keep(run: &mut Run<'_>, master: &MasterPlan, merged: &Merged) -> Result<String> {
     let file = master_file(run);
-    // What it was made of, which lies beside it, goes along.
+    // The provenance file beside it is added with it.
     let added = run.archive.add(&Adding {
         path: file,
         name: Some(master.name.clone()),
@@ -388,7 +388,6 @@ fn keep_report(run: &Run<'_>, step: &str, report: &impl Serialize) -> Result<()>
     durable::write(&report_file(run, step), &bytes, true)
 }
 
-/// Where the report of `step` is kept.
 fn report_file(run: &Run<'_>, step: &str) -> PathBuf {
     run.plan
         .work

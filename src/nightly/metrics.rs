@@ -1,6 +1,6 @@
 //! The night as metrics, for the textfile collector of Prometheus' node exporter.
 //!
-//! Keeps true: the file is whole or absent; a night that failed does not take away when the last one
+//! Invariants: the file is whole or absent; a night that failed does not take away when the last one
 //! succeeded.
 
 use std::collections::BTreeMap;

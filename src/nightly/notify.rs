@@ -1,6 +1,6 @@
-//! NotifyPlan somebody how the night went: a command that reads the report, or a webhook that gets it.
+//! Notifications of a run's outcome: a command that reads the report, or a webhook that receives it.
 //!
-//! Keeps true: whoever could not be told is named, without the address, which may be a secret; a
+//! Invariants: whoever could not be told is named, without the address, which may be a secret; a
 //! command that does not end is stopped; asked to stop twice, nobody is waited for.
 
 use std::io::Write as _;
@@ -13,12 +13,12 @@ use crate::base::error::{Error, Result};
 use crate::base::stop;
 use crate::server;
 
-/// How long a command may take.
+/// Longest time that a command may run.
 const COMMAND: Duration = Duration::from_secs(120);
-/// How often it is looked whether it has ended.
+/// Interval between checks whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Tells everybody that `telling` names; what went wrong.
+/// Sends the report to everything that `telling` names; returns what failed.
 pub fn tell(telling: &NotifyPlan, report: &RunReport) -> Vec<Error> {
     let json = match serde_json::to_vec(report) {
         Ok(json) => json,
@@ -61,7 +61,7 @@ fn command(program: &str, args: &[String], report: &RunReport, json: &[u8]) -> R
             report.envelope.outcome.exit_code().to_string(),
         )
         .stdin(Stdio::piped())
-        // What it prints is not the report.
+        // The command's output is not part of the report.
         .stdout(Stdio::null())
         .spawn()
         .map_err(failed)?;

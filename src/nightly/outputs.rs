@@ -1,7 +1,6 @@
-//! How a night went, written where others look: a JSON file and an HTML page, the metrics, and a word
-//! to whoever wants to be report.
+//! Outputs of a run: a JSON file, an HTML page, the metrics, and notifications.
 //!
-//! Keeps true: each is tried whatever became of the others; what could not be written or told is in
+//! Invariants: each is tried whatever became of the others; what could not be written or told is in
 //! the exit code.
 
 use std::path::Path;
@@ -54,7 +53,7 @@ fn files(folder: &Path, kept: &ReportPlan, report: &RunReport, page: &str) -> Re
         let id = name
             .strip_prefix(&format!("{}_", report.plan))
             .and_then(|rest| rest.strip_suffix(".json"));
-        // What is called otherwise is none of ours.
+        // Files with other names are not ours.
         if id.is_some_and(is_run_id) {
             runs.push(name.trim_end_matches(".json").to_owned());
         }

@@ -1,6 +1,6 @@
-//! How a night went: the report that is printed, written down and sent.
+//! The report of a run: printed, written to files and sent.
 //!
-//! Keeps true: every source, every step and everything that was left out is in it, with why; it holds
+//! Invariants: every source, every step and everything that was left out is in it, with why; it holds
 //! no key.
 
 use std::time::Instant;
@@ -31,9 +31,9 @@ pub struct RunReport {
     pub seconds: f64,
     /// `done`, `differs` or `failed`.
     pub run_outcome: RunOutcome,
-    /// Whether it failed because somebody asked to stop.
+    /// True if it failed because somebody asked to stop.
     pub cancelled: bool,
-    /// Whether an earlier run had begun it.
+    /// True if it resumed an interrupted run.
     pub resumed: bool,
     /// The sources.
     pub sources: Vec<RunSource>,
@@ -43,13 +43,13 @@ pub struct RunReport {
     pub archive: RunArchive,
     /// The steps.
     pub steps: Vec<RunStep>,
-    /// What went wrong.
+    /// Errors, in the order in which they occurred.
     pub errors: Vec<RunError>,
-    /// What was left out or is not as it should be.
+    /// Omissions and differences, which make the outcome `differs`.
     pub differs: Vec<String>,
-    /// What is worth knowing.
+    /// Notes that do not change the outcome.
     pub notes: Vec<String>,
-    /// The last night that ended well.
+    /// End of the last run with the outcome `done`.
     pub last_success: Option<DateTime<Utc>>,
     /// The last proven master.
     pub last_proven: Option<DateTime<Utc>>,
@@ -66,7 +66,7 @@ pub struct StepReports {
     pub verify: Option<VerifyReport>,
 }
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
@@ -78,7 +78,7 @@ pub enum RunOutcome {
     Failed,
 }
 
-/// What became of a source.
+/// Outcome of capturing a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
@@ -95,17 +95,17 @@ pub enum How {
 /// A source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunSource {
-    /// Its name in the archive.
+    /// Name in the archive.
     pub name: String,
-    /// Its collection.
+    /// Collection on the server.
     pub collection: String,
-    /// Its server, as the plan calls it.
+    /// The server's name in the plan.
     pub server: String,
-    /// What became of it.
+    /// Outcome of the capture.
     pub how: How,
-    /// Its entry in the archive.
+    /// Archive entry.
     pub entry: Option<String>,
-    /// Its points, if nothing was written while it was captured.
+    /// Number of points, if nothing was written while it was captured.
     pub points: Option<u64>,
     /// The snapshot's bytes.
     pub bytes: u64,
@@ -118,19 +118,19 @@ pub struct RunSource {
 /// The master.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunMaster {
-    /// Its name.
+    /// Name in the archive.
     pub name: String,
-    /// Whether it is the last night's, since nothing that it is made of has changed.
+    /// True if it is the last run's master, since none of its inputs has changed.
     pub unchanged: bool,
-    /// Its entry in the archive.
+    /// Archive entry.
     pub entry: Option<String>,
-    /// How it came to be.
+    /// Route of the merge.
     pub route: String,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
-    /// Its size in bytes.
+    /// Size of the file in bytes, if it is a file.
     pub bytes: Option<u64>,
-    /// Its SHA-256.
+    /// SHA-256 of the file, if it is a file.
     pub sha256: Option<String>,
     /// When it was proven.
     pub proven: DateTime<Utc>,
@@ -138,14 +138,14 @@ pub struct RunMaster {
     pub collection: Option<String>,
     /// The alias, if it points to it.
     pub alias: Option<String>,
-    /// What the alias pointed to before.
+    /// Collection that the alias pointed to before.
     pub before: Option<String>,
 }
 
 /// The archive after the run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RunArchive {
-    /// Where it is.
+    /// Location, as the plan gives it.
     pub place: String,
     /// Entries that are there.
     pub entries: u64,
@@ -160,20 +160,20 @@ pub struct RunArchive {
 /// A step.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunStep {
-    /// What it is called.
+    /// Name of the step.
     pub step: String,
     /// Seconds that it took.
     pub seconds: f64,
-    /// Whether an earlier run had done it.
+    /// True if an earlier run did it.
     pub earlier: bool,
 }
 
-/// What went wrong.
+/// An error of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunError {
     /// In which step.
     pub step: String,
-    /// What was being done.
+    /// Action that failed.
     pub doing: String,
     /// Why it failed.
     pub why: String,

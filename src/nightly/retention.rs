@@ -1,7 +1,6 @@
-//! What is past its time: entries of the archive, collections that were made and never published, old
-//! reports.
+//! Retention: removes expired entries of the archive, and collections that were made and never published.
 //!
-//! Keeps true: only what this plan made is removed, and nothing that an alias points to or that stands
+//! Invariants: only what this plan made is removed, and nothing that an alias points to or that stands
 //! in its history.
 
 use serde_json::json;
@@ -48,7 +47,7 @@ pub fn forget(run: &mut Run<'_>, targets: &[Target]) {
     }
 }
 
-/// What is told of it.
+/// Summary of a retention step, as it stands in the journal.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Pruned {
     forgotten: u64,

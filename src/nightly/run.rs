@@ -27,7 +27,7 @@ pub(super) struct Run<'a> {
     pub plan: &'a Plan,
     pub begin: Begin,
     pub archive: Archive,
-    /// What was in the archive when the night began.
+    /// Archive entries when the run started.
     pub entries: Vec<Entry>,
     pub journal: Journal,
     pub state_file: StateFile,
@@ -43,7 +43,7 @@ pub(super) fn archive(plan: &Plan) -> Result<Archive> {
         sign_key,
         ..
     } = &plan.archive;
-    // What commands remember of it counts here too; a service without a home has its own memory.
+    // The state that commands keep of the archive counts here too; a service without a home has its own.
     let state = StateFolder::of_environment();
     let state = state.map_or_else(|| plan.state.clone(), |state| state.path().to_owned());
     WritableArchiveOptions {
@@ -157,14 +157,14 @@ impl Run<'_> {
         Ok(one_of(&self.archive.chain()?.entries(), id, sha256).cloned())
     }
 
-    /// What the collection is called that this night's master becomes.
+    /// Returns the name of this run's master as a collection: `NAME_20261122_030000`.
     pub fn collection(&self) -> String {
         let master = self.plan.master.as_ref();
         let name = master.map_or("master", |master| master.name.as_str());
         format!("{name}_{}", self.begin.id)
     }
 
-    /// What is remembered of servers.
+    /// Returns the folder of the servers' state.
     pub fn state(&self) -> Result<StateFolder> {
         StateFolder::find(Some(&self.plan.of_servers()), None, None)
     }

@@ -1,7 +1,7 @@
-//! What one night remembers for the next: what each source was like when it was captured, the last
-//! master, and what was made on servers.
+//! State that one run leaves for the next: each source as it was captured, the last master, and the
+//! collections that were made on servers.
 //!
-//! Keeps true: the file is whole or absent; a collection stands here before it is made.
+//! Invariants: the file is whole or absent; a collection stands here before it is made.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::base::durable;
 use crate::base::error::{Error, Result};
 use crate::capture::Sign;
 
-/// Its name.
+/// Name of the state file.
 const FILE: &str = "remembered.json";
 
-/// What is remembered.
+/// State that one run leaves for the next.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunState {
@@ -35,47 +35,48 @@ pub struct RunState {
 /// A source as it was captured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceState {
-    /// Its entry in the archive.
+    /// Archive entry of its snapshot.
     pub entry: String,
     /// The entry's SHA-256.
     pub sha256: String,
-    /// What it was like, if that is certain.
+    /// Change token, if it was the same before and after the capture.
     pub sign: Option<Sign>,
 }
 
 /// The last master.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastMaster {
-    /// What it was made of, and how.
+    /// Hash of everything that decides the content: sources, options, name, version of snapmerge.
     pub inputs: String,
-    /// Its entry in the archive; none for one that was written into a live collection.
+    /// Archive entry; none for a master that was written into a live collection.
     pub entry: Option<String>,
-    /// Its SHA-256, if it is a file.
+    /// SHA-256 of the file, if it is a file.
     pub sha256: Option<String>,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
-    /// Its size in bytes, if it is a file.
+    /// Size of the file in bytes, if it is a file.
     pub bytes: Option<u64>,
-    /// How it came to be.
+    /// Route of the merge.
     pub route: String,
     /// When it was proven.
     pub proven: DateTime<Utc>,
     /// The collection that it was restored to, once it was.
     pub collection: Option<String>,
-    /// Whether the alias was pointed to that.
+    /// True once `collection` was published under the alias.
     #[serde(default)]
     pub published: bool,
 }
 
-/// The file of it.
+/// The file that holds the state.
 pub struct StateFile {
     path: PathBuf,
-    /// What is in it, or will be.
+    /// State as read, with the changes since.
     pub state: RunState,
 }
 
 impl StateFile {
-    /// What the plan called `plan` remembers in the folder `state`.
+    /// Opens the state file in the folder `state` for the plan called `plan`; a missing file gives an empty
+    /// state. Refuses the file of another plan.
     pub fn open(state: &Path, plan: &str) -> Result<Self> {
         let path = state.join(FILE);
         let read = durable::read_json::<RunState>(&path).map_err(|err| {

@@ -1,6 +1,6 @@
 //! The canonical bytes of a record and their hashes, as `DIGEST.md` specifies them.
 //!
-//! Keeps true: equal records have equal bytes and different records different ones, whatever
+//! Invariants: equal records have equal bytes and different records different ones, whatever
 //! library or machine wrote them.
 //!
 #![doc = include_str!("DIGEST.md")]

@@ -1,6 +1,6 @@
 //! Comparing two records, bit by bit.
 //!
-//! Keeps true: two records are told to be the same here if and only if their canonical bytes are;
+//! Invariants: two records are told to be the same here if and only if their canonical bytes are;
 //! what differs is named by vector and by payload key.
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct Differing {
     /// Top-level payload keys that only one has, or whose values differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub payload: Vec<String>,
-    /// Whether they lie under different shard keys.
+    /// True if the records lie under different shard keys.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shard_key: bool,
 }
@@ -32,7 +32,7 @@ impl Differing {
         }
     }
 
-    /// Whether there is none.
+    /// Returns true if nothing differs.
     pub fn is_empty(&self) -> bool {
         self.vectors.is_empty() && self.payload.is_empty() && !self.shard_key
     }

@@ -1,6 +1,6 @@
 //! The digests of many records; `canonical.rs` has the specification.
 //!
-//! Keeps true: a [`Digest`] does not depend on the order of records, so that shards and sources can
+//! Invariants: a [`Digest`] does not depend on the order of records, so that shards and sources can
 //! be digested side by side and added up; a [`StreamDigest`] does; neither depends on batches,
 //! threads or the machine.
 
@@ -123,7 +123,7 @@ impl Digest {
         }
     }
 
-    /// How many records were taken in.
+    /// Returns the number of records that were added.
     pub fn points(&self) -> u64 {
         self.points.count
     }

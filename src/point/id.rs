@@ -1,6 +1,6 @@
 //! Point ids and their order.
 //!
-//! Keeps true: the order is Qdrant's own scroll order, all numbers before all UUIDs
+//! Invariants: the order is Qdrant's own scroll order, all numbers before all UUIDs
 //! (`ExtendedPointId` in lib/segment/src/types.rs).
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Points: the order of ids, the record, its canonical bytes and digest.
 //!
-//! Keeps true: everything that compares points compares them here.
+//! Invariants: everything that compares points compares them here.
 
 pub mod canonical;
 mod compare;

@@ -1,6 +1,6 @@
 //! A record: one point with everything that belongs to it.
 //!
-//! Keeps true: a record has its vectors in the order of their names and its payload as Qdrant gave
+//! Invariants: a record has its vectors in the order of their names and its payload as Qdrant gave
 //! it, so two records of the same content are equal, byte for byte, in their canonical form and as
 //! JSON.
 
@@ -49,11 +49,11 @@ impl Vector {
 /// One point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its id.
+    /// Id of the point.
     pub id: PointId,
-    /// Its vectors by name, ascending; the unnamed vector has the empty name.
+    /// Vectors by name, ascending; the unnamed vector has the empty name.
     pub vectors: Vec<(String, Vector)>,
-    /// Its payload.
+    /// Payload, as Qdrant gave it.
     pub payload: Map<String, Value>,
     /// The shard key that it lies under, in a collection with custom sharding.
     pub shard_key: Option<ShardKey>,
@@ -88,11 +88,11 @@ impl Record {
     }
 }
 
-/// What an allocation takes besides what is asked for, in bytes.
+/// Overhead of one heap allocation, in bytes.
 const ALLOCATION: usize = 16;
 
-/// What a map has on the heap. A short one takes far more than what it says: its entries have room
-/// for others, and a hash and a slot in a table each.
+/// Estimated heap size of a map in bytes. A small map takes far more than its content: it has room for more
+/// entries, and each takes a hash and a slot in a table.
 fn map_weight_bytes(map: &Map<String, Value>) -> usize {
     let slots = map.len().next_power_of_two().max(4);
     let entries: usize = map
@@ -102,7 +102,7 @@ fn map_weight_bytes(map: &Map<String, Value>) -> usize {
     2 * ALLOCATION + slots * (size_of::<(usize, usize, String, Value)>()) + entries
 }
 
-/// What a value has on the heap.
+/// Estimated heap size of a value in bytes.
 fn weight_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
@@ -117,7 +117,7 @@ fn weight_bytes(value: &Value) -> usize {
 }
 
 impl Vector {
-    /// Whether all its numbers are finite, which JSON can write.
+    /// Returns true if all values are finite; JSON can write no others.
     pub fn is_finite(&self) -> bool {
         let values = match self {
             Self::Dense(values) | Self::Sparse { values, .. } => values,
@@ -128,7 +128,7 @@ impl Vector {
 }
 
 impl Record {
-    /// Whether all numbers in its vectors are.
+    /// Returns true if all values of the vectors are finite.
     pub fn is_finite(&self) -> bool {
         self.vectors.iter().all(|(_, vector)| vector.is_finite())
     }
@@ -139,7 +139,7 @@ impl Record {
 pub struct AsScrolled<'a> {
     /// The record.
     pub record: &'a Record,
-    /// Whether its vectors are shown.
+    /// True if the vectors are written.
     pub with_vectors: bool,
 }
 

@@ -1,6 +1,6 @@
 //! A sample of points by the hashes of their ids.
 //!
-//! Keeps true: whether a point is in a sample depends on its id and the share alone, so that the
+//! Invariants: whether a point is in a sample depends on its id and the share alone, so that the
 //! same points are taken on both sides of a comparison, whatever they lie in.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::base::text::serde_as_text;
 use super::PointId;
 use super::canonical::id_bytes;
 
-/// What is hashed before an id, so that this choice has nothing to do with any other.
+/// Prefix hashed before each id, so that this choice is independent of every other hash of ids.
 const SALT: &[u8] = b"snapmerge sample";
 
 /// A share of all points.
@@ -40,7 +40,7 @@ impl Sample {
         Self { percent, below }
     }
 
-    /// Whether the point `id` is in it.
+    /// Returns true if the point `id` is in the sample.
     pub fn keeps(&self, id: PointId) -> bool {
         Self::rank(id) <= self.below
     }

@@ -1,6 +1,6 @@
 //! Reading a point back from the shape of Qdrant's scroll answer.
 //!
-//! Keeps true: what [`super::AsScrolled`] writes is read as the same record; anything else is
+//! Invariants: what [`super::AsScrolled`] writes is read as the same record; anything else is
 //! refused with what is wrong with it.
 
 use serde::Deserialize as _;

@@ -1,6 +1,6 @@
-//! What an alias pointed to, as a stack: publish adds to it, rollback takes from it.
+//! The history of an alias as a stack: publish pushes, rollback pops.
 //!
-//! Keeps true: what is only about to be is marked, so that a run that broke off is told from
+//! Invariants: what is only about to be is marked, so that a run that broke off is told from
 //! somebody else's move; what snapmerge did not publish itself is never old enough to be removed.
 
 use chrono::{DateTime, Utc};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::Result;
 use crate::server::{About, Address, StateFolder};
 
-/// What is remembered of an alias.
+/// Collections that an alias pointed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// What it pointed to, the last one last.
+    /// The collections, the newest last.
     pub masters: Vec<Master>,
 }
 
@@ -21,25 +21,25 @@ pub struct History {
 pub struct Master {
     /// The collection.
     pub collection: String,
-    /// When.
+    /// Time at which this was recorded.
     pub at: DateTime<Utc>,
-    /// Whether it was published by snapmerge, and may be removed by it.
+    /// True if snapmerge published it, and may remove it.
     pub ours: bool,
-    /// Whether the alias is only about to be pointed to it.
+    /// True while a move of the alias to it, or away from it, is not confirmed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pending: bool,
 }
 
 impl StateFolder {
-    /// What is remembered of an alias.
+    /// Reads the history of an alias; empty if there is none.
     pub fn history(&self, server: &Address, alias: &str) -> Result<History> {
         Ok(self.read(server, About::Alias(alias))?.unwrap_or_default())
     }
 }
 
 impl History {
-    /// Whether an alias that points to `now` is as snapmerge left it: nobody else has moved it. One
-    /// that nothing is remembered of is.
+    /// Returns true if an alias that points to `now` is as snapmerge left it, and nobody else has moved it;
+    /// also true of an alias without a history.
     pub fn is_as_left(&self, now: Option<&str>) -> bool {
         let mut last = self.masters.iter().rev().map(|one| one.collection.as_str());
         match self.masters.last() {

@@ -1,6 +1,6 @@
-//! What `inspect` found, for a person.
+//! The report of `inspect` as text.
 //!
-//! Keeps true: the verdict comes first, then what is in the way with its way out, then the rest; a
+//! Invariants: the verdict comes first, then what is in the way with its way out, then the rest; a
 //! small snapshot fits on one screen.
 
 mod lines;

@@ -118,7 +118,7 @@ impl MergeReport {
                 "points", "segments", "vectors indexed"
             )?;
         }
-        // What a carried segment's points lack in vectors is not looked at.
+        // Vectors that the points of a carried segment lack are not counted.
         let at_most = if self.carried.is_some() { "≤ " } else { "" };
         for shard in &master.shards {
             let name = match &shard.key {

@@ -11,7 +11,7 @@ use crate::verify::{
     Answers, KindAnswers, Latency, MadeWith, Points, Structure, Verdict, VerifyReport, Walked,
 };
 
-/// What can be wrong with points, as they are counted by [`Walked::wrong`].
+/// Kinds of faults of points, in the order of [`Walked::wrong`].
 pub const WRONG: [&str; 6] = [
     "missing",
     "extra",
@@ -20,7 +20,7 @@ pub const WRONG: [&str; 6] = [
     "twice",
     "ambiguous",
 ];
-/// What is told by the file itself.
+/// Kind of points that lie twice in one shard, as the file itself tells.
 pub const DOUBLED: &str = "doubled";
 
 impl fmt::Display for Verdict {

@@ -1,6 +1,6 @@
-//! What a collection has to be once a snapshot is restored to it, known before a byte moves.
+//! Expected state of a restored collection, read from its snapshot before anything is transferred.
 //!
-//! Keeps true: points are counted from id trackers and log alone, without the engine; where the log
+//! Invariants: points are counted from id trackers and log alone, without the engine; where the log
 //! leaves that open, the number is unknown and said to be, not guessed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use crate::format::{Form, Segment, Servers, Shard, ids, wal};
 use crate::point::PointId;
 use crate::source::{Checksum, Opening, ShardIds, Source, not_taken_in};
 
-/// What a restored collection has to be.
+/// Expected state of a restored collection.
 #[derive(Debug)]
 pub struct Expected {
     /// The file.
@@ -38,7 +38,7 @@ pub struct Expected {
     pub taken_by: Option<String>,
 }
 
-/// What is known of the points, for reports.
+/// Number of points, as far as it is known, for reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Points {
     /// Points of all shards whose number is known.
@@ -114,12 +114,12 @@ impl Expected {
         &self.source.shard_keys
     }
 
-    /// What is known about its integrity.
+    /// Returns the state of the file's checksum.
     pub fn checksum(&self) -> &Checksum {
         &self.source.checksum
     }
 
-    /// What is known of its points.
+    /// Returns the number of points, as far as it is known.
     pub fn points(&self) -> Points {
         Points {
             known: self.shards.values().flatten().sum(),
@@ -143,7 +143,7 @@ fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
     let mut indexed = 0;
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
-        // Who has to open a database to count asks the server instead.
+        // Counting would need a database to be opened: the server is asked instead.
         if InRocks::of(segment).ids {
             return Ok((None, 0));
         }
@@ -161,7 +161,7 @@ fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
     if open.is_empty() && read.torn.is_empty() {
         return Ok((Some(held.count().0), indexed));
     }
-    // What is to come may move points out of graphs.
+    // Entries that are not taken in yet may move points out of graphs.
     if !read.torn.is_empty() {
         return Ok((None, 0));
     }
@@ -190,7 +190,8 @@ fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
     Ok((Some(all.len() as u64), 0))
 }
 
-/// Whether a segment has the unnamed vector alone, in a graph: then each of its points is in it.
+/// Returns true if a segment has only the unnamed vector, with an HNSW index: then each of its points is in
+/// the graph.
 fn has_one_graph(segment: &Segment) -> bool {
     let state = state(segment);
     let vectors = state["config"]["vector_data"].as_object();

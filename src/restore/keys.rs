@@ -4,7 +4,7 @@
 //! collection whose keys were made in another order, every point would lie under the wrong key, and
 //! into one without keys nothing would be restored, and `true` be answered (qdrant#10135).
 //!
-//! Keeps true: after the steps each key has exactly its numbers, and there is no other key; where no
+//! Invariants: after the steps each key has exactly its numbers, and there is no other key; where no
 //! order gives them, nothing is begun.
 
 use crate::base::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::format::schema::ShardKeys;
 use crate::point::ShardKey;
 use crate::server::Connection;
 
-/// How the names of keys that only take numbers begin.
+/// Prefix of the names of keys that only take up shard numbers.
 const FILLER: &str = "snapmerge-filler-";
 
 /// One key to be created.
@@ -20,9 +20,9 @@ const FILLER: &str = "snapmerge-filler-";
 pub struct Step {
     /// The key.
     pub key: ShardKey,
-    /// How many shards it gets.
+    /// Number of shards it gets.
     pub shards: u32,
-    /// Whether it only takes numbers that no key of the snapshot has, and is removed at the end.
+    /// True if it only takes up numbers that no key of the snapshot has; it is removed at the end.
     pub filler: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How a snapshot is restored, and what an interrupted run left to resume.
+//! Options of a restore, and the record by which an interrupted one is resumed.
 
 use std::time::Duration;
 
@@ -8,40 +8,40 @@ use serde::{Deserialize, Serialize};
 use crate::base::progress::Progress;
 use crate::server::Rate;
 
-/// How a master is restored.
+/// Options of a restore.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whether a collection that is there is written over.
+    /// True to write over a collection that exists.
     pub overwrite: bool,
-    /// Whether what an earlier run began is gone on with.
+    /// True to resume a restore that an earlier run started.
     pub resume: bool,
-    /// Whether what differs stays, to be looked at.
+    /// True to keep a collection that differs, to be looked at.
     pub keep_failed: bool,
-    /// Whether a snapshot that may lack points is restored.
+    /// True to restore a snapshot that may lack points.
     pub allow_incomplete: bool,
-    /// How many replicas each shard gets, if not as many as the master's config says.
+    /// Replicas of each shard; by default as many as the master's config says.
     pub replication_factor: Option<u32>,
-    /// How fast at the most.
+    /// Upper limit of the transfer rate.
     pub rate: Option<Rate>,
-    /// How long green is waited for.
+    /// Longest wait for the collection to become green.
     pub wait: Duration,
-    /// Whether nothing is done.
+    /// True to change nothing.
     pub dry_run: bool,
-    /// How progress is shown.
+    /// Display of progress.
     pub progress: Progress,
 }
 
-/// What an earlier run began.
+/// Record of a restore that was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// The file.
     pub file: String,
-    /// Its tar's SHA-256.
+    /// SHA-256 of the decompressed tar.
     pub sha256: String,
-    /// When.
+    /// Time at which it started.
     pub begun: DateTime<Utc>,
     /// The name that uploads have on the server.
     pub upload: String,
-    /// Whether the collection was there before.
+    /// True if the collection existed before.
     pub over: bool,
 }

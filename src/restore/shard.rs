@@ -1,6 +1,6 @@
 //! One shard of a collection snapshot as a snapshot of its own, which a cluster's members take.
 //!
-//! Keeps true: what is sent has the size and the hash that were said before; it is never on disk.
+//! Invariants: what is sent has the size and the hash that were said before; it is never on disk.
 
 use std::io::{self, Read, Write};
 use std::path::Path;

@@ -1,16 +1,15 @@
-//! What a server's telemetry says of its life: how far logs are, and how often it was asked to
-//! restore.
+//! Activity of a server, read from its telemetry: positions of logs, and the number of restores.
 //!
-//! Keeps true: what is not told is none, and never zero.
+//! Invariants: what is not told is none, and never zero.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What a server has done since it was started.
+/// Activity of a server since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// Which life of which process: its id and start.
+    /// Id and start of the server's process.
     pub process: Option<String>,
     /// Calls that restore a snapshot, whether they succeeded or not.
     pub restores: Option<u64>,
@@ -21,7 +20,7 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// What `told` says of the collection `name`.
+    /// Reads the activity of the collection `name` from the telemetry `told`.
     pub fn of(told: &Value, name: &str) -> Self {
         let text = |pointer: &str| told.pointer(pointer).and_then(Value::as_str);
         let process = match (text("/id"), text("/app/startup")) {

@@ -1,6 +1,6 @@
-//! What a server answers, as far as it is used; what a newer server adds is passed over.
+//! Answers of a server, as far as they are used; fields that a newer server adds are ignored.
 //!
-//! Keeps true: what decides about data (states, ids, counts) has to be there and of the right type,
+//! Invariants: what decides about data (states, ids, counts) has to be there and of the right type,
 //! or the answer is refused; a word that this version does not know is never taken for a good one.
 
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ pub struct Peer {
 }
 
 impl ClusterStatus {
-    /// Whether it is a cluster, be it of one.
+    /// Returns true if clustering is enabled, also for a cluster of one.
     pub fn is_enabled(&self) -> bool {
         self.status == "enabled"
     }
@@ -98,7 +98,7 @@ pub struct CollectionInfo {
     /// Payload indexes by field.
     #[serde(default)]
     pub payload_schema: BTreeMap<String, PayloadIndex>,
-    /// What waits to be applied.
+    /// Queue of updates that wait to be applied.
     #[serde(default)]
     pub update_queue: Option<UpdateQueue>,
 }
@@ -106,9 +106,9 @@ pub struct CollectionInfo {
 /// A payload index of a live collection.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct PayloadIndex {
-    /// Its type.
+    /// Type of the index.
     pub data_type: String,
-    /// Its settings, type included, where any were given.
+    /// Parameters, type included, where any were given.
     #[serde(default)]
     pub params: Option<Value>,
     /// Points that have the field; an estimate.
@@ -116,10 +116,10 @@ pub struct PayloadIndex {
     pub points: u64,
 }
 
-/// What waits to be applied.
+/// Queue of updates that wait to be applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct UpdateQueue {
-    /// How many operations.
+    /// Number of operations.
     #[serde(default)]
     pub length: u64,
     /// Points that are stored and in the log, but hidden from reads until they are optimized
@@ -129,7 +129,7 @@ pub struct UpdateQueue {
 }
 
 impl CollectionInfo {
-    /// Whether nothing is left to be done and nothing is wrong.
+    /// Returns true if the status is green.
     pub fn is_green(&self) -> bool {
         self.status == "green"
     }
@@ -185,9 +185,9 @@ pub struct Topology {
 /// A shard that the answering member holds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LocalShard {
-    /// Its number.
+    /// Number of the shard.
     pub shard_id: u32,
-    /// Its key.
+    /// Shard key, with custom sharding.
     #[serde(default)]
     pub shard_key: Option<ShardKey>,
     /// Points; an estimate.
@@ -200,9 +200,9 @@ pub struct LocalShard {
 /// A shard that another member holds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RemoteShard {
-    /// Its number.
+    /// Number of the shard.
     pub shard_id: u32,
-    /// Its key.
+    /// Shard key, with custom sharding.
     #[serde(default)]
     pub shard_key: Option<ShardKey>,
     /// The member.
@@ -215,7 +215,7 @@ pub struct RemoteShard {
 pub const ACTIVE: &str = "Active";
 
 impl Topology {
-    /// What moves at this moment, in words; none if nothing does.
+    /// Describes the transfers and resharding under way; none if there are none.
     pub fn moves(&self) -> Option<String> {
         match (self.shard_transfers.len(), self.resharding_operations.len()) {
             (0, 0) => None,
@@ -271,11 +271,11 @@ impl Topology {
 /// A snapshot that lies on a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerSnapshot {
-    /// Its name.
+    /// File name.
     pub name: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its SHA-256; none where snapshots are kept in an object store.
+    /// SHA-256; none where snapshots are kept in an object store.
     #[serde(default)]
     pub checksum: Option<String>,
     /// When it was made, by the server's clock.
@@ -286,19 +286,19 @@ pub struct ServerSnapshot {
 /// `GET /collections/NAME/optimizations`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Optimizations {
-    /// What is going on.
+    /// Optimizations under way.
     #[serde(default)]
     pub running: Vec<Value>,
-    /// What is going to.
+    /// Optimizations that wait.
     #[serde(default)]
     pub queued: Vec<Value>,
-    /// What is done, the last ones.
+    /// Optimizations that ended, the last ones.
     #[serde(default)]
     pub completed: Vec<Value>,
 }
 
 impl Optimizations {
-    /// Whether nothing is going on or about to.
+    /// Returns true if nothing is under way or waits.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty() && self.queued.is_empty()
     }

@@ -1,6 +1,6 @@
 //! One call of REST: sent, tried again where that is safe, and its answer read.
 //!
-//! Keeps true: a call is repeated only if making it twice means the same as once; no redirect is
+//! Invariants: a call is repeated only if making it twice means the same as once; no redirect is
 //! followed; no answer is larger in memory than it may be; what the server says of a failure is
 //! shown in part and without the key.
 
@@ -19,12 +19,12 @@ use crate::base::error::Result;
 
 /// Largest answer that is read into memory, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
-/// How much of what a server says of a failure is shown, in bytes.
+/// Most bytes of a server's message about a failure that are shown.
 const REASON_BYTES_MAX: usize = 1000;
-/// How much of it is read, in bytes.
+/// Most bytes of it that are read.
 const REASON_READ_MAX: usize = 64 << 10;
 
-/// How long a call may take.
+/// Time that a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// As long as `--timeout` says.
@@ -33,17 +33,17 @@ pub enum Patience {
     For(Duration),
 }
 
-/// What is asked.
+/// A request to be made.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// What for, as an error begins.
+    /// Purpose, as errors begin with it.
     pub doing: String,
     pub method: Method,
-    /// Of the path, as they are; they get encoded.
+    /// Segments of the path, as they are; they get encoded.
     pub segments: Vec<String>,
     pub query: Vec<(&'static str, String)>,
     pub body: Option<Value>,
-    /// Whether it may be made twice.
+    /// True if the call may be made twice.
     pub again: bool,
     pub patience: Patience,
 }
@@ -205,7 +205,7 @@ impl Connection {
         Ok(envelope.result)
     }
 
-    /// What the server says of a failure.
+    /// Reads the server's message about a failure.
     async fn reason(&self, mut response: Response) -> String {
         #[derive(Deserialize)]
         struct Said {

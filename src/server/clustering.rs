@@ -4,7 +4,7 @@
 //! cluster of each vector in their order, with -1 or null for none; what else it answers is passed
 //! over.
 //!
-//! Keeps true: an answer counts only if it has a label for each vector; no key of a Qdrant is sent.
+//! Invariants: an answer counts only if it has a label for each vector; no key of a Qdrant is sent.
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ impl Clustering {
         Ok(Self { connection })
     }
 
-    /// Where it is.
+    /// Returns the address of the service.
     pub fn url(&self) -> String {
         self.connection.address().to_string()
     }

@@ -1,6 +1,6 @@
 //! One server, spoken to by REST and by gRPC with the same key, certificates and patience.
 //!
-//! Keeps true: the key goes to the host that it is for and over no redirect; commands stay plain
+//! Invariants: the key goes to the host that it is for and over no redirect; commands stay plain
 //! blocking code, and whatever waits for a server ends at once when the user asks to stop.
 
 use std::fmt;
@@ -27,33 +27,33 @@ use super::tls;
 use crate::base::error::{Error, Result};
 use crate::base::stop;
 
-/// How long a connection may take to come about.
+/// Timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often gRPC is tried before points go over REST.
+/// Attempts to reach gRPC before points go over REST.
 const GRPC_TRIES: u32 = 2;
 /// The pause between two of them.
 const GRPC_PAUSE: Duration = Duration::from_millis(300);
-/// How soon a silent connection is asked whether it lives.
+/// Idle time after which a connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Threads that move bytes; the work on them is done elsewhere.
 const THREADS: usize = 2;
 
-/// How servers are spoken to.
+/// Settings of the connections to servers.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
     /// The keys.
     pub keys: Keys,
     /// A file of certificates (PEM) that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// Whether any certificate will do.
+    /// True if any certificate is accepted.
     pub insecure: bool,
-    /// How long an answer may take, and how long a download may stand still.
+    /// Timeout of an answer, and longest standstill of a download.
     pub timeout: Duration,
-    /// How often a call that may be repeated is repeated.
+    /// Most repetitions of a call that may be repeated.
     pub retries: u32,
     /// The port of gRPC; by default the one after REST's.
     pub grpc_port: Option<u16>,
-    /// Where gRPC is answered, if that is elsewhere; of the server alone, and not of its cluster's others.
+    /// Address of gRPC, if it is elsewhere; of this server alone, not of the others of its cluster.
     pub grpc: Option<GrpcAddress>,
 }
 
@@ -83,7 +83,7 @@ struct Inner {
     address: Address,
     key: Option<SecretString>,
     settings: ConnectionSettings,
-    /// Whether gRPC is out of reach, once it was asked for.
+    /// True if gRPC is out of reach; set once it was asked for.
     is_rest_alone: OnceLock<bool>,
 }
 
@@ -172,12 +172,12 @@ impl Connection {
         &self.inner.address
     }
 
-    /// How it is spoken to.
+    /// Returns the settings of the connection.
     pub fn settings(&self) -> &ConnectionSettings {
         &self.inner.settings
     }
 
-    /// Whether a key is sent unencrypted over a network.
+    /// Returns true if a key is sent unencrypted over a network.
     pub fn shows_its_key(&self) -> bool {
         let address = self.address();
         self.inner.key.is_some() && !address.is_encrypted() && !address.is_loopback()
@@ -224,7 +224,7 @@ impl Connection {
         self.inner.runtime.spawn(work)
     }
 
-    /// Where gRPC is answered.
+    /// Returns the origin of gRPC.
     pub(super) fn grpc_origin(&self) -> String {
         let settings = self.settings();
         match &settings.grpc {
@@ -233,8 +233,8 @@ impl Connection {
         }
     }
 
-    /// Whether gRPC is not reached, and nobody said where it is: points then travel over REST. It is asked
-    /// for once.
+    /// Returns true if gRPC is not reached, and nobody said where it is: points then travel over REST. It is
+    /// asked for once.
     pub(super) fn is_rest_alone(&self) -> Result<bool> {
         let settings = self.settings();
         if settings.grpc.is_some() || settings.grpc_port.is_some() {

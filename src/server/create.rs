@@ -1,6 +1,6 @@
 //! From a snapshot's config to the call that creates the same collection.
 //!
-//! Keeps true: every setting that can be given when a collection is created is given, so that the
+//! Invariants: every setting that can be given when a collection is created is given, so that the
 //! server's own defaults decide about none of them.
 
 use serde_json::{Map, Value, json};
@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 6] = [
     ("metadata", "metadata"),
 ];
 
-/// What `PUT /collections/NAME` takes to create a collection with `config`.
+/// Returns the body of `PUT /collections/NAME` that creates a collection with `config`.
 pub fn create_body(config: &CollectionConfig) -> Map<String, Value> {
     let mut body = Map::new();
     let raw = config.raw();

@@ -1,6 +1,6 @@
 //! Downloads: in one pass, gone on with where they were cut, and never more than was announced.
 //!
-//! Keeps true: what is handed on is each byte once and in order; a server that announces one size
+//! Invariants: what is handed on is each byte once and in order; a server that announces one size
 //! and sends another is refused; a download that stands still is cut and gone on with, as long as
 //! it gets on at all.
 
@@ -25,15 +25,15 @@ const GETTING_ON: u64 = 50;
 /// A file of known size to be downloaded.
 #[derive(Debug)]
 pub struct Fetch<'a> {
-    /// What for, as an error begins.
+    /// Purpose, as errors begin with it.
     pub doing: String,
-    /// Of the path.
+    /// Segments of the path.
     pub segments: &'a [&'a str],
-    /// Where to go on, in bytes.
+    /// Offset to start at, in bytes.
     pub from: u64,
-    /// Its size in bytes, as it was announced.
+    /// Announced size in bytes.
     pub bytes: u64,
-    /// How fast at the most.
+    /// Upper limit of the rate.
     pub rate: Option<Rate>,
 }
 
@@ -242,7 +242,7 @@ impl BodyReader {
         self.read
     }
 
-    /// What ended the reading, if something did; an [`io::Error`] says less.
+    /// Takes the failure that ended the reading, if there was one; an [`io::Error`] says less.
     pub fn failure(&mut self) -> Option<Failure> {
         self.failed.take()
     }

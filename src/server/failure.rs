@@ -1,6 +1,6 @@
-//! What can go wrong with a call, as far as callers act on it.
+//! Failures of calls, as far as callers act on them.
 //!
-//! Keeps true: whoever branches does so on [`Cause`], never on text; every failure is already the
+//! Invariants: whoever branches does so on [`Cause`], never on text; every failure is already the
 //! error that a user is shown, with the next step.
 
 use std::error::Error as _;
@@ -11,15 +11,15 @@ use crate::base::error::{Error, Kind};
 /// A call that failed.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What happened.
+    /// Cause that callers branch on.
     pub cause: Cause,
     /// The same as an error.
     pub error: Error,
-    /// How long the server asks to be left alone.
+    /// Delay that the server asks for before another attempt.
     pub retry_after: Option<Duration>,
 }
 
-/// Why a call failed.
+/// Cause of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The server answered with this status.
@@ -41,7 +41,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether the same call may succeed a little later.
+    /// Returns true if the same call may succeed a little later.
     pub fn may_pass(self) -> bool {
         match self {
             Self::Unreachable | Self::Cut | Self::TimedOut => true,
@@ -50,8 +50,8 @@ impl Cause {
         }
     }
 
-    /// Whether the server may have done what was asked, or may still be at it: the answer is a proxy's,
-    /// or there was none.
+    /// Returns true if the server may have done what was asked, or may still be at it: the answer is a
+    /// proxy's, or there was none.
     pub fn leaves_open(self) -> bool {
         matches!(self, Self::Cut | Self::TimedOut | Self::Status(502..=504))
     }
@@ -86,12 +86,12 @@ impl Failure {
         }
     }
 
-    /// Whether the server said that there is no such thing.
+    /// Returns true if the server said that there is no such thing.
     pub fn is_not_found(&self) -> bool {
         self.cause == Cause::Status(404)
     }
 
-    /// What `reqwest` could not do, while `doing`; `server` is `host:port`.
+    /// Converts an error of `reqwest`, while `doing`; `server` is `host:port`.
     pub(super) fn transport(doing: &str, server: &str, err: &reqwest::Error) -> Self {
         // Without the URL: it is in `doing`, and could hold what was typed.
         let why = reasons(err);

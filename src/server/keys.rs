@@ -17,7 +17,7 @@ use crate::base::error::{Error, Result};
 
 /// Largest file with keys that is read, in bytes.
 const KEY_FILE_BYTES_MAX: usize = 64 << 10;
-/// What is shown in place of a key.
+/// Text shown in place of a key.
 const REDACTED: &str = "[key not shown]";
 /// A shorter key is not searched for in texts: it would be found everywhere.
 const REDACTED_BYTES_MIN: usize = 4;

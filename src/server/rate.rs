@@ -1,6 +1,6 @@
 //! A limit to the bytes a second that are moved.
 //!
-//! Keeps true: over any time no more is moved than the limit says and one piece, however the pieces
+//! Invariants: over any time no more is moved than the limit says and one piece, however the pieces
 //! come, and also after a pause.
 
 use std::fmt;
@@ -72,14 +72,14 @@ impl Throttle {
         Self { rate, next: None }
     }
 
-    /// How long to wait before `bytes` are moved.
+    /// Returns the wait before `bytes` are moved.
     pub fn before(&mut self, bytes: u64) -> Option<Duration> {
         let now = Instant::now();
         let (begin, _) = self.take(now, bytes)?;
         Some(begin.duration_since(now))
     }
 
-    /// How long to wait now that `bytes` were moved.
+    /// Returns the wait after `bytes` were moved.
     pub fn after(&mut self, bytes: u64) -> Option<Duration> {
         let now = Instant::now();
         let (_, end) = self.take(now, bytes)?;

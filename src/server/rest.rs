@@ -1,6 +1,6 @@
 //! The calls of REST that ask and change small things: collections, aliases, counts, indexes.
 //!
-//! Keeps true: each says in an error what it was for and which server it asked; what may be done
+//! Invariants: each says in an error what it was for and which server it asked; what may be done
 //! twice is repeated by itself, and nothing else.
 
 use std::collections::BTreeMap;
@@ -23,13 +23,13 @@ use super::versions::Feature;
 use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
 
-/// How long an exact count, a filter or a change of the cluster may take, at the least.
+/// Shortest timeout of an exact count, a filter or a change of the cluster.
 pub(super) const LONG: Duration = Duration::from_secs(600);
-/// How something is looked for whose answer was lost.
+/// Polling for the effect of a call whose answer was lost.
 const LOOKING: Polling = Polling::every(Duration::from_millis(100)).up_to(Duration::from_secs(1));
 
 impl Connection {
-    /// What the server is.
+    /// Returns the server's version and build.
     pub fn server_info(&self) -> Result<ServerInfo, Failure> {
         let call = Call::get(format!("asking {} for its version", self.who()), &[]);
         // Without an envelope, unlike all others.
@@ -56,7 +56,7 @@ impl Connection {
         Ok(names)
     }
 
-    /// Whether there is a collection of this name, also when the user asked to stop.
+    /// Returns true if there is a collection of this name; works also after the user asked to stop.
     pub fn exists_putting_away(&self, name: &str) -> Result<bool, Failure> {
         let doing = format!("asking {} for its collections", self.who());
         let answer: CollectionsAnswer =
@@ -74,8 +74,8 @@ impl Connection {
             .collect())
     }
 
-    /// What the server says of a collection; none if there is none. A name that is an alias is
-    /// answered with its collection.
+    /// Returns the state of a collection; none if there is none. A name that is an alias is answered with its
+    /// collection.
     pub fn collection(&self, name: &str) -> Result<Option<CollectionInfo>, Failure> {
         let doing = format!("asking {} for collection {name}", self.who());
         not_found_as_none(self.ask(&Call::get(doing, &["collections", name])))
@@ -87,7 +87,7 @@ impl Connection {
         self.ask(&Call::get(doing, &["collections", name, "cluster"]))
     }
 
-    /// What the optimizers of this member do and did; none if the server is too old to tell.
+    /// Returns what the optimizers of this member do and did; none if the server is too old to tell.
     pub fn optimizations(&self, name: &str) -> Result<Option<Optimizations>, Failure> {
         let doing = format!("asking {} what its optimizers do with {name}", self.who());
         let call = Call::get(doing, &["collections", name, "optimizations"])
@@ -95,20 +95,20 @@ impl Connection {
         not_found_as_none(self.ask(&call))
     }
 
-    /// How many snapshots this member is restoring to a collection at this moment; none if it does not
-    /// tell.
+    /// Returns the number of snapshots that this member is restoring to a collection at this moment; none if
+    /// it does not tell.
     pub fn recoveries(&self, name: &str) -> Result<Option<u64>, Failure> {
         self.running(name, "running_snapshot_recovery")
     }
 
-    /// How many snapshots of a collection this member is making at this moment; none if it does not
-    /// tell.
+    /// Returns the number of snapshots of a collection that this member is making at this moment; none if it
+    /// does not tell.
     pub fn makings(&self, name: &str) -> Result<Option<u64>, Failure> {
         self.running(name, "running_snapshots")
     }
 
-    /// What the server has done since it was started, as far as it is about collection `name` or about
-    /// restoring; parts that it does not tell are none.
+    /// Returns the server's activity since its start, as far as it concerns collection `name` or restores;
+    /// parts that it does not tell are none.
     pub fn activity(&self, name: &str) -> Result<Activity, Failure> {
         let doing = format!("asking {} what it has done so far", self.who());
         // Shards with their logs are told from this level on.
@@ -158,7 +158,7 @@ impl Connection {
         Ok(Some(running.sum()))
     }
 
-    /// What the server's clock says, if it says so.
+    /// Returns the time of the server's clock, if the server sends it.
     pub fn server_time(&self) -> Result<Option<DateTime<Utc>>, Failure> {
         let doing = format!("asking {} for its clock", self.who());
         let request = self.request(&Call::get(doing.as_str(), &[]));
@@ -252,8 +252,8 @@ impl Connection {
         self.ask::<bool>(&call).map(|_| ())
     }
 
-    /// Where the answer was lost (a proxy that gave up, a connection that ended), the server may have
-    /// done what was `asked`, which was not there before: it is looked for a while.
+    /// Handles a lost answer (a proxy that gave up, a connection that ended): the server may have done what
+    /// was `asked` all the same, and what was not there before is polled for with `is_done`.
     fn or_done(
         &self,
         asked: Result<(), Failure>,

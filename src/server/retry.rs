@@ -134,7 +134,7 @@ impl Retry {
     }
 }
 
-/// How often a state is looked at, and for how long.
+/// Interval and time limit of polling for a state.
 #[derive(Debug, Clone, Copy)]
 pub struct Polling {
     interval: Duration,
@@ -186,16 +186,16 @@ impl Polling {
     }
 }
 
-/// How work is waited for whose answer was lost.
+/// Polling for work whose answer was lost.
 const LOST: Polling = Polling::every(Duration::from_millis(100))
     .up_to(Duration::from_secs(2))
     .within(Duration::from_secs(24 * 3600));
-/// How often it is looked for, while the server is at nothing, before it is taken to be lost.
+/// Looks in a row, while the server is idle, after which the work is taken to be lost.
 const QUIET_LOOKS: u32 = 3;
 /// The same if neither the server nor what is there says so: a quarter of an hour.
 const QUIET_LOOKS_UNTOLD: u32 = 450;
 
-/// What became of work whose answer was lost.
+/// Outcome of work whose answer was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Landed<T = ()> {
     /// It was done, and this is it.
@@ -207,9 +207,9 @@ pub enum Landed<T = ()> {
 }
 
 impl Connection {
-    /// What came of work whose answer was lost (a proxy that gave up, a connection that ended); none if it
-    /// was not done. The server goes on with it though nobody waits for its answer, so `landed` is asked
-    /// only while nothing of the kind is `running`, which a server may not tell.
+    /// Waits for the outcome of work whose answer was lost (a proxy that gave up, a connection that ended);
+    /// none if it was not done. The server goes on with it though nobody waits for its answer, so `landed` is
+    /// asked only while nothing of the kind is `running`, which a server may not tell.
     pub fn find_landed<T>(
         &self,
         doing: &str,

@@ -21,10 +21,10 @@ use crate::point::{PointId, ShardKey};
 /// Ids that are asked for at once.
 const IDS_PAGE: usize = 20_000;
 
-/// What a collection's strict mode allows.
+/// Limits of a collection's strict mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrictMode {
-    /// Whether exact counts and searches are answered.
+    /// True if exact counts and searches are answered.
     pub exact: bool,
     /// Points of one page, at the most.
     pub page_max: usize,
@@ -74,7 +74,7 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// Those of one of its shards.
+    /// Selects the points of one shard.
     pub fn shard(collection: &'a str, shard: u32) -> Self {
         Self {
             shard: Some(shard),
@@ -152,8 +152,8 @@ impl Connection {
         not_found_as_none(self.count(Selection::shard(name, shard)))
     }
 
-    /// How many ids there are to list. One id under two shard keys is two points, and listed without
-    /// a key it comes once: so each key is listed.
+    /// Counts the ids that are listed. One id under two shard keys is two points, and listed without a key it
+    /// comes once: so each key is listed.
     fn count_ids(&self, selection: Selection<'_>) -> Result<u64, Failure> {
         let mut count = 0;
         let mut add = |ids: Vec<PointId>| {

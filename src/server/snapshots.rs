@@ -1,6 +1,6 @@
 //! Snapshots on a server: made, listed, removed; and the moment when one is being made.
 //!
-//! Keeps true: a snapshot is asked for once; whoever stops waiting for one still learns its name, so
+//! Invariants: a snapshot is asked for once; whoever stops waiting for one still learns its name, so
 //! that it can be removed; what is removed and is not there any more is no failure.
 
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::failure::Failure;
 use super::rest::not_found_as_none;
 use crate::base::error::{Error, Result};
 
-/// How long a server may work on a snapshot.
+/// Longest time that a server may take to make a snapshot.
 const MAKING: Duration = Duration::from_secs(24 * 3600);
-/// How long is waited for the name of a snapshot that nobody wants any more.
+/// Longest wait for the name of a snapshot that nobody wants any more.
 const NAME_WAIT: Duration = Duration::from_secs(60);
 
 /// A snapshot that a server is making.

@@ -1,10 +1,10 @@
-//! What this machine remembers of servers: restores that were begun, and what an alias pointed to.
+//! State that this machine keeps about servers: restores and merges under way, and histories of aliases.
 //!
 //! It lies in one folder: `--state DIR`, else `$XDG_STATE_HOME/snapmerge`, else
 //! `~/.local/state/snapmerge`; in it a folder for each server, in it a file for each alias and each
 //! collection that is being restored.
 //!
-//! Keeps true: a file is whole or absent; it holds no key; one that cannot be read is an error, not
+//! Invariants: a file is whole or absent; it holds no key; one that cannot be read is an error, not
 //! nothing.
 
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub struct StateFolder {
     path: PathBuf,
 }
 
-/// What a file is about.
+/// Subject of a state file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About<'a> {
     /// An alias.
@@ -89,7 +89,7 @@ impl StateFolder {
             .join(format!("{kind}-{}.json", encode(name)))
     }
 
-    /// What is remembered, if anything is.
+    /// Reads the state about something on a server; none if there is none.
     pub fn read<T: DeserializeOwned>(
         &self,
         server: &Address,

@@ -1,6 +1,6 @@
 //! Encryption: one provider for both clients, and `--insecure`.
 //!
-//! Keeps true: without `--insecure` every certificate is checked against the system's roots and
+//! Invariants: without `--insecure` every certificate is checked against the system's roots and
 //! `--ca-file`; with it signatures are still checked, so that the connection is encrypted, but it
 //! is not known with whom.
 

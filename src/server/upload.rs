@@ -1,6 +1,6 @@
 //! Uploads of snapshots: streamed from a reader, with the checksum that the server compares.
 //!
-//! Keeps true: memory holds a few pieces, whatever the size; what the reader fails with is what the
+//! Invariants: memory holds a few pieces, whatever the size; what the reader fails with is what the
 //! caller gets, not the broken connection that follows from it; a server's own words about a
 //! refused snapshot reach the user; two uploads to one collection never run at once.
 
@@ -28,7 +28,7 @@ use crate::base::error::{Error, Result};
 const PIECE_BYTES: usize = 256 << 10;
 /// Pieces between the thread that reads and the connection.
 const PIECES: usize = 16;
-/// How long a server may take to restore what it was sent.
+/// Longest time that a server may take to restore what it was sent.
 const RESTORING: Duration = Duration::from_secs(24 * 3600);
 
 /// A snapshot to be uploaded and restored.
@@ -39,19 +39,19 @@ pub struct Upload {
     pub shard: Option<u32>,
     /// The name that the server keeps it under.
     pub file_name: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Its SHA-256, which the server compares before it restores anything.
+    /// SHA-256, which the server compares before it restores anything.
     pub sha256: String,
-    /// How fast at the most.
+    /// Upper limit of the rate.
     pub rate: Option<Rate>,
     /// Counts the bytes that were sent.
     pub sent: Arc<AtomicU64>,
 }
 
 impl Upload {
-    /// Whether this snapshot of a whole collection has come to be there: the server keeps it under its
-    /// name in the collection's folder of snapshots, and then restores it.
+    /// Checks whether this snapshot of a whole collection has landed: the server keeps it under its name in
+    /// the collection's folder of snapshots, and then restores it.
     pub fn landed(&self, connection: &Connection) -> Result<Landed, Failure> {
         let listed = not_found_as_none(connection.snapshots(&self.collection))?;
         let is_there = connection.collection(&self.collection)?.is_some();

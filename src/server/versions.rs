@@ -29,7 +29,7 @@ impl Feature {
         }
     }
 
-    /// Whether a server of this version has it; one that does not say how old it is does.
+    /// Returns true if a server of this version has it; one of unknown version is taken to have it.
     pub fn is_in(self, version: Option<ServerVersion>) -> bool {
         version.is_none_or(|version| version >= self.since())
     }

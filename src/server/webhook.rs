@@ -1,6 +1,6 @@
-//! A message to an address that is no Qdrant: the webhooks of whoever wants to be told.
+//! Webhooks: JSON posted to an address that is not a Qdrant server.
 //!
-//! Keeps true: the address may be a secret, and stands in no error; no key of a server goes along; it
+//! Invariants: the address may be a secret, and stands in no error; no key of a server goes along; it
 //! is tried again where that may help, and not for long; asked to stop twice, it ends at once.
 
 use std::time::Duration;
@@ -13,9 +13,9 @@ use super::tls;
 use crate::base::error::{Error, Result};
 use crate::base::stop;
 
-/// How long an answer may take.
+/// Timeout of an answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// How often it is tried again.
+/// Attempts after the first one.
 const RETRIES: u32 = 5;
 
 /// Posts the JSON `body` to `address`, which `shown` says without its secrets.

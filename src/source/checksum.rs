@@ -1,14 +1,14 @@
 //! Checksums of sources: looked for, compared, and named where there are none.
 //!
-//! Who writes a SHA-256 beside a file may write another hash of the same bytes with it, which is faster
-//! to compare: a capture BLAKE3, a merge XXH3. Files beside a file guard it against what happens to
-//! disks and copies, and any of these finds that; against somebody who changes files, and theirs with
+//! A file beside a snapshot that states its SHA-256 may state another hash of the same bytes, which is faster
+//! to compare: a capture writes BLAKE3, a merge XXH3. Such files guard against what happens to disks and
+//! copies, and any of these hashes finds that; against somebody who changes files, and the hashes beside
 //! them, there is `--sha256`, which is compared itself, and an archive's signed chain.
 //!
 //! A flipped bit in a snapshot can change ids or payloads without any error (8 of 60 did), so a
 //! source without a checksum is never called verified.
 //!
-//! Keeps true: every checksum that is found must match; one that cannot be read is an error, not
+//! Invariants: every checksum that is found must match; one that cannot be read is an error, not
 //! nothing.
 
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::format::{Algorithm, Hashes, Sha256Hex};
 /// Largest checksum or manifest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// Who says what the user gives.
+/// Name of the command line's checksum in reports.
 const GIVEN: &str = "--sha256";
 
 /// A SHA-256 that a source must have.
@@ -29,10 +29,10 @@ const GIVEN: &str = "--sha256";
 pub struct Expectation {
     /// The hash.
     pub sha256: Sha256Hex,
-    /// Another hash of the same bytes, where a file beside the source tells both. Then that is compared.
-    /// What the user gives is not replaced by what a file says.
+    /// Another hash of the same bytes, where a file beside the source states both; that is compared then. A
+    /// SHA-256 from the user is not replaced by what a file states.
     pub other: Option<Other>,
-    /// Who says so.
+    /// File or option that states it.
     pub by: String,
 }
 
@@ -41,11 +41,11 @@ pub struct Expectation {
 pub struct Other {
     algorithm: Algorithm,
     hash: String,
-    /// The file that tells both.
+    /// File that states both.
     by: String,
 }
 
-/// What is known about a source's integrity.
+/// Integrity of a source, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Checksum {
@@ -53,15 +53,15 @@ pub enum Checksum {
     Verified {
         /// The SHA-256 of the file.
         sha256: Sha256Hex,
-        /// Which hash was computed and compared; of another than the SHA-256, those who say what it
-        /// must be say this SHA-256 of the same bytes.
+        /// Algorithm of the hash that was computed and compared. If that is not SHA-256, whatever states the
+        /// hash states this SHA-256 of the same bytes with it.
         hash: Algorithm,
-        /// Who said what it must be.
+        /// Files or options that state the hash.
         by: Vec<String>,
     },
     /// There is a checksum, and it has not been compared yet.
     Unchecked {
-        /// Who says what it must be.
+        /// Files or options that state it.
         by: Vec<String>,
     },
     /// There is none.
@@ -164,7 +164,7 @@ fn hashes_in(text: &str, by: &str) -> Option<(Sha256Hex, Option<Other>)> {
     Some((hash("sha256", 64)?, blake3.or_else(xxh3)))
 }
 
-/// What a source is to be hashed by, to be compared with all that is expected.
+/// Returns the algorithm to hash a source with, so that it can be compared with all that is expected.
 pub fn algorithm(expected: &[Expectation]) -> Algorithm {
     let mut others = expected
         .iter()
@@ -352,13 +352,13 @@ mod tests {
         let xxh3 = "0123456789abcdef".repeat(2);
         tells(".provenance.json", A, ("xxh3", &xxh3));
         assert_eq!(by(None), Algorithm::Xxh3);
-        // What both tell is compared.
+        // The hash that both state is compared.
         tells(".manifest.json", A, ("blake3", B));
         assert_eq!(by(None), Algorithm::Sha256);
         tells(".manifest.json", B, ("blake3", A));
         assert_eq!(by(None), Algorithm::Sha256);
         tells(".provenance.json", A, ("blake3", B));
-        // What the user gives is the SHA-256, and no file says that another hash will do.
+        // The user gives the SHA-256, and no file says that another hash will do.
         assert_eq!(by(Some(A)), Algorithm::Sha256);
         tells(".manifest.json", B, ("blake3", A));
         let both = expectations(&path, None).unwrap();

@@ -1,6 +1,6 @@
 //! The config of a shard snapshot, which has none: derived from its segments.
 //!
-//! Keeps true: what defines the points (vector names, sizes, distances, datatypes) is the segments'
+//! Invariants: what defines the points (vector names, sizes, distances, datatypes) is the segments'
 //! own; the rest is what Qdrant would take by default, and the report says so.
 
 use std::collections::BTreeMap;

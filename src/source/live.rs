@@ -1,6 +1,6 @@
 //! Live collections as sources: asked for their config, scrolled, counted before and after.
 //!
-//! Keeps true: the collection is only read; what others write while it is read is noticed, by the
+//! Invariants: the collection is only read; what others write while it is read is noticed, by the
 //! counts and, where the server tells them, by the numbers of its operations, and told.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub struct Live {
     /// Other members of its cluster that can be asked.
     members: BTreeMap<u64, Connection>,
     lanes: Vec<LiveLane>,
-    /// Its points when it was opened.
+    /// Number of points when it was opened.
     points: u64,
     /// The number of the last operation in each shard of each member that can be asked.
     operations: Vec<(u32, u64)>,
@@ -156,17 +156,17 @@ impl Live {
         Ok(live)
     }
 
-    /// Its points when it was opened.
+    /// Returns the number of points when it was opened.
     pub fn points(&self) -> u64 {
         self.points
     }
 
-    /// What is read of it.
+    /// Returns the streams that it is read by.
     pub fn lanes(&self) -> &[LiveLane] {
         &self.lanes
     }
 
-    /// Its shards, and who holds them.
+    /// Asks for its shards, and the members that hold them.
     pub fn topology(&self) -> Result<Topology> {
         self.connection
             .topology(&self.address.collection)
@@ -180,8 +180,8 @@ impl Live {
             .collect()
     }
 
-    /// Who is asked for each shard: the server itself where it holds it, else a member that can be
-    /// asked.
+    /// Returns the connection to ask for each shard: the server itself where it holds it, else a member that
+    /// can be asked.
     pub fn holders(&self, topology: &Topology) -> Result<BTreeMap<u32, Connection>> {
         let mut holders: BTreeMap<u32, Connection> = BTreeMap::new();
         for (shard, peer, state) in topology.replicas() {
@@ -232,7 +232,8 @@ impl Live {
         Ok(not_found_as_none(holder.which(shard, ids))?.unwrap_or_default())
     }
 
-    /// What others changed since it was opened, as far as that can be told; `what` is made of it.
+    /// Describes what others changed since it was opened, as far as that can be told; none if nothing
+    /// changed. `what` is the thing that is made of it.
     pub fn changed(&self, what: &str) -> Result<Option<String>> {
         let points = self
             .connection
@@ -327,7 +328,7 @@ impl Source {
         Ok(())
     }
 
-    /// What is read of it over a connection; nothing of a snapshot.
+    /// Returns the streams of a live collection; none of a snapshot.
     pub fn live_lanes(&self) -> &[LiveLane] {
         self.live.as_ref().map_or(&[], Live::lanes)
     }

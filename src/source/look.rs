@@ -1,6 +1,6 @@
-//! What a shard's segments and its log say together, without the engine.
+//! The points of a shard by its segments and its log, without the engine.
 //!
-//! Keeps true: an entry of the log counts as taken in only if applying it again can change no
+//! Invariants: an entry of the log counts as taken in only if applying it again can change no
 //! point, whatever the points hold; where that cannot be shown, it counts as not taken in.
 
 use std::cmp::Reverse;
@@ -54,13 +54,13 @@ impl ShardIds {
         self.unread += 1;
     }
 
-    /// Whether the points of every segment are known.
+    /// Returns true if the points of every segment are known.
     pub fn is_whole(&self) -> bool {
         self.unread == 0
     }
 
-    /// How many ids there are, and how many of them lie in more than one segment. Of those the
-    /// one that was changed last counts, here as in the engine.
+    /// Counts the ids, and those that lie in more than one segment. Of several copies the one that was
+    /// changed last counts, here as in the engine.
     pub fn count(&self) -> (u64, u64) {
         let (mut ids, mut in_several) = (0, 0);
         self.walk(|_, having| {

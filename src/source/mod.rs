@@ -36,25 +36,25 @@ use crate::server::ServerVersion;
 /// The first server that cannot read RocksDB any more.
 const WITHOUT_ROCKSDB: ServerVersion = (1, 18, 0);
 
-/// How a source is opened.
+/// Options of opening a source.
 #[derive(Debug, Clone, Default)]
 pub struct Opening {
     /// The SHA-256 that the user gave for it.
     pub sha256: Option<String>,
-    /// Whether a source without any checksum is refused.
+    /// True to refuse a source without any checksum.
     pub require_checksum: bool,
-    /// Whether the whole file is hashed now, rather than when it is settled.
+    /// True to hash the whole file now, rather than when it is settled.
     pub hash_now: bool,
-    /// What besides the layout is read.
+    /// True to read the id trackers.
     pub trackers: bool,
-    /// Whether the log is read.
+    /// True to read the log.
     pub log: bool,
 }
 
 /// A snapshot file, or a live collection, as a source.
 #[derive(Debug)]
 pub struct Source {
-    /// Its name: the collection's, as far as the file's name tells it.
+    /// Name: the collection's, as far as the file's name tells it.
     pub name: String,
     /// The file, looked into; of a live collection, one with nothing in it.
     pub snapshot: Snapshot,
@@ -62,36 +62,36 @@ pub struct Source {
     pub config: CollectionConfig,
     /// The collection's payload indexes.
     pub payload: PayloadSchema,
-    /// Its shard keys; empty without custom sharding.
+    /// Shard keys; empty without custom sharding.
     pub shard_keys: ShardKeys,
-    /// Whether config and payload indexes were derived from segments, for lack of a config.
+    /// True if config and payload indexes were derived from segments, for lack of a config.
     pub config_is_derived: bool,
-    /// What is known about its integrity.
+    /// Integrity, as far as it is known.
     pub checksum: Checksum,
     /// The collection that its records are read from, where that is not the file.
     pub live: Option<Live>,
     /// The version of the server that is to read the file in place of the engine here, if one is.
     pub by_server: Option<ServerVersion>,
-    /// What it is called in reports, where that is not its file.
+    /// Name in reports, where that is not its file.
     pub shown: Option<String>,
-    /// What of its logs was refused when it was settled, in words.
+    /// Descriptions of what was refused of its logs when it was settled.
     pub refused: BTreeSet<String>,
     /// Shards of its collection that another source has: these are not read here.
     elsewhere: BTreeSet<u32>,
-    /// What its SHA-256 must be.
+    /// Checksums that it must have.
     expected: Vec<Expectation>,
 }
 
-/// What a source is, for reports.
+/// Description of a source, for reports.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SourceLabel {
-    /// Its name.
+    /// Name of the source.
     pub name: String,
-    /// Its file.
+    /// Path of the file, or the name that is shown in its place.
     pub file: String,
     /// The file's size in bytes.
     pub file_bytes: u64,
-    /// What is known about its integrity.
+    /// Integrity, as far as it is known.
     pub checksum: Checksum,
 }
 
@@ -159,12 +159,12 @@ impl Source {
         })
     }
 
-    /// Whether it has a checksum that is still to be compared.
+    /// Returns true if it has a checksum that is still to be compared.
     pub fn is_unchecked(&self) -> bool {
         matches!(self.checksum, Checksum::Unchecked { .. })
     }
 
-    /// What it is to be hashed by, if it has a checksum that is still to be compared.
+    /// Returns the algorithm to hash it with, if it has a checksum that is still to be compared.
     fn to_hash(&self) -> Option<Algorithm> {
         self.is_unchecked()
             .then(|| checksum::algorithm(&self.expected))
@@ -187,7 +187,7 @@ impl Source {
         Some(wanted)
     }
 
-    /// Whether it is one node's part of a collection of which another source has the rest.
+    /// Returns true if it is one node's part of a collection of which another source has the rest.
     pub fn is_part(&self) -> bool {
         !self.elsewhere.is_empty()
     }
@@ -259,7 +259,7 @@ impl Source {
         })
     }
 
-    /// What its segments keep in RocksDB, all together; and how many of how many do.
+    /// Returns what its segments keep in RocksDB, all together; how many of them do; and how many there are.
     pub fn in_rocks(&self) -> (InRocks, usize, usize) {
         let segments = (self.snapshot.shards.values()).flat_map(|shard| shard.segments.values());
         let all: Vec<InRocks> = segments.map(InRocks::of).collect();

@@ -1,7 +1,7 @@
 //! Records in the order of ids, by their ids, and by nearness, wherever they come from: a settled shard
 //! or a live collection.
 //!
-//! Keeps true: every kind yields each of its records once, ascending by id, in pages of about the
+//! Invariants: every kind yields each of its records once, ascending by id, in pages of about the
 //! size that was asked for.
 
 use crate::base::error::{Error, Result};
@@ -15,16 +15,16 @@ const PAGE_RECORDS: std::ops::RangeInclusive<usize> = 16..=8192;
 /// Ids that are read at once where only a sample of the records is.
 const IDS_AT_ONCE: usize = 4096;
 
-/// What is read of a stream of records.
+/// Selection of the records to be read from a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
     /// Only records that match it.
     pub filter: Option<&'a Filter>,
     /// Only records that are in it.
     pub sample: Option<Sample>,
-    /// Which part of the records.
+    /// Parts of the records.
     pub columns: Columns,
-    /// Whether records are hashed, each stream's by the thread that reads it.
+    /// True if records are hashed, each stream's by the thread that reads it.
     pub hashed: bool,
 }
 
@@ -44,13 +44,13 @@ pub type Take<'a> = dyn FnMut(Vec<Record>) -> bool + 'a;
 
 /// Something that yields records in the order of their ids.
 pub trait Ordered: Sync {
-    /// What it is, for errors.
+    /// Returns the name for errors.
     fn what(&self) -> &str;
 
     /// The exact number of its points, or of those that match `filter`.
     fn count(&self, filter: Option<&Filter>) -> Result<u64>;
 
-    /// Whether others may change it while it is read.
+    /// Returns true if others may change it while it is read.
     fn may_change(&self) -> bool;
 
     /// Reads what `reading` says in pages of about `page_bytes` bytes, until the end or until `take`

@@ -26,7 +26,7 @@ use crate::format::wal::{LogFiles, Op};
 use crate::format::{Unpacking, ids, layout, rocks, unpack, walk_segments};
 use crate::point::ShardKey;
 
-/// What shards are settled for.
+/// Purpose that shards are settled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To be changed and packed again: with everything that their segments have.
@@ -41,7 +41,7 @@ pub enum Purpose {
 /// A settled shard.
 #[derive(Debug)]
 pub struct SettledShard {
-    /// Its number in its source.
+    /// Number in its source.
     pub number: u32,
     /// The key that it belongs to, with custom sharding.
     pub key: Option<ShardKey>,
@@ -52,9 +52,9 @@ pub struct SettledShard {
 /// A settled source.
 #[derive(Debug)]
 pub struct Settled {
-    /// Its shards by number.
+    /// Shards by number.
     pub shards: Vec<SettledShard>,
-    /// What was written to scratch.
+    /// Amount that was written to scratch.
     pub cost: SettlingCost,
 }
 
@@ -70,7 +70,7 @@ impl Settled {
 /// A segment unpacked as a shard of its own: its shard's number, and its folder.
 pub type ApartSegment = (u32, PathBuf);
 
-/// What settling wrote.
+/// Amount that settling wrote to scratch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SettlingCost {
     /// Bytes unpacked, holes not included.
@@ -287,7 +287,7 @@ fn open(
     convert(folder, what)?;
     store_empty_vectors(folder, config)?;
     drop_blank_first_index(folder, what)?;
-    // What cannot be read is for the engine to judge.
+    // A log that cannot be read is for the engine to judge.
     let filters = purpose == Purpose::Filtering || has_filters(folder, what).unwrap_or(true);
     if purpose != Purpose::Carrying {
         lighten(folder, filters)?;
@@ -354,7 +354,7 @@ fn leave_ids_on_disk(folder: &Path, has_payload_indexes: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whether the log of the unpacked shard in `folder`, called `what`, may hold an operation that
+/// Returns true if the log of the unpacked shard in `folder`, called `what`, may hold an operation that
 /// filters points.
 fn has_filters(folder: &Path, what: &str) -> Result<bool> {
     let folder = folder.join(layout::LOG);

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use super::{Checksum, Source};
 use crate::base::error::{Error, Result};
 
-/// What makes two sources one.
+/// Identity by which two sources are one.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Same {
     /// The address of a collection.
@@ -42,7 +42,7 @@ pub fn refuse_twice(sources: &[Source], doing: &str) -> Result<()> {
             let sha256 = source.expected.iter().map(|expected| &expected.sha256);
             same.extend(sha256.cloned().map(Same::Bytes));
         }
-        // Those who say its SHA-256 may say the same.
+        // Several of them may state the same SHA-256.
         same.sort_unstable();
         same.dedup();
         for same in same {

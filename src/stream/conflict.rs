@@ -1,6 +1,6 @@
 //! Conflicts: one id in more than one source, or twice in one.
 //!
-//! Keeps true: the policy alone decides, and it is a pure function of the records and the order of
+//! Invariants: the policy alone decides, and it is a pure function of the records and the order of
 //! the sources; a record that cannot be compared is an error, not a guess.
 
 use std::cmp::Ordering;
@@ -15,7 +15,7 @@ use crate::base::text::serde_as_text;
 use crate::engine::{Date, PayloadField, date};
 use crate::point::{Identity, PointId, ShardKey};
 
-/// Who wins when an id is in more than one source.
+/// Policy for an id that is in more than one source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Policy {
     /// The last source, as if all were upserted in order.
@@ -34,7 +34,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// Whether it decides by what is in the payloads.
+    /// Returns true if the policy decides by payloads.
     pub fn reads_payload(&self) -> bool {
         match self {
             Self::Newest(_) => true,
@@ -89,7 +89,7 @@ impl fmt::Display for Policy {
 
 serde_as_text!(Policy, "Policy", "last, first, newest:FIELD, fail or remap");
 
-/// What becomes of the records of one id.
+/// Decision about the records of one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The one at this place wins, the others are dropped.
@@ -173,7 +173,7 @@ fn newest(
     Ok(Verdict::Wins(best.map_or(0, |(place, _)| place)))
 }
 
-/// What `newest` compares.
+/// Value that `newest` compares.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Age {
     None,

@@ -1,7 +1,7 @@
 //! The flow of records that every route but `graft` has: from the lanes of all sources, in the order
 //! of ids, through conflicts and declared changes, into whatever writes the master.
 //!
-//! Keeps true: every record of every lane goes in, and is counted; everything that comes out is
+//! Invariants: every record of every lane goes in, and is counted; everything that comes out is
 //! digested on its way; the same sources and settings give the same records in the same order, so
 //! that a flow that was broken off can be taken up where it was.
 
@@ -16,7 +16,7 @@ use crate::point::{Digest, Record};
 use crate::source::Reading;
 use crate::source::{Settled, Source};
 
-/// What is to flow.
+/// Streams of all sources that are to be merged.
 pub struct Flow<'a> {
     lanes: Vec<Lane<'a>>,
     filter: Option<&'a Filter>,
@@ -25,7 +25,7 @@ pub struct Flow<'a> {
     sources: usize,
 }
 
-/// What flowed.
+/// Totals of a flow.
 #[derive(Debug)]
 pub struct Flowed {
     /// The digest of what came out.
@@ -139,8 +139,8 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    /// What each source had. Of a live one what came counts, and not what it said before: what was
-    /// written in between is told by the source itself.
+    /// Returns the counts of each source. Of a live one the points that came count, and not those that it had
+    /// before: what was written in between is told by the source itself.
     fn counted(&self, by_lane: &[u64]) -> Vec<(u64, u64)> {
         let mut counts = vec![(0, 0); self.sources];
         for ((lane, (points, matching)), scanned) in

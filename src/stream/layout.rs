@@ -1,6 +1,6 @@
 //! The shards of a master, and which of them a record goes to.
 //!
-//! Keeps true: with keys, a record stays under its key; within a key, and without keys, Qdrant's
+//! Invariants: with keys, a record stays under its key; within a key, and without keys, Qdrant's
 //! own ring decides.
 
 use std::collections::BTreeMap;

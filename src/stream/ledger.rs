@@ -1,6 +1,6 @@
 //! The ledger of conflicts, and others like it: every one in a file, the first ones in the report.
 //!
-//! Keeps true: each conflict is in it with all its sources and what became of each; it has its
+//! Invariants: each conflict is in it with all its sources and what became of each; it has its
 //! final name only when the merge is done.
 
 use std::fmt;
@@ -159,17 +159,17 @@ impl<T: Serialize> Ledger<T> {
         Ok(())
     }
 
-    /// How many there were.
+    /// Returns the number of entries.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The first ones.
+    /// Returns the first entries, as many as a report lists.
     pub fn first(&self) -> &[T] {
         &self.first
     }
 
-    /// Where all are.
+    /// Returns the path of the file with all entries, if there is one.
     pub fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(|(_, _, path)| path.as_path())
     }

@@ -1,6 +1,6 @@
 //! Sources as one stream of points in the order of their identities.
 //!
-//! Keeps true: memory is bounded by the number of streams times a page; every record of every stream
+//! Invariants: memory is bounded by the number of streams times a page; every record of every stream
 //! is yielded once; the same sources and options give the same records in the same order.
 
 mod conflict;

@@ -1,4 +1,4 @@
-//! Whether `newest:FIELD` has anything to compare.
+//! Checks that `newest:FIELD` has anything to compare.
 //!
 //! Invariants: a field that no record has decides no conflict: it is refused before a record is
 //! written, and never taken for "the last source wins".
@@ -36,7 +36,7 @@ pub fn refuse_unknown_field(lanes: &[Lane<'_>], options: &UnionOptions) -> Resul
     }
 }
 
-/// What was found of a field.
+/// Result of looking for a field.
 pub enum Found {
     /// A record has it.
     Field,

@@ -15,15 +15,15 @@ use crate::engine::{Filter, PayloadField};
 /// Everything that decides which records the union of some sources has.
 #[derive(Debug, Clone, Default)]
 pub struct UnionOptions {
-    /// Who wins conflicts.
+    /// Policy for conflicts.
     pub on_conflict: Policy,
-    /// What is written into each payload.
+    /// Field that is written into each payload.
     pub stamp: Option<Stamp>,
     /// Which points are read.
     pub filter: Option<Filter>,
     /// Payload fields that are left out.
     pub drop_payload: Vec<PayloadField>,
-    /// Whether the master has a shard key for each source.
+    /// True if the master has a shard key for each source.
     pub by_source: bool,
 }
 
@@ -32,12 +32,12 @@ pub struct UnionOptions {
 pub struct Stamp {
     /// The field, whose parts are keys.
     pub field: PayloadField,
-    /// What it is given, by the source's name; the name itself where there is nothing.
+    /// Values by the source's name; the name itself where there is none.
     pub values: BTreeMap<String, Value>,
 }
 
 impl Stamp {
-    /// What the points of the source called `name` are given.
+    /// Returns the value for the points of the source called `name`.
     pub fn value(&self, name: &str) -> Value {
         self.values
             .get(name)
@@ -59,7 +59,7 @@ pub enum LayoutChoice {
     BySource,
 }
 
-/// What a stamp is for one source, as typed: `album_2017=2017`.
+/// Value of a stamp for one source, as typed: `album_2017=2017`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StampValue {
     source: String,

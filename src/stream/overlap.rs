@@ -1,6 +1,6 @@
 //! Which ids are in more than one lane, found by merging sorted ids.
 //!
-//! Keeps true: no vector and no payload is looked at; lanes whose ids do not interleave cost no
+//! Invariants: no vector and no payload is looked at; lanes whose ids do not interleave cost no
 //! more than a look at their ends.
 
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ pub fn overlaps<E>(
     }
 }
 
-/// How many of `ids` lie below `bound`: found in steps that double, since it is often few.
+/// Counts the `ids` below `bound`, in steps that double, since they are often few.
 fn gallop(ids: &[PointId], bound: PointId) -> usize {
     let mut high = 1;
     while ids.get(high).is_some_and(|id| *id < bound) {

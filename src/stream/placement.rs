@@ -1,9 +1,9 @@
-//! Whether a source's points lie where a server looks for them.
+//! Checks that a source's points lie where a server looks for them.
 //!
 //! A shard is carried as it is, so a point in the wrong shard would stay there: a server restores it
 //! unchecked, and has it twice from its next update on.
 //!
-//! Keeps true: every id of a source with several shards is asked for.
+//! Invariants: every id of a source with several shards is asked for.
 
 use super::layout::Layout;
 use super::segments::Lane;

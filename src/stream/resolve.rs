@@ -1,6 +1,6 @@
 //! From scanned records to the master's records: conflicts decided, declared changes made.
 //!
-//! Keeps true: a record that is read is written, or lost to a winner, and is counted either way;
+//! Invariants: a record that is read is written, or lost to a winner, and is counted either way;
 //! a record is changed only as the settings say.
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::scan::Scanned;
 use crate::base::error::Result;
 use crate::point::{Identity, PointId, Record, ShardKey};
 
-/// What became of a source's points.
+/// Counts of a source's points, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Points that it has.
@@ -29,7 +29,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Whether every point that was read is accounted for.
+    /// Returns true if every point that was read is accounted for.
     pub fn adds_up(&self) -> bool {
         self.read == self.filtered + self.lost + self.won
     }
@@ -43,7 +43,7 @@ pub struct Resolver<'a> {
     /// The keys that lead to the stamped field.
     stamped: Vec<String>,
     keeps_keys: bool,
-    /// What became of each source's points so far; `read` and `filtered` are counted by others.
+    /// Counts of each source so far; `read` and `filtered` are set by `finish`.
     pub tallies: Vec<Tally>,
     /// The conflicts so far.
     pub ledger: Ledger,
@@ -51,7 +51,7 @@ pub struct Resolver<'a> {
     pub changed: Changed,
 }
 
-/// What declared changes found.
+/// Counts of the points that declared changes altered.
 #[derive(Debug, Clone, Default)]
 pub struct Changed {
     /// Points whose stamped field had another value before.
@@ -91,8 +91,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What became of the points, once `counts` says how many each source has, and how many of them
-    /// the filter let through; the ledger; and what the declared changes found.
+    /// Returns the counts of each source, once `counts` says how many points it has, and how many of them the
+    /// filter let through; the ledger; and the counts of the declared changes.
     pub fn finish(
         mut self,
         counts: impl IntoIterator<Item = (u64, u64)>,
@@ -244,7 +244,7 @@ fn put(payload: &mut Map<String, Value>, keys: &[String], value: &Value) -> bool
     }
 }
 
-/// What becomes of a record.
+/// Outcome of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It keeps its id.
@@ -255,9 +255,9 @@ pub(super) enum Fate {
     Lost,
 }
 
-/// What becomes of the records of the identity `id` by `Policy::Remap`: the first source's keeps the
-/// id, every other source's gets one of its own; of copies within one source, and one key of it, the
-/// last counts. `names` are the sources'.
+/// Returns the outcomes of the records of the identity `id` by `Policy::Remap`: the first source's keeps the
+/// id, every other source's gets one of its own; of copies within one source, and one key of it, the last
+/// counts. `names` are the sources'.
 pub(super) fn remapped_fates(id: &Identity, group: &[Scanned], names: &[&str]) -> Vec<Fate> {
     let homes: Vec<_> = group.iter().map(home).collect();
     let fate = |(place, scanned): (usize, &Scanned)| {
@@ -275,7 +275,7 @@ pub(super) fn remapped_fates(id: &Identity, group: &[Scanned], names: &[&str]) -
     group.iter().enumerate().map(fate).collect()
 }
 
-/// Where a record comes from: its source, and the key that it has there.
+/// Returns the source of a record, and the key that it has there.
 fn home(scanned: &Scanned) -> (usize, Option<&ShardKey>) {
     (scanned.source, scanned.record.shard_key.as_ref())
 }

@@ -3,7 +3,7 @@
 //! From lib/collection/src/hash_ring.rs: 100 nodes a shard on a ring of SipHash-2-4 with key 0; a
 //! point lies on the first node at or after its own hash.
 //!
-//! Keeps true: a point is where a server would look for it. A server restores points in wrong
+//! Invariants: a point is where a server would look for it. A server restores points in wrong
 //! shards without a word, and has them twice from the next update on.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};

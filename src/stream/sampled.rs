@@ -1,6 +1,6 @@
 //! Points drawn from lanes, by the hashes of their ids.
 //!
-//! Keeps true: the same lanes always give the same points, in the same order.
+//! Invariants: the same lanes always give the same points, in the same order.
 
 use super::{Lane, Scan};
 use crate::base::error::Result;

@@ -1,7 +1,7 @@
 //! The k-way merge: every settled shard and every live collection yields its records in the order of
 //! ids, equal ids meet.
 //!
-//! Keeps true: memory is bounded by the number of streams times a page, whatever the number of
+//! Invariants: memory is bounded by the number of streams times a page, whatever the number of
 //! points; records of one id come together, in the order of their sources and shards; every record
 //! of every stream is yielded exactly once.
 
@@ -106,7 +106,7 @@ pub struct Scanned {
     pub source: usize,
     /// The record.
     pub record: Record,
-    /// Its hashes, where it was hashed.
+    /// Hashes of the record, where it was hashed.
     pub hashed: Option<Box<Hashed>>,
 }
 
@@ -132,7 +132,7 @@ impl Scanned {
 pub struct Hashed {
     /// The hashes.
     pub hashes: RecordHashes,
-    /// How many bytes were hashed.
+    /// Number of bytes that were hashed.
     pub bytes: u64,
 }
 

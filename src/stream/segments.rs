@@ -25,22 +25,22 @@ pub struct Lane {
     pub number: u32,
     /// The shard of the master that it joins.
     pub target: u32,
-    /// Its ids, ascending, each once.
+    /// Ids, ascending, each once.
     pub ids: Vec<PointId>,
-    /// Those of them that lose a conflict, ascending.
+    /// Ids of these that lose a conflict, ascending.
     pub losers: Vec<PointId>,
     /// Why it must be settled; nothing if it travels untouched.
     pub reasons: Vec<String>,
-    /// What its log has besides, if that can become a segment of its own.
+    /// Log, if it has something besides the segments and can become a segment of its own.
     pub tail: Option<Tail>,
-    /// Its segments; replaced when it is settled.
+    /// Segments; replaced when it is settled.
     pub segments: Vec<Carriage>,
 }
 
 /// The log of a shard that becomes a segment.
 #[derive(Debug)]
 pub struct Tail {
-    /// Its entries.
+    /// Number of entries.
     pub entries: usize,
     /// Points that it writes and that the segments have as it leaves them, or newer, ascending.
     pub held: Vec<PointId>,
@@ -49,20 +49,20 @@ pub struct Tail {
 /// A segment on its way into the master.
 #[derive(Debug, Clone)]
 pub struct Carriage {
-    /// Its UUID in the source.
+    /// UUID in the source.
     pub uuid: Uuid,
-    /// Its highest operation number.
+    /// Highest operation number.
     pub version: u64,
     /// Vectors of it that lie in an index; of a segment that travels untouched, no more than that.
     pub indexed_vectors: u64,
     /// Points of it that a server will index, since it has no graph and is large enough for one.
     pub to_index: u64,
-    /// Its folder in scratch, if it was settled and is to be packed again.
+    /// Folder in scratch, if it was settled and is to be packed again.
     pub settled: Option<ToPack>,
 }
 
 impl Lane {
-    /// Whether its segments travel untouched, and its log becomes one more.
+    /// Returns true if its segments travel untouched, and its log becomes one more.
     pub fn has_tail(&self) -> bool {
         self.tail.is_some() && self.reasons.is_empty()
     }
@@ -75,9 +75,9 @@ impl Lane {
     }
 }
 
-/// The lanes of all sources, which were opened with their id trackers and logs, on their way into a
-/// master with the payload indexes `wanted` and, as far as it is known, this `config`; `target` tells the shard that a shard joins, by source,
-/// number, and what it is called.
+/// The lanes of all sources, which were opened with their id trackers and logs, on their way into a master
+/// with the payload indexes `wanted` and, as far as it is known, this `config`; `target` tells the shard that
+/// a shard joins, by source, number, and what it is called.
 pub fn look_into(
     sources: &mut [Source],
     wanted: &PayloadSchema,
@@ -261,12 +261,12 @@ fn indexed_from(config: &CollectionConfig, name: &str) -> Option<u64> {
     (stated > 0 && config.effective_hnsw(name).m != 0).then_some(stated * 1024)
 }
 
-/// Whether all that a log does is to write whole points.
+/// Returns true if a log does nothing but write whole points.
 ///
-/// Such points may lie in a segment of their own, beside the older copies in the segments that were
-/// there before: a server, when it loads a shard, keeps of two copies the one that was written later
-/// (`deduplicate_points` in lib/shard/src/segment_holder/mod.rs). What is deleted or changed in part
-/// has to be looked for where it is.
+/// Such points may lie in a segment of their own, beside the older copies in the segments that were there
+/// before: a server, when it loads a shard, keeps of two copies the one that was written later
+/// (`deduplicate_points` in lib/shard/src/segment_holder/mod.rs). Points that are deleted or changed in part
+/// have to be looked for in the segments that hold them.
 fn only_writes(log: &Log) -> bool {
     log.torn.is_empty()
         && log

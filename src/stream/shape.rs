@@ -17,7 +17,8 @@ pub fn master_shape(
     options: &UnionOptions,
     overrides: &Overrides,
 ) -> Result<(United, Layout)> {
-    // What a shard's own snapshot does not say was guessed: it never wins over what a config says.
+    // A derived config is a guess where the shard's own snapshot says nothing: it never wins over a stated
+    // one.
     let mut stated: Vec<&Source> = sources.iter().collect();
     stated.sort_by_key(|source| source.config_is_derived);
     let described: Vec<_> = stated

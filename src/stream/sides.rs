@@ -1,6 +1,6 @@
 //! Two sides open to be compared: one collection, and those that it is held against.
 //!
-//! Keeps true: what was kept of snapshots for other ends is given back first; nothing of them is left
+//! Invariants: what was kept of snapshots for other ends is given back first; nothing of them is left
 //! when the comparison is done.
 
 use super::{Lane, lanes};

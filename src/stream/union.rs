@@ -3,7 +3,7 @@
 //! It is what `rebuild` writes, but for one thing: records that `remap` gave new ids come where
 //! their new ids belong, not where the old ones were.
 //!
-//! Keeps true: memory does not grow with the number of points; by `remap` it grows with the number
+//! Invariants: memory does not grow with the number of points; by `remap` it grows with the number
 //! of points that got a new id, by some 60 bytes each.
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ pub struct Union<'a, 'env> {
     scan: Scan,
     resolver: Resolver<'a>,
     lanes: &'env [Lane<'env>],
-    /// What comes next of the scan.
+    /// Resolved records of the next group of the scan.
     head: Vec<Scanned>,
     /// Remapped points by their new ids, and the next of them, read.
     moved: VecDeque<Moved>,
@@ -73,7 +73,7 @@ impl<'a, 'env> Union<'a, 'env> {
         Ok(union)
     }
 
-    /// What decided, when the stream is at its end.
+    /// Returns the resolver, when the stream is at its end.
     pub fn into_resolver(self) -> Resolver<'a> {
         self.resolver
     }

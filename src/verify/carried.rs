@@ -1,8 +1,8 @@
 //! Proving a grafted master: its bytes are the sources', and no id is in it twice.
 //!
-//! What was carried untouched needs no look at its points. The whole file is read back, so it is
-//! byte for byte what was meant to be written; and the ids are read again from the packed id
-//! trackers, so every point is there that should be, and once.
+//! Segments that were carried untouched need no look at their points. The whole file is read back, so it is
+//! byte for byte what was meant to be written; and the ids are read again from the packed id trackers, so
+//! every point is there that should be, and once.
 //!
 //! Invariants: a master passes only if the file is what was written, every shard has as many
 //! different ids as it should, and no id lies in two shards of one key.

@@ -1,6 +1,6 @@
 //! Proving a master against its sources, now or later.
 //!
-//! Keeps true: the union of the sources is computed anew under the declared policy and changes, and
+//! Invariants: the union of the sources is computed anew under the declared policy and changes, and
 //! nothing else is taken into account; an empty sample is never a pass; how much was looked at,
 //! and how, is part of the answer.
 
@@ -34,39 +34,39 @@ use crate::source::{Purpose, Source};
 use crate::stream::{Lane, Layout, Ledger, Resolver, Scan, Union, UnionOptions, in_master};
 use crate::stream::{Sides, count, refuse_unknown_field};
 
-/// What is to be proven, and how.
+/// Request to prove a master.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// What the master was made with.
+    /// Settings that the master was made with.
     pub settings: &'a UnionOptions,
-    /// What its config must be.
+    /// Config, payload indexes and shard keys that it must have.
     pub wanted: &'a Wanted,
-    /// What is wrong with the frame.
+    /// Differences found in the frame.
     pub frame: &'a [SettingDifference],
-    /// Whether points are looked at even where bytes could show it, and graphs are tried.
+    /// True to look at points even where bytes could show that they are right, and to try graphs.
     pub deep: bool,
     /// Only these points.
     pub sample: Option<Sample>,
-    /// Whether vectors that a server made as long as 1 again may differ in their last bits.
+    /// True if vectors that a server normalized again may differ in their last bits.
     pub near: bool,
-    /// How answers are to be compared, if they are.
+    /// Settings of the comparison of answers, if there is to be one.
     pub asking: Option<Asking<'a>>,
 }
 
-/// How the points were proven.
+/// Proof of the points.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Points {
     /// The segments are the sources', byte for byte.
     Bytes(ByBytes),
-    /// They were compared one by one.
+    /// The points were compared one by one.
     Walk(Box<Walked>),
 }
 
-/// What a verification found.
+/// Findings of a verification.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Verified {
-    /// How the points were proven, and what of them.
+    /// Proof of the points, with its counts.
     pub points: Points,
     /// Why they were not proven by bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,15 +77,15 @@ pub struct Verified {
     pub doubled: u64,
     /// Settings that are not what they should be.
     pub settings: Vec<SettingDifference>,
-    /// Whether all points were looked at, and no sample of them.
+    /// True if all points were looked at, and no sample of them.
     #[serde(default)]
     pub whole: bool,
     /// Bytes of the files that were read.
     pub bytes: u64,
-    /// What others wrote to live collections in the meantime.
+    /// Changes that others made to live collections in the meantime.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
-    /// What could not be looked at.
+    /// Things that could not be looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
@@ -108,14 +108,14 @@ impl Verified {
         by_walk + self.doubled
     }
 
-    /// Whether the master is what it should be. All of a master without points was looked at if nothing
-    /// is what all of its sources have; a sample without points shows nothing.
+    /// Returns true if the master is what it should be. A master without points is proven if all points were
+    /// looked at and its sources have none either; a sample without points shows nothing.
     pub fn is_proven(&self) -> bool {
         (self.whole || self.looked_at() > 0) && self.differences() == 0 && self.settings.is_empty()
     }
 }
 
-/// What [`verify`] comes back with: what it found, and what came of the questions, if any were asked.
+/// Result of [`verify`]: the findings, and the comparison of answers, if one was asked for.
 pub type Proven = (Verified, Option<Answers>);
 
 /// Compares `master` with the union of `sources`; snapshots were opened with id trackers and logs, and
@@ -249,7 +249,7 @@ pub fn compare_lanes(
     let stage = site.progress.stage("compare", total, Unit::Points);
     std::thread::scope(|scope| {
         let words: Vec<&str> = rules.names.iter().map(String::as_str).collect();
-        // Its conflicts are the merge's business, and told there.
+        // Conflicts of this union are the merge's business, and told there.
         let conflicts = Ledger::new(None::<&Path>, false)?;
         let keeps_keys = !layout.keys.is_empty();
         let resolver = Resolver::new(asked.settings, words, keeps_keys, conflicts);

@@ -1,6 +1,6 @@
-//! What changed from one snapshot to another, point by point.
+//! Changes from one snapshot to another, point by point.
 //!
-//! Keeps true: every point of either side is looked at, once, in the order of ids; memory does not
+//! Invariants: every point of either side is looked at, once, in the order of ids; memory does not
 //! grow with their number.
 
 use std::collections::BTreeMap;
@@ -26,12 +26,12 @@ pub struct Change {
     /// The point.
     #[serde(flatten)]
     pub id: Identity,
-    /// What became of it.
+    /// Kind of the change.
     #[serde(flatten)]
     pub what: Changed,
 }
 
-/// What can become of a point.
+/// Kind of change of a point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Changed {
@@ -39,7 +39,7 @@ pub enum Changed {
     Added,
     /// It was there only before.
     Removed,
-    /// It is another.
+    /// It differs.
     Changed(Differing),
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What a collection must take in to become the other: a line of a sync plan.
+/// A step that brings a collection to the state of the other: a line of a sync plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncStep {
     /// `upsert` or `delete`.
@@ -62,7 +62,7 @@ pub struct SyncStep {
     /// The point.
     #[serde(flatten)]
     pub id: Identity,
-    /// What changed of it, if it was there before.
+    /// Parts that changed, if it was there before.
     #[serde(flatten)]
     pub differing: Option<Differing>,
 }
@@ -82,7 +82,7 @@ impl From<&Change> for SyncStep {
     }
 }
 
-/// What a comparison found.
+/// Counts of a comparison.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Diffed {
     /// Points before.
@@ -95,7 +95,7 @@ pub struct Diffed {
     pub added: u64,
     /// Points that were there only before.
     pub removed: u64,
-    /// Points that are others.
+    /// Points that differ.
     pub changed: u64,
     /// Of the changed, how many have another vector, by its name.
     pub changed_vectors: BTreeMap<String, u64>,
@@ -104,7 +104,8 @@ pub struct Diffed {
     pub changed_payload: BTreeMap<String, u64>,
     /// Of the changed, how many lie under another shard key.
     pub changed_shard_keys: u64,
-    /// Ids that are in more than one shard, or under more than one key, of a side, whose last copy was compared.
+    /// Ids that are in more than one shard, or under more than one key, of a side, whose last copy was
+    /// compared.
     pub twice: u64,
     /// The digest of what was there before.
     pub digest_before: Digest,
@@ -113,7 +114,7 @@ pub struct Diffed {
 }
 
 impl Diffed {
-    /// How many points are not the same.
+    /// Returns the number of points that are not the same.
     pub fn changes(&self) -> u64 {
         self.added + self.removed + self.changed
     }

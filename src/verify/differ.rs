@@ -76,10 +76,10 @@ pub struct DiffReport {
     pub after: SourceLabel,
     /// The share of the points that was looked at, if not all were.
     pub sample: Option<Sample>,
-    /// What was found.
+    /// Counts of the points, by what changed.
     #[serde(rename = "points")]
     pub diffed: Diffed,
-    /// Settings that differ: `expected` is what was before.
+    /// Settings that differ: `expected` has the value of before.
     pub settings: Vec<SettingDifference>,
     /// The first changes.
     pub first: Vec<Change>,
@@ -87,19 +87,19 @@ pub struct DiffReport {
     pub ledger: Option<String>,
     /// The file that says what brings the first to the state of the second, if one was asked for.
     pub sync_plan: Option<String>,
-    /// What the snapshots lack, if that was allowed.
+    /// Parts that the snapshots lack, if that was allowed.
     pub missing: Vec<String>,
-    /// What others wrote to live collections in the meantime.
+    /// Changes that others made to live collections in the meantime.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
-    /// What is worth knowing.
+    /// Notes for the reader.
     pub notes: Vec<String>,
     /// Wall-clock time of the whole, in seconds.
     pub seconds: f64,
 }
 
 impl DiffReport {
-    /// Whether nothing differs and nothing was left out.
+    /// Returns true if nothing differs and nothing was left out.
     pub fn is_same(&self) -> bool {
         self.diffed.changes() == 0
             && self.settings.is_empty()

@@ -1,6 +1,6 @@
-//! What can be wrong with a master, as typed values.
+//! Differences of a master from its sources, as typed values.
 //!
-//! Keeps true: a difference names the point, or the setting, and what about it; its JSON is a line
+//! Invariants: a difference names the point, or the setting, and what about it; its JSON is a line
 //! of the ledger.
 
 use std::fmt;
@@ -16,12 +16,12 @@ pub struct Difference {
     /// The point.
     #[serde(flatten)]
     pub id: Identity,
-    /// What about it.
+    /// Kind of the difference.
     #[serde(flatten)]
     pub what: Wrong,
 }
 
-/// What can be wrong with a point.
+/// Kind of difference of a point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "difference", rename_all = "snake_case")]
 pub enum Wrong {
@@ -40,15 +40,15 @@ pub enum Wrong {
     Differs {
         /// The source.
         source: String,
-        /// In what.
+        /// Parts that differ.
         #[serde(flatten)]
         differing: Differing,
     },
     /// It lies in another shard than the one where a server looks for it.
     Misplaced {
-        /// Where it lies.
+        /// Shard that it lies in.
         shard: u32,
-        /// Where it belongs; none if its key has no shard.
+        /// Shard that it belongs to; none if its key has no shard.
         #[serde(skip_serializing_if = "Option::is_none")]
         belongs: Option<u32>,
     },
@@ -121,11 +121,11 @@ impl fmt::Display for Difference {
 /// A setting of the master that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingDifference {
-    /// What: "hnsw_config.m", "payload index of 'year'".
+    /// Subject: "hnsw_config.m", "payload index of 'year'".
     pub about: String,
-    /// What it should be.
+    /// Value that it should have.
     pub expected: String,
-    /// What it is.
+    /// Value that it has.
     pub found: String,
 }
 

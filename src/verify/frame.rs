@@ -11,7 +11,7 @@ use super::difference::SettingDifference;
 use crate::format::{Segment, Shard, layout};
 use crate::source::Source;
 
-/// What is wrong with the frame of `master`, whose logs and id trackers were opened. Of a master that
+/// Returns the differences in the frame of `master`, whose logs and id trackers were opened. Of a master that
 /// `is_ours` more is known: it has no clocks and nothing that merge does not write.
 pub fn frame_differences(master: &Source, is_ours: bool) -> Vec<SettingDifference> {
     let mut found = Vec::new();

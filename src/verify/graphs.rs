@@ -1,4 +1,4 @@
-//! Whether a master's graphs lead to what is near: some points are looked for by index, and by a look at
+//! Checks that a master's graphs lead to near points: some points are looked for by index, and by a look at
 //! every vector.
 //!
 //! Invariants: points that are equally near count as the same answer; a graph is told only where it finds
@@ -22,7 +22,7 @@ const TOP: usize = 10;
 /// Bytes of a page that is read for them.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// What is wrong with the graphs of the master whose lanes these are, settled with them.
+/// Returns the faults of the graphs of the master with these lanes, which were settled with their graphs.
 pub fn graph_differences(lanes: &[Lane<'_>]) -> Result<Vec<SettingDifference>> {
     let mut found = Vec::new();
     for lane in lanes {
@@ -70,7 +70,7 @@ pub fn graph_differences(lanes: &[Lane<'_>]) -> Result<Vec<SettingDifference>> {
     Ok(found)
 }
 
-/// How many of the nearest points the index finds, and how many there are.
+/// Returns how many of the nearest points the index finds, and how many there are.
 fn look_for(lane: &Lane<'_>, name: &str, vector: &Vector) -> Result<(usize, usize)> {
     let search = |exact| Search {
         name,

@@ -1,6 +1,6 @@
 //! Proof: that a master holds what it should.
 //!
-//! Keeps true: what is proven is read back from the packed file as any reader would find it, never
+//! Invariants: what is proven is read back from the packed file as any reader would find it, never
 //! from memory; what was looked at is counted, and an empty sample is never a pass.
 
 mod answers;

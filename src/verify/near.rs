@@ -1,10 +1,10 @@
-//! Whether a point that a server gives back is the one that it was given.
+//! Checks that a point that a server gives back is the one that it was given.
 //!
-//! A server makes vectors of the distance Cosine as long as 1 when they are written. One that comes
-//! from a server is as long as 1 already, within what its type can say, and is then mostly left
-//! alone, bit by bit; where it is not, it differs in the last bits.
+//! A server normalizes vectors of the distance Cosine when they are written. One that comes from a server is
+//! normalized already, within the precision of its type, and is then mostly left alone, bit by bit; where it
+//! is not, it differs in the last bits.
 //!
-//! Keeps true: ids, payloads, shard keys, names and lengths of vectors, and all values of other
+//! Invariants: ids, payloads, shard keys, names and lengths of vectors, and all values of other
 //! distances are equal or they are not; nearness is for Cosine alone, and is told.
 
 use std::collections::BTreeMap;
@@ -12,22 +12,22 @@ use std::collections::BTreeMap;
 use crate::format::schema::{CollectionConfig, Datatype, Distance};
 use crate::point::{Differing, Record, Vector};
 
-/// How far values of a vector may be from what was given.
+/// Tolerance for the values of a vector.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Leeway {
-    /// In parts of the value.
+    /// Relative to the value.
     relative: f32,
-    /// Beside that.
+    /// Added to that.
     absolute: f32,
 }
 
-/// How near the vectors of a collection have to be, by their names.
+/// Tolerances for the vectors of a collection, by their names.
 #[derive(Debug, Clone, Default)]
 pub struct Nearness {
     by_name: BTreeMap<String, Leeway>,
 }
 
-/// What two points are to each other.
+/// Result of comparing two points.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Likeness {
     /// Equal bit by bit.
@@ -51,7 +51,7 @@ impl Nearness {
                 relative: 1e-3,
                 absolute: 1e-6,
             }),
-            // Bytes are not made as long as 1.
+            // Bytes are not normalized.
             _ => None,
         };
         let by_name = config
@@ -63,7 +63,7 @@ impl Nearness {
         Self { by_name }
     }
 
-    /// What `there` is to `given`.
+    /// Compares `there` with `given`.
     pub fn compare(&self, given: &Record, there: &Record) -> Likeness {
         let differing = Differing::between(given, there);
         if given.id != there.id || !differing.payload.is_empty() || differing.shard_key {
@@ -90,7 +90,7 @@ impl Nearness {
         Likeness::Near(largest)
     }
 
-    /// How far apart two vectors are that differ; none if too far.
+    /// Returns the largest difference of two values of vectors that differ; none if it is too large.
     fn vector(&self, name: &str, given: &Vector, there: &Vector) -> Option<f32> {
         let (given, there) = match (given, there) {
             (Vector::Dense(given), Vector::Dense(there)) => (given, there),

@@ -1,7 +1,7 @@
-//! What a master was made of and how: a small record that stays beside it, so that it can be
-//! verified later without remembering the command line.
+//! Provenance of a master: sources, settings and versions, in a small file that stays beside it, so that it
+//! can be verified later without remembering the command line.
 //!
-//! Keeps true: everything that decides what the master's points and config are is in it; of the
+//! Invariants: everything that decides what the master's points and config are is in it; of the
 //! sources it has names and hashes, and no secret.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub const FORMAT: &str = "snapmerge-provenance/1";
 /// Largest file of it that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// How a master came to be.
+/// Provenance of a master.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The name and version of this structure.
@@ -32,9 +32,9 @@ pub struct Provenance {
     pub route: String,
     /// The sources in their order.
     pub sources: Vec<ProvenanceSource>,
-    /// Who wins conflicts.
+    /// Policy for conflicts.
     pub on_conflict: String,
-    /// What was written into each payload.
+    /// Field that was written into each payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<ProvenanceStamp>,
     /// Which points were taken, in Qdrant's filter language.
@@ -43,14 +43,14 @@ pub struct Provenance {
     /// Payload fields that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop_payload: Vec<String>,
-    /// Whether the master has a shard key for each source.
+    /// True if the master has a shard key for each source.
     #[serde(default)]
     pub by_source: bool,
     /// The master's config as it was planned.
     pub config: Map<String, Value>,
-    /// Its payload indexes, as in `payload_index.json`.
+    /// Payload indexes, as in `payload_index.json`.
     pub payload_index: Value,
-    /// Its shard keys, as in `shard_key_mapping.json`.
+    /// Shard keys, as in `shard_key_mapping.json`.
     pub shard_keys: Value,
     /// The master's points.
     pub points: u64,
@@ -62,16 +62,16 @@ pub struct Provenance {
     /// The XXH3, with 128 bits, of the same bytes, if its file is not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xxh3: Option<String>,
-    /// Whether it was proven before it got its name.
+    /// True if the master was proven before it got its name.
     pub proven: bool,
 }
 
 /// A source of a master.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProvenanceSource {
-    /// Its name.
+    /// Name of the source.
     pub name: String,
-    /// Its file's name, without folders.
+    /// Name of the file, without folders.
     pub file: String,
     /// The file's size in bytes.
     pub file_bytes: u64,
@@ -85,14 +85,14 @@ pub struct ProvenanceSource {
 pub struct ProvenanceStamp {
     /// The field.
     pub field: String,
-    /// What the points of each source were given, by its name.
+    /// Values given to the points of each source, by its name.
     pub values: BTreeMap<String, Value>,
 }
 
-/// How a master came out.
+/// Result of a merge, as far as the provenance records it.
 #[derive(Debug, Clone)]
 pub struct Outcome<'a> {
-    /// Its points.
+    /// Number of points.
     pub points: u64,
     /// The digest of its points, if there is one.
     pub digest: Option<String>,
@@ -100,7 +100,7 @@ pub struct Outcome<'a> {
     pub sha256: &'a str,
     /// The XXH3 of the same bytes, where it is known.
     pub xxh3: Option<String>,
-    /// Whether it was proven.
+    /// True if the master was proven.
     pub proven: bool,
 }
 
@@ -264,7 +264,7 @@ impl Provenance {
         Ok(())
     }
 
-    /// Whether a server wrote the vectors of the master anew, and may have normalized some.
+    /// Returns true if a server wrote the vectors of the master anew, and may have normalized some.
     pub fn was_replayed(&self) -> bool {
         self.route == "replay"
     }

@@ -1,6 +1,6 @@
 //! Reading a packed master back, before it gets its final name.
 //!
-//! Keeps true: a master passes only if every point that was to be written is in the file, bit by
+//! Invariants: a master passes only if every point that was to be written is in the file, bit by
 //! bit, in the shard where a server will look for it, and nothing else is; and if the file has
 //! every part that a restore needs.
 
@@ -23,20 +23,20 @@ use crate::stream::{Lane, Layout, Scan};
 /// Segments that are read at once.
 const AT_ONCE: usize = 2;
 
-/// What the master must be.
+/// Content that the master must have.
 #[derive(Debug)]
 pub struct Expected<'a> {
     /// The digest of its points, if records were looked at.
     pub digest: Option<Digest>,
-    /// Its shards and their points.
+    /// Number of points by shard.
     pub shards: BTreeMap<u32, u64>,
-    /// Where its points belong.
+    /// Layout that says which shard a point belongs to.
     pub layout: &'a Layout,
-    /// Its config, in Qdrant's own form.
+    /// Config, in Qdrant's own form.
     pub config: &'a serde_json::Map<String, serde_json::Value>,
 }
 
-/// What was proven.
+/// Result of proving a master.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Proof {
     /// Points that were read back and compared.
@@ -51,13 +51,13 @@ pub struct Proof {
     pub xxh3: String,
 }
 
-/// What lies in one segment.
+/// Content of one segment.
 #[derive(Debug, Clone)]
 struct Found {
     shard: u32,
     points: u64,
     digest: Digest,
-    /// Its lowest and its highest id.
+    /// Lowest and highest id.
     range: Option<(PointId, PointId)>,
 }
 
@@ -180,7 +180,7 @@ fn read_segment(
     Ok(found)
 }
 
-/// Whether some segments of one shard have ids that are not apart.
+/// Returns true if segments of one shard have ranges of ids that overlap.
 fn mingled(found: &[Found]) -> bool {
     let mut ranges: Vec<(u32, PointId, PointId)> = found
         .iter()

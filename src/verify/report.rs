@@ -1,7 +1,7 @@
 //! The report of a verification.
 //!
-//! Invariants: the verdict is "proven" only if all was looked at, or a sample with points, and nothing differs; what was
-//! looked at, and how, stands in it with numbers.
+//! Invariants: the verdict is "proven" only if all was looked at, or a sample with points, and nothing
+//! differs; what was looked at, and how, stands in it with numbers.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::point::Sample;
 use crate::source::SourceLabel;
 use crate::stream::UnionOptions;
 
-/// What came out.
+/// Verdict of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -43,12 +43,12 @@ impl Verdict {
     }
 }
 
-/// What the master was made with.
+/// Settings that the master was made with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MadeWith {
-    /// Who says so.
+    /// File or flags that state them.
     pub told_by: String,
-    /// Who won conflicts.
+    /// Policy for conflicts.
     pub on_conflict: String,
     /// The payload field that tells each point's source.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,12 +59,12 @@ pub struct MadeWith {
     /// Payload fields that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop_payload: Vec<String>,
-    /// Whether there is a shard key for each source.
+    /// True if there is a shard key for each source.
     pub by_source: bool,
 }
 
 impl MadeWith {
-    /// What `settings` say, told by `told_by`.
+    /// Describes `settings`, stated by `told_by`.
     pub fn new(settings: &UnionOptions, told_by: String) -> Self {
         Self {
             told_by,
@@ -88,35 +88,35 @@ pub struct VerifyReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub envelope: Envelope,
-    /// What came out.
+    /// Verdict on the master.
     pub verdict: Verdict,
     /// The master.
     pub master: SourceLabel,
     /// The sources in their order.
     pub sources: Vec<SourceLabel>,
-    /// What the master was made with.
+    /// Settings that the master was made with.
     pub made_with: MadeWith,
     /// The share of the points that was looked at, if not all were.
     pub sample: Option<Sample>,
     /// Points that were looked at.
     pub looked_at: u64,
-    /// What is wrong with points, all kinds together.
+    /// Number of faults of points, all kinds together.
     pub differences: u64,
     /// The first of them.
     pub first: Vec<Difference>,
     /// The file that has them all, if one was asked for.
     pub ledger: Option<String>,
-    /// What was found, by kind.
+    /// Findings, by kind.
     #[serde(flatten)]
     pub verified: Verified,
-    /// How the master answers beside the sources, if that was asked for.
+    /// Comparison of the master's answers with the sources', if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<Answers>,
-    /// What the snapshots lack, if that was allowed.
+    /// Parts that the snapshots lack, if that was allowed.
     pub missing: Vec<String>,
-    /// What is worth knowing.
+    /// Notes for the reader.
     pub notes: Vec<String>,
-    /// How long what took.
+    /// Stages, with the time that each took.
     pub stages: Vec<StageReport>,
     /// Wall-clock time of the whole, in seconds.
     pub seconds: f64,

@@ -243,7 +243,7 @@ impl VerifyRequest {
     }
 }
 
-/// What the master was made with, and who says so.
+/// Finds the provenance of the master, and says where it is from.
 fn find_provenance(request: &VerifyRequest) -> Result<(Option<Provenance>, String)> {
     if request.no_provenance {
         return Ok((None, "the flags alone (--no-provenance)".into()));

@@ -1,6 +1,6 @@
-//! Comparing what a collection is with what it should be, beside its points.
+//! Comparison of a collection's settings with what they should be.
 //!
-//! Keeps true: every setting of the config is compared by what it does, not by how it is written
+//! Invariants: every setting of the config is compared by what it does, not by how it is written
 //! down; a payload index counts only if every segment has it, since a server builds what is missing
 //! and says nothing.
 
@@ -8,14 +8,14 @@ use super::difference::SettingDifference;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, compare, show_index};
 use crate::source::{Lacking, Source, lacking_indexes};
 
-/// What a collection must be.
+/// Settings that a collection must have.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Its config.
+    /// Config of the collection.
     pub config: CollectionConfig,
-    /// Its payload indexes.
+    /// Payload indexes.
     pub payload: PayloadSchema,
-    /// Its shard keys.
+    /// Shard keys.
     pub keys: ShardKeys,
     /// Settings that are not compared, by what they are about.
     pub ignored: Vec<String>,
@@ -33,7 +33,7 @@ impl Wanted {
     }
 }
 
-/// How `found` differs from what is `wanted`, in its segments too.
+/// Compares the settings of `found`, in its segments too, with what is `wanted`.
 pub fn setting_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDifference> {
     let mut differences = config_differences(wanted, found);
     differences.extend(lacking(wanted, found));
@@ -50,8 +50,7 @@ pub fn setting_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDiffer
     differences
 }
 
-/// How the config, the list of payload indexes and the shard keys of `found` differ from what is
-/// `wanted`.
+/// Compares the config, the list of payload indexes and the shard keys of `found` with what is `wanted`.
 pub fn config_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDifference> {
     let sides = [
         ("wanted".to_owned(), &wanted.config, &wanted.payload),
@@ -66,7 +65,7 @@ pub fn config_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDiffere
                 value.map_or_else(|| "nothing".to_owned(), |value| value.value.clone())
             };
             let (expected, found) = (said("wanted"), said("found"));
-            // What neither this version nor the other side knows is the same on both.
+            // A setting that neither this version nor the other side knows is the same on both.
             (expected != found).then_some(SettingDifference {
                 about: finding.about,
                 expected,

@@ -1,6 +1,6 @@
 //! Cutting a snapshot as it is read, and finding out what is stored already.
 //!
-//! Keeps true: every byte that is fed is in exactly one extent, in order; a chunk is taken for one
+//! Invariants: every byte that is fed is in exactly one extent, in order; a chunk is taken for one
 //! that is stored only by its fingerprint, and the snapshot's SHA-256 is in the recipe to tell.
 
 use std::collections::HashMap;
@@ -26,13 +26,13 @@ pub struct Cutter<'a> {
     filled: u32,
     position: u64,
     cut: Option<u64>,
-    /// Where in the filling the current chunk begins.
+    /// Offset in the filling at which the current chunk begins, in bytes.
     begun: usize,
     extents: Vec<Extent>,
     used: &'a Pool<Filling>,
 }
 
-/// What was cut.
+/// Result of cutting a snapshot.
 pub struct WasCut {
     base: Vec<Part>,
     bytes: u64,

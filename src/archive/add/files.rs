@@ -1,6 +1,6 @@
 //! The hashes of the files in a snapshot.
 //!
-//! Keeps true: what is hashed of a file is what the snapshot stores of it, in order; one of which
+//! Invariants: what is hashed of a file is what the snapshot stores of it, in order; one of which
 //! nothing is stored has the hash of nothing.
 
 use crate::format::Runs;

@@ -1,6 +1,6 @@
-//! What a file and what lies beside it tell of a snapshot: name, time, manifest.
+//! Metadata of a snapshot from its file and the sidecars beside it: name, time, manifest.
 //!
-//! Keeps true: what is there and cannot be read is an error, not nothing.
+//! Invariants: what is there and cannot be read is an error, not nothing.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub fn file_name(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// What this `sidecar` of a snapshot holds, if there is one.
+/// Reads the content of this `sidecar` of a snapshot; `None` if there is no such file.
 pub fn read_sidecar(snapshot: &Path, sidecar: Sidecar) -> Result<Option<Value>> {
     let path = sidecar.of(snapshot);
     let file = match std::fs::File::open(&path) {

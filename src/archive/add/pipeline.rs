@@ -1,6 +1,6 @@
 //! Reading, hashing, cutting and sealing, each in its own thread.
 //!
-//! Keeps true: no more than a few blocks and objects are in memory; when one thread fails, the others
+//! Invariants: no more than a few blocks and objects are in memory; when one thread fails, the others
 //! end, and its error is the one that is told.
 
 use std::io::Read as _;
@@ -30,9 +30,9 @@ const BLOCKS_WAITING: usize = 4;
 /// Objects that are sealed and put at once.
 const SEALERS_MAX: usize = 3;
 
-/// What was stored.
+/// Result of storing a snapshot's data.
 pub struct Stored {
-    /// How it comes out again.
+    /// Recipe that rebuilds the snapshot from objects.
     pub recipe: Recipe,
     /// The file's hashes.
     pub hashes: Hashes,

@@ -23,7 +23,7 @@ const HEAD_BYTES_MAX: u64 = 1 << 10;
 /// Records that are read at once.
 const WINDOW: u64 = 32;
 
-/// What is at the head's place.
+/// Content of the head file.
 enum HeadFile {
     Missing,
     Unreadable,
@@ -34,7 +34,7 @@ enum HeadFile {
 struct RecordFile {
     bytes: u64,
     hash: Name,
-    /// What is in it, or why it cannot be read.
+    /// Content of the file, or why it cannot be read.
     parsed: Result<(Record, Option<Seal>), String>,
 }
 

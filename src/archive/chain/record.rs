@@ -1,6 +1,6 @@
-//! What records say: snapshots stored, given up, stored again, restored and proven.
+//! Content of the records: snapshots stored, forgotten, stored again, restored and proven.
 //!
-//! Keeps true: what is written down is never written down otherwise; what is not known is absent.
+//! Invariants: what is written down is never written down otherwise; what is not known is absent.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -19,16 +19,16 @@ pub struct Record {
     pub by: String,
     /// The SHA-256 of the record before it; none for the first.
     pub prev: Option<Name>,
-    /// Its number, from 1.
+    /// Sequence number of the record, from 1.
     pub seq: u64,
     /// When it was written.
     pub time: DateTime<Utc>,
-    /// What was done.
+    /// Event that the record describes.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What a record says was done.
+/// Event that a record describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
@@ -46,7 +46,7 @@ pub enum Event {
     Repair {
         /// It, by id.
         id: String,
-        /// Its new recipe.
+        /// Name of the new recipe.
         recipe: Name,
         /// Bytes of that as it lies there.
         recipe_bytes: u64,
@@ -57,17 +57,17 @@ pub enum Event {
     },
     /// Entries were given up.
     Forget {
-        /// They.
+        /// Forgotten entries.
         forgot: Vec<Forgotten>,
     },
     /// A lock was broken, and whoever held it can write nothing any more.
     Unlock {
-        /// Who held it.
+        /// Holder of the broken lock.
         broken: Holder,
     },
     /// Entries were restored and proven.
     Drill {
-        /// They.
+        /// Proven entries.
         proven: Vec<Proven>,
     },
 }
@@ -75,7 +75,7 @@ pub enum Event {
 /// A snapshot in the archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// What it is called: `NAME@TIME`.
+    /// Id of the entry: `NAME@TIME`.
     pub id: String,
     /// The name of what it is a snapshot of.
     pub name: String,
@@ -87,11 +87,11 @@ pub struct Entry {
     pub bytes: u64,
     /// The snapshot's SHA-256.
     pub sha256: String,
-    /// Who said what the SHA-256 must be; nobody, if empty.
+    /// Origins of the SHA-256 that the snapshot was verified against; empty if there was none.
     pub verified_by: Vec<String>,
     /// Words to find and keep it by.
     pub tags: Vec<String>,
-    /// How it comes out of objects again.
+    /// Name of the recipe that rebuilds the snapshot from objects.
     pub recipe: Name,
     /// Bytes of that recipe as it lies there.
     pub recipe_bytes: u64,
@@ -99,28 +99,28 @@ pub struct Entry {
     pub new_objects: u64,
     /// Bytes of these as they lie there.
     pub new_bytes: u64,
-    /// What was written beside the snapshot when it was captured.
+    /// Manifest that was written beside the snapshot when it was captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Value>,
-    /// What a master was made of and how, if that lay beside it.
+    /// Provenance of a master, if it lay beside the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Value>,
 }
 
 impl Entry {
-    /// What follows the name in its id: its time, and a number if another has the same.
+    /// Returns the part of the id after the name: the time, and a number if another entry has the same.
     pub fn id_time(&self) -> &str {
         self.id.get(self.name.len() + 1..).unwrap_or_default()
     }
 
-    /// Whether its time is in the future at `now`, so that some clock was wrong.
+    /// Returns true if the entry's time is in the future at `now`, so that some clock was wrong.
     pub fn is_in_future(&self, now: DateTime<Utc>) -> bool {
         is_in_future(self.time, now)
     }
 }
 
-/// Whether `time` is later than `now`; by more than a day, since a time that was typed may be of
-/// another zone.
+/// Returns true if `time` is more than a day later than `now`; less is tolerated, since a time that was typed
+/// may be of another zone.
 pub fn is_in_future(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     time - now > TimeDelta::days(1)
 }
@@ -130,7 +130,7 @@ pub fn is_in_future(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 pub struct Proven {
     /// It, by id.
     pub id: String,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
     /// Their digest.
     pub digest: String,

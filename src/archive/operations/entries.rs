@@ -46,12 +46,12 @@ pub struct AddRequest {
 /// Snapshots that were stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddReport {
-    /// How it ended.
+    /// Header of the report.
     #[serde(flatten)]
     pub envelope: Envelope,
     /// The archive.
     pub archive: String,
-    /// What became of each.
+    /// Result for each stored snapshot.
     pub added: Vec<Added>,
     /// The snapshot that could not be stored; those after it were not tried.
     pub failed: Option<AddFailure>,
@@ -132,7 +132,7 @@ pub struct ListRequest {
     pub archive: ArchiveOptions,
 }
 
-/// What is stored.
+/// Entries of an archive.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct ListReport {
@@ -196,9 +196,9 @@ pub struct ShowReport {
     pub entry: Entry,
     /// When it was last restored and compared.
     pub proven_at: Option<DateTime<Utc>>,
-    /// What was found then.
+    /// Result of that restore.
     pub proven: Option<Proven>,
-    /// How many objects it needs, and their bytes as they lie there.
+    /// Number of objects that the entry needs, and their size as stored, in bytes.
     pub objects: u64,
     pub stored_bytes: u64,
     pub files_count: u64,

@@ -1,4 +1,4 @@
-//! What can be done with an archive, each as a typed request with a typed report.
+//! Operations on an archive, each a typed request with a typed report.
 //!
 //! Invariants: a request does what the methods of [`Archive`](super::Archive) do, and nothing besides;
 //! what a report says was left undone is in its outcome.

@@ -68,7 +68,7 @@ pub struct CheckRequest {
     pub archive: WritableArchiveOptions,
 }
 
-/// What a check found.
+/// Report of a check.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct CheckReport {
@@ -136,7 +136,7 @@ pub struct ForgetRequest {
     pub archive: WritableArchiveOptions,
 }
 
-/// What was given up and removed, or would be.
+/// Report of what was forgotten and removed, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct ForgetReport {
@@ -194,7 +194,7 @@ pub struct VerifyChainRequest {
     pub archive: ArchiveOptions,
 }
 
-/// What is known of the chain.
+/// Report of the verification of a chain.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct VerifyChainReport {

@@ -1,6 +1,6 @@
-//! What every store must do: one suite that each kind runs, here and from outside.
+//! Requirements on every store: one conformance suite that each kind runs, here and from outside.
 //!
-//! Keeps true: it asks a store for everything that an archive relies on and for nothing else; it says
+//! Invariants: it asks a store for everything that an archive relies on and for nothing else; it says
 //! which demand failed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Store;
 use crate::base::error::{Error, Kind, Result};
 
-/// How many try to put the same name at once.
+/// Number of threads that try to put the same name at once.
 const AT_ONCE: u8 = 8;
 /// About as large as an object gets.
 const LARGE_BYTES: u32 = 6_000_000;

@@ -1,6 +1,6 @@
 //! A folder as a store.
 //!
-//! Keeps true: files get their names when they are whole, are synced when [`Store::sync`] has
+//! Invariants: files get their names when they are whole, are synced when [`Store::sync`] has
 //! returned, and are readable by their owner alone (see [`crate::base::durable::Shelf`]); staging folders
 //! of runs that live are no part of it.
 

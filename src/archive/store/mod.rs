@@ -1,6 +1,6 @@
-//! Where an archive lies: a local folder, or a bucket of any S3-compatible store.
+//! Storage of an archive: a local folder, or a bucket of any S3-compatible store.
 //!
-//! Keeps true: what is put under a name is whole or absent; nothing depends on a listing being
+//! Invariants: what is put under a name is whole or absent; nothing depends on a listing being
 //! complete, names that matter are known from what is stored; [`Store::put_new`] never replaces,
 //! whoever else puts at the same moment; both kinds pass the same tests.
 
@@ -21,7 +21,7 @@ use crate::base::error::{Error, Result};
 pub struct Listed {
     /// The name.
     pub name: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
     /// When it was put.
     pub modified: SystemTime,
@@ -29,7 +29,7 @@ pub struct Listed {
 
 /// Named bytes. Names are relative paths of ASCII letters, digits and `-._/`.
 pub trait Store: Send + Sync {
-    /// What it is, for errors.
+    /// Returns the location of the store, for errors.
     fn what(&self) -> String;
 
     /// Puts `bytes` under a name that is free; false, and nothing changed, if something else is there.
@@ -39,7 +39,7 @@ pub trait Store: Send + Sync {
     /// Puts `bytes` under a name, over whatever is there.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()>;
 
-    /// What is under a name, if anything. More than `bytes_max` bytes are an error.
+    /// Returns the content of a name, if there is any. More than `bytes_max` bytes are an error.
     fn get(&self, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>>;
 
     /// The same into `to`, whose content is replaced and whose memory is used again; false if there
@@ -64,7 +64,7 @@ pub trait Store: Send + Sync {
     /// Returns when everything that was put and removed stays so.
     fn sync(&self) -> Result<()>;
 
-    /// How many calls at once serve it well.
+    /// Returns the number of concurrent calls that serve the store well.
     fn lanes(&self) -> usize;
 
     /// Gives up the room that [`Self::keep_reserve`] holds, so that what frees more can be written to a
@@ -82,7 +82,7 @@ pub trait Store: Send + Sync {
 /// The name of the file that holds some room.
 pub const RESERVE: &str = "reserve";
 
-/// What to do with a store that has no conditional puts.
+/// Advice for a store that has no conditional puts.
 const WITHOUT_CONDITIONS: &str = "use a store that knows conditional puts (If-None-Match); where \
      certainly no two runs write at once, AWS_CONDITIONAL_PUT=disabled does without";
 
@@ -103,7 +103,7 @@ pub fn refuses_taken(store: &dyn Store, name: &str) -> Result<()> {
     }
 }
 
-/// Where an archive lies, as it is typed.
+/// Location of an archive, as it is typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A folder.
@@ -112,7 +112,7 @@ pub enum Location {
     Bucket {
         /// The bucket.
         bucket: String,
-        /// What the names in it begin with; empty for all of it.
+        /// Prefix of all names in the bucket; empty for the whole bucket.
         prefix: String,
     },
 }
@@ -131,7 +131,7 @@ impl Location {
             if bucket.is_empty() {
                 return refuse("it names no bucket");
             }
-            // What stands there may be a secret, and is not shown.
+            // The text there may be a secret, and is not shown.
             if bucket.contains(['@', ':']) {
                 return Err(Error::usage(
                     "reading the archive's location s3://…",

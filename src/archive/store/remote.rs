@@ -3,7 +3,7 @@
 //! Objects of an archive are some megabytes at the most, so each is put by one request, which is
 //! atomic; there is nothing for a multi-part upload to do. Requests are retried by `object_store`.
 //!
-//! Keeps true: a name is put anew by a conditional request (`If-None-Match: *`), never by looking
+//! Invariants: a name is put anew by a conditional request (`If-None-Match: *`), never by looking
 //! first and putting then, unless the user said that the store cannot do otherwise
 //! (`AWS_CONDITIONAL_PUT=disabled`; Garage 2.5 is such a store, which answers a conditional put as if
 //! it had been a plain one); keys come from the environment and are in no error; no request goes to an
@@ -32,7 +32,7 @@ pub struct Remote {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     what: String,
-    /// Whether it knows conditional puts.
+    /// True if the store supports conditional puts.
     has_conditions: bool,
     runtime: Runtime,
 }
@@ -131,12 +131,13 @@ impl Remote {
     }
 }
 
-/// Where a bucket is, if that is not Amazon's: another store's bucket of the same name is another.
+/// Returns the endpoint that the environment names, if any: a bucket of the same name at another store is
+/// another bucket.
 pub fn s3_endpoint() -> Option<String> {
     AmazonS3Builder::from_env().get_config_value(&AmazonS3ConfigKey::Endpoint)
 }
 
-/// Where a machine of Amazon's tells the keys of its role.
+/// Address at which a machine of Amazon's gets the keys of its role.
 const METADATA: &str = "http://169.254.169.254";
 
 /// An error if nobody said where keys are. The builder would then ask the address at which a cloud's
@@ -170,9 +171,9 @@ fn require_credentials(builder: &AmazonS3Builder, what: &str) -> Result<()> {
     )))
 }
 
-/// Whether a conditional put of `bytes` was done whose answer is `answer`. A request whose answer was
-/// lost may have done its work, and the same request sent again then finds the name taken; so what is
-/// `there` decides.
+/// Returns true if a conditional put of `bytes` that was answered with `answer` was done. A request whose
+/// answer was lost may have taken effect, and the same request sent again then finds the name taken; so the
+/// content that is `there` decides.
 fn was_put(
     answer: Result<bool>,
     bytes: &[u8],
@@ -280,7 +281,7 @@ impl Store for Remote {
     }
 
     fn sync(&self) -> Result<()> {
-        // What was answered with success is durable.
+        // A put that was answered with success is durable.
         Ok(())
     }
 

@@ -264,7 +264,7 @@ fn a_chain_that_was_shortened_is_known_by_whoever_has_seen_it() {
         (Vec::new(), None)
     );
     assert_eq!(open().chain().unwrap().records.len(), 3);
-    // What is written is remembered, too.
+    // Written records are remembered, too.
     let mut other = adding(&path, 7);
     other.name = Some("b".into());
     assert!(!open().add(&other).unwrap().already);

@@ -1,4 +1,4 @@
-//! What another run does meanwhile, and stores that do not do what they are asked to.
+//! Another run at the same time, and stores that do not do what they are asked to.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 struct Hooked {
     inner: Local,
     hook: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    /// What cannot be removed.
+    /// Name that cannot be removed.
     stuck: Option<&'static str>,
 }
 
@@ -85,7 +85,7 @@ fn what_is_given_up_while_it_is_checked_is_no_damage() {
     assert_eq!(checked.findings, []);
     assert_eq!(checked.losses, []);
     assert_eq!((checked.entries, checked.records_meanwhile), (3, 1));
-    // What is really damaged is told all the same.
+    // Real damage is reported all the same.
     bed.archive.add(&other).unwrap();
     let used = bed.archive.recipe(&bed.entry("a@2026-01-03")).unwrap();
     std::fs::remove_file(root.join(used.objects[0].name.path(OBJECTS))).unwrap();

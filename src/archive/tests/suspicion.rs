@@ -1,4 +1,4 @@
-//! What is not believed: checksums of files that were not read, objects of another size, times in the
+//! Claims that are not believed: checksums of files that were not read, objects of another size, times in the
 //! future, beginnings of ids.
 
 use super::*;
@@ -91,7 +91,7 @@ fn what_is_damaged_is_stored_again_by_the_same_snapshot() {
                 .is_empty()
         );
         assert_eq!(files(&bed.root()), before);
-        // What is left of the damage is what the other nights had there.
+        // The remaining damage is in what the other nights had there.
         let lost = bed.archive.check(None, None).unwrap().losses;
         assert_eq!(lost.is_empty(), with_recipe, "{lost:?}");
         assert!(lost.iter().all(|loss| !all.contains(&loss.entry.as_str())));
@@ -132,7 +132,7 @@ fn a_whole_id_means_that_entry_and_no_other() {
         let reference: EntryRef = text.parse().unwrap();
         reference.find_one(&chain).map(|entry| entry.id)
     };
-    // What is given up is never guessed.
+    // An entry to be forgotten is never guessed.
     assert_eq!(one(first).unwrap(), first);
     assert_eq!(one(&second.id).unwrap(), second.id);
     assert_eq!(one("a@2026-01-02").unwrap(), "a@2026-01-02T03:00:00Z");

@@ -1,6 +1,6 @@
 //! Many small files that belong together, put one by one and made lasting all at once.
 //!
-//! Keeps true: a file is whole or absent under its name as long as the machine runs, and is readable
+//! Invariants: a file is whole or absent under its name as long as the machine runs, and is readable
 //! by its owner alone; what was put or removed stays so, whatever happens to the machine, once
 //! [`Shelf::sync`] has returned.
 
@@ -19,7 +19,7 @@ use crate::base::own;
 use crate::base::parallel::in_parallel;
 use crate::base::scratch::Scratch;
 
-/// What has fewer bytes is not written past the page cache: it is not worth a call more.
+/// Minimum size in bytes of a write that bypasses the page cache: a smaller one is not worth another call.
 const DIRECT_BYTES_MIN: usize = 256 << 10;
 /// Syncs at once: they then wait for the same flush of the disk, and not each for one of its own.
 const SYNCS: usize = 8;
@@ -208,7 +208,7 @@ impl Block {
     pub fn begin(&mut self, bytes: usize) {
         if self.memory.len() < bytes.saturating_add(Self::ALIGN) {
             self.memory = vec![0; bytes.saturating_add(Self::ALIGN)];
-            // Where there is no telling, it is written as any other.
+            // If the alignment cannot be told, it is written as any other.
             self.start = match self.memory.as_ptr().align_offset(Self::ALIGN) {
                 start if start < Self::ALIGN => start,
                 _ => 0,
@@ -236,7 +236,7 @@ impl Block {
         self.bytes += bytes;
     }
 
-    /// What is in it.
+    /// Returns the bytes in it.
     pub fn bytes(&self) -> &[u8] {
         let end = self.start + self.bytes;
         self.memory.get(self.start..end).unwrap_or_default()

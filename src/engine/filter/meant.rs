@@ -1,4 +1,4 @@
-//! Whether a filter means what it says.
+//! Checks that Qdrant reads a filter as it was typed.
 //!
 //! Qdrant's conditions are read by the first form that fits, and what that form does not know is dropped:
 //! `{"key": "year", "rnage": …}` is a condition on nothing. What was read is therefore written again, and
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::base::words::{did_you_mean, nearest};
 
-/// What the language has (lib/segment/src/types.rs).
+/// Keys of Qdrant's filter language (lib/segment/src/types.rs).
 const KNOWN: [&str; 40] = [
     "must",
     "should",
@@ -62,7 +62,8 @@ const KNOWN: [&str; 40] = [
 /// Conditions that have nothing but a key.
 const OF_A_KEY: [&str; 2] = ["is_empty", "is_null"];
 
-/// What `typed` says that is not in `read`, the same as Qdrant reads it; or a condition without content.
+/// Returns the first fault of the filter `typed`: a key that is missing in `read`, which is the
+/// same filter as Qdrant reads it, or a condition without content.
 pub fn fault(typed: &Value, read: &Value) -> Option<String> {
     within("", typed, read)
 }

@@ -1,7 +1,7 @@
 //! `id_tracker.i2e` and `.e2i`: the mapping kept on disk (server 1.19), format version 2 of
 //! disk_id_tracker/on_disk_format.rs.
 //!
-//! Keeps true: ids are taken from `.e2i` (two runs in id order, numbers and UUIDs, without the
+//! Invariants: ids are taken from `.e2i` (two runs in id order, numbers and UUIDs, without the
 //! points deleted when it was written), and each must be what `.i2e` says about its offset. Of
 //! `.is_uuid` only the header is checked: it says again what the two runs say.
 
@@ -65,7 +65,7 @@ pub(super) fn read(files: &TrackerFiles) -> Found<SegmentIds> {
     ))
 }
 
-/// What `.i2e` says: the id of every offset, as a number of 16 bytes.
+/// Returns the content of `.i2e`: the id of every offset, as a number of 16 bytes.
 fn externals(bytes: &[u8]) -> Found<&[[u8; 16]]> {
     let mut rest = bytes;
     let total = header(I2E, &mut rest, I2E_MAGIC)?;
@@ -96,7 +96,7 @@ fn header(file: &str, rest: &mut &[u8], magic: u64) -> Found<u64> {
     take(rest).map(u64::from_le_bytes).ok_or_else(short)
 }
 
-/// Where the two runs of `.e2i` are, in bytes.
+/// Ranges of the two runs in `.e2i`, in bytes.
 struct Runs {
     num: Range<usize>,
     uuid: Range<usize>,

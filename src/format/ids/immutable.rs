@@ -1,6 +1,6 @@
 //! `id_tracker.mappings`, `.versions` and `.deleted` of an optimized segment.
 //!
-//! Keeps true: these files are written whole and to their full length before a segment is used
+//! Invariants: these files are written whole and to their full length before a segment is used
 //! (immutable_id_tracker/mod.rs), so one that is too short, too long, or out of order is damage;
 //! the engine would take some of those and show deleted points, or lose live ones.
 

@@ -1,6 +1,6 @@
 //! `mutable_id_tracker.*`: a log of mapping changes and an array of versions.
 //!
-//! Keeps true: the log is replayed as lib/segment/src/id_tracker/point_mappings.rs replays it
+//! Invariants: the log is replayed as lib/segment/src/id_tracker/point_mappings.rs replays it
 //! (`set_link`, `drop`), without a cutoff for deferred points, so the last mapping of an id wins
 //! whether or not a server with `prevent_unoptimized` would show it yet. A record cut off at the
 //! end of either file is dropped, as in mutable_id_tracker/mappings_storage.rs and
@@ -88,9 +88,9 @@ pub(super) fn next(log: &mut &[u8]) -> Result<Option<Change>, u8> {
 /// would let 13 bytes of garbage reserve gigabytes.
 #[derive(Default)]
 struct Mappings {
-    /// Where each live id is.
+    /// Offset of each live id.
     heads: HashMap<PointId, u32>,
-    /// Who lives at each offset; the inverse of `heads`.
+    /// Id at each offset; the inverse of `heads`.
     slots: HashMap<u32, PointId>,
     total_offsets: usize,
 }

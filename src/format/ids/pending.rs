@@ -3,7 +3,7 @@
 //! While a segment is optimized or snapshotted, deletes go to such a file beside it instead
 //! (lib/segment/src/pending_changes), and count as persisted: the log need not hold them any more.
 //! Reading the segment without the file brings deleted points back.
-//! Keeps true: a delete counts only if the point is not newer than it (`handle_point_version` in
+//! Invariants: a delete counts only if the point is not newer than it (`handle_point_version` in
 //! lib/segment/src/segment/segment_ops.rs). Deletes never bring anything back, so the order of
 //! levels and files does not matter here.
 

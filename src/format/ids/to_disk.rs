@@ -4,7 +4,7 @@
 //! things may be added to, some 30 of others. In the form of disk_id_tracker/on_disk_format.rs, for
 //! segments that nothing is added to, it holds 4 bytes a point for the version and half a bit.
 //!
-//! Keeps true:
+//! Invariants:
 //! - the files that are written say what the engine would have read from those that were there;
 //! - whatever no sound writer leaves behind is not converted, so that the engine judges it;
 //! - memory is 16 bytes for each record of the segment, 24 with a UUID, while it is converted, and no
@@ -33,7 +33,7 @@ const BLOCK_RECORDS: u32 = 16;
 /// The offset of who has none.
 const NOWHERE: u32 = u32::MAX;
 
-/// Whether the unpacked segment in `folder` has no ids and never had any.
+/// Returns true if the unpacked segment in `folder` has no ids and never had any.
 ///
 /// # Errors
 /// [`crate::base::error::Kind::Failed`] if a file cannot be looked at.
@@ -74,7 +74,7 @@ pub fn to_disk(folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Where a point is; `order` is the place of the record that says so.
+/// Offset of a point; `order` is the place of the record that says so.
 #[derive(Clone, Copy)]
 struct Mapped<K> {
     key: K,
@@ -82,14 +82,14 @@ struct Mapped<K> {
     offset: u32,
 }
 
-/// What a segment's files say about its ids.
+/// Ids that a segment's files give.
 #[derive(Default)]
 struct Ids {
     nums: Vec<Mapped<u64>>,
     uuids: Vec<Mapped<Uuid>>,
-    /// How many offsets there are.
+    /// Number of offsets.
     total: u32,
-    /// Whether `.versions` and `.deleted` are yet to be written.
+    /// True if `.versions` and `.deleted` are yet to be written.
     is_mutable: bool,
 }
 

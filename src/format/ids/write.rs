@@ -106,7 +106,7 @@ mod tests {
         for (id, offset, version) in [
             (PointId::Num(5), 3, Some(30)),
             (uuid, 1, Some(10)),
-            // Its offset was given to the next.
+            // The next id takes over this offset.
             (PointId::Num(6), 6, Some(60)),
             (PointId::Num(9), 6, Some(61)),
             (PointId::Num(8), 4, None),

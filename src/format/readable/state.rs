@@ -1,4 +1,4 @@
-//! What stands in the way of reading a segment, as far as its own config says.
+//! Obstacles to reading a segment that its own config shows.
 //!
 //! Invariants: a kind that is not known is refused, and never read as another.
 

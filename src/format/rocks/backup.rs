@@ -24,9 +24,9 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// A file of a backup.
 #[derive(Debug, PartialEq, Eq)]
 struct Listed<'a> {
-    /// Where it lies in the backup.
+    /// Path in the backup.
     path: &'a str,
-    /// What it is called in the database.
+    /// Name in the database.
     name: String,
     crc32c: u32,
 }
@@ -140,7 +140,7 @@ fn crc32c(path: &Path) -> std::io::Result<u32> {
 mod tests {
     use super::*;
 
-    /// What a 1.7.4 wrote.
+    /// A list that Qdrant 1.7.4 wrote.
     const TEXT: &str = "1795904634\n1466\n3\n\
         shared_checksum/000022_sCEFY0FQR406UU9CYM20O_3.sst crc32 904928854\n\
         private/1/CURRENT crc32 2659179228\n\

@@ -28,7 +28,7 @@ mod rocks {
         /// Opens the one in `folder`, which is scratch: RocksDB writes its own log there.
         ///
         /// # Errors
-        /// What RocksDB says.
+        /// The error message of RocksDB.
         pub fn open(folder: &Path) -> Result<Self, String> {
             let mut options = Options::default();
             options.set_paranoid_checks(true);

@@ -20,7 +20,7 @@ const VERSION: &str = "version";
 /// The points of a segment by their offsets.
 #[derive(Debug, Default)]
 pub struct Live {
-    /// Who lives.
+    /// Offsets of the live points.
     pub offsets: Bits,
     /// Ids that lost their offset to a later one.
     pub replaced: u64,

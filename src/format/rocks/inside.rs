@@ -1,4 +1,5 @@
-//! What a segment keeps in RocksDB, told from the snapshot's headers and the segment's own config.
+//! Parts of a segment that are kept in RocksDB, told from the snapshot's headers and the segment's
+//! own config.
 //!
 //! Invariants: whatever a server would look for in RocksDB is named; where only the database itself
 //! knows whether something is there, it counts as there.
@@ -10,23 +11,24 @@ use crate::format::Segment;
 use crate::format::ids::FIXED_MAPPINGS;
 use crate::format::layout;
 
-/// What a segment keeps in RocksDB.
+/// Parts of a segment that are kept in RocksDB.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InRocks {
-    /// Its ids with their versions; if its database has none, they are in files after all.
+    /// True if ids with their versions are there; if the database has none, they are in files after
+    /// all.
     pub ids: bool,
-    /// Its payload.
+    /// True if payload is there.
     pub payload: bool,
     /// The names of its dense vectors that are there.
     pub vectors: Vec<String>,
     /// The names of its sparse vectors that are there.
     pub sparse_vectors: Vec<String>,
-    /// Its payload indexes, which are built anew.
+    /// True if payload indexes are there, which are built anew.
     pub payload_indexes: bool,
 }
 
 impl InRocks {
-    /// What `segment` keeps there.
+    /// Returns the parts that `segment` keeps there.
     pub fn of(segment: &Segment) -> Self {
         let (state, indexes) = (segment.state_json(), segment.payload_index_json());
         let names = segment.files.iter();
@@ -43,8 +45,8 @@ impl InRocks {
         }
     }
 
-    /// What a segment with this `segment.json` and this `payload_index/config.json` keeps there besides
-    /// ids.
+    /// Returns the parts besides ids that a segment with this `segment.json` and this
+    /// `payload_index/config.json` keeps there.
     pub(super) fn by_config(state: &Value, indexes: &Value) -> Self {
         let config = &state["config"];
         let payload = config["payload_storage_type"]["type"].as_str();
@@ -63,7 +65,7 @@ impl InRocks {
         }
     }
 
-    /// What any of some segments keeps there.
+    /// Returns the parts that any of some segments keeps there.
     pub fn all(some: &[Self]) -> Self {
         let mut all = Self::default();
         for one in some {
@@ -76,23 +78,23 @@ impl InRocks {
         all
     }
 
-    /// Whether a segment whose files `is_there` knows has its ids in files that nothing is added to:
-    /// then no server looks for them in RocksDB.
+    /// Returns true if a segment has its ids in files that nothing is added to: then no server
+    /// looks for them in RocksDB. `is_there` tells which files the segment has.
     pub fn has_fixed_ids(is_there: impl Fn(&str) -> bool) -> bool {
         FIXED_MAPPINGS.iter().any(|name| is_there(name))
     }
 
-    /// Whether there is nothing there.
+    /// Returns true if nothing is kept there.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether its database has to be opened to read it.
+    /// Returns true if the segment's database has to be opened to read the segment.
     pub fn needs_database(&self) -> bool {
         self.ids || self.payload || !self.vectors.is_empty() || !self.sparse_vectors.is_empty()
     }
 
-    /// What is there, in words.
+    /// Returns the parts in words.
     pub fn words(&self) -> String {
         let mut words = Vec::new();
         let mut add = |there: bool, what: &str| {
@@ -109,8 +111,8 @@ impl InRocks {
     }
 }
 
-/// Whether the file of a segment called `name` may hold records of its RocksDB: those of a database
-/// that nothing was ever written to has none, or an empty log.
+/// Returns true if the file of a segment called `name` may hold records of its RocksDB: a database
+/// that nothing was ever written to has no such file, or an empty log.
 fn is_record_file(name: &str) -> bool {
     let is_record = |name: &str| name.ends_with(".sst") || name.ends_with(".log");
     match name.split_once('/') {
@@ -128,7 +130,7 @@ fn names(map: &Value, is_so: impl Fn(&Value) -> bool) -> Vec<String> {
     found.map(|(name, _)| name.clone()).collect()
 }
 
-/// Whether `word` is anywhere in `value` as a text.
+/// Returns true if `word` is anywhere in `value` as a text.
 fn mentions(value: &Value, word: &str) -> bool {
     match value {
         Value::String(text) => text == word,

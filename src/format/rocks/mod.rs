@@ -1,4 +1,5 @@
-//! Segments of servers up to 1.17 that keep something in RocksDB, and their way into today's form.
+//! Segments of servers up to 1.17 that keep something in RocksDB, and their conversion into today's
+//! form.
 //!
 //! Which server keeps what there differs: ids up to 1.14 (of optimized segments up to 1.10), payload
 //! up to 1.12 (in memory up to 1.15), dense vectors with the storage `Memory` up to 1.11, sparse ones up
@@ -27,7 +28,7 @@ pub use backup::missing;
 pub use inside::InRocks;
 pub use segment::convert;
 
-/// Whether this build reads RocksDB.
+/// True if this build reads RocksDB.
 pub const IS_BUILT_IN: bool = cfg!(feature = "rocksdb");
 /// The way out without one.
 pub const GET_IT: &str = "this build of snapmerge leaves RocksDB out: take a released one, or build it \

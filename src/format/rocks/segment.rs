@@ -1,4 +1,4 @@
-//! A segment's way from RocksDB into today's form.
+//! Conversion of a segment from RocksDB into today's form.
 //!
 //! Invariants: `segment.json` is written last, so that it never names a storage that is not there;
 //! nothing of RocksDB is left in the segment's folder.
@@ -20,7 +20,6 @@ use crate::format::layout;
 
 /// The folder in a segment's that its database is put together in.
 const DATABASE_FOLDER: &str = "rocksdb";
-/// Where payload lies.
 const PAYLOAD_FOLDER: &str = "payload_storage";
 /// The payload indexes.
 const INDEXES: &str = "payload_index";
@@ -161,7 +160,7 @@ fn gather_database(folder: &Path, what: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether RocksDB gives files such a name.
+/// Returns true if RocksDB gives files such a name.
 fn is_of_database(name: &str) -> bool {
     let begins = ["MANIFEST-", "OPTIONS-", "LOG"].iter();
     matches!(name, "CURRENT" | "IDENTITY" | "LOCK")
@@ -169,7 +168,7 @@ fn is_of_database(name: &str) -> bool {
         || [".sst", ".log"].iter().any(|end| name.ends_with(end))
 }
 
-/// Whether anything was ever written to the database in `folder`.
+/// Returns true if anything was ever written to the database in `folder`.
 fn has_records(folder: &Path) -> Result<bool> {
     let failed = |err: std::io::Error| Error::io("listing", folder, &err);
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -193,7 +192,7 @@ fn storage_folder(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(folder.join(layout::vector_storage(name)))
 }
 
-/// What kind of vectors those with this `config` are.
+/// Returns the kind of the vectors with this `config`.
 fn kind(config: &Value) -> std::result::Result<Kind, String> {
     let dim = config["size"].as_u64().ok_or("its size is not told")?;
     let element_bytes = match &config["datatype"] {

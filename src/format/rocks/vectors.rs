@@ -12,7 +12,7 @@ use super::ids::Live;
 use crate::base::error::{Error, Result};
 use crate::format::storage::{Bits, ChunkWriter, GridstoreWriter, pack_sparse, write_flags};
 
-/// What kind of vectors a column has.
+/// Kind of the vectors in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// One vector of this many elements of this many bytes a point.
@@ -23,7 +23,7 @@ pub enum Kind {
     Sparse,
 }
 
-/// What a column had.
+/// Counts and offsets found in a column.
 #[derive(Debug, Default)]
 struct Found {
     /// Records of points that live.
@@ -131,9 +131,9 @@ enum Writer {
         vectors: ChunkWriter,
         element_bytes: u64,
         dim: u64,
-        /// Where each point's begin, how many there are, and for how many there is room.
+        /// Begin, count and capacity of each point's vectors, in vectors.
         places: ChunkWriter,
-        /// Where the next begin.
+        /// Number of the vector at which the next point's begin.
         next: u64,
     },
     Sparse(GridstoreWriter),
@@ -204,7 +204,7 @@ impl Writer {
                 if count > vectors.per_chunk() {
                     return Err(Failed::Record("it is larger than any server takes"));
                 }
-                // They lie in one chunk: servers before 1.19 read no others.
+                // The vectors of a point lie in one chunk: servers before 1.19 read no others.
                 let left = vectors.per_chunk() - *next % vectors.per_chunk();
                 if count > left {
                     *next += left;

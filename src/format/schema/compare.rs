@@ -1,6 +1,6 @@
-//! What stops sources from being merged into one master, and what only differs.
+//! Comparison of sources' configs: differences that block a merge, and those that do not.
 //!
-//! Keeps true: all differences are found at once, each with the value of every source and what it
+//! Invariants: all differences are found at once, each with the value of every source and what it
 //! means for the merge; settings that only look different (a default stated or left out, the same
 //! placement in its old and its new spelling) are no finding; the collections' uuids are none.
 
@@ -19,13 +19,13 @@ use super::vectors::{SparseParams, VectorParams, vector_label};
 pub(super) use settings::{canonical, dense_tuning, show, sparse_tuning};
 use settings::{differing_settings, weigh};
 
-/// How much a finding weighs.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The sources cannot be merged as they are.
     Blocks,
-    /// They can, and the master takes one side's value.
+    /// The sources can be merged, and the master takes one side's value.
     Differs,
     /// Worth knowing; it changes nothing about points or searches.
     Note,
@@ -41,25 +41,25 @@ impl fmt::Display for Severity {
     }
 }
 
-/// What one source says.
+/// Value of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceValue {
     /// The source's name.
     pub source: String,
-    /// Its value, readable.
+    /// The value in readable form.
     pub value: String,
 }
 
 /// One thing about which sources disagree, or that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How much it weighs.
+    /// Severity of the finding.
     pub severity: Severity,
-    /// What it is about: "vector 'image' size", "hnsw_config.m".
+    /// Subject of the finding: "vector 'image' size", "hnsw_config.m".
     pub about: String,
-    /// What each source that has a say says, in the order of the sources.
+    /// Values of the sources that have one, in the order of the sources.
     pub values: Vec<SourceValue>,
-    /// What it means for the merge, and what can be done.
+    /// Meaning for the merge, and the ways out.
     pub meaning: String,
 }
 

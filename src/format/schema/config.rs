@@ -1,6 +1,6 @@
 //! A collection's `config.json`, read once and kept whole.
 //!
-//! Keeps true: a config that was read can be restored by a server (what a server insists on is
+//! Invariants: a config that was read can be restored by a server (what a server insists on is
 //! there and has the right types); keys that this version does not know survive a round trip;
 //! words that it does not know (a new distance, datatype, quantization) are kept and listed by
 //! [`CollectionConfig::unknown_values`] instead of being guessed at.
@@ -29,13 +29,13 @@ pub struct CollectionConfig {
 /// A value in a config that this version cannot act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnknownValue {
-    /// What holds the value: "vector 'image' distance".
+    /// Place that holds the value: "vector 'image' distance".
     pub about: String,
     /// The value as written.
     pub value: String,
 }
 
-/// How an HNSW graph is built and kept.
+/// Settings with which an HNSW graph is built and kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HnswSettings {
     /// Edges per node; 0 means no graph.
@@ -44,7 +44,7 @@ pub struct HnswSettings {
     pub ef_construct: u64,
     /// Kilobytes of vectors below which a search scans them all.
     pub full_scan_threshold: u64,
-    /// Whether the graph is left on disk while served.
+    /// True if the graph is left on disk while served.
     pub on_disk: bool,
     /// Edges per node in the extra links along indexed payload; `None` stands for `m`.
     pub payload_m: Option<u64>,
@@ -71,7 +71,7 @@ impl HnswSettings {
     }
 }
 
-/// Where an HNSW graph is kept, `memory` and `on_disk` resolved as Qdrant does.
+/// Returns the placement of an HNSW graph, `memory` and `on_disk` resolved as Qdrant does.
 pub(super) fn hnsw_placement(hnsw: &Map<String, Value>) -> Memory {
     match hnsw.get("memory").and_then(Value::as_str) {
         Some(word) => Memory::from_word(word),
@@ -83,7 +83,8 @@ pub(super) fn hnsw_placement(hnsw: &Map<String, Value>) -> Memory {
     }
 }
 
-/// Whether payload is left on disk, `payload.memory` and `on_disk_payload` resolved as Qdrant does.
+/// Returns true if payload is left on disk, `payload.memory` and `on_disk_payload` resolved as
+/// Qdrant does.
 pub(super) fn payload_on_disk(params: &Map<String, Value>) -> bool {
     let memory = params
         .get("payload")
@@ -239,12 +240,13 @@ impl CollectionConfig {
         self.shard_number
     }
 
-    /// How points are spread over shards.
+    /// Returns the method by which points are spread over shards.
     pub fn sharding_method(&self) -> &ShardingMethod {
         &self.sharding
     }
 
-    /// Whether payload is left on disk while served; `payload.memory` wins over the older flag.
+    /// Returns true if payload is left on disk while served; `payload.memory` wins over the older
+    /// flag.
     pub fn on_disk_payload(&self) -> bool {
         self.params().is_none_or(payload_on_disk)
     }
@@ -293,8 +295,8 @@ impl CollectionConfig {
         self.raw.get(key).and_then(Value::as_object)
     }
 
-    /// How the graph of `vector` is built: the collection's settings with the vector's own over
-    /// them, key by key as Qdrant does. For a name that is not described, the collection's.
+    /// Returns the graph settings of `vector`: the collection's with the vector's own over them,
+    /// key by key as Qdrant does. For a name that is not described, the collection's.
     pub fn effective_hnsw(&self, vector: &str) -> HnswSettings {
         let mut merged = self.hnsw.raw.clone();
         let diff = self
@@ -307,7 +309,7 @@ impl CollectionConfig {
         HnswSettings::from_map(merged).unwrap_or_else(|| self.hnsw.clone())
     }
 
-    /// How graphs are built where a vector states nothing of its own.
+    /// Returns the graph settings of vectors that state nothing of their own.
     pub fn global_hnsw(&self) -> &HnswSettings {
         &self.hnsw
     }

@@ -4,7 +4,7 @@
 //! named with the nearest known one, and a source's own config, where unknown keys are a newer
 //! server's and kept, but a known key that holds the wrong type is damage.
 //!
-//! Keeps true: every problem of a file is found in one reading; the tables are the only place that
+//! Invariants: every problem of a file is found in one reading; the tables are the only place that
 //! lists keys and bounds.
 
 mod reading;
@@ -15,7 +15,7 @@ pub(super) use reading::{
 
 use super::words::{Comparator, Datatype, Distance, Memory, Modifier, ShardingMethod};
 
-/// What a key may hold.
+/// Values that a key may hold.
 #[derive(Debug)]
 pub(super) enum Want {
     /// A whole number within bounds.
@@ -51,9 +51,8 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     /// Another spelling that Qdrant reads; empty for none.
     pub(super) alias: &'static str,
-    /// What it may hold.
     pub(super) want: Want,
-    /// Whether `null` is a statement ("not set") and not just an absent value.
+    /// True if `null` is a statement ("not set") and not just an absent value.
     pub(super) unset: bool,
 }
 

@@ -1,11 +1,11 @@
 //! A collection's config: read, compared, united.
 //!
-//! What a snapshot says about its collection (`config.json`, `payload_index.json`,
-//! `shard_key_mapping.json`) is read into types that keep Qdrant's own JSON beside them;
+//! The files in which a snapshot describes its collection (`config.json`, `payload_index.json`,
+//! `shard_key_mapping.json`) are read into types that keep Qdrant's own JSON beside them;
 //! [`compare`] finds what stops sources from being merged and what only differs; [`unite`] makes
 //! the master's config and says which side won where.
 //!
-//! Keeps true: everything here is pure, from bytes and values to values: no file, no engine, no
+//! Invariants: everything here is pure, from bytes and values to values: no file, no engine, no
 //! clock, so the same sources and overrides always give the same config; answers are lists of typed
 //! findings and decisions, never a bare yes or no; what a newer server wrote is kept or named, never
 //! dropped in silence.

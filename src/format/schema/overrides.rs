@@ -1,6 +1,6 @@
-//! What a user states about the master's config in place of what the sources say.
+//! A user's values for the master's config in place of the sources'.
 //!
-//! Keeps true: every value is checked before it is used, and wrong ones are listed together; a
+//! Invariants: every value is checked before it is used, and wrong ones are listed together; a
 //! key that Qdrant does not know is an error, never ignored; `null` or an absent key states nothing
 //! (the sources' value stays), except where Qdrant gives `null` a meaning: thresholds, and
 //! quantization ("none").
@@ -247,7 +247,7 @@ impl UserConfig {
                 "strict_mode_config" | "metadata" => {
                     whole.insert(key, value);
                 }
-                // What is left at the top of a create body is what `params` holds elsewhere.
+                // The remaining keys at the top of a create body are in `params` elsewhere.
                 _ => {
                     params.insert(key, value);
                 }
@@ -255,7 +255,7 @@ impl UserConfig {
         }
         let dense = params.remove("vectors");
         let sparse = params.remove("sparse_vectors");
-        // What the tables found in the vectors they found with a better path.
+        // Problems that the tables found in the vectors have a better path.
         let checked = problems.is_empty();
         let mut later = Vec::new();
         let vectors = vectors::read_dense(dense.as_ref(), &mut later);

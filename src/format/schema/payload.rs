@@ -1,6 +1,6 @@
 //! A collection's payload indexes: `payload_index.json`.
 //!
-//! Keeps true: what was read is written back as it was; comparison looks at what an index does,
+//! Invariants: what was read is written back as it was; comparison looks at what an index does,
 //! not at how it was written down: `"keyword"` and `{"type": "keyword"}` are one, and so are a
 //! setting left out and the same setting stated with its default.
 
@@ -19,8 +19,8 @@ pub const INDEX_TYPES: &[&str] = &[
     "keyword", "integer", "float", "geo", "text", "bool", "datetime", "uuid",
 ];
 
-/// What a setting of an index is when it is not stated. `memory` and `on_disk` are one setting in
-/// two spellings and are resolved before this is asked.
+/// Values of an index's settings that are not stated. `memory` and `on_disk` are one setting in two
+/// spellings and are resolved before these are looked up.
 const DEFAULTS: &[(&str, Unstated)] = &[
     ("is_tenant", Unstated::Is(false)),
     ("is_principal", Unstated::Is(false)),
@@ -101,7 +101,7 @@ impl PayloadSchema {
         &self.fields
     }
 
-    /// Whether there are no indexes.
+    /// Returns true if there are no indexes.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
@@ -147,12 +147,12 @@ pub fn index_type(index: &Value) -> Option<&str> {
     }
 }
 
-/// Whether two indexes do the same, however they are written down.
+/// Returns true if two indexes do the same, however they are written down.
 pub fn same_index(a: &Value, b: &Value) -> bool {
     index_type(a) == index_type(b) && stated(a) == stated(b)
 }
 
-/// What an index states beyond its type and the defaults, sorted.
+/// Returns the settings of an index beyond its type and the defaults, sorted by key.
 fn stated(index: &Value) -> BTreeMap<&str, Value> {
     let Value::Object(params) = index else {
         return BTreeMap::new();

@@ -1,6 +1,6 @@
 //! A collection's shard keys: `shard_key_mapping.json`, in every form that Qdrant has written.
 //!
-//! Keeps true: no shard belongs to two keys, and no key is listed twice; a word that looks like a
+//! Invariants: no shard belongs to two keys, and no key is listed twice; a word that looks like a
 //! number ("2019") and the number (2019) are two different keys, as in Qdrant; what is written is
 //! the list form, which Qdrant 1.14 and later write and 1.17 and later insist on.
 
@@ -88,7 +88,7 @@ impl ShardKeys {
         &self.keys
     }
 
-    /// Whether the collection has no shard keys.
+    /// Returns true if the collection has no shard keys.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }

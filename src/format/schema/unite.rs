@@ -1,6 +1,6 @@
 //! The master's config, united from the sources' under a user's overrides.
 //!
-//! Keeps true: the master holds every vector and every payload index that any source holds, so no
+//! Invariants: the master holds every vector and every payload index that any source holds, so no
 //! part of a point has nowhere to go; the first source's settings stand where sources differ, a
 //! vector that it lacks keeps the settings of the first source that has it, and overrides win over
 //! both; each such choice is a [`Decision`]; keys that this version does not know are kept.
@@ -28,11 +28,11 @@ use draft::Draft;
 /// A choice that was made for the master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// What was chosen for: "hnsw_config.m", "vector 'image'".
+    /// Setting that the choice was made for: "hnsw_config.m", "vector 'image'".
     pub about: String,
-    /// What the master has.
+    /// Value in the master.
     pub chosen: String,
-    /// Why.
+    /// Reason for the choice.
     pub because: String,
 }
 
@@ -42,7 +42,7 @@ impl std::fmt::Display for Decision {
     }
 }
 
-/// What the master is described by, and how it came to that.
+/// Config and payload indexes of the master, and the choices that led to them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct United {
     /// The master's config, without a uuid.
@@ -51,7 +51,7 @@ pub struct United {
     pub payload: PayloadSchema,
     /// Every choice between sources, and every override that changed something.
     pub decisions: Vec<Decision>,
-    /// What [`compare`] found; nothing in it blocks.
+    /// Findings of [`compare`]; none of them blocks.
     pub findings: Vec<Finding>,
 }
 

@@ -1,6 +1,6 @@
 //! The vectors of a collection as its config describes them.
 //!
-//! Keeps true: every described vector has a size within Qdrant's bounds and a distance; a name is
+//! Invariants: every described vector has a size within Qdrant's bounds and a distance; a name is
 //! either dense or sparse and stays inside a segment's directory, where it becomes part of a file
 //! name; the original JSON of each is kept beside what was read from it.
 
@@ -18,17 +18,17 @@ use super::words::{Comparator, Datatype, Distance, Memory, Modifier};
 pub struct VectorParams {
     /// Elements in the vector, 1 to 65,536.
     pub size: u64,
-    /// How closeness is measured.
+    /// Measure of closeness.
     pub distance: Distance,
-    /// How one element is stored; `None` stands for 32-bit floating point.
+    /// Storage type of one element; `None` stands for 32-bit floating point.
     pub datatype: Option<Datatype>,
-    /// How many vectors under one name are compared; `None` if a point has just one.
+    /// Comparison of the vectors under one name; `None` if a point has just one.
     pub multivector: Option<Comparator>,
     /// The older switch for leaving vectors on disk; see [`VectorParams::placement`].
     pub on_disk: Option<bool>,
-    /// Where the vectors are kept; wins over `on_disk`.
+    /// Placement of the vectors; wins over `on_disk`.
     pub memory: Option<Memory>,
-    /// What differs from the collection's `hnsw_config` for this vector.
+    /// Settings of this vector that differ from the collection's `hnsw_config`.
     pub hnsw_config: Option<Map<String, Value>>,
     /// Quantization of this vector in place of the collection's.
     pub quantization_config: Option<Value>,
@@ -38,12 +38,13 @@ pub struct VectorParams {
 }
 
 impl VectorParams {
-    /// How one element is stored, the default resolved.
+    /// Returns the storage type of one element, the default resolved.
     pub fn datatype(&self) -> Datatype {
         self.datatype.clone().unwrap_or(Datatype::Float32)
     }
 
-    /// Where the vectors are kept while served, `memory` and `on_disk` resolved as Qdrant does.
+    /// Returns the placement of the vectors while served, `memory` and `on_disk` resolved as Qdrant
+    /// does.
     pub fn placement(&self) -> Memory {
         self.memory
             .clone()
@@ -102,13 +103,13 @@ impl VectorParams {
 pub struct SparseParams {
     /// The older switch for leaving the index on disk; see [`SparseParams::placement`].
     pub on_disk: Option<bool>,
-    /// Where the index is kept; wins over `on_disk`.
+    /// Placement of the index; wins over `on_disk`.
     pub memory: Option<Memory>,
     /// Below this number of vectors a search scans them all.
     pub full_scan_threshold: Option<u64>,
-    /// How one weight is stored in the index; `None` stands for 32-bit floating point.
+    /// Storage type of one weight in the index; `None` stands for 32-bit floating point.
     pub datatype: Option<Datatype>,
-    /// What is done to values at query time; `None` stands for nothing.
+    /// Modifier of values at query time; `None` stands for no modifier.
     pub modifier: Option<Modifier>,
     /// The vector's JSON as it was, unknown keys included.
     #[serde(skip)]
@@ -116,17 +117,18 @@ pub struct SparseParams {
 }
 
 impl SparseParams {
-    /// How one weight is stored in the index, the default resolved.
+    /// Returns the storage type of one weight in the index, the default resolved.
     pub fn datatype(&self) -> Datatype {
         self.datatype.clone().unwrap_or(Datatype::Float32)
     }
 
-    /// What is done to values at query time, the default resolved.
+    /// Returns the modifier of values at query time, the default resolved.
     pub fn modifier(&self) -> Modifier {
         self.modifier.clone().unwrap_or(Modifier::None)
     }
 
-    /// Where the index is kept while served, `memory` and `on_disk` resolved as Qdrant does.
+    /// Returns the placement of the index while served, `memory` and `on_disk` resolved as Qdrant
+    /// does.
     pub fn placement(&self) -> Memory {
         self.memory
             .clone()
@@ -159,7 +161,7 @@ fn word<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     map.get(key).and_then(Value::as_str)
 }
 
-/// How a vector is called in a report: "vector 'image'", or "the unnamed vector".
+/// Returns the name of a vector in reports: "vector 'image'", or "the unnamed vector".
 pub fn vector_label(name: &str) -> String {
     if name.is_empty() {
         "the unnamed vector".to_owned()
@@ -241,8 +243,8 @@ fn read_named<T>(
     out
 }
 
-/// Whether a directory named after the vector could lie outside of its segment. The engine joins
-/// names to paths, and older servers allowed `a/b`, so only what leads out is refused.
+/// Returns true if a directory named after the vector could lie outside of its segment. The engine
+/// joins names to paths, and older servers allowed `a/b`, so only a name that leads out is refused.
 fn escapes(name: &str) -> bool {
     name.contains('\0')
         || Path::new(name)

@@ -1,6 +1,6 @@
 //! The words of Qdrant's configs: distances, datatypes, placements.
 //!
-//! Keeps true: a word that this version does not know survives reading and writing unchanged
+//! Invariants: a word that this version does not know survives reading and writing unchanged
 //! (`Other`), so that it can be named in a finding; it is never mistaken for a known one.
 
 use std::fmt;
@@ -39,7 +39,7 @@ macro_rules! words {
                 }
             }
 
-            /// Whether this version knows the word.
+            /// Returns true if this version knows the word.
             pub fn is_known(&self) -> bool {
                 !matches!(self, Self::Other(_))
             }
@@ -66,7 +66,7 @@ macro_rules! words {
 }
 
 words! {
-    /// How the closeness of two vectors is measured.
+    /// Measure of the closeness of two vectors.
     Distance {
         /// Cosine similarity; Qdrant stores such vectors normalized.
         Cosine = "Cosine",
@@ -80,7 +80,7 @@ words! {
 }
 
 words! {
-    /// How one element of a vector is stored.
+    /// Storage type of one element of a vector.
     Datatype {
         /// 32-bit floating point, the default.
         Float32 = "float32",
@@ -98,7 +98,7 @@ words! {
 }
 
 words! {
-    /// How two multivectors are compared.
+    /// Comparison of two multivectors.
     Comparator {
         /// The sum of the best matches.
         MaxSim = "max_sim",
@@ -106,7 +106,7 @@ words! {
 }
 
 words! {
-    /// What is done to sparse values at query time.
+    /// Modifier of sparse values at query time.
     Modifier {
         /// Nothing, the default.
         None = "none",
@@ -116,7 +116,7 @@ words! {
 }
 
 words! {
-    /// Where a part of a collection is kept while it is served.
+    /// Placement of a part of a collection while it is served.
     Memory {
         /// Left on disk and paged in when asked for.
         Cold = "cold",
@@ -128,7 +128,7 @@ words! {
 }
 
 words! {
-    /// How points are spread over shards.
+    /// Method by which points are spread over shards.
     ShardingMethod {
         /// By Qdrant's hash ring over all shards, the default.
         Auto = "auto",
@@ -138,12 +138,12 @@ words! {
 }
 
 impl Memory {
-    /// What the older `on_disk` flag means for a part whose other form is cached.
+    /// Converts the older `on_disk` flag of a part whose other form is cached.
     pub fn from_on_disk(on_disk: bool) -> Self {
         if on_disk { Self::Cold } else { Self::Cached }
     }
 
-    /// What the older `on_disk` flag means for a part whose other form is held in memory.
+    /// Converts the older `on_disk` flag of a part whose other form is held in memory.
     pub fn from_on_disk_or_pinned(on_disk: bool) -> Self {
         if on_disk { Self::Cold } else { Self::Pinned }
     }

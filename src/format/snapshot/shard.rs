@@ -22,22 +22,22 @@ pub(super) const JSON_BYTES_MAX: u64 = 16 << 20;
 const TRACKER_BYTES_MAX: u64 = 4 << 30;
 /// Bytes that a file system spends on a file besides its content, at the most that is usual.
 pub(super) const FILE_OVERHEAD_BYTES: u64 = 4096;
-/// What a remembered name costs besides its letters, in bytes.
+/// Memory that a remembered name takes besides its characters, in bytes.
 const NAME_COST_BYTES: u64 = 128;
 
 /// A file of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSize {
-    /// Its size in bytes, holes included.
+    /// Size in bytes, holes included.
     pub bytes: u64,
-    /// What is stored of it, in bytes.
+    /// Bytes that the snapshot stores for the file.
     pub stored_bytes: u64,
 }
 
 /// A segment as it lies in a snapshot.
 #[derive(Debug, Default)]
 pub struct Segment {
-    /// Its files by name within the segment.
+    /// Files by name within the segment.
     pub files: BTreeMap<String, FileSize>,
     /// `segment.json`.
     pub state: Option<Vec<u8>>,
@@ -55,7 +55,8 @@ pub struct Segment {
     pub strays: Strays,
     /// Bytes that the snapshot spends on it.
     pub bytes: u64,
-    /// Its tar in the snapshot's tar, as offset and length in bytes; none if it is streamed.
+    /// Offset and length of the segment's tar in the snapshot's tar, in bytes; none if it is
+    /// streamed.
     pub tar: Option<(u64, u64)>,
 }
 
@@ -80,7 +81,7 @@ fn json_or_null(bytes: Option<&[u8]>) -> Value {
 /// A shard as it lies in a snapshot.
 #[derive(Debug, Default)]
 pub struct Shard {
-    /// Its segments.
+    /// Segments by UUID.
     pub segments: BTreeMap<Uuid, Segment>,
     /// `replica_state.json`.
     pub replica_state: Option<Vec<u8>>,
@@ -90,7 +91,7 @@ pub struct Shard {
     pub segment_list: Option<Vec<u8>>,
     /// The log's files, if they were asked for.
     pub log: LogFiles,
-    /// Whether there is a log at all.
+    /// True if there is a log at all.
     pub has_log: bool,
     /// Bytes that the snapshot spends on the log.
     pub log_bytes: u64,
@@ -103,7 +104,7 @@ pub struct Shard {
 /// Members where a server would take anything for a part of a segment: how many, and the first name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Strays {
-    /// How many.
+    /// Number of such members.
     pub count: u64,
     /// The name of the first.
     pub first: String,
@@ -118,7 +119,7 @@ impl Strays {
     }
 }
 
-/// What one member costs.
+/// Disk space and memory that one member takes, in bytes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cost {
     /// Disk space of files that lie in a tar inside, beyond that tar's own.
@@ -232,7 +233,7 @@ impl Shard {
 
 /// Bytes that a file of a segment takes in scratch, at the most that is usual.
 fn room(name: &str, file: &Member) -> u64 {
-    // What lies in RocksDB is compressed, and written again beside it.
+    // Data in RocksDB is compressed, and written again beside it.
     let times = match name.split_once('/') {
         Some((layout::INDEX_DATABASE, _)) => return 0,
         Some((layout::DATABASE, _)) => 5,

@@ -37,13 +37,13 @@ impl Bits {
         is_new
     }
 
-    /// Whether `offset` is there.
+    /// Returns true if `offset` is in the set.
     pub fn has(&self, offset: u32) -> bool {
         let (at, mask) = place(offset);
         self.bytes.get(at).is_some_and(|byte| byte & mask != 0)
     }
 
-    /// How many there are.
+    /// Returns the number of offsets in the set.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -74,7 +74,7 @@ pub fn write_flags(folder: &Path, length: u64, bits: &Bits) -> Result<()> {
         let written = file.write_all(bytes).and_then(|()| file.set_len(size));
         written.map_err(|err| Error::io("writing", &path, &err))
     };
-    // How many, and which of two files is meant; there is one since 1.8.
+    // Number of flags, and which of two files is meant; there is one since 1.8.
     let status: Vec<u8> = [length, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
     write("status.dat", &status, status.len() as u64)?;
     let bytes = length.div_ceil(8).next_power_of_two().max(FILE_BYTES_MIN);

@@ -29,7 +29,7 @@ pub struct ChunkWriter {
     vector_bytes: u64,
     per_chunk: u64,
     open: BTreeMap<u64, File>,
-    /// How many vectors there are, with those that were not written.
+    /// Number of vectors, those that were not written included.
     length: u64,
     chunks: u64,
 }

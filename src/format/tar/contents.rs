@@ -1,6 +1,6 @@
 //! The bytes of one member, as the tar stores them or with the holes filled.
 //!
-//! Keeps true: no byte of another member is ever handed out; a tar that ends within a member is an
+//! Invariants: no byte of another member is ever handed out; a tar that ends within a member is an
 //! error, never a short file.
 
 use std::io::{self, Read};

@@ -1,6 +1,6 @@
 //! The names of a tar's members, as far as they can be trusted with a file system.
 //!
-//! Keeps true: a name that is taken stays inside the folder that it is unpacked to; a file has one
+//! Invariants: a name that is taken stays inside the folder that it is unpacked to; a file has one
 //! name and a name one file, and no file lies where a folder must be, so that unpacking in any
 //! order gives the same; what is remembered of names is bounded.
 

@@ -1,6 +1,6 @@
 //! Sparse members: which runs of the file the tar stores.
 //!
-//! Keeps true: runs ascend, do not overlap, stay within the file, and add up to what is stored; a
+//! Invariants: runs ascend, do not overlap, stay within the file, and add up to what is stored; a
 //! map is never longer than its bound, whatever its headers say.
 
 use tar::GnuSparseHeader;
@@ -14,7 +14,7 @@ const HOLES_BYTES_MAX: u64 = 16 << 30;
 /// A run of bytes of a sparse file that is stored; everything between runs is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Where the run belongs in the file, in bytes.
+    /// Offset of the run in the file, in bytes.
     pub offset: u64,
     /// Length of the run in bytes.
     pub bytes: u64,
@@ -61,7 +61,7 @@ impl Map {
                 return Err("has runs that overlap".into());
             }
             end = piece_end;
-            // They do not overlap, so that this is at most `bytes`.
+            // The runs do not overlap, so that this is at most `bytes`.
             sum += piece.bytes;
         }
         if sum != stored_bytes {

@@ -1,7 +1,7 @@
-//! What an entry of the log does, and to which points.
+//! The operation of a log's entry, and the points that it touches.
 //!
 //! An entry is `OperationWithClockTag` of lib/shard/src/operations/mod.rs in CBOR: a map with the
-//! operation under its name, and perhaps a clock tag; before CBOR it was MessagePack. Keeps true:
+//! operation under its name, and perhaps a clock tag; before CBOR it was MessagePack. Invariants:
 //! only names and ids are taken out, payloads and vectors are passed over; ids are reported only
 //! if the operation can reach no others, whatever the points hold; an unknown operation can reach
 //! all of them.
@@ -14,7 +14,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use super::shapes::{Conditional, Field, Ids, Insert, Named, Point, Points, Selected, plain};
 use crate::point::PointId;
 
-/// What an operation does. Names in brackets are those in the log.
+/// Operation of an entry. Names in brackets are those in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// Writes these points, or those of them that a condition lets through (`upsert_points`,

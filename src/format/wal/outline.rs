@@ -1,4 +1,4 @@
-//! What a log says without being put together.
+//! Facts that a log's files give before they are put together.
 //!
 //! Invariants: as far as a log can be read, this is what [`super::read`] would say of it.
 
@@ -32,7 +32,8 @@ impl LogFiles {
         fields.map(|(field, _)| field).collect()
     }
 
-    /// Those whose entries come in the order of their numbers.
+    /// Returns the closed files and then the open ones, so that entries come in the order of their
+    /// numbers.
     fn parts(&self) -> impl Iterator<Item = &Part> {
         self.closed.values().chain(self.open.values())
     }

@@ -3,7 +3,7 @@
 //! A file is `wal`, a zero, and a seed of four bytes; then entries: length in eight bytes, data,
 //! zeros up to four bytes past a multiple of eight, checksum in four (lib/wal/src/segment.rs).
 //! Numbers are little-endian. Each checksum goes on from the one before, so an entry left over
-//! from earlier use of the file cannot pass. Keeps true: reading stops where the engine stops, at
+//! from earlier use of the file cannot pass. Invariants: reading stops where the engine stops, at
 //! the first entry that does not fit or whose checksum is wrong; the length of an entry is not
 //! believed before its checksum, and buffers grow with what was really read.
 
@@ -158,8 +158,8 @@ fn read_data(
     Ok(crc)
 }
 
-/// How many zeros follow data of `len` bytes, so that a checksum of four bytes ends at a multiple
-/// of eight.
+/// Returns the number of zeros that follow data of `len` bytes, so that a checksum of four bytes
+/// ends at a multiple of eight.
 fn padding(len: u64) -> u64 {
     4_u64.wrapping_sub(len) & 7
 }

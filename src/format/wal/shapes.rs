@@ -1,6 +1,6 @@
 //! The parts of the log's operations that hold ids or names, and nothing else of them.
 //!
-//! Keeps true: whatever is not named here is passed over, so that new fields do no harm; an id is
+//! Invariants: whatever is not named here is passed over, so that new fields do no harm; an id is
 //! a number or a UUID, or the entry is refused.
 
 use std::fmt;

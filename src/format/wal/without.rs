@@ -1,4 +1,4 @@
-//! A log in scratch without what some of its entries do.
+//! Replaces some entries of a log in scratch by operations that do nothing.
 //!
 //! Invariants: every other entry keeps its number and its bytes; only scratch copies are changed.
 

@@ -1,6 +1,6 @@
-//! What the files of one segment tell.
+//! Report on one segment, from its files.
 //!
-//! Keeps true: kinds are told in Qdrant's own words; where a kind is not known here, nothing is said
+//! Invariants: kinds are told in Qdrant's own words; where a kind is not known here, nothing is said
 //! about whether it is on disk.
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::format::rocks::InRocks;
 use crate::format::{Segment, layout};
 use crate::inspect::{SegmentPoints, SegmentReport, SegmentVector, Storage};
 
-/// What is told of `segment`; `points` if they can be read.
+/// Returns the report of `segment`; `points` is given if they can be read.
 pub(super) fn segment_report(
     uuid: Uuid,
     segment: &Segment,
@@ -105,9 +105,9 @@ fn sparse(name: &str, data: &Value) -> SegmentVector {
     }
 }
 
-/// How many vectors fit into `matrix.dat`: after four bytes of header it has one element after the
-/// other (lib/segment/src/vector_storage/dense/immutable_dense_vectors.rs). Chunks are written
-/// ahead, and multivectors have any number of rows, so their sizes tell nothing.
+/// Returns how many vectors fit into `matrix.dat`: after four bytes of header it has one element after the
+/// other (lib/segment/src/vector_storage/dense/immutable_dense_vectors.rs). Chunks are written ahead, and
+/// multivectors have any number of rows, so their sizes tell nothing: `None`.
 fn slots(name: &str, data: &Value, segment: &Segment) -> Option<u64> {
     const HEADER_BYTES: u64 = 4;
     if !data["multivector_config"].is_null() {

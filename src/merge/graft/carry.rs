@@ -1,6 +1,6 @@
 //! Carrying segments from the sources' tars into the master's.
 //!
-//! Keeps true: each source is read once, and hashed on the way if its checksum was not compared yet;
+//! Invariants: each source is read once, and hashed on the way if its checksum was not compared yet;
 //! a mismatch, or a change while it is read, ends the merge before the master has a name; no two
 //! segments of a shard have one UUID.
 
@@ -30,7 +30,7 @@ pub struct Packed {
     pub segments: BTreeMap<u32, u64>,
     /// Vectors in an index by shard.
     pub indexed: BTreeMap<u32, u64>,
-    /// How segments travelled.
+    /// Counts of the carried segments.
     pub carried: Carried,
 }
 
@@ -196,8 +196,8 @@ impl Cart {
         let from = format!("{source}/{}", lane.number);
         let name = self.name(lane.target, segment.uuid, &from);
         self.carrier.segment(&name, settled)?;
-        // What is removed before the disk has written it never costs the disk anything; but that
-        // takes a while, and nobody needs to wait.
+        // A file that is removed before the disk has written it costs the disk nothing; but
+        // removing takes a while, and nothing needs to wait for it.
         let folder = settled.folder.clone();
         let removing = std::thread::spawn(move || scratch::remove_folder(&folder));
         self.removing.push(removing);

@@ -3,10 +3,11 @@
 //! A shard is a set of segments, so the shards of several sources become one by lying side by side.
 //! Nothing is indexed again, and a segment's bytes go from tar to tar without being unpacked.
 //!
-//! Keeps true: a segment travels untouched only if its shard's log holds nothing that the segments
+//! Invariants: a segment travels untouched only if its shard's log holds nothing that the segments
 //! do not, none of its points loses a conflict, and it has every payload index of the master; a log
-//! that only writes points becomes a segment beside them; every other shard is settled in scratch, changed by the engine, and packed again. An id is in one
-//! source's segments only. The log of a master begins above every segment's version.
+//! that only writes points becomes a segment beside them; every other shard is settled in scratch,
+//! changed by the engine, and packed again. An id is in one source's segments only. The log of a
+//! master begins above every segment's version.
 
 mod carry;
 mod settle;
@@ -51,7 +52,7 @@ pub fn graft(
     let stage = site.progress.stage("find conflicts", None, Unit::None);
     let mut lanes = lanes(&mut sources, &plan)?;
     let mut workshop = Workshop::new(site, &plan);
-    // What the log still holds decides which ids there are.
+    // Entries still in the log decide which ids exist.
     if settings.consolidate {
         for lane in &mut lanes {
             lane.because("--consolidate merges its segments");
@@ -175,7 +176,7 @@ fn resolve_conflicts(
     let mut losers: Vec<Vec<PointId>> = vec![Vec::new(); lanes.len()];
     let mut undecided: Vec<(Identity, Vec<usize>)> = Vec::new();
     let key_of = |lane: &Lane| plan.layout.keys.key_of(lane.target).cloned();
-    // Where each lane's points come from: the source's name, and a key that the master does not have.
+    // Origin of each lane's points: the source's name, and a key that the master does not have.
     let homes: Vec<(String, Option<ShardKey>)> = lanes
         .iter()
         .map(|lane| {

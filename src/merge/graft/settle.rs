@@ -1,7 +1,7 @@
 //! The shards that cannot travel as they are: settled in scratch, changed, and closed, for their
 //! segments to be packed again.
 //!
-//! Keeps true: a shard is unpacked once; its losers are deleted and its missing indexes made by the
+//! Invariants: a shard is unpacked once; its losers are deleted and its missing indexes made by the
 //! engine; what is packed is what the engine flushed. Sources are settled side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ const IDS_AT_ONCE: usize = 4096;
 /// Shards that are settled at once.
 const AT_ONCE: usize = 4;
 
-/// Where shards are settled.
+/// Workspace in which shards are settled.
 pub struct Workshop<'a> {
     site: Site<'a>,
     plan: &'a Plan,
@@ -44,7 +44,7 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// Whether any shard was settled.
+    /// Returns true if any shard was settled.
     pub fn was_used(&self) -> bool {
         self.rounds > 0
     }

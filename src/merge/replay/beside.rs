@@ -1,6 +1,6 @@
-//! Points that are to be in a collection, laid beside those that are.
+//! Comparison of the points that are to be in a collection with those that are.
 //!
-//! Keeps true: every point that is given is asked for, by its id and under its shard key; every
+//! Invariants: every point that is given is asked for, by its id and under its shard key; every
 //! point that is there and was not given is found; memory is bounded by a batch and a page of ids.
 
 use std::collections::BTreeMap;
@@ -231,7 +231,7 @@ impl Lane {
 pub struct NotGiven {
     keys: Vec<Option<ShardKey>>,
     path: PathBuf,
-    /// How many.
+    /// Number of these points.
     pub count: u64,
 }
 

@@ -1,12 +1,12 @@
-//! What a replay does with what it finds.
+//! Decides how a replay treats the collection that it finds.
 //!
-//! Keeps true: it is a pure function of what is there, of what an earlier run wrote down, and of
+//! Invariants: it is a pure function of what is there, of what an earlier run wrote down, and of
 //! what was asked for; a collection that nobody made for this merge is written to only by `--sync`.
 
 use super::journal::{Earlier, Mark};
 use crate::base::error::{Error, Kind, Result};
 
-/// What may be done with a collection that is there.
+/// Use of an existing collection that is permitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Asked {
     /// Go on with an earlier run of the same merge, if there was one.
@@ -18,7 +18,7 @@ pub enum Asked {
     Sync,
 }
 
-/// What is done.
+/// Action that a replay takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Make the collection, and write everything.

@@ -1,11 +1,12 @@
-//! What a replay has done so far, in a file beside nothing that matters: without it, `--sync` does
-//! the same by comparing.
+//! Journal of a replay's progress, in a file that nothing else depends on: without it, `--sync`
+//! does the same by comparing.
 //!
-//! A line of JSON each: who and what it is for, then that the collection was made, then every mark
-//! that was reached, then that all was sent and that all was proven.
+//! Each line is a JSON object: first the target and the plan that the journal is for, then that the
+//! collection was made, then every mark that was reached, then that all was sent and that all was
+//! proven.
 //!
-//! Keeps true: what stands in it is so on the server; a last line that was cut off is no line; the
-//! journal of another merge is never taken for this one's.
+//! Invariants: whatever is recorded is so on the server; a last line that was cut off is ignored;
+//! the journal of another merge is never taken for this one's.
 
 use std::path::Path;
 
@@ -34,9 +35,9 @@ pub enum Line {
     Begins {
         /// The form.
         format: String,
-        /// Where to.
+        /// Address of the collection.
         target: String,
-        /// What is to be there: the fingerprint of sources' names, settings and config.
+        /// Fingerprint of the sources' names, settings and config.
         plan: String,
     },
     /// The collection was made by this.
@@ -52,20 +53,20 @@ pub enum Line {
     },
 }
 
-/// How far an earlier run came.
+/// Progress of an earlier run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Earlier {
-    /// Where to.
+    /// Address of the collection.
     pub target: String,
-    /// What was to be there.
+    /// Fingerprint of the sources' names, settings and config.
     pub plan: String,
-    /// Whether it made the collection.
+    /// True if the run made the collection.
     pub made: bool,
     /// The last mark.
     pub reached: Mark,
-    /// Whether that was all.
+    /// True if everything was sent.
     pub sent: bool,
-    /// What the server had, once that was proven.
+    /// Digest of the collection's content, once it was proven.
     pub proven: Option<String>,
 }
 
@@ -179,7 +180,7 @@ mod tests {
             (earlier.target.as_str(), earlier.plan.as_str()),
             ("http://a/b", "plan-1")
         );
-        // What comes next stands in a line of its own.
+        // The next line stands by itself.
         journal.add(&Line::Sent(mark(30))).unwrap();
         let digest = "v1:30:11".to_owned();
         journal

@@ -4,7 +4,7 @@
 //! mark that the journal has; that what lies before the mark is the same as then is proven by its
 //! digest.
 //!
-//! Keeps true: an existing collection is written to only if an earlier run of the same merge made
+//! Invariants: an existing collection is written to only if an earlier run of the same merge made
 //! it, or if it was asked for with `--sync`; what the server has at the end is read back and
 //! compared; a failed source never deletes anything.
 
@@ -48,20 +48,20 @@ pub use target::Target;
 /// Bytes of records between two marks, at about.
 const MARK_BYTES: usize = 16 << 20;
 
-/// Where to, and how.
+/// Target of a replay, and the settings for writing to it.
 #[derive(Debug)]
 pub struct Onto {
     /// The collection.
     pub target: Target,
-    /// How fast at the most.
+    /// Maximum sending rate; none for no limit.
     pub limit: Option<Rate>,
-    /// Where the journal is.
+    /// Path of the journal.
     pub journal: PathBuf,
-    /// What may be done with what is there.
+    /// Permitted use of an existing collection.
     pub asked: Asked,
 }
 
-/// What was done.
+/// Outcome of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     /// The collection was made.
@@ -70,32 +70,32 @@ pub enum Done {
     WentOn(u64),
     /// It was all there; nothing was changed.
     Unchanged,
-    /// What was there was brought to the sources' state.
+    /// The existing collection was brought to the sources' state.
     Synced(Synced),
 }
 
 /// A replay that came to its end.
 #[derive(Debug)]
 pub struct Replayed {
-    /// What was done.
+    /// Outcome of the replay.
     pub outcome: Done,
-    /// What was sent.
+    /// Counts of the points and requests sent.
     pub sent: Sent,
-    /// What became of each source's points.
+    /// Counts of each source's points, in the order of the sources.
     pub tallies: Vec<Tally>,
-    /// What declared changes found.
+    /// Counts of the points altered by declared changes.
     pub changes: Changed,
     /// The digest of what was to be there.
     pub digest: Digest,
-    /// What was compared.
+    /// Result of the comparison.
     pub checked: Checked,
-    /// What the server says of the collection at the end.
+    /// State of the collection at the end, as the server reports it.
     pub info: CollectionInfo,
-    /// What is not as it should be.
+    /// Differences from the plan, in words; empty if there are none.
     pub differences: Vec<String>,
-    /// What others wrote to live sources in the meantime.
+    /// Changes that others made to live sources in the meantime.
     pub changed: Vec<String>,
-    /// How long what took.
+    /// Duration and volume of each stage.
     pub stages: Vec<StageReport>,
 }
 
@@ -278,7 +278,6 @@ fn replayed(
     ))
 }
 
-/// What was written.
 struct Written {
     flowed: Flowed,
     sent: Sent,
@@ -404,7 +403,7 @@ fn sources_changed(target: &Target) -> Error {
     .next("bring the target to what they are now with --sync, or begin a new collection")
 }
 
-/// What tells one merge from another: everything that decides what its points are.
+/// Returns the hash that identifies a merge: of everything that decides what its points are.
 fn fingerprint(plan: &Plan, settings: &Settings) -> String {
     let names: Vec<&str> = plan
         .sources

@@ -1,6 +1,6 @@
 //! The proof of a live master: everything that the server has, read back.
 //!
-//! Keeps true: equal digests mean equal points, bit by bit; where they are not equal, every point is
+//! Invariants: equal digests mean equal points, bit by bit; where they are not equal, every point is
 //! compared, and what is only near is counted; the exact count must be that of the points in any case.
 
 use super::Work;
@@ -17,7 +17,7 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Points that are named, of those that differ.
 const NAMED: usize = 5;
 
-/// What was compared.
+/// Result of the comparison.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Checked {
     /// Points that the server has, read back.
@@ -39,7 +39,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// What is not as it should be.
+    /// Returns the differences in words; empty if there are none.
     pub fn differences(&self) -> Vec<String> {
         let mut differences = Vec::new();
         if self.different + self.missing > 0 {
@@ -59,7 +59,7 @@ impl Checked {
         differences
     }
 
-    /// What was compared, in words.
+    /// Returns the result of the comparison in words.
     pub fn words(&self) -> String {
         match self.near {
             0 => "ids, vectors and payloads are bit by bit what was to be there".into(),

@@ -1,6 +1,6 @@
 //! Bringing a collection that is there to the sources' state.
 //!
-//! Keeps true: points that are right already are not written; nothing is deleted before all sources
+//! Invariants: points that are right already are not written; nothing is deleted before all sources
 //! were read to their end.
 
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::stream::Policy;
 use crate::stream::Resolver;
 use crate::verify::{Likeness, Nearness};
 
-/// What was changed.
+/// Counts of points by what was done with them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Synced {
     /// Points that were not there.

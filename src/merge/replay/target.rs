@@ -1,7 +1,7 @@
-//! The collection that a replay writes: made with the master's config, but indexing held back until
-//! all points are there; then let go, and waited for.
+//! The collection that a replay writes: made with the master's config, but with indexing held back
+//! until all points are there; then indexing is released and waited for.
 //!
-//! Keeps true: nothing is changed on a collection that this did not make, but for `--sync`; at the
+//! Invariants: nothing is changed on a collection that this did not make, but for `--sync`; at the
 //! end the collection has the config that was planned; what cannot come is not waited for.
 
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ use crate::merge::plan::Plan;
 use crate::point::ShardKey;
 use crate::server::{CollectionAddress, CollectionInfo, Connection, Polling, create_body};
 
-/// How often the server is asked how far it is.
 const POLLING: Polling = Polling::every(Duration::from_millis(300));
-/// How often it must say "green" before that is believed.
+/// Number of consecutive polls in which the server must report green.
 const GREEN_TIMES: u32 = 2;
 /// A server that shows no change at all for so long is not waited for any longer.
 const STANDSTILL: Duration = Duration::from_secs(1800);
-/// What Qdrant takes where a config does not say, in kilobytes.
+/// Qdrant's default of `indexing_threshold`, in kilobytes.
 const INDEXING_THRESHOLD: u64 = 10_000;
-/// How many optimizers may run at once; with 0 none does, and a collection stays yellow for ever.
+/// Number of optimizers that may run at once; with 0 none does, and a collection stays yellow for
+/// ever.
 const THREADS: &str = "max_optimization_threads";
 
 /// The collection that is written.
@@ -36,8 +36,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// What is there; none if nothing is. A name that is an alias is refused: what is written to
-    /// it would go to the collection behind it.
+    /// Returns the collection's state; none if it does not exist. A name that is an alias is
+    /// refused: points written to it would go to the collection behind it.
     pub fn look(&self) -> Result<Option<CollectionInfo>> {
         let name = self.name();
         let aliases = self.connection.aliases()?;
@@ -66,7 +66,7 @@ impl Target {
             .create_collection(self.name(), creation(config))?)
     }
 
-    /// What a collection of `plan` has besides its config; what is there already stays.
+    /// Creates the shard keys and payload indexes of `plan` that the collection does not have yet.
     pub fn furnish(&self, plan: &Plan) -> Result<()> {
         let name = self.name();
         if *plan.united.config.sharding_method() == ShardingMethod::Custom {
@@ -111,7 +111,7 @@ impl Target {
         ))
     }
 
-    /// What the server says of it now.
+    /// Returns the collection's current state; refused if it does not exist any more.
     pub fn info(&self) -> Result<CollectionInfo> {
         let info = self.connection.collection(self.name())?;
         info.ok_or_else(|| {
@@ -191,7 +191,8 @@ impl Target {
         ended.ok_or_else(|| Error::failed(doing, "it was not waited for"))
     }
 
-    /// Where the collection's payload indexes and vectors are not what `plan` says.
+    /// Returns the differences of the collection's payload indexes and vectors from `plan`, in
+    /// words.
     pub fn differences(&self, plan: &Plan, info: &CollectionInfo) -> Result<Vec<String>> {
         let what = self.address.to_string();
         let mut differences = Vec::new();
@@ -228,21 +229,21 @@ impl Target {
     }
 }
 
-/// Whether a collection with `config` is left as it is written.
+/// Returns true if `config` lets no optimizer run, so that a collection is left as it is written.
 fn optimizers_rest(config: &CollectionConfig) -> bool {
     let optimizers = config.optimizer_config();
     optimizers.and_then(|map| map.get(THREADS)) == Some(&json!(0))
 }
 
-/// What `PUT /collections/NAME` takes for `config`, with indexing held back: a graph for points that
-/// come later is built again and again.
+/// Returns the body of `PUT /collections/NAME` for `config`, with indexing held back: a graph for
+/// points that come later would be built again and again.
 fn creation(config: &CollectionConfig) -> Value {
     let mut body = create_body(config);
     // A limit to what may be written would stop the writing.
     body.remove("strict_mode_config");
     let optimizers = body.entry("optimizers_config").or_insert_with(|| json!({}));
     optimizers["indexing_threshold"] = json!(0);
-    // They rest once everything is indexed.
+    // Optimizers that are to rest are stopped only after everything is indexed.
     if optimizers_rest(config) {
         optimizers[THREADS] = Value::Null;
     }
@@ -258,7 +259,7 @@ fn creation(config: &CollectionConfig) -> Value {
     body
 }
 
-/// What `PATCH /collections/NAME` takes to undo what [`creation`] held back.
+/// Returns the body of `PATCH /collections/NAME` that undoes what [`creation`] held back.
 fn release(config: &CollectionConfig) -> Value {
     let optimizers = config.optimizer_config();
     let part = |name: &str| optimizers.and_then(|map| map.get(name)).cloned();

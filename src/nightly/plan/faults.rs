@@ -1,7 +1,7 @@
-//! What is wrong with a plan, all of it at once: keys that nobody knows, with the nearest that is
-//! known, values of another kind, keys that are missing.
+//! Faults of a plan, all of them at once: unknown keys, with the nearest known one, values of another kind,
+//! and missing keys.
 //!
-//! Keeps true: it is told by the schema alone, so what is known here is what is read; a plan without
+//! Invariants: it is told by the schema alone, so what is known here is what is read; a plan without
 //! a finding can be read.
 
 use serde_json::{Map, Value};

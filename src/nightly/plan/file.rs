@@ -1,6 +1,6 @@
 //! The plan as it is written: what nightly.toml may say, and the schema that editors check it by.
 //!
-//! Keeps true: every key is described here and nowhere else, since help, schema and the search for
+//! Invariants: every key is described here and nowhere else, since help, schema and the search for
 //! misspelt keys are made of it; no key holds a secret, only where one is.
 
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub struct PlanFile {
     /// Where it is written how the night went.
     #[serde(default)]
     pub report: ReportPart,
-    /// Who is report.
+    /// Commands and webhooks that are told how a run ended.
     #[serde(default)]
     pub notify: NotifyPart,
 }
@@ -234,7 +234,7 @@ pub struct ReportPart {
     pub prometheus: Option<PathBuf>,
 }
 
-/// Who is report.
+/// Commands and webhooks that are told how a run ended.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotifyPart {
@@ -244,7 +244,7 @@ pub struct NotifyPart {
     pub success: Option<TellPart>,
 }
 
-/// How somebody is report. Both get the JSON report: a command on its standard input, a webhook as a POST.
+/// A command, a webhook, or both. Both get the JSON report: a command on its standard input, a webhook as a POST.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TellPart {

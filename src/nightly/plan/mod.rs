@@ -1,6 +1,6 @@
 //! The plan of a night, as it is meant: read, compared with its schema, and every value of it settled.
 //!
-//! Keeps true: whatever can be known to be wrong without asking a server is found here, all of it at
+//! Invariants: whatever can be known to be wrong without asking a server is found here, all of it at
 //! once; paths are those beside the plan's file, so that it means the same wherever it is run from.
 
 mod faults;
@@ -31,52 +31,52 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A plan that can be carried out as far as is known without asking.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Its file.
+    /// Path of the plan's file.
     pub file: PathBuf,
     /// The SHA-256 of its text.
     pub sha256: String,
-    /// What it is called.
+    /// Name in reports and metrics.
     pub name: String,
-    /// The folder of what is remembered.
+    /// Folder of the state: journal, lock, history of aliases.
     pub state: PathBuf,
-    /// Whether the plan names it.
+    /// True if the plan names `state`; false for the default folder.
     pub is_state_named: bool,
     /// The folder with room for snapshots.
     pub work: PathBuf,
-    /// Where snapshots are kept.
+    /// The archive that snapshots are kept in.
     pub archive: ArchivePlan,
     /// The servers by name.
     pub servers: BTreeMap<String, Server>,
-    /// What is captured, in the order that decides conflicts.
+    /// Collections to capture, in the order that decides conflicts.
     pub sources: Vec<SourcePlan>,
     /// The master.
     pub master: Option<MasterPlan>,
-    /// What it has to pass.
+    /// Checks that the master has to pass.
     pub checks: Checks,
-    /// Where it goes.
+    /// Server and alias that the master is published to, if it is.
     pub publish: Option<PublishPlan>,
-    /// What the archive keeps.
+    /// Retention policy of the archive; none keeps everything.
     pub keep: Option<Policy>,
     /// Bytes a second at the most.
     pub rate: Option<Rate>,
-    /// How long a night that was broken off may be gone on with.
+    /// Age up to which an interrupted run is resumed.
     pub resume_within: Duration,
-    /// Where it is written how the night went.
+    /// Report and metrics files of a run.
     pub report: ReportPlan,
-    /// Who is told of a failure.
+    /// Notification of a run that did not end with 0.
     pub on_failure: Option<NotifyPlan>,
-    /// Who is told of a success.
+    /// Notification of a run that ended with 0.
     pub on_success: Option<NotifyPlan>,
 }
 
-/// Where snapshots are kept.
+/// The archive of a plan.
 #[derive(Debug, Clone)]
 pub struct ArchivePlan {
-    /// As it is opened.
+    /// Location as the plan gives it.
     pub place: String,
-    /// The same, read.
+    /// The same, parsed.
     pub location: Location,
-    /// Whether it is made if it is not there.
+    /// True if a missing archive is created.
     pub create: bool,
     /// The key that signs.
     pub sign_key: Option<PathBuf>,
@@ -89,9 +89,9 @@ pub struct ArchivePlan {
 /// A server.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Where it is.
+    /// REST address.
     pub address: Address,
-    /// How it is spoken to.
+    /// Connection settings.
     pub settings: ConnectionSettings,
     /// The other members of its cluster.
     pub peers: BTreeMap<u64, Address>,
@@ -106,37 +106,37 @@ pub struct Server {
 pub struct SourcePlan {
     /// The server's name.
     pub server: String,
-    /// What their names in the archive begin with.
+    /// Prefix of their names in the archive.
     pub prefix: String,
-    /// Which.
+    /// Names; `*` and `?` are wildcards.
     pub collections: Vec<String>,
-    /// Which not.
+    /// Names of these that are left out; `*` and `?` are wildcards.
     pub except: Vec<String>,
-    /// Whether shards are streamed.
+    /// True if shards are streamed instead of having the server make a snapshot.
     pub stream: bool,
-    /// Whether a server without checksums is refused.
+    /// True if a server without checksums is refused.
     pub require_checksum: bool,
-    /// What becomes of the master without one of them.
+    /// Effect on the master if one of them cannot be captured.
     pub if_broken: IfBroken,
 }
 
 /// The master.
 #[derive(Debug, Clone)]
 pub struct MasterPlan {
-    /// What it is called.
+    /// Name in the archive, and prefix of the names of its collections.
     pub name: String,
-    /// How it is made.
+    /// Options of the merge.
     pub options: MergeOptions,
-    /// Whether it is written into a live collection.
+    /// True if it is written into a live collection.
     pub live: bool,
     /// The server that reads snapshots.
     pub scratch_server: Option<String>,
 }
 
-/// What the master has to pass.
+/// Checks that the master has to pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Checks {
-    /// How it is compared with its sources.
+    /// Comparison with its sources after the merge.
     pub verify: Verify,
     /// Searches that are compared.
     pub queries: Option<u32>,
@@ -144,39 +144,39 @@ pub struct Checks {
     pub points_min: u64,
 }
 
-/// Where the master goes.
+/// Server and alias that the master is published to.
 #[derive(Debug, Clone)]
 pub struct PublishPlan {
     /// The server's name.
     pub server: String,
     /// The alias.
     pub alias: String,
-    /// How many masters stay.
+    /// Masters kept on the server; none for all.
     pub keep: Option<u32>,
-    /// How many percent it may shrink.
+    /// Largest allowed loss of points, in percent.
     pub max_shrink: f64,
-    /// What is allowed.
+    /// Conditions that are allowed although publishing usually refuses them.
     pub allow: Vec<Allow>,
-    /// What is done with an alias that somebody moved.
+    /// Action if somebody else has moved the alias.
     pub if_moved: IfMoved,
     /// Replicas of each shard.
     pub replication_factor: Option<u32>,
-    /// How long green is waited for.
+    /// Longest wait for the collection to become green.
     pub wait: Duration,
 }
 
-/// Where it is written how the night went.
+/// Report and metrics files of a run.
 #[derive(Debug, Clone)]
 pub struct ReportPlan {
     /// The folder of the nights' reports.
     pub folder: Option<PathBuf>,
-    /// How many nights stay there.
+    /// Runs whose reports are kept there.
     pub keep: u32,
     /// The file of the metrics.
     pub prometheus: Option<PathBuf>,
 }
 
-/// How somebody is report.
+/// One notification: a command, a webhook, or both.
 #[derive(Clone)]
 pub struct NotifyPlan {
     /// A program with its arguments.
@@ -212,7 +212,7 @@ impl Plan {
         self.state.join("servers")
     }
 
-    /// Whether sources of the master may be incomplete.
+    /// Returns true if sources of the master may be incomplete.
     pub fn allows_incomplete(&self) -> bool {
         let master = self.master.as_ref();
         master.is_some_and(|master| master.options.allow_incomplete)

@@ -1,6 +1,6 @@
 //! From what a plan says to what it means.
 //!
-//! Keeps true: every fault is found, not only the first; a secret is looked up where the plan says it
+//! Invariants: every fault is found, not only the first; a secret is looked up where the plan says it
 //! is, and stands in no fault.
 
 mod master;
@@ -21,12 +21,12 @@ use crate::server::{
     check_name,
 };
 
-/// Hours that a night that was broken off may be gone on with.
+/// Default of `limits.resume_hours`, in hours.
 const RESUME_HOURS: u32 = 12;
-/// Nights whose reports stay.
+/// Default of `report.keep`: runs whose reports are kept.
 const REPORTS: u32 = 60;
 
-/// What `read` means; or all that is wrong with it.
+/// Resolves a parsed plan to validated settings, or returns every fault in it.
 pub fn settle(
     file: &Path,
     sha256: String,
@@ -353,8 +353,8 @@ impl PlanResolver<'_> {
         })
     }
 
-    /// What the variable `name` holds. A name that is none may be the secret itself, and is not
-    /// shown.
+    /// Returns the value of the environment variable `name`. A name that no variable can have may be the
+    /// secret itself, and is not shown.
     fn variable(&mut self, at: &str, name: &str) -> Option<String> {
         let is_name = !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())

@@ -69,7 +69,7 @@ fn the_template_shows_every_key_and_none_that_is_not_there() {
             .flatten()
             .map(|(key, _)| key)
         {
-            // Those that the machine may lack are shown too.
+            // Keys that the machine may lack are shown too.
             let shown = TEMPLATE.contains(&format!("{key} = "))
                 || TEMPLATE.contains(&format!("[notify.{key}]"));
             assert!(shown || key == "webhook_file", "{part}.{key} is not shown");

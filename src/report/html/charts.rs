@@ -1,6 +1,6 @@
 //! Charts as inline SVG.
 //!
-//! Keeps true: ink is the text's colour, so that a chart can be read on a light and on a dark page
+//! Invariants: ink is the text's colour, so that a chart can be read on a light and on a dark page
 //! and on paper; every chart has a title and a sentence for who does not see it; whatever is drawn
 //! stands in a table beside it.
 
@@ -72,11 +72,11 @@ fn escape(text: &str) -> String {
 /// Bars from left to right, each with its label, its value in words, and the series of its colour.
 #[derive(Debug, Clone)]
 pub struct Bar {
-    /// What it is of.
+    /// Label of the bar.
     pub label: String,
-    /// Its length.
+    /// Value that its length shows.
     pub value: f64,
-    /// Its length in words.
+    /// The value in words.
     pub words: String,
     /// Which series it belongs to.
     pub series: usize,

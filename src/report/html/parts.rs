@@ -168,7 +168,7 @@ pub fn stages(stages: &[StageReport]) -> Result<Markup> {
     })
 }
 
-/// Where it all came from.
+/// Renders the provenance: version of snapmerge, `facts`, and time taken.
 pub fn provenance(envelope: &Envelope, seconds: f64, facts: &[(&str, Option<&String>)]) -> Markup {
     let facts = facts
         .iter()

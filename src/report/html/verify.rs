@@ -76,7 +76,7 @@ fn source_row(source: &SourceLabel, points: u64) -> SourceRow<'_> {
     }
 }
 
-/// How many points were looked at, and how.
+/// Renders the number of points compared, and the method.
 fn compared(report: &VerifyReport) -> Markup {
     let verified = &report.verified;
     let (how, wrong) = match &verified.points {

@@ -1,6 +1,6 @@
 //! Lines of a report, and what stands in them.
 //!
-//! Keeps true: names from a snapshot are printed without control characters; what can be broken over
+//! Invariants: names from a snapshot are printed without control characters; what can be broken over
 //! lines is.
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! The table of a shard's segments.
 //!
-//! Keeps true: its columns are aligned; a number that is not known is a question mark.
+//! Invariants: its columns are aligned; a number that is not known is a question mark.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,6 @@
-//! What one request that writes points holds.
+//! Content of one request that writes points.
 //!
-//! Keeps true: cut in halves it is the same points, each once.
+//! Invariants: cut in halves it is the same points, each once.
 
 use qdrant_client::qdrant as proto;
 use serde_json::Value;
@@ -8,14 +8,13 @@ use serde_json::Value;
 use super::convert::id_from;
 use crate::point::ShardKey;
 
-/// What a request holds.
 #[derive(Clone)]
 pub(super) enum Content {
     Grpc {
         points: Vec<proto::PointStruct>,
         key: Option<ShardKey>,
     },
-    /// What gRPC cannot hold.
+    /// Points that gRPC cannot hold.
     Rest {
         points: Vec<Value>,
         key: Option<ShardKey>,
@@ -25,7 +24,7 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// How many points.
+    /// Returns the number of points.
     pub fn points(&self) -> usize {
         match self {
             Self::Grpc { points, .. } => points.len(),
@@ -34,7 +33,7 @@ impl Content {
         }
     }
 
-    /// Its halves; of nothing, nothing twice.
+    /// Splits the points into halves; of nothing, nothing twice.
     pub fn halves(self) -> (Self, Self) {
         match self {
             Self::Grpc { mut points, key } => {

@@ -1,10 +1,9 @@
 //! Between our records and those of Qdrant's gRPC and REST interfaces.
 //!
-//! What gRPC cannot hold: whole numbers above 2^63 - 1 come and go as floats, and messages nest a
-//! hundred deep at most, three for each level of a payload. Such records are known here, and go by
-//! REST.
+//! gRPC cannot hold everything: whole numbers above 2^63 - 1 come and go as floats, and messages nest a
+//! hundred deep at most, three for each level of a payload. Such records are known here, and go by REST.
 //!
-//! Keeps true: over gRPC nothing is lost or computed on the way, in either direction; what cannot be
+//! Invariants: over gRPC nothing is lost or computed on the way, in either direction; what cannot be
 //! told from something else is not guessed at.
 
 use std::collections::HashMap;
@@ -66,7 +65,7 @@ pub(super) fn key_to(key: &ShardKey) -> proto::ShardKey {
     }
 }
 
-/// What chooses the shards of one key.
+/// Returns the selector of the shards under `key`.
 pub(super) fn selector(key: Option<&ShardKey>) -> Option<proto::ShardKeySelector> {
     key.map(|key| proto::ShardKeySelector {
         shard_keys: vec![key_to(key)],
@@ -81,7 +80,7 @@ fn key_from(key: proto::ShardKey) -> Option<ShardKey> {
     })
 }
 
-/// Whether gRPC can hold the record as it is.
+/// Returns true if gRPC can hold the record as it is.
 pub(super) fn fits(record: &Record) -> bool {
     record.payload.values().all(|value| value_fits(value, 1))
 }
@@ -100,7 +99,7 @@ fn value_fits(value: &Value, level: usize) -> bool {
 /// lib/api/src/grpc/proto/points.proto, whole since 1.12.2); older ones take such a vector for an empty one.
 const VECTOR_MESSAGES: ServerVersion = (1, 13, 0);
 
-/// How a server wants vectors over gRPC.
+/// Form in which a server expects vectors over gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VectorForm {
     /// A message for each kind.

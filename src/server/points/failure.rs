@@ -1,6 +1,6 @@
-//! What can go wrong with a call of gRPC, in the words that REST's failures have.
+//! Failures of gRPC calls, in the form that REST's have.
 //!
-//! Keeps true: codes decide, never texts; the key is in no error.
+//! Invariants: codes decide, never texts; the key is in no error.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::server::failure::{Cause, Failure};
 pub(super) fn of(doing: &str, connection: &Connection, status: &Status) -> Failure {
     let who = connection.who();
     let says = connection.hide(status.message());
-    // What a server says has no cause on this side.
+    // A status that the server sent has no source on this side.
     if let Some(source) = status.source() {
         return cut(doing, connection, source);
     }
@@ -67,13 +67,13 @@ fn code_of(code: Code) -> Option<u16> {
         Code::InvalidArgument | Code::FailedPrecondition => 400,
         Code::Unimplemented => 501,
         Code::Unavailable | Code::Aborted | Code::Cancelled => 503,
-        // What breaks a connection in the middle is Unknown, or Internal.
+        // A connection that breaks in the middle gives Unknown or Internal.
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => 500,
     })
 }
 
-/// How long the server asks to be left alone; it says so of calls that are too many, and not of messages
-/// that are too large, which have the same code.
+/// Returns the delay that the server asks for; it asks for one after calls that are too many, and not after
+/// messages that are too large, which have the same code.
 pub(super) fn retry_after(status: &Status) -> Option<Duration> {
     let value = status.metadata().get("retry-after")?;
     let seconds = value.to_str().ok()?.trim().parse().ok()?;

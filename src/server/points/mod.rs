@@ -4,7 +4,7 @@
 //! the JSON of REST, go over REST, and so does everything where gRPC is not reached. Both ways give the
 //! same bits: REST writes each number with as many digits as tell it from every other.
 //!
-//! Keeps true: what is read is what the server has, bit by bit, each point once and by ascending
+//! Invariants: what is read is what the server has, bit by bit, each point once and by ascending
 //! id; a call is repeated only where twice is the same as once.
 
 mod content;
@@ -52,7 +52,7 @@ pub struct Points {
     collection: String,
     key: Option<ShardKey>,
     strict: StrictMode,
-    /// Whether all goes over REST.
+    /// True if everything goes over REST.
     by_rest: bool,
     what: String,
 }
@@ -85,7 +85,7 @@ impl Points {
         })
     }
 
-    /// What they are, for errors.
+    /// Returns the description of these points for errors.
     pub fn what(&self) -> &str {
         &self.what
     }

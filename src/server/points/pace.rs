@@ -1,6 +1,6 @@
-//! How fast points are sent: what a server can take is found out by sending.
+//! Rate at which points are sent, adapted to what the server takes.
 //!
-//! Keeps true: a batch never grows beyond what was too large once; pressure slows at once, and
+//! Invariants: a batch never grows beyond what was too large once; pressure slows at once, and
 //! speed comes back slowly; the limit of the user is kept whatever the server can take.
 
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Pace {
         self.good = 0;
     }
 
-    /// How long `bytes` have to wait; they are taken as sent then.
+    /// Returns the time that `bytes` have to wait; they are counted as sent then.
     pub fn wait(&mut self, bytes: usize) -> Option<Duration> {
         self.throttle.before(bytes as u64)
     }

@@ -4,7 +4,7 @@
 //! the ranges are then read side by side, with vectors and payload, and handed on in their order.
 //! The ranges cover all ids that can be, so that nothing falls between two of them.
 //!
-//! Keeps true: memory is bounded by the size of a page times the ranges that are read at once; each
+//! Invariants: memory is bounded by the size of a page times the ranges that are read at once; each
 //! point that is there from beginning to end comes once, by ascending id.
 
 use std::sync::Arc;
@@ -47,7 +47,7 @@ enum Range {
     These(Vec<PointId>),
 }
 
-/// Where a scroll of ids is.
+/// Position of a scroll of ids.
 enum Place {
     Start,
     At(PointId),
@@ -256,7 +256,7 @@ impl Points {
         }
         let page = match self.scroll(Some(from), limit, true).await {
             Ok(page) => page,
-            // What nests too deep for a message fails here, and not on the server.
+            // A payload that nests too deep for a message fails here, and not on the server.
             Err(failure) if failure.cause == Cause::Status(500) => {
                 let page = self.page_by_rest(from, limit).await;
                 return page.map_err(|_| failure.error)?;

@@ -3,7 +3,7 @@
 //! A filter that asks for values goes over gRPC with the vector; any other, which is typed in the JSON
 //! of REST, takes the vector along over REST.
 //!
-//! Keeps true: an exact search looks at every vector as it was stored, not at its quantized form; the
+//! Invariants: an exact search looks at every vector as it was stored, not at its quantized form; the
 //! best comes first, whatever the distance.
 
 use qdrant_client::qdrant as proto;

@@ -4,7 +4,7 @@
 //! a mark is set: the batch before it waits until it is applied, and when that and all before it
 //! are acknowledged, the mark is reached. Whoever goes on from a mark loses nothing.
 //!
-//! Keeps true: marks are reached in the order in which they were set, and only over acknowledged
+//! Invariants: marks are reached in the order in which they were set, and only over acknowledged
 //! batches; a batch is tried again only whole or in halves, which means the same; memory is bounded
 //! by the batches that are under way.
 
@@ -35,17 +35,17 @@ use crate::server::retry::{Retry, RetryOn};
 const BATCH_POINTS: usize = 2000;
 /// Batches that wait to be sent.
 const WAITING: usize = 2;
-/// How long one batch may take.
+/// Timeout of one batch.
 const BATCH_TIMEOUT: Duration = LONG;
 
-/// What was sent.
+/// Totals of an upsert.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Points that were acknowledged.
     pub points: u64,
     /// Requests that were acknowledged.
     pub batches: u64,
-    /// Bytes of them, at about.
+    /// Estimated size of them in bytes.
     pub bytes: u64,
     /// Requests that were tried again, or cut in halves.
     pub again: u64,
@@ -421,7 +421,7 @@ struct Failed {
     act: Act,
 }
 
-/// What to do about it.
+/// Action after a failed batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     /// Try each half: it was too large, if `size`, or one point of it is refused, and then the

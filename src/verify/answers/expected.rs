@@ -1,6 +1,6 @@
-//! What the sources together find, as the master should.
+//! Answers that the master should give, found in its sources together.
 //!
-//! Keeps true: every source is asked by itself, and only then is decided which of its points are in
+//! Invariants: every source is asked by itself, and only then is decided which of its points are in
 //! the master, and under which id; so many are asked for that the nearest of those that are left are
 //! certain.
 
@@ -17,7 +17,7 @@ use crate::stream::{Lane, Ledger, Resolver, Scanned, UnionOptions, Verdict};
 const SPARE: usize = 16;
 /// No question asks a shard for more.
 const ASKED_MAX: usize = 1 << 20;
-/// What is read to decide a conflict.
+/// Columns that are read to decide a conflict.
 const DECIDING: Columns = Columns {
     vectors: false,
     payload: true,

@@ -4,7 +4,7 @@
 //! nearest in the sources, by a look at every vector and after conflicts are decided, must be what is
 //! nearest in the master; and what the master's indexes find is held against that.
 //!
-//! Keeps true: points that are equally near count as the same answer; what cannot be compared is
+//! Invariants: points that are equally near count as the same answer; what cannot be compared is
 //! named with its reason; the sources are asked as they are, not as the master has them.
 
 mod expected;
@@ -32,29 +32,29 @@ use crate::stream::{Lane, UnionOptions};
 /// Differing answers that are listed.
 const LISTED: usize = 20;
 
-/// How answers are compared.
+/// Settings of the comparison of answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Asking<'a> {
     /// Queries for each vector; 0 for none.
     pub queries: usize,
-    /// How many nearest points are wanted.
+    /// Number of nearest points that are asked for.
     pub top: usize,
     /// Points of the sources and of the master whose structure is looked at; 0 for none.
     pub structure: usize,
-    /// By how much the master's silhouette may be lower than the sources'.
+    /// Largest drop of the master's silhouette against the sources' that is no finding.
     pub drop_max: f64,
     /// The service that looks for clusters, if that is not done here.
     pub clusters: Option<&'a Clustering>,
 }
 
-/// What came of it.
+/// Result of comparing answers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Answers {
-    /// How many nearest points were asked for.
+    /// Number of nearest points that were asked for.
     pub top: usize,
-    /// What came of each kind of question.
+    /// Results by kind of question.
     pub kinds: Vec<KindAnswers>,
-    /// What was not asked, and why.
+    /// Questions that were not asked, and why.
     pub skipped: Vec<String>,
     /// The structure of the sources and of the master, if that was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,7 +73,7 @@ impl Answers {
     }
 }
 
-/// What came of one kind of question.
+/// Result of one kind of question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KindAnswers {
     /// The vector that was searched; empty for the unnamed one.
@@ -87,13 +87,13 @@ pub struct KindAnswers {
     pub differing: u64,
     /// The first of them.
     pub first: Vec<DifferentAnswer>,
-    /// The part of the exact answer that the master's indexes found: its mean, and the least.
+    /// Mean share of the exact answer that the master's indexes found.
     pub recall_mean: f64,
-    /// The least of these parts.
+    /// Smallest of these shares.
     pub recall_min: f64,
-    /// How long the master's exact search took.
+    /// Latency of the master's exact search.
     pub exact: Latency,
-    /// How long the master's search took as a server would search.
+    /// Latency of the master's search as a server would search.
     pub indexed: Latency,
 }
 
@@ -102,7 +102,7 @@ pub struct KindAnswers {
 pub struct FilteredBy {
     /// The field.
     pub field: String,
-    /// Whether the master has an index on it.
+    /// True if the master has an index on it.
     pub indexed: bool,
 }
 
@@ -201,7 +201,7 @@ pub fn answers(
     Ok(answers)
 }
 
-/// Whether near is a low score or a high one.
+/// Order of scores by nearness: a low score or a high one first.
 #[derive(Debug, Clone, Copy)]
 struct Order {
     ascending: bool,
@@ -220,7 +220,7 @@ impl Order {
         });
     }
 
-    /// Whether `score` is better than `than`, by more than rounding.
+    /// Returns true if `score` is better than `than`, by more than rounding.
     fn better(self, score: f32, than: f32) -> bool {
         let slack = than.abs().max(score.abs()) * 1e-5;
         match self.ascending {
@@ -373,7 +373,7 @@ mod tests {
         ] {
             let ids = |ids: Vec<u64>| ids.into_iter().map(PointId::Num).collect::<Vec<_>>();
             let (only_wanted, only_found) = unlike(&wanted, &found, near).unwrap();
-            // What is as near as the last one found may be left out of the list, not of the verdict.
+            // Points as near as the last one found may be left out of the list, not of the verdict.
             assert!(
                 ids(missing).iter().any(|id| only_wanted.contains(id)) || only_wanted.is_empty()
             );

@@ -1,6 +1,6 @@
 //! Which questions are asked.
 //!
-//! Keeps true: they are drawn from the sources' points by the hashes of their ids, so that the same
+//! Invariants: they are drawn from the sources' points by the hashes of their ids, so that the same
 //! sources are always asked the same.
 
 use std::cmp::Reverse;
@@ -113,7 +113,7 @@ fn fields(master: &Source, points: &[Record], settings: &UnionOptions) -> Vec<Fi
             }
         }
     }
-    // What the merge changed is not in the sources as it is in the master.
+    // Fields that the merge changed are not in the sources as they are in the master.
     let stamp = settings.stamp.iter().map(|stamp| &stamp.field);
     let changed: BTreeSet<String> = stamp
         .chain(&settings.drop_payload)

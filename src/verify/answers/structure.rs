@@ -1,10 +1,10 @@
 //! The structure of a collection: do its points still lie in clusters as they did in the sources?
 //!
 //! On a sample of the points by the hashes of their ids, HDBSCAN looks for clusters, or the user's own
-//! service does, and the silhouette says how well they are apart: 1 is perfectly, 0 not at all. A master whose vectors were
-//! mixed up would look like noise beside its sources, although every count is right.
+//! service does, and the silhouette says how well they are apart: 1 is perfectly, 0 not at all. A master
+//! whose vectors were mixed up would look like noise beside its sources, although every count is right.
 //!
-//! Keeps true: the same points give the same numbers; where there are too few points or clusters to
+//! Invariants: the same points give the same numbers; where there are too few points or clusters to
 //! say anything, nothing is said instead of a zero.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ const CLUSTER_MIN: usize = 5;
 /// The structure of the sources and of their master.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Structure {
-    /// Who found the clusters: `HDBSCAN`, or the address of a service.
+    /// Finder of the clusters: `HDBSCAN`, or the address of a service.
     pub by: String,
     /// The vector that was looked at; empty for the unnamed one.
     pub vector: String,
@@ -40,18 +40,18 @@ pub struct Structure {
     /// The master's points as they lie in a plane: along the two directions in which they differ
     /// most, with their source's place in the list.
     pub projection: Vec<(f64, f64, Option<usize>)>,
-    /// How well the sources are apart from each other in the master; none for one source alone.
+    /// Silhouette of the master's points grouped by source; none for one source alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silhouette_by_source: Option<f64>,
-    /// How much lower the master's silhouette is than the sources', weighted by their points.
+    /// Drop of the master's silhouette against the sources', weighted by their points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop: Option<f64>,
-    /// From which drop on it is a finding.
+    /// Drop above which it is a finding.
     pub drop_max: f64,
 }
 
 impl Structure {
-    /// What is to be said of it, if the drop is too large.
+    /// Returns the finding, if the drop is too large.
     pub fn finding(&self) -> Option<String> {
         let drop = self.drop.filter(|drop| *drop > self.drop_max)?;
         Some(format!(
@@ -65,7 +65,7 @@ impl Structure {
 /// The structure of a set of points.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SetStructure {
-    /// What they are of.
+    /// Name of the set.
     pub name: String,
     /// Points that were looked at.
     pub points: usize,
@@ -73,10 +73,9 @@ pub struct SetStructure {
     pub clusters: usize,
     /// The part of the points that is in none.
     pub noise: f64,
-    /// The lengths of the vectors: the least, a quarter, half and three quarters of them are no
-    /// longer, and the greatest.
+    /// Lengths of the vectors: minimum, quartiles and maximum.
     pub norms: [f64; 5],
-    /// How well the clusters are apart; none with fewer than two.
+    /// Silhouette of the clusters; none with fewer than two.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silhouette: Option<f64>,
 }
@@ -165,7 +164,7 @@ fn drawn(lanes: &[Lane<'_>], wanted: usize, vector: Option<&str>) -> Result<Draw
     };
     for record in sampled(lanes, None, VECTORS, wanted)? {
         for (name, values) in record.vectors {
-            // Where nobody said which vector, that of the first point counts.
+            // If no vector was named, that of the first point counts.
             let own = vector.or(drawn.vector.as_deref());
             if let Vector::Dense(values) = values
                 && own.is_none_or(|own| own == name)

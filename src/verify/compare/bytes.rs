@@ -4,7 +4,7 @@
 //! its points need no look. What is left to show is that no id is in two of them, that each lies in
 //! the right shard, and that no log changes what the segments say.
 //!
-//! Keeps true: this proves all of the master or nothing: whatever cannot be shown here is told with
+//! Invariants: this proves all of the master or nothing: whatever cannot be shown here is told with
 //! its reason, and left to the walk along the points, which names them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,20 +25,20 @@ use crate::stream::{
 
 /// Bytes hashed at once.
 const BUFFER_BYTES: usize = 1 << 20;
-/// What was shown by bytes.
+/// Counts of what was shown by bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ByBytes {
     /// Points of the master.
     pub points: u64,
     /// The same by source, in their order.
     pub points_of: Vec<u64>,
-    /// Its segments.
+    /// Segments of the master.
     pub segments: u64,
-    /// Their bytes.
+    /// Size of the segments in bytes.
     pub bytes: u64,
 }
 
-/// What came of it: shown, or why not.
+/// Result: shown, or the reason why not.
 pub type Shown = std::result::Result<ByBytes, String>;
 
 /// Shows that `master` is the segments of `sources`, which were all opened with id trackers and
@@ -133,7 +133,7 @@ fn sizes<'a>(sources: impl Iterator<Item = &'a Source>) -> Vec<u64> {
     sizes
 }
 
-/// Whether an entry of the master's log may change what its segments say.
+/// Returns the reason if an entry of the master's log may change what its segments say.
 fn log_not_taken_in(master: &mut Source) -> Result<Option<String>> {
     let what = master.snapshot.what();
     for (number, shard) in &mut master.snapshot.shards {

@@ -1,6 +1,6 @@
-//! What a live master tells besides its points: its shards, what lies in each, how many there are.
+//! Checks of a live master besides its points: its shards, what lies in each, how many points there are.
 //!
-//! Keeps true: where points lie is taken from the members that hold them, shard by shard, never from
+//! Invariants: where points lie is taken from the members that hold them, shard by shard, never from
 //! where they should lie; what nobody could be asked for is named, and passes for nothing.
 
 use std::collections::BTreeMap;
@@ -103,7 +103,7 @@ pub fn look(
 struct Seen<'a> {
     live: &'a Live,
     layout: &'a Layout,
-    /// Who is asked for a shard.
+    /// Member that is asked for each shard.
     holders: &'a BTreeMap<u32, Connection>,
     number: u32,
     key: Option<&'a ShardKey>,

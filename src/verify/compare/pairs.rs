@@ -4,7 +4,7 @@
 //! A segment keeps its UUID when it is carried over, so that what it must equal is known before
 //! anything is read; then to look at both is cheaper than to hash them, and says more.
 //!
-//! Keeps true: segments are one only if every byte of both was read and is the same; whatever does not
+//! Invariants: segments are one only if every byte of both was read and is the same; whatever does not
 //! pair up is left to be found by its hash.
 
 use std::collections::BTreeMap;
@@ -23,12 +23,12 @@ use crate::source::Source;
 /// Files, or pairs of segments, that are read at once.
 pub(super) const AT_ONCE: usize = 2;
 
-/// What the bytes of a segment's tar are, as far as it matters which are the same.
+/// Identity of the bytes of a segment's tar, as far as it matters which are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Content {
-    /// Those of its twin.
+    /// The bytes of this pair, the same in both.
     Pair(usize),
-    /// Those with this hash.
+    /// Bytes with this hash.
     Hashed(Hash),
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Read {
 
 /// Bytes read at once, of each of two segments: both fit into a processor's own cache.
 const BUFFER_BYTES: usize = 256 << 10;
-/// Where a segment's tar lies.
+/// Location of a segment's tar.
 #[derive(Debug, Clone)]
 struct Lying {
     /// The place of its snapshot: the master, and then the sources.

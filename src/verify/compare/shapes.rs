@@ -1,7 +1,7 @@
 //! The shards of a master's file: how many points each of their segments has, and whether one has two
 //! of the same.
 //!
-//! Keeps true: an older copy beside a newer one is no finding, a server keeps the newer one when it
+//! Invariants: an older copy beside a newer one is no finding, a server keeps the newer one when it
 //! loads them; two that are equally new are one, be they the same or not.
 
 use serde::{Deserialize, Serialize};
@@ -15,12 +15,12 @@ use crate::verify::difference::{Difference, Wrong};
 /// A shard of the master.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShardShape {
-    /// Its number.
+    /// Number of the shard.
     pub shard: u32,
-    /// Its key, with custom sharding.
+    /// Shard key, with custom sharding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<ShardKey>,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
     /// The points of each of its segments, older copies included, the largest first; nothing of a live
     /// collection, which does not tell them.

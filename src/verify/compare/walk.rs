@@ -1,6 +1,6 @@
 //! The walk along both sides: what the master should have, and what it has.
 //!
-//! Keeps true: every point of either side is looked at, once; a point that is told to be wrong is
+//! Invariants: every point of either side is looked at, once; a point that is told to be wrong is
 //! told with everything that is wrong with it; what was compared is counted.
 
 use serde::{Deserialize, Serialize};
@@ -14,23 +14,23 @@ use crate::stream::{Groups, Layout, Ledger, Scanned};
 use crate::verify::difference::{Difference, Wrong};
 use crate::verify::near::{Likeness, Nearness};
 
-/// Where the master's records lie, and where they should.
+/// Shards that the master's records lie in, and the layout that they should have.
 #[derive(Debug, Clone)]
 pub struct Placement {
     /// The shard of each lane, where it is one.
     pub shards: Vec<Option<u32>>,
-    /// Where records belong; none where that is looked at otherwise.
+    /// Layout that records belong to; none where that is checked otherwise.
     pub layout: Option<Layout>,
 }
 
-/// What a walk goes by.
+/// Settings of a walk.
 #[derive(Debug)]
 pub struct Rules<'a> {
     /// The sources' names.
     pub names: &'a [String],
-    /// Where the master's records lie.
+    /// Placement of the master's records.
     pub placement: Placement,
-    /// How near vectors may be that a server made as long as 1 again, if they may.
+    /// Tolerances for vectors that a server normalized again, if any are allowed.
     pub near: Option<Nearness>,
 }
 
@@ -72,7 +72,7 @@ impl Placement {
     }
 }
 
-/// What a walk found.
+/// Counts of what a walk found.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Walked {
     /// Points that both sides have, compared bit by bit.
@@ -91,8 +91,7 @@ pub struct Walked {
     pub extra: u64,
     /// Points that differ from their source's.
     pub differing: u64,
-    /// Points that are their source's but for the last bits of vectors that a server made as long as
-    /// 1 again; and the largest difference of two of their values.
+    /// Points that are their source's but for the last bits of vectors that a server normalized again.
     pub near: u64,
     /// The largest difference of two values of such vectors.
     pub apart_max: f32,
@@ -109,8 +108,8 @@ pub struct Walked {
 }
 
 impl Walked {
-    /// How many points are missing, extra, differing, misplaced, twice and ambiguous; one may be wrong
-    /// in several ways.
+    /// Returns the numbers of points that are missing, extra, differing, misplaced, twice and ambiguous; one
+    /// may be wrong in several ways.
     pub fn wrong(&self) -> [u64; 6] {
         let Self {
             missing,
@@ -225,7 +224,8 @@ fn name(names: &[String], scanned: &Scanned) -> String {
     names.get(scanned.source).cloned().unwrap_or_default()
 }
 
-/// How far the one record that is `there` is from the `wanted` one, if it is near enough.
+/// Returns the largest difference between the `wanted` record and the one that is `there`, if it is near
+/// enough.
 fn nearly(near: Option<&Nearness>, wanted: &Record, there: &[Scanned]) -> Option<f32> {
     let [one] = there else {
         return None;

@@ -1,12 +1,12 @@
 //! Ids brought into the form for the disk, compared with what they were read as before.
 //!
-//! Keeps true: every conversion is compared whole; what is refused is seen not to have changed.
+//! Invariants: every conversion is compared whole; what is refused is seen not to have changed.
 
 use super::super::tests::{assert_adds_up, versions};
 use super::super::{Format, SegmentIds, TrackerFiles, is_tracker_file, read};
 use super::*;
 
-/// What the tracker files in `folder` say; none if they are refused.
+/// Returns the ids of the tracker files in `folder`; none if they are refused.
 fn ids_in(folder: &Path) -> Option<SegmentIds> {
     let mut files = TrackerFiles::default();
     for entry in folder.read_dir().unwrap() {

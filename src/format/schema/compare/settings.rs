@@ -1,6 +1,6 @@
 //! A config's settings in comparable form: one path, one value.
 //!
-//! Keeps true: defaults are resolved and nulls dropped, so that equal settings are equal values
+//! Invariants: defaults are resolved and nulls dropped, so that equal settings are equal values
 //! however they are written down; the tables of defaults and of weights are the only place that
 //! knows what a path means.
 
@@ -69,7 +69,7 @@ fn flatten_hnsw(
     }
 }
 
-/// What a server assumes where a config says nothing.
+/// Returns the values that a server assumes where a config says nothing.
 fn defaults() -> [(&'static str, Value); 10] {
     [
         ("replication_factor", json!(1)),
@@ -162,7 +162,7 @@ pub(super) fn differing_settings(sources: &[Source<'_>]) -> Vec<Setting> {
         .collect()
 }
 
-/// How much a differing setting weighs, and what it means.
+/// Returns the severity of a difference in the setting `path`, and its meaning for the merge.
 pub(super) fn weigh(path: &str) -> (Severity, &'static str) {
     let part = path.split('.').next().unwrap_or(path);
     match part {

@@ -110,7 +110,7 @@ fn every_blocking_difference_is_named_at_once() {
             "blocks vector 'kind' kind: dense sparse dense",
         ]
     );
-    // What blocks comes first.
+    // Findings that block come first.
     let first_other = all.iter().position(|f| f.severity != Severity::Blocks);
     assert_eq!(first_other, Some(blocks.len()));
     assert_eq!(blocks[0].values[1].source, "b");

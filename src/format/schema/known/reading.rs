@@ -1,13 +1,13 @@
 //! Reading JSON by the tables of known keys.
 //!
-//! Keeps true: every problem of an object is found in one reading, named with its path; what comes
+//! Invariants: every problem of an object is found in one reading, named with its path; what comes
 //! out has each known key under Qdrant's own spelling.
 
 use serde_json::{Map, Value};
 
 use super::{ANY, Field, HNSW_M_MOST, QUANTIZATIONS, VECTOR, Want};
 
-/// Whether `value` is a kind of quantization that this version knows.
+/// Returns true if `value` is a kind of quantization that this version knows.
 pub(in crate::format::schema) fn is_known_quantization(value: &Value) -> bool {
     value.as_object().is_some_and(|map| {
         map.len() == 1
@@ -17,14 +17,15 @@ pub(in crate::format::schema) fn is_known_quantization(value: &Value) -> bool {
     })
 }
 
-/// Whether `vectors` is the form of one unnamed vector: its `size` or `distance` is no object.
+/// Returns true if `vectors` has the form of one unnamed vector: its `size` or `distance` is no
+/// object.
 pub(in crate::format::schema) fn is_unnamed_vector(vectors: &Map<String, Value>) -> bool {
     ["size", "distance"]
         .iter()
         .any(|key| vectors.get(*key).is_some_and(|value| !value.is_object()))
 }
 
-/// How strictly an object is read.
+/// Strictness with which an object is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::format::schema) enum Reading {
     /// A user's file: unknown keys and values out of bounds are problems.
@@ -186,7 +187,8 @@ fn read_vector(
     read_table(map, VECTOR, path, reading, problems)
 }
 
-/// Whether `m` is a number of edges that a graph is built with, or 0 for none.
+/// Returns true if `m` is a number of edges that a graph is built with (4 to `HNSW_M_MOST`), or 0
+/// for none.
 pub(in crate::format::schema) fn is_hnsw_m(m: u64) -> bool {
     m == 0 || (4..=HNSW_M_MOST).contains(&m)
 }
@@ -215,7 +217,8 @@ fn unknown_key(path: &str, key: &str, table: &[Field]) -> String {
     }
 }
 
-/// How many letters must be added, removed or changed to turn `a` into `b` (Levenshtein).
+/// Returns the Levenshtein distance: the number of characters to add, remove or change to turn `a`
+/// into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

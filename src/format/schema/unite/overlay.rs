@@ -1,6 +1,6 @@
 //! Laying a user's overrides over the draft of the master's config.
 //!
-//! Keeps true: the config file comes first and the flags over it; what is stated in one spelling
+//! Invariants: the config file comes first and the flags over it; what is stated in one spelling
 //! never loses to a source's other spelling; an override becomes a decision only if it changes
 //! something or settles what sources differed in.
 

@@ -278,7 +278,7 @@ fn a_later_vector_keeps_how_it_was_tuned() {
         |s| s == "vector 'y' hnsw_config.m: 48 (as in b, the first source that has the vector)"
     ));
 
-    // What was its own already is no choice.
+    // A setting that was the vector's own already is no choice.
     assert!(
         !said(&master)
             .iter()
@@ -291,7 +291,7 @@ fn a_later_vector_keeps_how_it_was_tuned() {
     assert_eq!(master.config.effective_hnsw("y").m, 16);
     assert_eq!(master.config.effective_hnsw("z").ef_construct, 200);
 
-    // What is stated is not undone for it.
+    // Stated settings are not undone to keep a vector's own.
     let stated = Overrides {
         hnsw_m: Some(20),
         quantization: Some(Quantization::None),
@@ -305,7 +305,7 @@ fn a_later_vector_keeps_how_it_was_tuned() {
     }
     assert_eq!(master.config.effective_hnsw("y").ef_construct, 200);
 
-    // Where the master quantizes everything, one vector cannot be left out, and that is said.
+    // If the master quantizes everything, one vector cannot be left out, and a decision says so.
     let master = united(&[b, a], &Overrides::default()).unwrap();
     assert_eq!(
         master.config.effective_quantization("x"),

@@ -7,7 +7,7 @@ use super::*;
 use crate::point::AsScrolled;
 use crate::point::canonical::hashes;
 
-/// What a server answers for a point that it was given.
+/// Returns the point as a server answers it after it was given.
 #[expect(
     deprecated,
     reason = "these fields are all that servers before 1.13 know"
@@ -54,7 +54,7 @@ fn floats(random: &mut ChaCha8Rng, length: usize) -> Vec<f32> {
             1 => -0.0,
             2 => f32::MIN_POSITIVE / 3.0,
             3 => f32::MAX,
-            // What float16 and uint8 widen to.
+            // Values that float16 and uint8 widen to.
             4 => half::f16::from_f32(random.random_range(-1.0..1.0)).to_f32(),
             5 => f32::from(random.random::<u8>()),
             _ => random.random_range(-1.0..1.0),
