@@ -45,9 +45,6 @@ fn run() -> Result<u8> {
             return Ok(code);
         }
     };
-    if cli.command.is_supervised() && !worker::is_worker() {
-        return worker::run();
-    }
     if cli.command.puts_away() {
         stop::listen()?;
     }

@@ -9,14 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::error::{Kind, Result};
 use super::progress::Progress;
 
-/// What an operation has from whoever calls it.
+/// Settings that an operation gets from its caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
-    /// How progress is shown.
+    /// Display of progress.
     pub progress: Progress,
 }
 
 impl Context {
+    /// Warns of what is risky, whatever else is quiet.
+    pub const LOUD: Self = Self {
+        progress: Progress::Shown,
+    };
+
     /// Says `text` at once, unless nothing is to be shown.
     pub fn warn(&self, text: &str) {
         self.progress.say(text);
@@ -25,17 +30,16 @@ impl Context {
 
 /// A request that can be run.
 pub trait Operation: Serialize + DeserializeOwned {
-    /// Its name, as the command line has it.
+    /// Name of the operation, as on the command line.
     const NAME: &'static str;
-    /// Its report.
+    /// Type of the report.
     type Report: Serialize + DeserializeOwned;
 
     /// Does it.
     fn run(self, context: &Context) -> Result<Self::Report>;
 }
 
-/// How an operation ended that has a report: it is done, or done but for something that the report
-/// names.
+/// Outcome of an operation that has a report: done, or done except for something that the report names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Word", into = "Word")]
 pub struct Outcome(Option<Kind>);
@@ -75,7 +79,7 @@ impl Outcome {
         Self(differs.then_some(Kind::Differs))
     }
 
-    /// What the report names; none if all was done.
+    /// Returns the kind of what the report names; `None` if all was done.
     pub fn kind(self) -> Option<Kind> {
         self.0
     }
@@ -92,7 +96,7 @@ impl From<Kind> for Outcome {
     }
 }
 
-/// What every report begins with.
+/// Header of every report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The report's structure and its version: `snapmerge-merge/2`. Within a version fields are
@@ -102,7 +106,7 @@ pub struct Envelope {
     pub version: String,
     /// The command.
     pub command: String,
-    /// How it ended.
+    /// Outcome of the operation.
     pub outcome: Outcome,
 }
 

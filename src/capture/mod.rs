@@ -1,6 +1,6 @@
 //! Taking snapshots off running servers without leaving a trace.
 //!
-//! Keeps true: every shard is in the file exactly once, from a replica that was Active before and
+//! Invariants: every shard is in the file exactly once, from a replica that was Active before and
 //! after; the file gets its name only when its hash is the server's and its tar is whole to the end,
 //! and its manifest and checksum lie beside it then; what was made on a server is removed, also after
 //! a failure, and nothing else is.
@@ -12,6 +12,7 @@ mod look;
 mod manifest;
 mod part;
 mod plan;
+mod request;
 mod store;
 mod take;
 mod unchanged;
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use self::journal::{GO_ON_WITHIN, Journal, Work};
@@ -29,6 +31,7 @@ pub use self::look::Members;
 use self::look::{Look, look};
 pub use self::manifest::{Form, Manifest, PeerPart, ShardPart};
 pub use self::part::{Hashes, hashes};
+pub use self::request::{CaptureFailure, CaptureReport, CaptureRequest};
 pub use self::store::{discard, store};
 pub use self::unchanged::{Sign, sign};
 use crate::base::durable;
@@ -38,42 +41,42 @@ use crate::base::sidecar::Sidecar;
 use crate::format::{Snapshot, Want};
 use crate::server::{Connection, Rate};
 
-/// What is captured, and how.
-pub struct Request<'a> {
+/// Parameters of a capture.
+pub struct CaptureOptions<'a> {
     /// The server, with the members of its cluster.
     pub members: &'a Members,
     /// The collection.
     pub collection: &'a str,
-    /// Where the file is put.
+    /// Folder in which the file is put.
     pub folder: &'a Path,
-    /// Whether shards are streamed, which needs no disk on the server.
+    /// True if shards are streamed, which needs no disk on the server.
     pub stream: bool,
-    /// How fast at the most.
+    /// Maximum rate of the transfer, if it is limited.
     pub rate: Option<Rate>,
-    /// Whether a server that gives no checksum is refused.
+    /// True if a server that gives no checksum is refused.
     pub require_checksum: bool,
-    /// How progress is shown.
+    /// Display of progress.
     pub progress: Progress,
 }
 
-/// What came of it.
-#[derive(Debug)]
+/// Result of a capture.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Captured {
     /// The file.
     pub file: PathBuf,
-    /// What lies beside it.
+    /// Manifest that lies beside the file.
     pub manifest: Manifest,
-    /// What whoever rests on it should know.
+    /// Notes for anyone who relies on the snapshot.
     pub notes: Vec<String>,
-    /// What could not be removed from a server; the next run tries again.
+    /// Snapshots that could not be removed from a server; the next run tries again.
     pub left: Vec<String>,
-    /// Whether an earlier run had all but finished it.
+    /// True if an earlier run had already published the file.
     pub finished_earlier: bool,
 }
 
-/// How the names of collections begin that are made to be read and removed.
+/// Prefix of the names of scratch collections, which are made to be read and removed.
 pub const SCRATCH_PREFIX: &str = "snapmerge-scratch-";
-/// What Qdrant's migration tool keeps its place in.
+/// Collection in which Qdrant's migration tool keeps its progress.
 const MIGRATION: &str = "_migration_offsets";
 
 /// Collections that patterns mean.
@@ -81,12 +84,12 @@ const MIGRATION: &str = "_migration_offsets";
 pub struct Matching {
     /// Their names, sorted.
     pub names: Vec<String>,
-    /// Those that match, too, and are tools' own: only a whole name means them.
+    /// Names that match, too, and are tools' own: only a whole name means them.
     pub left_out: Vec<String>,
 }
 
 impl Matching {
-    /// What is to be told of it; none if nothing was left out.
+    /// Returns a note on the collections that were left out; `None` if there are none.
     pub fn note(&self) -> Option<String> {
         (!self.left_out.is_empty()).then(|| {
             format!(
@@ -142,7 +145,7 @@ pub fn matching(connection: &Connection, patterns: &[String]) -> Result<Matching
 }
 
 /// Captures one collection.
-pub fn capture(request: &Request<'_>) -> Result<Captured> {
+pub fn capture(request: &CaptureOptions<'_>) -> Result<Captured> {
     let server = request.members.first.address().to_string();
     let name = Work::name(&server, request.collection);
     let Some(mut work) = Work::open(request.folder, &name)? else {
@@ -170,16 +173,16 @@ pub fn capture(request: &Request<'_>) -> Result<Captured> {
         }
         Err(err) => {
             let err = and_left(err, &left);
-            // What went wrong first is what the user is to know.
+            // The first error is the one that the user needs to know.
             let _ = finish(work, &left);
             Err(err)
         }
     }
 }
 
-/// What an earlier run that was killed had begun: finished here if it was all but done, and cleared
-/// away if it is too old to be gone on with.
-fn earlier(request: &Request<'_>, work: &mut Work) -> Result<Option<Captured>> {
+/// Handles an interrupted capture: finishes it if its file was published, and clears it away if it is too old
+/// to be resumed.
+fn earlier(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Option<Captured>> {
     let Some(journal) = work.journal.clone() else {
         return Ok(None);
     };
@@ -229,7 +232,7 @@ fn earlier(request: &Request<'_>, work: &mut Work) -> Result<Option<Captured>> {
     Ok(None)
 }
 
-fn captured(request: &Request<'_>, work: &mut Work) -> Result<Captured> {
+fn captured(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
     let begun = Utc::now();
     let collection = request.collection;
     let before = look(request.members, collection)?;
@@ -322,7 +325,7 @@ fn check_whole(path: &Path, look: &Look, streamed: bool) -> Result<Vec<u8>> {
     Ok(config)
 }
 
-/// What was taken, not published yet.
+/// Captured file that is not published yet.
 struct Taken {
     path: PathBuf,
     bytes: u64,
@@ -334,7 +337,7 @@ struct Taken {
 }
 
 fn manifest(
-    request: &Request<'_>,
+    request: &CaptureOptions<'_>,
     before: &Look,
     after: &Look,
     taken: &Taken,
@@ -389,7 +392,7 @@ fn manifest(
 
 /// Gives the file its name, what belongs to it first.
 fn publish(
-    request: &Request<'_>,
+    request: &CaptureOptions<'_>,
     work: &mut Work,
     taken: &Taken,
     manifest: &Manifest,

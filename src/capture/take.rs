@@ -1,6 +1,6 @@
 //! The bytes: snapshots made, downloaded and compared, or shards streamed.
 //!
-//! Keeps true: a snapshot's name is in the journal before its first byte is asked for; a file whose
+//! Invariants: a snapshot's name is in the journal before its first byte is asked for; a file whose
 //! hash is not the server's is fetched once more from its beginning and then refused; what is put
 //! together from several parts needs room for both, which is looked for first.
 
@@ -16,23 +16,27 @@ use super::look::Look;
 use super::manifest::{Form, PeerPart};
 use super::part::{self, Hashes, PART, Part};
 use super::plan::Take;
-use super::{Request, Taken};
+use super::{CaptureOptions, Taken};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch::require_free;
 use crate::base::status;
 use crate::server::{Cause, Connection, Failure, Fetch, Landed, Retry, RetryOn, ServerSnapshot};
 
-/// What stands for the member in the name of a file from several.
+/// Stands for the member in the name of a file from several members.
 const CLUSTER: &str = "cluster";
-/// How often a streamed shard is begun anew.
+/// Number of times that streaming the shards is retried.
 const STREAM_RETRIES: u32 = 2;
-/// How often a snapshot is made that gets the name of another one.
+/// Maximum number of attempts to make a snapshot whose name is not taken.
 const MAKINGS_MAX: u32 = 10;
-/// How long until a server gives another name.
+/// Wait until a server gives another name: names hold the time to the second.
 const NEXT_SECOND: Duration = Duration::from_millis(1100);
 /// By collection snapshots, one for each member that something is taken from.
-pub(super) fn snapshots(request: &Request<'_>, look: &Look, work: &mut Work) -> Result<Taken> {
+pub(super) fn snapshots(
+    request: &CaptureOptions<'_>,
+    look: &Look,
+    work: &mut Work,
+) -> Result<Taken> {
     let mut parts = Vec::new();
     for take in &look.plan.takes {
         let member = member(request, look, take)?;
@@ -103,7 +107,11 @@ pub(super) fn snapshots(request: &Request<'_>, look: &Look, work: &mut Work) -> 
 
 /// The snapshot to download from one member: what an earlier run had made there, if it is as it
 /// was, or a new one.
-fn made(request: &Request<'_>, member: &Connection, work: &mut Work) -> Result<ServerSnapshot> {
+fn made(
+    request: &CaptureOptions<'_>,
+    member: &Connection,
+    work: &mut Work,
+) -> Result<ServerSnapshot> {
     let collection = request.collection;
     let address = member.address().to_string();
     let there = member.snapshots(collection)?;
@@ -161,7 +169,7 @@ fn made(request: &Request<'_>, member: &Connection, work: &mut Work) -> Result<S
 /// Has the member make a snapshot, which is in the journal before, and with its name afterwards unless
 /// that is the name of another one.
 fn make(
-    request: &Request<'_>,
+    request: &CaptureOptions<'_>,
     member: &Connection,
     work: &mut Work,
     journal: &mut Journal,
@@ -228,7 +236,7 @@ fn found_after_all(
 }
 
 /// A name for what is put together here, which no file in the folder has: they are named by the second.
-fn free_name(request: &Request<'_>, from: &str) -> Result<String> {
+fn free_name(request: &CaptureOptions<'_>, from: &str) -> Result<String> {
     loop {
         let name = file_name(request.collection, from, Utc::now())?;
         if !is_taken(&request.folder.join(&name)) {
@@ -245,7 +253,7 @@ fn is_taken(path: &Path) -> bool {
 
 /// Downloads a snapshot to `path` and compares its hash with the server's.
 fn downloaded(
-    request: &Request<'_>,
+    request: &CaptureOptions<'_>,
     member: &Connection,
     made: &ServerSnapshot,
     path: &Path,
@@ -261,7 +269,7 @@ fn downloaded(
     let mut last = None;
     for number in 0..2 {
         if number > 0 {
-            // What was begun by a run before this one may have been written by nobody knows whom.
+            // A part that an earlier run began may have been written by anyone.
             std::fs::remove_file(path).map_err(|err| Error::io("removing", path, &err))?;
         }
         let mut part = Part::open(path, made.size)?;
@@ -297,7 +305,11 @@ fn downloaded(
 }
 
 /// By streams, one for each shard: nothing is written to a server's disk.
-pub(super) fn streamed(request: &Request<'_>, look: &Look, work: &mut Work) -> Result<Taken> {
+pub(super) fn streamed(
+    request: &CaptureOptions<'_>,
+    look: &Look,
+    work: &mut Work,
+) -> Result<Taken> {
     remove_parts(work.path())?;
     let path = work.path().join(format!("{PART}-whole"));
     let source = format!("{}/{}", request.members.first.address(), request.collection);
@@ -332,7 +344,7 @@ pub(super) fn streamed(request: &Request<'_>, look: &Look, work: &mut Work) -> R
 
 /// Streams every shard.
 fn stream_all(
-    request: &Request<'_>,
+    request: &CaptureOptions<'_>,
     look: &Look,
     path: &Path,
     passed: &dyn Fn(u64),
@@ -390,7 +402,7 @@ fn stream_all(
     Ok((assembly, peers))
 }
 
-fn member<'a>(request: &Request<'a>, look: &Look, take: &Take) -> Result<&'a Connection> {
+fn member<'a>(request: &CaptureOptions<'a>, look: &Look, take: &Take) -> Result<&'a Connection> {
     request.members.get(look.first, take.peer).ok_or_else(|| {
         let doing = format!("capturing {}", request.collection);
         Error::failed(
@@ -416,7 +428,7 @@ fn length(path: &Path) -> Result<u64> {
     Ok(meta.len())
 }
 
-/// Whether a name that a server gave can be a file's here.
+/// Returns true if a name that a server gave can be a file's name here.
 fn is_plain(name: &str) -> bool {
     crate::server::check_name(name).is_ok() && !name.starts_with('.') && name.ends_with(".snapshot")
 }

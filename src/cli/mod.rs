@@ -1,6 +1,6 @@
-//! What can be typed, and what a process ends with.
+//! Command line and exit codes.
 //!
-//! Keeps true: everything that a command does is decided by its arguments; the exit codes are one
+//! Invariants: everything that a command does is decided by its arguments; the exit codes are one
 //! table.
 
 pub mod exit;
@@ -12,14 +12,18 @@ use clap::{Parser, Subcommand};
 
 use crate::base::error::Result;
 use crate::commands::archive::ArchiveArgs;
-use crate::commands::args::drill::DrillArgs;
-use crate::commands::args::{
-    CaptureArgs, InitPlanArgs, PublishArgs, ReportArgs, RestoreArgs, RollbackArgs, RunArgs,
-};
+use crate::commands::capture::CaptureArgs;
 use crate::commands::diff::DiffArgs;
+use crate::commands::drill::DrillArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::init::InitPlanArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::merge::MergeArgs;
+use crate::commands::publish::PublishArgs;
+use crate::commands::report::ReportArgs;
+use crate::commands::restore::RestoreArgs;
+use crate::commands::rollback::RollbackArgs;
+use crate::commands::run::RunArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
     Ended, archive, capture, diff, drill, export, init, inspect, merge, publish, report, restore,
@@ -84,13 +88,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether all of it runs in a child that is given the same arguments.
-    pub fn is_supervised(&self) -> bool {
-        matches!(self, Self::Drill(_))
-    }
-
-    /// Whether it may make something on a server in this process, which it removes when it is asked
-    /// to stop.
+    /// Returns true if the command may make something on a server in this process, which it removes when it
+    /// is asked to stop.
     pub fn puts_away(&self) -> bool {
         matches!(
             self,
@@ -108,10 +107,10 @@ impl Command {
             Self::Inspect(args) => inspect::run(args),
             Self::Merge(args) => merge::run(*args),
             Self::Export(args) => export::run(args),
-            Self::Capture(args) => capture::run(&args),
-            Self::Restore(args) => restore::run(&args),
-            Self::Publish(args) => publish::run(&args),
-            Self::Rollback(args) => rollback::run(&args),
+            Self::Capture(args) => capture::run(*args),
+            Self::Restore(args) => restore::run(*args),
+            Self::Publish(args) => publish::run(*args),
+            Self::Rollback(args) => rollback::run(*args),
             Self::Verify(args) => verify::run(*args),
             Self::Diff(args) => diff::run(*args),
             Self::Report(args) => report::run(&args),

@@ -1,11 +1,27 @@
 //! `snapmerge init`: a plan to start from, and the schema that editors check one by.
 //!
-//! Keeps true: what is printed is a plan that `snapmerge run` takes.
+//! Invariants: what is printed is a plan that `snapmerge run` takes.
+
+use clap::Args;
 
 use super::Ended;
-use super::args::InitPlanArgs;
 use crate::base::error::Result;
 use crate::nightly::{TEMPLATE, schema};
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  snapmerge init > nightly.toml
+  snapmerge init --schema > nightly.schema.json
+
+The plan has every key, most of them commented out with what is assumed without them. Editors that know the
+schema name what is misspelt while it is typed.")]
+pub struct InitPlanArgs {
+    /// Print the JSON schema of plans instead
+    #[arg(long)]
+    pub schema: bool,
+}
 
 /// Runs the command.
 pub fn run(args: &InitPlanArgs) -> Result<Ended> {

@@ -3,7 +3,6 @@
 //! Invariants: a command parses, calls one operation, and prints its report; it holds no logic.
 
 pub mod archive;
-pub mod args;
 pub mod capture;
 pub mod diff;
 pub mod drill;
@@ -30,8 +29,8 @@ use crate::base::progress::Progress;
 use crate::report::Render;
 use crate::worker;
 
-/// How a command ended that did what it could and has told everything: none when there is nothing
-/// to say.
+/// Outcome of a command that did what it could and has reported everything; `None` if there is nothing to
+/// say.
 pub type Ended = Option<Kind>;
 
 /// How a command talks.
@@ -46,7 +45,7 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Whether nothing is said of what went well.
+    /// Returns true if nothing is printed about what went well.
     pub fn is_silent(self) -> bool {
         self.quiet && !self.json
     }
@@ -58,11 +57,6 @@ impl OutputArgs {
         }
     }
 }
-
-/// The context of whoever says what is risky, whatever else is quiet.
-const LOUD: Context = Context {
-    progress: Progress::Shown,
-};
 
 /// Has a worker run `request`, and prints its report.
 fn show<O: Operation<Report: Render>>(request: &O, output: OutputArgs) -> Result<Ended> {
@@ -121,7 +115,6 @@ fn warn(text: &str) {
     eprintln!("snapmerge: {}", printable_lines(text));
 }
 
-/// How progress is shown.
 fn progress(quiet: bool) -> Progress {
     match quiet {
         true => Progress::Quiet,

@@ -1,17 +1,40 @@
 //! `snapmerge report`: what other commands told, as one HTML page.
 //!
-//! Keeps true: the page is whole or absent; what is no report is refused.
+//! Invariants: the page is whole or absent; what is no report is refused.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use serde_json::Value;
 
 use super::Ended;
-use super::args::ReportArgs;
 use crate::base::durable;
 use crate::base::error::{Error, Result};
 use crate::report::html::{Section, page};
 
 /// Largest report that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  snapmerge report verify.json -o report.html
+  snapmerge report verify.json merge.json -o report.html --force
+
+The files are what verify, merge and diff print with --json. The page is one file without any
+reference to another, for light and dark screens, keyboards, screen readers and paper.")]
+pub struct ReportArgs {
+    /// JSON reports of verify, merge or diff; the first one's verdict stands first
+    #[arg(required = true, value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+    /// The page to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the page if it exists
+    #[arg(long)]
+    pub force: bool,
+}
 
 /// Runs the command.
 pub fn run(args: &ReportArgs) -> Result<Ended> {

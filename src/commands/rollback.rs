@@ -1,28 +1,30 @@
-//! `snapmerge rollback`: an alias back to what it pointed to before.
-//!
-//! Keeps true: it goes one step, and only to what is there and green.
+//! `snapmerge rollback`: an alias back to the previous master.
 
-use super::args::RollbackArgs;
-use super::{Ended, LOUD, publish};
+use clap::Args;
+
+use super::{Ended, print_answer};
 use crate::base::error::Result;
-use crate::input::connect;
+use crate::base::operation::{Context, Operation as _};
 use crate::publish::RollbackRequest;
-use crate::publish::rollback;
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  snapmerge rollback http://prod:6333 --alias album_master
+  snapmerge rollback http://prod:6333 --alias album_master --dry-run
+
+It goes one step back each time; what the alias pointed to until then stays.")]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub request: RollbackRequest,
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Runs the command.
-pub fn run(args: &RollbackArgs) -> Result<Ended> {
-    let state = args.known.state.folder()?;
-    let connection = connect(&args.server, &args.known.connection, &LOUD)?;
-    let request = RollbackRequest {
-        alias: &args.alias,
-        allow: &args.allow,
-        dry_run: args.dry_run,
-    };
-    let change = rollback(&connection, &request, &state)?;
-    if args.json {
-        super::print_json(&change)?;
-    } else {
-        super::print(&publish::text(&change))?;
-    }
-    Ok(None)
+pub fn run(args: RollbackArgs) -> Result<Ended> {
+    print_answer(&args.request.run(&Context::LOUD)?, args.json)
 }

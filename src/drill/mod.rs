@@ -1,12 +1,15 @@
 //! A drill: snapshots of the archive restored into scratch, as after a disaster, and compared with
 //! all that was ever said of them.
 //!
-//! Keeps true: an entry is proven only if every byte had its SHA-256, the engine (and the server, if
+//! Invariants: an entry is proven only if every byte had its SHA-256, the engine (and the server, if
 //! one is given) opened it whole, and every comparison that could be made was equal; what could not
 //! be compared is said; what was made is removed, also after a failure; that an entry was proven is
 //! written down only after all of that.
 
 mod compare;
+mod request;
+
+pub use self::request::{DrillFailure, DrillReport, DrillRequest};
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,53 +35,53 @@ use crate::verify::{SettingDifference, Wanted, config_differences};
 pub struct On<'a> {
     /// It.
     pub connection: &'a Connection,
-    /// Where the names of collections are written down that have to be removed.
+    /// File in which the names of collections are noted that have to be removed.
     pub notes: &'a Path,
 }
 
-/// Where a drill takes place.
+/// Environment of a drill.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// The folder that scratch is made in.
     pub scratch: &'a Path,
     /// A server, if one is to restore them, too.
     pub server: Option<On<'a>>,
-    /// How progress is shown.
+    /// Display of progress.
     pub progress: Progress,
 }
 
-/// What came of one entry.
-#[derive(Debug, Serialize, Deserialize)]
+/// Result of drilling one entry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Drilled {
     /// It, by id.
     pub id: String,
     /// The snapshot's size in bytes.
     pub bytes: u64,
-    /// Its SHA-256, which was compared.
+    /// SHA-256 of the snapshot, which was compared.
     pub sha256: String,
-    /// Its points.
+    /// Number of points.
     pub points: u64,
     /// Their digest.
     pub digest: String,
     /// The server that restored it, too.
     pub server: Option<String>,
-    /// What was compared and is equal.
+    /// Values that were compared and are equal.
     pub compared: Vec<String>,
-    /// What differs.
+    /// Values that differ.
     pub differences: Vec<SettingDifference>,
-    /// What could not be compared, and why.
+    /// Values that could not be compared, and why.
     pub open: Vec<String>,
-    /// How long it took.
+    /// Duration in seconds.
     pub seconds: f64,
 }
 
 impl Drilled {
-    /// Whether it is what it has to be.
+    /// Returns true if nothing differs.
     pub fn is_proven(&self) -> bool {
         self.differences.is_empty()
     }
 
-    /// What is written down of it.
+    /// Returns what is recorded in the chain.
     pub fn proven(&self) -> Proven {
         Proven {
             id: self.id.clone(),

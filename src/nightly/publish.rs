@@ -1,6 +1,6 @@
 //! The master of a night on its server: restored, compared, and the alias moved to it.
 //!
-//! Keeps true: the alias moves only to a collection that was compared, and only if nobody else has
+//! Invariants: the alias moves only to a collection that was compared, and only if nobody else has
 //! moved it; a collection stands in what is remembered before it is made.
 
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::base::own;
 use crate::base::progress::Progress;
 use crate::capture::Members;
 use crate::publish::publish as move_to;
-use crate::publish::{Change, PublishRequest};
+use crate::publish::{Change, PublishOptions};
 use crate::restore::{Expected, Options, restore};
 use crate::server::About;
 use crate::source::Opening;
@@ -61,7 +61,7 @@ pub fn publish(run: &mut Run<'_>, master: LastMaster) -> Result<(), Failed> {
             Ok(aliases.get(&publishing.alias) == Some(&collection))
         },
         |run| {
-            let request = PublishRequest {
+            let request = PublishOptions {
                 collection: &collection,
                 alias: &publishing.alias,
                 keep: publishing.keep,
@@ -150,7 +150,8 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
     let before = restores(members, &collection)?;
     let attempt = || restore(&target, members, &expected, &options, &state);
     let restored = match attempt() {
-        // What a killed run had sent may have come in between, and is gone now with what was put away.
+        // Data that a killed run had sent may have arrived in between; it was removed with the failed
+        // attempt.
         Err(err) if begun.is_some() && err.kind() != Kind::Cancelled => attempt()?,
         restored => restored?,
     };
@@ -170,7 +171,7 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
     Ok(collection)
 }
 
-/// How many snapshots were restored in which life of the server, if it tells.
+/// Returns the server's current process and the number of snapshots restored in it, if it tells both.
 fn restores(members: &Members, collection: &str) -> Result<Option<(String, u64)>> {
     let activity = members.first.activity(collection)?;
     Ok(activity.process.zip(activity.restores))

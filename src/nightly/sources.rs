@@ -1,7 +1,7 @@
 //! The sources of a night: found on their servers, captured unless nothing was written to them, and
 //! kept in the archive.
 //!
-//! Keeps true: a source is passed over only by a certain sign, and only while its last snapshot is in
+//! Invariants: a source is passed over only by a certain sign, and only while its last snapshot is in
 //! the archive; one that cannot be captured does not keep the others from being captured; masters of
 //! this plan are no sources of it.
 
@@ -24,8 +24,8 @@ use crate::base::own;
 use crate::base::progress::Progress;
 use crate::base::sidecar::Sidecar;
 use crate::capture::{
-    Manifest, Members, Request, capture, clear_leftovers, discard, matching, read_manifest, sign,
-    store,
+    CaptureOptions, Manifest, Members, capture, clear_leftovers, discard, matching, read_manifest,
+    sign, store,
 };
 
 /// A collection to capture.
@@ -35,14 +35,14 @@ pub struct Target {
     pub server: String,
     /// The collection.
     pub collection: String,
-    /// What it is called in the archive and in the master.
+    /// Name in the archive and in the master.
     pub name: String,
     /// Which of the plan's sources it is one of.
     pub of: usize,
 }
 
 impl Target {
-    /// What it is remembered by.
+    /// Returns the key of its state: `SERVER/COLLECTION`.
     pub fn key(&self) -> String {
         format!("{}/{}", self.server, self.collection)
     }
@@ -51,9 +51,9 @@ impl Target {
 /// A source in the archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArchivedSource {
-    /// Its name.
+    /// Name in the archive.
     pub name: String,
-    /// Its entry.
+    /// Id of the archive entry.
     pub entry: String,
     /// The entry's SHA-256.
     pub sha256: String,
@@ -61,15 +61,15 @@ pub struct ArchivedSource {
     pub bytes: u64,
     /// Bytes that were new in the archive.
     pub new_bytes: u64,
-    /// Its points, if that is certain.
+    /// Number of points, if it is certain.
     pub points: Option<u64>,
-    /// What became of it.
+    /// Outcome of the capture.
     pub how: How,
-    /// Why.
+    /// Reason for that outcome, where there is one to tell.
     pub note: Option<String>,
 }
 
-/// Whether `collection` was made by this plan to be a master: `NAME_20261122_030000`.
+/// Returns true if `collection` is a master that this plan made: `NAME_20261122_030000`.
 fn is_master(plan: &Plan, collection: &str) -> bool {
     let Some(master) = &plan.master else {
         return false;
@@ -197,7 +197,7 @@ impl Run<'_> {
         }
         let folder = self.plan.work.join(INCOMING).join(&target.server);
         own::folder(&folder)?;
-        // What is here was captured in this very night: it is cleared when one begins.
+        // Files here were captured in this same run: the folder is cleared when a run starts.
         let (file, manifest) = match earlier(&folder, &target.collection)? {
             Some(found) => {
                 note = Some("captured by a run that was broken off".into());
@@ -214,7 +214,7 @@ impl Run<'_> {
                 {
                     tracing::warn!(left, "left by an earlier run");
                 }
-                let captured = capture(&Request {
+                let captured = capture(&CaptureOptions {
                     members,
                     collection: &target.collection,
                     folder: &folder,
@@ -272,8 +272,8 @@ impl Run<'_> {
         ))
     }
 
-    /// What is taken in place of a source that could not be captured: its newest snapshot, if the plan
-    /// says so; nothing otherwise. What is told of it is told here.
+    /// Returns the replacement for a source that could not be captured: its newest snapshot in the archive,
+    /// if the plan allows that; none otherwise. Adds either case to the report.
     pub(super) fn in_its_place(
         &mut self,
         target: &Target,

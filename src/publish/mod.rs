@@ -1,12 +1,14 @@
 //! Moving an alias to a new master, and back.
 //!
-//! Keeps true: it moves in one call, and only from where it was looked up; what it pointed to before
+//! Invariants: it moves in one call, and only from where it was looked up; what it pointed to before
 //! is remembered before it moves; a master is removed only if this machine published it itself, it
 //! is older than those to be kept, and nothing points to it.
 
 mod history;
+mod request;
 
 pub use self::history::{History, Master};
+pub use self::request::{AliasReport, PublishRequest, RollbackRequest};
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,8 @@ use crate::format::schema::show_index;
 use crate::server::{About, CollectionInfo, Connection, Selection, StateFolder};
 
 /// What is allowed although it is usually refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Allow {
     /// A new master that is not green.
     NotGreen,
@@ -30,51 +33,51 @@ pub enum Allow {
 }
 
 /// A master to be published.
-pub struct PublishRequest<'a> {
+pub struct PublishOptions<'a> {
     /// The collection.
     pub collection: &'a str,
     /// The alias.
     pub alias: &'a str,
-    /// How many masters of the alias are kept; none for all.
+    /// Masters of the alias to keep; none for all.
     pub keep: Option<u32>,
-    /// How many percent fewer points the new one may have.
+    /// Largest allowed loss of points compared with the old one, in percent.
     pub max_shrink: f64,
-    /// What is allowed.
+    /// Conditions that are allowed although they are usually refused.
     pub allow: &'a [Allow],
-    /// Whether nothing is done.
+    /// True if nothing is to be changed.
     pub dry_run: bool,
 }
 
 /// An alias to be pointed back.
-pub struct RollbackRequest<'a> {
+pub struct RollbackOptions<'a> {
     /// The alias.
     pub alias: &'a str,
-    /// What is allowed.
+    /// Conditions that are allowed although they are usually refused.
     pub allow: &'a [Allow],
-    /// Whether nothing is done.
+    /// True if nothing is to be changed.
     pub dry_run: bool,
 }
 
-/// What was done, or is to be.
+/// A move of an alias, done or planned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// The alias.
     pub alias: String,
-    /// What it pointed to; none if it is new.
+    /// Collection that it pointed to; none if the alias is new.
     pub from: Option<String>,
-    /// What it points to now.
+    /// Collection that it points to afterwards.
     pub to: String,
-    /// Whether it had to be moved at all.
+    /// True if the alias had to be moved at all.
     pub moved: bool,
-    /// Points of the new one, and of the old one.
+    /// Points of the new one.
     pub points: u64,
     /// Points of the old one.
     pub points_before: Option<u64>,
     /// Collections that were removed.
     pub removed: Vec<String>,
-    /// What may be worth knowing.
+    /// Notes for the reader.
     pub notes: Vec<String>,
-    /// Whether nothing was done.
+    /// True if nothing was changed.
     pub dry_run: bool,
     /// The file that remembers it.
     pub state: String,
@@ -83,7 +86,7 @@ pub struct Change {
 /// Publishes a master under its alias.
 pub fn publish(
     connection: &Connection,
-    request: &PublishRequest<'_>,
+    request: &PublishOptions<'_>,
     state: &StateFolder,
 ) -> Result<Change> {
     let server = connection.address();
@@ -201,7 +204,7 @@ pub fn publish(
 /// Points an alias back to what it pointed to before.
 pub fn rollback(
     connection: &Connection,
-    request: &RollbackRequest<'_>,
+    request: &RollbackOptions<'_>,
     state: &StateFolder,
 ) -> Result<Change> {
     let server = connection.address();
@@ -289,7 +292,7 @@ pub fn rollback(
     Ok(change)
 }
 
-/// What the server says of a collection that an alias may point to.
+/// Reads a collection that an alias is to point to; refuses one that is not green, unless that is allowed.
 fn fit(
     connection: &Connection,
     collection: &str,
@@ -314,7 +317,7 @@ fn fit(
 fn shrunk(
     points: u64,
     before: Option<u64>,
-    request: &PublishRequest<'_>,
+    request: &PublishOptions<'_>,
     old: &str,
 ) -> Option<String> {
     let before = before.filter(|before| *before > points)?;
@@ -348,7 +351,7 @@ fn missing_indexes(
         .collect())
 }
 
-/// Those of them that are there and that nothing points to.
+/// Returns those of `old` that exist and that no alias but `alias` points to, without `to`.
 fn removable(
     connection: &Connection,
     old: &[String],
@@ -405,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_master_may_shrink_only_so_far() {
-        let request = |max_shrink| PublishRequest {
+        let request = |max_shrink| PublishOptions {
             collection: "new",
             alias: "a",
             keep: None,

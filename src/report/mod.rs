@@ -3,10 +3,14 @@
 //! Invariants: text and HTML are made of the values that the JSON has; nothing here decides anything.
 
 pub mod archive;
+pub mod capture;
 pub mod diff;
+pub mod drill;
 pub mod html;
 pub mod inspect;
 pub mod merge;
+pub mod publish;
+pub mod restore;
 pub mod run;
 pub mod verify;
 
@@ -15,9 +19,13 @@ use crate::archive::{
     UnlockReport, VerifyChainReport,
 };
 use crate::base::operation::Outcome;
+use crate::capture::CaptureReport;
+use crate::drill::DrillReport;
 use crate::inspect::Inspection;
 use crate::merge::{MergeReport, PlanReport};
 use crate::nightly::{DryRun, RunReport};
+use crate::publish::AliasReport;
+use crate::restore::RestoreReport;
 use crate::verify::{DiffReport, VerifyReport};
 
 /// A report that can be printed.
@@ -25,7 +33,7 @@ pub trait Render {
     /// The report for people, ending in a line break.
     fn render(&self) -> String;
 
-    /// How the operation ended.
+    /// Returns the outcome of the operation.
     fn outcome(&self) -> Outcome;
 }
 
@@ -45,6 +53,10 @@ macro_rules! render {
 
 render!(
     AddReport,
+    AliasReport,
+    CaptureReport,
+    DrillReport,
+    RestoreReport,
     CheckReport,
     DiffReport,
     DryRun,

@@ -1,19 +1,21 @@
 //! Restoring a master onto a server: looked at, sent, waited for, compared.
 //!
-//! Invariants: what can be refused is refused before a byte moves; a collection that is there is
-//! never written over unless that was asked for; a collection that does not come out as the snapshot says is removed again, unless it
-//! was there before; the copy of the snapshot that a server keeps after an upload is removed; a run
-//! that was killed leaves word of what it began.
+//! Invariants: what can be refused is refused before a byte moves; a collection that is there is never
+//! written over unless that was asked for; a collection that does not come out as the snapshot says is
+//! removed again, unless it was there before; the copy of the snapshot that a server keeps after an upload is
+//! removed; a run that was killed leaves word of what it began.
 
 mod expect;
 pub mod keys;
 mod options;
 mod preflight;
+mod request;
 mod shard;
 mod verify;
 
 pub use self::expect::{Expected, Points};
 pub use self::options::Options;
+pub use self::request::{RestoreReport, RestoreRequest};
 pub use self::verify::Difference;
 
 use std::collections::BTreeMap;
@@ -21,7 +23,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -39,39 +41,39 @@ use crate::server::{
     Upload, create_body,
 };
 
-/// How long a server may still be at what a dead run had sent it.
+/// Polling until the server has ended what a dead run had sent it.
 const SETTLING: Polling = Polling::every(Duration::from_millis(100))
     .within(Duration::from_secs(120))
     .in_cleanup();
-/// How long it takes a new shard to be known to all members.
+/// Polling until a new shard is known to all members.
 const SPREADING: Polling = Polling::every(Duration::from_millis(20))
     .up_to(Duration::from_secs(1))
     .within(Duration::from_secs(60));
 
-/// What came of it.
-#[derive(Debug, Serialize)]
+/// Result of a restore.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Restored {
-    /// Where.
+    /// Collection that was restored to.
     pub target: CollectionAddress,
     /// The server's version.
     pub server_version: String,
     /// Members of its cluster.
     pub members: usize,
-    /// How it went.
+    /// Way in which the snapshot got to the server.
     pub way: Way,
-    /// The file's tar: SHA-256 and size.
+    /// SHA-256 of the decompressed tar.
     pub sha256: String,
-    /// Its size in bytes.
+    /// Size of the decompressed tar in bytes.
     pub bytes: u64,
-    /// Whether an earlier run had all but finished it.
+    /// True if an earlier run had restored all of it, and only cleanup was left.
     pub finished_earlier: bool,
-    /// What was compared; none after a dry run.
+    /// Result of the comparison; none after a dry run.
     pub verdict: Option<Verdict>,
     /// Seconds until the server had restored it, and until it was green.
     pub seconds: Option<(f64, f64)>,
-    /// What is worth knowing.
+    /// Notes for the reader.
     pub notes: Vec<String>,
-    /// What could not be removed from the server.
+    /// Files that could not be removed from the server.
     pub left: Vec<String>,
 }
 
@@ -190,7 +192,7 @@ fn put_away(
         let _ = settle(target, members);
         match remove(target, members) {
             Ok(was_there) => {
-                // What is remembered of a collection that is gone says nothing any more.
+                // State about a collection that is gone means nothing any more.
                 let _ = state.remove(&target.server, about);
                 match was_there {
                     true => format!("{} was removed again", target.collection),
@@ -243,7 +245,7 @@ fn exists(target: &CollectionAddress, members: &Members) -> Result<bool> {
     Ok(names.contains(&target.collection))
 }
 
-/// What was compared, if the collection is what it is to be.
+/// Returns the verdict if the collection is as expected; none if it differs or could not be compared in full.
 fn whole(
     target: &CollectionAddress,
     members: &Members,
@@ -373,8 +375,8 @@ fn send(
     Ok(())
 }
 
-/// Whether the snapshot has come to be in the collection, which may have been there before: then the
-/// server has all its points.
+/// Checks whether the upload has landed. The collection may have existed before: landed then means that the
+/// server has all points of the snapshot.
 fn landed(
     upload: &Upload,
     members: &Members,

@@ -1,11 +1,11 @@
-//! What is looked at before a byte of a snapshot moves.
+//! Checks made before a restore transfers anything.
 //!
-//! Keeps true: it takes seconds and changes nothing; each refusal says what to do instead.
+//! Invariants: it takes seconds and changes nothing; each refusal says what to do instead.
 
 use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::expect::Expected;
 use super::keys::{Step, steps};
@@ -18,7 +18,7 @@ use crate::server::{
     version_numbers,
 };
 
-/// What is there, and what is to be done.
+/// Findings of the preflight, and the plan made of them.
 #[derive(Debug)]
 pub struct Preflight {
     /// The server.
@@ -27,16 +27,16 @@ pub struct Preflight {
     pub members: usize,
     /// Keys to be created, in this order.
     pub steps: Vec<Step>,
-    /// How it goes.
+    /// Way in which the snapshot gets to the server.
     pub way: Way,
-    /// Whether a collection of that name is there.
+    /// Collection that exists under the target's name.
     pub there: There,
-    /// What is worth knowing.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
-/// How a snapshot gets to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Way in which a snapshot gets to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// One upload, which creates the collection.
@@ -49,18 +49,18 @@ pub enum Way {
     Over,
 }
 
-/// What is there under the target's name.
+/// State of the target's name on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum There {
     /// Nothing.
     Nothing,
-    /// What an earlier run began and did not finish.
+    /// A collection that an earlier run started to restore and did not finish.
     Started,
     /// A collection that was asked to be written over.
     Other,
 }
 
-/// Looks.
+/// Checks the target and plans the restore; changes nothing.
 pub fn preflight(
     target: &CollectionAddress,
     members: &Members,
@@ -360,13 +360,13 @@ fn check_version(
     Ok(())
 }
 
-/// Whether the version written as `taken_by` is more than one minor version from `server`.
+/// Returns true if `taken_by` is more than one minor version from `server`; false if it is no version.
 fn is_far(taken_by: &str, server: ServerVersion) -> bool {
     version_numbers(taken_by)
         .is_some_and(|(major, minor, _)| major != server.0 || minor.abs_diff(server.1) > 1)
 }
 
-/// What each member is called, for reports.
+/// Returns the addresses of the other members by peer id, for reports.
 pub fn addresses(members: &Members) -> BTreeMap<String, String> {
     members
         .others

@@ -1,12 +1,12 @@
-//! Whether a restored collection is what its snapshot says.
+//! Comparison of a restored collection with its snapshot.
 //!
-//! Keeps true: counts are exact and by shard; every replica is counted that can be reached; what
+//! Invariants: counts are exact and by shard; every replica is counted that can be reached; what
 //! could not be compared is said, and never passes for equal.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::expect::Expected;
@@ -19,13 +19,13 @@ use crate::server::{ACTIVE, CollectionAddress, CollectionInfo, Polling, Selectio
 /// The first wait between two looks, and the longest.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_MAX: Duration = Duration::from_secs(2);
-/// How long a grey collection is waited for before it is woken.
+/// Time that a collection may stay grey before an empty update wakes it.
 const GREY: Duration = Duration::from_millis(300);
 
 /// Something that is not as it must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// What.
+    /// Subject of the difference.
     pub about: String,
     /// As the snapshot has it.
     pub expected: String,
@@ -33,10 +33,10 @@ pub struct Difference {
     pub found: String,
 }
 
-/// What was compared.
-#[derive(Debug, Default, Serialize)]
+/// Result of comparing a collection with its snapshot.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Verdict {
-    /// What differs; nothing if all is well.
+    /// Differences; empty if all is well.
     pub differences: Vec<Difference>,
     /// Points, counted exactly.
     pub points: u64,
@@ -44,7 +44,7 @@ pub struct Verdict {
     pub shards: BTreeMap<u32, usize>,
     /// Vectors in an index, as the server told.
     pub indexed_vectors: u64,
-    /// What could not be compared.
+    /// Comparisons that could not be made.
     pub open: Vec<String>,
 }
 

@@ -1,13 +1,13 @@
 //! Addresses of servers and of collections on them: `http://host:6333`, `https://host/collection`.
 //!
-//! Keeps true: an address holds no key; a server behind a path keeps its path; a collection's name
+//! Invariants: an address holds no key; a server behind a path keeps its path; a collection's name
 //! is the name itself, not its spelling in a URL.
 
 use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use crate::base::error::{Error, Result};
@@ -21,14 +21,14 @@ const GRPC_PORT: u16 = 6334;
 /// The segment before a collection's name in the server's own paths.
 const COLLECTIONS: &str = "collections";
 
-/// Where a server is.
+/// Address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     /// Without query, fragment, user or trailing slash.
     url: Url,
 }
 
-/// Where a collection is.
+/// Address of a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CollectionAddress {
     /// The server.
@@ -37,14 +37,14 @@ pub struct CollectionAddress {
     pub collection: String,
 }
 
-/// Where a server answers gRPC, if that is another place than its REST's with the next port.
+/// Address of a server's gRPC, where it is not the host of REST with the next port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrpcAddress {
     url: Url,
 }
 
 impl GrpcAddress {
-    /// Its origin, for a channel.
+    /// Returns the origin, for a channel.
     pub(super) fn origin(&self) -> String {
         origin(
             &self.url,
@@ -89,7 +89,7 @@ fn origin(url: &Url, port: u16) -> String {
     format!("{}://{host}:{port}", url.scheme())
 }
 
-/// Whether `text` is meant as an address, and not as the name of a file.
+/// Returns true if `text` is meant as an address, and not as the name of a file.
 pub fn is_address(text: &str) -> bool {
     let text = text.trim_start().to_ascii_lowercase();
     text.starts_with("http://") || text.starts_with("https://")
@@ -123,12 +123,12 @@ impl Address {
         format!("{host}:{}", self.port())
     }
 
-    /// Whether what is said is encrypted.
+    /// Returns true if the connection is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.url.scheme() == "https"
     }
 
-    /// Whether it is this very machine.
+    /// Returns true if the host is this machine.
     pub fn is_loopback(&self) -> bool {
         match self.url.host() {
             Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -202,12 +202,12 @@ impl CollectionAddress {
     }
 }
 
-/// What stands in no name, of a collection or of a vector.
+/// Characters that no name of a collection or a vector may contain.
 const NEVER: &[char] = &['<', '>', ':', '"', '/', '\\', '|', '?', '*', '\0', '\u{1f}'];
 /// The longest name of a vector, in bytes.
 const VECTOR_NAME_BYTES_MAX: usize = 200;
 
-/// Whether a collection or an alias can have this name; what Qdrant refuses or would misread.
+/// Checks that a collection or an alias can have this name; refuses what Qdrant refuses or would misread.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name == "." || name == ".." {
         return Err(format!("'{name}' is no name of a collection"));
@@ -223,9 +223,9 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a collection with a vector of this name can be created, since
+/// Checks that a collection with a vector of this name can be created, since
 /// [`super::Feature::VectorNamesChecked`] (`validate_vector_name` of Qdrant's
-/// lib/common/common/src/validation.rs); says why not.
+/// lib/common/common/src/validation.rs); the error says why not.
 pub fn check_vector_name(name: &str) -> Result<(), String> {
     if name.len() > VECTOR_NAME_BYTES_MAX {
         return Err(format!(
@@ -276,7 +276,7 @@ fn read(text: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// Whether the text names a port itself; the default of the scheme is dropped by the parser.
+/// Returns true if the text names a port itself; the default of the scheme is dropped by the parser.
 fn says_port(text: &str) -> bool {
     let rest = text.trim().split_once("://").map_or("", |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -310,13 +310,13 @@ impl fmt::Display for CollectionAddress {
     }
 }
 
-/// Where a member of a cluster answers REST, as `ID=URL`.
+/// REST address of a member of a cluster, as `ID=URL`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PeerAddress {
     /// The member's id.
     pub peer: u64,
-    /// Its address.
+    /// REST address of the member.
     pub address: Address,
 }
 
@@ -370,17 +370,12 @@ impl FromStr for CollectionAddress {
     }
 }
 
-impl Serialize for Address {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl Serialize for CollectionAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+serde_as_text!(Address, "Address", "http://HOST:6333");
+serde_as_text!(
+    CollectionAddress,
+    "CollectionAddress",
+    "http://HOST:6333/COLLECTION"
+);
 
 #[cfg(test)]
 mod tests {

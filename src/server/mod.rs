@@ -5,7 +5,7 @@
 //! gRPC's generated clients (`qdrant_client::qdrant`) run over [`Connection::grpc_channel`] inside
 //! [`Connection::run`].
 //!
-//! Keeps true: all talk with servers has one set of retries, time limits and secrets; whatever waits
+//! Invariants: all talk with servers has one set of retries, time limits and secrets; whatever waits
 //! for a server ends when the user asks to stop ([`crate::base::stop`]).
 
 mod activity;
@@ -47,7 +47,7 @@ pub use create::create_body;
 pub use download::{BodyReader, Fetch};
 pub use failure::{Cause, Failure};
 pub use keys::Keys;
-pub use options::{ConnectionOptions, KEY_VARIABLE, StateOptions};
+pub use options::{ConnectionOptions, KEY_VARIABLE, KnownServers, StateOptions};
 pub use rate::Rate;
 pub use rest::{not_found_as_none, require};
 pub use retry::{Landed, Polling, Retry, RetryOn};

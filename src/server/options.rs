@@ -1,4 +1,4 @@
-//! How servers are reached, for every command, plan and request that does.
+//! Options of connections to servers, shared by commands, plans and requests.
 //!
 //! Invariants: a key is never an argument, which every list of processes would show, and stands in no
 //! request: it comes from the environment or a file.
@@ -109,4 +109,16 @@ impl StateOptions {
             variable("HOME"),
         )
     }
+}
+
+/// How servers are reached, and where state about them is kept.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "flattened")]
+pub struct KnownServers {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub state: StateOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub connection: ConnectionOptions,
 }

@@ -11,13 +11,14 @@ mod supervise;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::supervise::{be_worker, is_worker, run};
+pub use self::supervise::{be_worker, is_worker};
 
 use crate::archive;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Operation};
 use crate::base::progress::Progress;
 use crate::base::status;
+use crate::drill::DrillRequest;
 use crate::export::ExportRequest;
 use crate::merge::{MergeRequest, PlanRequest};
 use crate::verify::{DiffRequest, VerifyRequest};
@@ -74,6 +75,7 @@ fn dispatch(message: Message) -> Result<Value> {
         VerifyRequest::NAME => answer::<VerifyRequest>,
         DiffRequest::NAME => answer::<DiffRequest>,
         ExportRequest::NAME => answer::<ExportRequest>,
+        DrillRequest::NAME => answer::<DrillRequest>,
         archive::InitRequest::NAME => answer::<archive::InitRequest>,
         archive::AddRequest::NAME => answer::<archive::AddRequest>,
         archive::ListRequest::NAME => answer::<archive::ListRequest>,

@@ -4,7 +4,7 @@
 //! under a sparse one, ends the process with a signal. The parent knows from [`crate::base::status`] what
 //! the child was doing, says so, and removes what it left.
 //!
-//! Keeps true: however the child ends, its folders are removed and the user gets one of the exit
+//! Invariants: however the child ends, its folders are removed and the user gets one of the exit
 //! codes of the table; when the parent is killed, the child goes with it; a child that wants more
 //! memory than the machine has ends alone.
 
@@ -31,19 +31,18 @@ use crate::server::KEY_VARIABLE;
 const WORKER: &str = "SNAPMERGE_WORKER";
 /// Tells a child that its request is in the file that is its standard input.
 const REQUEST: &str = "SNAPMERGE_REQUEST";
-/// How long a child may take to put away what it made on servers.
+/// Longest time that a child may take to clean up what it made on servers.
 const PUTTING_AWAY: Duration = Duration::from_secs(60);
-/// How often it is looked whether a child is to end.
+/// Interval between checks whether a child is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How glibc's allocator is to behave in the child: with an arena for each of its many threads, and
-/// with thresholds that grow by themselves, it would keep much of what was freed. Elsewhere these
-/// mean nothing.
+/// Settings of glibc's allocator in the child: with an arena for each of its many threads, and with
+/// thresholds that grow by themselves, it would keep much of what was freed. Elsewhere these mean nothing.
 const ALLOCATOR: [(&str, &str); 2] = [
     ("MALLOC_ARENA_MAX", "2"),
     ("MALLOC_TRIM_THRESHOLD_", "1048576"),
 ];
 
-/// Whether this process is a child that does the work. It then watches its parent's life.
+/// Returns true if this process is a child that does the work.
 pub fn is_worker() -> bool {
     std::env::var_os(WORKER).is_some()
 }
@@ -105,21 +104,6 @@ fn memory_bytes() -> Option<u64> {
         .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
-}
-
-/// Runs this program again with the same arguments as a child; returns its exit code.
-pub fn run() -> Result<u8> {
-    let told = tempfile::tempfile().map_err(not_started)?;
-    stop::listen()?;
-    let mut child = worker(&told)?
-        .args(std::env::args_os().skip(1))
-        .spawn()
-        .map_err(not_started)?;
-    let (status, asked) = wait(&mut child, &told)?;
-    match own_code(status) {
-        Some(code) => Ok(code),
-        None => Err(explain(status, &status::told(&told), asked)),
-    }
 }
 
 /// Runs this program as a child that reads `request` and answers in the same file; `key` is the API
@@ -193,14 +177,6 @@ fn worker(told: &File) -> Result<Command> {
     Ok(command)
 }
 
-/// The code of a child that ended by itself: it has cleaned up and said what there is to say, even
-/// when Ctrl-C came at that moment.
-fn own_code(status: ExitStatus) -> Option<u8> {
-    let code = status.code().and_then(|code| u8::try_from(code).ok())?;
-    let known = |kind: &Kind| kind.exit_code() == code;
-    (code == 0 || Kind::ALL.iter().any(known)).then_some(code)
-}
-
 fn signal(child: Option<Pid>, signal: Signal) {
     if let Some(pid) = child {
         // It may have ended already.
@@ -218,7 +194,7 @@ fn explain(status: ExitStatus, told: &Status, cancelled: bool) -> Error {
     let left: Vec<String> = told
         .folders
         .iter()
-        // What it removed itself is not there any more.
+        // Folders that the child removed itself are not there any more.
         .filter(|folder| folder.exists() && scratch::remove(folder).is_err())
         .map(|folder| folder.display().to_string())
         .collect();

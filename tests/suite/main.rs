@@ -21,6 +21,7 @@ mod graft;
 mod house;
 mod inspect;
 mod live;
+mod manual;
 mod merge;
 mod nightly;
 mod old;
@@ -46,6 +47,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         inspect::trials(env),
         settle::trials(env),
         export::trials(env),
+        manual::trials(env),
         merge::trials(env),
         live::trials(env),
         replay::trials(env),

@@ -1,0 +1,213 @@
+//! A request to capture collections of a server, as files or into an archive.
+//!
+//! Invariants: one collection that cannot be captured does not keep the others from being captured, and is
+//! not forgotten in the outcome.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CaptureOptions, Captured, Members, capture, clear_leftovers, discard, matching, store,
+};
+use crate::archive::{
+    Added, Archive, ArchiveOptions, Location, SigningOptions, TrustOptions, WritableArchiveOptions,
+};
+use crate::base::durable;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::operation::{Context, Envelope, Operation, Outcome};
+use crate::base::own;
+use crate::base::stop;
+use crate::input::{connect, peers};
+use crate::server::{Address, ConnectionOptions, PeerAddress, Rate};
+
+/// Captures collections.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct CaptureRequest {
+    /// The server, as http://HOST:6333
+    #[arg(value_name = "SERVER")]
+    pub server: Address,
+    /// Collections; * and ? stand for any letters
+    #[arg(required = true, value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+    /// The folder to put the files into; made if it is missing. With --archive, where they lie on
+    /// their way [default: PLACE.incoming beside a local archive]
+    #[arg(long, value_name = "DIR", required_unless_present = "archive")]
+    pub to: Option<PathBuf>,
+    /// Store the snapshots in this archive instead of keeping the files: a folder, or
+    /// s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PLACE")]
+    pub archive: Option<String>,
+    /// With --archive, a word to keep them by; repeat it for more
+    #[arg(long, value_name = "WORD", requires = "archive")]
+    pub tag: Vec<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub signing: SigningOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub trust: TrustOptions,
+    /// Stream shards instead of having the server make a snapshot, which needs no disk there; only
+    /// while its optimizers are at rest
+    #[arg(long)]
+    pub stream: bool,
+    /// Where a member of the cluster answers REST; repeat it for each. GET /cluster tells the ids
+    #[arg(long, value_name = "ID=URL")]
+    pub peer: Vec<PeerAddress>,
+    /// Bytes a second at the most, as 500k, 20M or 1G
+    #[arg(long, value_name = "RATE")]
+    pub limit_rate: Option<Rate>,
+    /// Refuse a server that gives no checksum
+    #[arg(long)]
+    pub require_checksum: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub connection: ConnectionOptions,
+}
+
+/// Collections that were captured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CaptureReport {
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub envelope: Envelope,
+    /// Captured collections; their files are gone again where they were archived.
+    pub captured: Vec<Captured>,
+    /// Archive entries, one for each of `captured` if there is an archive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archived: Vec<Added>,
+    /// Collections that could not be captured; after a stop those behind it were not tried.
+    pub failed: Vec<CaptureFailure>,
+}
+
+/// A collection that could not be captured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "said by their names")]
+pub struct CaptureFailure {
+    pub collection: String,
+    pub error: Error,
+}
+
+impl Operation for CaptureRequest {
+    const NAME: &'static str = "capture";
+    type Report = CaptureReport;
+
+    fn run(self, context: &Context) -> Result<CaptureReport> {
+        let connection = connect(&self.server, &self.connection, &Context::LOUD)?;
+        let members = Members::new(&connection, &peers(&self.peer)?)?;
+        let target = CaptureTarget::open(&self)?;
+        let to = match (&self.to, &target) {
+            (Some(to), _) => {
+                durable::make_folder(to)?;
+                to.clone()
+            }
+            // Nobody gave its name, which others can guess.
+            (None, Some(target)) => {
+                own::folder(&target.incoming)?;
+                target.incoming.clone()
+            }
+            (None, None) => return Err(Error::usage("reading --to", "it is missing")),
+        };
+        let matching = matching(&connection, &self.collections)?;
+        if let Some(note) = matching.note() {
+            Context::LOUD.warn(&note);
+        }
+        for left in clear_leftovers(&members, &to, &matching.names)? {
+            Context::LOUD.warn(&format!("left by an earlier run: {left}"));
+        }
+
+        let (mut captured, mut archived, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for collection in matching.names {
+            let options = CaptureOptions {
+                members: &members,
+                collection: &collection,
+                folder: &to,
+                stream: self.stream,
+                rate: self.limit_rate,
+                require_checksum: self.require_checksum,
+                progress: context.progress,
+            };
+            let stored = capture(&options).and_then(|done| match &target {
+                Some(target) => {
+                    let name = &done.manifest.collection;
+                    let added =
+                        store(&target.archive, &done.file, &done.manifest, name, &self.tag)?;
+                    discard(&done.file)?;
+                    Ok((Some(added), done))
+                }
+                None => Ok((None, done)),
+            });
+            match stored {
+                Ok((added, done)) => {
+                    captured.push(done);
+                    archived.extend(added);
+                }
+                Err(error) => {
+                    let stop = stop::times() > 0 || error.kind() == Kind::Cancelled;
+                    failed.push(CaptureFailure { collection, error });
+                    if stop {
+                        break;
+                    }
+                }
+            }
+        }
+        let outcome = match failed.last() {
+            Some(last) => last.error.kind().into(),
+            None => Outcome::differs_if(
+                captured.iter().any(|done| !done.left.is_empty())
+                    || archived.iter().any(Added::differs),
+            ),
+        };
+        Ok(CaptureReport {
+            envelope: Envelope::new(Self::NAME, 1, outcome),
+            captured,
+            archived,
+            failed,
+        })
+    }
+}
+
+/// Archive that captured files are moved into.
+struct CaptureTarget {
+    archive: Archive,
+    /// Folder of the files on their way to the archive.
+    incoming: PathBuf,
+}
+
+impl CaptureTarget {
+    /// The archive that was asked for, which must be there before anything is captured.
+    fn open(request: &CaptureRequest) -> Result<Option<Self>> {
+        let Some(place) = &request.archive else {
+            return Ok(None);
+        };
+        let incoming = match (&request.to, Location::parse(place)?) {
+            (Some(to), _) => to.clone(),
+            (None, Location::Folder(folder)) => {
+                let mut name = folder.into_os_string();
+                name.push(".incoming");
+                PathBuf::from(name)
+            }
+            (None, Location::Bucket { .. }) => {
+                return Err(Error::usage(
+                    format!("capturing into {place}"),
+                    "nobody said where the files are to lie on their way",
+                )
+                .next("give a folder with room for one snapshot: --to DIR"));
+            }
+        };
+        let archive = WritableArchiveOptions {
+            archive: ArchiveOptions {
+                archive: place.clone(),
+                trust: request.trust.clone(),
+            },
+            signing: request.signing.clone(),
+        };
+        let archive = archive.open()?;
+        archive.chain()?;
+        Ok(Some(Self { archive, incoming }))
+    }
+}

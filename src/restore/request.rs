@@ -1,0 +1,120 @@
+//! A request to restore a snapshot onto a server.
+//!
+//! Invariants: a server that is not there is known before gigabytes are hashed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{Expected, Options, Restored, restore};
+use crate::base::error::{Error, Result};
+use crate::base::operation::{Context, Envelope, Operation, Outcome};
+use crate::base::progress::Unit;
+use crate::capture::Members;
+use crate::input::{InputOptions, Inputs, connect, peers};
+use crate::server::{CollectionAddress, KnownServers, PeerAddress, Rate};
+use crate::source::Checksum;
+
+/// Brings a snapshot onto a server.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// A collection snapshot, plain or .gz; or one in an archive, as archive:NAME@DATE
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: PathBuf,
+    /// The collection to make of it, as http://HOST:6333/NAME
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: CollectionAddress,
+    /// Write over a collection that is there; it keeps its own settings
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Go on with what an earlier run began
+    #[arg(long)]
+    pub resume: bool,
+    /// Keep what differs, to look at it
+    #[arg(long)]
+    pub keep_failed: bool,
+    /// Print what would be done and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replicas of each shard [default: as the snapshot's config says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub replication_factor: Option<u32>,
+    /// Where a member of the cluster answers REST; repeat it for each. GET /cluster tells the ids
+    #[arg(long, value_name = "ID=URL")]
+    pub peer: Vec<PeerAddress>,
+    /// Bytes a second at the most, as 500k, 20M or 1G
+    #[arg(long, value_name = "RATE")]
+    pub limit_rate: Option<Rate>,
+    /// How long the collection may take to become green, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub wait: u64,
+    /// Where a snapshot in an archive is put together [default: the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Restore a snapshot that lacks shards or whose replica was not active
+    #[arg(long)]
+    pub allow_incomplete: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub reading: InputOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub known: KnownServers,
+}
+
+/// A snapshot that was restored, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RestoreReport {
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub envelope: Envelope,
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub restored: Restored,
+    /// The file's checksum, and who gave it.
+    pub checksum: Checksum,
+}
+
+impl Operation for RestoreRequest {
+    const NAME: &'static str = "restore";
+    type Report = RestoreReport;
+
+    fn run(self, context: &Context) -> Result<RestoreReport> {
+        let state = self.known.state.folder()?;
+        let connection = connect(&self.to.server, &self.known.connection, &Context::LOUD)?;
+        let members = Members::new(&connection, &peers(&self.peer)?)?;
+        connection.server_info()?;
+        let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.reading, &parent)?;
+        let Some(path) = inputs.paths().first() else {
+            return Err(Error::usage("opening the snapshot", "there is none"));
+        };
+        let stage = context
+            .progress
+            .stage("look into the snapshot", None, Unit::None);
+        let expected = Expected::read(path, &inputs.opening(path))?;
+        drop(stage);
+        let options = Options {
+            overwrite: self.overwrite,
+            resume: self.resume,
+            keep_failed: self.keep_failed,
+            allow_incomplete: self.allow_incomplete,
+            replication_factor: self.replication_factor,
+            rate: self.limit_rate,
+            wait: Duration::from_secs(self.wait),
+            dry_run: self.dry_run,
+            progress: context.progress,
+        };
+        let restored = restore(&self.to, &members, &expected, &options, &state)?;
+        let outcome = Outcome::differs_if(!restored.left.is_empty());
+        Ok(RestoreReport {
+            envelope: Envelope::new(Self::NAME, 1, outcome),
+            checksum: expected.checksum().clone(),
+            restored,
+        })
+    }
+}
