@@ -16,8 +16,8 @@ use crate::base::scratch::{Scratch, require_free};
 use crate::engine::{Columns, Filter};
 use crate::input::{InputOptions, Inputs};
 use crate::point::{AsScrolled, PointId, Record};
-use crate::source::{Purpose, Settled, Source};
-use crate::stream::{Scan, lanes};
+use crate::source::{OpenedShards, Purpose, Source};
+use crate::stream::{Scan, point_streams};
 
 /// Ids that are read at once.
 const IDS_AT_ONCE: usize = 256;
@@ -175,7 +175,7 @@ fn parse_ids(texts: &[String]) -> Result<BTreeSet<PointId>> {
 
 /// Prints the points with `ids`; returns the ids that are not there.
 fn by_ids(
-    settled: &Settled,
+    settled: &OpenedShards,
     ids: BTreeSet<PointId>,
     points: &mut Points<'_>,
 ) -> Result<Vec<PointId>> {
@@ -207,13 +207,13 @@ fn by_ids(
 
 fn all(
     source: &Source,
-    settled: &Settled,
+    settled: &OpenedShards,
     filter: Option<&Filter>,
     points: &mut Points<'_>,
 ) -> Result<()> {
-    let lanes = lanes(0, source, settled);
+    let point_streams = point_streams(0, source, settled);
     std::thread::scope(|scope| {
-        let mut scan = Scan::start(scope, &lanes, filter)?;
+        let mut scan = Scan::start(scope, &point_streams, filter)?;
         let mut group = Vec::new();
         while points.left > 0 && scan.next_group(&mut group)?.is_some() {
             for scanned in &group {

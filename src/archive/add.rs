@@ -6,7 +6,7 @@
 //! already is said only after its bytes were hashed and all that its entry needs was read; what is
 //! damaged of it is stored again.
 
-mod cutter;
+mod chunker;
 mod files;
 mod metadata;
 mod pipeline;
@@ -34,7 +34,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::printable::is_unprintable;
 use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
-use crate::format::{Algorithm, Input, Runs, source_name};
+use crate::format::{Algorithm, Input, TarExtents, source_name};
 use crate::source::{Checksum, Expectation, compare, expectations};
 
 /// A snapshot to be stored.
@@ -86,7 +86,7 @@ struct Known {
     expected: Vec<Expectation>,
     manifest: Option<Value>,
     provenance: Option<Value>,
-    runs: Runs,
+    runs: TarExtents,
 }
 
 impl Known {
@@ -115,7 +115,7 @@ impl Known {
                 Some(time) => time,
                 None => taken(path, manifest.as_ref())?,
             },
-            runs: Runs::of(path)?,
+            runs: TarExtents::of(path)?,
             name,
             expected,
             manifest,
@@ -148,7 +148,7 @@ impl Archive {
         }
         let mut index = Index::load(store, chain, &known.name, &BTreeSet::new())?;
         let lost = std::mem::take(&mut index.lost);
-        let mut put = Put::new(store);
+        let mut put = PendingUpload::new(store);
         let stored = store_all(adding, &known.runs, index, &mut put);
         let stored = stored.and_then(|stored| prepare(adding, stored, &known.expected, &mut put));
         let prepared = stored.inspect_err(|_| put.undo())?;
@@ -228,14 +228,14 @@ impl Archive {
         &self,
         chain: &mut Chain,
         adding: &Adding,
-        (name, runs): (&str, &Runs),
+        (name, runs): (&str, &TarExtents),
         lost: &BTreeSet<Name>,
         ids: &[String],
     ) -> Result<()> {
         let store = &*self.store;
         let expected = expectations(&adding.path, adding.sha256.as_deref())?;
         let index = Index::load(store, chain, name, lost)?;
-        let mut put = Put::new(store);
+        let mut put = PendingUpload::new(store);
         let stored = store_all(adding, runs, index, &mut put)
             .and_then(|stored| prepare(adding, stored, &expected, &mut put))
             .inspect_err(|_| put.undo())?;
@@ -253,7 +253,7 @@ impl Archive {
     }
 
     /// Writes the record that needs what was put.
-    fn commit(&self, chain: &mut Chain, event: Event, put: &mut Put<'_>) -> Result<()> {
+    fn commit(&self, chain: &mut Chain, event: Event, put: &mut PendingUpload<'_>) -> Result<()> {
         match chain.append(&*self.store, event, self.signer.as_ref(), Self::now()) {
             Ok(_) => {
                 put.keep();
@@ -299,7 +299,7 @@ impl Archive {
                 Err(err) if err.kind() == Kind::Damaged => continue,
                 got => got.map(|_| ())?,
             }
-            let runs = Runs::of(&adding.path)?;
+            let runs = TarExtents::of(&adding.path)?;
             let ids = std::slice::from_ref(&entry.id);
             let ((), left) = self.while_locked("archive check", |chain| {
                 self.store_anew(chain, &adding, (&entry.name, &runs), lost, ids)
@@ -321,7 +321,7 @@ fn prepare(
     adding: &Adding,
     stored: Stored,
     expected: &[Expectation],
-    put: &mut Put<'_>,
+    put: &mut PendingUpload<'_>,
 ) -> Result<Entry> {
     let checksum = compare(&adding.path, expected, &stored.hashes)?;
     let (recipe, bytes) = stored.recipe.seal()?;
@@ -357,13 +357,13 @@ fn prepare(
 }
 
 /// Objects and recipe that a run has put, which are removed again if the run fails.
-struct Put<'a> {
+struct PendingUpload<'a> {
     store: &'a dyn Store,
     objects: Vec<Name>,
     recipe: Option<Name>,
 }
 
-impl<'a> Put<'a> {
+impl<'a> PendingUpload<'a> {
     fn new(store: &'a dyn Store) -> Self {
         Self {
             store,

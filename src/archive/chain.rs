@@ -35,7 +35,7 @@ pub const LOG: &str = "log";
 
 /// A record as it lies there.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Kept {
+pub struct StoredRecord {
     /// It.
     pub record: Record,
     /// The SHA-256 of its file.
@@ -68,7 +68,7 @@ pub struct Chain {
     /// Location of the archive, for errors.
     what: String,
     /// Records in order.
-    pub records: Vec<Kept>,
+    pub records: Vec<StoredRecord>,
 }
 
 /// Returns the path of the record `seq` in the archive.
@@ -135,7 +135,7 @@ impl Chain {
         event: Event,
         signer: Option<&Signer>,
         now: DateTime<Utc>,
-    ) -> Result<&Kept> {
+    ) -> Result<&StoredRecord> {
         let last = self.records.last();
         let seq = last.map_or(1, |last| last.record.seq + 1);
         if signer.is_none() && last.is_some_and(|last| last.seal.is_some()) {
@@ -187,7 +187,7 @@ impl Chain {
         }
         store.sync()?;
         write_head(store, Head { hash, seq })?;
-        self.records.push(Kept { record, hash, seal });
+        self.records.push(StoredRecord { record, hash, seal });
         self.records
             .last()
             .ok_or_else(|| Error::failed("writing a record", "it is gone"))

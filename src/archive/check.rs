@@ -19,7 +19,7 @@ use super::chain::{self, Chain, ChainFinding, Entry};
 use super::lock::{self, LOCK};
 use super::name::Name;
 use super::object::{Opener, STORED_BYTES_MAX};
-use super::recipe::{Part, Recipe};
+use super::recipe::{PackRef, Recipe};
 use super::store::{RESERVE, Store};
 use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
@@ -143,7 +143,7 @@ impl Checked {
 #[derive(Default)]
 struct Needed {
     recipes: BTreeSet<Name>,
-    parts: BTreeMap<Name, Part>,
+    parts: BTreeMap<Name, PackRef>,
     /// Recipes that cannot be read, and why.
     lost: BTreeMap<Name, String>,
 }
@@ -156,10 +156,12 @@ impl Needed {
     ) -> Result<Self> {
         let recipes: BTreeMap<Name, &Entry> =
             entries.iter().map(|entry| (entry.recipe, entry)).collect();
-        let found = in_parallel(recipes.values(), store.lanes(), |entry| match read(entry) {
-            Ok(recipe) => Ok(Ok(recipe.objects)),
-            Err(err) if err.kind() == Kind::Damaged => Ok(Err(err.why().to_owned())),
-            Err(err) => Err(err),
+        let found = in_parallel(recipes.values(), store.at_once(), |entry| {
+            match read(entry) {
+                Ok(recipe) => Ok(Ok(recipe.objects)),
+                Err(err) if err.kind() == Kind::Damaged => Ok(Err(err.why().to_owned())),
+                Err(err) => Err(err),
+            }
         })?;
         let mut needed = Self::default();
         for (name, found) in recipes.keys().zip(found) {
@@ -249,9 +251,9 @@ impl Archive {
             .parts
             .values()
             .filter(|part| subset.is_none_or(|s| part.name.share(s.of) == s.which - 1));
-        let share: Vec<&Part> = share.collect();
+        let share: Vec<&PackRef> = share.collect();
         let lane = || Ok((Opener::new()?, Vec::new()));
-        let looked = in_parallel_with(&share, store.lanes(), lane, |lane, part| {
+        let looked = in_parallel_with(&share, store.at_once(), lane, |lane, part| {
             look(store, part, lane, other)
         })?;
         let mut lost: BTreeSet<Name> = BTreeSet::new();
@@ -328,7 +330,7 @@ struct Looked {
 /// Reads one object, and fetches it again if it is damaged.
 fn look(
     store: &dyn Store,
-    part: &Part,
+    part: &PackRef,
     (opener, bytes): &mut (Opener, Vec<u8>),
     repair: Option<&dyn Store>,
 ) -> Result<Looked> {

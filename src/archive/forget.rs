@@ -33,7 +33,7 @@ pub enum Forgetting {
 
 /// Result of forgetting entries.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Swept {
+pub struct PruneReport {
     /// Decision on each entry.
     pub decisions: Vec<Decision>,
     /// Entries that were given up.
@@ -52,14 +52,14 @@ pub struct Swept {
 
 impl Archive {
     /// Gives entries up, and removes what none needs. With `dry_run` only says what it would do.
-    pub fn forget(&self, forgetting: &Forgetting, dry_run: bool) -> Result<Swept> {
+    pub fn forget(&self, forgetting: &Forgetting, dry_run: bool) -> Result<PruneReport> {
         if let Forgetting::By(policy, _) = forgetting {
             policy.validate()?;
         }
         let store = &*self.store;
         let now = Self::now();
         if dry_run {
-            return Ok(Swept {
+            return Ok(PruneReport {
                 dry_run,
                 ..plan(store, &self.chain()?, forgetting, now)?.swept
             });
@@ -87,7 +87,7 @@ impl Archive {
         Ok(swept)
     }
 
-    fn give_up(&self, chain: &mut Chain, forgetting: &Forgetting) -> Result<Swept> {
+    fn give_up(&self, chain: &mut Chain, forgetting: &Forgetting) -> Result<PruneReport> {
         let store = &*self.store;
         let Plan {
             mut swept,
@@ -101,7 +101,7 @@ impl Archive {
         let event = Event::Forget { forgot };
         chain.append(store, event, self.signer.as_ref(), Self::now())?;
         // Recipes first: what is left of a broken off removal are objects that nothing names.
-        let removed = in_parallel(&unneeded, store.lanes(), |(path, bytes)| {
+        let removed = in_parallel(&unneeded, store.at_once(), |(path, bytes)| {
             Ok(store.remove(path)?.then_some(*bytes))
         })?;
         store.sync()?;
@@ -112,7 +112,7 @@ impl Archive {
 }
 
 struct Plan {
-    swept: Swept,
+    swept: PruneReport,
     forgot: Vec<Forgotten>,
     /// Names, with the bytes under them.
     unneeded: Vec<(String, u64)>,
@@ -165,7 +165,7 @@ fn plan(
         .map(|entry| (entry.recipe, entry))
         .collect();
     // If one cannot be read, nobody knows what it needs, and nothing is removed.
-    let needed = in_parallel(left.values(), store.lanes(), |entry| {
+    let needed = in_parallel(left.values(), store.at_once(), |entry| {
         let objects = Recipe::of_entry(store, entry)?.objects.into_iter();
         Ok(objects.map(|part| part.name).collect::<Vec<Name>>())
     })?;
@@ -180,7 +180,7 @@ fn plan(
             }
         }
     }
-    let swept = Swept {
+    let swept = PruneReport {
         decisions,
         forgotten: forgot.len() as u64,
         left: entries.len().saturating_sub(forgot.len()) as u64,

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::chain::{Chain, Entry};
 use super::name::Name;
 use super::object::{Opener, STORED_BYTES_MAX};
-use super::recipe::{Part, Recipe};
+use super::recipe::{PackRef, Recipe};
 use super::store::Store;
 use super::{Archive, OBJECTS};
 use crate::base::durable;
@@ -37,7 +37,7 @@ const SYNC_BYTES: u64 = 32 << 20;
 
 /// Result of getting an entry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Got {
+pub struct Retrieved {
     /// The entry.
     pub entry: Entry,
     /// The SHA-256 of the bytes that were written, which is the entry's.
@@ -53,7 +53,7 @@ type Piece = (u32, u32, u64);
 
 impl Archive {
     /// Writes the snapshot of `entry` to `target`.
-    pub fn get(&self, entry: &Entry, target: &Path, replace: bool) -> Result<Got> {
+    pub fn get(&self, entry: &Entry, target: &Path, replace: bool) -> Result<Retrieved> {
         let staged = Staged::new(target, replace)?;
         let folder = staged.path().parent().unwrap_or(Path::new("."));
         scratch::require_free(folder, entry.bytes, "the snapshot")?;
@@ -80,7 +80,7 @@ impl Archive {
     }
 
     /// Writes the snapshot of `entry` into `file`, which is called `target` in errors.
-    fn write_to(&self, entry: &Entry, file: &File, target: &Path) -> Result<Got> {
+    fn write_to(&self, entry: &Entry, file: &File, target: &Path) -> Result<Retrieved> {
         let store = &*self.store;
         let within = |err: Error| err.within(format!("getting {}", entry.id));
         let recipe = Recipe::of_entry(store, entry).map_err(within)?;
@@ -90,10 +90,10 @@ impl Archive {
         let hash = std::thread::scope(|scope| {
             let (gathering, recipe) = (&gathering, &recipe);
             scope.spawn(move || {
-                let lanes = store.lanes().min(LANES_MAX);
+                let at_once = store.at_once().min(LANES_MAX);
                 let lane = || Ok((Opener::new()?, Vec::new()));
                 let parts = recipe.objects.iter().enumerate();
-                let done = in_parallel_with(parts, lanes, lane, |lane, (number, part)| {
+                let done = in_parallel_with(parts, at_once, lane, |lane, (number, part)| {
                     let (opener, bytes) = lane;
                     read_object(store, part, bytes)?;
                     let raw = opener.decompress(part.name, bytes)?;
@@ -124,7 +124,7 @@ impl Archive {
             };
             return Err(within(blame(store, &recipe)?.unwrap_or_else(other)));
         }
-        Ok(Got {
+        Ok(Retrieved {
             entry: entry.clone(),
             sha256,
             objects: recipe.objects.len() as u64,
@@ -134,7 +134,7 @@ impl Archive {
 }
 
 /// Reads an object as it lies there.
-fn read_object(store: &dyn Store, part: &Part, bytes: &mut Vec<u8>) -> Result<()> {
+fn read_object(store: &dyn Store, part: &PackRef, bytes: &mut Vec<u8>) -> Result<()> {
     match store.get_into(&part.name.path(OBJECTS), STORED_BYTES_MAX, bytes)? {
         true => Ok(()),
         false => Err(
@@ -216,7 +216,7 @@ impl Gathering {
         &self,
         number: usize,
         raw: &[u8],
-        part: &Part,
+        part: &PackRef,
         file: &File,
         target: &Path,
     ) -> Result<()> {

@@ -10,8 +10,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::chain::{self, Chain};
 use super::name::Name;
-use super::object::{self, Print, Row};
-use super::recipe::{Part, Recipe};
+use super::object::{self, Fingerprint, Row};
+use super::recipe::{PackRef, Recipe};
 use super::store::Store;
 use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
@@ -39,7 +39,7 @@ pub const NEW: u32 = 1 << 31;
 const FIRSTS: usize = 1 << 16;
 
 /// The first two bytes of a fingerprint.
-fn first_of(print: &Print) -> usize {
+fn first_of(print: &Fingerprint) -> usize {
     let [a, b, ..] = *print;
     usize::from(u16::from_be_bytes([a, b]))
 }
@@ -67,13 +67,13 @@ impl Hasher for Spread {
 #[derive(Default)]
 pub struct Index {
     /// Objects of older entries.
-    pub base: Vec<Part>,
+    pub base: Vec<PackRef>,
     /// Their chunks, sorted once all are there.
-    known: Vec<(Print, At)>,
+    known: Vec<(Fingerprint, At)>,
     /// Positions in [`Self::known`] at which the fingerprints with the same first two bytes begin.
     begins: Vec<u32>,
     /// Chunks of this run.
-    new: HashMap<Print, At, BuildHasherDefault<Spread>>,
+    new: HashMap<Fingerprint, At, BuildHasherDefault<Spread>>,
     /// Objects that should be there and are not, or not as they should be.
     pub lost: Vec<Name>,
 }
@@ -111,7 +111,7 @@ impl Index {
                 Err(err) => return Err(err),
             };
             let used = recipe.used();
-            let parts: Vec<Part> = recipe
+            let parts: Vec<PackRef> = recipe
                 .objects
                 .iter()
                 .zip(used)
@@ -120,7 +120,7 @@ impl Index {
                 .filter(|(part, _)| seen.insert(part.name, ()).is_none())
                 .map(|(part, _)| *part)
                 .collect();
-            let tables = in_parallel(&parts, store.lanes(), |part| table(store, part))?;
+            let tables = in_parallel(&parts, store.at_once(), |part| table(store, part))?;
             for (part, rows) in parts.into_iter().zip(tables) {
                 match rows {
                     Some(rows) => index.add_base(part, &rows),
@@ -148,7 +148,7 @@ impl Index {
         }
     }
 
-    fn add_base(&mut self, part: Part, rows: &[Row]) {
+    fn add_base(&mut self, part: PackRef, rows: &[Row]) {
         let Ok(object) = u32::try_from(self.base.len()) else {
             return;
         };
@@ -165,7 +165,7 @@ impl Index {
 
     /// Returns the location of the chunk if it is stored; if not, returns `None` and records it as a chunk of
     /// this run that will lie at `new`.
-    pub fn find_or_add(&mut self, print: Print, new: At) -> Option<At> {
+    pub fn find_or_add(&mut self, print: Fingerprint, new: At) -> Option<At> {
         if let Some(at) = self.find_known(&print) {
             return Some(at);
         }
@@ -178,7 +178,7 @@ impl Index {
         }
     }
 
-    fn find_known(&self, print: &Print) -> Option<At> {
+    fn find_known(&self, print: &Fingerprint) -> Option<At> {
         let first = first_of(print);
         let (from, to) = (*self.begins.get(first)?, *self.begins.get(first + 1)?);
         let same = self.known.get(from as usize..to as usize)?;
@@ -188,7 +188,7 @@ impl Index {
 }
 
 /// The table of an object; none if it is not there as it should be.
-fn table(store: &dyn Store, part: &Part) -> Result<Option<Vec<Row>>> {
+fn table(store: &dyn Store, part: &PackRef) -> Result<Option<Vec<Row>>> {
     let path = part.name.path(super::OBJECTS);
     let what = format!("object {}", part.name);
     let Some((mut head, size)) = store.head(&path, HEAD_BYTES)? else {
@@ -220,14 +220,14 @@ mod tests {
     #[test]
     fn chunks_are_found_by_fingerprint() {
         let mut index = Index::default();
-        let print = |n: u8| object::print_of(&[n]);
+        let print = |n: u8| object::fingerprint_of(&[n]);
         let rows: Vec<Row> = (0..100)
             .map(|n| Row {
                 print: print(n),
                 bytes: 10,
             })
             .collect();
-        let part = Part {
+        let part = PackRef {
             name: Name::of(b"x"),
             raw: 1000,
             stored: 500,

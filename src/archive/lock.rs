@@ -79,10 +79,10 @@ impl<'a> Lock<'a> {
     /// Gives it back, if it is still ours. What stays, the next run on this machine finds to be of a
     /// process that is gone.
     pub fn release(mut self) -> Result<()> {
-        self.give_back()
+        self.try_release()
     }
 
-    fn give_back(&mut self) -> Result<()> {
+    fn try_release(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.is_held) {
             return Ok(());
         }
@@ -99,7 +99,7 @@ impl<'a> Lock<'a> {
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
         // Of work that failed: its own error is the one that is told.
-        let _ = self.give_back();
+        let _ = self.try_release();
     }
 }
 

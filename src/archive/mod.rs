@@ -8,9 +8,9 @@
 #![doc = include_str!("FORMAT.md")]
 
 mod add;
+mod boundaries;
 mod chain;
 mod check;
-mod cuts;
 mod find;
 mod forget;
 mod get;
@@ -30,12 +30,12 @@ mod verify_chain;
 
 pub use self::add::{Added, Adding};
 pub use self::chain::{
-    Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Kept, Proven, Record,
+    Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Proven, Record, StoredRecord,
 };
 pub use self::check::{Checked, Finding, Loss, Subset};
 pub use self::find::{EntryRef, newest};
-pub use self::forget::{Forgetting, Swept};
-pub use self::get::Got;
+pub use self::forget::{Forgetting, PruneReport};
+pub use self::get::Retrieved;
 pub use self::holder::Holder;
 pub use self::name::Name;
 pub use self::operations::{

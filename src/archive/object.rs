@@ -45,11 +45,11 @@ const WORTH_PERCENT: usize = 90;
 const SAMPLE_BYTES: usize = 128 << 10;
 
 /// A chunk's fingerprint: the first half of its BLAKE3.
-pub type Print = [u8; 16];
+pub type Fingerprint = [u8; 16];
 
 /// The fingerprint of a chunk.
-pub fn print_of(chunk: &[u8]) -> Print {
-    let mut print = Print::default();
+pub fn fingerprint_of(chunk: &[u8]) -> Fingerprint {
+    let mut print = Fingerprint::default();
     let hash = blake3::hash(chunk);
     for (to, from) in print.iter_mut().zip(hash.as_bytes()) {
         *to = *from;
@@ -61,14 +61,14 @@ pub fn print_of(chunk: &[u8]) -> Print {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The chunk's fingerprint.
-    pub print: Print,
+    pub print: Fingerprint,
     /// Length of the chunk in bytes.
     pub bytes: u32,
 }
 
 /// An object being filled.
 #[derive(Debug, Default)]
-pub struct Filling {
+pub struct PackBuilder {
     /// The chunks, one after the other.
     pub raw: Vec<u8>,
     /// One row for each.
@@ -107,21 +107,21 @@ impl Sealer {
     }
 
     /// Seals what was filled.
-    pub fn seal(&mut self, filling: &Filling) -> Result<Sealed<'_>> {
+    pub fn seal(&mut self, pack: &PackBuilder) -> Result<Sealed<'_>> {
         let failed = |err: &dyn std::fmt::Display| Error::failed("compressing an object", err);
-        let table_bytes = TABLE_HEAD_BYTES + filling.rows.len() * ROW_BYTES;
-        let most = zstd::zstd_safe::compress_bound(filling.raw.len());
+        let table_bytes = TABLE_HEAD_BYTES + pack.rows.len() * ROW_BYTES;
+        let most = zstd::zstd_safe::compress_bound(pack.raw.len());
         self.block.begin(FRAME_HEAD_BYTES + table_bytes + most);
-        let level = self.level(&filling.raw).map_err(|err| failed(&err))?;
+        let level = self.level(&pack.raw).map_err(|err| failed(&err))?;
         let table_bytes = u32::try_from(table_bytes).map_err(|err| failed(&err))?;
-        let rows = u32::try_from(filling.rows.len()).map_err(|err| failed(&err))?;
+        let rows = u32::try_from(pack.rows.len()).map_err(|err| failed(&err))?;
         let block = &mut self.block;
         block.push(&SKIPPED.to_le_bytes());
         block.push(&table_bytes.to_le_bytes());
         block.push(&TABLE_MAGIC);
         block.push(&self.run);
         block.push(&rows.to_le_bytes());
-        for row in &filling.rows {
+        for row in &pack.rows {
             block.push(&row.print);
             block.push(&row.bytes.to_le_bytes());
         }
@@ -131,7 +131,7 @@ impl Sealer {
             .set_compression_level(level)
             .and_then(|()| {
                 let room = block.room();
-                self.compressor.compress_to_buffer(&filling.raw, room)
+                self.compressor.compress_to_buffer(&pack.raw, room)
             })
             .map_err(|err| failed(&err))?;
         block.filled(written);
@@ -254,7 +254,7 @@ impl Opener {
             let chunk = raw
                 .get(at..at.saturating_add(row.bytes as usize))
                 .ok_or_else(|| damaged(&what, "its table tells of more than it holds"))?;
-            if print_of(chunk) != row.print {
+            if fingerprint_of(chunk) != row.print {
                 return Err(damaged(
                     &what,
                     &format!("the chunk at byte {at} is another"),
@@ -279,43 +279,40 @@ mod tests {
     use super::*;
     use crate::base::error::Kind;
 
-    fn filling() -> Filling {
-        let mut filling = Filling::default();
+    fn pack() -> PackBuilder {
+        let mut pack = PackBuilder::default();
         for n in 0..50_u8 {
             let chunk: Vec<u8> = (0..1000 + u32::from(n))
                 .map(|i| (i as u8).wrapping_mul(n))
                 .collect();
-            filling.rows.push(Row {
-                print: print_of(&chunk),
+            pack.rows.push(Row {
+                print: fingerprint_of(&chunk),
                 bytes: chunk.len() as u32,
             });
-            filling.raw.extend(chunk);
+            pack.raw.extend(chunk);
         }
-        filling
+        pack
     }
 
     #[test]
     fn what_is_sealed_is_opened_again() {
-        let filling = filling();
+        let pack = pack();
         let mut sealer = Sealer::new([7; 16]).unwrap();
-        let sealed = sealer.seal(&filling).unwrap();
+        let sealed = sealer.seal(&pack).unwrap();
         let mut opener = Opener::new().unwrap();
-        assert_eq!(opener.open(sealed.name, sealed.bytes).unwrap(), filling.raw);
-        assert_eq!(
-            opener.check(sealed.name, sealed.bytes).unwrap(),
-            filling.raw
-        );
+        assert_eq!(opener.open(sealed.name, sealed.bytes).unwrap(), pack.raw);
+        assert_eq!(opener.check(sealed.name, sealed.bytes).unwrap(), pack.raw);
         let end = table_end(&sealed.bytes[..8], "x").unwrap();
-        assert_eq!(table(&sealed.bytes[..end], "x").unwrap(), filling.rows);
+        assert_eq!(table(&sealed.bytes[..end], "x").unwrap(), pack.rows);
         // Another run's is another, whatever is in it.
         let mut other = Sealer::new([8; 16]).unwrap();
-        assert_ne!(other.seal(&filling).unwrap().name, sealed.name);
+        assert_ne!(other.seal(&pack).unwrap().name, sealed.name);
     }
 
     #[test]
     fn every_flipped_bit_is_seen_and_no_table_panics() {
         let mut sealer = Sealer::new([7; 16]).unwrap();
-        let sealed = sealer.seal(&filling()).unwrap();
+        let sealed = sealer.seal(&pack()).unwrap();
         let mut opener = Opener::new().unwrap();
         for at in 0..sealed.bytes.len() * 8 {
             let mut bytes = sealed.bytes.to_vec();

@@ -23,7 +23,7 @@ pub const STORED_BYTES_MAX: u64 = 128 << 20;
 const JSON_BYTES_MAX: u64 = 512 << 20;
 /// More objects no recipe needs.
 const OBJECTS_MAX: usize = 1 << 20;
-/// More numbers its extents do not have; see [`super::cuts::CHUNKS_MAX`].
+/// More numbers its extents do not have; see [`super::boundaries::CHUNKS_MAX`].
 const EXTENTS_MAX: usize = 3 * (4 << 20);
 /// More files no recipe names.
 const FILES_MAX: usize = 1 << 20;
@@ -32,7 +32,7 @@ const LEVEL: i32 = 6;
 
 /// An object as a recipe knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct PackRef {
     /// Name of the object.
     pub name: Name,
     /// Size of the decompressed object in bytes.
@@ -80,7 +80,7 @@ pub struct Recipe {
     pub sha256: String,
     /// The objects that it is made of.
     #[serde(deserialize_with = "at_most::<_, _, OBJECTS_MAX>")]
-    pub objects: Vec<Part>,
+    pub objects: Vec<PackRef>,
     /// The snapshot from its first byte to its last: object, start, length, and again.
     #[serde(deserialize_with = "at_most::<_, _, EXTENTS_MAX>")]
     pub extents: Vec<u32>,
@@ -241,7 +241,7 @@ impl Recipe {
         if !self.extents.len().is_multiple_of(3) {
             return Err("its extents are not threes".into());
         }
-        let is_large = |part: &&Part| {
+        let is_large = |part: &&PackRef| {
             part.raw > RAW_BYTES_MAX as u64 || part.stored > object::STORED_BYTES_MAX
         };
         if let Some(part) = self.objects.iter().find(is_large) {
@@ -290,7 +290,7 @@ mod tests {
         let mut recipe = Recipe {
             bytes: 70,
             sha256: "00".repeat(32),
-            objects: vec![Part {
+            objects: vec![PackRef {
                 name: Name::of(b"x"),
                 raw: 60,
                 stored: 30,

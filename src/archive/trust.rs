@@ -115,7 +115,7 @@ impl HeadMemory {
         let Some(SeenHead { archive, head, .. }) = self.seen()? else {
             return Ok(None);
         };
-        let is_other = |first: &super::chain::Kept| first.record.archive != archive;
+        let is_other = |first: &super::chain::StoredRecord| first.record.archive != archive;
         if chain.records.first().is_some_and(is_other) {
             return Ok(Some(ChainFinding {
                 seq: None,

@@ -27,7 +27,7 @@ use crate::base::own;
 use crate::base::scratch::Scratch;
 use crate::base::status;
 
-pub use self::batch::{Block, Shelf};
+pub use self::batch::{BatchWriter, Block};
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 * 1024;

@@ -30,6 +30,6 @@ pub mod stop;
 pub(crate) mod text;
 pub mod words;
 
-mod site;
+mod workspace;
 
-pub use self::site::Site;
+pub use self::workspace::Workspace;

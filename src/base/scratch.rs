@@ -98,12 +98,12 @@ impl Drop for Scratch {
 /// A folder of ours with a name of its own, which outlives its process until it is removed, so that
 /// the next run goes on from what is in it.
 #[derive(Debug)]
-pub struct Kept {
+pub struct KeptFolder {
     folder: PathBuf,
     _lock: File,
 }
 
-impl Kept {
+impl KeptFolder {
     /// Opens the folder `name` in `parent`, which is there, or makes it. None if another process
     /// has it open.
     pub fn open(parent: &Path, name: &str) -> Result<Option<Self>> {
@@ -333,7 +333,7 @@ mod tests {
         DirBuilder::new().mode(0o700).create(&odd).unwrap();
         std::os::unix::fs::symlink(victim.path().join("precious"), odd.join(LOCK)).unwrap();
         drop(Scratch::new(parent.path()).unwrap());
-        let err = Kept::open(parent.path(), ".work-a").unwrap_err();
+        let err = KeptFolder::open(parent.path(), ".work-a").unwrap_err();
         assert_eq!(err.kind(), Kind::Usage);
         let left: Vec<_> = fs::read_dir(victim.path()).unwrap().flatten().collect();
         assert_eq!(left.len(), 2, "{left:?}");
@@ -343,13 +343,17 @@ mod tests {
     #[test]
     fn a_kept_folder_is_for_one_at_a_time_and_stays_until_removed() {
         let parent = tempfile::tempdir().unwrap();
-        let kept = Kept::open(parent.path(), ".work-a").unwrap().unwrap();
+        let kept = KeptFolder::open(parent.path(), ".work-a").unwrap().unwrap();
         fs::write(kept.path().join("state"), b"half").unwrap();
-        assert!(Kept::open(parent.path(), ".work-a").unwrap().is_none());
+        assert!(
+            KeptFolder::open(parent.path(), ".work-a")
+                .unwrap()
+                .is_none()
+        );
         drop(kept);
-        let names = Kept::names(parent.path(), ".work-").unwrap();
+        let names = KeptFolder::names(parent.path(), ".work-").unwrap();
         assert_eq!(names, [".work-a"]);
-        let again = Kept::open(parent.path(), ".work-a").unwrap().unwrap();
+        let again = KeptFolder::open(parent.path(), ".work-a").unwrap().unwrap();
         assert_eq!(fs::read(again.path().join("state")).unwrap(), b"half");
         again.remove().unwrap();
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);

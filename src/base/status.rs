@@ -168,7 +168,7 @@ pub fn answer(answer: String) {
 }
 
 /// The status that was written to `file` last; an empty one if that cannot be read.
-pub fn told(file: &File) -> Status {
+pub fn read(file: &File) -> Status {
     let text = get(file).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
@@ -219,12 +219,12 @@ mod tests {
     #[test]
     fn what_goes_on_is_told_and_what_ended_is_not() {
         let file = tempfile::tempfile().unwrap();
-        assert_eq!(told(&file), Status::default());
+        assert_eq!(read(&file), Status::default());
         watch(file.try_clone().unwrap());
         folder(Path::new("scratch"));
         let long = act(&|| "opening shard 0 of a.snapshot".into(), false);
         drop(act(&|| "counting".into(), true));
-        let status = told(&file);
+        let status = read(&file);
         assert!(
             status
                 .acts
@@ -234,7 +234,7 @@ mod tests {
         assert!(status.folders.contains(&PathBuf::from("scratch")));
         drop(long);
         assert!(
-            !told(&file)
+            !read(&file)
                 .acts
                 .contains(&"opening shard 0 of a.snapshot".to_owned())
         );

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::look::Members;
+use super::observe::Members;
 use crate::base::durable;
 use crate::base::error::{Error, Result};
-use crate::base::scratch::Kept;
+use crate::base::scratch::KeptFolder;
 use crate::server::{ServerSnapshot, check_name};
 
 /// Prefix of the names of working folders.
@@ -108,7 +108,7 @@ fn time_in(name: &str) -> Option<DateTime<Utc>> {
 /// A working folder with its journal.
 #[derive(Debug)]
 pub struct Work {
-    kept: Kept,
+    kept: KeptFolder,
     /// Journal of the unfinished capture; `None` in a new folder.
     pub journal: Option<Journal>,
 }
@@ -123,7 +123,7 @@ impl Work {
 
     /// Opens the working folder `name` in `parent`; none if another process has it open.
     pub fn open(parent: &Path, name: &str) -> Result<Option<Self>> {
-        let Some(kept) = Kept::open(parent, name)? else {
+        let Some(kept) = KeptFolder::open(parent, name)? else {
             return Ok(None);
         };
         let path = kept.path().join(FILE);

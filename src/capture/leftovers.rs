@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::journal::{Made, PREFIX, Work};
-use super::look::Members;
+use super::observe::Members;
 use super::part;
 use crate::base::error::{Error, Result};
 use crate::server::{Connection, Polling};
@@ -31,7 +31,7 @@ pub fn clear_leftovers(
         .map(|collection| Work::name(&server, collection))
         .collect();
     let mut left = Vec::new();
-    for name in crate::base::scratch::Kept::names(folder, PREFIX)? {
+    for name in crate::base::scratch::KeptFolder::names(folder, PREFIX)? {
         if wanted.contains(&name) {
             continue;
         }

@@ -8,8 +8,8 @@
 mod assemble;
 mod journal;
 mod leftovers;
-mod look;
 mod manifest;
+mod observe;
 mod part;
 mod plan;
 mod request;
@@ -27,13 +27,13 @@ use wildmatch::WildMatch;
 use self::journal::{GO_ON_WITHIN, Journal, Work};
 pub use self::leftovers::clear_leftovers;
 use self::leftovers::{and_left, clear, finish};
-pub use self::look::Members;
-use self::look::{Look, look};
 pub use self::manifest::{Form, Manifest, PeerPart, ShardPart};
+pub use self::observe::Members;
+use self::observe::{Observation, observe};
 pub use self::part::{Hashes, hashes};
 pub use self::request::{CaptureFailure, CaptureReport, CaptureRequest};
 pub use self::store::{discard, store};
-pub use self::unchanged::{Sign, sign};
+pub use self::unchanged::{ChangeToken, change_token};
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Progress;
@@ -199,7 +199,7 @@ fn earlier(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Option<Captu
                 ),
                 left.join("; "),
             )
-            .next("look at the server, and run it again"));
+            .next("observe at the server, and run it again"));
         }
         let manifest = read_manifest(&file)?;
         return Ok(Some(Captured {
@@ -226,7 +226,7 @@ fn earlier(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Option<Captu
             "clearing away what an earlier run left of {}",
             request.collection
         );
-        return Err(Error::failed(doing, why).next("look at the server, and run it again"));
+        return Err(Error::failed(doing, why).next("observe at the server, and run it again"));
     }
     work.journal = None;
     Ok(None)
@@ -235,7 +235,7 @@ fn earlier(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Option<Captu
 fn captured(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
     let begun = Utc::now();
     let collection = request.collection;
-    let before = look(request.members, collection)?;
+    let before = observe(request.members, collection)?;
     let mut notes = before.notes(collection);
     let taken = if request.stream {
         before.require_idle(collection)?;
@@ -244,7 +244,7 @@ fn captured(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
         take::snapshots(request, &before, work)?
     };
     let config = check_whole(&taken.path, &before, request.stream)?;
-    let after = look(request.members, collection)?;
+    let after = observe(request.members, collection)?;
     if request.stream {
         after.require_idle(collection)?;
     }
@@ -286,17 +286,17 @@ fn captured(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
 
 /// Walks over the file to its end: every shard has to be there, from an Active replica. Returns its
 /// config.json.
-fn check_whole(path: &Path, look: &Look, streamed: bool) -> Result<Vec<u8>> {
+fn check_whole(path: &Path, observe: &Observation, streamed: bool) -> Result<Vec<u8>> {
     let snapshot = Snapshot::open(path, Want::default(), None)?;
     let damaged = |why: String| {
         Error::damaged(format!("checking what came of {}", path.display()), why)
-            .next("capture it again; if it stays so, look at the server's log")
+            .next("capture it again; if it stays so, observe at the server's log")
     };
     let Some(config) = snapshot.config else {
         return Err(damaged("it has no config.json".into()));
     };
     let there: Vec<u32> = snapshot.shards.keys().copied().collect();
-    let wanted = look.plan.shards();
+    let wanted = observe.plan.shards();
     if there.iter().any(|shard| !wanted.contains(shard)) {
         return Err(damaged(format!(
             "it has the shards {there:?}, not {wanted:?}"
@@ -338,8 +338,8 @@ struct Taken {
 
 fn manifest(
     request: &CaptureOptions<'_>,
-    before: &Look,
-    after: &Look,
+    before: &Observation,
+    after: &Observation,
     taken: &Taken,
     config: &[u8],
     begun: DateTime<Utc>,

@@ -76,14 +76,14 @@ impl Hashing {
 }
 
 /// A file that grows.
-pub struct Part {
+pub struct PartialFile {
     path: PathBuf,
     file: File,
     length: u64,
     hashing: Hashing,
 }
 
-impl Part {
+impl PartialFile {
     /// Opens the file at `path`, which may have been begun. What is in it counts if it is not longer
     /// than `bytes`; otherwise it is begun anew.
     pub fn open(path: &Path, bytes: u64) -> Result<Self> {
@@ -143,7 +143,7 @@ impl Part {
 
 /// The hashes of the whole file at `path`, read now.
 pub fn hashes(path: &Path) -> Result<Hashes> {
-    Part::open(path, u64::MAX)?.end()
+    PartialFile::open(path, u64::MAX)?.end()
 }
 
 fn ended(path: &Path) -> Error {
@@ -159,10 +159,10 @@ mod tests {
     fn what_was_begun_is_gone_on_with() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("part");
-        let mut part = Part::open(&path, 10).unwrap();
+        let mut part = PartialFile::open(&path, 10).unwrap();
         part.add(&Bytes::from_static(b"0123")).unwrap();
         drop(part);
-        let mut part = Part::open(&path, 10).unwrap();
+        let mut part = PartialFile::open(&path, 10).unwrap();
         assert_eq!(part.length(), 4);
         part.add(&Bytes::from_static(b"456789")).unwrap();
         let ended = part.end().unwrap();
@@ -172,7 +172,7 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         // Longer than announced: it is another file's beginning.
-        let part = Part::open(&path, 9).unwrap();
+        let part = PartialFile::open(&path, 9).unwrap();
         assert_eq!(part.length(), 0);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
     }

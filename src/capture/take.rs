@@ -12,9 +12,9 @@ use chrono::Utc;
 use super::assemble::Assembly;
 use super::journal::{Journal, Made, Work, file_name};
 use super::leftovers::remove_nameless;
-use super::look::Look;
 use super::manifest::{Form, PeerPart};
-use super::part::{self, Hashes, PART, Part};
+use super::observe::Observation;
+use super::part::{self, Hashes, PART, PartialFile};
 use super::plan::Take;
 use super::{CaptureOptions, Taken};
 use crate::base::error::{Error, Kind, Result};
@@ -34,12 +34,12 @@ const NEXT_SECOND: Duration = Duration::from_millis(1100);
 /// By collection snapshots, one for each member that something is taken from.
 pub(super) fn snapshots(
     request: &CaptureOptions<'_>,
-    look: &Look,
+    observe: &Observation,
     work: &mut Work,
 ) -> Result<Taken> {
     let mut parts = Vec::new();
-    for take in &look.plan.takes {
-        let member = member(request, look, take)?;
+    for take in &observe.plan.takes {
+        let member = member(request, observe, take)?;
         let made = made(request, member, work)?;
         parts.push((take, member, made));
     }
@@ -53,7 +53,7 @@ pub(super) fn snapshots(
             // The server's own name is a file's name, or it is not used.
             match is_plain(&made.name) {
                 true => made.name.clone(),
-                false => free_name(request, &look.first.to_string())?,
+                false => free_name(request, &observe.first.to_string())?,
             }
         }
         _ => free_name(request, CLUSTER)?,
@@ -87,7 +87,7 @@ pub(super) fn snapshots(
             let mut assembly = Assembly::new(&path)?;
             for (number, (take, _, _)) in parts.iter().enumerate() {
                 let part = work.path().join(format!("{PART}-{number}"));
-                assembly.member(&part, &look.plan, take.peer, number == 0)?;
+                assembly.member(&part, &observe.plan, take.peer, number == 0)?;
             }
             assembly.finish()?;
             let hashes = part::hashes(&path)?;
@@ -163,7 +163,7 @@ fn made(
         format!("making a snapshot of {collection}"),
         "the server gives it the name of another one each time",
     )
-    .next("look whether somebody else captures it; then run it again"))
+    .next("observe whether somebody else captures it; then run it again"))
 }
 
 /// Has the member make a snapshot, which is in the journal before, and with its name afterwards unless
@@ -263,7 +263,7 @@ fn downloaded(
     if made.size == 0 {
         return Err(
             Error::new(Kind::Refused, doing, "the server says that it is empty")
-                .next("look at the server's log, and run it again"),
+                .next("observe at the server's log, and run it again"),
         );
     }
     let mut last = None;
@@ -272,7 +272,7 @@ fn downloaded(
             // A part that an earlier run began may have been written by anyone.
             std::fs::remove_file(path).map_err(|err| Error::io("removing", path, &err))?;
         }
-        let mut part = Part::open(path, made.size)?;
+        let mut part = PartialFile::open(path, made.size)?;
         let fetch = Fetch {
             doing: doing.clone(),
             segments: &["collections", request.collection, "snapshots", &made.name],
@@ -301,34 +301,36 @@ fn downloaded(
     }
     Err(last
         .unwrap_or_else(|| Error::failed(doing, "it cannot be compared"))
-        .next("run it again; if it stays so, look at the server's disk and at what lies between"))
+        .next(
+            "run it again; if it stays so, observe at the server's disk and at what lies between",
+        ))
 }
 
 /// By streams, one for each shard: nothing is written to a server's disk.
 pub(super) fn streamed(
     request: &CaptureOptions<'_>,
-    look: &Look,
+    observe: &Observation,
     work: &mut Work,
 ) -> Result<Taken> {
     remove_parts(work.path())?;
     let path = work.path().join(format!("{PART}-whole"));
     let source = format!("{}/{}", request.members.first.address(), request.collection);
-    let config = look.info.config(&source)?;
-    let payload = look.info.payload_schema(&source)?;
+    let config = observe.info.config(&source)?;
+    let payload = observe.info.payload_schema(&source)?;
     let stage =
         request
             .progress
             .stage(&format!("stream {}", request.collection), None, Unit::Bytes);
     let first = &request.members.first;
     let peers = Retry::new(RetryOn::Transient, STREAM_RETRIES).run_blocking(first, || {
-        let (mut assembly, peers) = stream_all(request, look, &path, &|bytes| stage.add(bytes))?;
-        assembly.collection(&config, &look.plan.keys, &payload)?;
+        let (mut assembly, peers) = stream_all(request, observe, &path, &|bytes| stage.add(bytes))?;
+        assembly.collection(&config, &observe.plan.keys, &payload)?;
         assembly.finish()?;
         Ok(peers)
     })?;
     drop(stage);
     let hashes = part::hashes(&path)?;
-    let from = match look.plan.takes.as_slice() {
+    let from = match observe.plan.takes.as_slice() {
         [take] => take.peer.to_string(),
         _ => CLUSTER.into(),
     };
@@ -345,14 +347,14 @@ pub(super) fn streamed(
 /// Streams every shard.
 fn stream_all(
     request: &CaptureOptions<'_>,
-    look: &Look,
+    observe: &Observation,
     path: &Path,
     passed: &dyn Fn(u64),
 ) -> Result<(Assembly, Vec<PeerPart>), Failure> {
     let mut assembly = Assembly::new(path)?;
     let mut peers = Vec::new();
-    for take in &look.plan.takes {
-        let member = member(request, look, take)?;
+    for take in &observe.plan.takes {
+        let member = member(request, observe, take)?;
         let mut bytes = 0;
         for shard in &take.shards {
             let number = shard.to_string();
@@ -384,7 +386,7 @@ fn stream_all(
                 let why = format!(
                     "it ends with {last:?}, not with shard_config.json: the server failed on the way"
                 );
-                let next = "look at the server's log, or capture without --stream";
+                let next = "observe at the server's log, or capture without --stream";
                 let error = Error::damaged(doing, why).next(next);
                 return Err(Failure::new(Cause::Cut, error));
             }
@@ -402,14 +404,21 @@ fn stream_all(
     Ok((assembly, peers))
 }
 
-fn member<'a>(request: &CaptureOptions<'a>, look: &Look, take: &Take) -> Result<&'a Connection> {
-    request.members.get(look.first, take.peer).ok_or_else(|| {
-        let doing = format!("capturing {}", request.collection);
-        Error::failed(
-            doing,
-            format!("the address of member {} is not known", take.peer),
-        )
-    })
+fn member<'a>(
+    request: &CaptureOptions<'a>,
+    observe: &Observation,
+    take: &Take,
+) -> Result<&'a Connection> {
+    request
+        .members
+        .get(observe.first, take.peer)
+        .ok_or_else(|| {
+            let doing = format!("capturing {}", request.collection);
+            Error::failed(
+                doing,
+                format!("the address of member {} is not known", take.peer),
+            )
+        })
 }
 
 fn remove_parts(folder: &Path) -> Result<()> {

@@ -4,10 +4,10 @@
 //! its telemetry); and it tells the segments with their versions (the manifest of partial snapshots).
 //! Neither is enough: whoever restores an older snapshot over a collection and then writes as often as
 //! was written before comes to the same numbers in the same segments, with other points (seen with
-//! Qdrant 1.19.0). So the sign holds only for one life of the server process, and only while nothing
+//! Qdrant 1.19.0). So the change_token holds only for one life of the server process, and only while nothing
 //! was restored in it, which it counts; a restore of snapmerge's own is told apart by its count.
 //!
-//! Invariants: a sign is given only where every part of it is known, of a server that stands alone and
+//! Invariants: a change_token is given only where every part of it is known, of a server that stands alone and
 //! a collection at rest; two that are equal mean the same points; whatever is not known is a reason to
 //! capture again.
 
@@ -16,12 +16,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::look::{Members, look};
+use super::observe::{Members, observe};
 use crate::base::error::Result;
 
 /// State of a collection at a moment at which nothing was written to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sign {
+pub struct ChangeToken {
     /// The life of the server's process: one that was started again has another.
     pub process: String,
     /// Snapshots that were restored in it, of any collection, whether that succeeded or not.
@@ -45,8 +45,8 @@ pub struct ShardSign {
     pub segments: BTreeMap<String, u64>,
 }
 
-/// The sign of `collection` at this moment; or why there is none.
-pub fn sign(members: &Members, collection: &str) -> Result<Result<Sign, String>> {
+/// The change_token of `collection` at this moment; or why there is none.
+pub fn change_token(members: &Members, collection: &str) -> Result<Result<ChangeToken, String>> {
     let first = &members.first;
     let Some(cluster) = first.cluster_if_told()? else {
         return Ok(Err(
@@ -59,11 +59,13 @@ pub fn sign(members: &Members, collection: &str) -> Result<Result<Sign, String>>
         ));
     }
     let activity = first.activity(collection)?;
-    let look = look(members, collection)?;
-    if !look.info.is_green() || look.info.queued() > 0 {
-        return Ok(Err(format!("it is {}, not at rest", look.info.status)));
+    let observe = observe(members, collection)?;
+    if !observe.info.is_green() || observe.info.queued() > 0 {
+        return Ok(Err(format!("it is {}, not at rest", observe.info.status)));
     }
-    if !look.optimizations.values().all(|told| told.is_idle()) || look.optimizations.is_empty() {
+    if !observe.optimizations.values().all(|told| told.is_idle())
+        || observe.optimizations.is_empty()
+    {
         return Ok(Err(
             "optimizers work on it, or the server does not tell".into()
         ));
@@ -77,7 +79,7 @@ pub fn sign(members: &Members, collection: &str) -> Result<Result<Sign, String>>
         return Ok(Err("a snapshot is being restored to it".into()));
     }
     let mut shards = BTreeMap::new();
-    for shard in look.plan.shards() {
+    for shard in observe.plan.shards() {
         let Some(operation) = activity.operations.get(&shard).copied().flatten() else {
             return Ok(Err(format!(
                 "the server does not tell how far the log of shard {shard} is"
@@ -106,13 +108,13 @@ pub fn sign(members: &Members, collection: &str) -> Result<Result<Sign, String>>
             },
         );
     }
-    let payload = look.info.payload_schema(collection)?;
-    Ok(Ok(Sign {
+    let payload = observe.info.payload_schema(collection)?;
+    Ok(Ok(ChangeToken {
         process,
         restores,
         shards,
-        points: look.points,
-        config: look.info.config,
+        points: observe.points,
+        config: observe.info.config,
         payload: serde_json::to_value(payload.fields()).unwrap_or_default(),
     }))
 }

@@ -13,7 +13,7 @@ use crate::format::schema::CollectionConfig;
 use crate::point::Digest;
 use crate::source::Source;
 use crate::verify::Provenance;
-use crate::verify::{SettingDifference, Wanted, config_differences, setting_differences};
+use crate::verify::{ExpectedConfig, SettingDifference, config_differences, setting_differences};
 
 /// All that was said.
 pub struct Claims<'a> {
@@ -114,9 +114,9 @@ impl<'a> Claims<'a> {
         let bytes = Value::Object(manifest.config.clone())
             .to_string()
             .into_bytes();
-        let wanted = Wanted {
+        let wanted = ExpectedConfig {
             config: CollectionConfig::parse(&format!("the manifest of {}", self.id), &bytes)?,
-            ..Wanted::of(source)
+            ..ExpectedConfig::of(source)
         };
         drilled.settings("config as captured", config_differences(&wanted, source));
         Ok(())
@@ -144,7 +144,7 @@ fn with_provenance(
         ),
     }
     let (config, payload, keys) = provenance.expected()?;
-    let wanted = Wanted {
+    let wanted = ExpectedConfig {
         config,
         payload,
         keys,

@@ -23,12 +23,12 @@ use crate::archive::{Archive, Chain, Entry, EntryRef, Proven, newest};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Progress, Stage, Unit};
 use crate::base::scratch::{Scratch, require_free};
-use crate::merge::lend;
+use crate::merge::scratch_collection;
 use crate::point::Digest;
 use crate::server::Connection;
-use crate::source::{Opening, Purpose, Settled, Source};
-use crate::stream::{Scan, lanes};
-use crate::verify::{SettingDifference, Wanted, config_differences};
+use crate::source::{OpenedShards, Opening, Purpose, Source};
+use crate::stream::{Scan, point_streams};
+use crate::verify::{ExpectedConfig, SettingDifference, config_differences};
 
 /// A server that entries are restored on, too.
 #[derive(Debug, Clone, Copy)]
@@ -212,10 +212,10 @@ fn by_engine(
 }
 
 /// The digest of every point of `source`, be it in shards that are `settled` or in a collection.
-fn read(source: &Source, settled: &Settled, stage: &Stage) -> Result<Digest> {
-    let lanes = lanes(0, source, settled);
+fn read(source: &Source, settled: &OpenedShards, stage: &Stage) -> Result<Digest> {
+    let point_streams = point_streams(0, source, settled);
     std::thread::scope(|scope| {
-        let mut scan = Scan::start(scope, &lanes, None)?;
+        let mut scan = Scan::start(scope, &point_streams, None)?;
         let (mut digest, mut group, mut buffer) = (Digest::default(), Vec::new(), Vec::new());
         while scan.next_group(&mut group)?.is_some() {
             for scanned in &group {
@@ -236,9 +236,9 @@ fn on_server(
     progress: Progress,
     on: On<'_>,
 ) -> Result<Vec<SettingDifference>> {
-    let wanted = Wanted::of(&source);
+    let wanted = ExpectedConfig::of(&source);
     let mut sources = [source];
-    let lent = lend(
+    let lent = scratch_collection(
         &mut sources,
         on.connection,
         on.notes,
@@ -268,7 +268,7 @@ fn on_server(
             }),
     );
     for one in lent {
-        one.give_back()?;
+        one.drop_remote()?;
     }
     Ok(differences)
 }

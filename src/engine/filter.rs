@@ -3,7 +3,7 @@
 //! Invariants: a filter is taken as it is meant or refused; a misspelled clause is not an empty
 //! one, which would match everything.
 
-mod meant;
+mod faithful;
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use qdrant_edge::Filter as EngineFilter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use self::meant::KeysOnce;
+use self::faithful::KeysOnce;
 use crate::base::error::{Error, Result};
 
 /// Lists of conditions.
@@ -46,7 +46,7 @@ impl Filter {
         let inner: EngineFilter =
             serde_json::from_value(value.clone()).map_err(|err| refuse(err.to_string()))?;
         let read = serde_json::to_value(&inner).map_err(|err| refuse(err.to_string()))?;
-        if let Some(fault) = meant::fault(&value, &read) {
+        if let Some(fault) = faithful::fault(&value, &read) {
             return Err(refuse(fault));
         }
         Ok(Self {

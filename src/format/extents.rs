@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::input::Input;
-use super::layout::{self, Part, Place};
+use super::layout::{self, Place, ShardMember};
 use super::tar::{Member, MemberKind, Stream, Walker};
 use crate::base::error::Result;
 
@@ -51,7 +51,7 @@ pub struct Run {
     pub start: u64,
     /// Length in bytes.
     pub bytes: u64,
-    /// Index of the file in [`Runs::files`].
+    /// Index of the file in [`TarExtents::files`].
     pub file: usize,
     /// Offset in that file, in bytes.
     pub offset: u64,
@@ -59,7 +59,7 @@ pub struct Run {
 
 /// All that a snapshot stores of files.
 #[derive(Debug, Default)]
-pub struct Runs {
+pub struct TarExtents {
     /// The files, in the order of the snapshot.
     pub files: Vec<PackedFile>,
     /// The stored bytes of these files.
@@ -68,7 +68,7 @@ pub struct Runs {
     vectors: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-impl Runs {
+impl TarExtents {
     /// Walks over the snapshot at `path`; a .gz is decompressed for it.
     pub fn of(path: &Path) -> Result<Self> {
         let mut runs = Self::default();
@@ -78,7 +78,7 @@ impl Runs {
             let is_tar = matches!(
                 layout::place(&member.path, is_directory),
                 Place::Shard {
-                    part: Part::SegmentTar(_),
+                    part: ShardMember::SegmentTar(_),
                     ..
                 }
             );

@@ -94,8 +94,8 @@ pub enum Place<'a> {
     Shard {
         /// The shard's number, if the snapshot has more than one.
         shard: Option<u32>,
-        /// Part of the shard.
-        part: Part<'a>,
+        /// ShardMember of the shard.
+        part: ShardMember<'a>,
     },
     /// A snapshot inside: this is a full storage snapshot.
     InnerSnapshot,
@@ -105,7 +105,7 @@ pub enum Place<'a> {
 
 /// A part of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part<'a> {
+pub enum ShardMember<'a> {
     /// A whole segment as a tar.
     SegmentTar(Uuid),
     /// One file of a streamed segment: its name within the segment.
@@ -153,24 +153,24 @@ pub fn place(path: &str, is_directory: bool) -> Place<'_> {
 }
 
 /// The part of a shard that `path` is: outer none for an unknown one, inner none for a directory.
-fn part(path: &str, is_directory: bool) -> Option<Option<Part<'_>>> {
+fn part(path: &str, is_directory: bool) -> Option<Option<ShardMember<'_>>> {
     if path.is_empty() {
         return is_directory.then_some(None);
     }
     if path == REPLICA_STATE {
-        return Some(Some(Part::ReplicaState));
+        return Some(Some(ShardMember::ReplicaState));
     }
     if path == SHARD_CONFIG {
-        return Some(Some(Part::ShardConfig));
+        return Some(Some(ShardMember::ShardConfig));
     }
     if SHARD_CLOCKS.contains(&path) || SHARD_MANIFESTS.contains(&path) {
-        return Some(Some(Part::Left(path)));
+        return Some(Some(ShardMember::Left(path)));
     }
     if path == SEGMENTS || path == LOG {
         return is_directory.then_some(None);
     }
     if let Some(name) = path.strip_prefix("wal/") {
-        return (!name.contains('/') && !is_directory).then_some(Some(Part::Log(name)));
+        return (!name.contains('/') && !is_directory).then_some(Some(ShardMember::Log(name)));
     }
     let segment = path.strip_prefix("segments/")?;
     let Some((name, file)) = segment.split_once('/') else {
@@ -178,19 +178,19 @@ fn part(path: &str, is_directory: bool) -> Option<Option<Part<'_>>> {
             return uuid(segment).map(|_| None);
         }
         if SHARD_MANIFESTS.contains(&segment) {
-            return Some(Some(Part::Left(segment)));
+            return Some(Some(ShardMember::Left(segment)));
         }
         let uuid = uuid(segment.strip_suffix(".tar")?)?;
-        return Some(Some(Part::SegmentTar(uuid)));
+        return Some(Some(ShardMember::SegmentTar(uuid)));
     };
     let uuid = uuid(name)?;
     if is_directory {
         return Some(None);
     }
     Some(Some(match within_segment(file) {
-        InSegment::Manifest => Part::Left(SEGMENT_MANIFEST),
-        InSegment::File(file) => Part::SegmentFile(uuid, file),
-        _ => Part::SegmentStray(uuid, file),
+        InSegment::Manifest => ShardMember::Left(SEGMENT_MANIFEST),
+        InSegment::File(file) => ShardMember::SegmentFile(uuid, file),
+        _ => ShardMember::SegmentStray(uuid, file),
     }))
 }
 
@@ -266,22 +266,28 @@ mod tests {
         for (path, expected) in [
             ("config.json", Place::Collection("config.json")),
             ("shard_key_mapping.json", Place::Collection(SHARD_KEYS)),
-            (tar.as_str(), shard(Some(0), Part::SegmentTar(uuid))),
+            (tar.as_str(), shard(Some(0), ShardMember::SegmentTar(uuid))),
             (
                 streamed.as_str(),
-                shard(None, Part::SegmentFile(uuid, "vector_storage/matrix.dat")),
+                shard(
+                    None,
+                    ShardMember::SegmentFile(uuid, "vector_storage/matrix.dat"),
+                ),
             ),
             (
                 manifest.as_str(),
-                shard(None, Part::Left("segment_manifest.json")),
+                shard(None, ShardMember::Left("segment_manifest.json")),
             ),
-            ("17/wal/open-3", shard(Some(17), Part::Log("open-3"))),
-            ("wal/closed-9", shard(None, Part::Log("closed-9"))),
-            ("2/replica_state.json", shard(Some(2), Part::ReplicaState)),
-            ("shard_config.json", shard(None, Part::ShardConfig)),
+            ("17/wal/open-3", shard(Some(17), ShardMember::Log("open-3"))),
+            ("wal/closed-9", shard(None, ShardMember::Log("closed-9"))),
+            (
+                "2/replica_state.json",
+                shard(Some(2), ShardMember::ReplicaState),
+            ),
+            ("shard_config.json", shard(None, ShardMember::ShardConfig)),
             (
                 "0/applied_seq.json",
-                shard(Some(0), Part::Left("applied_seq.json")),
+                shard(Some(0), ShardMember::Left("applied_seq.json")),
             ),
             ("album_2017-1-2026.snapshot", Place::InnerSnapshot),
             ("01/wal/open-1", Place::Unknown),
@@ -339,9 +345,9 @@ mod tests {
         for (file, expected) in [
             (
                 "db_backup/meta/1",
-                Part::SegmentFile(uuid, "db_backup/meta/1"),
+                ShardMember::SegmentFile(uuid, "db_backup/meta/1"),
             ),
-            ("other/x", Part::SegmentStray(uuid, "other/x")),
+            ("other/x", ShardMember::SegmentStray(uuid, "other/x")),
         ] {
             let path = format!("segments/{UUID}/{file}");
             let part = expected;

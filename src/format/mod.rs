@@ -24,7 +24,7 @@ mod unpack;
 pub mod wal;
 mod writer;
 
-pub use extents::{PackedFile, Record, Run, Runs};
+pub use extents::{PackedFile, Record, Run, TarExtents};
 pub use input::{Algorithm, Hashes, Input, Sha256Hex, hash_file};
 pub use name::source_name;
 pub use pack::{PackedShard, ToPack};
@@ -34,4 +34,4 @@ pub use snapshot::{FileSize, Form, Segment, Shard, Snapshot, Strays, Want};
 pub use tar::{BLOCK, Member, MemberKind, Piece, Stream, Walker, skip_by_reading};
 pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
 pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};
-pub use writer::Carrier;
+pub use writer::SnapshotWriter;

@@ -26,7 +26,7 @@ use crate::base::error::{Error, Result};
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Expected content of a file, as it grows.
-pub struct Meant {
+pub struct ExpectedBytes {
     path: PathBuf,
     bytes: u64,
     hash: Xxh3,
@@ -62,7 +62,7 @@ pub struct Sums {
     pub xxh3: String,
 }
 
-impl Meant {
+impl ExpectedBytes {
     /// Begins to follow the file at `path`, which is new and empty. The thread that writes says how
     /// many bytes it wrote, and drops what it says that with at the end.
     pub fn follow(path: &Path) -> Result<(Self, Reached)> {
@@ -177,7 +177,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mut file = File::create_new(&path).unwrap();
-        let (mut following, reached) = Meant::follow(&path).unwrap();
+        let (mut following, reached) = ExpectedBytes::follow(&path).unwrap();
         let mut there = there;
         for part in meant.chunks(100_003) {
             following.add(part);

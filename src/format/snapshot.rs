@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::shard::{FILE_OVERHEAD_BYTES, JSON_BYTES_MAX};
 pub use self::shard::{FileSize, Segment, Shard, Strays};
 use super::input::{Algorithm, Hashes, Input};
-use super::layout::{self, Part, Place};
+use super::layout::{self, Place, ShardMember};
 use super::name::source_name;
 use super::tar::{Member, MemberKind, Stream, Walker};
 use crate::base::error::{Error, Result};
@@ -220,7 +220,7 @@ impl Snapshot {
                     None => roots.bare = true,
                 }
                 let number = shard.unwrap_or(0);
-                if matches!(part, Part::SegmentFile(..)) {
+                if matches!(part, ShardMember::SegmentFile(..)) {
                     roots.streamed = true;
                 }
                 let shard = self.shards.entry(number).or_default();

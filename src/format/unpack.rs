@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 use uuid::Uuid;
 
 use super::input::{Algorithm, Hashes, Input};
-use super::layout::{self, InSegment, Part, Place};
+use super::layout::{self, InSegment, Place, ShardMember};
 use super::rocks::InRocks;
 use super::snapshot::Snapshot;
 use super::tar::{Member, MemberKind, Stream, Walker};
@@ -105,18 +105,18 @@ pub fn unpack(
             continue;
         }
         match part {
-            Part::SegmentFile(..) | Part::SegmentTar(_) if logs_only => {}
-            Part::SegmentFile(uuid, name) => {
+            ShardMember::SegmentFile(..) | ShardMember::SegmentTar(_) if logs_only => {}
+            ShardMember::SegmentFile(uuid, name) => {
                 if let Some(to) = place_of(shard, uuid, name) {
                     sink.file(&mut walker, &member, &to)?;
                 }
             }
-            Part::Log(_) if apart => {}
-            Part::Log(name) => {
+            ShardMember::Log(_) if apart => {}
+            ShardMember::Log(name) => {
                 let to = format!("{shard}/{}/{name}", layout::LOG);
                 sink.file(&mut walker, &member, &to)?;
             }
-            Part::SegmentTar(uuid) => {
+            ShardMember::SegmentTar(uuid) => {
                 let what = format!("{} of {}", member.path, walker.what());
                 let mut inner = Walker::inner(walker.data(), what);
                 while let Some(file) = inner.next_member()? {
@@ -131,7 +131,10 @@ pub fn unpack(
                     }
                 }
             }
-            Part::SegmentStray(..) | Part::ReplicaState | Part::ShardConfig | Part::Left(_) => {}
+            ShardMember::SegmentStray(..)
+            | ShardMember::ReplicaState
+            | ShardMember::ShardConfig
+            | ShardMember::Left(_) => {}
         }
     }
     // A shard without points may have no segment at all; the engine wants the folder.
@@ -158,7 +161,7 @@ pub fn walk_segments(
     while let Some(member) = walker.next_member()? {
         if let Place::Shard {
             shard,
-            part: Part::SegmentTar(uuid),
+            part: ShardMember::SegmentTar(uuid),
         } = layout::place(&member.path, member.kind == MemberKind::Directory)
         {
             let what = format!("{} of {}", member.path, walker.what());

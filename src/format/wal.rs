@@ -39,14 +39,14 @@ pub struct LogFiles {
     ack: Option<u64>,
     blank_first_index: bool,
     /// By the number in `closed-N`: that of the file's first entry.
-    closed: BTreeMap<u64, Part>,
+    closed: BTreeMap<u64, ShardMember>,
     /// By the number in `open-N`, which only says in which order the files were made.
-    open: BTreeMap<u64, Part>,
+    open: BTreeMap<u64, ShardMember>,
 }
 
 /// One `open-N` or `closed-N`.
 #[derive(Debug)]
-struct Part {
+struct ShardMember {
     name: String,
     entries: Vec<Raw>,
     torn_at: Option<u64>,
@@ -174,7 +174,7 @@ impl LogFiles {
             entries.push(Raw { bytes, record });
         })
         .map_err(|err| scan_failed(doing(), err))?;
-        let part = Part {
+        let part = ShardMember {
             name: name.to_owned(),
             entries,
             torn_at: match stop {

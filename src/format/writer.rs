@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::pack::{
     COLLECTION_VERSION, Out, PackedShard, ToPack, header, pack_segment, shard_files,
 };
-use super::readback::{Meant, Written};
+use super::readback::{ExpectedBytes, Written};
 use super::tar::BLOCK;
 use super::{layout, wal};
 use crate::base::error::{Error, Result};
@@ -30,9 +30,9 @@ const BUFFERS: usize = 8;
 
 /// A snapshot being written front to back, by three threads: one fills buffers, one writes them,
 /// one reads back what is written.
-pub struct Carrier {
+pub struct SnapshotWriter {
     path: PathBuf,
-    meant: Meant,
+    meant: ExpectedBytes,
     /// Full buffers on their way to the file; none once it has failed.
     full: Option<SyncSender<Vec<u8>>>,
     /// Buffers on their way back.
@@ -40,10 +40,10 @@ pub struct Carrier {
     write: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl Carrier {
+impl SnapshotWriter {
     /// A carrier that writes to `file`, which is new and empty; `path` names it.
     pub fn new(mut file: File, path: &Path) -> Result<Self> {
-        let (meant, reached) = Meant::follow(path)?;
+        let (meant, reached) = ExpectedBytes::follow(path)?;
         let (full, to_write) = sync_channel::<Vec<u8>>(BUFFERS);
         let (back, empty) = sync_channel(BUFFERS);
         for _ in 0..BUFFERS {
@@ -245,7 +245,7 @@ impl Carrier {
 
 /// Room in a carrier for what is written rather than read.
 struct Room<'a> {
-    carrier: &'a mut Carrier,
+    carrier: &'a mut SnapshotWriter,
     buffer: Vec<u8>,
     failed: Option<Error>,
 }
@@ -317,7 +317,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.snapshot");
-        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
+        let mut carrier = SnapshotWriter::new(File::create_new(&path).unwrap(), &path).unwrap();
         let big: Vec<u8> = (0..3 * BUFFER_BYTES + 7).map(|at| at as u8).collect();
         let never = |err: &std::io::Error| Error::failed("reading", err);
         carrier
@@ -374,7 +374,7 @@ mod tests {
         let pack = |what: &ToPack| {
             let path = folder.path().join("a.snapshot");
             let _ = std::fs::remove_file(&path);
-            let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
+            let mut carrier = SnapshotWriter::new(File::create_new(&path).unwrap(), &path).unwrap();
             carrier.segment("0/segments/a.tar", what)?;
             let none = serde_json::json!([]);
             carrier.finish(&none, &none, &none)?;
@@ -412,7 +412,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let never = |err: &std::io::Error| Error::failed("reading", err);
         let path = folder.path().join("b.snapshot");
-        let mut carrier = Carrier::new(File::create_new(&path).unwrap(), &path).unwrap();
+        let mut carrier = SnapshotWriter::new(File::create_new(&path).unwrap(), &path).unwrap();
         assert!(
             carrier
                 .member("x", 9, &mut [0_u8; 8].as_slice(), &never)

@@ -1,6 +1,6 @@
 //! A master that was made and packed, with its statistics.
 
-use super::carried::Carried;
+use super::carried::CarriedCounts;
 use super::plan::Plan;
 use crate::base::stage::StageReport;
 use crate::format::Written;
@@ -29,7 +29,7 @@ pub struct Built {
     /// The digest of everything that was to be written, if records were looked at.
     pub digest: Option<Digest>,
     /// Counts of the carried segments, if any were carried.
-    pub carried: Option<Carried>,
+    pub carried: Option<CarriedCounts>,
     /// Counts of each source's points, in the order of the sources.
     pub tallies: Vec<Tally>,
     /// Counts of the points altered by declared changes.

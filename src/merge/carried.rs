@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Counts of carried segments.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Carried {
+pub struct CarriedCounts {
     /// Segments whose bytes went from a source to the master untouched.
     pub untouched_segments: u64,
     /// Their bytes.
@@ -48,7 +48,7 @@ pub struct Consolidated {
     pub segments_after: u64,
 }
 
-impl fmt::Display for Carried {
+impl fmt::Display for CarriedCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = |bytes| humansize::format_size(bytes, humansize::BINARY);
         write!(

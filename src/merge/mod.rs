@@ -6,7 +6,6 @@
 mod built;
 mod carried;
 mod graft;
-mod lend;
 mod offline;
 mod online;
 mod options;
@@ -17,6 +16,7 @@ mod replay;
 mod report;
 mod request;
 mod route;
+mod scratch_collection;
 mod settings;
 mod tell;
 mod write;
@@ -25,8 +25,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::carried::{Carried, Consolidated};
-pub use self::lend::{Lent, lend};
+pub use self::carried::{CarriedCounts, Consolidated};
 pub use self::options::{MergeOptions, RouteChoice};
 pub use self::plan::Needs;
 pub use self::report::{
@@ -34,6 +33,7 @@ pub use self::report::{
     SourceReport,
 };
 pub use self::request::{LiveOptions, MergeRequest};
+pub use self::scratch_collection::{ScratchCollection, scratch_collection};
 pub use self::settings::Route;
 
 use crate::base::error::{Error, Result};
@@ -46,7 +46,7 @@ impl Operation for MergeRequest {
     fn run(self, context: &Context) -> Result<MergeReport> {
         let started = Instant::now();
         let mut prepared = self.prepare(context)?;
-        let lent = prepared.lend(&self, context)?;
+        let lent = prepared.scratch_collection(&self, context)?;
         let report = match (&self.output, prepared.target.take()) {
             (_, Some(target)) => online::run(&self, prepared, target, context, started)?,
             (Some(output), None) => offline::run(&self, prepared, output, context, started)?,
@@ -56,7 +56,7 @@ impl Operation for MergeRequest {
             }
         };
         for one in lent {
-            one.give_back()?;
+            one.drop_remote()?;
         }
         Ok(report)
     }

@@ -14,7 +14,7 @@ use super::report::{MasterReport, MergeReport, ProofReport, ShardReport};
 use super::request::{MergeRequest, Prepared, folder_of};
 use super::settings::{Route, Settings};
 use super::tell::{conflicts, missing, notes, refuse_untallied, source_reports};
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::durable::{self, Staged};
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Outcome};
@@ -48,7 +48,7 @@ pub fn run(
     let staged = Staged::new(output, request.force)?;
     let scratch = Scratch::new(&scratch_folder)?;
     let ledger = Ledger::new(request.ledger.as_deref(), request.force)?;
-    let site = Site {
+    let site = Workspace {
         scratch: &scratch,
         progress: context.progress,
     };
@@ -206,7 +206,7 @@ fn verify_packed(
     built: &Built,
     written: Written,
     packed: &Path,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Proof> {
     let expected = Expected {
         digest: built.digest.clone(),

@@ -5,11 +5,11 @@
 use std::time::Instant;
 
 use super::offline::provenance;
-use super::replay::{Done, Onto, Replayed, Target, replay};
+use super::replay::{Done, ReplayTarget, Replayed, Target, replay};
 use super::report::{LiveReport, MasterReport, MergeReport, ProofReport};
 use super::request::{MergeRequest, Prepared};
 use super::tell::{conflicts, missing, notes, refuse_untallied, source_reports};
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::Result;
 use crate::base::operation::{Context, Envelope, Outcome};
 use crate::base::scratch::{Scratch, require_free};
@@ -43,13 +43,13 @@ pub fn run(
             About::Replay(&target.address.collection),
         ),
     };
-    let onto = Onto {
+    let onto = ReplayTarget {
         target,
         limit: live.limit_rate,
         journal,
         asked: live.asked(),
     };
-    let site = Site {
+    let site = Workspace {
         scratch: &scratch,
         progress: context.progress,
     };

@@ -14,15 +14,15 @@ use super::parts::Parts;
 use super::plan::Plan;
 use super::settings::Settings;
 use super::write::{Making, Part, Writers};
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::base::stage::StageReport;
 use crate::engine::{Shard, ShardConfig, closed_segments, restore_distances};
-use crate::format::{Carrier, PackedShard, ToPack, Written, layout};
-use crate::source::{Purpose, Settled, Source};
+use crate::format::{PackedShard, SnapshotWriter, ToPack, Written, layout};
+use crate::source::{OpenedShards, Purpose, Source};
 use crate::stream::Ledger;
 use crate::stream::Policy;
 use crate::stream::Resolver;
@@ -40,7 +40,7 @@ pub fn rebuild(
     ledger: Ledger,
     target: std::fs::File,
     target_path: &Path,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Made> {
     let mut stages = Vec::new();
     let settled = settle_all(&mut sources, settings, site, &mut stages)?;
@@ -115,9 +115,9 @@ fn source_folder(source: usize) -> String {
 pub(super) fn settle_all(
     sources: &mut [Source],
     settings: &Settings,
-    site: Site<'_>,
+    site: Workspace<'_>,
     stages: &mut Vec<StageReport>,
-) -> Result<Vec<Settled>> {
+) -> Result<Vec<OpenedShards>> {
     sources.iter_mut().for_each(Source::forget);
     let purpose = match &settings.union.filter {
         Some(_) => Purpose::Filtering,
@@ -151,7 +151,7 @@ fn write(
     config: &ShardConfig,
     folder: &Path,
     resolver: &mut Resolver<'_>,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Filled> {
     let total = flow.total();
     let stage = site.progress.stage("merge", Some(total), Unit::Points);
@@ -229,10 +229,10 @@ fn pack(
     parts: &[Part],
     target: std::fs::File,
     target_path: &Path,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Written> {
     let _stage = site.progress.stage("pack", None, Unit::None);
-    let mut carrier = Carrier::new(target, target_path)?;
+    let mut carrier = SnapshotWriter::new(target, target_path)?;
     for parts in parts.chunk_by(|a, b| a.number == b.number) {
         let mut version_max = 0;
         for part in parts {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::carried::Carried;
+use super::carried::CarriedCounts;
 use super::plan::{Needs, Plan};
 use super::settings::Route;
 use crate::base::operation::{Envelope, Outcome};
@@ -217,7 +217,7 @@ pub struct MergeReport {
     pub provenance: Provenance,
     /// Counts of the carried segments, by the route graft.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub carried: Option<Carried>,
+    pub carried: Option<CarriedCounts>,
     /// Differences from the expected state, in words; empty if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,

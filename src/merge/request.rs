@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::lend::{Lent, lend};
 use super::options::{MergeOptions, RouteChoice};
 use super::plan::{Plan, plan};
-use super::replay::{Asked, Target};
+use super::replay::{ExistingTarget, Target};
+use super::scratch_collection::{ScratchCollection, scratch_collection};
 use super::settings::Settings;
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
@@ -102,11 +102,11 @@ pub struct LiveOptions {
 
 impl LiveOptions {
     /// Returns the permitted use of an existing collection.
-    pub(super) fn asked(&self) -> Asked {
+    pub(super) fn asked(&self) -> ExistingTarget {
         match (self.resume, self.sync) {
-            (true, _) => Asked::Resume,
-            (_, true) => Asked::Sync,
-            _ => Asked::Usual,
+            (true, _) => ExistingTarget::Resume,
+            (_, true) => ExistingTarget::Sync,
+            _ => ExistingTarget::Usual,
         }
     }
 }
@@ -294,7 +294,11 @@ impl MergeRequest {
 
 impl Prepared<'_> {
     /// Restores the snapshots on the server of `--scratch-server`, with the route scratch.
-    pub fn lend(&mut self, request: &MergeRequest, context: &Context) -> Result<Vec<Lent>> {
+    pub fn scratch_collection(
+        &mut self,
+        request: &MergeRequest,
+        context: &Context,
+    ) -> Result<Vec<ScratchCollection>> {
         let Some(connection) = request.scratch_server(&mut self.servers)? else {
             return Ok(Vec::new());
         };
@@ -302,7 +306,7 @@ impl Prepared<'_> {
         let scratch = Scratch::new(&folder)?;
         let notes = request.live.state.folder()?.lent();
         let sources = &mut self.sources;
-        lend(
+        scratch_collection(
             sources,
             &connection,
             &notes,

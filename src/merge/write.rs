@@ -65,7 +65,7 @@ pub struct Part {
 /// The threads that write the master's shards.
 pub struct Writers<'layout, 'scope> {
     layout: &'layout Layout,
-    lanes: BTreeMap<u32, Writer<'scope>>,
+    point_streams: BTreeMap<u32, Writer<'scope>>,
 }
 
 struct Writer<'scope> {
@@ -82,7 +82,7 @@ impl<'layout, 'scope> Writers<'layout, 'scope> {
         layout: &'layout Layout,
         making: Making<'env>,
     ) -> Result<Self> {
-        let mut lanes = BTreeMap::new();
+        let mut point_streams = BTreeMap::new();
         for number in &layout.shards {
             let mut writing = Writing::start(*number, making)?;
             let (batches, receiver) = sync_channel(1);
@@ -90,7 +90,7 @@ impl<'layout, 'scope> Writers<'layout, 'scope> {
                 writing.all(&receiver)?;
                 writing.end()
             });
-            lanes.insert(
+            point_streams.insert(
                 *number,
                 Writer {
                     batch: Vec::new(),
@@ -100,13 +100,16 @@ impl<'layout, 'scope> Writers<'layout, 'scope> {
                 },
             );
         }
-        Ok(Self { layout, lanes })
+        Ok(Self {
+            layout,
+            point_streams,
+        })
     }
 
     /// Writes a record to the shard that it belongs to.
     pub fn write(&mut self, record: Record) -> Result<()> {
         let number = self.layout.shard(&record)?;
-        let writer = self.lanes.get_mut(&number).ok_or_else(|| {
+        let writer = self.point_streams.get_mut(&number).ok_or_else(|| {
             Error::failed(
                 format!("placing point {}", record.id),
                 format!("the master has no shard {number}"),
@@ -127,7 +130,7 @@ impl<'layout, 'scope> Writers<'layout, 'scope> {
     /// Why the writer of shard `number` stopped listening.
     fn failure(&mut self, number: u32) -> Error {
         let unknown = || Error::failed(format!("writing shard {number}"), "its thread ended");
-        match self.lanes.remove(&number) {
+        match self.point_streams.remove(&number) {
             None => unknown(),
             Some(writer) => {
                 drop(writer.batches);
@@ -141,9 +144,9 @@ impl<'layout, 'scope> Writers<'layout, 'scope> {
 
     /// Writes what is left; returns the parts, by their shards.
     pub fn finish(mut self) -> Result<Vec<Part>> {
-        let numbers: Vec<u32> = self.lanes.keys().copied().collect();
+        let numbers: Vec<u32> = self.point_streams.keys().copied().collect();
         for number in numbers {
-            let Some(writer) = self.lanes.get_mut(&number) else {
+            let Some(writer) = self.point_streams.get_mut(&number) else {
                 continue;
             };
             let batch = std::mem::take(&mut writer.batch);
@@ -152,7 +155,7 @@ impl<'layout, 'scope> Writers<'layout, 'scope> {
             }
         }
         let mut parts = Vec::new();
-        for (number, writer) in self.lanes {
+        for (number, writer) in self.point_streams {
             drop(writer.batches);
             let written = writer.thread.join().unwrap_or_else(|_| {
                 Err(Error::failed(

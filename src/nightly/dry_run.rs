@@ -14,7 +14,7 @@ use super::state::{RunState, StateFile};
 use crate::archive::{Chain, Entry, Forgetting, Holder};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Envelope, Outcome};
-use crate::capture::{Members, sign};
+use crate::capture::{Members, change_token};
 use crate::server::StateFolder;
 
 /// Actions of a run that was planned and not done.
@@ -57,7 +57,7 @@ impl DryRun {
     ) {
         let known = remembered.sources.get(&target.key());
         let kept = known.filter(|seen| one_of(entries, &seen.entry, &seen.sha256).is_some());
-        match (sign(members, &target.collection), kept) {
+        match (change_token(members, &target.collection), kept) {
             (Err(err), _) => self.fault(&err),
             (Ok(Ok(now)), Some(seen)) if seen.sign.as_ref() == Some(&now) => self.would(format!(
                 "take {} as it is in the archive: nothing was written to {} since",

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::run::Run;
 use super::sources::Target;
-use crate::archive::{Forgetting, Swept};
+use crate::archive::{Forgetting, PruneReport};
 use crate::base::error::Result;
 use crate::publish::History;
 
@@ -58,8 +58,8 @@ struct Pruned {
     left_behind: Vec<String>,
 }
 
-impl From<Swept> for Pruned {
-    fn from(swept: Swept) -> Self {
+impl From<PruneReport> for Pruned {
+    fn from(swept: PruneReport) -> Self {
         let in_future = swept.decisions.iter().filter(|one| one.is_in_future);
         Self {
             forgotten: swept.forgotten,

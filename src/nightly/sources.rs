@@ -24,8 +24,8 @@ use crate::base::own;
 use crate::base::progress::Progress;
 use crate::base::sidecar::Sidecar;
 use crate::capture::{
-    CaptureOptions, Manifest, Members, capture, clear_leftovers, discard, matching, read_manifest,
-    sign, store,
+    CaptureOptions, Manifest, Members, capture, change_token, clear_leftovers, discard, matching,
+    read_manifest, store,
 };
 
 /// A collection to capture.
@@ -185,7 +185,7 @@ impl Run<'_> {
 
     fn take(&mut self, target: &Target) -> Result<ArchivedSource> {
         let members = self.members(&target.server)?;
-        let before = sign(members, &target.collection)?;
+        let before = change_token(members, &target.collection)?;
         let mut note = before.as_ref().err().cloned();
         if let Some(seen) = self.state_file.state.sources.get(&target.key())
             && let Some(known) = &seen.sign
@@ -236,7 +236,7 @@ impl Run<'_> {
             }
         };
         let members = self.members(&target.server)?;
-        let after = sign(members, &target.collection)?;
+        let after = change_token(members, &target.collection)?;
         // Only what was so before and after is certainly what was captured.
         let certain = match (note.is_none(), before.ok(), after.ok()) {
             (true, Some(before), Some(after)) if before == after => Some(after),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::durable;
 use crate::base::error::{Error, Result};
-use crate::capture::Sign;
+use crate::capture::ChangeToken;
 
 /// Name of the state file.
 const FILE: &str = "remembered.json";
@@ -40,7 +40,7 @@ pub struct SourceState {
     /// The entry's SHA-256.
     pub sha256: String,
     /// Change token, if it was the same before and after the capture.
-    pub sign: Option<Sign>,
+    pub sign: Option<ChangeToken>,
 }
 
 /// The last master.
@@ -138,7 +138,7 @@ mod tests {
 
     fn state_file(folder: &Path) -> StateFile {
         let mut state_file = StateFile::open(folder, "nightly").unwrap();
-        let sign = Sign {
+        let sign = ChangeToken {
             process: "life".into(),
             restores: 3,
             shards: BTreeMap::new(),

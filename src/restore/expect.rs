@@ -34,6 +34,8 @@ pub struct Expected {
     pub indexed_min: u64,
     /// The servers that can read all of it.
     pub servers: Servers,
+    /// Points of all shards together, where its manifest tells; none otherwise.
+    pub total: Option<u64>,
     /// The version of the server that took it, where its manifest tells.
     pub taken_by: Option<String>,
 }
@@ -95,6 +97,7 @@ impl Expected {
             shards,
             indexed_min,
             servers,
+            total: manifest.as_ref().and_then(|manifest| manifest.points),
             taken_by: manifest.map(|manifest| manifest.server_version),
         })
     }
@@ -117,6 +120,16 @@ impl Expected {
     /// Returns the state of the file's checksum.
     pub fn checksum(&self) -> &Checksum {
         &self.source.checksum
+    }
+
+    /// Returns the number of points of all shards together; none if neither the snapshot nor its manifest
+    /// tells.
+    pub fn all_points(&self) -> Option<u64> {
+        let points = self.points();
+        match points.open_shards {
+            0 => Some(points.known),
+            _ => self.total,
+        }
     }
 
     /// Returns the number of points, as far as it is known.

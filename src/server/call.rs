@@ -26,7 +26,7 @@ const REASON_READ_MAX: usize = 64 << 10;
 
 /// Time that a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum CallTimeout {
     /// As long as `--timeout` says.
     Usual,
     /// This long.
@@ -45,7 +45,7 @@ pub(super) struct Call {
     pub body: Option<Value>,
     /// True if the call may be made twice.
     pub again: bool,
-    pub patience: Patience,
+    pub patience: CallTimeout,
 }
 
 impl Call {
@@ -63,7 +63,7 @@ impl Call {
             query: Vec::new(),
             body: None,
             again: true,
-            patience: Patience::Usual,
+            patience: CallTimeout::Usual,
         }
     }
 
@@ -83,7 +83,7 @@ impl Call {
         self
     }
 
-    pub fn patience(mut self, patience: Patience) -> Self {
+    pub fn patience(mut self, patience: CallTimeout) -> Self {
         self.patience = patience;
         self
     }
@@ -123,8 +123,8 @@ impl Connection {
 
     async fn tried<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
         let limit = match call.patience {
-            Patience::Usual => self.settings().timeout,
-            Patience::For(limit) => limit,
+            CallTimeout::Usual => self.settings().timeout,
+            CallTimeout::For(limit) => limit,
         };
         let mut request = self.request(call).timeout(limit);
         if let Some(body) = &call.body {

@@ -40,7 +40,7 @@ pub use answers::{
     ACTIVE, ClusterStatus, CollectionInfo, LocalShard, Optimizations, PayloadIndex, Peer,
     RemoteShard, ServerInfo, ServerSnapshot, ServerVersion, Topology, UpdateQueue, version_numbers,
 };
-pub use call::Patience;
+pub use call::CallTimeout;
 pub use clustering::Clustering;
 pub use connection::{Connection, ConnectionSettings, GrpcChannel, WithKey};
 pub use create::create_body;

@@ -16,7 +16,7 @@ use super::answers::{
     AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, Optimizations, ServerInfo,
     Topology, version_numbers,
 };
-use super::call::{Call, Patience};
+use super::call::{Call, CallTimeout};
 use super::failure::{Cause, Failure};
 use super::retry::Polling;
 use super::versions::Feature;
@@ -273,8 +273,8 @@ impl Connection {
     }
 
     /// As long as `--timeout` says, but at least this long.
-    pub(super) fn at_least(&self, least: Duration) -> Patience {
-        Patience::For(self.settings().timeout.max(least))
+    pub(super) fn at_least(&self, least: Duration) -> CallTimeout {
+        CallTimeout::For(self.settings().timeout.max(least))
     }
 
     /// The same for the server's own limit, in seconds.

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::Connection;
 use super::answers::ServerSnapshot;
-use super::call::{Call, Patience};
+use super::call::{Call, CallTimeout};
 use super::failure::Failure;
 use super::rest::not_found_as_none;
 use crate::base::error::{Error, Result};
@@ -38,7 +38,7 @@ impl Connection {
         )
         .query("wait", "true")
         .once()
-        .patience(Patience::For(MAKING));
+        .patience(CallTimeout::For(MAKING));
         let connection = self.clone();
         let task = self.spawn(async move { connection.asked(&call).await });
         Making {

@@ -18,7 +18,6 @@ pub fn derive(snapshot: &Snapshot) -> Result<(CollectionConfig, PayloadSchema)> 
     let mut sparse = Map::new();
     let mut hnsw = None;
     let mut on_disk_payload = true;
-    let mut fields = BTreeMap::new();
     for segment in snapshot.shards.values().flat_map(|s| s.segments.values()) {
         let Some(state) = parse(segment.state.as_deref()) else {
             continue;
@@ -70,11 +69,6 @@ pub fn derive(snapshot: &Snapshot) -> Result<(CollectionConfig, PayloadSchema)> 
             });
         }
         on_disk_payload = config["payload_storage_type"]["type"] != "in_ram_mmap";
-        if let Some(indexes) = parse(segment.payload_index.as_deref()) {
-            for (field, schema) in entries(&indexes["indexed_fields"]) {
-                fields.entry(field.clone()).or_insert(schema.clone());
-            }
-        }
     }
     if vectors.is_empty() && sparse.is_empty() {
         return Err(Error::damaged(
@@ -116,11 +110,24 @@ pub fn derive(snapshot: &Snapshot) -> Result<(CollectionConfig, PayloadSchema)> 
         "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
         "quantization_config": null,
     });
-    let schema = json!({ "schema": fields });
     Ok((
         CollectionConfig::parse(&what, config.to_string().as_bytes())?,
-        PayloadSchema::parse(&what, schema.to_string().as_bytes())?,
+        segment_indexes(snapshot)?,
     ))
+}
+
+/// Payload indexes that the segments of `snapshot` have, of which a server tells as the collection's.
+pub fn segment_indexes(snapshot: &Snapshot) -> Result<PayloadSchema> {
+    let mut fields = BTreeMap::new();
+    for segment in snapshot.shards.values().flat_map(|s| s.segments.values()) {
+        if let Some(indexes) = parse(segment.payload_index.as_deref()) {
+            for (field, schema) in entries(&indexes["indexed_fields"]) {
+                fields.entry(field.clone()).or_insert(schema.clone());
+            }
+        }
+    }
+    let schema = json!({ "schema": fields });
+    PayloadSchema::parse(&snapshot.what(), schema.to_string().as_bytes())
 }
 
 fn parse(bytes: Option<&[u8]>) -> Option<Value> {

@@ -28,7 +28,7 @@ pub struct Live {
     address: CollectionAddress,
     /// Other members of its cluster that can be asked.
     members: BTreeMap<u64, Connection>,
-    lanes: Vec<LiveLane>,
+    point_streams: Vec<LivePoints>,
     /// Number of points when it was opened.
     points: u64,
     /// The number of the last operation in each shard of each member that can be asked.
@@ -37,11 +37,11 @@ pub struct Live {
 
 /// The points of a live collection, or of one of its shard keys.
 #[derive(Debug)]
-pub struct LiveLane {
+pub struct LivePoints {
     points: Points,
 }
 
-impl LiveLane {
+impl LivePoints {
     /// The points.
     pub fn points(&self) -> &Points {
         &self.points
@@ -53,7 +53,7 @@ impl LiveLane {
     }
 }
 
-impl Ordered for LiveLane {
+impl Ordered for LivePoints {
     fn what(&self) -> &str {
         self.points.what()
     }
@@ -133,14 +133,14 @@ impl Live {
         let name = &address.collection;
         let chosen: Vec<Option<&ShardKey>> = match keys.is_empty() {
             true => vec![None],
-            // One id may lie under several keys: each is a lane of its own.
+            // One id may lie under several keys: each is a point_stream of its own.
             false => keys.keys().keys().map(Some).collect(),
         };
-        let lanes = chosen
+        let point_streams = chosen
             .into_iter()
             .map(|key| {
                 let points = Points::new(connection, name, key)?;
-                Ok(LiveLane { points })
+                Ok(LivePoints { points })
             })
             .collect::<Result<Vec<_>>>()?;
         let points = connection.count(Selection::all(name))?;
@@ -148,7 +148,7 @@ impl Live {
             connection: connection.clone(),
             address: address.clone(),
             members,
-            lanes,
+            point_streams,
             points,
             operations: Vec::new(),
         };
@@ -162,8 +162,8 @@ impl Live {
     }
 
     /// Returns the streams that it is read by.
-    pub fn lanes(&self) -> &[LiveLane] {
-        &self.lanes
+    pub fn point_streams(&self) -> &[LivePoints] {
+        &self.point_streams
     }
 
     /// Asks for its shards, and the members that hold them.
@@ -329,7 +329,7 @@ impl Source {
     }
 
     /// Returns the streams of a live collection; none of a snapshot.
-    pub fn live_lanes(&self) -> &[LiveLane] {
-        self.live.as_ref().map_or(&[], Live::lanes)
+    pub fn live_lanes(&self) -> &[LivePoints] {
+        self.live.as_ref().map_or(&[], Live::point_streams)
     }
 }

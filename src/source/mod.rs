@@ -7,9 +7,9 @@
 mod checksum;
 mod derive;
 mod live;
-mod look;
 mod ordered;
 mod settle;
+mod shard_ids;
 mod together;
 
 use std::collections::BTreeSet;
@@ -20,10 +20,10 @@ use std::sync::atomic::AtomicU64;
 use serde::{Deserialize, Serialize};
 
 pub use checksum::{Checksum, Expectation, compare, expectations, parse_sha256};
-pub use live::{Live, LiveLane};
-pub use look::{Lacking, ShardIds, lacking_indexes, not_taken_in};
+pub use live::{Live, LivePoints};
 pub use ordered::{Ordered, Reading, Take};
-pub use settle::{Purpose, Settled, SettledShard, SettlingCost};
+pub use settle::{OpenedShard, OpenedShards, OpeningCost, Purpose};
+pub use shard_ids::{Lacking, ShardIds, lacking_indexes, not_taken_in};
 pub use together::{join_nodes, refuse_twice, tell_apart};
 
 use crate::base::error::{Error, Result};
@@ -127,9 +127,15 @@ impl Source {
         let what = snapshot.what();
         let (config, payload, config_is_derived) = match &snapshot.config {
             Some(bytes) => {
-                let payload = match &snapshot.payload_index {
+                let told = match &snapshot.payload_index {
                     Some(bytes) => PayloadSchema::parse(&what, bytes)?,
                     None => PayloadSchema::default(),
+                };
+                // A server before 1.14.1 restores a collection with its indexes and forgets to write
+                // down which (qdrant: lib/collection/src/collection/snapshots.rs).
+                let payload = match told.fields().is_empty() {
+                    true => derive::segment_indexes(&snapshot)?,
+                    false => told,
                 };
                 (CollectionConfig::parse(&what, bytes)?, payload, false)
             }

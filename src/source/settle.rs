@@ -40,7 +40,7 @@ pub enum Purpose {
 
 /// A settled shard.
 #[derive(Debug)]
-pub struct SettledShard {
+pub struct OpenedShard {
     /// Number in its source.
     pub number: u32,
     /// The key that it belongs to, with custom sharding.
@@ -51,14 +51,14 @@ pub struct SettledShard {
 
 /// A settled source.
 #[derive(Debug)]
-pub struct Settled {
+pub struct OpenedShards {
     /// Shards by number.
-    pub shards: Vec<SettledShard>,
+    pub shards: Vec<OpenedShard>,
     /// Amount that was written to scratch.
-    pub cost: SettlingCost,
+    pub cost: OpeningCost,
 }
 
-impl Settled {
+impl OpenedShards {
     /// Closes its shards without keeping anything.
     pub fn discard(self) -> Result<()> {
         self.shards
@@ -72,7 +72,7 @@ pub type ApartSegment = (u32, PathBuf);
 
 /// Amount that settling wrote to scratch.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SettlingCost {
+pub struct OpeningCost {
     /// Bytes unpacked, holes not included.
     pub bytes: u64,
     /// Files unpacked.
@@ -113,7 +113,7 @@ impl Source {
         folder: &Path,
         purpose: Purpose,
         passed: Option<Arc<AtomicU64>>,
-    ) -> Result<Settled> {
+    ) -> Result<OpenedShards> {
         self.settle_for(folder, None, purpose, passed)
     }
 
@@ -123,7 +123,7 @@ impl Source {
         folder: &Path,
         wanted: Option<&BTreeSet<u32>>,
         passed: Option<Arc<AtomicU64>>,
-    ) -> Result<Settled> {
+    ) -> Result<OpenedShards> {
         self.settle_for(folder, wanted, Purpose::Carrying, passed)
     }
 
@@ -133,11 +133,11 @@ impl Source {
         wanted: Option<&BTreeSet<u32>>,
         purpose: Purpose,
         passed: Option<Arc<AtomicU64>>,
-    ) -> Result<Settled> {
+    ) -> Result<OpenedShards> {
         if self.live.is_some() {
-            return Ok(Settled {
+            return Ok(OpenedShards {
                 shards: Vec::new(),
-                cost: SettlingCost::default(),
+                cost: OpeningCost::default(),
             });
         }
         let path = &self.snapshot.path;
@@ -194,15 +194,15 @@ impl Source {
                     .next("take the snapshot again"));
                 }
             }
-            shards.push(SettledShard {
+            shards.push(OpenedShard {
                 number,
                 key: self.shard_keys.key_of(number).cloned(),
                 shard,
             });
         }
-        Ok(Settled {
+        Ok(OpenedShards {
             shards,
-            cost: SettlingCost {
+            cost: OpeningCost {
                 bytes: unpacked.bytes,
                 files: unpacked.files,
             },
@@ -211,7 +211,7 @@ impl Source {
 
     /// Makes shards under `folder` out of nothing but the logs of those that are `wanted`: they have
     /// the points that the logs write, numbered as in the logs.
-    pub fn settle_logs(&self, folder: &Path, wanted: &BTreeSet<u32>) -> Result<Vec<SettledShard>> {
+    pub fn settle_logs(&self, folder: &Path, wanted: &BTreeSet<u32>) -> Result<Vec<OpenedShard>> {
         let path = &self.snapshot.path;
         let unpacking = Unpacking {
             wanted: Some(wanted),
@@ -225,7 +225,7 @@ impl Source {
         for number in wanted {
             let what = format!("the log of shard {number} of {}", path.display());
             let folder = folder.join(number.to_string());
-            shards.push(SettledShard {
+            shards.push(OpenedShard {
                 number: *number,
                 key: self.shard_keys.key_of(*number).cloned(),
                 shard: Shard::open(&folder, &config.without_log(), what)?,

@@ -1,26 +1,26 @@
-//! The flow of records that every route but `graft` has: from the lanes of all sources, in the order
+//! The flow of records that every route but `graft` has: from the point_streams of all sources, in the order
 //! of ids, through conflicts and declared changes, into whatever writes the master.
 //!
-//! Invariants: every record of every lane goes in, and is counted; everything that comes out is
+//! Invariants: every record of every point_stream goes in, and is counted; everything that comes out is
 //! digested on its way; the same sources and settings give the same records in the same order, so
 //! that a flow that was broken off can be taken up where it was.
 
 use super::newest::refuse_unknown_field;
 use super::options::UnionOptions;
 use super::resolve::Resolver;
-use super::scan::{Lane, Scan, in_master, lanes};
+use super::scan::{PointStream, Scan, in_master, point_streams};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Stage;
 use crate::engine::Filter;
 use crate::point::{Digest, Record};
 use crate::source::Reading;
-use crate::source::{Settled, Source};
+use crate::source::{OpenedShards, Source};
 
 /// Streams of all sources that are to be merged.
 pub struct Flow<'a> {
-    lanes: Vec<Lane<'a>>,
+    point_streams: Vec<PointStream<'a>>,
     filter: Option<&'a Filter>,
-    /// By lane: its points, and those that match the filter.
+    /// By point_stream: its points, and those that match the filter.
     counts: Vec<(u64, u64)>,
     sources: usize,
 }
@@ -43,29 +43,29 @@ impl<'a> Flow<'a> {
     /// if it `keeps_keys`.
     pub fn new(
         sources: &'a [Source],
-        settled: &'a [Settled],
+        settled: &'a [OpenedShards],
         options: &'a UnionOptions,
         keeps_keys: bool,
     ) -> Result<Self> {
         let filter = options.filter.as_ref();
         let both = sources.iter().zip(settled).enumerate();
-        let lanes: Vec<Lane<'_>> = both
-            .flat_map(|(at, (source, settled))| lanes(at, source, settled))
+        let point_streams: Vec<PointStream<'_>> = both
+            .flat_map(|(at, (source, settled))| point_streams(at, source, settled))
             .collect();
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-        let lanes = in_master(lanes, options, &names, keeps_keys);
-        refuse_unknown_field(&lanes, options)?;
+        let point_streams = in_master(point_streams, options, &names, keeps_keys);
+        refuse_unknown_field(&point_streams, options)?;
         let mut counts = Vec::new();
-        for lane in &lanes {
-            let points = lane.records.count(None)?;
+        for point_stream in &point_streams {
+            let points = point_stream.records.count(None)?;
             let matching = match filter {
                 None => points,
-                Some(_) => lane.records.count(filter)?,
+                Some(_) => point_stream.records.count(filter)?,
             };
             counts.push((points, matching));
         }
         Ok(Self {
-            lanes,
+            point_streams,
             filter,
             counts,
             sources: sources.len(),
@@ -85,7 +85,7 @@ impl<'a> Flow<'a> {
         stage: &Stage,
         mut sink: impl FnMut(Record, &Digest) -> Result<()>,
     ) -> Result<Flowed> {
-        let mut by_lane = vec![0_u64; self.lanes.len()];
+        let mut by_lane = vec![0_u64; self.point_streams.len()];
         let mut flowed = Flowed {
             digest: Digest::default(),
             counts: Vec::new(),
@@ -97,12 +97,12 @@ impl<'a> Flow<'a> {
             ..Reading::default()
         };
         std::thread::scope(|scope| {
-            let mut scan = Scan::start_reading(scope, &self.lanes, reading)?;
+            let mut scan = Scan::start_reading(scope, &self.point_streams, reading)?;
             let mut buffer = Vec::new();
             let mut group = Vec::new();
             while let Some(id) = scan.next_group(&mut group)? {
                 for one in &group {
-                    if let Some(count) = by_lane.get_mut(one.lane) {
+                    if let Some(count) = by_lane.get_mut(one.point_stream) {
                         *count += 1;
                     }
                 }
@@ -123,14 +123,14 @@ impl<'a> Flow<'a> {
 
     /// A scan that ends early would look like a small source.
     fn all_scanned(&self, by_lane: &[u64]) -> Result<()> {
-        for (lane, scanned) in self.lanes.iter().zip(by_lane) {
-            if lane.records.may_change() {
+        for (point_stream, scanned) in self.point_streams.iter().zip(by_lane) {
+            if point_stream.records.may_change() {
                 continue;
             }
-            let expected = lane.records.count(self.filter)?;
+            let expected = point_stream.records.count(self.filter)?;
             if expected != *scanned {
                 return Err(Error::damaged(
-                    format!("scanning {}", lane.records.what()),
+                    format!("scanning {}", point_stream.records.what()),
                     format!("it says that it has {expected} points, but {scanned} came"),
                 )
                 .next("the snapshot is damaged: fetch or copy it again"));
@@ -143,10 +143,10 @@ impl<'a> Flow<'a> {
     /// before: what was written in between is told by the source itself.
     fn counted(&self, by_lane: &[u64]) -> Vec<(u64, u64)> {
         let mut counts = vec![(0, 0); self.sources];
-        for ((lane, (points, matching)), scanned) in
-            self.lanes.iter().zip(&self.counts).zip(by_lane)
+        for ((point_stream, (points, matching)), scanned) in
+            self.point_streams.iter().zip(&self.counts).zip(by_lane)
         {
-            if let Some(count) = counts.get_mut(lane.source) {
+            if let Some(count) = counts.get_mut(point_stream.source) {
                 count.0 += points.saturating_sub(*matching) + scanned;
                 count.1 += scanned;
             }

@@ -51,7 +51,7 @@ mod tests {
                 return Ok(None);
             };
             group.extend(ids.iter().map(|id| Scanned {
-                lane: 0,
+                point_stream: 0,
                 source: 0,
                 record: Record {
                     id: PointId::Num(*id),

@@ -33,8 +33,10 @@ pub use placement::refuse_misplaced;
 pub use resolve::{Changed, Resolver, Tally};
 pub use ring::ShardRing;
 pub use sampled::sampled;
-pub use scan::{Groups, Hashed, Lane, Scan, Scanned, identity_key, in_master, lanes};
-pub use segments::{Carriage, Lane as ShardLane, Tail, look_into};
+pub use scan::{
+    Groups, Hashed, PointStream, Scan, Scanned, identity_key, in_master, point_streams,
+};
+pub use segments::{SegmentPlan, ShardPlan, Tail, plan_segments};
 pub use shape::master_shape;
 pub use sides::{Sides, count};
 pub use union::Union;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::conflict::Policy;
 use super::options::UnionOptions;
-use super::scan::{Lane, Scan};
+use super::scan::{PointStream, Scan};
 use crate::base::error::{Error, Result};
 use crate::base::words::{did_you_mean, nearest};
 use crate::engine::{Columns, PayloadField};
@@ -21,16 +21,19 @@ const NAMES_MAX: usize = 1000;
 /// Bytes of a page.
 const PAGE_BYTES: usize = 256 << 10;
 
-/// Refuses a policy `newest:FIELD` where an id of `lanes` is in conflict and no record of theirs has the
+/// Refuses a policy `newest:FIELD` where an id of `point_streams` is in conflict and no record of theirs has the
 /// field. Where they have it, no more than the first records are read.
-pub fn refuse_unknown_field(lanes: &[Lane<'_>], options: &UnionOptions) -> Result<()> {
+pub fn refuse_unknown_field(
+    point_streams: &[PointStream<'_>],
+    options: &UnionOptions,
+) -> Result<()> {
     let Policy::Newest(field) = &options.on_conflict else {
         return Ok(());
     };
-    let Found::Others(names) = find(field, lanes, options)? else {
+    let Found::Others(names) = find(field, point_streams, options)? else {
         return Ok(());
     };
-    match first_conflict(lanes, options)? {
+    match first_conflict(point_streams, options)? {
         Some(id) => Err(names.refuse(field, &id)),
         None => Ok(()),
     }
@@ -74,13 +77,18 @@ impl Names {
     }
 }
 
-/// Looks for `field` in what `options` take of `lanes`: at the beginning of each, then in all.
-pub fn find(field: &PayloadField, lanes: &[Lane<'_>], options: &UnionOptions) -> Result<Found> {
+/// Looks for `field` in what `options` take of `point_streams`: at the beginning of each, then in all.
+pub fn find(
+    field: &PayloadField,
+    point_streams: &[PointStream<'_>],
+    options: &UnionOptions,
+) -> Result<Found> {
     let mut names = Names::default();
     for whole in [false, true] {
-        for lane in lanes {
+        for point_stream in point_streams {
             let mut is_found = false;
-            lane.records
+            point_stream
+                .records
                 .read(payloads(options), PAGE_BYTES, &mut |page| {
                     for record in page {
                         is_found |= field.value(&record.payload).is_some();
@@ -107,13 +115,16 @@ fn payloads(options: &UnionOptions) -> Reading<'_> {
     }
 }
 
-fn first_conflict(lanes: &[Lane<'_>], options: &UnionOptions) -> Result<Option<Identity>> {
+fn first_conflict(
+    point_streams: &[PointStream<'_>],
+    options: &UnionOptions,
+) -> Result<Option<Identity>> {
     std::thread::scope(|scope| {
         let reading = Reading {
             columns: Columns::IDS,
             ..payloads(options)
         };
-        let mut scan = Scan::start_reading(scope, lanes, reading)?;
+        let mut scan = Scan::start_reading(scope, point_streams, reading)?;
         let mut group = Vec::new();
         while let Some(id) = scan.next_group(&mut group)? {
             if group.len() > 1 {

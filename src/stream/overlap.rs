@@ -1,29 +1,29 @@
-//! Which ids are in more than one lane, found by merging sorted ids.
+//! Which ids are in more than one point_stream, found by merging sorted ids.
 //!
-//! Invariants: no vector and no payload is looked at; lanes whose ids do not interleave cost no
+//! Invariants: no vector and no payload is looked at; point_streams whose ids do not interleave cost no
 //! more than a look at their ends.
 
 use std::collections::BTreeMap;
 
 use crate::point::{PointId, ShardKey};
 
-/// [`overlaps`] among the lanes whose points have the same shard key in their identities; `lanes` come
+/// [`overlaps`] among the point_streams whose points have the same shard key in their identities; `point_streams` come
 /// with that key.
 pub fn overlaps_by_key<E>(
-    lanes: &[(Option<ShardKey>, &[PointId])],
+    point_streams: &[(Option<ShardKey>, &[PointId])],
     mut meet: impl FnMut(PointId, Option<&ShardKey>, &[usize]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut groups: BTreeMap<Option<&ShardKey>, Vec<usize>> = BTreeMap::new();
-    for (at, (key, _)) in lanes.iter().enumerate() {
+    for (at, (key, _)) in point_streams.iter().enumerate() {
         groups.entry(key.as_ref()).or_default().push(at);
     }
     for (key, places) in groups {
-        let ids = places.iter().filter_map(|at| lanes.get(*at));
+        let ids = places.iter().filter_map(|at| point_streams.get(*at));
         let ids: Vec<&[PointId]> = ids.map(|(_, ids)| *ids).collect();
         overlaps(&ids, |id, having| {
             let having: Vec<usize> = having
                 .iter()
-                .filter_map(|lane| places.get(*lane).copied())
+                .filter_map(|point_stream| places.get(*point_stream).copied())
                 .collect();
             meet(id, key, &having)
         })?;
@@ -31,20 +31,20 @@ pub fn overlaps_by_key<E>(
     Ok(())
 }
 
-/// Calls `meet` with each id that is in more than one of `lanes` (ascending ids, each once), and
-/// with the lanes that have it, ascending.
+/// Calls `meet` with each id that is in more than one of `point_streams` (ascending ids, each once), and
+/// with the point_streams that have it, ascending.
 pub fn overlaps<E>(
-    lanes: &[&[PointId]],
+    point_streams: &[&[PointId]],
     mut meet: impl FnMut(PointId, &[usize]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut rests: Vec<&[PointId]> = lanes.to_vec();
+    let mut rests: Vec<&[PointId]> = point_streams.to_vec();
     let mut having = Vec::new();
     loop {
-        // The lanes whose next id is the lowest, and the next id of all others.
+        // The point_streams whose next id is the lowest, and the next id of all others.
         having.clear();
         let mut lowest: Option<PointId> = None;
         let mut bound: Option<PointId> = None;
-        for (lane, rest) in rests.iter().enumerate() {
+        for (point_stream, rest) in rests.iter().enumerate() {
             let Some(first) = rest.first().copied() else {
                 continue;
             };
@@ -52,14 +52,14 @@ pub fn overlaps<E>(
                 Some(id) if first > id => {
                     bound = Some(bound.map_or(first, |bound| bound.min(first)));
                 }
-                Some(id) if first == id => having.push(lane),
+                Some(id) if first == id => having.push(point_stream),
                 _ => {
                     if let Some(id) = lowest {
                         bound = Some(bound.map_or(id, |bound| bound.min(id)));
                     }
                     lowest = Some(first);
                     having.clear();
-                    having.push(lane);
+                    having.push(point_stream);
                 }
             }
         }
@@ -67,9 +67,9 @@ pub fn overlaps<E>(
             return Ok(());
         };
         match having.as_slice() {
-            // One lane alone up to the next id of any other: all of that is passed at once.
-            [lane] => {
-                if let Some(rest) = rests.get_mut(*lane) {
+            // One point_stream alone up to the next id of any other: all of that is passed at once.
+            [point_stream] => {
+                if let Some(rest) = rests.get_mut(*point_stream) {
                     let passed = match bound {
                         None => rest.len(),
                         Some(bound) => gallop(rest, bound),
@@ -77,10 +77,10 @@ pub fn overlaps<E>(
                     *rest = rest.get(passed..).unwrap_or_default();
                 }
             }
-            lanes => {
-                meet(id, lanes)?;
-                for lane in lanes {
-                    if let Some(rest) = rests.get_mut(*lane) {
+            point_streams => {
+                meet(id, point_streams)?;
+                for point_stream in point_streams {
+                    if let Some(rest) = rests.get_mut(*point_stream) {
                         *rest = rest.get(1..).unwrap_or_default();
                     }
                 }
@@ -113,7 +113,7 @@ mod tests {
     fn overlaps_are_those_that_a_map_finds() {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         for round in 0..300 {
-            let lanes: Vec<Vec<PointId>> = (0..random.random_range(0..6))
+            let point_streams: Vec<Vec<PointId>> = (0..random.random_range(0..6))
                 .map(|_| {
                     let start = random.random_range(0..200);
                     let mut ids: Vec<PointId> = (0..random.random_range(0..60))
@@ -125,16 +125,16 @@ mod tests {
                 })
                 .collect();
             let mut expected: BTreeMap<PointId, Vec<usize>> = BTreeMap::new();
-            for (lane, ids) in lanes.iter().enumerate() {
+            for (point_stream, ids) in point_streams.iter().enumerate() {
                 for id in ids {
-                    expected.entry(*id).or_default().push(lane);
+                    expected.entry(*id).or_default().push(point_stream);
                 }
             }
-            expected.retain(|_, lanes| lanes.len() > 1);
+            expected.retain(|_, point_streams| point_streams.len() > 1);
             let mut found = Vec::new();
-            let slices: Vec<&[PointId]> = lanes.iter().map(Vec::as_slice).collect();
-            overlaps(&slices, |id, lanes| {
-                found.push((id, lanes.to_vec()));
+            let slices: Vec<&[PointId]> = point_streams.iter().map(Vec::as_slice).collect();
+            overlaps(&slices, |id, point_streams| {
+                found.push((id, point_streams.to_vec()));
                 Ok::<(), ()>(())
             })
             .unwrap();

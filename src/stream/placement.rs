@@ -6,12 +6,12 @@
 //! Invariants: every id of a source with several shards is asked for.
 
 use super::layout::Layout;
-use super::segments::Lane;
+use super::segments::ShardPlan;
 use crate::base::error::{Error, Kind, Result};
 use crate::source::Source;
 
 /// Refuses sources with points outside the shard that the hash ring gives them.
-pub fn refuse_misplaced(sources: &[Source], lanes: &[Lane]) -> Result<()> {
+pub fn refuse_misplaced(sources: &[Source], shard_plans: &[ShardPlan]) -> Result<()> {
     let mut found = Vec::new();
     for (at, source) in sources.iter().enumerate() {
         // A shard's own snapshot does not say what other shards there were.
@@ -19,17 +19,20 @@ pub fn refuse_misplaced(sources: &[Source], lanes: &[Lane]) -> Result<()> {
             continue;
         }
         let layout = Layout::of(source.shard_keys.clone(), source.config.shard_number());
-        for lane in lanes.iter().filter(|lane| lane.source == at) {
-            let key = source.shard_keys.key_of(lane.number);
-            let elsewhere: Vec<_> = lane
+        for shard_plan in shard_plans
+            .iter()
+            .filter(|shard_plan| shard_plan.source == at)
+        {
+            let key = source.shard_keys.key_of(shard_plan.number);
+            let elsewhere: Vec<_> = shard_plan
                 .ids
                 .iter()
-                .filter(|id| layout.shard_of(**id, key) != Some(lane.number))
+                .filter(|id| layout.shard_of(**id, key) != Some(shard_plan.number))
                 .collect();
             if let Some(first) = elsewhere.first() {
                 found.push(format!(
                     "shard {} of {} has {} points that belong into other shards, the first is {first}",
-                    lane.number,
+                    shard_plan.number,
                     source.name,
                     elsewhere.len()
                 ));

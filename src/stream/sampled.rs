@@ -1,24 +1,24 @@
-//! Points drawn from lanes, by the hashes of their ids.
+//! Points drawn from point_streams, by the hashes of their ids.
 //!
-//! Invariants: the same lanes always give the same points, in the same order.
+//! Invariants: the same point_streams always give the same points, in the same order.
 
-use super::{Lane, Scan};
+use super::{PointStream, Scan};
 use crate::base::error::Result;
 use crate::engine::{Columns, Filter};
 use crate::point::{Record, Sample};
 use crate::source::Reading;
 
-/// About `wanted` points of `lanes` that match `filter`, and some more, those with the lowest hashes
-/// first: more than wanted, or chance might leave too few. Of an id in several lanes the last counts.
+/// About `wanted` points of `point_streams` that match `filter`, and some more, those with the lowest hashes
+/// first: more than wanted, or chance might leave too few. Of an id in several point_streams the last counts.
 pub fn sampled(
-    lanes: &[Lane<'_>],
+    point_streams: &[PointStream<'_>],
     filter: Option<&Filter>,
     columns: Columns,
     wanted: usize,
 ) -> Result<Vec<Record>> {
     let mut all = 0;
-    for lane in lanes {
-        all += lane.records.count(filter)?;
+    for point_stream in point_streams {
+        all += point_stream.records.count(filter)?;
     }
     let mut points = Vec::new();
     std::thread::scope(|scope| -> Result<()> {
@@ -28,7 +28,7 @@ pub fn sampled(
             columns,
             hashed: false,
         };
-        let mut scan = Scan::start_reading(scope, lanes, reading)?;
+        let mut scan = Scan::start_reading(scope, point_streams, reading)?;
         let mut group = Vec::new();
         while scan.next_group(&mut group)?.is_some() {
             points.extend(group.pop().map(|scanned| scanned.record));

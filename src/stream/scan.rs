@@ -15,7 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::engine::Filter;
 use crate::point::ShardKey;
 use crate::point::{Digest, Hash, Identity, PointId, Record, RecordHashes, hashes};
-use crate::source::{Ordered, Reading, Settled, Source};
+use crate::source::{OpenedShards, Ordered, Reading, Source};
 
 /// Bytes of records that all pages together may take, at about.
 const PAGES_BYTES: usize = 64 << 20;
@@ -24,7 +24,7 @@ const PAGE_BYTES: std::ops::RangeInclusive<usize> = (128 << 10)..=(4 << 20);
 
 /// One stream of records in the order of ids, to scan: a settled shard, or a live collection.
 #[derive(Clone)]
-pub struct Lane<'a> {
+pub struct PointStream<'a> {
     /// Which source it belongs to.
     pub source: usize,
     /// The records.
@@ -35,7 +35,7 @@ pub struct Lane<'a> {
     pub identity: Option<ShardKey>,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> PointStream<'a> {
     /// Records of the source at the place `source`, which lie under `key`.
     pub fn new(source: usize, records: &'a dyn Ordered, key: Option<ShardKey>) -> Self {
         Self {
@@ -47,17 +47,21 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// The lanes of `source`, the one at the place `at`: those of its shards, which are `settled`, or of
+/// The point_streams of `source`, the one at the place `at`: those of its shards, which are `settled`, or of
 /// its collection.
-pub fn lanes<'a>(at: usize, source: &'a Source, settled: &'a Settled) -> Vec<Lane<'a>> {
+pub fn point_streams<'a>(
+    at: usize,
+    source: &'a Source,
+    settled: &'a OpenedShards,
+) -> Vec<PointStream<'a>> {
     let of_shards = settled
         .shards
         .iter()
-        .map(|shard| Lane::new(at, &shard.shard, shard.key.clone()));
+        .map(|shard| PointStream::new(at, &shard.shard, shard.key.clone()));
     let of_collection = source
         .live_lanes()
         .iter()
-        .map(|lane| Lane::new(at, lane, lane.key().cloned()));
+        .map(|point_stream| PointStream::new(at, point_stream, point_stream.key().cloned()));
     of_shards.chain(of_collection).collect()
 }
 
@@ -76,19 +80,19 @@ pub fn identity_key(
     }
 }
 
-/// Gives the lanes of sources called `names` the identities that their points have in the master, which
+/// Gives the point_streams of sources called `names` the identities that their points have in the master, which
 /// has shard keys if it `keeps_keys`.
 pub fn in_master<'a>(
-    mut lanes: Vec<Lane<'a>>,
+    mut point_streams: Vec<PointStream<'a>>,
     options: &UnionOptions,
     names: &[&str],
     keeps_keys: bool,
-) -> Vec<Lane<'a>> {
-    for lane in &mut lanes {
-        let name = names.get(lane.source).copied().unwrap_or_default();
-        lane.identity = identity_key(options, keeps_keys, name, lane.key.as_ref());
+) -> Vec<PointStream<'a>> {
+    for point_stream in &mut point_streams {
+        let name = names.get(point_stream.source).copied().unwrap_or_default();
+        point_stream.identity = identity_key(options, keeps_keys, name, point_stream.key.as_ref());
     }
-    lanes
+    point_streams
 }
 
 /// Records in the order of identities, those of one identity together: a scan, or what is made of one.
@@ -100,8 +104,8 @@ pub trait Groups {
 /// A record and where it came from.
 #[derive(Debug)]
 pub struct Scanned {
-    /// Which lane.
-    pub lane: usize,
+    /// Which point_stream.
+    pub point_stream: usize,
     /// Which source.
     pub source: usize,
     /// The record.
@@ -136,19 +140,19 @@ pub struct Hashed {
     pub bytes: u64,
 }
 
-/// A record as it comes from a lane.
+/// A record as it comes from a point_stream.
 type Read = (Record, Option<Box<Hashed>>);
 
-/// The merged scan over some lanes.
+/// The merged scan over some point_streams.
 pub struct Scan {
-    lanes: Vec<Running>,
+    point_streams: Vec<Running>,
     /// The keys of identities, ascending; none first.
     keys: Vec<Option<ShardKey>>,
-    /// The next id of each lane, with the place of its key and the lane's.
+    /// The next id of each point_stream, with the place of its key and the point_stream's.
     heap: BinaryHeap<Reverse<(PointId, usize, usize)>>,
 }
 
-/// A lane whose pages come from a thread.
+/// A point_stream whose pages come from a thread.
 struct Running {
     source: usize,
     /// The place of its identity's key among the scan's.
@@ -159,87 +163,89 @@ struct Running {
 }
 
 impl Scan {
-    /// Starts to scan `lanes`, each in a thread of `scope`, whole or what matches `filter`.
+    /// Starts to scan `point_streams`, each in a thread of `scope`, whole or what matches `filter`.
     pub fn start<'scope, 'env: 'scope>(
         scope: &'scope Scope<'scope, 'env>,
-        lanes: &[Lane<'env>],
+        point_streams: &[PointStream<'env>],
         filter: Option<&'env Filter>,
     ) -> Result<Self> {
         let reading = Reading {
             filter,
             ..Reading::default()
         };
-        Self::start_reading(scope, lanes, reading)
+        Self::start_reading(scope, point_streams, reading)
     }
 
     /// The same for what `reading` says.
     pub fn start_reading<'scope, 'env: 'scope>(
         scope: &'scope Scope<'scope, 'env>,
-        lanes: &[Lane<'env>],
+        point_streams: &[PointStream<'env>],
         reading: Reading<'env>,
     ) -> Result<Self> {
         // A page is read ahead while one is used.
-        let page_bytes =
-            (PAGES_BYTES / (2 * lanes.len().max(1))).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
-        let mut keys: Vec<Option<ShardKey>> =
-            lanes.iter().map(|lane| lane.identity.clone()).collect();
+        let page_bytes = (PAGES_BYTES / (2 * point_streams.len().max(1)))
+            .clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
+        let mut keys: Vec<Option<ShardKey>> = point_streams
+            .iter()
+            .map(|point_stream| point_stream.identity.clone())
+            .collect();
         keys.sort_unstable();
         keys.dedup();
         let mut running = Vec::new();
-        for lane in lanes {
+        for point_stream in point_streams {
             let (sender, pages) = sync_channel(1);
-            let (records, key) = (lane.records, lane.key.clone());
+            let (records, key) = (point_stream.records, point_stream.key.clone());
             scope.spawn(move || read_pages(records, key.as_ref(), reading, page_bytes, &sender));
             running.push(Running {
-                source: lane.source,
-                key: keys.binary_search(&lane.identity).unwrap_or(0),
+                source: point_stream.source,
+                key: keys.binary_search(&point_stream.identity).unwrap_or(0),
                 pages,
                 page: Vec::new().into_iter(),
                 head: None,
             });
         }
         let mut scan = Self {
-            lanes: running,
+            point_streams: running,
             keys,
             heap: BinaryHeap::new(),
         };
-        for lane in 0..scan.lanes.len() {
-            scan.advance(lane)?;
+        for point_stream in 0..scan.point_streams.len() {
+            scan.advance(point_stream)?;
         }
         Ok(scan)
     }
 
-    /// The records of the next identity, in the order of their lanes; none at the end. `group` is
+    /// The records of the next identity, in the order of their point_streams; none at the end. `group` is
     /// cleared and filled.
     pub fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>> {
         group.clear();
         let Some(Reverse((id, key, _))) = self.heap.peek().copied() else {
             return Ok(None);
         };
-        while let Some(Reverse((same_id, same_key, lane))) = self.heap.peek().copied() {
+        while let Some(Reverse((same_id, same_key, point_stream))) = self.heap.peek().copied() {
             if (same_id, same_key) != (id, key) {
                 break;
             }
             self.heap.pop();
-            if let Some(running) = self.lanes.get_mut(lane)
+            if let Some(running) = self.point_streams.get_mut(point_stream)
                 && let Some((record, hashed)) = running.head.take()
             {
                 group.push(Scanned {
-                    lane,
+                    point_stream,
                     source: running.source,
                     record,
                     hashed,
                 });
             }
-            self.advance(lane)?;
+            self.advance(point_stream)?;
         }
         let shard_key = self.keys.get(key).cloned().flatten();
         Ok(Some(Identity { id, shard_key }))
     }
 
-    /// Puts the next record of `lane` at its head.
-    fn advance(&mut self, lane: usize) -> Result<()> {
-        let Some(running) = self.lanes.get_mut(lane) else {
+    /// Puts the next record of `point_stream` at its head.
+    fn advance(&mut self, point_stream: usize) -> Result<()> {
+        let Some(running) = self.point_streams.get_mut(point_stream) else {
             return Ok(());
         };
         let read = loop {
@@ -253,7 +259,8 @@ impl Scan {
             }
         };
         if let Some(read) = read {
-            self.heap.push(Reverse((read.0.id, running.key, lane)));
+            self.heap
+                .push(Reverse((read.0.id, running.key, point_stream)));
             running.head = Some(read);
         }
         Ok(())
@@ -266,9 +273,9 @@ impl Groups for Scan {
     }
 }
 
-/// Reads pages of `lane` and sends them, until the end, an error, or until nobody listens.
+/// Reads pages of `point_stream` and sends them, until the end, an error, or until nobody listens.
 fn read_pages(
-    lane: &dyn Ordered,
+    point_stream: &dyn Ordered,
     key: Option<&ShardKey>,
     reading: Reading<'_>,
     page_bytes: usize,
@@ -285,13 +292,13 @@ fn read_pages(
         });
         (record, hashed)
     };
-    let read = lane.read(reading, page_bytes, &mut |mut records| {
+    let read = point_stream.read(reading, page_bytes, &mut |mut records| {
         if let Some(key) = key {
             for record in &mut records {
                 record.shard_key = Some(key.clone());
             }
         }
-        if let Err(err) = ascending(lane, &mut last, &records) {
+        if let Err(err) = ascending(point_stream, &mut last, &records) {
             disorder = Some(err);
             return false;
         }
@@ -305,11 +312,15 @@ fn read_pages(
 }
 
 /// Everything after relies on the order, so it is not taken on trust.
-fn ascending(lane: &dyn Ordered, last: &mut Option<PointId>, records: &[Record]) -> Result<()> {
+fn ascending(
+    point_stream: &dyn Ordered,
+    last: &mut Option<PointId>,
+    records: &[Record],
+) -> Result<()> {
     for record in records {
         if last.is_some_and(|last| last >= record.id) {
             return Err(Error::damaged(
-                format!("scanning {}", lane.what()),
+                format!("scanning {}", point_stream.what()),
                 format!("point {} came out of order", record.id),
             )
             .next("its id tracker is damaged: fetch or copy the snapshot again"));

@@ -18,7 +18,7 @@ use crate::source::{ShardIds, Source, lacking_indexes, not_taken_in};
 
 /// A shard of a source on its way into the master.
 #[derive(Debug)]
-pub struct Lane {
+pub struct ShardPlan {
     /// Which source.
     pub source: usize,
     /// The shard's number there.
@@ -34,7 +34,7 @@ pub struct Lane {
     /// Log, if it has something besides the segments and can become a segment of its own.
     pub tail: Option<Tail>,
     /// Segments; replaced when it is settled.
-    pub segments: Vec<Carriage>,
+    pub segments: Vec<SegmentPlan>,
 }
 
 /// The log of a shard that becomes a segment.
@@ -48,7 +48,7 @@ pub struct Tail {
 
 /// A segment on its way into the master.
 #[derive(Debug, Clone)]
-pub struct Carriage {
+pub struct SegmentPlan {
     /// UUID in the source.
     pub uuid: Uuid,
     /// Highest operation number.
@@ -61,7 +61,7 @@ pub struct Carriage {
     pub settled: Option<ToPack>,
 }
 
-impl Lane {
+impl ShardPlan {
     /// Returns true if its segments travel untouched, and its log becomes one more.
     pub fn has_tail(&self) -> bool {
         self.tail.is_some() && self.reasons.is_empty()
@@ -75,22 +75,22 @@ impl Lane {
     }
 }
 
-/// The lanes of all sources, which were opened with their id trackers and logs, on their way into a master
+/// The shard_plans of all sources, which were opened with their id trackers and logs, on their way into a master
 /// with the payload indexes `wanted` and, as far as it is known, this `config`; `target` tells the shard that
 /// a shard joins, by source, number, and what it is called.
-pub fn look_into(
+pub fn plan_segments(
     sources: &mut [Source],
     wanted: &PayloadSchema,
     config: Option<&CollectionConfig>,
     target: impl Fn(usize, u32, &str) -> Result<u32>,
-) -> Result<Vec<Lane>> {
-    let mut lanes = Vec::new();
+) -> Result<Vec<ShardPlan>> {
+    let mut shard_plans = Vec::new();
     for (at, source) in sources.iter_mut().enumerate() {
         let path = source.snapshot.path.display().to_string();
         for (number, shard) in &mut source.snapshot.shards {
             let what = format!("shard {number} of {path}");
             let target = target(at, *number, &what)?;
-            let mut lane = Lane {
+            let mut shard_plan = ShardPlan {
                 source: at,
                 number: *number,
                 target,
@@ -102,13 +102,13 @@ pub fn look_into(
             };
             // A collection that was streamed shard by shard has the form of a collection.
             if shard.segments.values().any(|segment| segment.tar.is_none()) {
-                lane.because("it was streamed, so its segments are not packed yet");
+                shard_plan.because("it was streamed, so its segments are not packed yet");
             }
-            look(shard, &what, wanted, config, &mut lane)?;
-            lanes.push(lane);
+            look(shard, &what, wanted, config, &mut shard_plan)?;
+            shard_plans.push(shard_plan);
         }
     }
-    Ok(lanes)
+    Ok(shard_plans)
 }
 
 fn look(
@@ -116,43 +116,45 @@ fn look(
     what: &str,
     wanted: &PayloadSchema,
     config: Option<&CollectionConfig>,
-    lane: &mut Lane,
+    shard_plan: &mut ShardPlan,
 ) -> Result<()> {
     let mut held_ids = ShardIds::default();
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
         let inside = InRocks::of(segment);
         if !inside.is_nothing() {
-            lane.because(&format!("a segment keeps {} in RocksDB", inside.words()));
+            shard_plan.because(&format!("a segment keeps {} in RocksDB", inside.words()));
         }
         if inside.ids {
-            lane.segments.push(carriage(*uuid, segment, 0, config));
+            shard_plan
+                .segments
+                .push(carriage(*uuid, segment, 0, config));
             held_ids.add_unread();
             continue;
         }
         let held = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
         drop(trackers);
         if held.pending_deletes + held.pending_others > 0 {
-            lane.because("a segment has changes beside it that older servers do not read");
+            shard_plan.because("a segment has changes beside it that older servers do not read");
         }
         if held.unversioned + held.torn_bytes > 0 {
-            lane.because("a segment has points that were half written");
+            shard_plan.because("a segment has points that were half written");
         }
         if let Some(lacking) = lacking_indexes(segment, wanted).first() {
             let field = lacking.field;
-            lane.because(&format!("it lacks the payload index of '{field}'"));
+            shard_plan.because(&format!("it lacks the payload index of '{field}'"));
         }
         for name in config
             .map(|config| without_storage(segment, config))
             .unwrap_or_default()
         {
-            lane.because(&format!("a segment has nothing for the {name}"));
+            shard_plan.because(&format!("a segment has nothing for the {name}"));
         }
         let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, config);
         // Of a segment that was not closed in order, a point may be newer than what it says.
         let newest = held.entries.iter().map(|entry| entry.version).max();
         carriage.version = carriage.version.max(newest.unwrap_or(0));
-        lane.segments.push(carriage);
+        shard_plan.segments.push(carriage);
         held_ids.add(held.entries);
     }
     let log = wal::read(
@@ -160,24 +162,24 @@ fn look(
         &format!("the log of {what}"),
     )?;
     if let Some(torn) = log.torn.first() {
-        lane.because(&format!("{} of its log is cut off or damaged", torn.file));
+        shard_plan.because(&format!("{} of its log is cut off or damaged", torn.file));
     }
     // The tail of a log is rarely empty on a real server: an entry stays in it until the next
     // flush, and the last one always.
     if let Some(entry) = not_taken_in(&log, &held_ids).first() {
         if only_writes(&log) && held_ids.is_whole() {
-            lane.tail = Some(Tail {
+            shard_plan.tail = Some(Tail {
                 entries: log.entries.len(),
                 held: held_of(&log, &held_ids),
             });
         } else {
-            lane.because(&format!(
+            shard_plan.because(&format!(
                 "its log is not all in its segments, from entry {} ({}) on",
                 entry.index, entry.name
             ));
         }
     }
-    lane.ids = held_ids.ids();
+    shard_plan.ids = held_ids.ids();
     Ok(())
 }
 
@@ -212,7 +214,7 @@ fn carriage(
     segment: &Segment,
     points: u64,
     config: Option<&CollectionConfig>,
-) -> Carriage {
+) -> SegmentPlan {
     let state: Value = segment
         .state
         .as_deref()
@@ -239,7 +241,7 @@ fn carriage(
                 .and_then(|config| indexed_from(config, name))
                 .is_some_and(|at| bytes >= at)
     });
-    Carriage {
+    SegmentPlan {
         uuid,
         version: state["version"].as_u64().unwrap_or(0),
         indexed_vectors: (graphs + sparse) as u64 * points,

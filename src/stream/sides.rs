@@ -3,12 +3,12 @@
 //! Invariants: what was kept of snapshots for other ends is given back first; nothing of them is left
 //! when the comparison is done.
 
-use super::{Lane, lanes};
-use crate::base::Site;
+use super::{PointStream, point_streams};
+use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
-use crate::source::{Purpose, Settled, Source};
+use crate::source::{OpenedShards, Purpose, Source};
 
 /// Snapshots that are settled at once.
 const AT_ONCE: usize = 2;
@@ -17,9 +17,9 @@ const AT_ONCE: usize = 2;
 #[derive(Debug)]
 pub struct Sides {
     /// The first that were given: the master, or what was before.
-    pub first: Settled,
+    pub first: OpenedShards,
     /// The others, in their order.
-    pub others: Vec<Settled>,
+    pub others: Vec<OpenedShards>,
 }
 
 impl Sides {
@@ -28,7 +28,7 @@ impl Sides {
         first: &mut Source,
         others: &mut [Source],
         purpose: impl Fn(usize) -> Purpose + Sync,
-        site: Site<'_>,
+        site: Workspace<'_>,
     ) -> Result<Self> {
         let mut all: Vec<&mut Source> = std::iter::once(first).chain(others).collect();
         for source in &mut all {
@@ -53,26 +53,29 @@ impl Sides {
         })
     }
 
-    /// The lanes of the first, which is `source`.
-    pub fn of_first<'a>(&'a self, source: &'a Source) -> Vec<Lane<'a>> {
-        lanes(0, source, &self.first)
+    /// The point_streams of the first, which is `source`.
+    pub fn of_first<'a>(&'a self, source: &'a Source) -> Vec<PointStream<'a>> {
+        point_streams(0, source, &self.first)
     }
 
-    /// The lanes of the others, which are `sources`.
-    pub fn of_others<'a>(&'a self, sources: &'a [Source]) -> Vec<Lane<'a>> {
+    /// The point_streams of the others, which are `sources`.
+    pub fn of_others<'a>(&'a self, sources: &'a [Source]) -> Vec<PointStream<'a>> {
         let both = sources.iter().zip(&self.others).enumerate();
-        both.flat_map(|(at, (source, settled))| lanes(at, source, settled))
+        both.flat_map(|(at, (source, settled))| point_streams(at, source, settled))
             .collect()
     }
 
     /// Closes everything, and removes it.
     pub fn discard(self) -> Result<()> {
         let mut all = std::iter::once(self.first).chain(self.others);
-        all.try_for_each(Settled::discard)
+        all.try_for_each(OpenedShards::discard)
     }
 }
 
-/// The points of all `lanes`.
-pub fn count(lanes: &[Lane<'_>]) -> Result<u64> {
-    lanes.iter().map(|lane| lane.records.count(None)).sum()
+/// The points of all `point_streams`.
+pub fn count(point_streams: &[PointStream<'_>]) -> Result<u64> {
+    point_streams
+        .iter()
+        .map(|point_stream| point_stream.records.count(None))
+        .sum()
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::conflict::Policy;
 use super::options::UnionOptions;
 use super::resolve::{Fate, Resolver, remapped_fates};
-use super::scan::{Groups, Lane, Scan, Scanned};
+use super::scan::{Groups, PointStream, Scan, Scanned};
 use crate::base::error::{Error, Result};
 use crate::engine::Columns;
 use crate::point::{Identity, PointId, Sample};
@@ -24,7 +24,7 @@ const READ_AT_ONCE: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Moved {
     new: Identity,
-    lane: usize,
+    point_stream: usize,
     old: PointId,
 }
 
@@ -32,7 +32,7 @@ struct Moved {
 pub struct Union<'a, 'env> {
     scan: Scan,
     resolver: Resolver<'a>,
-    lanes: &'env [Lane<'env>],
+    point_streams: &'env [PointStream<'env>],
     /// Resolved records of the next group of the scan.
     head: Vec<Scanned>,
     /// Remapped points by their new ids, and the next of them, read.
@@ -41,10 +41,10 @@ pub struct Union<'a, 'env> {
 }
 
 impl<'a, 'env> Union<'a, 'env> {
-    /// The union of `lanes` as `resolver` makes it under `settings`, all of it or a `sample`.
+    /// The union of `point_streams` as `resolver` makes it under `settings`, all of it or a `sample`.
     pub fn start<'scope>(
         scope: &'scope std::thread::Scope<'scope, 'env>,
-        lanes: &'env [Lane<'env>],
+        point_streams: &'env [PointStream<'env>],
         settings: &'env UnionOptions,
         resolver: Resolver<'a>,
         sample: Option<Sample>,
@@ -53,7 +53,7 @@ impl<'a, 'env> Union<'a, 'env> {
         'env: 'scope,
     {
         let moved = match settings.on_conflict {
-            Policy::Remap => find_moved(lanes, settings, resolver.names(), sample)?,
+            Policy::Remap => find_moved(point_streams, settings, resolver.names(), sample)?,
             _ => VecDeque::new(),
         };
         let reading = Reading {
@@ -62,9 +62,9 @@ impl<'a, 'env> Union<'a, 'env> {
             ..Reading::default()
         };
         let mut union = Self {
-            scan: Scan::start_reading(scope, lanes, reading)?,
+            scan: Scan::start_reading(scope, point_streams, reading)?,
             resolver,
-            lanes,
+            point_streams,
             head: Vec::new(),
             moved,
             read: VecDeque::new(),
@@ -84,13 +84,13 @@ impl<'a, 'env> Union<'a, 'env> {
         let Some(id) = self.scan.next_group(&mut group)? else {
             return Ok(());
         };
-        let lane = group.first().map_or(0, |scanned| scanned.lane);
+        let point_stream = group.first().map_or(0, |scanned| scanned.point_stream);
         let head = &mut self.head;
         self.resolver.take(&id, &mut group, |source, record| {
             // The others come by their new ids.
             if record.id == id.id {
                 head.push(Scanned {
-                    lane,
+                    point_stream,
                     source,
                     record,
                     hashed: None,
@@ -109,23 +109,26 @@ impl<'a, 'env> Union<'a, 'env> {
             .moved
             .drain(..READ_AT_ONCE.min(self.moved.len()))
             .collect();
-        for (number, lane) in self.lanes.iter().enumerate() {
-            let mine: Vec<&Moved> = some.iter().filter(|moved| moved.lane == number).collect();
+        for (number, point_stream) in self.point_streams.iter().enumerate() {
+            let mine: Vec<&Moved> = some
+                .iter()
+                .filter(|moved| moved.point_stream == number)
+                .collect();
             let ids: Vec<PointId> = mine.iter().map(|moved| moved.old).collect();
             if ids.is_empty() {
                 continue;
             }
-            let records = lane.records.get(&ids, Columns::ALL)?;
+            let records = point_stream.records.get(&ids, Columns::ALL)?;
             for mut record in records {
                 let Some(moved) = mine.iter().find(|moved| moved.old == record.id) else {
                     continue;
                 };
                 record.id = moved.new.id;
-                record.shard_key.clone_from(&lane.key);
-                self.resolver.change(&mut record, lane.source);
+                record.shard_key.clone_from(&point_stream.key);
+                self.resolver.change(&mut record, point_stream.source);
                 self.read.push_back(Scanned {
-                    lane: number,
-                    source: lane.source,
+                    point_stream: number,
+                    source: point_stream.source,
                     record,
                     hashed: None,
                 });
@@ -173,7 +176,7 @@ fn identity(scanned: &Scanned) -> Identity {
 
 /// The points that `remap` gives new ids, by these.
 fn find_moved(
-    lanes: &[Lane<'_>],
+    point_streams: &[PointStream<'_>],
     settings: &UnionOptions,
     names: &[&str],
     sample: Option<Sample>,
@@ -186,7 +189,7 @@ fn find_moved(
             columns: Columns::IDS,
             hashed: false,
         };
-        let mut scan = Scan::start_reading(scope, lanes, reading)?;
+        let mut scan = Scan::start_reading(scope, point_streams, reading)?;
         let mut group = Vec::new();
         while let Some(old) = scan.next_group(&mut group)? {
             for (scanned, fate) in group.iter().zip(remapped_fates(&old, &group, names)) {
@@ -198,7 +201,7 @@ fn find_moved(
                             id: new,
                             shard_key: old.shard_key.clone(),
                         },
-                        lane: scanned.lane,
+                        point_stream: scanned.point_stream,
                         old: old.id,
                     });
                 }

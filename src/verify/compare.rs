@@ -23,24 +23,24 @@ use super::answers::{Answers, Asking, answers};
 use super::difference::{Difference, SettingDifference};
 use super::graphs::graph_differences;
 use super::near::Nearness;
-use super::settings::{Wanted, setting_differences};
-use crate::base::Site;
+use super::settings::{ExpectedConfig, setting_differences};
+use crate::base::Workspace;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
 use crate::base::stage::StageReport;
 use crate::point::Sample;
 use crate::source::Reading;
 use crate::source::{Purpose, Source};
-use crate::stream::{Lane, Layout, Ledger, Resolver, Scan, Union, UnionOptions, in_master};
+use crate::stream::{Layout, Ledger, PointStream, Resolver, Scan, Union, UnionOptions, in_master};
 use crate::stream::{Sides, count, refuse_unknown_field};
 
 /// Request to prove a master.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct ProofRequest<'a> {
     /// Settings that the master was made with.
     pub settings: &'a UnionOptions,
     /// Config, payload indexes and shard keys that it must have.
-    pub wanted: &'a Wanted,
+    pub wanted: &'a ExpectedConfig,
     /// Differences found in the frame.
     pub frame: &'a [SettingDifference],
     /// True to look at points even where bytes could show that they are right, and to try graphs.
@@ -123,10 +123,10 @@ pub type Proven = (Verified, Option<Answers>);
 pub fn verify(
     master: &mut Source,
     sources: &mut [Source],
-    asked: Asked<'_>,
+    asked: ProofRequest<'_>,
     ledger: &mut Ledger<Difference>,
     room: &dyn Fn() -> Result<()>,
-    site: Site<'_>,
+    site: Workspace<'_>,
     stages: &mut Vec<StageReport>,
 ) -> Result<Proven> {
     let started = Instant::now();
@@ -231,15 +231,15 @@ pub fn verify(
     Ok((verified, told))
 }
 
-/// Compares the master's lanes, `found`, with those of the sources, `expected`, point by point.
+/// Compares the master's point_streams, `found`, with those of the sources, `expected`, point by point.
 pub fn compare_lanes(
-    found: &[Lane<'_>],
-    expected: &[Lane<'_>],
+    found: &[PointStream<'_>],
+    expected: &[PointStream<'_>],
     rules: &Rules<'_>,
     layout: &Layout,
-    asked: Asked<'_>,
+    asked: ProofRequest<'_>,
     ledger: &mut Ledger<Difference>,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Walked> {
     let total = match asked.sample {
         None => Some(count(expected)?.max(count(found)?)),

@@ -8,14 +8,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
 use crate::point::{Differing, Digest, Identity, Record, Sample};
 use crate::source::Reading;
 use crate::stream::count;
 use crate::stream::merge_join;
-use crate::stream::{Lane, Scan};
+use crate::stream::{PointStream, Scan};
 
 /// Payload keys and vector names that are counted one by one.
 const COUNTED_MAX: usize = 1000;
@@ -165,12 +165,12 @@ fn bump(counts: &mut BTreeMap<String, u64>, names: &[String]) {
 
 /// Compares what was `before` with what is there `after`wards, all of it or a `sample`; calls `tell`
 /// with every change, in the order of ids.
-pub fn diff_lanes(
-    before: &[Lane<'_>],
-    after: &[Lane<'_>],
+pub fn diff_streams(
+    before: &[PointStream<'_>],
+    after: &[PointStream<'_>],
     sample: Option<Sample>,
     mut tell: impl FnMut(Change) -> Result<()>,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Diffed> {
     let total = count(before)?.max(count(after)?);
     let stage = site

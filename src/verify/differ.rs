@@ -9,8 +9,10 @@ use std::time::Instant;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Diffed, SettingDifference, SyncStep, Wanted, config_differences, diff_lanes};
-use crate::base::Site;
+use super::{
+    Change, Diffed, ExpectedConfig, SettingDifference, SyncStep, config_differences, diff_streams,
+};
+use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::lines::Lines;
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
@@ -137,7 +139,7 @@ impl Operation for DiffRequest {
             let file = source.label().file;
             missing.extend(lacking.iter().map(|what| format!("{file}: {what}")));
         }
-        let settings = config_differences(&Wanted::of(&before), &after);
+        let settings = config_differences(&ExpectedConfig::of(&before), &after);
 
         let unpacked = before.snapshot.unpacked_bytes + after.snapshot.unpacked_bytes;
         require_free(&parent, unpacked, "unpacking")?;
@@ -147,7 +149,7 @@ impl Operation for DiffRequest {
         let mut lines = self
             .jsonl
             .then(|| Lines::new("writing changes to standard output"));
-        let site = Site {
+        let site = Workspace {
             scratch: &scratch,
             progress: context.progress,
         };
@@ -162,7 +164,7 @@ impl Operation for DiffRequest {
         };
         let of_before = settled.of_first(&before);
         let of_after = settled.of_others(std::slice::from_ref(&after));
-        let diffed = diff_lanes(&of_before, &of_after, self.sample, tell, site)?;
+        let diffed = diff_streams(&of_before, &of_after, self.sample, tell, site)?;
         settled.discard()?;
         for source in [&before, &after] {
             let file = source.label().file;

@@ -11,7 +11,7 @@ use crate::base::error::{Kind, Result};
 use crate::engine::Search;
 use crate::point::{Record, Vector};
 use crate::source::Reading;
-use crate::stream::Lane;
+use crate::stream::PointStream;
 
 /// Points of each shard that are looked for.
 const ASKED: usize = 8;
@@ -22,20 +22,20 @@ const TOP: usize = 10;
 /// Bytes of a page that is read for them.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Returns the faults of the graphs of the master with these lanes, which were settled with their graphs.
-pub fn graph_differences(lanes: &[Lane<'_>]) -> Result<Vec<SettingDifference>> {
+/// Returns the faults of the graphs of the master with these point_streams, which were settled with their graphs.
+pub fn graph_differences(point_streams: &[PointStream<'_>]) -> Result<Vec<SettingDifference>> {
     let mut found = Vec::new();
-    for lane in lanes {
+    for point_stream in point_streams {
         let mut by_vector: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         // The engine does not expect such a graph.
         let mut broken: BTreeMap<String, String> = BTreeMap::new();
-        for record in some_points(lane)? {
+        for record in some_points(point_stream)? {
             for (name, vector) in &record.vectors {
                 // A sparse vector has an index of another kind, which looks at all that share a word.
                 if matches!(vector, Vector::Sparse { .. }) {
                     continue;
                 }
-                let (found, wanted) = match look_for(lane, name, vector) {
+                let (found, wanted) = match look_for(point_stream, name, vector) {
                     Err(err) if err.kind() == Kind::Damaged => {
                         broken.insert(name.clone(), err.why().to_owned());
                         continue;
@@ -61,7 +61,10 @@ pub fn graph_differences(lanes: &[Lane<'_>]) -> Result<Vec<SettingDifference>> {
                 .into_iter()
                 .chain(poor)
                 .map(|(name, why)| SettingDifference {
-                    about: format!("graph of the vector '{name}' of {}", lane.records.what()),
+                    about: format!(
+                        "graph of the vector '{name}' of {}",
+                        point_stream.records.what()
+                    ),
                     expected: "it leads to what is near".into(),
                     found: why,
                 }),
@@ -71,7 +74,7 @@ pub fn graph_differences(lanes: &[Lane<'_>]) -> Result<Vec<SettingDifference>> {
 }
 
 /// Returns how many of the nearest points the index finds, and how many there are.
-fn look_for(lane: &Lane<'_>, name: &str, vector: &Vector) -> Result<(usize, usize)> {
+fn look_for(point_stream: &PointStream<'_>, name: &str, vector: &Vector) -> Result<(usize, usize)> {
     let search = |exact| Search {
         name,
         vector,
@@ -79,17 +82,18 @@ fn look_for(lane: &Lane<'_>, name: &str, vector: &Vector) -> Result<(usize, usiz
         exact,
         filter: None,
     };
-    let nearest = lane.records.nearest(search(true))?;
-    let by_index = lane.records.nearest(search(false))?;
+    let nearest = point_stream.records.nearest(search(true))?;
+    let by_index = point_stream.records.nearest(search(false))?;
     let is_near = |hit: &&crate::engine::Hit| {
         (nearest.iter()).any(|near| near.id == hit.id || near.score.total_cmp(&hit.score).is_eq())
     };
     Ok((by_index.iter().filter(is_near).count(), nearest.len()))
 }
 
-fn some_points(lane: &Lane<'_>) -> Result<Vec<Record>> {
+fn some_points(point_stream: &PointStream<'_>) -> Result<Vec<Record>> {
     let mut some = Vec::new();
-    lane.records
+    point_stream
+        .records
         .read(Reading::default(), PAGE_BYTES, &mut |page| {
             some.extend(page);
             some.len() < DRAWN_FROM

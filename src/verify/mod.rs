@@ -23,10 +23,10 @@ pub use answers::{
 };
 pub use carried::read_carried;
 pub use compare::{
-    Asked, ByBytes, Placement, Points, Proven, Rules, ShardShape, Verified, Walked, by_bytes,
-    compare_lanes, verify, walk,
+    ByBytes, Placement, Points, ProofRequest, Proven, Rules, ShardShape, Verified, Walked,
+    by_bytes, compare_lanes, verify, walk,
 };
-pub use diff::{Change, Changed, Diffed, SyncStep, diff_lanes};
+pub use diff::{Change, Changed, Diffed, SyncStep, diff_streams};
 pub use differ::{DiffReport, DiffRequest};
 pub use difference::{Difference, SettingDifference, Wrong};
 pub use frame::frame_differences;
@@ -35,4 +35,4 @@ pub use provenance::{Outcome, Provenance, ProvenanceSource, ProvenanceStamp};
 pub use readback::{Expected, Proof, read_back};
 pub use report::{MadeWith, Verdict, VerifyReport};
 pub use request::VerifyRequest;
-pub use settings::{Wanted, config_differences, setting_differences};
+pub use settings::{ExpectedConfig, config_differences, setting_differences};

@@ -18,7 +18,7 @@ use crate::engine::{Shard, ShardConfig};
 use crate::format::{Sums, Written, wal};
 use crate::point::{Digest, Identity, PointId};
 use crate::source::{Opening, ShardIds, Source};
-use crate::stream::{Lane, Layout, Scan};
+use crate::stream::{Layout, PointStream, Scan};
 
 /// Segments that are read at once.
 const AT_ONCE: usize = 2;
@@ -144,7 +144,7 @@ fn read_segment(
     stage: &Stage,
 ) -> Result<Found> {
     let failed = |why: String| Error::failed("proving the master", why);
-    let lanes = [Lane::new(
+    let point_streams = [PointStream::new(
         0,
         shard,
         master.shard_keys.key_of(number).cloned(),
@@ -156,7 +156,7 @@ fn read_segment(
         range: None,
     };
     std::thread::scope(|scope| -> Result<()> {
-        let mut scan = Scan::start(scope, &lanes, None)?;
+        let mut scan = Scan::start(scope, &point_streams, None)?;
         let mut group = Vec::new();
         let mut buffer = Vec::new();
         while let Some(Identity { id, .. }) = scan.next_group(&mut group)? {

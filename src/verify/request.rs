@@ -10,8 +10,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::report::{MadeWith, Verdict, VerifyReport};
-use super::{Asked, Asking, Provenance, Wanted, frame_differences, verify};
-use crate::base::Site;
+use super::{Asking, ExpectedConfig, ProofRequest, Provenance, frame_differences, verify};
+use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::scratch::{Scratch, require_free};
@@ -171,7 +171,7 @@ impl Operation for VerifyRequest {
             .map(|url| Clustering::new(url, &self.servers.connection.settings()?))
             .transpose()?;
         let frame = frame_differences(&master, provenance.is_some());
-        let asked = Asked {
+        let asked = ProofRequest {
             settings: &options,
             wanted: &wanted,
             frame: &frame,
@@ -180,7 +180,7 @@ impl Operation for VerifyRequest {
             near: master.live.is_some() && provenance.as_ref().is_none_or(Provenance::was_replayed),
             asking: self.asking(clusters.as_ref()),
         };
-        let site = Site {
+        let site = Workspace {
             scratch: &scratch,
             progress: context.progress,
         };
@@ -280,10 +280,10 @@ fn wanted(
     sources: &[Source],
     options: &UnionOptions,
     provenance: Option<&Provenance>,
-) -> Result<(Wanted, Vec<String>)> {
+) -> Result<(ExpectedConfig, Vec<String>)> {
     if let Some(provenance) = provenance {
         let (config, payload, keys) = provenance.expected()?;
-        let wanted = Wanted {
+        let wanted = ExpectedConfig {
             config,
             payload,
             keys,
@@ -295,7 +295,7 @@ fn wanted(
     let note = "without a provenance the master's config is compared with what merge would make of \
                 the sources without further flags, except for default_segment_number, which depends \
                 on the route";
-    let wanted = Wanted {
+    let wanted = ExpectedConfig {
         config: united.config,
         payload: united.payload,
         keys: layout.keys,

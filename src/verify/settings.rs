@@ -10,7 +10,7 @@ use crate::source::{Lacking, Source, lacking_indexes};
 
 /// Settings that a collection must have.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct ExpectedConfig {
     /// Config of the collection.
     pub config: CollectionConfig,
     /// Payload indexes.
@@ -21,7 +21,7 @@ pub struct Wanted {
     pub ignored: Vec<String>,
 }
 
-impl Wanted {
+impl ExpectedConfig {
     /// To be as `source` is.
     pub fn of(source: &Source) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Wanted {
 }
 
 /// Compares the settings of `found`, in its segments too, with what is `wanted`.
-pub fn setting_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDifference> {
+pub fn setting_differences(wanted: &ExpectedConfig, found: &Source) -> Vec<SettingDifference> {
     let mut differences = config_differences(wanted, found);
     differences.extend(lacking(wanted, found));
     if let (Some(shards), None) = (found.shards_wanted(), &found.live) {
@@ -51,7 +51,7 @@ pub fn setting_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDiffer
 }
 
 /// Compares the config, the list of payload indexes and the shard keys of `found` with what is `wanted`.
-pub fn config_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDifference> {
+pub fn config_differences(wanted: &ExpectedConfig, found: &Source) -> Vec<SettingDifference> {
     let sides = [
         ("wanted".to_owned(), &wanted.config, &wanted.payload),
         ("found".to_owned(), &found.config, &found.payload),
@@ -85,7 +85,7 @@ pub fn config_differences(wanted: &Wanted, found: &Source) -> Vec<SettingDiffere
 }
 
 /// Segments that lack a payload index.
-fn lacking(wanted: &Wanted, found: &Source) -> Vec<SettingDifference> {
+fn lacking(wanted: &ExpectedConfig, found: &Source) -> Vec<SettingDifference> {
     let mut differences = Vec::new();
     for (number, shard) in &found.snapshot.shards {
         for (uuid, segment) in &shard.segments {

@@ -119,7 +119,7 @@ pub(super) fn ask(request: &[u8], key: Option<&str>) -> Result<Vec<u8>> {
     }
     let mut child = command.spawn().map_err(not_started)?;
     let (status, asked) = wait(&mut child, &file)?;
-    let mut told = status::told(&file);
+    let mut told = status::read(&file);
     match told.answer.take().filter(|_| status.success()) {
         Some(answer) => Ok(answer.into_bytes()),
         None => Err(explain(status, &told, asked)),
@@ -144,7 +144,7 @@ fn wait(child: &mut Child, told: &File) -> Result<(ExitStatus, bool)> {
     while end.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         let times = stop::times();
         if times > asked.map_or(0, |(times, _)| times) {
-            let puts_away = times == stop::WORK && !status::told(told).remote.is_empty();
+            let puts_away = times == stop::WORK && !status::read(told).remote.is_empty();
             let how = if puts_away {
                 Signal::TERM
             } else {

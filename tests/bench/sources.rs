@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
 use snapmerge::format::schema::CollectionConfig;
-use snapmerge::format::{Carrier, PackedShard, ToPack, layout};
+use snapmerge::format::{PackedShard, SnapshotWriter, ToPack, layout};
 use snapmerge::point::{PointId, Record, Vector};
 
 use super::config::config;
@@ -226,7 +226,7 @@ impl Album<'_> {
         }
         shard.close()?;
 
-        let mut carrier = Carrier::new(File::create_new(file)?, file)?;
+        let mut carrier = SnapshotWriter::new(File::create_new(file)?, file)?;
         let mut version_max = 0;
         for segment in closed_segments(&folder)? {
             let path = layout::segment_tar(0, segment.uuid);

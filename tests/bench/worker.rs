@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use snapmerge::source::{Opening, Purpose, Settled, Source};
+use snapmerge::source::{OpenedShards, Opening, Purpose, Source};
 use snapmerge::stream::{Lane, Scan};
 
 use super::{Outcome, fresh};
@@ -47,7 +47,7 @@ pub fn run(stage: &str, files: &[PathBuf], dir: &Path) -> Outcome {
 }
 
 /// Points, and a rough number of bytes, so that nothing is read for nothing.
-fn scan(settled: &[Settled]) -> Outcome<(u64, usize)> {
+fn scan(settled: &[OpenedShards]) -> Outcome<(u64, usize)> {
     let mut lanes = Vec::new();
     for (source, settled) in settled.iter().enumerate() {
         for shard in &settled.shards {

@@ -9,7 +9,7 @@ use snapmerge::base::scratch::Scratch;
 use snapmerge::engine::Columns;
 use snapmerge::point::{PointId, Record};
 use snapmerge::source::Reading;
-use snapmerge::source::{Opening, Ordered, Purpose, Settled, Source};
+use snapmerge::source::{OpenedShards, Opening, Ordered, Purpose, Source};
 
 use crate::support::cases::Case;
 use crate::support::{Env, Outcome, Trial, temp_dir};
@@ -29,7 +29,7 @@ fn both_ways(case: &Case) -> Outcome {
     let dir = temp_dir()?;
     let snapshot = case.unpack(dir.path())?;
     let scratch = Scratch::new(dir.path())?;
-    let settle = |name: &str, purpose: Purpose| -> Outcome<(PathBuf, Settled)> {
+    let settle = |name: &str, purpose: Purpose| -> Outcome<(PathBuf, OpenedShards)> {
         let folder = scratch.folder(name)?;
         let mut source = Source::open(&snapshot, &Opening::default(), None)?;
         let settled = source.settle(&folder, purpose, None)?;

@@ -3,11 +3,11 @@
 //! Invariants: what is hashed of a file is what the snapshot stores of it, in order; one of which
 //! nothing is stored has the hash of nothing.
 
-use crate::format::Runs;
+use crate::format::TarExtents;
 
 /// Hashes files as the snapshot comes by.
 pub struct FileHashes<'a> {
-    runs: &'a Runs,
+    runs: &'a TarExtents,
     next: usize,
     position: u64,
     file: Option<(usize, blake3::Hasher)>,
@@ -16,7 +16,7 @@ pub struct FileHashes<'a> {
 
 impl<'a> FileHashes<'a> {
     /// Of the snapshot that `runs` describes.
-    pub fn new(runs: &'a Runs) -> Self {
+    pub fn new(runs: &'a TarExtents) -> Self {
         Self {
             runs,
             next: 0,
@@ -85,7 +85,7 @@ mod tests {
             file,
             offset: 0,
         };
-        let mut runs = Runs::default();
+        let mut runs = TarExtents::default();
         runs.files = vec![file("a"), file("empty"), file("b")];
         runs.runs = vec![run(10, 50, 0), run(60, 40, 0), run(110, 90, 2)];
         let bytes: Vec<u8> = (0..250).collect();

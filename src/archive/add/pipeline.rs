@@ -10,18 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::cutter::Cutter;
+use super::chunker::Chunker;
 use super::files::FileHashes;
 use super::pool::Pool;
-use super::{Adding, Put};
+use super::{Adding, PendingUpload};
 use crate::archive::OBJECTS;
 use crate::archive::index::Index;
 use crate::archive::name::Name;
-use crate::archive::object::{Filling, Sealer};
-use crate::archive::recipe::{Part, Recipe};
+use crate::archive::object::{PackBuilder, Sealer};
+use crate::archive::recipe::{PackRef, Recipe};
 use crate::archive::store::Store;
 use crate::base::error::{Error, Result};
-use crate::format::{Algorithm, Hashes, Input, Runs};
+use crate::format::{Algorithm, Hashes, Input, TarExtents};
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -41,16 +41,21 @@ pub struct Stored {
 }
 
 /// Reads the snapshot, cuts it, and puts what is new.
-pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) -> Result<Stored> {
+pub fn store_all(
+    adding: &Adding,
+    runs: &TarExtents,
+    index: Index,
+    put: &mut PendingUpload<'_>,
+) -> Result<Stored> {
     let store = put.store;
     let path = &adding.path;
     let run = Uuid::new_v4();
-    let sealed: Mutex<Vec<(u32, Part)>> = Mutex::default();
+    let sealed: Mutex<Vec<(u32, PackRef)>> = Mutex::default();
     let (blocks_in, blocks) = sync_channel::<Block>(BLOCKS_WAITING);
     let (hashing_in, hashing) = sync_channel::<Block>(BLOCKS_WAITING);
-    let (fillings_in, fillings) = sync_channel::<(u32, Filling)>(1);
-    let fillings = Mutex::new(Some(fillings));
-    let sealers = store.lanes().min(SEALERS_MAX);
+    let (fillings_in, packs) = sync_channel::<(u32, PackBuilder)>(1);
+    let packs = Mutex::new(Some(packs));
+    let sealers = store.at_once().min(SEALERS_MAX);
     // Memory that was used once is used again: new memory is what costs most, after hashing.
     let (used_blocks, used_fillings) = (Pool::default(), Pool::default());
     let (cut, read) = std::thread::scope(|scope| {
@@ -59,16 +64,16 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
         let sealers: Vec<_> = (0..sealers)
             .map(|_| {
                 scope.spawn(|| {
-                    let ended = seal(store, run, &fillings, &used_fillings, &sealed);
+                    let ended = seal(store, run, &packs, &used_fillings, &sealed);
                     if ended.is_err() {
                         // Nobody waits for an object to be taken any more.
-                        lock(&fillings).take();
+                        lock(&packs).take();
                     }
                     ended
                 })
             })
             .collect();
-        let mut cutter = Cutter::new(runs, index, fillings_in, &used_fillings);
+        let mut cutter = Chunker::new(runs, index, fillings_in, &used_fillings);
         let mut cut = Ok(());
         for block in &blocks {
             cut = cutter.feed(&block);
@@ -98,7 +103,7 @@ pub fn store_all(adding: &Adding, runs: &Runs, index: Index, put: &mut Put<'_>) 
     });
     let mut parts = sealed.into_inner().unwrap_or_else(PoisonError::into_inner);
     parts.sort_by_key(|(number, _)| *number);
-    let parts: Vec<Part> = parts.into_iter().map(|(_, part)| part).collect();
+    let parts: Vec<PackRef> = parts.into_iter().map(|(_, part)| part).collect();
     put.objects = parts.iter().map(|part| part.name).collect();
     let cut = cut?;
     let (hashes, (content, files)) =
@@ -171,7 +176,11 @@ fn read(
 }
 
 /// Hashes what was read, and the files in it.
-fn hash(runs: &Runs, used: &Pool<Vec<u8>>, blocks: Receiver<Block>) -> (Name, Vec<blake3::Hash>) {
+fn hash(
+    runs: &TarExtents,
+    used: &Pool<Vec<u8>>,
+    blocks: Receiver<Block>,
+) -> (Name, Vec<blake3::Hash>) {
     let (mut whole, mut files) = (Sha256::new(), FileHashes::new(runs));
     for block in blocks {
         whole.update(block.as_slice());
@@ -185,27 +194,27 @@ fn hash(runs: &Runs, used: &Pool<Vec<u8>>, blocks: Receiver<Block>) -> (Name, Ve
 fn seal(
     store: &dyn Store,
     run: Uuid,
-    fillings: &Mutex<Option<Receiver<(u32, Filling)>>>,
-    used: &Pool<Filling>,
-    sealed: &Mutex<Vec<(u32, Part)>>,
+    packs: &Mutex<Option<Receiver<(u32, PackBuilder)>>>,
+    used: &Pool<PackBuilder>,
+    sealed: &Mutex<Vec<(u32, PackRef)>>,
 ) -> Result<()> {
     let mut sealer = Sealer::new(*run.as_bytes())?;
     loop {
-        let next = match &*lock(fillings) {
-            Some(fillings) => fillings.recv(),
+        let next = match &*lock(packs) {
+            Some(packs) => packs.recv(),
             None => return Ok(()),
         };
-        let Ok((number, filling)) = next else {
+        let Ok((number, pack)) = next else {
             return Ok(());
         };
-        let object = sealer.seal(&filling)?;
-        let part = Part {
+        let object = sealer.seal(&pack)?;
+        let part = PackRef {
             name: object.name,
-            raw: filling.raw.len() as u64,
+            raw: pack.raw.len() as u64,
             stored: object.bytes.len() as u64,
             table: object.table,
         };
-        used.give(filling);
+        used.give(pack);
         // Known before it is there, so that it is taken back in any case.
         lock(sealed).push((number, part));
         if !store.put_new(&object.name.path(OBJECTS), object.bytes)? {

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Chain, ChainFinding, Event, FORMAT, HEAD, Head, Kept, LOG, Record, canonical, path};
+use super::{
+    Chain, ChainFinding, Event, FORMAT, HEAD, Head, LOG, Record, StoredRecord, canonical, path,
+};
 use crate::archive::name::Name;
 use crate::archive::sign::Seal;
 use crate::archive::store::Store;
@@ -53,7 +55,7 @@ impl RecordFile {
 struct Reader<'a> {
     store: &'a dyn Store,
     head: Option<Head>,
-    records: Vec<Kept>,
+    records: Vec<StoredRecord>,
     findings: Vec<ChainFinding>,
     /// The SHA-256 of the record before the next one, if that was there.
     before: Option<Name>,
@@ -161,7 +163,7 @@ impl Reader<'_> {
     /// Reads the next records, up to the number `last`.
     fn window(&mut self, last: u64) -> Result<()> {
         let wanted = self.next..=last.min(self.next.saturating_add(WINDOW - 1));
-        let files = in_parallel(wanted.collect::<Vec<u64>>(), self.store.lanes(), |seq| {
+        let files = in_parallel(wanted.collect::<Vec<u64>>(), self.store.at_once(), |seq| {
             RecordFile::read(self.store, seq)
         })?;
         if files.iter().all(Option::is_none) {
@@ -227,7 +229,7 @@ impl Reader<'_> {
                         format!("at record {seq} the chain is broken: {why}"),
                     );
                 }
-                self.records.push(Kept { record, hash, seal });
+                self.records.push(StoredRecord { record, hash, seal });
             }
         }
         self.before = Some(hash);

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{envelope, no_such_name};
 use crate::archive::{
-    Added, Adding, ArchiveOptions, Entry, EntryRef, FileEntry, Got, Proven, WritableArchiveOptions,
+    Added, Adding, ArchiveOptions, Entry, EntryRef, FileEntry, Proven, Retrieved,
+    WritableArchiveOptions,
 };
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
@@ -256,7 +257,7 @@ pub struct GetReport {
     pub envelope: Envelope,
     pub output: PathBuf,
     #[serde(flatten)]
-    pub got: Got,
+    pub got: Retrieved,
 }
 
 impl Operation for GetRequest {

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{envelope, no_such_name};
 use crate::archive::{
-    ArchiveOptions, Checked, EntryRef, Forgetting, Holder, Name, Policy, Subset, Swept, Trust,
-    Verified, WritableArchiveOptions,
+    ArchiveOptions, Checked, EntryRef, Forgetting, Holder, Name, Policy, PruneReport, Subset,
+    Trust, Verified, WritableArchiveOptions,
 };
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
@@ -144,7 +144,7 @@ pub struct ForgetReport {
     pub envelope: Envelope,
     pub archive: String,
     #[serde(flatten)]
-    pub swept: Swept,
+    pub swept: PruneReport,
 }
 
 impl Operation for ForgetRequest {

@@ -1,7 +1,7 @@
 //! A folder as a store.
 //!
 //! Invariants: files get their names when they are whole, are synced when [`Store::sync`] has
-//! returned, and are readable by their owner alone (see [`crate::base::durable::Shelf`]); staging folders
+//! returned, and are readable by their owner alone (see [`crate::base::durable::BatchWriter`]); staging folders
 //! of runs that live are no part of it.
 
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::{Listed, RESERVE, Store};
-use crate::base::durable::Shelf;
+use crate::base::durable::BatchWriter;
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
 
@@ -21,7 +21,7 @@ const RESERVE_BYTES: usize = 2 << 20;
 #[derive(Debug)]
 pub struct Local {
     root: PathBuf,
-    shelf: Shelf,
+    shelf: BatchWriter,
 }
 
 impl Local {
@@ -29,7 +29,7 @@ impl Local {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            shelf: Shelf::new(root),
+            shelf: BatchWriter::new(root),
         }
     }
 
@@ -144,7 +144,7 @@ impl Store for Local {
         self.shelf.sync()
     }
 
-    fn lanes(&self) -> usize {
+    fn at_once(&self) -> usize {
         // Two that work while others wait for the disk.
         4
     }

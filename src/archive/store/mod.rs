@@ -65,7 +65,7 @@ pub trait Store: Send + Sync {
     fn sync(&self) -> Result<()>;
 
     /// Returns the number of concurrent calls that serve the store well.
-    fn lanes(&self) -> usize;
+    fn at_once(&self) -> usize;
 
     /// Gives up the room that [`Self::keep_reserve`] holds, so that what frees more can be written to a
     /// full disk; false if there is none.

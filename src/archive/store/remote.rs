@@ -285,7 +285,7 @@ impl Store for Remote {
         Ok(())
     }
 
-    fn lanes(&self) -> usize {
+    fn at_once(&self) -> usize {
         LANES
     }
 }

@@ -57,12 +57,12 @@ impl Store for Hooked {
     fn sync(&self) -> Result<()> {
         self.inner.sync()
     }
-    fn lanes(&self) -> usize {
+    fn at_once(&self) -> usize {
         2
     }
 }
 
-fn give_up(root: &Path, id: &str) -> Swept {
+fn give_up(root: &Path, id: &str) -> PruneReport {
     let archive = Archive::new(Box::new(Local::new(root)), None);
     archive
         .forget(&Forgetting::These(vec![id.into()]), false)

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a file is whole or absent under its name as long as the machine runs, and is readable
 //! by its owner alone; what was put or removed stays so, whatever happens to the machine, once
-//! [`Shelf::sync`] has returned.
+//! [`BatchWriter::sync`] has returned.
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
@@ -33,7 +33,7 @@ const UNSYNCED_MAX: usize = 1024;
 /// as the folders are, all at once by [`Self::sync`], before whoever wrote them says anywhere that
 /// they are there.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct BatchWriter {
     root: PathBuf,
     staging: Mutex<Option<Scratch>>,
     /// Folders with names that are not synced yet.
@@ -42,7 +42,7 @@ pub struct Shelf {
     unsynced: Mutex<Vec<PathBuf>>,
 }
 
-impl Shelf {
+impl BatchWriter {
     /// A shelf over the folder `root`, which is there or is made when something is put.
     pub fn new(root: &Path) -> Self {
         Self {
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn what_is_large_is_written_whole_too() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(folder.path());
+        let shelf = BatchWriter::new(folder.path());
         for bytes in [
             DIRECT_BYTES_MIN,
             DIRECT_BYTES_MIN + 1,
@@ -289,7 +289,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("archive");
-        let shelf = Shelf::new(&root);
+        let shelf = BatchWriter::new(&root);
         assert!(shelf.put("a/b/c", b"first", false).unwrap());
         assert!(!shelf.put("a/b/c", b"second", false).unwrap());
         assert_eq!(std::fs::read(root.join("a/b/c")).unwrap(), b"first");

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::known::{self, Reading};
+use super::config_keys::{self, Reading};
+use super::enums::{Memory, ShardingMethod};
 use super::vectors::{self, SparseParams, VectorParams, vector_label};
-use super::words::{Memory, ShardingMethod};
 use crate::base::error::{Error, Result};
 
 /// The config of one collection: Qdrant's own JSON, and what was read from it.
@@ -101,21 +101,21 @@ pub(super) fn payload_on_disk(params: &Map<String, Value>) -> bool {
 
 /// The parts of a config that a server insists on, beside `params`: the object, the keys that must
 /// be in it, and all that are known.
-const REQUIRED: [(&str, &[&str], &[known::Field]); 3] = [
+const REQUIRED: [(&str, &[&str], &[config_keys::Field]); 3] = [
     (
         "hnsw_config",
         &["m", "ef_construct", "full_scan_threshold"],
-        known::HNSW,
+        config_keys::HNSW,
     ),
     (
         "optimizer_config",
         &["default_segment_number", "flush_interval_sec"],
-        known::OPTIMIZER,
+        config_keys::OPTIMIZER,
     ),
     (
         "wal_config",
         &["wal_capacity_mb", "wal_segments_ahead"],
-        known::WAL,
+        config_keys::WAL,
     ),
 ];
 
@@ -143,7 +143,7 @@ impl CollectionConfig {
                 problems.push(format!("{part}: missing, or no object"));
                 continue;
             };
-            let read = known::read_table(map, table, part, Reading::Source, &mut problems);
+            let read = config_keys::read_table(map, table, part, Reading::Source, &mut problems);
             for key in needed {
                 if !read.contains_key(*key) {
                     problems.push(format!("{part}.{key}: missing"));
@@ -167,11 +167,11 @@ impl CollectionConfig {
         let shard_number = match params.get("shard_number") {
             None => 1,
             Some(value) => match value.as_u64().and_then(|n| u32::try_from(n).ok()) {
-                Some(n) if n > 0 && u64::from(n) <= known::SHARDS_MOST => n,
+                Some(n) if n > 0 && u64::from(n) <= config_keys::SHARDS_MOST => n,
                 _ => {
                     problems.push(format!(
                         "params.shard_number: wants 1 to {}, has {value}",
-                        known::SHARDS_MOST
+                        config_keys::SHARDS_MOST
                     ));
                     1
                 }
@@ -359,7 +359,7 @@ impl CollectionConfig {
                 );
             }
             if let Some(q) = &v.quantization_config {
-                let known = known::is_known_quantization(q);
+                let known = config_keys::is_known_quantization(q);
                 check(known, format!("{label} quantization_config"), q);
             }
             let graph = hnsw_placement(&self.effective_hnsw(name).raw);
@@ -388,7 +388,7 @@ impl CollectionConfig {
             );
         }
         if let Some(q) = self.quantization_config() {
-            let known = known::is_known_quantization(q);
+            let known = config_keys::is_known_quantization(q);
             check(known, "quantization_config".to_owned(), q);
         }
         check(

@@ -12,22 +12,22 @@
 
 mod compare;
 mod config;
-mod known;
+mod config_keys;
+mod enums;
 mod overrides;
 mod payload;
 mod shard_keys;
 mod unite;
 mod vectors;
-mod words;
 
 pub use compare::{Finding, Severity, SourceValue, compare};
 pub use config::{CollectionConfig, HnswSettings, UnknownValue};
+pub use enums::{Comparator, Datatype, Distance, Memory, Modifier, ShardingMethod};
 pub use overrides::{Overrides, Quantization, UserConfig};
 pub use payload::{INDEX_TYPES, PayloadSchema, index_type, same_index, show_index};
 pub use shard_keys::ShardKeys;
 pub use unite::{Decision, United, unite};
 pub use vectors::{SparseParams, VectorParams, vector_label};
-pub use words::{Comparator, Datatype, Distance, Memory, Modifier, ShardingMethod};
 
 /// One source of a merge as this module sees it: its name, its config, its payload indexes. The
 /// order of sources is the order of the merge.

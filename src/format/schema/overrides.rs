@@ -14,9 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::known::{self, Reading};
+use super::config_keys::{self, Reading};
+use super::enums::ShardingMethod;
 use super::vectors::{self, SparseParams, VectorParams};
-use super::words::ShardingMethod;
 use crate::base::error::{Error, Result};
 use crate::base::text::serde_as_text;
 
@@ -64,7 +64,7 @@ impl Overrides {
     /// Fails with every value that cannot be meant.
     pub fn check(&self) -> Result<()> {
         let mut problems = Vec::new();
-        let shards_most = known::SHARDS_MOST;
+        let shards_most = config_keys::SHARDS_MOST;
         match self.shard_number {
             Some(n) if n == 0 || u64::from(n) > shards_most => {
                 problems.push(format!("--shards wants 1 to {shards_most}, has {n}"));
@@ -72,13 +72,16 @@ impl Overrides {
             _ => {}
         }
         match self.hnsw_m {
-            Some(m) if !known::is_hnsw_m(m) => problems.push(format!(
+            Some(m) if !config_keys::is_hnsw_m(m) => problems.push(format!(
                 "--hnsw-m wants 0 (no graph) or 4 to {}, has {m}",
-                known::HNSW_M_MOST
+                config_keys::HNSW_M_MOST
             )),
             _ => {}
         }
-        let (least, most) = (known::EF_CONSTRUCT_LEAST, known::EF_CONSTRUCT_MOST);
+        let (least, most) = (
+            config_keys::EF_CONSTRUCT_LEAST,
+            config_keys::EF_CONSTRUCT_MOST,
+        );
         match self.hnsw_ef_construct {
             Some(ef) if !(least..=most).contains(&ef) => problems.push(format!(
                 "--hnsw-ef-construct wants {least} to {most}, has {ef}"
@@ -168,12 +171,12 @@ impl Quantization {
                 }
                 _ => Err(bad(format!("{quantile} is no quantile from 0.5 to 1"))),
             },
-            ("product", Some(compression)) if known::COMPRESSIONS.contains(&compression) => {
+            ("product", Some(compression)) if config_keys::COMPRESSIONS.contains(&compression) => {
                 using(json!({"product": {"compression": compression}}))
             }
             ("product", _) => Err(bad(format!(
                 "product wants its compression, one of {}",
-                known::COMPRESSIONS.join(", ")
+                config_keys::COMPRESSIONS.join(", ")
             ))),
             ("binary", None) => using(json!({"binary": {}})),
             ("none" | "binary", Some(_)) => Err(bad(format!("{kind} takes no detail"))),
@@ -225,8 +228,12 @@ impl UserConfig {
         };
         let mut problems = Vec::new();
         let full = map.contains_key("params");
-        let table = if full { known::FULL } else { known::CREATE };
-        let mut read = known::read_table(&map, table, "", Reading::User, &mut problems);
+        let table = if full {
+            config_keys::FULL
+        } else {
+            config_keys::CREATE
+        };
+        let mut read = config_keys::read_table(&map, table, "", Reading::User, &mut problems);
         let mut take = |key: &str| match read.remove(key) {
             Some(Value::Object(map)) => map,
             _ => Map::new(),
@@ -309,7 +316,7 @@ mod tests {
         ] {
             let read = Quantization::from_word(word).unwrap();
             assert_eq!(read.to_json(), want, "{word}");
-            assert!(want.is_null() || known::is_known_quantization(&want));
+            assert!(want.is_null() || config_keys::is_known_quantization(&want));
             // In a plan or a request it is the word: null would be no value at all.
             let told = serde_json::to_value(&read).unwrap();
             assert_eq!(told, json!(word));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::config::UnknownValue;
-use super::words::Memory;
+use super::enums::Memory;
 use crate::base::error::{Error, Result};
 
 /// Every type of payload index that this version knows.

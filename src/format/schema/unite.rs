@@ -19,9 +19,9 @@ use serde_json::Value;
 use super::Source;
 use super::compare::{Finding, Severity, compare};
 use super::config::CollectionConfig;
+use super::enums::ShardingMethod;
 use super::overrides::Overrides;
 use super::payload::PayloadSchema;
-use super::words::ShardingMethod;
 use crate::base::error::{Error, Kind, Result};
 use draft::Draft;
 

@@ -10,8 +10,8 @@ use std::path::{Component, Path};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::known::{self, Reading};
-use super::words::{Comparator, Datatype, Distance, Memory, Modifier};
+use super::config_keys::{self, Reading};
+use super::enums::{Comparator, Datatype, Distance, Memory, Modifier};
 
 /// One dense vector of a collection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,13 +53,17 @@ impl VectorParams {
 
     pub(super) fn read(raw: &Map<String, Value>) -> Result<Self, String> {
         let mut problems = Vec::new();
-        let read = known::read_table(raw, known::VECTOR, "", Reading::Source, &mut problems);
+        let read =
+            config_keys::read_table(raw, config_keys::VECTOR, "", Reading::Source, &mut problems);
         let size = match read.get("size").and_then(Value::as_u64) {
-            Some(size) if (1..=known::SIZE_MOST).contains(&size) => size,
+            Some(size) if (1..=config_keys::SIZE_MOST).contains(&size) => size,
             _ => {
                 let has = raw.get("size").map_or("none".to_owned(), Value::to_string);
                 problems.retain(|p| !p.starts_with("size:"));
-                problems.push(format!("size: wants 1 to {}, has {has}", known::SIZE_MOST));
+                problems.push(format!(
+                    "size: wants 1 to {}, has {has}",
+                    config_keys::SIZE_MOST
+                ));
                 0
             }
         };
@@ -137,7 +141,8 @@ impl SparseParams {
 
     pub(super) fn read(raw: &Map<String, Value>) -> Result<Self, String> {
         let mut problems = Vec::new();
-        let read = known::read_table(raw, known::SPARSE, "", Reading::Source, &mut problems);
+        let read =
+            config_keys::read_table(raw, config_keys::SPARSE, "", Reading::Source, &mut problems);
         if !problems.is_empty() {
             return Err(problems.join("; "));
         }
@@ -177,7 +182,7 @@ pub(super) fn read_dense(
 ) -> BTreeMap<String, VectorParams> {
     match vectors {
         None | Some(Value::Null) => BTreeMap::new(),
-        Some(Value::Object(map)) if known::is_unnamed_vector(map) => {
+        Some(Value::Object(map)) if config_keys::is_unnamed_vector(map) => {
             let mut out = BTreeMap::new();
             match VectorParams::read(map) {
                 Ok(params) => {

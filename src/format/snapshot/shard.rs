@@ -12,7 +12,7 @@ use super::Want;
 use crate::base::error::{Error, Result};
 use crate::format::graph;
 use crate::format::ids::{TrackerFiles, is_tracker_file};
-use crate::format::layout::{self, InSegment, Part};
+use crate::format::layout::{self, InSegment, ShardMember};
 use crate::format::tar::{Member, MemberKind, Stream, Walker};
 use crate::format::wal::LogFiles;
 
@@ -136,7 +136,7 @@ impl Shard {
         &mut self,
         walker: &mut Walker<S>,
         member: &Member,
-        part: Part<'_>,
+        part: ShardMember<'_>,
         want: Want,
         number: u32,
     ) -> Result<Cost> {
@@ -145,22 +145,22 @@ impl Shard {
             ..Cost::default()
         };
         match part {
-            Part::ReplicaState => {
+            ShardMember::ReplicaState => {
                 cost.kept_bytes += member.bytes;
                 self.replica_state = Some(walker.read_small(member, JSON_BYTES_MAX)?);
             }
-            Part::ShardConfig => {
+            ShardMember::ShardConfig => {
                 cost.kept_bytes += member.bytes;
                 self.shard_config = Some(walker.read_small(member, JSON_BYTES_MAX)?);
             }
-            Part::Left(name) => {
+            ShardMember::Left(name) => {
                 self.left.push(name.to_owned());
                 if name == layout::SEGMENT_LIST {
                     cost.kept_bytes += member.bytes;
                     self.segment_list = Some(walker.read_small(member, JSON_BYTES_MAX)?);
                 }
             }
-            Part::Log(name) => {
+            ShardMember::Log(name) => {
                 self.has_log = true;
                 self.log_bytes += member.stored_bytes;
                 if want.log {
@@ -169,7 +169,7 @@ impl Shard {
                         .add(name, member.bytes, walker.contents(member), &what)?;
                 }
             }
-            Part::SegmentFile(uuid, name) => {
+            ShardMember::SegmentFile(uuid, name) => {
                 let segment = self.segments.entry(uuid).or_default();
                 if segment.tar.is_some() {
                     return Err(twice(walker, uuid, number));
@@ -178,13 +178,13 @@ impl Shard {
                 cost.kept_bytes += segment.take(walker, member, name, want)?;
                 cost.unpacked_bytes = room(name, member).saturating_sub(member.stored_bytes);
             }
-            Part::SegmentStray(uuid, name) => {
+            ShardMember::SegmentStray(uuid, name) => {
                 let segment = self.segments.entry(uuid).or_default();
                 segment.bytes += member.stored_bytes;
                 segment.strays.add(name);
                 cost.strays.push(member.path.clone());
             }
-            Part::SegmentTar(uuid) => {
+            ShardMember::SegmentTar(uuid) => {
                 if member.pieces.is_some() {
                     return Err(walker.damaged(format!(
                         "segment {} is stored as a sparse file, which Qdrant does not do",

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::op::Op;
-use super::{LogFiles, Part, count};
+use super::{LogFiles, ShardMember, count};
 
 /// The operation that drops a payload index.
 const DELETE_INDEX: &str = "delete_index";
@@ -34,7 +34,7 @@ impl LogFiles {
 
     /// Returns the closed files and then the open ones, so that entries come in the order of their
     /// numbers.
-    fn parts(&self) -> impl Iterator<Item = &Part> {
+    fn parts(&self) -> impl Iterator<Item = &ShardMember> {
         self.closed.values().chain(self.open.values())
     }
 }

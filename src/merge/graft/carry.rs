@@ -12,15 +12,15 @@ use std::thread::JoinHandle;
 
 use uuid::Uuid;
 
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch;
-use crate::format::{Carrier, PackedShard, Written, layout};
-use crate::merge::carried::{Carried, ToIndex};
+use crate::format::{PackedShard, SnapshotWriter, Written, layout};
+use crate::merge::carried::{CarriedCounts, ToIndex};
 use crate::merge::plan::Plan;
 use crate::source::{Checksum, Source};
-use crate::stream::{Carriage, ShardLane as Lane};
+use crate::stream::{SegmentPlan, ShardPlan};
 
 /// A packed master.
 pub struct Packed {
@@ -31,40 +31,41 @@ pub struct Packed {
     /// Vectors in an index by shard.
     pub indexed: BTreeMap<u32, u64>,
     /// Counts of the carried segments.
-    pub carried: Carried,
+    pub carried: CarriedCounts,
 }
 
-/// Writes the master of `plan` into `target` out of `lanes`.
+/// Writes the master of `plan` into `target` out of `shard_plans`.
 pub fn carry(
     sources: &mut [Source],
-    lanes: &[Lane],
+    shard_plans: &[ShardPlan],
     plan: &Plan,
     target: File,
     target_path: &Path,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Packed> {
     let total = sources
         .iter()
         .map(|source| source.snapshot.file_bytes)
         .sum();
     let stage = site.progress.stage("carry", Some(total), Unit::Bytes);
-    let mut cart = Cart {
-        carrier: Carrier::new(target, target_path)?,
+    let mut cart = MasterWriter {
+        carrier: SnapshotWriter::new(target, target_path)?,
         names: BTreeSet::new(),
-        carried: Carried::default(),
+        carried: CarriedCounts::default(),
         removing: Vec::new(),
     };
     for (at, source) in sources.iter_mut().enumerate() {
         let name = source.name.clone();
-        let untouched: BTreeMap<(u32, Uuid), &Lane> = lanes
+        let untouched: BTreeMap<(u32, Uuid), &ShardPlan> = shard_plans
             .iter()
-            .filter(|lane| lane.source == at && lane.reasons.is_empty())
-            .flat_map(|lane| {
-                let number = lane.number;
-                lane.segments
+            .filter(|shard_plan| shard_plan.source == at && shard_plan.reasons.is_empty())
+            .flat_map(|shard_plan| {
+                let number = shard_plan.number;
+                shard_plan
+                    .segments
                     .iter()
                     .filter(|segment| segment.settled.is_none())
-                    .map(move |segment| ((number, segment.uuid), lane))
+                    .map(move |segment| ((number, segment.uuid), shard_plan))
             })
             .collect();
         if untouched.is_empty() && !matches!(source.checksum, Checksum::Unchecked { .. }) {
@@ -74,11 +75,11 @@ pub fn carry(
         source.walk_segments(
             Some(stage.counter()),
             |number, uuid, bytes, reader, what| {
-                let Some(lane) = untouched.get(&(number, uuid)) else {
+                let Some(shard_plan) = untouched.get(&(number, uuid)) else {
                     return Ok(());
                 };
                 seen += 1;
-                let path = cart.name(lane.target, uuid, &format!("{name}/{number}"));
+                let path = cart.name(shard_plan.target, uuid, &format!("{name}/{number}"));
                 let failed = |err: &io::Error| read_failed(what, err);
                 cart.carrier.member(&path, bytes, reader, &failed)?;
                 cart.carried.untouched_segments += 1;
@@ -90,33 +91,37 @@ pub fn carry(
             return Err(changed(&name));
         }
     }
-    for lane in lanes {
+    for shard_plan in shard_plans {
         let name = sources
-            .get(lane.source)
+            .get(shard_plan.source)
             .map(|source| source.name.clone())
             .unwrap_or_default();
-        let shard = format!("shard {} of {name}", lane.number);
-        if !lane.reasons.is_empty() {
-            let reasons = lane.reasons.join("; ");
+        let shard = format!("shard {} of {name}", shard_plan.number);
+        if !shard_plan.reasons.is_empty() {
+            let reasons = shard_plan.reasons.join("; ");
             cart.carried.settled.push(format!("{shard}: {reasons}"));
         }
-        if let (true, Some(tail)) = (lane.has_tail(), &lane.tail) {
+        if let (true, Some(tail)) = (shard_plan.has_tail(), &shard_plan.tail) {
             cart.carried
                 .tails
                 .push(format!("{shard}: {}", tail.entries));
         }
-        for segment in lane.segments.iter().filter(|one| one.settled.is_some()) {
-            cart.settled(lane, segment, &name)?;
+        for segment in shard_plan
+            .segments
+            .iter()
+            .filter(|one| one.settled.is_some())
+        {
+            cart.settled(shard_plan, segment, &name)?;
         }
     }
     drop(stage);
     let mut segments = BTreeMap::new();
     let mut indexed = BTreeMap::new();
     for number in &plan.layout.shards {
-        let of_shard: Vec<&Carriage> = lanes
+        let of_shard: Vec<&SegmentPlan> = shard_plans
             .iter()
-            .filter(|lane| lane.target == *number)
-            .flat_map(|lane| &lane.segments)
+            .filter(|shard_plan| shard_plan.target == *number)
+            .flat_map(|shard_plan| &shard_plan.segments)
             .collect();
         let version_max = of_shard.iter().map(|segment| segment.version).max();
         cart.carrier.shard(PackedShard {
@@ -127,9 +132,9 @@ pub fn carry(
         let vectors = of_shard.iter().map(|segment| segment.indexed_vectors).sum();
         indexed.insert(*number, vectors);
     }
-    let waiting: Vec<u64> = lanes
+    let waiting: Vec<u64> = shard_plans
         .iter()
-        .flat_map(|lane| &lane.segments)
+        .flat_map(|shard_plan| &shard_plan.segments)
         .map(|segment| segment.to_index)
         .filter(|points| *points > 0)
         .collect();
@@ -139,7 +144,7 @@ pub fn carry(
             points: waiting.iter().sum(),
         });
     }
-    let Cart {
+    let MasterWriter {
         carrier,
         carried,
         removing,
@@ -165,14 +170,14 @@ pub fn carry(
 }
 
 /// The master as it grows.
-struct Cart {
-    carrier: Carrier,
+struct MasterWriter {
+    carrier: SnapshotWriter,
     names: BTreeSet<(u32, Uuid)>,
-    carried: Carried,
+    carried: CarriedCounts,
     removing: Vec<JoinHandle<Result<()>>>,
 }
 
-impl Cart {
+impl MasterWriter {
     /// The member's name for a segment in shard `shard`; of two with one UUID, the second gets a
     /// new one, made of where it came `from`.
     fn name(&mut self, shard: u32, uuid: Uuid, from: &str) -> String {
@@ -186,15 +191,20 @@ impl Cart {
         layout::segment_tar(shard, own)
     }
 
-    fn settled(&mut self, lane: &Lane, segment: &Carriage, source: &str) -> Result<()> {
+    fn settled(
+        &mut self,
+        shard_plan: &ShardPlan,
+        segment: &SegmentPlan,
+        source: &str,
+    ) -> Result<()> {
         let Some(settled) = &segment.settled else {
             return Err(Error::failed(
                 format!("packing segment {} of {source}", segment.uuid),
                 "it was not settled",
             ));
         };
-        let from = format!("{source}/{}", lane.number);
-        let name = self.name(lane.target, segment.uuid, &from);
+        let from = format!("{source}/{}", shard_plan.number);
+        let name = self.name(shard_plan.target, segment.uuid, &from);
         self.carrier.segment(&name, settled)?;
         // A file that is removed before the disk has written it costs the disk nothing; but
         // removing takes a while, and nothing needs to wait for it.

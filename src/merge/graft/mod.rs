@@ -10,19 +10,19 @@
 //! master begins above every segment's version.
 
 mod carry;
-mod settle;
+mod rewrite;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use self::settle::Workshop;
+use self::rewrite::ShardRewriter;
 use super::built::{Built, BuiltShard, Made};
-use super::carried::{Carried, Consolidated};
+use super::carried::{CarriedCounts, Consolidated};
 use super::plan::Plan;
 use super::settings::Settings;
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Unit;
 use crate::base::stage::StageReport;
@@ -31,7 +31,7 @@ use crate::point::{Identity, PointId, ShardKey};
 use crate::source::Source;
 use crate::stream::{self, Found, Policy, decide};
 use crate::stream::{Changed, Conflict, Ledger};
-use crate::stream::{ShardLane as Lane, Tally, look_into, overlaps_by_key, refuse_misplaced};
+use crate::stream::{ShardPlan, Tally, overlaps_by_key, plan_segments, refuse_misplaced};
 
 /// Conflicts that are compared at once under [`crate::stream::Policy::Newest`].
 const COMPARED_AT_ONCE: usize = 512;
@@ -45,41 +45,41 @@ pub fn graft(
     mut ledger: Ledger,
     target: File,
     target_path: &Path,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Made> {
     let mut stages = Vec::new();
     let started = Instant::now();
     let stage = site.progress.stage("find conflicts", None, Unit::None);
-    let mut lanes = lanes(&mut sources, &plan)?;
-    let mut workshop = Workshop::new(site, &plan);
+    let mut shard_plans = shard_plans(&mut sources, &plan)?;
+    let mut rewriter = ShardRewriter::new(site, &plan);
     // Entries still in the log decide which ids exist.
     if settings.consolidate {
-        for lane in &mut lanes {
-            lane.because("--consolidate merges its segments");
+        for shard_plan in &mut shard_plans {
+            shard_plan.because("--consolidate merges its segments");
         }
     }
-    workshop.settle(&mut sources, &mut lanes)?;
-    workshop.settle_tails(&sources, &mut lanes)?;
+    rewriter.settle(&mut sources, &mut shard_plans)?;
+    rewriter.settle_tails(&sources, &mut shard_plans)?;
     // Logs of which the engine refuses a part do not become segments.
-    workshop.settle(&mut sources, &mut lanes)?;
-    refuse_misplaced(&sources, &lanes)?;
+    rewriter.settle(&mut sources, &mut shard_plans)?;
+    refuse_misplaced(&sources, &shard_plans)?;
     resolve_conflicts(
         &mut sources,
-        &mut lanes,
+        &mut shard_plans,
         &plan,
         settings,
         &mut ledger,
-        &mut workshop,
+        &mut rewriter,
     )?;
     drop(stage);
     let mut tallies = vec![Tally::default(); sources.len()];
     let mut points: BTreeMap<u32, u64> = plan.layout.shards.iter().map(|n| (*n, 0)).collect();
     let mut ids = 0;
-    for lane in &lanes {
-        let (have, lose) = (lane.ids.len() as u64, lane.losers.len() as u64);
+    for shard_plan in &shard_plans {
+        let (have, lose) = (shard_plan.ids.len() as u64, shard_plan.losers.len() as u64);
         ids += have;
-        *points.entry(lane.target).or_default() += have - lose;
-        if let Some(tally) = tallies.get_mut(lane.source) {
+        *points.entry(shard_plan.target).or_default() += have - lose;
+        if let Some(tally) = tallies.get_mut(shard_plan.source) {
             tally.read += have;
             tally.lost += lose;
             tally.won += have - lose;
@@ -88,39 +88,39 @@ pub fn graft(
     stages.push(StageReport::new("find", started).points(ids));
 
     let started = Instant::now();
-    workshop.settle(&mut sources, &mut lanes)?;
+    rewriter.settle(&mut sources, &mut shard_plans)?;
     let mut consolidated = None;
     let settled_bytes = if settings.consolidate {
-        let (bytes, before, after) = workshop.consolidate(&mut lanes)?;
+        let (bytes, before, after) = rewriter.consolidate(&mut shard_plans)?;
         consolidated = Some(Consolidated {
             segments_before: before,
             segments_after: after,
         });
         bytes
     } else {
-        workshop.finish(&mut lanes)?
+        rewriter.finish(&mut shard_plans)?
     };
-    if workshop.was_used() {
+    if rewriter.was_used() {
         stages.push(StageReport::new("settle", started).bytes(settled_bytes));
     }
     // Settling may have made segments that nobody knew of when this was planned.
     if let Some(mut kept) = plan.kept {
         let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
-        for lane in &lanes {
-            *by_target.entry(lane.target).or_default() += lane.segments.len() as u64;
+        for shard_plan in &shard_plans {
+            *by_target.entry(shard_plan.target).or_default() += shard_plan.segments.len() as u64;
         }
         let most = by_target.values().copied().max().unwrap_or(0);
         kept.allow(most, &mut plan.united, &mut plan.notes)?;
         plan.kept = Some(kept);
     }
     // Only their number is needed from here on.
-    for lane in &mut lanes {
-        lane.ids = Vec::new();
-        lane.losers = Vec::new();
+    for shard_plan in &mut shard_plans {
+        shard_plan.ids = Vec::new();
+        shard_plan.losers = Vec::new();
     }
 
     let started = Instant::now();
-    let packed = carry::carry(&mut sources, &lanes, &plan, target, target_path, site)?;
+    let packed = carry::carry(&mut sources, &shard_plans, &plan, target, target_path, site)?;
     stages.push(StageReport::new("carry", started).bytes(packed.written.bytes()));
 
     let shards = points
@@ -135,7 +135,7 @@ pub fn graft(
     let built = Built {
         shards,
         digest: None,
-        carried: Some(Carried {
+        carried: Some(CarriedCounts {
             consolidated,
             ..packed.carried
         }),
@@ -152,10 +152,10 @@ pub fn graft(
     })
 }
 
-/// The lanes of all sources, in the order of sources and shards.
-fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
+/// The shard_plans of all sources, in the order of sources and shards.
+fn shard_plans(sources: &mut [Source], plan: &Plan) -> Result<Vec<ShardPlan>> {
     let config = Some(&plan.united.config);
-    look_into(sources, &plan.united.payload, config, |at, number, what| {
+    plan_segments(sources, &plan.united.payload, config, |at, number, what| {
         plan.targets
             .get(&(at, number))
             .copied()
@@ -163,36 +163,42 @@ fn lanes(sources: &mut [Source], plan: &Plan) -> Result<Vec<Lane>> {
     })
 }
 
-/// Finds the ids that more than one lane has, and decides who loses.
+/// Finds the ids that more than one shard_plan has, and decides who loses.
 fn resolve_conflicts(
     sources: &mut [Source],
-    lanes: &mut [Lane],
+    shard_plans: &mut [ShardPlan],
     plan: &Plan,
     settings: &Settings,
     ledger: &mut Ledger,
-    workshop: &mut Workshop<'_>,
+    rewriter: &mut ShardRewriter<'_>,
 ) -> Result<()> {
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let mut losers: Vec<Vec<PointId>> = vec![Vec::new(); lanes.len()];
+    let mut losers: Vec<Vec<PointId>> = vec![Vec::new(); shard_plans.len()];
     let mut undecided: Vec<(Identity, Vec<usize>)> = Vec::new();
-    let key_of = |lane: &Lane| plan.layout.keys.key_of(lane.target).cloned();
-    // Origin of each lane's points: the source's name, and a key that the master does not have.
-    let homes: Vec<(String, Option<ShardKey>)> = lanes
+    let key_of = |shard_plan: &ShardPlan| plan.layout.keys.key_of(shard_plan.target).cloned();
+    // Origin of each shard_plan's points: the source's name, and a key that the master does not have.
+    let homes: Vec<(String, Option<ShardKey>)> = shard_plans
         .iter()
-        .map(|lane| {
-            let source = sources.get(lane.source);
-            let key = source.and_then(|source| source.shard_keys.key_of(lane.number).cloned());
-            let name = names.get(lane.source).cloned().unwrap_or_default();
-            (name, key.filter(|key| Some(key) != key_of(lane).as_ref()))
+        .map(|shard_plan| {
+            let source = sources.get(shard_plan.source);
+            let key =
+                source.and_then(|source| source.shard_keys.key_of(shard_plan.number).cloned());
+            let name = names.get(shard_plan.source).cloned().unwrap_or_default();
+            (
+                name,
+                key.filter(|key| Some(key) != key_of(shard_plan).as_ref()),
+            )
         })
         .collect();
     let homes_of = |having: &[usize]| -> Vec<(String, Option<ShardKey>)> {
-        let having = having.iter().filter_map(|lane| homes.get(*lane).cloned());
+        let having = having
+            .iter()
+            .filter_map(|shard_plan| homes.get(*shard_plan).cloned());
         having.collect()
     };
-    let keyed: Vec<(Option<ShardKey>, &[PointId])> = lanes
+    let keyed: Vec<(Option<ShardKey>, &[PointId])> = shard_plans
         .iter()
-        .map(|lane| (key_of(lane), lane.ids.as_slice()))
+        .map(|shard_plan| (key_of(shard_plan), shard_plan.ids.as_slice()))
         .collect();
     overlaps_by_key(&keyed, |id, key, having| {
         let id = Identity {
@@ -221,27 +227,27 @@ fn resolve_conflicts(
     if !undecided.is_empty() {
         // The field is read for the ids in conflict only, from the settled shards.
         for (_, having) in &undecided {
-            for lane in having {
-                if let Some(lane) = lanes.get_mut(*lane) {
-                    lane.because("a conflict is decided by a field of its points");
+            for shard_plan in having {
+                if let Some(shard_plan) = shard_plans.get_mut(*shard_plan) {
+                    shard_plan.because("a conflict is decided by a field of its points");
                 }
             }
         }
-        workshop.settle(sources, lanes)?;
-        refuse_unknown_field(sources, lanes, settings, &undecided, workshop)?;
+        rewriter.settle(sources, shard_plans)?;
+        refuse_unknown_field(sources, shard_plans, settings, &undecided, rewriter)?;
         for some in undecided.chunks(COMPARED_AT_ONCE) {
             let columns = Columns {
                 vectors: false,
                 payload: true,
             };
             let mut payloads: BTreeMap<(usize, PointId), serde_json::Map<_, _>> = BTreeMap::new();
-            for (at, lane) in lanes.iter().enumerate() {
+            for (at, shard_plan) in shard_plans.iter().enumerate() {
                 let ids: Vec<PointId> = some
                     .iter()
                     .filter(|(_, having)| having.contains(&at))
                     .map(|(id, _)| id.id)
                     .collect();
-                if let (Some(shard), false) = (workshop.shard(lane), ids.is_empty()) {
+                if let (Some(shard), false) = (rewriter.shard(shard_plan), ids.is_empty()) {
                     for record in shard.retrieve(&ids, columns)? {
                         payloads.insert((at, record.id), record.payload);
                     }
@@ -251,7 +257,7 @@ fn resolve_conflicts(
                 let nothing = serde_json::Map::new();
                 let found: Vec<_> = having
                     .iter()
-                    .map(|lane| payloads.get(&(*lane, id.id)).unwrap_or(&nothing))
+                    .map(|shard_plan| payloads.get(&(*shard_plan, id.id)).unwrap_or(&nothing))
                     .collect();
                 let homes = homes_of(having);
                 let words: Vec<&str> = homes.iter().map(|(name, _)| name.as_str()).collect();
@@ -263,11 +269,11 @@ fn resolve_conflicts(
             }
         }
     }
-    for (lane, losers) in lanes.iter_mut().zip(losers) {
+    for (shard_plan, losers) in shard_plans.iter_mut().zip(losers) {
         if !losers.is_empty() {
-            lane.because(&format!("{} of its points lose a conflict", losers.len()));
+            shard_plan.because(&format!("{} of its points lose a conflict", losers.len()));
         }
-        lane.losers = losers;
+        shard_plan.losers = losers;
     }
     Ok(())
 }
@@ -276,30 +282,32 @@ fn resolve_conflicts(
 /// them has it, the others are too.
 fn refuse_unknown_field(
     sources: &mut [Source],
-    lanes: &mut [Lane],
+    shard_plans: &mut [ShardPlan],
     settings: &Settings,
     undecided: &[(Identity, Vec<usize>)],
-    workshop: &mut Workshop<'_>,
+    rewriter: &mut ShardRewriter<'_>,
 ) -> Result<()> {
     let (Policy::Newest(field), Some((id, _))) = (&settings.union.on_conflict, undecided.first())
     else {
         return Ok(());
     };
-    let find = |workshop: &Workshop<'_>, lanes: &[Lane]| {
-        let shards = lanes.iter().filter_map(|lane| workshop.shard(lane));
+    let find = |rewriter: &ShardRewriter<'_>, shard_plans: &[ShardPlan]| {
+        let shards = shard_plans
+            .iter()
+            .filter_map(|shard_plan| rewriter.shard(shard_plan));
         let shards: Vec<_> = shards
-            .map(|shard| stream::Lane::new(0, shard, None))
+            .map(|shard| stream::PointStream::new(0, shard, None))
             .collect();
         stream::find(field, &shards, &settings.union)
     };
-    if let Found::Field = find(workshop, lanes)? {
+    if let Found::Field = find(rewriter, shard_plans)? {
         return Ok(());
     }
-    for lane in &mut *lanes {
-        lane.because("it was looked for a field that no point in conflict has");
+    for shard_plan in &mut *shard_plans {
+        shard_plan.because("it was looked for a field that no point in conflict has");
     }
-    workshop.settle(sources, lanes)?;
-    match find(workshop, lanes)? {
+    rewriter.settle(sources, shard_plans)?;
+    match find(rewriter, shard_plans)? {
         Found::Field => Ok(()),
         Found::Others(names) => Err(names.refuse(field, id)),
     }
@@ -313,9 +321,9 @@ fn lose(
     losers: &mut [Vec<PointId>],
     ledger: &mut Ledger,
 ) -> Result<()> {
-    for (place, lane) in having.iter().enumerate() {
+    for (place, shard_plan) in having.iter().enumerate() {
         if place != winner
-            && let Some(losers) = losers.get_mut(*lane)
+            && let Some(losers) = losers.get_mut(*shard_plan)
         {
             losers.push(conflict.id.id);
         }

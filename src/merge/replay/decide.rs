@@ -8,7 +8,7 @@ use crate::base::error::{Error, Kind, Result};
 
 /// Use of an existing collection that is permitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Asked {
+pub enum ExistingTarget {
     /// Go on with an earlier run of the same merge, if there was one.
     #[default]
     Usual,
@@ -37,7 +37,7 @@ pub fn decide(
     address: &str,
     points: Option<u64>,
     earlier: Option<&Earlier>,
-    asked: Asked,
+    asked: ExistingTarget,
 ) -> Result<Action> {
     let refuse = |why: &str, next: &str| {
         Err(Error::new(Kind::Refused, format!("writing to {address}"), why).next(next))
@@ -45,17 +45,17 @@ pub fn decide(
     const OTHER_WAYS: &str = "write to a new collection, or bring this one to the sources' state \
                               with --sync, which also deletes what they do not have";
     match (points, earlier, asked) {
-        (None, _, Asked::Resume) => refuse(
+        (None, _, ExistingTarget::Resume) => refuse(
             "there is no such collection to go on with",
             "leave --resume out to make it",
         ),
-        (None, _, Asked::Usual | Asked::Sync) => Ok(Action::Make),
-        (Some(_), _, Asked::Sync) => Ok(Action::Sync),
-        (Some(_), None, Asked::Resume) => refuse(
+        (None, _, ExistingTarget::Usual | ExistingTarget::Sync) => Ok(Action::Make),
+        (Some(_), _, ExistingTarget::Sync) => Ok(Action::Sync),
+        (Some(_), None, ExistingTarget::Resume) => refuse(
             "it exists, and the journal has no earlier run of this merge into it",
             OTHER_WAYS,
         ),
-        (Some(_), None, Asked::Usual) => refuse("it exists already", OTHER_WAYS),
+        (Some(_), None, ExistingTarget::Usual) => refuse("it exists already", OTHER_WAYS),
         // The run was killed between two calls; an empty collection may be its own.
         (Some(points), Some(earlier), _) if !earlier.made && points > 0 => refuse(
             "it exists already, and was not made by the earlier run of this merge",
@@ -89,7 +89,7 @@ mod tests {
         let begun = run(false, &Mark::default(), false);
         let half = run(true, &mark, false);
         let whole = run(true, &mark, true);
-        use Asked::{Resume, Sync, Usual};
+        use ExistingTarget::{Resume, Sync, Usual};
         for (points, earlier, asked, action) in [
             (None, None, Usual, Some(Action::Make)),
             (None, None, Sync, Some(Action::Make)),

@@ -8,9 +8,9 @@
 //! it, or if it was asked for with `--sync`; what the server has at the end is read back and
 //! compared; a failed source never deletes anything.
 
-mod beside;
 mod decide;
 mod journal;
+mod lookup;
 mod prove;
 mod sync;
 mod target;
@@ -21,13 +21,13 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use self::beside::by_key;
 use self::decide::{Action, decide};
 use self::journal::{Journal, Line, Mark};
+use self::lookup::by_key;
 use super::plan::Plan;
 use super::rebuild::settle_all;
 use super::settings::Settings;
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::stage::StageReport;
@@ -35,12 +35,12 @@ use crate::base::status;
 use crate::point::Digest;
 use crate::server::points::{Sent, Upserts};
 use crate::server::{CollectionInfo, Rate, Selection};
-use crate::source::{Settled, Source};
+use crate::source::{OpenedShards, Source};
 use crate::stream::Ledger;
 use crate::stream::{Changed, Resolver, Tally};
 use crate::stream::{Flow, Flowed};
 
-pub use decide::Asked;
+pub use decide::ExistingTarget;
 pub use prove::Checked;
 pub use sync::Synced;
 pub use target::Target;
@@ -50,7 +50,7 @@ const MARK_BYTES: usize = 16 << 20;
 
 /// Target of a replay, and the settings for writing to it.
 #[derive(Debug)]
-pub struct Onto {
+pub struct ReplayTarget {
     /// The collection.
     pub target: Target,
     /// Maximum sending rate; none for no limit.
@@ -58,7 +58,7 @@ pub struct Onto {
     /// Path of the journal.
     pub journal: PathBuf,
     /// Permitted use of an existing collection.
-    pub asked: Asked,
+    pub asked: ExistingTarget,
 }
 
 /// Outcome of a replay.
@@ -102,11 +102,11 @@ pub struct Replayed {
 /// Everything that the steps of one replay share.
 struct Work<'a> {
     sources: &'a [Source],
-    settled: &'a [Settled],
+    settled: &'a [OpenedShards],
     plan: &'a Plan,
     settings: &'a Settings,
-    onto: &'a Onto,
-    site: Site<'a>,
+    onto: &'a ReplayTarget,
+    site: Workspace<'a>,
 }
 
 impl<'a> Work<'a> {
@@ -136,8 +136,8 @@ pub fn replay(
     plan: &Plan,
     settings: &Settings,
     ledger: Ledger,
-    onto: &Onto,
-    site: Site<'_>,
+    onto: &ReplayTarget,
+    site: Workspace<'_>,
 ) -> Result<(Replayed, Ledger)> {
     replayed(sources, plan, settings, ledger, onto, site).map_err(|err| match err.kind() {
         Kind::Cancelled => err.next("run the same again to go on where it was"),
@@ -150,8 +150,8 @@ fn replayed(
     plan: &Plan,
     settings: &Settings,
     ledger: Ledger,
-    onto: &Onto,
-    site: Site<'_>,
+    onto: &ReplayTarget,
+    site: Workspace<'_>,
 ) -> Result<(Replayed, Ledger)> {
     let target = &onto.target;
     let there = target.look()?;

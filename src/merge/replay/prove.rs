@@ -4,7 +4,7 @@
 //! compared, and what is only near is counted; the exact count must be that of the points in any case.
 
 use super::Work;
-use super::beside::{Beside, ByKey, by_key};
+use super::lookup::{ByKey, LookupBatcher, by_key};
 use crate::base::error::Result;
 use crate::base::progress::Unit;
 use crate::point::Digest;
@@ -117,8 +117,8 @@ fn compare(work: &Work<'_>, flow: &Flow<'_>, there: &ByKey, checked: &mut Checke
         .progress
         .stage("compare", Some(flow.total()), Unit::Points);
     let mut resolver = work.resolver(Ledger::new(None, false)?);
-    let mut beside = Beside::new(there);
-    let mut on = |(given, own): super::beside::Pair| {
+    let mut beside = LookupBatcher::new(there);
+    let mut on = |(given, own): super::lookup::Pair| {
         let like = own.as_ref().map(|own| nearness.compare(&given, own));
         match like {
             Some(Likeness::Equal) => return Ok(()),

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::beside::{Beside, Pair, Walk};
+use super::lookup::{LookupBatcher, OrphanScan, Pair};
 use super::target::Target;
 use super::{Work, Written, by_key};
 use crate::base::error::{Error, Kind, Result};
@@ -80,8 +80,8 @@ pub(super) fn sync(
     let mut upserts: Upserts<()> = Upserts::begin(&points, work.onto.limit, |(), _| Ok(()))?;
     let mut synced = Synced::default();
     let (flowed, not_given) = std::thread::scope(|scope| {
-        let mut walk = Walk::start(scope, &there, work.site.scratch.path())?;
-        let mut beside = Beside::new(&there);
+        let mut walk = OrphanScan::start(scope, &there, work.site.scratch.path())?;
+        let mut beside = LookupBatcher::new(&there);
         let mut on = |(given, own): Pair| {
             match own.as_ref().map(|own| nearness.compare(&given, own)) {
                 Some(Likeness::Equal | Likeness::Near(_)) => {

@@ -31,7 +31,7 @@ pub use upsert::{Sent, Upserts};
 
 use self::convert::{id_to, record_from_json, selector};
 use super::Connection;
-use super::call::{Call, Patience};
+use super::call::{Call, CallTimeout};
 use super::connection::GrpcChannel;
 use super::failure::Failure;
 use super::rest::LONG;
@@ -122,7 +122,7 @@ impl Points {
                 .call(Method::POST, "deleting points of", "delete")
                 .query("wait", "true")
                 .body(body)
-                .patience(Patience::For(LONG));
+                .patience(CallTimeout::For(LONG));
             let _: Value = self.connection.ask(&call)?;
             return Ok(());
         }
@@ -174,7 +174,7 @@ impl Points {
         let call = self
             .call(Method::POST, "reading points of", "")
             .body(body)
-            .patience(Patience::For(LONG));
+            .patience(CallTimeout::For(LONG));
         let points: Vec<Value> = self.connection.asked(&call).await?;
         self.records(points)
     }

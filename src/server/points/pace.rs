@@ -18,14 +18,14 @@ const GOOD_RUN: u32 = 16;
 
 /// The speed at this moment.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateController {
     batch_bytes: usize,
     at_once: usize,
     good: u32,
     throttle: Throttle,
 }
 
-impl Pace {
+impl RateController {
     /// The fastest; `limit` is what the user wants at the most.
     pub fn new(limit: Option<Rate>) -> Self {
         Self {
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn pressure_slows_at_once_and_speed_comes_back_slowly() {
-        let mut pace = Pace::new(None);
+        let mut pace = RateController::new(None);
         assert_eq!(pace.at_once(), AT_ONCE);
         pace.slower();
         pace.slower();
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_batch_gets_smaller_than_what_was_too_large_and_never_grows() {
-        let mut pace = Pace::new(None);
+        let mut pace = RateController::new(None);
         pace.smaller(BATCH_BYTES);
         assert_eq!(pace.batch_bytes(), BATCH_BYTES / 2);
         // One that was sent before is no reason to halve again.

@@ -20,7 +20,7 @@ use super::convert::{Converted, id_from, id_to, mend, record_from, selector};
 use super::{LONG, Points};
 use crate::base::error::{Error, Result};
 use crate::point::{PointId, Record, Sample};
-use crate::server::call::Patience;
+use crate::server::call::CallTimeout;
 use crate::server::failure::{Cause, Failure};
 use crate::server::retry::RetryOn;
 
@@ -193,7 +193,7 @@ impl Points {
         let call = self
             .call(Method::POST, "reading points of", "scroll")
             .body(body)
-            .patience(Patience::For(LONG));
+            .patience(CallTimeout::For(LONG));
         self.connection.asked(&call).await
     }
 

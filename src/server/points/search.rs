@@ -18,7 +18,7 @@ use super::{LONG, Points};
 use crate::base::error::{Error, Result};
 use crate::engine::{Hit, Search};
 use crate::point::{PointId, Vector};
-use crate::server::call::Patience;
+use crate::server::call::CallTimeout;
 use crate::server::retry::RetryOn;
 
 impl Points {
@@ -110,7 +110,7 @@ impl Points {
         let call = self
             .call(Method::POST, "searching", "query")
             .body(body)
-            .patience(Patience::For(LONG));
+            .patience(CallTimeout::For(LONG));
         let answer: Answer = self.connection.ask(&call)?;
         let hits = answer.points.into_iter().map(|point| Hit {
             id: point.id,

@@ -21,12 +21,12 @@ use tonic::Code;
 
 use super::content::Content;
 use super::convert::{VectorForm, fits, point_to, selector};
-use super::pace::Pace;
+use super::pace::RateController;
 use super::{LONG, Points, failure};
 use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
 use crate::point::{AsScrolled, Record};
-use crate::server::call::Patience;
+use crate::server::call::CallTimeout;
 use crate::server::failure::{Cause, Failure};
 use crate::server::rate::Rate;
 use crate::server::retry::{Retry, RetryOn};
@@ -55,7 +55,7 @@ pub struct Sent {
 pub struct Upserts<M> {
     points: Points,
     form: VectorForm,
-    pace: Arc<Mutex<Pace>>,
+    pace: Arc<Mutex<RateController>>,
     open: BTreeMap<Option<ShardKey>, Open>,
     queue: Option<mpsc::Sender<Batch<M>>>,
     driver: Option<JoinHandle<Result<Sent>>>,
@@ -85,7 +85,7 @@ impl<M: Send + 'static> Upserts<M> {
         reached: impl FnMut(M, Sent) -> Result<()> + Send + 'static,
     ) -> Result<Self> {
         let server = points.connection.server_info()?;
-        let pace = Arc::new(Mutex::new(Pace::new(limit)));
+        let pace = Arc::new(Mutex::new(RateController::new(limit)));
         let (queue, batches) = mpsc::channel(WAITING);
         let driver = Driver {
             points: points.clone(),
@@ -232,7 +232,7 @@ fn for_rest(record: Record) -> Result<Value> {
 /// Sends batches as the pace allows, and calls out marks.
 struct Driver<M> {
     points: Points,
-    pace: Arc<Mutex<Pace>>,
+    pace: Arc<Mutex<RateController>>,
     reached: Box<dyn FnMut(M, Sent) -> Result<()> + Send>,
     running: JoinSet<Result<(u64, Sent)>>,
     /// Batches that are under way, or wait for one before them: none while it is not acknowledged.
@@ -314,7 +314,7 @@ impl Points {
         content: Content,
         bytes: usize,
         wait: bool,
-        pace: &Mutex<Pace>,
+        pace: &Mutex<RateController>,
         sent: &mut Sent,
     ) -> Result<()> {
         let mut left = vec![(content, bytes)];
@@ -399,7 +399,7 @@ impl Points {
                     .call(Method::PUT, "writing points to", "")
                     .query("wait", wait.to_string())
                     .body(body)
-                    .patience(Patience::For(BATCH_TIMEOUT));
+                    .patience(CallTimeout::For(BATCH_TIMEOUT));
                 let answer: Result<Value, Failure> = self.connection.asked_raw(&call).await;
                 answer.map(|_| ()).map_err(|failure| Failed {
                     act: match failure.cause {
@@ -453,6 +453,6 @@ fn act_of(status: &tonic::Status) -> Act {
     }
 }
 
-fn lock(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+fn lock(pace: &Mutex<RateController>) -> MutexGuard<'_, RateController> {
     pace.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use super::questions::Question;
 use crate::base::error::{Error, Result};
 use crate::engine::{Columns, Filter, Hit, Search};
 use crate::point::{Identity, PointId};
-use crate::stream::{Lane, Ledger, Resolver, Scanned, UnionOptions, Verdict};
+use crate::stream::{Ledger, PointStream, Resolver, Scanned, UnionOptions, Verdict};
 
 /// Points beyond those wanted that are asked for at first, for losers among them.
 const SPARE: usize = 16;
@@ -25,22 +25,22 @@ const DECIDING: Columns = Columns {
 
 /// The sources, to be asked.
 pub struct Expected<'a, 'env> {
-    lanes: &'a [Lane<'env>],
+    point_streams: &'a [PointStream<'env>],
     settings: &'a UnionOptions,
     resolver: Resolver<'a>,
 }
 
 impl<'a, 'env> Expected<'a, 'env> {
-    /// Over `lanes` of sources called `names`.
+    /// Over `point_streams` of sources called `names`.
     pub fn new(
-        lanes: &'a [Lane<'env>],
+        point_streams: &'a [PointStream<'env>],
         settings: &'a UnionOptions,
         names: &'a [String],
     ) -> Result<Self> {
         let words: Vec<&str> = names.iter().map(String::as_str).collect();
         let conflicts = Ledger::new(None::<&Path>, false)?;
         Ok(Self {
-            lanes,
+            point_streams,
             settings,
             resolver: Resolver::new(settings, words, false, conflicts),
         })
@@ -54,11 +54,11 @@ impl<'a, 'env> Expected<'a, 'env> {
             let mut kept: Vec<Hit> = Vec::new();
             // The worst that a shard told which may have more.
             let mut bounds: Vec<f32> = Vec::new();
-            for at in 0..self.lanes.len() {
-                let Some(lane) = self.lanes.get(at) else {
+            for at in 0..self.point_streams.len() {
+                let Some(point_stream) = self.point_streams.get(at) else {
                     continue;
                 };
-                let hits = lane.records.nearest(Search {
+                let hits = point_stream.records.nearest(Search {
                     name: &question.name,
                     vector: &question.vector,
                     top: asked,
@@ -98,23 +98,26 @@ impl<'a, 'env> Expected<'a, 'env> {
         }
     }
 
-    /// The id that the point `id` of the lane `at` has in the master, if it is there.
+    /// The id that the point `id` of the point_stream `at` has in the master, if it is there.
     fn in_master(&mut self, id: PointId, at: usize) -> Result<Option<PointId>> {
         let mut group: Vec<Scanned> = Vec::new();
-        let identity = self.lanes.get(at).and_then(|lane| lane.identity.clone());
+        let identity = self
+            .point_streams
+            .get(at)
+            .and_then(|point_stream| point_stream.identity.clone());
         let identity = Identity {
             id,
             shard_key: identity,
         };
-        for (number, lane) in self.lanes.iter().enumerate() {
-            if lane.identity != identity.shard_key {
+        for (number, point_stream) in self.point_streams.iter().enumerate() {
+            if point_stream.identity != identity.shard_key {
                 continue;
             }
             let here = number == at;
-            let Some(mut record) = lane.records.get(&[id], DECIDING)?.pop() else {
+            let Some(mut record) = point_stream.records.get(&[id], DECIDING)?.pop() else {
                 if here {
                     return Err(Error::damaged(
-                        format!("reading point {id} of {}", lane.records.what()),
+                        format!("reading point {id} of {}", point_stream.records.what()),
                         "it was found, and is not there",
                     ));
                 }
@@ -128,14 +131,14 @@ impl<'a, 'env> Expected<'a, 'env> {
                     filter.text(),
                     serde_json::to_string(&id).unwrap_or_default()
                 ))?;
-                if lane.records.count(Some(&only))? == 0 {
+                if point_stream.records.count(Some(&only))? == 0 {
                     continue;
                 }
             }
-            record.shard_key.clone_from(&lane.key);
+            record.shard_key.clone_from(&point_stream.key);
             group.push(Scanned {
-                lane: number,
-                source: lane.source,
+                point_stream: number,
+                source: point_stream.source,
                 record,
                 hashed: None,
             });
@@ -144,7 +147,7 @@ impl<'a, 'env> Expected<'a, 'env> {
             return Ok(Some(id));
         }
         let verdict = self.resolver.judge(&identity, &group)?;
-        let place = group.iter().position(|scanned| scanned.lane == at);
+        let place = group.iter().position(|scanned| scanned.point_stream == at);
         Ok(match (verdict, place) {
             (Verdict::Wins(winner), Some(place)) => (winner == place).then_some(id),
             (Verdict::Remapped, Some(place)) => self.resolver.remapped(&identity, &group, place),

@@ -19,7 +19,7 @@ use self::expected::Expected;
 use self::questions::Question;
 use self::structure::structure;
 pub use self::structure::{SetStructure, Structure};
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
 use crate::engine::{Hit, Search};
@@ -27,7 +27,7 @@ use crate::format::schema::Distance;
 use crate::point::PointId;
 use crate::server::Clustering;
 use crate::source::Source;
-use crate::stream::{Lane, UnionOptions};
+use crate::stream::{PointStream, UnionOptions};
 
 /// Differing answers that are listed.
 const LISTED: usize = 20;
@@ -143,16 +143,16 @@ impl Latency {
     }
 }
 
-/// Asks `found`, the lanes of `master`, and `expected`, those of the sources called `names`, of which it
+/// Asks `found`, the point_streams of `master`, and `expected`, those of the sources called `names`, of which it
 /// was made under `settings`.
 pub fn answers(
     master: &Source,
-    found: &[Lane<'_>],
-    expected: &[Lane<'_>],
+    found: &[PointStream<'_>],
+    expected: &[PointStream<'_>],
     names: &[String],
     settings: &UnionOptions,
     asking: Asking<'_>,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<Answers> {
     let (questions, skipped) = match asking.queries {
         0 => (Vec::new(), Vec::new()),
@@ -232,15 +232,15 @@ impl Order {
 
 /// The master's nearest of `question` out of all its shards.
 fn ask(
-    lanes: &[Lane<'_>],
+    point_streams: &[PointStream<'_>],
     question: &Question,
     top: usize,
     exact: bool,
     order: Order,
 ) -> Result<Vec<Hit>> {
     let mut hits = Vec::new();
-    for lane in lanes {
-        hits.extend(lane.records.nearest(Search {
+    for point_stream in point_streams {
+        hits.extend(point_stream.records.nearest(Search {
             name: &question.name,
             vector: &question.vector,
             top,
@@ -265,7 +265,7 @@ struct Tally {
 impl Tally {
     fn take(
         &mut self,
-        master: &[Lane<'_>],
+        master: &[PointStream<'_>],
         question: &Question,
         wanted: &[Hit],
         top: usize,

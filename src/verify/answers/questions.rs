@@ -15,7 +15,7 @@ use crate::format::schema::{Modifier, index_type};
 use crate::point::{PointId, Record, Vector};
 use crate::source::Source;
 use crate::stream::sampled;
-use crate::stream::{Lane, UnionOptions};
+use crate::stream::{PointStream, UnionOptions};
 
 /// One question.
 #[derive(Debug, Clone)]
@@ -38,15 +38,20 @@ const UNINDEXED_MAX: usize = 10;
 /// Payload indexes that say of a value whether it is there.
 const MATCHING: [&str; 4] = ["keyword", "integer", "bool", "uuid"];
 
-/// Draws about `wanted` points of the sources' `lanes`, and makes questions of them, kind by kind; and
+/// Draws about `wanted` points of the sources' `point_streams`, and makes questions of them, kind by kind; and
 /// says what cannot be asked.
 pub fn draw(
     master: &Source,
-    lanes: &[Lane<'_>],
+    point_streams: &[PointStream<'_>],
     settings: &UnionOptions,
     wanted: usize,
 ) -> Result<(Vec<Kind>, Vec<String>)> {
-    let mut points = sampled(lanes, settings.filter.as_ref(), Columns::ALL, wanted)?;
+    let mut points = sampled(
+        point_streams,
+        settings.filter.as_ref(),
+        Columns::ALL,
+        wanted,
+    )?;
     points.truncate(wanted.max(1));
     let mut skipped = Vec::new();
     let mut by_name: BTreeMap<&str, Vec<Question>> = BTreeMap::new();

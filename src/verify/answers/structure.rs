@@ -17,7 +17,7 @@ use crate::base::error::{Error, Result};
 use crate::engine::Columns;
 use crate::point::{PointId, Vector};
 use crate::server::Clustering;
-use crate::stream::Lane;
+use crate::stream::PointStream;
 use crate::stream::sampled;
 
 /// Fewer points than this have no structure to speak of.
@@ -80,12 +80,12 @@ pub struct SetStructure {
     pub silhouette: Option<f64>,
 }
 
-/// Looks at about as many points of the master's and each source's lanes as `asking` says; `names` are
+/// Looks at about as many points of the master's and each source's point_streams as `asking` says; `names` are
 /// the sources'.
 /// None if there is no dense vector to look at.
 pub fn structure(
-    master: &[Lane<'_>],
-    sources: &[Lane<'_>],
+    master: &[PointStream<'_>],
+    sources: &[PointStream<'_>],
     names: &[String],
     asking: Asking<'_>,
 ) -> Result<Option<Structure>> {
@@ -97,16 +97,16 @@ pub fn structure(
     let mut homes: BTreeMap<PointId, usize> = BTreeMap::new();
     let mut of_sources = Vec::new();
     for (at, name) in names.iter().enumerate() {
-        let own: Vec<Lane<'_>> = sources
+        let own: Vec<PointStream<'_>> = sources
             .iter()
-            .filter(|lane| lane.source == at)
+            .filter(|point_stream| point_stream.source == at)
             .cloned()
             .collect();
         let drawn = drawn(&own, wanted, Some(&vector))?;
         of_sources.push(look(name, &drawn.rows, asking.clusters)?);
         // The last source that has a point counts here, whoever won it.
-        for lane in &own {
-            for record in lane.records.get(&of_master.ids, Columns::IDS)? {
+        for point_stream in &own {
+            for record in point_stream.records.get(&of_master.ids, Columns::IDS)? {
                 homes.insert(record.id, at);
             }
         }
@@ -152,7 +152,7 @@ struct Drawn {
     rows: Vec<Vec<f32>>,
 }
 
-fn drawn(lanes: &[Lane<'_>], wanted: usize, vector: Option<&str>) -> Result<Drawn> {
+fn drawn(point_streams: &[PointStream<'_>], wanted: usize, vector: Option<&str>) -> Result<Drawn> {
     const VECTORS: Columns = Columns {
         vectors: true,
         payload: false,
@@ -162,7 +162,7 @@ fn drawn(lanes: &[Lane<'_>], wanted: usize, vector: Option<&str>) -> Result<Draw
         ids: Vec::new(),
         rows: Vec::new(),
     };
-    for record in sampled(lanes, None, VECTORS, wanted)? {
+    for record in sampled(point_streams, None, VECTORS, wanted)? {
         for (name, values) in record.vectors {
             // If no vector was named, that of the first point counts.
             let own = vector.or(drawn.vector.as_deref());

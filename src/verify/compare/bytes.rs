@@ -20,7 +20,7 @@ use crate::point::PointId;
 use crate::point::ShardKey;
 use crate::source::{ShardIds, Source, not_taken_in};
 use crate::stream::{
-    Layout, Policy, ShardLane, UnionOptions, identity_key, look_into, overlaps_by_key,
+    Layout, Policy, ShardPlan, UnionOptions, identity_key, overlaps_by_key, plan_segments,
 };
 
 /// Bytes hashed at once.
@@ -67,21 +67,31 @@ pub fn by_bytes(
     if sizes(std::iter::once(&*master)) != sizes(sources.iter()) {
         return Ok(Err("the master's segments are not the sources'".into()));
     }
-    let lanes = look_into(sources, wanted, None, |_, _, _| Ok(0))?;
-    for lane in &lanes {
-        if let (Some(reason), Some(source)) = (lane.reasons.first(), sources.get(lane.source)) {
+    let shard_plans = plan_segments(sources, wanted, None, |_, _, _| Ok(0))?;
+    for shard_plan in &shard_plans {
+        if let (Some(reason), Some(source)) =
+            (shard_plan.reasons.first(), sources.get(shard_plan.source))
+        {
             return Ok(Err(format!(
                 "shard {} of {}: {reason}",
-                lane.number, source.name
+                shard_plan.number, source.name
             )));
         }
     }
-    if lanes.iter().any(|lane| lane.tail.is_some()) {
+    if shard_plans
+        .iter()
+        .any(|shard_plan| shard_plan.tail.is_some())
+    {
         return Ok(Err("a log of the sources is not all in its segments".into()));
     }
-    let keyed: Vec<(Option<ShardKey>, &[PointId])> = lanes
+    let keyed: Vec<(Option<ShardKey>, &[PointId])> = shard_plans
         .iter()
-        .map(|lane| (key_in_master(lane, sources, settings, layout), &*lane.ids))
+        .map(|shard_plan| {
+            (
+                key_in_master(shard_plan, sources, settings, layout),
+                &*shard_plan.ids,
+            )
+        })
         .collect();
     if let Err(id) = overlaps_by_key(&keyed, |id, _, _| Err(id)) {
         return Ok(Err(format!(
@@ -99,24 +109,27 @@ pub fn by_bytes(
     let Some((of_master, of_sources)) = found.split_first() else {
         return Ok(Err("there is nothing to compare".into()));
     };
-    let targets = match join(&lanes, of_master, of_sources, master) {
+    let targets = match join(&shard_plans, of_master, of_sources, master) {
         Ok(targets) => targets,
         Err(reason) => return Ok(Err(reason)),
     };
-    for (lane, target) in lanes.iter().zip(targets) {
-        if let Some(reason) = misplaced(lane, target, sources, settings, layout) {
+    for (shard_plan, target) in shard_plans.iter().zip(targets) {
+        if let Some(reason) = misplaced(shard_plan, target, sources, settings, layout) {
             return Ok(Err(reason));
         }
     }
     let mut points_of = vec![0; sources.len()];
-    for lane in &lanes {
-        if let Some(count) = points_of.get_mut(lane.source) {
-            *count += lane.ids.len() as u64;
+    for shard_plan in &shard_plans {
+        if let Some(count) = points_of.get_mut(shard_plan.source) {
+            *count += shard_plan.ids.len() as u64;
         }
     }
     Ok(Ok(ByBytes {
         points_of,
-        points: lanes.iter().map(|lane| lane.ids.len() as u64).sum(),
+        points: shard_plans
+            .iter()
+            .map(|shard_plan| shard_plan.ids.len() as u64)
+            .sum(),
         segments: of_master.len() as u64,
         bytes: of_master.iter().map(|segment| segment.bytes).sum(),
     }))
@@ -185,28 +198,30 @@ fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Read>
     })
 }
 
-/// The shard of the master that each lane's segments lie in; or why they do not.
+/// The shard of the master that each shard_plan's segments lie in; or why they do not.
 fn join(
-    lanes: &[ShardLane],
+    shard_plans: &[ShardPlan],
     of_master: &[Read],
     of_sources: &[Vec<Read>],
     master: &Source,
 ) -> Result<Vec<Option<u32>>, String> {
     let mut places: BTreeMap<Content, Vec<usize>> = BTreeMap::new();
-    for (at, lane) in lanes.iter().enumerate() {
-        let segments = of_sources.get(lane.source).map_or(&[][..], Vec::as_slice);
+    for (at, shard_plan) in shard_plans.iter().enumerate() {
+        let segments = of_sources
+            .get(shard_plan.source)
+            .map_or(&[][..], Vec::as_slice);
         let mine = segments
             .iter()
-            .filter(|segment| segment.shard == lane.number);
+            .filter(|segment| segment.shard == shard_plan.number);
         let mut count = 0;
         for segment in mine {
             places.entry(segment.content).or_default().push(at);
             count += 1;
         }
-        if count != lane.segments.len() {
+        if count != shard_plan.segments.len() {
             return Err(format!(
                 "not all segments of shard {} were read",
-                lane.number
+                shard_plan.number
             ));
         }
     }
@@ -219,17 +234,17 @@ fn join(
     if all != of_master.len() {
         return Err("not all segments of the master were read".into());
     }
-    let mut targets: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); lanes.len()];
+    let mut targets: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); shard_plans.len()];
     for segment in of_master {
         // An empty segment may be many times the same.
-        let lane = places.get_mut(&segment.content).and_then(Vec::pop);
-        let Some(lane) = lane.and_then(|lane| targets.get_mut(lane)) else {
+        let shard_plan = places.get_mut(&segment.content).and_then(Vec::pop);
+        let Some(shard_plan) = shard_plan.and_then(|shard_plan| targets.get_mut(shard_plan)) else {
             return Err(format!(
                 "segment {} of the master's shard {} is no source's, byte for byte",
                 segment.uuid, segment.shard
             ));
         };
-        lane.insert(segment.shard);
+        shard_plan.insert(segment.shard);
     }
     if places.values().any(|left| !left.is_empty()) {
         return Err("a segment of a source is not in the master, byte for byte".into());
@@ -246,21 +261,21 @@ fn join(
         .collect()
 }
 
-/// The key that the points of `lane` have in the master.
+/// The key that the points of `shard_plan` have in the master.
 fn key_in_master(
-    lane: &ShardLane,
+    shard_plan: &ShardPlan,
     sources: &[Source],
     settings: &UnionOptions,
     layout: &Layout,
 ) -> Option<ShardKey> {
-    let source = sources.get(lane.source)?;
-    let key = source.shard_keys.key_of(lane.number);
+    let source = sources.get(shard_plan.source)?;
+    let key = source.shard_keys.key_of(shard_plan.number);
     identity_key(settings, !layout.keys.is_empty(), &source.name, key)
 }
 
-/// Why the points of `lane` do not belong into the master's shard `target`, if so.
+/// Why the points of `shard_plan` do not belong into the master's shard `target`, if so.
 fn misplaced(
-    lane: &ShardLane,
+    shard_plan: &ShardPlan,
     target: Option<u32>,
     sources: &[Source],
     settings: &UnionOptions,
@@ -268,18 +283,18 @@ fn misplaced(
 ) -> Option<String> {
     let target = match target {
         Some(target) => target,
-        None if lane.ids.is_empty() => return None,
+        None if shard_plan.ids.is_empty() => return None,
         None => return Some("points of a shard without segments".into()),
     };
-    let source = sources.get(lane.source)?;
-    let key = key_in_master(lane, sources, settings, layout);
+    let source = sources.get(shard_plan.source)?;
+    let key = key_in_master(shard_plan, sources, settings, layout);
     if layout.keys.key_of(target) != key.as_ref() {
         return Some(format!(
             "the master's shard {target} has another key than shard {} of {}",
-            lane.number, source.name
+            shard_plan.number, source.name
         ));
     }
-    let wrong = lane
+    let wrong = shard_plan
         .ids
         .iter()
         .find(|id| layout.shard_of(**id, key.as_ref()) != Some(target))?;

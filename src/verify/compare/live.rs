@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Points, ShardShape, Verified};
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
 use crate::point::{Identity, PointId, Sample, ShardKey};
@@ -23,7 +23,7 @@ pub fn look(
     sample: Option<Sample>,
     verified: &mut Verified,
     ledger: &mut Ledger<Difference>,
-    site: Site<'_>,
+    site: Workspace<'_>,
 ) -> Result<()> {
     let Some(live) = &master.live else {
         return Ok(());

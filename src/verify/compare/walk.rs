@@ -17,7 +17,7 @@ use crate::verify::near::{Likeness, Nearness};
 /// Shards that the master's records lie in, and the layout that they should have.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// The shard of each lane, where it is one.
+    /// The shard of each point_stream, where it is one.
     pub shards: Vec<Option<u32>>,
     /// Layout that records belong to; none where that is checked otherwise.
     pub layout: Option<Layout>,
@@ -35,24 +35,26 @@ pub struct Rules<'a> {
 }
 
 impl Placement {
-    /// Of the lanes of `master`, whose points belong where `layout` says.
+    /// Of the point_streams of `master`, whose points belong where `layout` says.
     pub fn of(master: &Source, layout: &Layout) -> Self {
-        let lanes = master.live_lanes();
-        if lanes.is_empty() {
+        let point_streams = master.live_lanes();
+        if point_streams.is_empty() {
             return Self {
                 shards: master.snapshot.shards.keys().copied().map(Some).collect(),
                 layout: Some(layout.clone()),
             };
         }
-        // A lane is all that lies under a key, be it in one shard or in many.
+        // A point_stream is all that lies under a key, be it in one shard or in many.
         let one = |shards: &[u32]| match shards {
             [one] => Some(*one),
             _ => None,
         };
-        let shards = lanes.iter().map(|lane| match lane.key() {
-            None => one(&layout.shards),
-            Some(key) => layout.keys.keys().get(key).and_then(|ids| one(ids)),
-        });
+        let shards = point_streams
+            .iter()
+            .map(|point_stream| match point_stream.key() {
+                None => one(&layout.shards),
+                Some(key) => layout.keys.keys().get(key).and_then(|ids| one(ids)),
+            });
         Self {
             shards: shards.collect(),
             layout: None,
@@ -60,7 +62,7 @@ impl Placement {
     }
 
     fn shard_of(&self, scanned: &Scanned) -> Option<u32> {
-        self.shards.get(scanned.lane).copied().flatten()
+        self.shards.get(scanned.point_stream).copied().flatten()
     }
 
     /// The shard that a record belongs to, if it is not the one that it lies in.

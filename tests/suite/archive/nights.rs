@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 use snapmerge::engine::{Shard, ShardConfig, closed_segments};
 use snapmerge::format::schema::CollectionConfig;
-use snapmerge::format::{Carrier, PackedShard, ToPack, layout};
+use snapmerge::format::{PackedShard, SnapshotWriter, ToPack, layout};
 use snapmerge::point::{PointId, Record, Vector};
 
 use super::{archive, entries, findings, make, walk};
@@ -168,7 +168,7 @@ fn of_the_engine() -> Outcome {
         ensure_eq!(shard.count(None)?, POINTS, "points in night {night}");
         shard.close()?;
         let file = dir.path().join(format!("{night}.snapshot"));
-        let mut packer = Carrier::new(File::create_new(&file)?, &file)?;
+        let mut packer = SnapshotWriter::new(File::create_new(&file)?, &file)?;
         let mut version_max = 0;
         let segments = closed_segments(&folder)?;
         for segment in &segments {

@@ -199,7 +199,7 @@ fn three(env: &Env, bin: &Path) -> Outcome {
             "shards that were looked at: {told}"
         );
 
-        // Onto the cluster, shard by shard, and onto a server alone.
+        // ReplayTarget the cluster, shard by shard, and onto a server alone.
         let name = format!("back_{form}");
         let to = format!("{url}/{name}");
         let alone = run_with(dir.path(), &["restore", "-q", "--to", &to])

@@ -72,6 +72,45 @@ impl Cases {
         Ok(case.ok_or_else(|| format!("{} has no {name}", self.release.version))?)
     }
 
+    /// Fails unless `got` is exactly `want`; vectors that were upserted to a server that normalizes them
+    /// again, as 1.7 does with each, may differ in their last bits.
+    fn ensure_same<'a>(
+        &self,
+        got: &[Value],
+        want: impl IntoIterator<Item = &'a Value>,
+        upserted: bool,
+    ) -> Outcome<usize> {
+        let want: Vec<&Value> = want.into_iter().collect();
+        if !upserted || !self.release.version.starts_with("1.7.") {
+            return ensure_same(got, want);
+        }
+        let mut near: Vec<Value> = got.to_vec();
+        for (got, want) in near.iter_mut().zip(&want) {
+            ensure!(
+                is_near(&got["vector"], &want["vector"]),
+                "vector of {}: {} instead of {}",
+                got["id"],
+                got["vector"],
+                want["vector"]
+            );
+            got["vector"] = want["vector"].clone();
+        }
+        ensure_same(&near, want)
+    }
+
+    /// Fails unless the collection, which was written by upserts, has exactly these points.
+    fn holds<'a>(
+        &self,
+        place: &Place,
+        collection: &str,
+        want: impl IntoIterator<Item = &'a Value>,
+    ) -> Outcome<usize> {
+        let there = place.server.scroll(collection)?;
+        let count = place.server.count(collection)?;
+        ensure_eq!(count, there.len() as u64, "exact count of {collection}");
+        self.ensure_same(&there, want, true)
+    }
+
     /// All whose collections need no cluster.
     fn unkeyed(&self) -> impl Iterator<Item = &Case> {
         self.cases.iter().filter(|case| case.name != "shard_keys")
@@ -101,6 +140,24 @@ fn restored(server: &Server, case: &Case) -> Outcome<Vec<Value>> {
     let points = server.scroll(&case.name)?;
     ensure_same(&points, &case.truth()?).map_err(|e| of_case(case, &e))?;
     Ok(points)
+}
+
+/// Same structure, and numbers that differ by no more than normalizing again changes.
+fn is_near(got: &Value, want: &Value) -> bool {
+    match (got, want) {
+        (Value::Number(got), Value::Number(want)) => match (got.as_f64(), want.as_f64()) {
+            (Some(got), Some(want)) => (got - want).abs() <= 4e-7 * want.abs().max(0.01),
+            _ => false,
+        },
+        (Value::Array(got), Value::Array(want)) => {
+            got.len() == want.len() && got.iter().zip(want).all(|(got, want)| is_near(got, want))
+        }
+        (Value::Object(got), Value::Object(want)) => {
+            let near = |(name, got)| want.get(name).is_some_and(|want| is_near(got, want));
+            got.len() == want.len() && got.iter().all(near)
+        }
+        _ => got == want,
+    }
 }
 
 fn of_case(case: &Case, failed: &crate::support::Failed) -> String {
@@ -154,7 +211,19 @@ fn there_and_back(place: &Place, case: &Case) -> Outcome<usize> {
         .arg(&archive)
         .run()?;
         let report = run.ok()?.json()?;
-        ensure_eq!(report["verdict"]["open"], json!([]), "open");
+        let open = report["verdict"]["open"].as_array().ok_or("no verdict")?;
+        // Of several shards servers before 1.11.1 tell all points together.
+        // Without the manifest beside it, an old snapshot would have to be opened to be counted.
+        let is_known = |open: &Value| {
+            let open = open.to_string();
+            match name {
+                "of_file" => open.contains("all together were compared"),
+                _ => open.contains("would have to tell"),
+            }
+        };
+        ensure!(open.iter().all(is_known), "open: {open:?}");
+        let is_old = ["1.7.4", "1.10.1"].contains(&case.version.as_str());
+        ensure!(open.is_empty() || name == "of_entry" || is_old, "{open:?}");
         ensure_same(&server.scroll(name)?, &points)?;
         server.delete(&format!("/collections/{name}"))?;
     }
@@ -243,7 +312,7 @@ fn masters(cases: &Cases, bin: &Path) -> Outcome {
         let to = place.at(route);
         let restore = run_with(&home, &["restore", "-q", "--to", &to]).arg(&master);
         if cases.release.masters == Tried::Refused {
-            restore.run()?.code(12)?.says(&["merge --into", "1.14"])?;
+            restore.run()?.code(12)?.says(&["--into", "1.14"])?;
             let there = place.server.get(&format!("/collections/{route}"));
             ensure!(there.is_err(), "{route} was made");
             continue;
@@ -263,13 +332,13 @@ fn replayed(cases: &Cases, bin: &Path) -> Outcome {
             .merging(&files, "of_file")
             .run()?
             .ok()
-            .and_then(|_| place.ensure_holds("of_file", &case.truth()?))
+            .and_then(|_| cases.holds(&place, "of_file", &case.truth()?))
             .map_err(|e| of_case(case, &e))?;
         place.server.delete("/collections/of_file")?;
         std::fs::remove_file(place.path("of_file.journal"))?;
     }
     let (names, points) = cases.restore_albums(&place.server)?;
-    for policy in ["last", "newest:taken"] {
+    for policy in ["last", "newest:score"] {
         let want = expected(&names, &points, policy)?;
         let live: Vec<String> = names.iter().map(|name| place.at(name)).collect();
         let into = policy.split(':').next().unwrap_or_default();
@@ -279,11 +348,11 @@ fn replayed(cases: &Cases, bin: &Path) -> Outcome {
                 .args(["--on-conflict", policy])
                 .run()?
                 .ok()?;
-            place.ensure_holds(into, want.points.values())?;
+            cases.holds(&place, into, want.points.values())?;
         }
         let sync = place.merging(&live[..1], into).arg("--sync");
         sync.run()?.ok()?;
-        place.ensure_holds(into, &points[0])?;
+        cases.holds(&place, into, &points[0])?;
     }
     nothing_left(&place.server)
 }
@@ -342,13 +411,16 @@ fn nights(cases: &Cases, bin: &Path) -> Outcome {
             let points = names.iter().map(|name| place.server.scroll(name));
             let points = points.collect::<Outcome<Vec<_>>>()?;
             let want = expected(&names, &points, "last")?;
-            ensure_same(&place.server.scroll(ALIAS)?, want.points.values())?;
+            let there = place.server.scroll(ALIAS)?;
+            cases.ensure_same(&there, want.points.values(), route == "replay")?;
             archive_is_whole(&home)?;
             nothing_left(&place.server)?;
         }
         std::thread::sleep(Duration::from_millis(1100));
         let told = night(&home).run()?.ok()?.json()?;
-        ensure_eq!(told["master"]["unchanged"], json!(true), "{told}");
+        // Older servers do not tell that nothing was written: they are captured again.
+        let is_told = cases.release.version == "1.19.0";
+        ensure_eq!(told["master"]["unchanged"], json!(is_told), "{told}");
     }
     Ok(())
 }

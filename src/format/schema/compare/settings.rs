@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Severity;
 use crate::format::schema::config::{CollectionConfig, hnsw_placement};
 use crate::format::schema::vectors::{SparseParams, VectorParams};
-use crate::format::schema::{Source, known};
+use crate::format::schema::{Source, config_keys};
 
 /// A setting on which sources differ, with each source's value; `None` where it is not set.
 pub(super) struct Setting {
@@ -30,7 +30,7 @@ pub(in crate::format::schema) fn dense_tuning(v: &VectorParams) -> BTreeMap<Stri
     if let Some(quantization) = &v.quantization_config {
         out.insert("quantization_config".to_owned(), canonical(quantization));
     }
-    rest(&v.raw, known::VECTOR, &mut out);
+    rest(&v.raw, config_keys::VECTOR, &mut out);
     out
 }
 
@@ -39,12 +39,12 @@ pub(in crate::format::schema) fn sparse_tuning(v: &SparseParams) -> BTreeMap<Str
     if let Some(threshold) = v.full_scan_threshold {
         out.insert("index.full_scan_threshold".to_owned(), threshold.into());
     }
-    rest(&v.raw, known::SPARSE, &mut out);
+    rest(&v.raw, config_keys::SPARSE, &mut out);
     out
 }
 
 /// Keys that no table lists: a newer server's.
-fn rest(raw: &Map<String, Value>, table: &[known::Field], out: &mut BTreeMap<String, Value>) {
+fn rest(raw: &Map<String, Value>, table: &[config_keys::Field], out: &mut BTreeMap<String, Value>) {
     for (key, value) in raw {
         if !value.is_null() && !table.iter().any(|f| f.name == key || f.alias == key) {
             out.insert(key.clone(), canonical(value));
@@ -117,7 +117,7 @@ fn settings(config: &CollectionConfig) -> BTreeMap<String, Value> {
             }
             continue;
         }
-        let known = known::PARAMS.iter().any(|f| f.name == key);
+        let known = config_keys::PARAMS.iter().any(|f| f.name == key);
         let path = if known {
             key.clone()
         } else {

@@ -9,8 +9,8 @@ use crate::base::error::{Error, Result};
 use crate::format::schema::Source;
 use crate::format::schema::compare::{Finding, Severity, compare};
 use crate::format::schema::config::CollectionConfig;
-use crate::format::schema::known;
-use crate::format::schema::known::Reading;
+use crate::format::schema::config_keys;
+use crate::format::schema::config_keys::Reading;
 use crate::format::schema::overrides::UserConfig;
 use crate::format::schema::payload::PayloadSchema;
 
@@ -42,12 +42,12 @@ impl<'a> Draft<'a> {
             let empty = Map::new();
             let map = first.raw().get(key).and_then(Value::as_object);
             let map = map.unwrap_or(&empty);
-            known::read_table(map, table, "", Reading::Source, &mut Vec::new())
+            config_keys::read_table(map, table, "", Reading::Source, &mut Vec::new())
         };
         let parts = BTreeMap::from([
-            (HNSW, part(HNSW, known::HNSW)),
-            (OPTIMIZER, part(OPTIMIZER, known::OPTIMIZER)),
-            (WAL, part(WAL, known::WAL)),
+            (HNSW, part(HNSW, config_keys::HNSW)),
+            (OPTIMIZER, part(OPTIMIZER, config_keys::OPTIMIZER)),
+            (WAL, part(WAL, config_keys::WAL)),
         ]);
         Self {
             params: first.params().cloned().unwrap_or_default(),
@@ -196,7 +196,7 @@ impl<'a> Draft<'a> {
             .params
             .get("vectors")
             .and_then(Value::as_object)
-            .is_some_and(known::is_unnamed_vector);
+            .is_some_and(config_keys::is_unnamed_vector);
         let only_unnamed = self.vectors.len() == 1;
         let vectors = match self.vectors.get("") {
             Some(params) if unnamed_form && only_unnamed => params.clone(),

@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 use super::draft::{Draft, HNSW, OPTIMIZER, QUANTIZATION, WAL};
 use crate::format::schema::compare::{canonical, dense_tuning, show, sparse_tuning};
 use crate::format::schema::config::{hnsw_placement, payload_on_disk};
-use crate::format::schema::known;
+use crate::format::schema::config_keys;
+use crate::format::schema::enums::{Memory, ShardingMethod};
 use crate::format::schema::overrides::{Overrides, UserConfig};
 use crate::format::schema::vectors::{SparseParams, VectorParams, vector_label};
-use crate::format::schema::words::{Memory, ShardingMethod};
 
 const STRICT: &str = "strict_mode_config";
 /// The two spellings of where a part is kept; `memory` wins where both are stated.
@@ -27,7 +27,7 @@ impl Draft<'_> {
         self.vectors = self.overlay(
             vectors,
             user.vectors.iter().map(|(n, v)| (n, &v.raw)),
-            known::VECTOR,
+            config_keys::VECTOR,
             &because,
             |raw| VectorParams::read(raw).map(|v| dense_tuning(&v)),
         );
@@ -35,7 +35,7 @@ impl Draft<'_> {
         self.sparse = self.overlay(
             sparse,
             user.sparse.iter().map(|(n, v)| (n, &v.raw)),
-            known::SPARSE,
+            config_keys::SPARSE,
             &because,
             |raw| SparseParams::read(raw).map(|v| sparse_tuning(&v)),
         );
@@ -80,7 +80,7 @@ impl Draft<'_> {
         &mut self,
         mut vectors: BTreeMap<String, Map<String, Value>>,
         stated: impl Iterator<Item = (&'b String, &'b Map<String, Value>)>,
-        table: &[known::Field],
+        table: &[config_keys::Field],
         because: &str,
         tuning: impl Fn(&Map<String, Value>) -> Result<BTreeMap<String, Value>, String>,
     ) -> BTreeMap<String, Map<String, Value>> {

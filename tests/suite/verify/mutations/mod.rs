@@ -17,15 +17,15 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use snapmerge::base::Site;
+use snapmerge::base::Workspace;
 use snapmerge::base::progress::Progress;
 use snapmerge::base::scratch::Scratch;
 use snapmerge::engine::{Columns, Shard, ShardConfig};
 use snapmerge::point::Record;
-use snapmerge::source::{Opening, Purpose, Settled, SettledShard, Source};
-use snapmerge::stream::{Lane, Layout, Ledger, lanes};
+use snapmerge::source::{OpenedShard, OpenedShards, Opening, Purpose, Source};
+use snapmerge::stream::{Layout, Ledger, PointStream, point_streams};
 use snapmerge::verify::Provenance;
-use snapmerge::verify::{Asked, Placement, Rules, Wanted, compare_lanes};
+use snapmerge::verify::{ExpectedConfig, Placement, ProofRequest, Rules, compare_lanes};
 
 use crate::merge::{ALBUMS, Sources};
 use crate::support::{Env, Outcome, Trial, temp_dir};
@@ -122,18 +122,18 @@ fn five_hundred(env: &'static Env) -> Outcome {
 /// A master and its sources, open.
 pub struct Open {
     source: Source,
-    master: Settled,
-    sources: Vec<(Source, Settled)>,
+    master: OpenedShards,
+    sources: Vec<(Source, OpenedShards)>,
     names: Vec<String>,
     layout: Layout,
     provenance: Provenance,
-    wanted: Wanted,
+    wanted: ExpectedConfig,
     scratch: Scratch,
 }
 
 fn open(sources: &Sources, master: &Path, folder: &Path) -> Outcome<Open> {
     let scratch = Scratch::new(folder)?;
-    let settle = |path: &Path, name: &str, purpose| -> Outcome<(Source, Settled)> {
+    let settle = |path: &Path, name: &str, purpose| -> Outcome<(Source, OpenedShards)> {
         let mut source = Source::open(path, &Opening::default(), None)?;
         let settled = source.settle(&scratch.folder(name)?, purpose, None)?;
         Ok((source, settled))
@@ -153,7 +153,7 @@ fn open(sources: &Sources, master: &Path, folder: &Path) -> Outcome<Open> {
         let folder = shard.shard.folder().to_owned();
         shard.shard.close()?;
         as_dot(&folder)?;
-        shards.push(SettledShard {
+        shards.push(OpenedShard {
             shard: Shard::reopen(&folder, &config, "a shard of the master")?,
             number: shard.number,
             key: shard.key,
@@ -170,7 +170,7 @@ fn open(sources: &Sources, master: &Path, folder: &Path) -> Outcome<Open> {
         sources: opened,
         names,
         provenance,
-        wanted: Wanted {
+        wanted: ExpectedConfig {
             config,
             payload,
             keys,
@@ -200,7 +200,7 @@ impl Open {
     fn told(&self) -> Outcome<(Vec<Value>, u64)> {
         let mut ledger = Ledger::new(None, false)?;
         let settings = self.provenance.options()?;
-        let asked = Asked {
+        let asked = ProofRequest {
             settings: &settings,
             wanted: &self.wanted,
             frame: &[],
@@ -209,7 +209,7 @@ impl Open {
             near: false,
             asking: None,
         };
-        let site = Site {
+        let site = Workspace {
             scratch: &self.scratch,
             progress: Progress::Quiet,
         };
@@ -219,11 +219,11 @@ impl Open {
             near: None,
         };
         let sources = self.sources.iter().enumerate();
-        let expected: Vec<Lane<'_>> = sources
-            .flat_map(|(at, (source, settled))| lanes(at, source, settled))
+        let expected: Vec<PointStream<'_>> = sources
+            .flat_map(|(at, (source, settled))| point_streams(at, source, settled))
             .collect();
         let walked = compare_lanes(
-            &lanes(0, &self.source, &self.master),
+            &point_streams(0, &self.source, &self.master),
             &expected,
             &rules,
             &self.layout,

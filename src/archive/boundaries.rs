@@ -8,7 +8,7 @@
 //! Invariants: a chunk never holds bytes of two files; there are never more than about
 //! [`CHUNKS_MAX`] chunks, however large the snapshot is, so that memory does not grow with it.
 
-use crate::format::{Record, Run, Runs};
+use crate::format::{Record, Run, TarExtents};
 
 /// Chunks of one snapshot, about: with more, several records are cut as one.
 pub const CHUNKS_MAX: u64 = 1 << 20;
@@ -19,22 +19,22 @@ const FRAME_BYTES: u64 = 64 << 10;
 /// No record is as large; if one is, it is cut.
 const GRAIN_BYTES_MAX: u64 = super::object::CHUNK_BYTES_MAX as u64;
 
-/// Cuts a snapshot, from its first byte on.
+/// ChunkBoundaries a snapshot, from its first byte on.
 #[derive(Debug)]
-pub struct Cuts<'a> {
-    runs: &'a Runs,
+pub struct ChunkBoundaries<'a> {
+    runs: &'a TarExtents,
     next: usize,
     /// By how much records are multiplied.
     times: u64,
 }
 
-impl<'a> Cuts<'a> {
+impl<'a> ChunkBoundaries<'a> {
     /// The cuts of the snapshot that `runs` describes.
-    pub fn new(runs: &'a Runs) -> Self {
+    pub fn new(runs: &'a TarExtents) -> Self {
         Self::with_max(runs, CHUNKS_MAX)
     }
 
-    fn with_max(runs: &'a Runs, chunks_max: u64) -> Self {
+    fn with_max(runs: &'a TarExtents, chunks_max: u64) -> Self {
         let mut times = 1_u64;
         // A power of two, so that a collection that grows is cut otherwise only a few times.
         while times < 1 << 20 && chunks(runs, times) > chunks_max {
@@ -88,7 +88,7 @@ fn grain(record: Record, times: u64) -> u64 {
 }
 
 /// About how many chunks there are.
-fn chunks(runs: &Runs, times: u64) -> u64 {
+fn chunks(runs: &TarExtents, times: u64) -> u64 {
     runs.files
         .iter()
         .map(|file| file.stored_bytes.div_ceil(grain(file.record, times)) + 2)
@@ -100,8 +100,8 @@ mod tests {
     use super::*;
     use crate::format::PackedFile;
 
-    fn runs(record: Record, pieces: &[(u64, u64, u64)]) -> Runs {
-        let mut runs = Runs::default();
+    fn runs(record: Record, pieces: &[(u64, u64, u64)]) -> TarExtents {
+        let mut runs = TarExtents::default();
         runs.files.push(PackedFile {
             path: "x".into(),
             bytes: 0,
@@ -120,7 +120,7 @@ mod tests {
         runs
     }
 
-    fn ends(cuts: &mut Cuts<'_>, bytes: u64) -> Vec<u64> {
+    fn ends(cuts: &mut ChunkBoundaries<'_>, bytes: u64) -> Vec<u64> {
         let mut ends = vec![0];
         while let Some(last) = ends.last().copied().filter(|last| *last < bytes) {
             let end = cuts.at(last);
@@ -138,13 +138,13 @@ mod tests {
         };
         let plain = runs(record, &[(512, 4 + 3 * 2000, 0)]);
         assert_eq!(
-            ends(&mut Cuts::new(&plain), 6516),
+            ends(&mut ChunkBoundaries::new(&plain), 6516),
             [0, 512, 516, 2516, 4516, 6516]
         );
         // With holes: by where it is in the file, not in what is stored.
         let sparse = runs(record, &[(1024, 1000, 0), (2024, 3000, 4096)]);
         assert_eq!(
-            ends(&mut Cuts::new(&sparse), 5024),
+            ends(&mut ChunkBoundaries::new(&sparse), 5024),
             [0, 1024, 1028, 2024, 3932, 5024]
         );
         // Small records are cut together.
@@ -155,7 +155,10 @@ mod tests {
             },
             &[(0, 1300, 0)],
         );
-        assert_eq!(ends(&mut Cuts::new(&small), 1300), [0, 600, 1200, 1300]);
+        assert_eq!(
+            ends(&mut ChunkBoundaries::new(&small), 1300),
+            [0, 600, 1200, 1300]
+        );
     }
 
     #[test]
@@ -165,7 +168,7 @@ mod tests {
             bytes: 4096,
         };
         let large = runs(page, &[(0, 1 << 30, 0)]);
-        let cuts = ends(&mut Cuts::with_max(&large, 10_000), 1 << 30).len() as u64;
+        let cuts = ends(&mut ChunkBoundaries::with_max(&large, 10_000), 1 << 30).len() as u64;
         assert!((4_000..=10_002).contains(&cuts), "{cuts}");
         let huge = runs(
             Record {
@@ -174,6 +177,9 @@ mod tests {
             },
             &[(0, 3 << 20, 0)],
         );
-        assert_eq!(ends(&mut Cuts::new(&huge), 3 << 20).len(), 5 + 1 - 1);
+        assert_eq!(
+            ends(&mut ChunkBoundaries::new(&huge), 3 << 20).len(),
+            5 + 1 - 1
+        );
     }
 }

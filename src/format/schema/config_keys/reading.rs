@@ -242,7 +242,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::schema::known::*;
+    use crate::format::schema::config_keys::*;
     use serde_json::json;
 
     fn problems(value: Value, table: &[Field], reading: Reading) -> Vec<String> {

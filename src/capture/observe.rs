@@ -51,7 +51,7 @@ impl Members {
 }
 
 /// State of a collection as its server reports it.
-pub struct Look {
+pub struct Observation {
     /// The server.
     pub server: ServerInfo,
     /// The member that was asked.
@@ -71,7 +71,7 @@ pub struct Look {
 }
 
 /// Looks at `collection`.
-pub fn look(members: &Members, collection: &str) -> Result<Look> {
+pub fn observe(members: &Members, collection: &str) -> Result<Observation> {
     let first = &members.first;
     let server = first.server_info()?;
     let aliases = first.aliases()?;
@@ -119,12 +119,17 @@ pub fn look(members: &Members, collection: &str) -> Result<Look> {
         }
     }
     let points = first.count(Selection::all(collection))?;
+    let mut shards = plan.takes.iter().flat_map(|take| &take.shards);
+    if let (Some(only), None, true) = (shards.next(), shards.next(), shard_points.is_empty()) {
+        // It has all points, also where a server does not count by shard.
+        shard_points.insert(*only, points);
+    }
     let aliases = aliases
         .into_iter()
         .filter(|(_, target)| target == collection)
         .map(|(alias, _)| alias)
         .collect();
-    Ok(Look {
+    Ok(Observation {
         server,
         first: asked,
         plan,
@@ -136,7 +141,7 @@ pub fn look(members: &Members, collection: &str) -> Result<Look> {
     })
 }
 
-impl Look {
+impl Observation {
     /// Refuses to stream while optimizers work: a streamed shard has no log, so that deletes which an
     /// optimizer holds back would be missing from it.
     pub fn require_idle(&self, collection: &str) -> Result<()> {
@@ -160,10 +165,10 @@ impl Look {
         }
     }
 
-    /// Why a capture between this look and `after` may not be whole; none if it is.
+    /// Why a capture between this observe and `after` may not be whole; none if it is.
     pub fn differs(&self, after: &Self, streamed: bool) -> Option<String> {
-        let places = |look: &Self| {
-            let takes = look.plan.takes.iter();
+        let places = |observe: &Self| {
+            let takes = observe.plan.takes.iter();
             takes
                 .flat_map(|take| take.shards.iter().map(|shard| (*shard, take.peer)))
                 .collect::<BTreeMap<_, _>>()

@@ -5,7 +5,7 @@ use super::scratch::Scratch;
 
 /// Scratch folder and progress display of an operation.
 #[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
+pub struct Workspace<'a> {
     /// Scratch.
     pub scratch: &'a Scratch,
     /// Progress.

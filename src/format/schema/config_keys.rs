@@ -13,7 +13,7 @@ pub(super) use reading::{
     Reading, is_hnsw_m, is_known_quantization, is_unnamed_vector, read_table,
 };
 
-use super::words::{Comparator, Datatype, Distance, Memory, Modifier, ShardingMethod};
+use super::enums::{Comparator, Datatype, Distance, Memory, Modifier, ShardingMethod};
 
 /// Values that a key may hold.
 #[derive(Debug)]

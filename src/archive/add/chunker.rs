@@ -9,49 +9,49 @@ use std::sync::mpsc::SyncSender;
 use uuid::Uuid;
 
 use super::pool::Pool;
-use crate::archive::cuts::Cuts;
+use crate::archive::boundaries::ChunkBoundaries;
 use crate::archive::index::{At, Index, NEW};
-use crate::archive::object::{CHUNK_BYTES_MAX, Filling, RAW_BYTES, ROWS, Row, print_of};
-use crate::archive::recipe::{Extent, FileEntry, Part, Recipe};
+use crate::archive::object::{CHUNK_BYTES_MAX, PackBuilder, RAW_BYTES, ROWS, Row, fingerprint_of};
+use crate::archive::recipe::{Extent, FileEntry, PackRef, Recipe};
 use crate::base::error::{Error, Result};
-use crate::format::Runs;
+use crate::format::TarExtents;
 
-/// Cuts what it is fed.
-pub struct Cutter<'a> {
-    cuts: Cuts<'a>,
+/// ChunkBoundaries what it is fed.
+pub struct Chunker<'a> {
+    cuts: ChunkBoundaries<'a>,
     index: Index,
-    fillings: SyncSender<(u32, Filling)>,
-    filling: Filling,
+    packs: SyncSender<(u32, PackBuilder)>,
+    pack: PackBuilder,
     /// Objects that were filled.
     filled: u32,
     position: u64,
     cut: Option<u64>,
-    /// Offset in the filling at which the current chunk begins, in bytes.
+    /// Offset in the pack at which the current chunk begins, in bytes.
     begun: usize,
     extents: Vec<Extent>,
-    used: &'a Pool<Filling>,
+    used: &'a Pool<PackBuilder>,
 }
 
 /// Result of cutting a snapshot.
-pub struct WasCut {
-    base: Vec<Part>,
+pub struct ChunkedStream {
+    base: Vec<PackRef>,
     bytes: u64,
     extents: Vec<Extent>,
 }
 
-impl<'a> Cutter<'a> {
-    /// A cutter of the snapshot that `runs` describes; what is filled goes to `fillings`.
+impl<'a> Chunker<'a> {
+    /// A cutter of the snapshot that `runs` describes; what is filled goes to `packs`.
     pub fn new(
-        runs: &'a Runs,
+        runs: &'a TarExtents,
         index: Index,
-        fillings: SyncSender<(u32, Filling)>,
-        used: &'a Pool<Filling>,
+        packs: SyncSender<(u32, PackBuilder)>,
+        used: &'a Pool<PackBuilder>,
     ) -> Self {
         Self {
-            cuts: Cuts::new(runs),
+            cuts: ChunkBoundaries::new(runs),
             index,
-            fillings,
-            filling: Filling::default(),
+            packs,
+            pack: PackBuilder::default(),
             filled: 0,
             position: 0,
             cut: None,
@@ -67,7 +67,7 @@ impl<'a> Cutter<'a> {
             let cut = *self.cut.get_or_insert_with(|| self.cuts.at(self.position));
             let left = usize::try_from(cut - self.position).unwrap_or(usize::MAX);
             let (now, later) = block.split_at(left.min(block.len()));
-            self.filling.raw.extend_from_slice(now);
+            self.pack.raw.extend_from_slice(now);
             self.position += now.len() as u64;
             block = later;
             if self.position == cut {
@@ -79,52 +79,52 @@ impl<'a> Cutter<'a> {
 
     fn end_chunk(&mut self) -> Result<()> {
         self.cut = None;
-        let chunk = self.filling.raw.get(self.begun..).unwrap_or_default();
+        let chunk = self.pack.raw.get(self.begun..).unwrap_or_default();
         let failed = |_| Error::failed("cutting a snapshot", "a chunk is too large");
         let bytes = u32::try_from(chunk.len()).map_err(failed)?;
-        let print = print_of(chunk);
+        let print = fingerprint_of(chunk);
         let new = At {
             object: NEW | self.filled,
             start: u32::try_from(self.begun).map_err(failed)?,
         };
         let at = match self.index.find_or_add(print, new) {
             Some(at) => {
-                self.filling.raw.truncate(self.begun);
+                self.pack.raw.truncate(self.begun);
                 at
             }
             None => {
-                self.filling.rows.push(Row { print, bytes });
+                self.pack.rows.push(Row { print, bytes });
                 new
             }
         };
         push(&mut self.extents, at, bytes);
-        if self.filling.raw.len() >= RAW_BYTES || self.filling.rows.len() >= ROWS {
+        if self.pack.raw.len() >= RAW_BYTES || self.pack.rows.len() >= ROWS {
             self.send();
         }
-        self.begun = self.filling.raw.len();
+        self.begun = self.pack.raw.len();
         Ok(())
     }
 
     fn send(&mut self) {
-        let mut filling = self.used.take();
-        filling.raw.clear();
-        filling.rows.clear();
-        filling.raw.reserve(RAW_BYTES + CHUNK_BYTES_MAX);
-        std::mem::swap(&mut filling, &mut self.filling);
+        let mut pack = self.used.take();
+        pack.raw.clear();
+        pack.rows.clear();
+        pack.raw.reserve(RAW_BYTES + CHUNK_BYTES_MAX);
+        std::mem::swap(&mut pack, &mut self.pack);
         // Whoever takes it has failed, and says why.
-        let _ = self.fillings.send((self.filled, filling));
+        let _ = self.packs.send((self.filled, pack));
         self.filled += 1;
     }
 
     /// Nothing comes any more.
-    pub fn end(mut self) -> Result<WasCut> {
-        if self.filling.raw.len() > self.begun {
+    pub fn end(mut self) -> Result<ChunkedStream> {
+        if self.pack.raw.len() > self.begun {
             self.end_chunk()?;
         }
-        if !self.filling.raw.is_empty() {
+        if !self.pack.raw.is_empty() {
             self.send();
         }
-        Ok(WasCut {
+        Ok(ChunkedStream {
             base: self.index.base,
             bytes: self.position,
             extents: self.extents,
@@ -149,13 +149,13 @@ fn push(extents: &mut Vec<Extent>, at: At, bytes: u32) {
     });
 }
 
-impl WasCut {
+impl ChunkedStream {
     /// The recipe, objects numbered as they are first needed.
     pub fn into_recipe(
         self,
         run: Uuid,
-        new: &[Part],
-        (runs, hashes): (&Runs, &[blake3::Hash]),
+        new: &[PackRef],
+        (runs, hashes): (&TarExtents, &[blake3::Hash]),
         sha256: String,
     ) -> Result<Recipe> {
         let mut numbers: HashMap<u32, u32> = HashMap::new();

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::base::Site;
+use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::scratch;
@@ -15,7 +15,7 @@ use crate::engine::{ClosedSegment, Shard, ShardConfig, closed_segments};
 use crate::format::{ToPack, layout};
 use crate::merge::plan::Plan;
 use crate::source::Source;
-use crate::stream::{Carriage, ShardLane as Lane};
+use crate::stream::{SegmentPlan, ShardPlan};
 
 /// Ids that are read or deleted at once.
 const IDS_AT_ONCE: usize = 4096;
@@ -23,8 +23,8 @@ const IDS_AT_ONCE: usize = 4096;
 const AT_ONCE: usize = 4;
 
 /// Workspace in which shards are settled.
-pub struct Workshop<'a> {
-    site: Site<'a>,
+pub struct ShardRewriter<'a> {
+    site: Workspace<'a>,
     plan: &'a Plan,
     open: BTreeMap<(usize, u32), Shard>,
     /// Shards made of a log alone.
@@ -32,9 +32,9 @@ pub struct Workshop<'a> {
     rounds: u32,
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> ShardRewriter<'a> {
     /// An empty one.
-    pub fn new(site: Site<'a>, plan: &'a Plan) -> Self {
+    pub fn new(site: Workspace<'a>, plan: &'a Plan) -> Self {
         Self {
             site,
             plan,
@@ -49,19 +49,19 @@ impl<'a> Workshop<'a> {
         self.rounds > 0
     }
 
-    /// The settled shard of `lane`.
-    pub fn shard(&self, lane: &Lane) -> Option<&Shard> {
-        self.open.get(&(lane.source, lane.number))
+    /// The settled shard of `shard_plan`.
+    pub fn shard(&self, shard_plan: &ShardPlan) -> Option<&Shard> {
+        self.open.get(&(shard_plan.source, shard_plan.number))
     }
 
-    /// Settles every lane that has a reason and is not settled yet, and reads its ids again.
-    pub fn settle(&mut self, sources: &mut [Source], lanes: &mut [Lane]) -> Result<()> {
+    /// Settles every shard_plan that has a reason and is not settled yet, and reads its ids again.
+    pub fn settle(&mut self, sources: &mut [Source], shard_plans: &mut [ShardPlan]) -> Result<()> {
         let mut waiting = Vec::new();
         for (at, source) in sources.iter_mut().enumerate() {
-            let wanted: BTreeSet<u32> = lanes
+            let wanted: BTreeSet<u32> = shard_plans
                 .iter()
-                .filter(|lane| lane.source == at && !lane.reasons.is_empty())
-                .map(|lane| lane.number)
+                .filter(|shard_plan| shard_plan.source == at && !shard_plan.reasons.is_empty())
+                .map(|shard_plan| shard_plan.number)
                 .filter(|number| !self.open.contains_key(&(at, *number)))
                 .collect();
             if !wanted.is_empty() {
@@ -82,26 +82,30 @@ impl<'a> Workshop<'a> {
             Ok(shards)
         })?;
         for (at, number, ids, shard) in settled.into_iter().flatten() {
-            let lane = lanes
+            let shard_plan = shard_plans
                 .iter_mut()
-                .find(|lane| lane.source == at && lane.number == number);
-            if let Some(lane) = lane {
-                lane.ids = ids;
+                .find(|shard_plan| shard_plan.source == at && shard_plan.number == number);
+            if let Some(shard_plan) = shard_plan {
+                shard_plan.ids = ids;
             }
             self.open.insert((at, number), shard);
         }
         Ok(())
     }
 
-    /// Makes the log of every lane that is not settled, and has one that says more than its
+    /// Makes the log of every shard_plan that is not settled, and has one that says more than its
     /// segments, a shard of its own, and adds its ids.
-    pub fn settle_tails(&mut self, sources: &[Source], lanes: &mut [Lane]) -> Result<()> {
+    pub fn settle_tails(
+        &mut self,
+        sources: &[Source],
+        shard_plans: &mut [ShardPlan],
+    ) -> Result<()> {
         let mut waiting = Vec::new();
         for (at, source) in sources.iter().enumerate() {
-            let wanted: BTreeSet<u32> = lanes
+            let wanted: BTreeSet<u32> = shard_plans
                 .iter()
-                .filter(|lane| lane.source == at && lane.has_tail())
-                .map(|lane| lane.number)
+                .filter(|shard_plan| shard_plan.source == at && shard_plan.has_tail())
+                .map(|shard_plan| shard_plan.number)
                 .collect();
             if !wanted.is_empty() {
                 self.rounds += 1;
@@ -117,17 +121,17 @@ impl<'a> Workshop<'a> {
             Ok(shards)
         })?;
         for (key, shard) in settled.into_iter().flatten() {
-            let lane = lanes
+            let shard_plan = shard_plans
                 .iter_mut()
-                .find(|lane| (lane.source, lane.number) == key);
-            if let Some(lane) = lane {
+                .find(|shard_plan| (shard_plan.source, shard_plan.number) == key);
+            if let Some(shard_plan) = shard_plan {
                 if !shard.passed_over().is_empty() {
-                    lane.because("an entry of its log is refused");
+                    shard_plan.because("an entry of its log is refused");
                     shard.discard()?;
                     continue;
                 }
                 // Beside those in the segments they would be the same points twice.
-                let held = lane
+                let held = shard_plan
                     .tail
                     .iter()
                     .flat_map(|tail| tail.held.chunks(IDS_AT_ONCE));
@@ -135,58 +139,58 @@ impl<'a> Workshop<'a> {
                     shard.delete(held)?;
                 }
                 let ids = shard.ids()?;
-                lane.ids.extend(ids);
-                lane.ids.sort_unstable();
-                lane.ids.dedup();
+                shard_plan.ids.extend(ids);
+                shard_plan.ids.sort_unstable();
+                shard_plan.ids.dedup();
             }
             self.tails.insert(key, shard);
         }
         Ok(())
     }
 
-    /// Closes the shards that were made of logs, and gives their segments to their lanes. Those of
-    /// lanes that had to be settled after all are of no use any more.
-    fn finish_tails(&mut self, lanes: &mut [Lane]) -> Result<u64> {
+    /// Closes the shards that were made of logs, and gives their segments to their shard_plans. Those of
+    /// shard_plans that had to be settled after all are of no use any more.
+    fn finish_tails(&mut self, shard_plans: &mut [ShardPlan]) -> Result<u64> {
         let mut waiting = Vec::new();
-        for lane in lanes {
-            match self.tails.remove(&(lane.source, lane.number)) {
-                Some(shard) if lane.has_tail() => waiting.push((lane, shard)),
+        for shard_plan in shard_plans {
+            match self.tails.remove(&(shard_plan.source, shard_plan.number)) {
+                Some(shard) if shard_plan.has_tail() => waiting.push((shard_plan, shard)),
                 Some(shard) => shard.discard()?,
                 None => {}
             }
         }
         let plan = self.plan;
-        let bytes = in_parallel(waiting, AT_ONCE, |(lane, shard)| {
+        let bytes = in_parallel(waiting, AT_ONCE, |(shard_plan, shard)| {
             for (field, schema) in plan.united.payload.fields() {
                 shard.create_index(field, schema)?;
             }
-            take(lane, close(shard)?)
+            take(shard_plan, close(shard)?)
         })?;
         Ok(bytes.into_iter().sum())
     }
 
     /// Deletes the losers, makes the missing payload indexes, and closes every settled shard;
     /// returns the bytes that are to be packed.
-    pub fn finish(&mut self, lanes: &mut [Lane]) -> Result<u64> {
+    pub fn finish(&mut self, shard_plans: &mut [ShardPlan]) -> Result<u64> {
         let mut waiting = Vec::new();
-        for lane in lanes.iter_mut() {
-            if let Some(shard) = self.open.remove(&(lane.source, lane.number)) {
-                waiting.push((lane, shard));
+        for shard_plan in shard_plans.iter_mut() {
+            if let Some(shard) = self.open.remove(&(shard_plan.source, shard_plan.number)) {
+                waiting.push((shard_plan, shard));
             }
         }
         let plan = self.plan;
-        let bytes = in_parallel(waiting, AT_ONCE, |(lane, shard)| {
-            let closed = change(plan, lane, shard)?;
-            lane.segments = Vec::new();
-            take(lane, closed)
+        let bytes = in_parallel(waiting, AT_ONCE, |(shard_plan, shard)| {
+            let closed = change(plan, shard_plan, shard)?;
+            shard_plan.segments = Vec::new();
+            take(shard_plan, closed)
         })?;
-        Ok(bytes.into_iter().sum::<u64>() + self.finish_tails(lanes)?)
+        Ok(bytes.into_iter().sum::<u64>() + self.finish_tails(shard_plans)?)
     }
 
     /// The same, with the segments of each of the master's shards merged until there are no more
-    /// than its config wants, and indexed as it wants; every lane was settled. Returns the bytes
+    /// than its config wants, and indexed as it wants; every shard_plan was settled. Returns the bytes
     /// that were packed, and the segments before and after.
-    pub fn consolidate(&mut self, lanes: &mut [Lane]) -> Result<(u64, u64, u64)> {
+    pub fn consolidate(&mut self, shard_plans: &mut [ShardPlan]) -> Result<(u64, u64, u64)> {
         let config = ShardConfig::new(&self.plan.united.config)?.without_log();
         let (mut bytes, mut before, mut after) = (0, 0, 0);
         for target in &self.plan.layout.shards {
@@ -195,15 +199,15 @@ impl<'a> Workshop<'a> {
             std::fs::create_dir_all(&segments)
                 .map_err(|err| Error::io("making scratch folder", &segments, &err))?;
             let mut first = None;
-            for (at, lane) in lanes.iter_mut().enumerate() {
-                if lane.target != *target {
+            for (at, shard_plan) in shard_plans.iter_mut().enumerate() {
+                if shard_plan.target != *target {
                     continue;
                 }
-                let Some(shard) = self.open.remove(&(lane.source, lane.number)) else {
+                let Some(shard) = self.open.remove(&(shard_plan.source, shard_plan.number)) else {
                     continue;
                 };
-                let closed = change(self.plan, lane, shard)?;
-                lane.segments = Vec::new();
+                let closed = change(self.plan, shard_plan, shard)?;
+                shard_plan.segments = Vec::new();
                 first.get_or_insert(at);
                 for segment in closed.segments {
                     // Two sources may have segments with one UUID.
@@ -213,7 +217,7 @@ impl<'a> Workshop<'a> {
                 }
                 scratch::remove_folder(&closed.folder)?;
             }
-            let Some(lane) = first.and_then(|at| lanes.get_mut(at)) else {
+            let Some(shard_plan) = first.and_then(|at| shard_plans.get_mut(at)) else {
                 continue;
             };
             let what = format!("shard {target} of the master");
@@ -227,22 +231,22 @@ impl<'a> Workshop<'a> {
                 indexed_vectors,
             };
             after += closed.segments.len() as u64;
-            bytes += take(lane, closed)?;
+            bytes += take(shard_plan, closed)?;
         }
         Ok((bytes, before, after))
     }
 }
 
 /// Makes a settled shard what it is to be in the master, and closes it.
-fn change(plan: &Plan, lane: &Lane, shard: Shard) -> Result<Closed> {
-    for losers in lane.losers.chunks(IDS_AT_ONCE) {
+fn change(plan: &Plan, shard_plan: &ShardPlan, shard: Shard) -> Result<Closed> {
+    for losers in shard_plan.losers.chunks(IDS_AT_ONCE) {
         shard.delete(losers)?;
     }
     for (field, schema) in plan.united.payload.fields() {
         shard.create_index(field, schema)?;
     }
     let left = shard.count(None)?;
-    let expected = (lane.ids.len() - lane.losers.len()) as u64;
+    let expected = (shard_plan.ids.len() - shard_plan.losers.len()) as u64;
     if left != expected {
         return Err(Error::failed(
             format!("deleting what lost from {}", shard.what()),
@@ -265,14 +269,14 @@ fn close(shard: Shard) -> Result<Closed> {
     })
 }
 
-/// Gives `lane` the segments of a closed shard; returns their bytes when packed.
-fn take(lane: &mut Lane, closed: Closed) -> Result<u64> {
+/// Gives `shard_plan` the segments of a closed shard; returns their bytes when packed.
+fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
     let mut bytes = 0;
     let mut indexed_vectors = closed.indexed_vectors;
     for segment in closed.segments {
         let settled = ToPack::measure(segment.folder)?;
         bytes += settled.bytes();
-        lane.segments.push(Carriage {
+        shard_plan.segments.push(SegmentPlan {
             uuid: segment.uuid,
             version: segment.version,
             indexed_vectors: std::mem::take(&mut indexed_vectors),

@@ -45,15 +45,15 @@ pub fn by_key(target: &Target, keyed: bool) -> Result<ByKey> {
 pub type Pair = (Record, Option<Record>);
 
 /// Asks for points in batches.
-pub struct Beside<'a> {
+pub struct LookupBatcher<'a> {
     there: &'a ByKey,
     batch: BTreeMap<Option<ShardKey>, Vec<Record>>,
     records: usize,
     bytes: usize,
 }
 
-impl<'a> Beside<'a> {
-    /// Beside what is `there`.
+impl<'a> LookupBatcher<'a> {
+    /// LookupBatcher what is `there`.
     pub fn new(there: &'a ByKey) -> Self {
         Self {
             there,
@@ -100,8 +100,8 @@ impl<'a> Beside<'a> {
 }
 
 /// Ids that are there, walked along with ids that are given, to find those that were not.
-pub struct Walk {
-    lanes: BTreeMap<Option<ShardKey>, Lane>,
+pub struct OrphanScan {
+    point_streams: BTreeMap<Option<ShardKey>, KeyPages>,
     /// Keys by number.
     keys: Vec<Option<ShardKey>>,
     found: BufWriter<File>,
@@ -109,7 +109,7 @@ pub struct Walk {
     count: u64,
 }
 
-struct Lane {
+struct KeyPages {
     number: usize,
     pages: Receiver<Result<Vec<PointId>>>,
     page: std::vec::IntoIter<PointId>,
@@ -117,7 +117,7 @@ struct Lane {
     last: Option<PointId>,
 }
 
-impl Walk {
+impl OrphanScan {
     /// Begins to read the ids of what is `there`; what is found goes into a file in `folder`.
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
@@ -126,7 +126,7 @@ impl Walk {
     ) -> Result<Self> {
         let path = folder.join("not-given");
         let found = BufWriter::new(scratch::create(&path)?);
-        let mut lanes = BTreeMap::new();
+        let mut point_streams = BTreeMap::new();
         let mut keys = Vec::new();
         for (key, points) in there {
             let (sender, pages) = sync_channel(1);
@@ -140,9 +140,9 @@ impl Walk {
             });
             let number = keys.len();
             keys.push(key.clone());
-            lanes.insert(
+            point_streams.insert(
                 key.clone(),
-                Lane {
+                KeyPages {
                     number,
                     pages,
                     page: Vec::new().into_iter(),
@@ -152,7 +152,7 @@ impl Walk {
             );
         }
         Ok(Self {
-            lanes,
+            point_streams,
             keys,
             found,
             path,
@@ -162,16 +162,16 @@ impl Walk {
 
     /// The record with `id` under `key` is given; ids come ascending.
     pub fn given(&mut self, key: &Option<ShardKey>, id: PointId) -> Result<()> {
-        let Some(lane) = self.lanes.get_mut(key) else {
+        let Some(point_stream) = self.point_streams.get_mut(key) else {
             return Ok(());
         };
-        while let Some(head) = lane.peek()? {
+        while let Some(head) = point_stream.peek()? {
             if head > id {
                 break;
             }
-            lane.head = None;
+            point_stream.head = None;
             if head < id {
-                note(&mut self.found, &self.path, lane.number, head)?;
+                note(&mut self.found, &self.path, point_stream.number, head)?;
                 self.count += 1;
             }
         }
@@ -180,10 +180,10 @@ impl Walk {
 
     /// No more is given. Returns what was there and was not given.
     pub fn end(mut self) -> Result<NotGiven> {
-        for lane in self.lanes.values_mut() {
-            while let Some(head) = lane.peek()? {
-                lane.head = None;
-                note(&mut self.found, &self.path, lane.number, head)?;
+        for point_stream in self.point_streams.values_mut() {
+            while let Some(head) = point_stream.peek()? {
+                point_stream.head = None;
+                note(&mut self.found, &self.path, point_stream.number, head)?;
                 self.count += 1;
             }
         }
@@ -202,7 +202,7 @@ fn note(found: &mut BufWriter<File>, path: &Path, number: usize, id: PointId) ->
     writeln!(found, "{number} {id}").map_err(|err| Error::io("writing", path, &err))
 }
 
-impl Lane {
+impl KeyPages {
     fn peek(&mut self) -> Result<Option<PointId>> {
         while self.head.is_none() {
             if let Some(id) = self.page.next() {

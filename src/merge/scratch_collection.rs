@@ -34,7 +34,7 @@ const POLLING: Polling = Polling::every(Duration::from_millis(200));
 
 /// A collection that was made to be read.
 #[derive(Debug)]
-pub struct Lent {
+pub struct ScratchCollection {
     connection: Connection,
     name: String,
     /// Record of the collection's name on disk; none once the collection was given back.
@@ -52,19 +52,19 @@ struct Note {
 
 /// Restores every one of `sources` on the server of `connection`, to be read there. `notes` is the
 /// folder where names are written down, `scratch` one for files that have to be decompressed.
-pub fn lend(
+pub fn scratch_collection(
     sources: &mut [Source],
     connection: &Connection,
     notes: &Path,
     scratch: &Path,
     progress: Progress,
-) -> Result<Vec<Lent>> {
+) -> Result<Vec<ScratchCollection>> {
     remove_leftovers(connection, notes)?;
     let mut lent = Vec::new();
     for source in sources.iter_mut().filter(|source| source.live.is_none()) {
         refuse_part(source)?;
         source.verify()?;
-        let one = Lent::new(connection, notes)?;
+        let one = ScratchCollection::new(connection, notes)?;
         one.restore(source, scratch, progress)?;
         source.read_at(connection, &one.name)?;
         lent.push(one);
@@ -87,7 +87,7 @@ fn refuse_part(source: &Source) -> Result<()> {
     }
 }
 
-impl Lent {
+impl ScratchCollection {
     /// Writes a new name down.
     fn new(connection: &Connection, notes: &Path) -> Result<Self> {
         let name = format!("{SCRATCH_PREFIX}{}", Uuid::new_v4().simple());
@@ -168,7 +168,7 @@ impl Lent {
     }
 
     /// Removes the collection.
-    pub fn give_back(mut self) -> Result<()> {
+    pub fn drop_remote(mut self) -> Result<()> {
         self.remove()
     }
 
@@ -184,7 +184,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for ScratchCollection {
     fn drop(&mut self) {
         // A collection that cannot be removed now stays recorded, and is removed by the next run.
         let _ = self.remove();
