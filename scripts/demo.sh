@@ -43,7 +43,7 @@ show snapmerge inspect "${albums[@]}"
 heading "merge them; 200 ids are in two albums, and the later album wins"
 show snapmerge merge "${albums[@]}" -o "$master"
 
-heading "prove the master against its sources, with 50 searches and a look at its clusters"
+heading "verify the master against its sources, with 50 searches and a look at its clusters"
 show snapmerge verify "$master" --queries 50 --structure 300 --against "${albums[@]}"
 
 heading "the same as one HTML page"

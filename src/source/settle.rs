@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{Source, checksum};
 use crate::base::error::{Error, Result};
+use crate::base::parallel::in_parallel;
 use crate::base::scratch;
 use crate::engine::{
     Shard, ShardConfig, closed_segments, forbid_additions, lighten, store_empty_vectors,
@@ -307,16 +308,22 @@ fn open(
     }
 }
 
+/// Segments that are converted at once; the ids of each take 16 bytes a point meanwhile.
+const CONVERTED_AT_ONCE: usize = 2;
+
 /// Converts what the segments of the unpacked shard in `folder`, called `what`, keep in RocksDB.
 fn convert(folder: &Path, what: &str) -> Result<()> {
     let segments = folder.join(layout::SEGMENTS);
     let failed = |err: std::io::Error| Error::io("listing segments in", &segments, &err);
+    let mut folders = Vec::new();
     for entry in std::fs::read_dir(&segments).map_err(failed)? {
-        let folder = entry.map_err(failed)?.path();
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        rocks::convert(&folder, &format!("segment {name} of {what}"))?;
+        folders.push(entry.map_err(failed)?.path());
     }
-    Ok(())
+    in_parallel(folders, CONVERTED_AT_ONCE, |folder| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        rocks::convert(&folder, &format!("segment {name} of {what}"))
+    })
+    .map(drop)
 }
 
 /// Removes a `first-index` that says nothing from the log of the unpacked shard in `folder`: the engine
