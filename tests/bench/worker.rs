@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use snapmerge::source::{OpenedShards, Opening, Purpose, Source};
-use snapmerge::stream::{Lane, Scan};
+use snapmerge::stream::{PointStream, Scan};
 
 use super::{Outcome, fresh};
 
@@ -48,14 +48,14 @@ pub fn run(stage: &str, files: &[PathBuf], dir: &Path) -> Outcome {
 
 /// Points, and a rough number of bytes, so that nothing is read for nothing.
 fn scan(settled: &[OpenedShards]) -> Outcome<(u64, usize)> {
-    let mut lanes = Vec::new();
+    let mut point_streams = Vec::new();
     for (source, settled) in settled.iter().enumerate() {
         for shard in &settled.shards {
-            lanes.push(Lane::new(source, &shard.shard, shard.key.clone()));
+            point_streams.push(PointStream::new(source, &shard.shard, shard.key.clone()));
         }
     }
     std::thread::scope(|scope| {
-        let mut scan = Scan::start(scope, &lanes, None)?;
+        let mut scan = Scan::start(scope, &point_streams, None)?;
         let (mut group, mut points, mut bytes) = (Vec::new(), 0, 0);
         while scan.next_group(&mut group)?.is_some() {
             for scanned in &group {
