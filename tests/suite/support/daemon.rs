@@ -42,17 +42,6 @@ pub fn find_in(told: Option<OsString>, path: Option<OsString>) -> Result<PathBuf
         .ok_or_else(|| "there is no Qdrant server (no QDRANT_BIN, no qdrant on PATH)".to_owned())
 }
 
-/// The executable of the server of `version`: `$QDRANT_BINS/VERSION/qdrant`; or why there is none.
-pub fn find_version(version: &str) -> Result<PathBuf, String> {
-    let folder = std::env::var_os("QDRANT_BINS")
-        .ok_or("there are no Qdrant servers of several versions (QDRANT_BINS names no folder with VERSION/qdrant)")?;
-    let bin = PathBuf::from(folder).join(version).join("qdrant");
-    match bin.is_file() {
-        true => Ok(bin),
-        false => Err(format!("there is no Qdrant {version} in QDRANT_BINS")),
-    }
-}
-
 /// Below the ports that the system gives to whoever connects (32768 and above, unless told otherwise),
 /// so that no connection takes one of these while its server is still starting.
 const PORTS: Range<u16> = 10_000..32_000;

@@ -333,6 +333,17 @@ impl Server {
     }
 }
 
+/// The executable of the server of `version`: `$QDRANT_BINS/VERSION/qdrant`; or why there is none.
+pub fn find_version(version: &str) -> Result<PathBuf, String> {
+    let folder = std::env::var_os("QDRANT_BINS")
+        .ok_or("there are no Qdrant servers of several versions (QDRANT_BINS names no folder with VERSION/qdrant)")?;
+    let bin = PathBuf::from(folder).join(version).join("qdrant");
+    match bin.is_file() {
+        true => Ok(bin),
+        false => Err(format!("there is no Qdrant {version} in QDRANT_BINS")),
+    }
+}
+
 fn read_answer(answer: ureq::http::Response<ureq::Body>) -> Outcome<(u16, Value)> {
     let status = answer.status().as_u16();
     let mut text = String::new();

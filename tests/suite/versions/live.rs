@@ -14,9 +14,8 @@ use crate::replay::Place;
 use crate::server::live::nothing_left;
 use crate::server::{captured_in, run_with};
 use crate::support::cases::Case;
-use crate::support::daemon::find_version;
 use crate::support::points::ensure_same;
-use crate::support::qdrant::Server;
+use crate::support::qdrant::{Server, find_version};
 use crate::support::{Env, Outcome, Trial};
 
 const ALBUMS: [&str; 3] = ["album_2017", "album_2018", "album_2019_overlap"];
