@@ -1,6 +1,7 @@
 //! What is shipped to run it every night: systemd units, a Kubernetes CronJob, a Dockerfile. Each is
 //! held to what it must say here, and to its own tool where that is on the machine.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,6 +24,18 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("deploy/units_say_what_they_must", || units(env)),
         Trial::new("deploy/cronjob_says_what_it_must", || cronjob(env)),
         Trial::new("deploy/dockerfile_says_what_it_must", || dockerfile(env)),
+        Trial::new("deploy/metrics_are_those_of_a_run", || metrics(env)),
+        Trial::needs(
+            "deploy/promtool",
+            &program("promtool", "--version", "Debian's prometheus"),
+            |bin| {
+                passes(
+                    Command::new(bin)
+                        .args(["check", "rules"])
+                        .arg(file(env, "alerts.yaml")),
+                )
+            },
+        ),
         Trial::needs(
             "deploy/systemd_analyze",
             &program("systemd-analyze", "--version", "Debian's systemd"),
@@ -76,6 +89,36 @@ fn passes(command: &mut Command) -> Outcome {
     let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (told(&output.stdout), told(&output.stderr));
     ensure!(output.status.success(), "{command:?}: {out}{err}");
+    Ok(())
+}
+
+/// Alerts and the dashboard ask for metrics that a run writes, and for nothing else.
+fn metrics(env: &Env) -> Outcome {
+    let written = std::fs::read_to_string(env.root.join("src/nightly/metrics.rs"))?;
+    let names = |text: &str| -> BTreeSet<String> {
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let words = text.split(|c| !is_name(c));
+        words
+            .filter(|word| word.starts_with("snapmerge_"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let written = names(&written);
+    ensure!(written.len() >= 14, "{written:?}");
+    for name in ["alerts.yaml", "grafana.json"] {
+        let asked = names(&read(env, name)?);
+        ensure!(asked.len() >= 5, "{name} asks for {asked:?}");
+        let unknown: Vec<_> = asked.difference(&written).collect();
+        ensure!(unknown.is_empty(), "{name} asks for {unknown:?}");
+    }
+    let dashboard: serde_json::Value = serde_json::from_str(&read(env, "grafana.json")?)?;
+    let panels = dashboard["panels"].as_array().ok_or("no panels")?;
+    let shown = names(&dashboard["panels"].to_string());
+    ensure!(
+        panels.len() >= 8 && shown.len() >= 12,
+        "{} panels show {shown:?}",
+        panels.len()
+    );
     Ok(())
 }
 
