@@ -264,7 +264,8 @@ fn captured(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
     }
     let unverified = taken.peers.iter().any(|part| part.sha256.is_none());
     if unverified && !request.stream {
-        let why = "the server gave no checksum (it keeps snapshots in an object store)";
+        let why = "the server gave no checksum (one before 1.8 gives none, nor does one that keeps \
+                   snapshots in an object store)";
         if request.require_checksum {
             return Err(Error::damaged(format!("checking {collection}"), why)
                 .next("capture without --require-checksum: the tar itself is checked to its end"));

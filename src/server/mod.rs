@@ -55,5 +55,5 @@ pub use selection::{Selection, StrictMode};
 pub use snapshots::Making;
 pub use state::{About, StateFolder};
 pub use upload::Upload;
-pub use versions::Feature;
+pub use versions::{Feature, index_for};
 pub use webhook::post;

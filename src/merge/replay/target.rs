@@ -10,10 +10,12 @@ use serde_json::{Map, Value, json};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Progress, Unit};
-use crate::format::schema::{CollectionConfig, ShardingMethod, same_index};
+use crate::format::schema::{CollectionConfig, ShardingMethod, same_index, show_index};
 use crate::merge::plan::Plan;
 use crate::point::ShardKey;
-use crate::server::{CollectionAddress, CollectionInfo, Connection, Polling, create_body};
+use crate::server::{
+    CollectionAddress, CollectionInfo, Connection, Feature, Polling, create_body, index_for,
+};
 
 const POLLING: Polling = Polling::every(Duration::from_millis(300));
 /// Number of consecutive polls in which the server must report green.
@@ -61,6 +63,7 @@ impl Target {
     pub fn make(&self, plan: &Plan) -> Result<()> {
         let config = &plan.united.config;
         self.refuse_keys_without_cluster(config)?;
+        self.refuse_multivectors(config)?;
         Ok(self
             .connection
             .create_collection(self.name(), creation(config))?)
@@ -84,12 +87,37 @@ impl Target {
         }
         let info = self.info()?;
         let there = info.payload_schema(&self.address.to_string())?;
+        let version = self.connection.server_info()?.numbers();
         for (field, index) in plan.united.payload.fields() {
-            if !there.fields().contains_key(field) {
-                self.connection.create_payload_index(name, field, index)?;
+            // What the server does not know is not asked for, and told at the end.
+            if let Some(index) = index_for(version, index)
+                && !there.fields().contains_key(field)
+            {
+                self.connection.create_payload_index(name, field, &index)?;
             }
         }
         Ok(())
+    }
+
+    /// An old server would take a multivector for one long vector.
+    fn refuse_multivectors(&self, config: &CollectionConfig) -> Result<()> {
+        let has_some = config
+            .vectors()
+            .values()
+            .any(|one| one.multivector.is_some());
+        let server = self.connection.server_info()?;
+        if !has_some || Feature::Multivectors.is_in(server.numbers()) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Refused,
+            format!("making {}", self.address),
+            format!(
+                "it has multivectors, and Qdrant {} knows none",
+                server.version
+            ),
+        )
+        .next("write to a server of 1.10 or later"))
     }
 
     fn refuse_keys_without_cluster(&self, config: &CollectionConfig) -> Result<()> {
@@ -197,11 +225,20 @@ impl Target {
         let what = self.address.to_string();
         let mut differences = Vec::new();
         let there = info.payload_schema(&what)?;
+        let server = self.connection.server_info()?;
         for (field, index) in plan.united.payload.fields() {
+            let why = match index_for(server.numbers(), index) {
+                Some(known) if known == *index => String::new(),
+                _ => format!(
+                    ": Qdrant {} does not know {}",
+                    server.version,
+                    show_index(index)
+                ),
+            };
             match there.fields().get(field) {
-                None => differences.push(format!("there is no payload index on {field}")),
+                None => differences.push(format!("there is no payload index on {field}{why}")),
                 Some(own) if !same_index(own, index) => differences.push(format!(
-                    "the payload index on {field} is {own} instead of {index}"
+                    "the payload index on {field} is {own} instead of {index}{why}"
                 )),
                 Some(_) => {}
             }

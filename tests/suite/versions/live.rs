@@ -46,6 +46,16 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             }));
         }
     }
+    let old = RELEASES
+        .iter()
+        .filter(|release| ["1.7.4", "1.10.1"].contains(&release.version));
+    for release in old {
+        let name = format!("versions/live/{}/newer", release.version);
+        let bin = find_version(release.version);
+        trials.push(Trial::needs(name, &bin, move |bin| {
+            newer(env, &Cases::of(env, release)?, &bin)
+        }));
+    }
     trials
 }
 
@@ -354,6 +364,35 @@ fn replayed(cases: &Cases, bin: &Path) -> Outcome {
         cases.holds(&place, into, &points[0])?;
     }
     nothing_left(&place.server)
+}
+
+/// What an old server does not know is not asked of it, and told; what it would take for something else is
+/// refused.
+fn newer(env: &Env, cases: &Cases, bin: &Path) -> Outcome {
+    let place = Place::new(bin)?;
+    let case = env.case("all_indexes");
+    let run = place
+        .merging(&[&case.snapshot_gz], "master")
+        .run()?
+        .code(3)?;
+    let differences = run.json()?["differences"].to_string();
+    let unknown = format!("Qdrant {} does not know uuid", cases.release.version);
+    ensure!(differences.contains(&unknown), "{differences}");
+    cases.holds(&place, "master", &case.truth()?)?;
+    let info = place.server.get("/collections/master")?;
+    let indexes = info["payload_schema"].as_object().ok_or("no schema")?;
+    ensure!(indexes.len() >= 5, "indexes: {indexes:?}");
+    let case = env.case("multivector");
+    let run = place.merging(&[&case.snapshot_gz], "many").run()?;
+    if cases.release.version.starts_with("1.7.") {
+        run.code(12)?
+            .says(&["it has multivectors", "1.10 or later"])?;
+        ensure!(
+            place.server.get("/collections/many").is_err(),
+            "it was made"
+        );
+    }
+    Ok(())
 }
 
 /// The alias to one master and on to another, and back.
