@@ -315,9 +315,9 @@ pub fn trials() -> Vec<Trial> {
     let sh = |script: &str| Cli::of("sh").arg("-c").arg(script);
     vec![
         Trial::new("support/cli/runs_the_program_that_was_built", || {
-            let run = cli!["--version"].run()?.ok()?;
+            let run = cli!["-V"].run()?.ok()?;
             let version = concat!("snapmerge ", env!("CARGO_PKG_VERSION"));
-            ensure_eq!(run.stdout.trim(), version, "what --version says");
+            ensure_eq!(run.stdout.trim(), version, "what -V says");
             Ok(())
         }),
         Trial::new("support/cli/sees_how_it_ended", move || {
