@@ -23,6 +23,8 @@ pub struct TrustOptions {
     /// The folder in which this machine remembers the last record that it saw; none to remember
     /// nothing.
     #[arg(skip = StateFolder::of_environment().map(|state| state.path().to_owned()))]
+    // Requests have another folder of state beside it, and all their keys in one object.
+    #[serde(rename = "head_memory")]
     pub state: Option<PathBuf>,
 }
 

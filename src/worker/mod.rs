@@ -102,3 +102,50 @@ fn answer<O: Operation>(request: Value, context: &Context) -> Result<Value> {
     serde_json::to_value(request.run(context)?)
         .map_err(|err| Error::failed(format!("writing the report of {}", O::NAME), err))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::*;
+    use crate::capture::CaptureRequest;
+    use crate::inspect::InspectRequest;
+    use crate::publish::{PublishRequest, RollbackRequest};
+    use crate::restore::RestoreRequest;
+
+    /// Options are flattened into one object: two of one name would be one.
+    fn no_key_is_there_twice<O: Operation + Args + FromArgMatches>(typed: &str) {
+        let command = O::augment_args(Command::new("snapmerge"));
+        let words = std::iter::once("snapmerge").chain(typed.split(' '));
+        let request = O::from_arg_matches(&command.get_matches_from(words)).unwrap();
+        let written = serde_json::to_string(&request).unwrap();
+        let once: Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(once.to_string().len(), written.len(), "{written}");
+    }
+
+    #[test]
+    fn requests_survive_json() {
+        let server = "http://prod:6333";
+        no_key_is_there_twice::<MergeRequest>("archive:a --archive b -o master.snapshot --state s");
+        no_key_is_there_twice::<VerifyRequest>("m.snapshot --against archive:a --archive b");
+        no_key_is_there_twice::<DiffRequest>("archive:a b.snapshot --archive b");
+        no_key_is_there_twice::<ExportRequest>("archive:a --archive b");
+        no_key_is_there_twice::<InspectRequest>("archive:a --archive b");
+        no_key_is_there_twice::<DrillRequest>("--archive b --state s");
+        no_key_is_there_twice::<RestoreRequest>(&format!(
+            "archive:a --archive b --state s --to {server}/c"
+        ));
+        no_key_is_there_twice::<CaptureRequest>(&format!("{server} c --archive b"));
+        no_key_is_there_twice::<PublishRequest>(&format!("{server} c --alias a --state s"));
+        no_key_is_there_twice::<RollbackRequest>(&format!("{server} --alias a --state s"));
+        no_key_is_there_twice::<archive::InitRequest>("--archive b");
+        no_key_is_there_twice::<archive::AddRequest>("a.snapshot --archive b");
+        no_key_is_there_twice::<archive::ListRequest>("--archive b");
+        no_key_is_there_twice::<archive::ShowRequest>("a --archive b");
+        no_key_is_there_twice::<archive::GetRequest>("a -o a.snapshot --archive b");
+        no_key_is_there_twice::<archive::CheckRequest>("--archive b");
+        no_key_is_there_twice::<archive::ForgetRequest>("--archive b");
+        no_key_is_there_twice::<archive::VerifyChainRequest>("--archive b");
+        no_key_is_there_twice::<archive::UnlockRequest>("--archive b");
+    }
+}

@@ -218,6 +218,17 @@ fn shortened(env: &Env) -> Outcome {
         archive("forget", &root).arg("--leftovers"),
         cli!["drill", "--archive", &root, "-q"],
         cli!["inspect", "archive:a", "--archive", &root],
+        cli!["export", "archive:a", "--archive", &root],
+        cli!["merge", "archive:a", "--archive", &root, "-o", &got],
+        cli![
+            "verify",
+            "archive:a",
+            "--against",
+            &file,
+            "--archive",
+            &root
+        ],
+        cli!["diff", "archive:a", &file, "--archive", &root],
     ] {
         let run = cli.run()?.code(13)?;
         let told = format!("{}{}", run.stdout, run.stderr);
