@@ -34,7 +34,7 @@ echo "package: the program"
 cargo build --locked --bin snapmerge
 program=$CARGO_TARGET_DIR/debug/snapmerge
 # What the Debian package takes besides; a folder of the target, since Cargo.toml names it.
-made=$CARGO_TARGET_DIR/debug/package
+made=$CARGO_TARGET_DIR/release/package
 rm -rf "$made"
 mkdir -p "$made/completions"
 "$program" man "$made/man"
@@ -42,12 +42,13 @@ for shell in bash zsh fish; do
   "$program" completions "$shell" >"$made/completions/$shell"
 done
 gzip -9 -n -r "$made/man"
+strip -o "$CARGO_TARGET_DIR/release/snapmerge" "$program"
 
 echo "package: the wheel"
 rm -f "$out"/snapmerge-*.whl "$out"/snapmerge_*.deb
 maturin build --quiet --out "$out"
 echo "package: the Debian package"
-cargo deb --quiet --profile dev --no-build --output "$out"
+cargo deb --quiet --no-build --no-strip --output "$out"
 (cd "$out" && sha256sum snapmerge-*.whl snapmerge_*.deb >SHA256SUMS)
 if [ -n "${SNAPMERGE_SIGN_KEY_FILE:-}" ]; then
   openssl pkeyutl -sign -inkey "$SNAPMERGE_SIGN_KEY_FILE" -rawin -in "$out/SHA256SUMS" -out "$out/SHA256SUMS.sig"

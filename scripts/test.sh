@@ -87,6 +87,8 @@ stage bench cargo clippy --locked --test bench -- -D warnings
 stage unit cargo test --locked --lib --bins -- "${test_args[@]+"${test_args[@]}"}"
 stage suite cargo test --locked --test suite -- "${test_args[@]+"${test_args[@]}"}"
 stage doc cargo test --locked --doc -- "${test_args[@]+"${test_args[@]}"}"
+# Last, since it builds the program with its commit in it.
+[ "$tools" = 0 ] || stage package scripts/package.sh --test
 
 # A filter that fits no test is a slip of the pen, not a success.
 if [ ${#test_args[@]} != 0 ] && ! grep -qE '^test result: .* [1-9][0-9]* (passed|failed|ignored);|: test$' "${logged[@]}"; then
