@@ -119,11 +119,6 @@ pub fn observe(members: &Members, collection: &str) -> Result<Observation> {
         }
     }
     let points = first.count(Selection::all(collection))?;
-    let mut shards = plan.takes.iter().flat_map(|take| &take.shards);
-    if let (Some(only), None, true) = (shards.next(), shards.next(), shard_points.is_empty()) {
-        // It has all points, also where a server does not count by shard.
-        shard_points.insert(*only, points);
-    }
     let aliases = aliases
         .into_iter()
         .filter(|(_, target)| target == collection)
@@ -165,10 +160,10 @@ impl Observation {
         }
     }
 
-    /// Why a capture between this observe and `after` may not be whole; none if it is.
+    /// Why a capture between this observation and `after` may not be whole; none if it is.
     pub fn differs(&self, after: &Self, streamed: bool) -> Option<String> {
-        let places = |observe: &Self| {
-            let takes = observe.plan.takes.iter();
+        let places = |observation: &Self| {
+            let takes = observation.plan.takes.iter();
             takes
                 .flat_map(|take| take.shards.iter().map(|shard| (*shard, take.peer)))
                 .collect::<BTreeMap<_, _>>()

@@ -147,9 +147,15 @@ impl Connection {
     }
 
     /// The exact number of points in one shard that this member holds; none if the server does not
-    /// count by shard (before 1.11.1).
+    /// count by shard (before 1.11.1) and there are others, whose points it would count too.
     pub fn count_shard(&self, name: &str, shard: u32) -> Result<Option<u64>, Failure> {
-        not_found_as_none(self.count(Selection::shard(name, shard)))
+        if let Some(count) = not_found_as_none(self.count(Selection::shard(name, shard)))? {
+            return Ok(Some(count));
+        }
+        let is_only = self.topology(name)?.shard_ids() == [shard];
+        is_only
+            .then(|| self.count(Selection::all(name)))
+            .transpose()
     }
 
     /// Counts the ids that are listed. One id under two shard keys is two points, and listed without a key it
