@@ -19,7 +19,7 @@ const FRAME_BYTES: u64 = 64 << 10;
 /// No record is as large; if one is, it is cut.
 const GRAIN_BYTES_MAX: u64 = super::object::CHUNK_BYTES_MAX as u64;
 
-/// ChunkBoundaries a snapshot, from its first byte on.
+/// Finds where a snapshot is cut, from its first byte on.
 #[derive(Debug)]
 pub struct ChunkBoundaries<'a> {
     runs: &'a TarExtents,

@@ -252,9 +252,9 @@ impl Archive {
             .values()
             .filter(|part| subset.is_none_or(|s| part.name.share(s.of) == s.which - 1));
         let share: Vec<&PackRef> = share.collect();
-        let lane = || Ok((Opener::new()?, Vec::new()));
-        let looked = in_parallel_with(&share, store.at_once(), lane, |lane, part| {
-            look(store, part, lane, other)
+        let opened = || Ok((Opener::new()?, Vec::new()));
+        let looked = in_parallel_with(&share, store.at_once(), opened, |opened, part| {
+            look(store, part, opened, other)
         })?;
         let mut lost: BTreeSet<Name> = BTreeSet::new();
         for (part, looked) in share.iter().zip(looked) {

@@ -91,10 +91,10 @@ impl Archive {
             let (gathering, recipe) = (&gathering, &recipe);
             scope.spawn(move || {
                 let at_once = store.at_once().min(LANES_MAX);
-                let lane = || Ok((Opener::new()?, Vec::new()));
+                let opened = || Ok((Opener::new()?, Vec::new()));
                 let parts = recipe.objects.iter().enumerate();
-                let done = in_parallel_with(parts, at_once, lane, |lane, (number, part)| {
-                    let (opener, bytes) = lane;
+                let done = in_parallel_with(parts, at_once, opened, |opened, (number, part)| {
+                    let (opener, bytes) = opened;
                     read_object(store, part, bytes)?;
                     let raw = opener.decompress(part.name, bytes)?;
                     gathering.write(number, raw, part, file, target)

@@ -76,7 +76,7 @@ pub enum Form {
     Streamed,
 }
 
-/// PartialFile that one member gave.
+/// Part that one member gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerPart {
     /// The member.

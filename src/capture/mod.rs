@@ -199,7 +199,7 @@ fn earlier(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Option<Captu
                 ),
                 left.join("; "),
             )
-            .next("observe at the server, and run it again"));
+            .next("look at the server, and run it again"));
         }
         let manifest = read_manifest(&file)?;
         return Ok(Some(Captured {
@@ -226,7 +226,7 @@ fn earlier(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Option<Captu
             "clearing away what an earlier run left of {}",
             request.collection
         );
-        return Err(Error::failed(doing, why).next("observe at the server, and run it again"));
+        return Err(Error::failed(doing, why).next("look at the server, and run it again"));
     }
     work.journal = None;
     Ok(None)
@@ -287,17 +287,17 @@ fn captured(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
 
 /// Walks over the file to its end: every shard has to be there, from an Active replica. Returns its
 /// config.json.
-fn check_whole(path: &Path, observe: &Observation, streamed: bool) -> Result<Vec<u8>> {
+fn check_whole(path: &Path, observation: &Observation, streamed: bool) -> Result<Vec<u8>> {
     let snapshot = Snapshot::open(path, Want::default(), None)?;
     let damaged = |why: String| {
         Error::damaged(format!("checking what came of {}", path.display()), why)
-            .next("capture it again; if it stays so, observe at the server's log")
+            .next("capture it again; if it stays so, look at the server's log")
     };
     let Some(config) = snapshot.config else {
         return Err(damaged("it has no config.json".into()));
     };
     let there: Vec<u32> = snapshot.shards.keys().copied().collect();
-    let wanted = observe.plan.shards();
+    let wanted = observation.plan.shards();
     if there.iter().any(|shard| !wanted.contains(shard)) {
         return Err(damaged(format!(
             "it has the shards {there:?}, not {wanted:?}"

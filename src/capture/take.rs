@@ -34,12 +34,12 @@ const NEXT_SECOND: Duration = Duration::from_millis(1100);
 /// By collection snapshots, one for each member that something is taken from.
 pub(super) fn snapshots(
     request: &CaptureOptions<'_>,
-    observe: &Observation,
+    observation: &Observation,
     work: &mut Work,
 ) -> Result<Taken> {
     let mut parts = Vec::new();
-    for take in &observe.plan.takes {
-        let member = member(request, observe, take)?;
+    for take in &observation.plan.takes {
+        let member = member(request, observation, take)?;
         let made = made(request, member, work)?;
         parts.push((take, member, made));
     }
@@ -53,7 +53,7 @@ pub(super) fn snapshots(
             // The server's own name is a file's name, or it is not used.
             match is_plain(&made.name) {
                 true => made.name.clone(),
-                false => free_name(request, &observe.first.to_string())?,
+                false => free_name(request, &observation.first.to_string())?,
             }
         }
         _ => free_name(request, CLUSTER)?,
@@ -87,7 +87,7 @@ pub(super) fn snapshots(
             let mut assembly = Assembly::new(&path)?;
             for (number, (take, _, _)) in parts.iter().enumerate() {
                 let part = work.path().join(format!("{PART}-{number}"));
-                assembly.member(&part, &observe.plan, take.peer, number == 0)?;
+                assembly.member(&part, &observation.plan, take.peer, number == 0)?;
             }
             assembly.finish()?;
             let hashes = part::hashes(&path)?;
@@ -163,7 +163,7 @@ fn made(
         format!("making a snapshot of {collection}"),
         "the server gives it the name of another one each time",
     )
-    .next("observe whether somebody else captures it; then run it again"))
+    .next("look whether somebody else captures it; then run it again"))
 }
 
 /// Has the member make a snapshot, which is in the journal before, and with its name afterwards unless
@@ -263,7 +263,7 @@ fn downloaded(
     if made.size == 0 {
         return Err(
             Error::new(Kind::Refused, doing, "the server says that it is empty")
-                .next("observe at the server's log, and run it again"),
+                .next("look at the server's log, and run it again"),
         );
     }
     let mut last = None;
@@ -301,36 +301,35 @@ fn downloaded(
     }
     Err(last
         .unwrap_or_else(|| Error::failed(doing, "it cannot be compared"))
-        .next(
-            "run it again; if it stays so, observe at the server's disk and at what lies between",
-        ))
+        .next("run it again; if it stays so, look at the server's disk and at what lies between"))
 }
 
 /// By streams, one for each shard: nothing is written to a server's disk.
 pub(super) fn streamed(
     request: &CaptureOptions<'_>,
-    observe: &Observation,
+    observation: &Observation,
     work: &mut Work,
 ) -> Result<Taken> {
     remove_parts(work.path())?;
     let path = work.path().join(format!("{PART}-whole"));
     let source = format!("{}/{}", request.members.first.address(), request.collection);
-    let config = observe.info.config(&source)?;
-    let payload = observe.info.payload_schema(&source)?;
+    let config = observation.info.config(&source)?;
+    let payload = observation.info.payload_schema(&source)?;
     let stage =
         request
             .progress
             .stage(&format!("stream {}", request.collection), None, Unit::Bytes);
     let first = &request.members.first;
     let peers = Retry::new(RetryOn::Transient, STREAM_RETRIES).run_blocking(first, || {
-        let (mut assembly, peers) = stream_all(request, observe, &path, &|bytes| stage.add(bytes))?;
-        assembly.collection(&config, &observe.plan.keys, &payload)?;
+        let (mut assembly, peers) =
+            stream_all(request, observation, &path, &|bytes| stage.add(bytes))?;
+        assembly.collection(&config, &observation.plan.keys, &payload)?;
         assembly.finish()?;
         Ok(peers)
     })?;
     drop(stage);
     let hashes = part::hashes(&path)?;
-    let from = match observe.plan.takes.as_slice() {
+    let from = match observation.plan.takes.as_slice() {
         [take] => take.peer.to_string(),
         _ => CLUSTER.into(),
     };
@@ -347,14 +346,14 @@ pub(super) fn streamed(
 /// Streams every shard.
 fn stream_all(
     request: &CaptureOptions<'_>,
-    observe: &Observation,
+    observation: &Observation,
     path: &Path,
     passed: &dyn Fn(u64),
 ) -> Result<(Assembly, Vec<PeerPart>), Failure> {
     let mut assembly = Assembly::new(path)?;
     let mut peers = Vec::new();
-    for take in &observe.plan.takes {
-        let member = member(request, observe, take)?;
+    for take in &observation.plan.takes {
+        let member = member(request, observation, take)?;
         let mut bytes = 0;
         for shard in &take.shards {
             let number = shard.to_string();
@@ -386,7 +385,7 @@ fn stream_all(
                 let why = format!(
                     "it ends with {last:?}, not with shard_config.json: the server failed on the way"
                 );
-                let next = "observe at the server's log, or capture without --stream";
+                let next = "look at the server's log, or capture without --stream";
                 let error = Error::damaged(doing, why).next(next);
                 return Err(Failure::new(Cause::Cut, error));
             }
@@ -406,12 +405,12 @@ fn stream_all(
 
 fn member<'a>(
     request: &CaptureOptions<'a>,
-    observe: &Observation,
+    observation: &Observation,
     take: &Take,
 ) -> Result<&'a Connection> {
     request
         .members
-        .get(observe.first, take.peer)
+        .get(observation.first, take.peer)
         .ok_or_else(|| {
             let doing = format!("capturing {}", request.collection);
             Error::failed(

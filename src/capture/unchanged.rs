@@ -4,10 +4,10 @@
 //! its telemetry); and it tells the segments with their versions (the manifest of partial snapshots).
 //! Neither is enough: whoever restores an older snapshot over a collection and then writes as often as
 //! was written before comes to the same numbers in the same segments, with other points (seen with
-//! Qdrant 1.19.0). So the change_token holds only for one life of the server process, and only while nothing
+//! Qdrant 1.19.0). So the change token holds only for one life of the server process, and only while nothing
 //! was restored in it, which it counts; a restore of snapmerge's own is told apart by its count.
 //!
-//! Invariants: a change_token is given only where every part of it is known, of a server that stands alone and
+//! Invariants: a change token is given only where every part of it is known, of a server that stands alone and
 //! a collection at rest; two that are equal mean the same points; whatever is not known is a reason to
 //! capture again.
 
@@ -45,7 +45,7 @@ pub struct ShardSign {
     pub segments: BTreeMap<String, u64>,
 }
 
-/// The change_token of `collection` at this moment; or why there is none.
+/// The change token of `collection` at this moment; or why there is none.
 pub fn change_token(members: &Members, collection: &str) -> Result<Result<ChangeToken, String>> {
     let first = &members.first;
     let Some(cluster) = first.cluster_if_told()? else {
@@ -59,12 +59,18 @@ pub fn change_token(members: &Members, collection: &str) -> Result<Result<Change
         ));
     }
     let activity = first.activity(collection)?;
-    let observe = observe(members, collection)?;
-    if !observe.info.is_green() || observe.info.queued() > 0 {
-        return Ok(Err(format!("it is {}, not at rest", observe.info.status)));
+    let observation = observe(members, collection)?;
+    if !observation.info.is_green() || observation.info.queued() > 0 {
+        return Ok(Err(format!(
+            "it is {}, not at rest",
+            observation.info.status
+        )));
     }
-    if !observe.optimizations.values().all(|told| told.is_idle())
-        || observe.optimizations.is_empty()
+    if !observation
+        .optimizations
+        .values()
+        .all(|told| told.is_idle())
+        || observation.optimizations.is_empty()
     {
         return Ok(Err(
             "optimizers work on it, or the server does not tell".into()
@@ -79,7 +85,7 @@ pub fn change_token(members: &Members, collection: &str) -> Result<Result<Change
         return Ok(Err("a snapshot is being restored to it".into()));
     }
     let mut shards = BTreeMap::new();
-    for shard in observe.plan.shards() {
+    for shard in observation.plan.shards() {
         let Some(operation) = activity.operations.get(&shard).copied().flatten() else {
             return Ok(Err(format!(
                 "the server does not tell how far the log of shard {shard} is"
@@ -108,13 +114,13 @@ pub fn change_token(members: &Members, collection: &str) -> Result<Result<Change
             },
         );
     }
-    let payload = observe.info.payload_schema(collection)?;
+    let payload = observation.info.payload_schema(collection)?;
     Ok(Ok(ChangeToken {
         process,
         restores,
         shards,
-        points: observe.points,
-        config: observe.info.config,
+        points: observation.points,
+        config: observation.info.config,
         payload: serde_json::to_value(payload.fields()).unwrap_or_default(),
     }))
 }

@@ -94,7 +94,7 @@ pub enum Place<'a> {
     Shard {
         /// The shard's number, if the snapshot has more than one.
         shard: Option<u32>,
-        /// ShardMember of the shard.
+        /// Part of the shard.
         part: ShardMember<'a>,
     },
     /// A snapshot inside: this is a full storage snapshot.

@@ -116,7 +116,7 @@ pub fn derive(snapshot: &Snapshot) -> Result<(CollectionConfig, PayloadSchema)> 
     ))
 }
 
-/// Payload indexes that the segments of `snapshot` have, of which a server tells as the collection's.
+/// Payload indexes of the segments of `snapshot`: a server that has loaded them reports these.
 pub fn segment_indexes(snapshot: &Snapshot) -> Result<PayloadSchema> {
     let mut fields = BTreeMap::new();
     for segment in snapshot.shards.values().flat_map(|s| s.segments.values()) {

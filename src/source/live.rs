@@ -133,7 +133,7 @@ impl Live {
         let name = &address.collection;
         let chosen: Vec<Option<&ShardKey>> = match keys.is_empty() {
             true => vec![None],
-            // One id may lie under several keys: each is a point_stream of its own.
+            // One id may lie under several keys: each is a point stream of its own.
             false => keys.keys().keys().map(Some).collect(),
         };
         let point_streams = chosen

@@ -1,7 +1,7 @@
-//! The flow of records that every route but `graft` has: from the point_streams of all sources, in the order
+//! The flow of records that every route but `graft` has: from the point streams of all sources, in the order
 //! of ids, through conflicts and declared changes, into whatever writes the master.
 //!
-//! Invariants: every record of every point_stream goes in, and is counted; everything that comes out is
+//! Invariants: every record of every point stream goes in, and is counted; everything that comes out is
 //! digested on its way; the same sources and settings give the same records in the same order, so
 //! that a flow that was broken off can be taken up where it was.
 
@@ -20,7 +20,7 @@ use crate::source::{OpenedShards, Source};
 pub struct Flow<'a> {
     point_streams: Vec<PointStream<'a>>,
     filter: Option<&'a Filter>,
-    /// By point_stream: its points, and those that match the filter.
+    /// By point stream: its points, and those that match the filter.
     counts: Vec<(u64, u64)>,
     sources: usize,
 }

@@ -1,13 +1,13 @@
-//! Which ids are in more than one point_stream, found by merging sorted ids.
+//! Which ids are in more than one point stream, found by merging sorted ids.
 //!
-//! Invariants: no vector and no payload is looked at; point_streams whose ids do not interleave cost no
+//! Invariants: no vector and no payload is looked at; point streams whose ids do not interleave cost no
 //! more than a look at their ends.
 
 use std::collections::BTreeMap;
 
 use crate::point::{PointId, ShardKey};
 
-/// [`overlaps`] among the point_streams whose points have the same shard key in their identities; `point_streams` come
+/// [`overlaps`] among the point streams whose points have the same shard key in their identities; `point_streams` come
 /// with that key.
 pub fn overlaps_by_key<E>(
     point_streams: &[(Option<ShardKey>, &[PointId])],
@@ -32,7 +32,7 @@ pub fn overlaps_by_key<E>(
 }
 
 /// Calls `meet` with each id that is in more than one of `point_streams` (ascending ids, each once), and
-/// with the point_streams that have it, ascending.
+/// with the point streams that have it, ascending.
 pub fn overlaps<E>(
     point_streams: &[&[PointId]],
     mut meet: impl FnMut(PointId, &[usize]) -> Result<(), E>,
@@ -40,7 +40,7 @@ pub fn overlaps<E>(
     let mut rests: Vec<&[PointId]> = point_streams.to_vec();
     let mut having = Vec::new();
     loop {
-        // The point_streams whose next id is the lowest, and the next id of all others.
+        // The point streams whose next id is the lowest, and the next id of all others.
         having.clear();
         let mut lowest: Option<PointId> = None;
         let mut bound: Option<PointId> = None;
@@ -67,7 +67,7 @@ pub fn overlaps<E>(
             return Ok(());
         };
         match having.as_slice() {
-            // One point_stream alone up to the next id of any other: all of that is passed at once.
+            // One point stream alone up to the next id of any other: all of that is passed at once.
             [point_stream] => {
                 if let Some(rest) = rests.get_mut(*point_stream) {
                     let passed = match bound {

@@ -1,6 +1,6 @@
-//! Points drawn from point_streams, by the hashes of their ids.
+//! Points drawn from point streams, by the hashes of their ids.
 //!
-//! Invariants: the same point_streams always give the same points, in the same order.
+//! Invariants: the same point streams always give the same points, in the same order.
 
 use super::{PointStream, Scan};
 use crate::base::error::Result;
@@ -9,7 +9,7 @@ use crate::point::{Record, Sample};
 use crate::source::Reading;
 
 /// About `wanted` points of `point_streams` that match `filter`, and some more, those with the lowest hashes
-/// first: more than wanted, or chance might leave too few. Of an id in several point_streams the last counts.
+/// first: more than wanted, or chance might leave too few. Of an id in several point streams the last counts.
 pub fn sampled(
     point_streams: &[PointStream<'_>],
     filter: Option<&Filter>,

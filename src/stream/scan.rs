@@ -47,7 +47,7 @@ impl<'a> PointStream<'a> {
     }
 }
 
-/// The point_streams of `source`, the one at the place `at`: those of its shards, which are `settled`, or of
+/// The point streams of `source`, the one at the place `at`: those of its shards, which are `settled`, or of
 /// its collection.
 pub fn point_streams<'a>(
     at: usize,
@@ -80,7 +80,7 @@ pub fn identity_key(
     }
 }
 
-/// Gives the point_streams of sources called `names` the identities that their points have in the master, which
+/// Gives the point streams of sources called `names` the identities that their points have in the master, which
 /// has shard keys if it `keeps_keys`.
 pub fn in_master<'a>(
     mut point_streams: Vec<PointStream<'a>>,
@@ -104,7 +104,7 @@ pub trait Groups {
 /// A record and where it came from.
 #[derive(Debug)]
 pub struct Scanned {
-    /// Which point_stream.
+    /// Which point stream.
     pub point_stream: usize,
     /// Which source.
     pub source: usize,
@@ -140,19 +140,19 @@ pub struct Hashed {
     pub bytes: u64,
 }
 
-/// A record as it comes from a point_stream.
+/// A record as it comes from a point stream.
 type Read = (Record, Option<Box<Hashed>>);
 
-/// The merged scan over some point_streams.
+/// The merged scan over some point streams.
 pub struct Scan {
     point_streams: Vec<Running>,
     /// The keys of identities, ascending; none first.
     keys: Vec<Option<ShardKey>>,
-    /// The next id of each point_stream, with the place of its key and the point_stream's.
+    /// The next id of each point stream, with the place of its key and the point stream's.
     heap: BinaryHeap<Reverse<(PointId, usize, usize)>>,
 }
 
-/// A point_stream whose pages come from a thread.
+/// A point stream whose pages come from a thread.
 struct Running {
     source: usize,
     /// The place of its identity's key among the scan's.
@@ -215,7 +215,7 @@ impl Scan {
         Ok(scan)
     }
 
-    /// The records of the next identity, in the order of their point_streams; none at the end. `group` is
+    /// The records of the next identity, in the order of their point streams; none at the end. `group` is
     /// cleared and filled.
     pub fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>> {
         group.clear();

@@ -75,7 +75,7 @@ impl ShardPlan {
     }
 }
 
-/// The shard_plans of all sources, which were opened with their id trackers and logs, on their way into a master
+/// The shard plans of all sources, which were opened with their id trackers and logs, on their way into a master
 /// with the payload indexes `wanted` and, as far as it is known, this `config`; `target` tells the shard that
 /// a shard joins, by source, number, and what it is called.
 pub fn plan_segments(

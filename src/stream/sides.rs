@@ -53,12 +53,12 @@ impl Sides {
         })
     }
 
-    /// The point_streams of the first, which is `source`.
+    /// The point streams of the first, which is `source`.
     pub fn of_first<'a>(&'a self, source: &'a Source) -> Vec<PointStream<'a>> {
         point_streams(0, source, &self.first)
     }
 
-    /// The point_streams of the others, which are `sources`.
+    /// The point streams of the others, which are `sources`.
     pub fn of_others<'a>(&'a self, sources: &'a [Source]) -> Vec<PointStream<'a>> {
         let both = sources.iter().zip(&self.others).enumerate();
         both.flat_map(|(at, (source, settled))| point_streams(at, source, settled))

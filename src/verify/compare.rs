@@ -231,7 +231,7 @@ pub fn verify(
     Ok((verified, told))
 }
 
-/// Compares the master's point_streams, `found`, with those of the sources, `expected`, point by point.
+/// Compares the master's point streams, `found`, with those of the sources, `expected`, point by point.
 pub fn compare_lanes(
     found: &[PointStream<'_>],
     expected: &[PointStream<'_>],

@@ -16,7 +16,7 @@ use crate::archive::recipe::{Extent, FileEntry, PackRef, Recipe};
 use crate::base::error::{Error, Result};
 use crate::format::TarExtents;
 
-/// ChunkBoundaries what it is fed.
+/// Cuts the bytes that it is fed into chunks.
 pub struct Chunker<'a> {
     cuts: ChunkBoundaries<'a>,
     index: Index,
@@ -40,7 +40,7 @@ pub struct ChunkedStream {
 }
 
 impl<'a> Chunker<'a> {
-    /// A cutter of the snapshot that `runs` describes; what is filled goes to `packs`.
+    /// A chunker of the snapshot that `runs` describes; what is filled goes to `packs`.
     pub fn new(
         runs: &'a TarExtents,
         index: Index,

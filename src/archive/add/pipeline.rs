@@ -73,17 +73,17 @@ pub fn store_all(
                 })
             })
             .collect();
-        let mut cutter = Chunker::new(runs, index, fillings_in, &used_fillings);
+        let mut chunker = Chunker::new(runs, index, fillings_in, &used_fillings);
         let mut cut = Ok(());
         for block in &blocks {
-            cut = cutter.feed(&block);
+            cut = chunker.feed(&block);
             used_blocks.give_shared(block);
             if cut.is_err() {
                 break;
             }
         }
         drop(blocks);
-        let cut = cut.and_then(|()| cutter.end());
+        let cut = cut.and_then(|()| chunker.end());
         let read = join(reader);
         let hashed = hasher
             .join()

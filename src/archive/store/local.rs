@@ -21,7 +21,7 @@ const RESERVE_BYTES: usize = 2 << 20;
 #[derive(Debug)]
 pub struct Local {
     root: PathBuf,
-    shelf: BatchWriter,
+    writer: BatchWriter,
 }
 
 impl Local {
@@ -29,7 +29,7 @@ impl Local {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            shelf: BatchWriter::new(root),
+            writer: BatchWriter::new(root),
         }
     }
 
@@ -51,11 +51,11 @@ impl Store for Local {
     }
 
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<bool> {
-        self.shelf.put(name, bytes, false)
+        self.writer.put(name, bytes, false)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.shelf.put(name, bytes, true).map(|_| ())
+        self.writer.put(name, bytes, true).map(|_| ())
     }
 
     fn get(&self, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
@@ -96,7 +96,7 @@ impl Store for Local {
     }
 
     fn remove(&self, name: &str) -> Result<bool> {
-        self.shelf.remove(name)
+        self.writer.remove(name)
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {
@@ -141,7 +141,7 @@ impl Store for Local {
     }
 
     fn sync(&self) -> Result<()> {
-        self.shelf.sync()
+        self.writer.sync()
     }
 
     fn at_once(&self) -> usize {
@@ -150,7 +150,7 @@ impl Store for Local {
     }
 
     fn take_reserve(&self) -> Result<bool> {
-        self.shelf.remove(RESERVE)
+        self.writer.remove(RESERVE)
     }
 
     fn keep_reserve(&self) -> Result<()> {
@@ -163,7 +163,7 @@ impl Store for Local {
         blake3::Hasher::new_keyed(seed.as_bytes())
             .finalize_xof()
             .fill(&mut bytes);
-        self.shelf.put(RESERVE, &bytes, true)?;
-        self.shelf.sync()
+        self.writer.put(RESERVE, &bytes, true)?;
+        self.writer.sync()
     }
 }

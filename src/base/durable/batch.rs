@@ -43,7 +43,7 @@ pub struct BatchWriter {
 }
 
 impl BatchWriter {
-    /// A shelf over the folder `root`, which is there or is made when something is put.
+    /// A writer over the folder `root`, which is there or is made when something is put.
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn what_is_large_is_written_whole_too() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = BatchWriter::new(folder.path());
+        let writer = BatchWriter::new(folder.path());
         for bytes in [
             DIRECT_BYTES_MIN,
             DIRECT_BYTES_MIN + 1,
@@ -267,21 +267,21 @@ mod tests {
             block.push(&content);
             assert_eq!(block.bytes(), content);
             let name = format!("even/{bytes}");
-            assert!(shelf.put(&name, block.bytes(), false).unwrap());
-            assert!(!shelf.put(&name, block.bytes(), false).unwrap());
+            assert!(writer.put(&name, block.bytes(), false).unwrap());
+            assert!(!writer.put(&name, block.bytes(), false).unwrap());
             assert_eq!(std::fs::read(folder.path().join(&name)).unwrap(), content);
             let name = format!("odd/{bytes}");
-            assert!(shelf.put(&name, &content, false).unwrap());
+            assert!(writer.put(&name, &content, false).unwrap());
             assert_eq!(std::fs::read(folder.path().join(&name)).unwrap(), content);
         }
-        assert!(shelf.put("even/gone", &[0; 10], false).unwrap());
+        assert!(writer.put("even/gone", &[0; 10], false).unwrap());
         // One that was taken back before it was synced is no error.
         let mut block = Block::default();
         block.begin(DIRECT_BYTES_MIN);
         block.filled(DIRECT_BYTES_MIN);
-        assert!(shelf.put("even/back", block.bytes(), false).unwrap());
-        assert!(shelf.remove("even/back").unwrap());
-        shelf.sync().unwrap();
+        assert!(writer.put("even/back", block.bytes(), false).unwrap());
+        assert!(writer.remove("even/back").unwrap());
+        writer.sync().unwrap();
     }
 
     #[test]
@@ -289,11 +289,11 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("archive");
-        let shelf = BatchWriter::new(&root);
-        assert!(shelf.put("a/b/c", b"first", false).unwrap());
-        assert!(!shelf.put("a/b/c", b"second", false).unwrap());
+        let writer = BatchWriter::new(&root);
+        assert!(writer.put("a/b/c", b"first", false).unwrap());
+        assert!(!writer.put("a/b/c", b"second", false).unwrap());
         assert_eq!(std::fs::read(root.join("a/b/c")).unwrap(), b"first");
-        assert!(shelf.put("a/b/c", b"third", true).unwrap());
+        assert!(writer.put("a/b/c", b"third", true).unwrap());
         assert_eq!(std::fs::read(root.join("a/b/c")).unwrap(), b"third");
         let mode = std::fs::metadata(root.join("a/b/c")).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
@@ -301,11 +301,11 @@ mod tests {
             let mode = std::fs::metadata(root.join(folder)).unwrap().permissions();
             assert_eq!(mode.mode() & 0o777, 0o700, "{folder}");
         }
-        shelf.sync().unwrap();
-        assert!(shelf.remove("a/b/c").unwrap());
-        assert!(!shelf.remove("a/b/c").unwrap());
-        shelf.sync().unwrap();
-        drop(shelf);
+        writer.sync().unwrap();
+        assert!(writer.remove("a/b/c").unwrap());
+        assert!(!writer.remove("a/b/c").unwrap());
+        writer.sync().unwrap();
+        drop(writer);
         let left: Vec<_> = std::fs::read_dir(&root).unwrap().flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
     }

@@ -152,7 +152,7 @@ pub fn graft(
     })
 }
 
-/// The shard_plans of all sources, in the order of sources and shards.
+/// The shard plans of all sources, in the order of sources and shards.
 fn shard_plans(sources: &mut [Source], plan: &Plan) -> Result<Vec<ShardPlan>> {
     let config = Some(&plan.united.config);
     plan_segments(sources, &plan.united.payload, config, |at, number, what| {
@@ -163,7 +163,7 @@ fn shard_plans(sources: &mut [Source], plan: &Plan) -> Result<Vec<ShardPlan>> {
     })
 }
 
-/// Finds the ids that more than one shard_plan has, and decides who loses.
+/// Finds the ids that more than one shard plan has, and decides who loses.
 fn resolve_conflicts(
     sources: &mut [Source],
     shard_plans: &mut [ShardPlan],
@@ -176,7 +176,7 @@ fn resolve_conflicts(
     let mut losers: Vec<Vec<PointId>> = vec![Vec::new(); shard_plans.len()];
     let mut undecided: Vec<(Identity, Vec<usize>)> = Vec::new();
     let key_of = |shard_plan: &ShardPlan| plan.layout.keys.key_of(shard_plan.target).cloned();
-    // Origin of each shard_plan's points: the source's name, and a key that the master does not have.
+    // Origin of each shard plan's points: the source's name, and a key that the master does not have.
     let homes: Vec<(String, Option<ShardKey>)> = shard_plans
         .iter()
         .map(|shard_plan| {

@@ -54,7 +54,7 @@ impl<'a> ShardRewriter<'a> {
         self.open.get(&(shard_plan.source, shard_plan.number))
     }
 
-    /// Settles every shard_plan that has a reason and is not settled yet, and reads its ids again.
+    /// Settles every shard plan that has a reason and is not settled yet, and reads its ids again.
     pub fn settle(&mut self, sources: &mut [Source], shard_plans: &mut [ShardPlan]) -> Result<()> {
         let mut waiting = Vec::new();
         for (at, source) in sources.iter_mut().enumerate() {
@@ -93,7 +93,7 @@ impl<'a> ShardRewriter<'a> {
         Ok(())
     }
 
-    /// Makes the log of every shard_plan that is not settled, and has one that says more than its
+    /// Makes the log of every shard plan that is not settled, and has one that says more than its
     /// segments, a shard of its own, and adds its ids.
     pub fn settle_tails(
         &mut self,
@@ -148,8 +148,8 @@ impl<'a> ShardRewriter<'a> {
         Ok(())
     }
 
-    /// Closes the shards that were made of logs, and gives their segments to their shard_plans. Those of
-    /// shard_plans that had to be settled after all are of no use any more.
+    /// Closes the shards that were made of logs, and gives their segments to their shard plans. Those of
+    /// shard plans that had to be settled after all are of no use any more.
     fn finish_tails(&mut self, shard_plans: &mut [ShardPlan]) -> Result<u64> {
         let mut waiting = Vec::new();
         for shard_plan in shard_plans {
@@ -188,7 +188,7 @@ impl<'a> ShardRewriter<'a> {
     }
 
     /// The same, with the segments of each of the master's shards merged until there are no more
-    /// than its config wants, and indexed as it wants; every shard_plan was settled. Returns the bytes
+    /// than its config wants, and indexed as it wants; every shard plan was settled. Returns the bytes
     /// that were packed, and the segments before and after.
     pub fn consolidate(&mut self, shard_plans: &mut [ShardPlan]) -> Result<(u64, u64, u64)> {
         let config = ShardConfig::new(&self.plan.united.config)?.without_log();

@@ -101,12 +101,12 @@ impl Target {
 
     /// An old server would take a multivector for one long vector.
     fn refuse_multivectors(&self, config: &CollectionConfig) -> Result<()> {
-        let has_some = config
-            .vectors()
-            .values()
-            .any(|one| one.multivector.is_some());
+        let mut vectors = config.vectors().values();
+        if vectors.all(|one| one.multivector.is_none()) {
+            return Ok(());
+        }
         let server = self.connection.server_info()?;
-        if !has_some || Feature::Multivectors.is_in(server.numbers()) {
+        if Feature::Multivectors.is_in(server.numbers()) {
             return Ok(());
         }
         Err(Error::new(
@@ -225,8 +225,15 @@ impl Target {
         let what = self.address.to_string();
         let mut differences = Vec::new();
         let there = info.payload_schema(&what)?;
-        let server = self.connection.server_info()?;
         for (field, index) in plan.united.payload.fields() {
+            let difference = match there.fields().get(field) {
+                Some(own) if same_index(own, index) => continue,
+                Some(own) => {
+                    format!("the payload index on {field} is {own} instead of {index}")
+                }
+                None => format!("there is no payload index on {field}"),
+            };
+            let server = self.connection.server_info()?;
             let why = match index_for(server.numbers(), index) {
                 Some(known) if known == *index => String::new(),
                 _ => format!(
@@ -235,13 +242,7 @@ impl Target {
                     show_index(index)
                 ),
             };
-            match there.fields().get(field) {
-                None => differences.push(format!("there is no payload index on {field}{why}")),
-                Some(own) if !same_index(own, index) => differences.push(format!(
-                    "the payload index on {field} is {own} instead of {index}{why}"
-                )),
-                Some(_) => {}
-            }
+            differences.push(difference + &why);
         }
         let config = info.config(&what)?;
         let (own, planned) = (config.vectors(), plan.united.config.vectors());

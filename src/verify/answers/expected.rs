@@ -98,7 +98,7 @@ impl<'a, 'env> Expected<'a, 'env> {
         }
     }
 
-    /// The id that the point `id` of the point_stream `at` has in the master, if it is there.
+    /// The id that the point `id` of the point stream `at` has in the master, if it is there.
     fn in_master(&mut self, id: PointId, at: usize) -> Result<Option<PointId>> {
         let mut group: Vec<Scanned> = Vec::new();
         let identity = self

@@ -143,7 +143,7 @@ impl Latency {
     }
 }
 
-/// Asks `found`, the point_streams of `master`, and `expected`, those of the sources called `names`, of which it
+/// Asks `found`, the point streams of `master`, and `expected`, those of the sources called `names`, of which it
 /// was made under `settings`.
 pub fn answers(
     master: &Source,

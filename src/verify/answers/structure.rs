@@ -80,7 +80,7 @@ pub struct SetStructure {
     pub silhouette: Option<f64>,
 }
 
-/// Looks at about as many points of the master's and each source's point_streams as `asking` says; `names` are
+/// Looks at about as many points of the master's and each source's point streams as `asking` says; `names` are
 /// the sources'.
 /// None if there is no dense vector to look at.
 pub fn structure(

@@ -198,7 +198,7 @@ fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Read>
     })
 }
 
-/// The shard of the master that each shard_plan's segments lie in; or why they do not.
+/// The shard of the master that each shard plan's segments lie in; or why they do not.
 fn join(
     shard_plans: &[ShardPlan],
     of_master: &[Read],

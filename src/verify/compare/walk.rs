@@ -17,7 +17,7 @@ use crate::verify::near::{Likeness, Nearness};
 /// Shards that the master's records lie in, and the layout that they should have.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// The shard of each point_stream, where it is one.
+    /// The shard of each point stream, where it is one.
     pub shards: Vec<Option<u32>>,
     /// Layout that records belong to; none where that is checked otherwise.
     pub layout: Option<Layout>,
@@ -35,7 +35,7 @@ pub struct Rules<'a> {
 }
 
 impl Placement {
-    /// Of the point_streams of `master`, whose points belong where `layout` says.
+    /// Of the point streams of `master`, whose points belong where `layout` says.
     pub fn of(master: &Source, layout: &Layout) -> Self {
         let point_streams = master.live_lanes();
         if point_streams.is_empty() {
@@ -44,7 +44,7 @@ impl Placement {
                 layout: Some(layout.clone()),
             };
         }
-        // A point_stream is all that lies under a key, be it in one shard or in many.
+        // A point stream is all that lies under a key, be it in one shard or in many.
         let one = |shards: &[u32]| match shards {
             [one] => Some(*one),
             _ => None,
