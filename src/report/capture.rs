@@ -30,8 +30,10 @@ fn text(done: &Captured) -> String {
         1 => "1 shard".to_owned(),
         many => format!("{many} shards"),
     };
+    let is_told = manifest.peers.iter().all(|peer| peer.sha256.is_some());
     let how = match manifest.form {
-        Form::Collection => "SHA-256 as the server says".to_owned(),
+        Form::Collection if is_told => "SHA-256 as the server says".to_owned(),
+        Form::Collection => "the server says no SHA-256".to_owned(),
         Form::Assembled => format!("put together from {} members", manifest.peers.len()),
         Form::Streamed => "streamed".to_owned(),
     };

@@ -159,7 +159,7 @@ fn write_walked(walked: &Walked, out: &mut String) -> fmt::Result {
         writeln!(
             out,
             "  near       {} of these are the same but for the last bits of vectors, by {:e} at the \
-             most: the server made them as long as 1 again",
+             most: the server normalized them again",
             walked.near, walked.apart_max
         )?;
     }

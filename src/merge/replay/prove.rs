@@ -26,7 +26,7 @@ pub struct Checked {
     pub wanted: u64,
     /// The digest of what the server has.
     pub digest: Digest,
-    /// Points that are equal but for the last bits of vectors that a server makes as long as 1.
+    /// Points that are equal but for the last bits of vectors that a server normalizes again.
     pub near: u64,
     /// The largest difference of two values of such vectors.
     pub apart_max: f32,
@@ -65,7 +65,7 @@ impl Checked {
             0 => "ids, vectors and payloads are bit by bit what was to be there".into(),
             near => format!(
                 "ids and payloads are what was to be there; vectors of {near} points differ in the \
-                 last bits, by {:e} at the most, since the server made them as long as 1 again",
+                 last bits, by {:e} at the most, since the server normalized them again",
                 self.apart_max
             ),
         }

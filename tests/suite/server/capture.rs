@@ -218,11 +218,16 @@ fn checksums(env: &Env) -> Outcome {
     let run = stage.capture().arg("--require-checksum").run()?.code(13)?;
     is_one_error(&run.says(&["no checksum"])?)?;
     stage.is_clean()?;
-    stage
+    let run = stage
         .capture()
         .run()?
         .ok()?
         .says(&["could not be compared"])?;
+    ensure!(
+        run.stdout.contains("the server says no SHA-256"),
+        "{}",
+        run.told()
+    );
     stage.captured()?;
 
     // What the server itself wrote half: its checksum fits, its tar does not end.
