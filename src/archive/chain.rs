@@ -14,6 +14,7 @@ mod record;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -45,7 +46,7 @@ pub struct StoredRecord {
 }
 
 /// Which record is the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Head {
     /// The SHA-256 of its file.
     pub hash: Name,
@@ -54,7 +55,7 @@ pub struct Head {
 }
 
 /// Fault in a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChainFinding {
     /// The record, by its number; none for the head.
     pub seq: Option<u64>,

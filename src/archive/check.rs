@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::repair::{fetch_again, repair_chain};
@@ -29,7 +30,7 @@ use crate::base::parallel::{in_parallel, in_parallel_with};
 const FILES_NAMED_MAX: usize = 20;
 
 /// One of several equal shares of the objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Subset {
     /// Which, from 1.
     pub which: u32,
@@ -51,7 +52,7 @@ impl FromStr for Subset {
 }
 
 /// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Finding {
     /// With the chain.
@@ -84,7 +85,7 @@ pub enum Finding {
 }
 
 /// Data that an entry has lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loss {
     /// The entry.
     pub entry: String,
@@ -100,7 +101,7 @@ pub struct Loss {
 }
 
 /// Result of a check.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Checked {
     /// Records that were read.
     pub records: u64,

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, Entry, Event, Forgotten};
@@ -32,7 +33,7 @@ pub enum Forgetting {
 }
 
 /// Result of forgetting entries.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PruneReport {
     /// Decision on each entry.
     pub decisions: Vec<Decision>,

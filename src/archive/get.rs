@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -36,7 +37,7 @@ const LANES_MAX: usize = 3;
 const SYNC_BYTES: u64 = 32 << 20;
 
 /// Result of getting an entry.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Retrieved {
     /// The entry.
     pub entry: Entry,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use rustix::process::{Pid, test_kill_process};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ const KILLED_WAIT: Duration = Duration::from_secs(30);
 const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Process that holds a lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Holder {
     /// Unlike any other.
     pub owner: Uuid,

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::Read as _;
 use std::marker::PhantomData;
 
+use schemars::JsonSchema;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -44,7 +45,7 @@ pub struct PackRef {
 }
 
 /// A file of the snapshot, tars inside included.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileEntry {
     /// Path of the file.
     pub path: String,

@@ -114,7 +114,7 @@ pub struct Candidate {
 }
 
 /// Decision on one entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
     /// It.
     pub id: String,

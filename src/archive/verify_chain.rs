@@ -3,6 +3,7 @@
 //! Invariants: it says how many records it looked at, what was known of them from elsewhere, and what
 //! it cannot know.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{ChainFinding, Head};
@@ -11,7 +12,7 @@ use super::{Archive, Chain};
 use crate::base::error::Result;
 
 /// Result of the verification of a chain.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Verified {
     /// Records that were looked at.
     pub records: u64,

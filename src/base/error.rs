@@ -8,6 +8,7 @@
 use std::fmt;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::printable::{printable, printable_lines, without_passwords};
@@ -16,7 +17,7 @@ use super::printable::{printable, printable_lines, without_passwords};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Kind of an error, as far as a caller needs to know it in order to act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Anything without a kind of its own.
@@ -70,7 +71,7 @@ impl Kind {
 }
 
 /// An error: the act and its object, the reason, and the next step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Error {
     kind: Kind,
     doing: String,

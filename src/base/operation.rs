@@ -3,6 +3,7 @@
 //! Invariants: requests and reports are plain data that survive JSON unchanged, so that another
 //! process can do the work; a report says how it ended, so that nobody has to read it to know.
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -33,19 +34,19 @@ pub trait Operation: Serialize + DeserializeOwned {
     /// Name of the operation, as on the command line.
     const NAME: &'static str;
     /// Type of the report.
-    type Report: Serialize + DeserializeOwned;
+    type Report: Serialize + DeserializeOwned + JsonSchema;
 
     /// Does it.
     fn run(self, context: &Context) -> Result<Self::Report>;
 }
 
 /// Outcome of an operation that has a report: done, or done except for something that the report names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Word", into = "Word")]
 pub struct Outcome(Option<Kind>);
 
 /// An [`Outcome`] in JSON: a word.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Word {
     Kind(Kind),
@@ -97,7 +98,7 @@ impl From<Kind> for Outcome {
 }
 
 /// Header of every report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
     /// The report's structure and its version: `snapmerge-merge/2`. Within a version fields are
     /// added, never removed or given another meaning.

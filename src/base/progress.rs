@@ -1,16 +1,25 @@
-//! Progress: a bar on a terminal, a line now and then elsewhere, nothing when nobody wants it.
+//! Progress: a bar on a terminal, a line now and then elsewhere, JSON lines for programs, nothing when
+//! nobody wants it.
 //!
 //! Invariants: work only counts, and never waits for a display; everything goes to standard error,
-//! without anything that a terminal obeys.
+//! without anything that a terminal obeys. The form is one for the process, since standard error is.
 
-use std::io::IsTerminal as _;
-use std::sync::Arc;
+pub mod event;
+
+use std::fmt;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::event::Event;
+use super::error::Error;
 use super::printable::{printable, printable_lines};
 
 /// Interval at which a bar is drawn.
@@ -18,8 +27,55 @@ const BAR_EVERY: Duration = Duration::from_millis(150);
 /// Interval at which a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// Form of progress, notes and errors on standard error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Form {
+    /// A bar on a terminal and lines elsewhere, for people
+    #[default]
+    Text,
+    /// A JSON object a line, for programs (`snapmerge schema progress`)
+    Json,
+}
+
+/// The form of this process.
+static FORM: OnceLock<Form> = OnceLock::new();
+
+impl Form {
+    /// The form of this process.
+    pub fn chosen() -> Self {
+        FORM.get().copied().unwrap_or_default()
+    }
+
+    /// Makes it the form of this process; the first choice holds.
+    pub fn choose(self) {
+        // A second choice is the same one, handed down again.
+        let _ = FORM.set(self);
+    }
+}
+
+/// Tells `err`, which ends this process, on standard error.
+pub fn fail(err: &Error) {
+    match Form::chosen() {
+        Form::Text => tell(format_args!("snapmerge: {err}")),
+        Form::Json => tell(format_args!("{}", Event::from(err))),
+    }
+}
+
+/// Tells `text` beside the output, whatever is quiet.
+pub fn note(text: &str) {
+    match Form::chosen() {
+        Form::Text => tell(format_args!("snapmerge: {}", printable_lines(text))),
+        Form::Json => tell(format_args!("{}", Event::note(text))),
+    }
+}
+
+/// Writes a line to standard error. The work goes on if nobody reads it any more.
+fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Display of progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
     /// A bar on a terminal, lines elsewhere.
     Shown,
@@ -28,7 +84,8 @@ pub enum Progress {
 }
 
 /// Unit that a stage counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Bytes.
     Bytes,
@@ -54,7 +111,9 @@ impl Progress {
             let (counter, ended) = (Arc::clone(&counter), Arc::clone(&ended));
             let name = printable(name).into_owned();
             std::thread::spawn(move || {
-                if std::io::stderr().is_terminal() {
+                if Form::chosen() == Form::Json {
+                    event::stage(&name, total, unit, &counter, &ended);
+                } else if std::io::stderr().is_terminal() {
                     bar(&name, total, unit, &counter, &ended);
                 } else {
                     lines(&name, total, unit, &counter, &ended);
@@ -73,7 +132,7 @@ impl Progress {
     /// Prints `text` at once.
     pub fn say(self, text: &str) {
         if self == Self::Shown {
-            eprintln!("snapmerge: {}", printable_lines(text));
+            note(text);
         }
     }
 }
@@ -142,10 +201,8 @@ fn lines(name: &str, total: Option<u64>, unit: Unit, counter: &AtomicU64, ended:
             started = told;
         }
         before = done;
-        eprintln!(
-            "snapmerge: {name}: {}",
-            line(done, total, unit, started.elapsed())
-        );
+        let line = line(done, total, unit, started.elapsed());
+        tell(format_args!("snapmerge: {name}: {line}"));
     }
 }
 

@@ -4,6 +4,7 @@
 //! snapshots here compares it; what was not known is absent, not guessed.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,7 +14,7 @@ use crate::point::ShardKey;
 pub const VERSION: u32 = 1;
 
 /// The manifest of one captured collection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// [`VERSION`].
     pub manifest: u32,
@@ -65,7 +66,7 @@ pub struct Manifest {
 }
 
 /// Form of a capture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
     /// The snapshot of one member, as the server made it.
@@ -77,7 +78,7 @@ pub enum Form {
 }
 
 /// Part that one member gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerPart {
     /// The member.
     pub peer: u64,
@@ -94,7 +95,7 @@ pub struct PeerPart {
 }
 
 /// One shard.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShardPart {
     /// Number of the shard.
     pub shard: u32,

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -70,7 +71,7 @@ pub struct CaptureRequest {
 }
 
 /// Collections that were captured.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CaptureReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -85,7 +86,7 @@ pub struct CaptureReport {
 }
 
 /// A collection that could not be captured.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct CaptureFailure {
     pub collection: String,

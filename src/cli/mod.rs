@@ -11,6 +11,7 @@ pub mod version;
 use clap::{Parser, Subcommand};
 
 use crate::base::error::Result;
+use crate::base::progress::Form;
 use crate::commands::archive::ArchiveArgs;
 use crate::commands::capture::CaptureArgs;
 use crate::commands::diff::DiffArgs;
@@ -24,10 +25,11 @@ use crate::commands::report::ReportArgs;
 use crate::commands::restore::RestoreArgs;
 use crate::commands::rollback::RollbackArgs;
 use crate::commands::run::RunArgs;
+use crate::commands::schema::SchemaArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
     Ended, archive, capture, diff, drill, export, init, inspect, merge, publish, report, restore,
-    rollback, run, verify,
+    rollback, run, schema, verify,
 };
 
 /// Merge the snapshots of many Qdrant collections into one verified master, offline.
@@ -46,6 +48,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Form of progress, notes and errors on standard error
+    #[arg(long, global = true, value_name = "FORM", default_value = "text")]
+    pub progress: Form,
 }
 
 /// The verbs.
@@ -79,6 +84,8 @@ pub enum Command {
     Init(InitPlanArgs),
     /// Restore what is in an archive, prove that it is what it was, and note that it is
     Drill(Box<DrillArgs>),
+    /// Print the JSON schema of a report, of a file, or of the plan of a night
+    Schema(SchemaArgs),
     /// Show a topic of the manual, or the help of a verb
     Help(help::HelpArgs),
     /// Print completions for a shell
@@ -118,6 +125,7 @@ impl Command {
             Self::Run(args) => run::run(&args),
             Self::Init(args) => init::run(&args),
             Self::Drill(args) => drill::run(&args),
+            Self::Schema(args) => schema::run(&args),
             Self::Help(args) => help::help(&args).map(|()| None),
             Self::Completions(args) => help::completions(&args).map(|()| None),
             Self::Man(args) => help::man(&args).map(|()| None),

@@ -1,33 +1,24 @@
-//! `snapmerge init`: a plan to start from, and the schema that editors check one by.
+//! `snapmerge init`: a plan to start from.
 //!
 //! Invariants: what is printed is a plan that `snapmerge run` takes.
 
-use clap::Args;
-
-use super::Ended;
+use super::{Ended, print};
 use crate::base::error::Result;
-use crate::nightly::{TEMPLATE, schema};
+use crate::nightly::TEMPLATE;
 
 /// Arguments of `init`.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   snapmerge init > nightly.toml
-  snapmerge init --schema > nightly.schema.json
+  snapmerge schema nightly > nightly.schema.json
 
 The plan has every key, most of them commented out with what is assumed without them. Editors that know the
 schema name what is misspelt while it is typed.")]
-pub struct InitPlanArgs {
-    /// Print the JSON schema of plans instead
-    #[arg(long)]
-    pub schema: bool,
-}
+pub struct InitPlanArgs {}
 
 /// Runs the command.
-pub fn run(args: &InitPlanArgs) -> Result<Ended> {
-    match args.schema {
-        true => super::print_json(&schema())?,
-        false => super::print(TEMPLATE)?,
-    }
+pub fn run(_: &InitPlanArgs) -> Result<Ended> {
+    print(TEMPLATE)?;
     Ok(None)
 }

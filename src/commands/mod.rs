@@ -15,6 +15,7 @@ pub mod report;
 pub mod restore;
 pub mod rollback;
 pub mod run;
+pub mod schema;
 pub mod verify;
 
 use std::io::{self, Write as _};
@@ -25,7 +26,7 @@ use serde::Serialize;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Operation};
 use crate::base::printable::{printable_json, printable_lines};
-use crate::base::progress::Progress;
+use crate::base::progress::{Progress, note as warn};
 use crate::report::Render;
 use crate::worker;
 
@@ -108,11 +109,6 @@ fn write_out(text: &str) -> Result<()> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// Says `text` beside the output.
-fn warn(text: &str) {
-    eprintln!("snapmerge: {}", printable_lines(text));
 }
 
 fn progress(quiet: bool) -> Progress {

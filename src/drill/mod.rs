@@ -16,6 +16,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use chrono::Utc;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::compare::Claims;
@@ -51,7 +52,7 @@ pub struct Place<'a> {
 }
 
 /// Result of drilling one entry.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Drilled {
     /// It, by id.
     pub id: String,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Drilled, On, Place, choose, drill};
@@ -39,7 +40,7 @@ pub struct DrillRequest {
 }
 
 /// Entries that were restored and compared.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DrillReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -55,7 +56,7 @@ pub struct DrillReport {
 }
 
 /// An entry that could not be restored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct DrillFailure {
     pub id: String,

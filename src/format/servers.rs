@@ -6,6 +6,7 @@
 //! Invariants: a form that some server takes for another, or for nothing, is never told as one that it
 //! reads.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -56,7 +57,7 @@ const IDS: [(&str, Version); 3] = [
 ];
 
 /// The servers that restore a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Servers {
     /// The first of them.
     pub from: Version,

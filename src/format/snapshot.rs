@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::shard::{FILE_OVERHEAD_BYTES, JSON_BYTES_MAX};
@@ -43,7 +44,7 @@ pub struct Want {
 }
 
 /// The form of a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
     /// A whole collection: `POST /collections/NAME/snapshots`.

@@ -15,6 +15,7 @@ pub use self::request::InspectRequest;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -28,7 +29,7 @@ use crate::point::ShardKey;
 use crate::source::Checksum;
 
 /// All that `inspect` found.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Inspection {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -43,7 +44,9 @@ pub struct Inspection {
 }
 
 /// Readability of a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// All of it.
@@ -55,7 +58,7 @@ pub enum Verdict {
 }
 
 /// One snapshot.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotReport {
     /// The file, as it was given.
     pub file: String,
@@ -72,7 +75,7 @@ pub struct SnapshotReport {
 }
 
 /// A reason why something cannot be read, or may be missing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// The shard that it is about; `null` if it is about the whole file.
     pub shard: Option<u32>,
@@ -87,7 +90,7 @@ pub struct Problem {
 }
 
 /// Contents of a snapshot.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Contents {
     /// `collection`, `shard` or `streamed_shard`.
     pub form: Form,
@@ -144,7 +147,7 @@ pub struct Contents {
 }
 
 /// A dense vector of the collection.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct VectorReport {
     /// Elements in the vector.
     pub size: u64,
@@ -163,7 +166,7 @@ pub struct VectorReport {
 }
 
 /// Build parameters of a graph.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HnswReport {
     /// Edges per node; 0 for no graph.
     pub m: u64,
@@ -178,7 +181,7 @@ pub struct HnswReport {
 }
 
 /// A sparse vector of the collection.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SparseVectorReport {
     /// Datatype of one weight in the index.
     pub datatype: String,
@@ -191,7 +194,7 @@ pub struct SparseVectorReport {
 }
 
 /// One shard.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ShardReport {
     /// Number of the shard.
     pub shard: u32,
@@ -213,7 +216,7 @@ pub struct ShardReport {
 }
 
 /// The replicas of a shard.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicasReport {
     /// True if the node that took the snapshot has the shard.
     pub is_local: bool,
@@ -226,7 +229,7 @@ pub struct ReplicasReport {
 }
 
 /// A shard's log.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LogReport {
     /// Bytes of the snapshot that the log takes, holes not counted.
     pub bytes: u64,
@@ -247,7 +250,7 @@ pub struct LogReport {
 }
 
 /// One segment.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SegmentReport {
     /// UUID of the segment, which is its name in the snapshot.
     pub uuid: Uuid,
@@ -270,7 +273,7 @@ pub struct SegmentReport {
 }
 
 /// The points of a segment.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SegmentPoints {
     /// Format of the ids: `none` (there never was a point), `mutable`, `immutable` or `disk`.
     pub ids: String,
@@ -286,7 +289,7 @@ pub struct SegmentPoints {
 }
 
 /// Storage of a segment's data.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Storage {
     /// The kind, in Qdrant's word.
     pub kind: String,
@@ -295,7 +298,7 @@ pub struct Storage {
 }
 
 /// A vector of a segment.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SegmentVector {
     /// The vector's name.
     pub name: String,
@@ -317,7 +320,7 @@ pub struct SegmentVector {
 }
 
 /// Result of the check that the snapshots can be merged into one.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MergeReport {
     /// True if a merge would take the snapshots as they are: all are readable, and nothing blocks.
     pub possible: bool,

@@ -4,10 +4,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Counts of carried segments.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CarriedCounts {
     /// Segments whose bytes went from a source to the master untouched.
     pub untouched_segments: u64,
@@ -31,7 +32,7 @@ pub struct CarriedCounts {
 }
 
 /// Segments that a server will index.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ToIndex {
     /// Number of segments.
     pub segments: u64,
@@ -40,7 +41,7 @@ pub struct ToIndex {
 }
 
 /// Result of merging a master's segments offline.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 pub struct Consolidated {
     /// Segments that the sources brought.
     pub segments_before: u64,

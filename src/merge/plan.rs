@@ -6,6 +6,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parts::keep_parts;
@@ -29,7 +30,7 @@ const ENGINE_VECTOR_BYTES: u64 = 80 << 20;
 const ENGINE_INDEX_BYTES: u64 = 6 << 20;
 
 /// Disk space that a merge needs, in bytes, at the most.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Needs {
     /// In the scratch folder.
     pub scratch_bytes: u64,

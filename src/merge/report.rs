@@ -2,6 +2,7 @@
 //!
 //! Invariants: what the master lacks, or what nobody vouches for, stands in them in so many words.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,7 +18,7 @@ use crate::stream::{Conflict, Lacking};
 use crate::verify::Provenance;
 
 /// The plan of a merge.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PlanReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -65,7 +66,7 @@ impl Plan {
 }
 
 /// A source in the report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SourceReport {
     /// Name of the source.
     pub name: String,
@@ -90,7 +91,7 @@ pub struct SourceReport {
 }
 
 /// Conflicts in the report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ConflictReport {
     /// Policy that decides conflicts.
     pub policy: String,
@@ -106,7 +107,7 @@ pub struct ConflictReport {
 }
 
 /// A shard of the master in the report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ShardReport {
     /// Number of the shard.
     pub shard: u32,
@@ -122,7 +123,7 @@ pub struct ShardReport {
 }
 
 /// The master in the report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MasterReport {
     /// File of the master, or the address of the collection.
     pub file: String,
@@ -148,7 +149,7 @@ pub struct MasterReport {
 }
 
 /// Changes made on a server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LiveReport {
     /// Outcome in words.
     pub done: String,
@@ -177,7 +178,7 @@ pub struct LiveReport {
 }
 
 /// Result of the proof, which precedes giving the master its name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ProofReport {
     /// True if the master was proven.
     pub proven: bool,
@@ -190,7 +191,7 @@ pub struct ProofReport {
 }
 
 /// The report of a merge.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MergeReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::plan::Plan;
@@ -18,7 +19,7 @@ use crate::capture::{Members, change_token};
 use crate::server::StateFolder;
 
 /// Actions of a run that was planned and not done.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct DryRun {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -113,6 +114,9 @@ pub fn dry_run(plan: &Plan) -> Result<DryRun> {
             Ok(members) => drop(servers.insert(name.clone(), members)),
             Err(err) => look.fault(&err.within(format!("servers.{name}"))),
         }
+    }
+    if !plan.hooks.run_before.is_empty() {
+        look.would(format!("run {}", plan.hooks.run_before.join(" ")));
     }
     let mut names = Vec::new();
     // Without one of its servers nobody knows what there is to capture.

@@ -6,12 +6,14 @@
 //! before it is relied on, and what it left undone is done by the next one.
 
 mod dry_run;
+mod hooks;
 mod journal;
 mod master;
 mod metrics;
 mod notify;
 mod outputs;
 mod plan;
+mod process;
 mod publish;
 mod report;
 mod retention;
@@ -67,6 +69,7 @@ pub fn run(plan: &Plan, fresh: bool) -> Result<Finished<'_>> {
             let now = Utc::now();
             let mut report = RunReport::begin(&plan.name, &plan.archive.place, "none", now, false);
             report.failed("begin", &err);
+            hooks::after(&plan.hooks, false, &mut report);
             report.end(started, Utc::now());
             return Ok(Finished {
                 plan,
@@ -78,10 +81,16 @@ pub fn run(plan: &Plan, fresh: bool) -> Result<Finished<'_>> {
     };
     let _span = tracing::info_span!("run", plan = plan.name, id = run.begin.id).entered();
     tracing::info!(resumed = run.report.resumed, "started");
-    if let Err(err) = run.all() {
-        // Whatever has a step of its own is in the report already.
-        run.report.failed("run", &err);
+    match hooks::before(&plan.hooks, &run.report) {
+        Err(err) => run.report.failed("run_before", &err),
+        Ok(()) => {
+            if let Err(err) = run.all() {
+                // Whatever has a step of its own is in the report already.
+                run.report.failed("run", &err);
+            }
+        }
     }
+    hooks::after(&plan.hooks, true, &mut run.report);
     Ok(run.finish(started))
 }
 

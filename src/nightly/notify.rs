@@ -1,22 +1,18 @@
 //! Notifications of a run's outcome: a command that reads the report, or a webhook that receives it.
 //!
-//! Invariants: whoever could not be told is named, without the address, which may be a secret; a
-//! command that does not end is stopped; asked to stop twice, nobody is waited for.
+//! Invariants: whoever could not be told is named, without the address, which may be a secret.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::plan::NotifyPlan;
-use super::report::{RunOutcome, RunReport};
-use crate::base::error::{Error, Result};
+use super::process::Command;
+use super::report::RunReport;
+use crate::base::error::Error;
 use crate::base::stop;
 use crate::server;
 
 /// Longest time that a command may run.
 const COMMAND: Duration = Duration::from_secs(120);
-/// Interval between checks whether it has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Sends the report to everything that `telling` names; returns what failed.
 pub fn tell(telling: &NotifyPlan, report: &RunReport) -> Vec<Error> {
@@ -26,7 +22,13 @@ pub fn tell(telling: &NotifyPlan, report: &RunReport) -> Vec<Error> {
     };
     let mut failed = Vec::new();
     if let Some((program, args)) = telling.command.split_first() {
-        failed.extend(command(program, args, report, &json).err());
+        let command = Command {
+            doing: format!("telling {program}"),
+            from: "notify",
+            limit: COMMAND,
+            stopped_by: stop::PUTTING_AWAY,
+        };
+        failed.extend(command.run(program, args, report, Some(json.clone())).err());
     }
     if let Some(address) = &telling.webhook {
         let shown = match url::Url::parse(address)
@@ -40,59 +42,4 @@ pub fn tell(telling: &NotifyPlan, report: &RunReport) -> Vec<Error> {
         failed.extend(server::post(address, &shown, &json).err());
     }
     failed
-}
-
-fn command(program: &str, args: &[String], report: &RunReport, json: &[u8]) -> Result<()> {
-    let doing = format!("telling {program}");
-    let failed = |err: std::io::Error| {
-        Error::failed(doing.as_str(), err).next("see that the command of [notify] is right")
-    };
-    let outcome = match report.run_outcome {
-        RunOutcome::Done => "done",
-        RunOutcome::Differs => "differs",
-        RunOutcome::Failed => "failed",
-    };
-    let mut child = Command::new(program)
-        .args(args)
-        .env("SNAPMERGE_PLAN", &report.plan)
-        .env("SNAPMERGE_OUTCOME", outcome)
-        .env(
-            "SNAPMERGE_EXIT_CODE",
-            report.envelope.outcome.exit_code().to_string(),
-        )
-        .stdin(Stdio::piped())
-        // The command's output is not part of the report.
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    let stdin = child.stdin.take();
-    let json = json.to_vec();
-    // A command that does not read it stops the writing by its end.
-    std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&json)));
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            break status;
-        }
-        if started.elapsed() > COMMAND {
-            child.kill().map_err(failed)?;
-            child.wait().map_err(failed)?;
-            return Err(failed(std::io::Error::other(format!(
-                "it had not ended after {} s",
-                COMMAND.as_secs()
-            ))));
-        }
-        if stop::times() >= stop::PUTTING_AWAY {
-            child.kill().map_err(failed)?;
-            child.wait().map_err(failed)?;
-            return Err(stop::cancelled(&doing));
-        }
-        std::thread::sleep(LOOK_EVERY);
-    };
-    match status.success() {
-        true => Ok(()),
-        false => Err(failed(std::io::Error::other(format!(
-            "it ended with {status}"
-        )))),
-    }
 }

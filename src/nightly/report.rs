@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Kind};
@@ -14,7 +15,7 @@ use crate::merge::MergeReport;
 use crate::verify::VerifyReport;
 
 /// The report of a run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RunReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -67,7 +68,7 @@ pub struct StepReports {
 }
 
 /// Outcome of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
     /// Everything was done.
@@ -78,8 +79,19 @@ pub enum RunOutcome {
     Failed,
 }
 
+impl RunOutcome {
+    /// The outcome as a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Differs => "differs",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Outcome of capturing a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// It was captured.
@@ -93,7 +105,7 @@ pub enum How {
 }
 
 /// A source.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RunSource {
     /// Name in the archive.
     pub name: String,
@@ -116,7 +128,7 @@ pub struct RunSource {
 }
 
 /// The master.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RunMaster {
     /// Name in the archive.
     pub name: String,
@@ -143,7 +155,7 @@ pub struct RunMaster {
 }
 
 /// The archive after the run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RunArchive {
     /// Location, as the plan gives it.
     pub place: String,
@@ -158,7 +170,7 @@ pub struct RunArchive {
 }
 
 /// A step.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RunStep {
     /// Name of the step.
     pub step: String,
@@ -169,7 +181,7 @@ pub struct RunStep {
 }
 
 /// An error of a run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RunError {
     /// In which step.
     pub step: String,
@@ -233,12 +245,28 @@ impl RunReport {
         self.differs.push(what);
     }
 
+    /// The outcome, if nothing else happens.
+    pub fn outcome_so_far(&self) -> RunOutcome {
+        match self.run_outcome {
+            RunOutcome::Done if !self.differs.is_empty() => RunOutcome::Differs,
+            so_far => so_far,
+        }
+    }
+
+    /// The exit code, if nothing else happens.
+    pub fn exit_code_so_far(&self) -> u8 {
+        match self.outcome_so_far() {
+            RunOutcome::Differs => Kind::Differs.exit_code(),
+            RunOutcome::Done | RunOutcome::Failed => self.envelope.outcome.exit_code(),
+        }
+    }
+
     /// Settles how it ended.
     pub fn end(&mut self, started: Instant, now: DateTime<Utc>) {
         self.ended = now;
         self.seconds = started.elapsed().as_secs_f64();
-        if self.errors.is_empty() && !self.differs.is_empty() {
-            self.run_outcome = RunOutcome::Differs;
+        self.run_outcome = self.outcome_so_far();
+        if self.run_outcome == RunOutcome::Differs {
             self.envelope.outcome = Kind::Differs.into();
         }
     }

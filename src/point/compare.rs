@@ -3,13 +3,14 @@
 //! Invariants: two records are told to be the same here if and only if their canonical bytes are;
 //! what differs is named by vector and by payload key.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Record, Vector};
 
 /// In what two records of one id differ.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Differing {
     /// Names of vectors that only one has, or that differ; the unnamed one has the empty name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
@@ -83,7 +84,7 @@ impl FromStr for Sum {
 serde_as_text!(Sum, "Sum", "v2:COUNT:SUM");
 
 /// The digest of a set of records: of all of them, and of each part.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Digest {
     /// Of whole records.
     points: Sum,

@@ -6,11 +6,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The id of a point: an unsigned 64-bit number or a UUID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(from = "Form", into = "Form")]
 pub enum PointId {
     /// A number; sorts before every UUID.
     Num(u64),
@@ -40,26 +44,30 @@ impl FromStr for PointId {
     }
 }
 
-impl Serialize for PointId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Num(num) => serializer.serialize_u64(*num),
-            Self::Uuid(uuid) => serializer.collect_str(uuid),
+/// A [`PointId`] in JSON.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Form {
+    /// An unsigned 64-bit number.
+    Num(u64),
+    /// A UUID.
+    Uuid(Uuid),
+}
+
+impl From<Form> for PointId {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Num(num) => Self::Num(num),
+            Form::Uuid(uuid) => Self::Uuid(uuid),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for PointId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Num(u64),
-            Uuid(Uuid),
+impl From<PointId> for Form {
+    fn from(id: PointId) -> Self {
+        match id {
+            PointId::Num(num) => Self::Num(num),
+            PointId::Uuid(uuid) => Self::Uuid(uuid),
         }
-        Ok(match Form::deserialize(deserializer)? {
-            Form::Num(num) => Self::Num(num),
-            Form::Uuid(uuid) => Self::Uuid(uuid),
-        })
     }
 }

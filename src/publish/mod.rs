@@ -11,6 +11,7 @@ pub use self::history::{History, Master};
 pub use self::request::{AliasReport, PublishRequest, RollbackRequest};
 
 use chrono::Utc;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::history::{forget_pending, outdated, remember};
@@ -59,7 +60,7 @@ pub struct RollbackOptions<'a> {
 }
 
 /// A move of an alias, done or planned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// The alias.
     pub alias: String,

@@ -3,6 +3,7 @@
 //! Invariants: nothing is asked of a server before the request is known to be well formed.
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Allow, Change, PublishOptions, RollbackOptions, publish, rollback};
@@ -64,7 +65,7 @@ pub struct RollbackRequest {
 }
 
 /// An alias that was moved, or would be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "flattened")]
 pub struct AliasReport {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! Typed reports as text and as HTML.
+//! Typed reports as text and as HTML, and their JSON schemas.
 //!
 //! Invariants: text and HTML are made of the values that the JSON has; nothing here decides anything.
 
@@ -12,6 +12,7 @@ pub mod merge;
 pub mod publish;
 pub mod restore;
 pub mod run;
+pub mod schema;
 pub mod verify;
 
 use crate::archive::{

@@ -23,6 +23,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -51,7 +52,7 @@ const SPREADING: Polling = Polling::every(Duration::from_millis(20))
     .within(Duration::from_secs(60));
 
 /// Result of a restore.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Restored {
     /// Collection that was restored to.
     pub target: CollectionAddress,

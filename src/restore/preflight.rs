@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::expect::Expected;
@@ -36,7 +37,7 @@ pub struct Preflight {
 }
 
 /// Way in which a snapshot gets to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// One upload, which creates the collection.

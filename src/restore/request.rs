@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Expected, Options, Restored, restore};
@@ -67,7 +68,7 @@ pub struct RestoreRequest {
 }
 
 /// A snapshot that was restored, or would be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RestoreReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]

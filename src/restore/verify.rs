@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 const GREY: Duration = Duration::from_millis(300);
 
 /// Something that is not as it must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// Subject of the difference.
     pub about: String,
@@ -34,7 +35,7 @@ pub struct Difference {
 }
 
 /// Result of comparing a collection with its snapshot.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// Differences; empty if all is well.
     pub differences: Vec<Difference>,

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use checksum::{Checksum, Expectation, compare, expectations, parse_sha256};
@@ -83,7 +84,7 @@ pub struct Source {
 }
 
 /// Description of a source, for reports.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SourceLabel {
     /// Name of the source.
     pub name: String,

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::durable::Staged;
@@ -18,7 +19,7 @@ use crate::point::{Identity, PointId, ShardKey};
 const LISTED: usize = 20;
 
 /// One conflict.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Conflict {
     /// The identity in the master.
     #[serde(flatten)]
@@ -90,7 +91,7 @@ impl fmt::Display for Conflict {
 }
 
 /// Conflicts that a field was to decide which records lack.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lacking {
     /// Conflicts of which a record lacks it, and loses.
     pub some: u64,

@@ -13,6 +13,7 @@ mod walk;
 use std::path::Path;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::bytes::{ByBytes, by_bytes};
@@ -54,7 +55,7 @@ pub struct ProofRequest<'a> {
 }
 
 /// Proof of the points.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Points {
     /// The segments are the sources', byte for byte.
@@ -64,7 +65,7 @@ pub enum Points {
 }
 
 /// Findings of a verification.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Verified {
     /// Proof of the points, with its counts.
     pub points: Points,

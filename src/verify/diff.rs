@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Workspace;
@@ -21,7 +22,7 @@ use crate::stream::{PointStream, Scan};
 const COUNTED_MAX: usize = 1000;
 
 /// A point that is not the same on both sides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// The point.
     #[serde(flatten)]
@@ -32,7 +33,7 @@ pub struct Change {
 }
 
 /// Kind of change of a point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Changed {
     /// It is there only afterwards.
@@ -54,7 +55,7 @@ impl fmt::Display for Change {
 }
 
 /// A step that brings a collection to the state of the other: a line of a sync plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncStep {
     /// `upsert` or `delete`.
     #[serde(rename = "do")]
@@ -83,7 +84,7 @@ impl From<&Change> for SyncStep {
 }
 
 /// Counts of a comparison.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Diffed {
     /// Points before.
     pub before: u64,

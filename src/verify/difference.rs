@@ -5,13 +5,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::point::{Differing, Identity};
 
 /// A point that is not what the sources say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// The point.
     #[serde(flatten)]
@@ -22,7 +23,7 @@ pub struct Difference {
 }
 
 /// Kind of difference of a point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "difference", rename_all = "snake_case")]
 pub enum Wrong {
     /// A source has it, the master lacks it.
@@ -119,7 +120,7 @@ impl fmt::Display for Difference {
 }
 
 /// A setting of the master that is not what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingDifference {
     /// Subject: "hnsw_config.m", "payload index of 'year'".
     pub about: String,

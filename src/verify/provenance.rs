@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -22,7 +23,7 @@ pub const FORMAT: &str = "snapmerge-provenance/1";
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Provenance of a master.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Provenance {
     /// The name and version of this structure.
     pub format: String,
@@ -67,7 +68,7 @@ pub struct Provenance {
 }
 
 /// A source of a master.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvenanceSource {
     /// Name of the source.
     pub name: String,
@@ -81,7 +82,7 @@ pub struct ProvenanceSource {
 }
 
 /// A stamp, with the value of every source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvenanceStamp {
     /// The field.
     pub field: String,

@@ -3,6 +3,7 @@
 //! Invariants: the verdict is "proven" only if all was looked at, or a sample with points, and nothing
 //! differs; what was looked at, and how, stands in it with numbers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Answers, Difference, Verified};
@@ -13,7 +14,7 @@ use crate::source::SourceLabel;
 use crate::stream::UnionOptions;
 
 /// Verdict of a verification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The master is what the sources say.
@@ -44,7 +45,7 @@ impl Verdict {
 }
 
 /// Settings that the master was made with.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MadeWith {
     /// File or flags that state them.
     pub told_by: String,
@@ -83,7 +84,7 @@ impl MadeWith {
 }
 
 /// The report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyReport {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]

@@ -16,7 +16,7 @@ pub use self::supervise::{be_worker, is_worker};
 use crate::archive;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Operation};
-use crate::base::progress::Progress;
+use crate::base::progress::{Form, Progress};
 use crate::base::status;
 use crate::drill::DrillRequest;
 use crate::export::ExportRequest;
@@ -27,7 +27,8 @@ use crate::verify::{DiffRequest, VerifyRequest};
 #[derive(Serialize, Deserialize)]
 struct Message {
     operation: String,
-    progress: bool,
+    progress: Progress,
+    form: Form,
     request: Value,
 }
 
@@ -39,7 +40,8 @@ pub fn call<O: Operation>(request: &O, context: &Context, key: Option<&str>) -> 
     };
     let message = Message {
         operation: O::NAME.into(),
-        progress: context.progress == Progress::Shown,
+        progress: context.progress,
+        form: Form::chosen(),
         request: serde_json::to_value(request).map_err(failed)?,
     };
     let answer = supervise::ask(&serde_json::to_vec(&message).map_err(failed)?, key)?;
@@ -63,11 +65,9 @@ pub fn serve(request: &[u8]) -> Result<()> {
 
 /// Runs the operation that `message` names.
 fn dispatch(message: Message) -> Result<Value> {
+    message.form.choose();
     let context = Context {
-        progress: match message.progress {
-            true => Progress::Shown,
-            false => Progress::Quiet,
-        },
+        progress: message.progress,
     };
     let run = match message.operation.as_str() {
         MergeRequest::NAME => answer::<MergeRequest>,

@@ -53,26 +53,73 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
                 "--help",
                 "pip install kubernetes-validate",
             ),
-            |bin| {
-                passes(
-                    Command::new(bin)
-                        .arg("--strict")
-                        .arg(file(env, "cronjob.yaml")),
-                )
-            },
+            |bin| passes(manifests(env, Command::new(bin).arg("--strict"))),
         ),
         Trial::needs(
             "deploy/kubeconform",
             &program("kubeconform", "-v", "in no registry"),
-            |bin| {
-                passes(
-                    Command::new(bin)
-                        .arg("-strict")
-                        .arg(file(env, "cronjob.yaml")),
-                )
-            },
+            |bin| passes(manifests(env, Command::new(bin).arg("-strict"))),
+        ),
+        Trial::needs(
+            "deploy/kustomize",
+            &program("kubectl", "--help", "Kubernetes' packages"),
+            |bin| kustomize(env, &bin),
         ),
     ]
+}
+
+/// What Kubernetes gets.
+const MANIFESTS: [&str; 2] = ["cronjob.yaml", "drill.yaml"];
+
+fn manifests<'a>(env: &Env, command: &'a mut Command) -> &'a mut Command {
+    command.args(MANIFESTS.map(|name| file(env, name)))
+}
+
+/// The base, as it is and with the overlay of the manual above it.
+fn kustomize(env: &Env, kubectl: &Path) -> Outcome {
+    let build = |dir: &Path| -> Outcome<String> {
+        let output = Command::new(kubectl).arg("kustomize").arg(dir).output()?;
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        ensure!(output.status.success(), "{}", told(&output.stderr));
+        Ok(told(&output.stdout))
+    };
+    let base = build(&env.root.join("scripts/deploy"))?;
+    for (kind, count) in [("CronJob", 2), ("ConfigMap", 1), ("Secret", 1)] {
+        let kind = format!("\nkind: {kind}\n");
+        ensure_eq!(base.matches(&kind).count(), count, "{kind}");
+    }
+    let dir = temp_dir()?;
+    let copy = dir.path().join("base");
+    std::fs::create_dir(&copy)?;
+    for name in MANIFESTS.iter().chain(&["kustomization.yaml"]) {
+        std::fs::copy(file(env, name), copy.join(name))?;
+    }
+    let page = std::fs::read_to_string(env.root.join("src/manual/kubernetes.md"))?;
+    let overlay = page
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    std::fs::write(
+        dir.path().join("kustomization.yaml"),
+        overlay.ok_or("the manual has no overlay")?,
+    )?;
+    let plan = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: snapmerge\ndata:\n  nightly.toml: mine\n";
+    std::fs::write(dir.path().join("plan.yaml"), plan)?;
+    let built = build(dir.path())?;
+    ensure_eq!(
+        built
+            .matches("image: registry.mine.org/snapmerge:0.1.0")
+            .count(),
+        2,
+        "images"
+    );
+    ensure!(built.contains("nightly.toml: mine"), "the plan: {built}");
+    ensure_eq!(
+        built.matches("namespace: snapmerge").count(),
+        5,
+        "namespaces"
+    );
+    Ok(())
 }
 
 fn file(env: &Env, name: &str) -> PathBuf {
@@ -228,6 +275,12 @@ fn cronjob(env: &Env) -> Outcome {
     ensure_eq!(args, NIGHT, "every night");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     parses(&args)?;
+    let drill = read(env, "drill.yaml")?;
+    let args = drill
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("args: "));
+    let args: Vec<String> = serde_json::from_str(args.ok_or("the drill has no arguments")?)?;
+    parses(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
     for must in [
         "concurrencyPolicy: Forbid",
         "restartPolicy: Never",

@@ -27,6 +27,7 @@ mod nightly;
 mod old;
 mod replay;
 mod report;
+mod schema;
 mod server;
 mod settle;
 mod verify;
@@ -51,6 +52,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         merge::trials(env),
         live::trials(env),
         replay::trials(env),
+        schema::trials(env),
         server::trials(env),
         damage::trials(env),
         diff::trials(env),

@@ -3,6 +3,7 @@
 //! Invariants: what is written down is never written down otherwise; what is not known is absent.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -73,7 +74,7 @@ pub enum Event {
 }
 
 /// A snapshot in the archive.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Id of the entry: `NAME@TIME`.
     pub id: String,
@@ -126,7 +127,7 @@ pub fn is_in_future(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 }
 
 /// An entry that was restored, and was what it had to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Proven {
     /// It, by id.
     pub id: String,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{envelope, no_such_name};
@@ -45,7 +46,7 @@ pub struct AddRequest {
 }
 
 /// Snapshots that were stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AddReport {
     /// Header of the report.
     #[serde(flatten)]
@@ -59,7 +60,7 @@ pub struct AddReport {
 }
 
 /// A snapshot that could not be stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct AddFailure {
     pub snapshot: PathBuf,
@@ -134,7 +135,7 @@ pub struct ListRequest {
 }
 
 /// Entries of an archive.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct ListReport {
     #[serde(flatten)]
@@ -189,7 +190,7 @@ pub struct ShowRequest {
 }
 
 /// All that is known of an entry.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct ShowReport {
     #[serde(flatten)]
@@ -250,7 +251,7 @@ pub struct GetRequest {
 }
 
 /// A snapshot that was got.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct GetReport {
     #[serde(flatten)]

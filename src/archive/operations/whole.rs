@@ -5,6 +5,7 @@
 //! broken only by force.
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -26,7 +27,7 @@ pub struct InitRequest {
 }
 
 /// An archive that was made.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct InitReport {
     #[serde(flatten)]
@@ -69,7 +70,7 @@ pub struct CheckRequest {
 }
 
 /// Report of a check.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct CheckReport {
     #[serde(flatten)]
@@ -137,7 +138,7 @@ pub struct ForgetRequest {
 }
 
 /// Report of what was forgotten and removed, or would be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct ForgetReport {
     #[serde(flatten)]
@@ -195,7 +196,7 @@ pub struct VerifyChainRequest {
 }
 
 /// Report of the verification of a chain.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct VerifyChainReport {
     #[serde(flatten)]
@@ -241,7 +242,7 @@ pub struct UnlockRequest {
 }
 
 /// A lock that was broken, if there was one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "said by their names")]
 pub struct UnlockReport {
     #[serde(flatten)]

@@ -4,6 +4,7 @@
 //! Invariants: whatever a server would look for in RocksDB is named; where only the database itself
 //! knows whether something is there, it counts as there.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,7 +13,7 @@ use crate::format::ids::FIXED_MAPPINGS;
 use crate::format::layout;
 
 /// Parts of a segment that are kept in RocksDB.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InRocks {
     /// True if ids with their versions are there; if the database has none, they are in files after
     /// all.

@@ -9,6 +9,7 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,7 +21,9 @@ pub(super) use settings::{canonical, dense_tuning, show, sparse_tuning};
 use settings::{differing_settings, weigh};
 
 /// Severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The sources cannot be merged as they are.
@@ -42,7 +45,7 @@ impl fmt::Display for Severity {
 }
 
 /// Value of one source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceValue {
     /// The source's name.
     pub source: String,
@@ -51,7 +54,7 @@ pub struct SourceValue {
 }
 
 /// One thing about which sources disagree, or that this version does not know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// Severity of the finding.
     pub severity: Severity,

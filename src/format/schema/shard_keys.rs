@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,13 +15,14 @@ use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
 
 /// Which shards belong to which key; empty for a collection without keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<Listed>", into = "Vec<Listed>")]
 pub struct ShardKeys {
     keys: BTreeMap<ShardKey, Vec<u32>>,
 }
 
 /// One entry of the list form.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct Listed {
     key: ShardKey,
     shard_ids: Vec<u32>,
@@ -125,21 +127,19 @@ impl ShardKeys {
     }
 }
 
-impl<'de> Deserialize<'de> for ShardKeys {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let listed = Vec::<Listed>::deserialize(deserializer)?;
-        let keys = listed.into_iter().map(|entry| (entry.key, entry.shard_ids));
-        Self::build(keys).map_err(serde::de::Error::custom)
+impl TryFrom<Vec<Listed>> for ShardKeys {
+    type Error = String;
+
+    fn try_from(listed: Vec<Listed>) -> Result<Self, String> {
+        Self::build(listed.into_iter().map(|entry| (entry.key, entry.shard_ids)))
     }
 }
 
-impl Serialize for ShardKeys {
-    /// The same list form as [`ShardKeys::to_bytes`]: a JSON map cannot hold number keys.
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.keys.iter().map(|(key, ids)| Listed {
-            key: key.clone(),
-            shard_ids: ids.clone(),
-        }))
+/// The same list form as [`ShardKeys::to_bytes`]: a JSON map cannot hold number keys.
+impl From<ShardKeys> for Vec<Listed> {
+    fn from(keys: ShardKeys) -> Self {
+        let listed = |(key, shard_ids)| Listed { key, shard_ids };
+        keys.keys.into_iter().map(listed).collect()
     }
 }
 

@@ -13,6 +13,7 @@
 mod draft;
 mod overlay;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ use crate::base::error::{Error, Kind, Result};
 use draft::Draft;
 
 /// A choice that was made for the master.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
     /// Setting that the choice was made for: "hnsw_config.m", "vector 'image'".
     pub about: String,

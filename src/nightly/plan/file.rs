@@ -44,6 +44,9 @@ pub struct PlanFile {
     /// Where it is written how the night went.
     #[serde(default)]
     pub report: ReportPart,
+    /// Commands that are run before and after the work.
+    #[serde(default)]
+    pub hooks: HooksPart,
     /// Commands and webhooks that are told how a run ended.
     #[serde(default)]
     pub notify: NotifyPart,
@@ -232,6 +235,21 @@ pub struct ReportPart {
     pub keep: Option<u32>,
     /// A file for the textfile collector of Prometheus' node exporter; its name ends in .prom.
     pub prometheus: Option<PathBuf>,
+}
+
+/// Commands that are run before and after the work, each a program with its arguments. In their
+/// environment are SNAPMERGE_PLAN, SNAPMERGE_RUN, SNAPMERGE_OUTCOME and SNAPMERGE_EXIT_CODE.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HooksPart {
+    /// Before the work; if it fails, nothing else is done.
+    pub run_before: Vec<String>,
+    /// After the work, whatever became of it; not after a run that was killed.
+    pub run_after: Vec<String>,
+    /// After work that failed, before `run_after`.
+    pub run_failed: Vec<String>,
+    /// How many seconds each may run; 600 by default.
+    pub timeout: Option<u64>,
 }
 
 /// Commands and webhooks that are told how a run ended.

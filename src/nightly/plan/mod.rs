@@ -63,10 +63,25 @@ pub struct Plan {
     pub resume_within: Duration,
     /// Report and metrics files of a run.
     pub report: ReportPlan,
+    /// Commands before and after the work.
+    pub hooks: HooksPlan,
     /// Notification of a run that did not end with 0.
     pub on_failure: Option<NotifyPlan>,
     /// Notification of a run that ended with 0.
     pub on_success: Option<NotifyPlan>,
+}
+
+/// Commands before and after the work; an empty one is none.
+#[derive(Debug, Clone)]
+pub struct HooksPlan {
+    /// Before the work.
+    pub run_before: Vec<String>,
+    /// After the work.
+    pub run_after: Vec<String>,
+    /// After work that failed.
+    pub run_failed: Vec<String>,
+    /// Longest time that each may run.
+    pub timeout: Duration,
 }
 
 /// The archive of a plan.

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use super::file::{PlanFile, ServerPart, TellPart};
-use super::{ArchivePlan, Checks, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables};
+use super::file::{HooksPart, PlanFile, ServerPart, TellPart};
+use super::{
+    ArchivePlan, Checks, HooksPlan, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables,
+};
 use crate::archive::{Location, Signer, read_public};
 use crate::base::words::{did_you_mean, nearest};
 use crate::input::LiveInputOptions;
@@ -23,6 +25,8 @@ use crate::server::{
 
 /// Default of `limits.resume_hours`, in hours.
 const RESUME_HOURS: u32 = 12;
+/// Default of `hooks.timeout`, in seconds.
+const HOOK_SECONDS: u64 = 600;
 /// Default of `report.keep`: runs whose reports are kept.
 const REPORTS: u32 = 60;
 
@@ -187,6 +191,7 @@ impl PlanResolver<'_> {
         }
         let on_failure = self.telling("notify.failure", read.notify.failure.as_ref());
         let on_success = self.telling("notify.success", read.notify.success.as_ref());
+        let hooks = self.hooks(read.hooks);
         let hours = read.limits.resume_hours.unwrap_or(RESUME_HOURS);
         Some(Plan {
             file: file.to_owned(),
@@ -215,9 +220,23 @@ impl PlanResolver<'_> {
             rate,
             resume_within: Duration::from_secs(u64::from(hours) * 3600),
             report,
+            hooks,
             on_failure,
             on_success,
         })
+    }
+
+    fn hooks(&mut self, part: HooksPart) -> HooksPlan {
+        let timeout = part.timeout.unwrap_or(HOOK_SECONDS);
+        if !(1..=86_400).contains(&timeout) {
+            self.find("hooks.timeout", "give 1 to 86400 seconds");
+        }
+        HooksPlan {
+            run_before: part.run_before,
+            run_after: part.run_after,
+            run_failed: part.run_failed,
+            timeout: Duration::from_secs(timeout),
+        }
     }
 
     fn is_server(&mut self, at: &str, name: &str, known: &BTreeSet<&str>) {

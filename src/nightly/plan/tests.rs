@@ -43,7 +43,7 @@ fn the_template_shows_every_key_and_none_that_is_not_there() {
                     .chars()
                     .all(|c| c.is_ascii_lowercase() || c == '_'),
             ),
-            None => (bare, bare.starts_with("[notify.")),
+            None => (bare, bare.starts_with("[notify.") || bare == "[hooks]"),
         };
         let twice = [
             "api_key_file",

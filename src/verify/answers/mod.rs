@@ -13,6 +13,7 @@ mod structure;
 
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::expected::Expected;
@@ -48,7 +49,7 @@ pub struct Asking<'a> {
 }
 
 /// Result of comparing answers.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Answers {
     /// Number of nearest points that were asked for.
     pub top: usize,
@@ -74,7 +75,7 @@ impl Answers {
 }
 
 /// Result of one kind of question.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct KindAnswers {
     /// The vector that was searched; empty for the unnamed one.
     pub vector: String,
@@ -98,7 +99,7 @@ pub struct KindAnswers {
 }
 
 /// A payload field to filter by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FilteredBy {
     /// The field.
     pub field: String,
@@ -107,7 +108,7 @@ pub struct FilteredBy {
 }
 
 /// A question to which master and sources have different answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DifferentAnswer {
     /// The point whose vector was searched.
     pub of: PointId,
@@ -118,7 +119,7 @@ pub struct DifferentAnswer {
 }
 
 /// Milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
     /// Half of the questions took no longer.
     pub p50_ms: f64,

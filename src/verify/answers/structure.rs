@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hdbscan::{Hdbscan, HdbscanHyperParams};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asking;
@@ -27,7 +28,7 @@ const CLUSTER_PART: usize = 40;
 const CLUSTER_MIN: usize = 5;
 
 /// The structure of the sources and of their master.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Structure {
     /// Finder of the clusters: `HDBSCAN`, or the address of a service.
     pub by: String,
@@ -63,7 +64,7 @@ impl Structure {
 }
 
 /// The structure of a set of points.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SetStructure {
     /// Name of the set.
     pub name: String,

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pairs::{self, AT_ONCE, Content, Read};
@@ -26,7 +27,7 @@ use crate::stream::{
 /// Bytes hashed at once.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Counts of what was shown by bytes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ByBytes {
     /// Points of the master.
     pub points: u64,

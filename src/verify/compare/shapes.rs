@@ -4,6 +4,7 @@
 //! Invariants: an older copy beside a newer one is no finding, a server keeps the newer one when it
 //! loads them; two that are equally new are one, be they the same or not.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
@@ -13,7 +14,7 @@ use crate::stream::Ledger;
 use crate::verify::difference::{Difference, Wrong};
 
 /// A shard of the master.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ShardShape {
     /// Number of the shard.
     pub shard: u32,

@@ -3,6 +3,7 @@
 //! Invariants: every point of either side is looked at, once; a point that is told to be wrong is
 //! told with everything that is wrong with it; what was compared is counted.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::Result;
@@ -75,7 +76,7 @@ impl Placement {
 }
 
 /// Counts of what a walk found.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Walked {
     /// Points that both sides have, compared bit by bit.
     pub compared: u64,

@@ -6,7 +6,7 @@ mod archive;
 mod kill;
 mod live;
 mod plan;
-mod scripted;
+pub mod scripted;
 mod told;
 
 use std::path::{Path, PathBuf};

@@ -24,7 +24,7 @@ fn init() -> Outcome {
     ensure!(run.status.code() != Some(2), "refused: {}", run.told());
     let faults = run.json()?["faults"].to_string();
     ensure!(faults.contains("servers.prod"), "{faults}");
-    let schema = run_with(dir.path(), &["init", "--schema"])
+    let schema = run_with(dir.path(), &["schema", "nightly"])
         .run()?
         .ok()?
         .json()?;

@@ -7,9 +7,85 @@ use crate::support::scripted::Fault;
 use crate::support::{Env, Outcome, Trial, names_in};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    vec![Trial::new("nightly/told/everything_and_no_secret", || {
-        told(env)
-    })]
+    vec![
+        Trial::new("nightly/told/everything_and_no_secret", || told(env)),
+        Trial::new("nightly/told/hooks", || hooks(env)),
+    ]
+}
+
+/// Commands before and after the work, whatever becomes of it; what the first cannot prepare is not
+/// worked on.
+fn hooks(env: &Env) -> Outcome {
+    let hook = |name: &str, code: u8| {
+        let script = format!(
+            "echo {name} $SNAPMERGE_PLAN $SNAPMERGE_OUTCOME $SNAPMERGE_EXIT_CODE >> hooks; \
+             echo {name} was here; exit {code}"
+        );
+        format!("run_{name} = [\"sh\", \"-c\", \"{script}\"]\n")
+    };
+    let stage = Stage::new(env, "")?;
+    let plan = stage.dir().join("nightly.toml");
+    let text = std::fs::read_to_string(&plan)?;
+    let said = stage.dir().join("hooks");
+    let mut night = |codes: [u8; 3], code: i32| -> Outcome<(Value, String)> {
+        // Nights are told apart by the second.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let [before, after, failed] = codes;
+        let hooks = [
+            hook("before", before),
+            hook("after", after),
+            hook("failed", failed),
+        ];
+        std::fs::write(&plan, format!("{text}[hooks]\n{}", hooks.concat()))?;
+        let run = super::night(stage.dir())
+            .dir(stage.dir())
+            .run()?
+            .code(code)?;
+        ensure!(run.stderr.contains("after was here"), "{}", run.told());
+        let lines = std::fs::read_to_string(&said)?;
+        std::fs::remove_file(&said)?;
+        Ok((run.json()?, lines))
+    };
+    let (told, lines) = night([0, 0, 0], 0)?;
+    ensure_eq!(
+        lines,
+        "before nightly done 0\nafter nightly done 0\n",
+        "hooks"
+    );
+    ensure_eq!(told["run_outcome"], json!("done"), "outcome");
+
+    let (told, lines) = night([7, 0, 0], 1)?;
+    ensure_eq!(
+        lines,
+        "before nightly done 0\nfailed nightly failed 1\nafter nightly failed 1\n",
+        "hooks"
+    );
+    ensure_eq!(
+        told["sources"],
+        json!([]),
+        "sources of a night that nobody prepared"
+    );
+    ensure_eq!(told["errors"][0]["step"], json!("run_before"), "the error");
+
+    // The work was done, and yet the night failed.
+    let (told, lines) = night([0, 7, 0], 1)?;
+    ensure_eq!(
+        lines,
+        "before nightly done 0\nafter nightly done 0\n",
+        "hooks"
+    );
+    ensure_eq!(told["errors"][0]["step"], json!("run_after"), "the error");
+    ensure!(told["master"].is_object(), "{told}");
+
+    // A server that refuses.
+    stage.scripted.fake().key = Some("another".into());
+    let (_, lines) = night([0, 0, 0], 12)?;
+    ensure_eq!(
+        lines,
+        "before nightly done 0\nfailed nightly failed 12\nafter nightly failed 12\n",
+        "hooks"
+    );
+    Ok(())
 }
 
 /// Report, page, metrics, log, and a word to whoever wants to be told; no secret in any of them.
