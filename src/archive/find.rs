@@ -4,11 +4,13 @@
 //! means that entry, whatever else begins with it; an entry whose time is in the future is not the
 //! newest while there is another.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use wildmatch::WildMatch;
 
 use super::chain::{Chain, Entry, Event};
 use crate::base::error::{Error, Kind, Result};
@@ -153,6 +155,57 @@ impl EntryRef {
                 found.why
             ))
         })
+    }
+}
+
+/// Which entries are meant: of every name that fits a pattern, the newest at some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryPattern {
+    names: String,
+    /// The beginning of the last time that counts; none for now.
+    until: Option<String>,
+}
+
+impl EntryPattern {
+    /// Reads `archive:PATTERN@WHEN`, where `*` and `?` stand for any letters and WHEN is the beginning
+    /// of a time, `latest` or left out: none if it does not begin with `archive:`.
+    pub fn of_source(text: &str) -> Option<Self> {
+        text.starts_with(PREFIX).then(|| {
+            let reference = EntryRef::new(text);
+            let (names, until) = reference.parts();
+            Self {
+                names: names.to_owned(),
+                until: until.map(str::to_owned),
+            }
+        })
+    }
+
+    /// The entries that are meant, by name; that there is none is an error.
+    pub fn find(&self, chain: &Chain) -> Result<Vec<Entry>> {
+        let names = WildMatch::new(&self.names);
+        let now = Utc::now();
+        let mut by_name: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        for entry in chain.entries() {
+            // Times are written alike, so that their beginnings are in order, too.
+            let is_early = self.until.as_ref().is_none_or(|until| {
+                let time = entry.id_time();
+                time.get(..until.len()).unwrap_or(time) <= until.as_str()
+            });
+            if is_early && names.matches(&entry.name) {
+                by_name.entry(entry.name.clone()).or_default().push(entry);
+            }
+        }
+        if by_name.is_empty() {
+            let until = self.until.as_deref().unwrap_or("latest");
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("looking for {}@{until}", self.names),
+                "nothing of such a name was in the archive then",
+            )
+            .next("see all of them: snapmerge archive ls"));
+        }
+        let newest_of = |entries: &Vec<Entry>| newest(entries, now).cloned();
+        Ok(by_name.values().filter_map(newest_of).collect())
     }
 }
 

@@ -33,7 +33,7 @@ pub use self::chain::{
     Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Proven, Record, StoredRecord,
 };
 pub use self::check::{Checked, Finding, Loss, Subset};
-pub use self::find::{EntryRef, newest};
+pub use self::find::{EntryPattern, EntryRef, newest};
 pub use self::forget::{Forgetting, PruneReport};
 pub use self::get::Retrieved;
 pub use self::holder::Holder;

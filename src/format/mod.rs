@@ -3,6 +3,7 @@
 //! Invariants: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
 
 mod extents;
+mod full;
 mod graph;
 mod gzip;
 pub mod ids;
@@ -25,6 +26,7 @@ pub mod wal;
 mod writer;
 
 pub use extents::{PackedFile, Record, Run, TarExtents};
+pub use full::FullSnapshot;
 pub use input::{Algorithm, Hashes, Input, Sha256Hex, hash_file};
 pub use name::source_name;
 pub use pack::{PackedShard, ToPack};

@@ -4,182 +4,176 @@
 //! succeeded.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+use chrono::{DateTime, Utc};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
 use super::report::{How, RunOutcome, RunReport};
 use crate::base::durable;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 
 /// Writes them to `path`.
 pub fn write(path: &Path, report: &RunReport) -> Result<()> {
     if let Some(folder) = path.parent() {
         durable::make_folder(folder)?;
     }
-    durable::write(path, text(report).as_bytes(), true)
+    durable::write(path, text(report)?.as_bytes(), true)
 }
 
-/// A family of metrics.
-struct Family<'a> {
-    text: &'a mut String,
-    name: &'static str,
-    plan: &'a str,
+/// A label besides that of the plan, if there is one, and the value.
+type Sample<'a> = (Option<(&'static str, &'a str)>, f64);
+
+/// The value of a gauge that has one at the most.
+fn one<'a>(value: impl Into<Option<f64>>) -> Vec<Sample<'a>> {
+    value
+        .into()
+        .map(|value| (None, value))
+        .into_iter()
+        .collect()
 }
 
-impl Family<'_> {
-    fn add(&mut self, label: Option<(&str, &str)>, value: impl Display) {
-        let label = label.map_or(String::new(), |(key, value)| {
-            format!(",{key}=\"{}\"", escape(value))
-        });
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            self.text,
-            "{}{{plan=\"{}\"{label}}} {value}",
-            self.name,
-            escape(self.plan)
-        );
-    }
+/// The value of a gauge that says when.
+fn at<'a>(time: Option<DateTime<Utc>>) -> Vec<Sample<'a>> {
+    one(time.map(|time| count(u64::try_from(time.timestamp()).unwrap_or(0))))
 }
 
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus has no other numbers"
+)]
+fn count(value: u64) -> f64 {
+    value as f64
 }
 
-fn text(report: &RunReport) -> String {
-    let mut text = String::new();
-    let mut family = |name: &'static str, help: &str, fill: &dyn Fn(&mut Family<'_>)| {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-        fill(&mut Family {
-            text: &mut text,
-            name,
-            plan: &report.plan,
-        });
+fn text(report: &RunReport) -> Result<String> {
+    let plan = ("plan".into(), report.plan.clone().into());
+    let mut registry = Registry::with_labels(std::iter::once(plan));
+    let mut gauge = |name: &str, help: &str, samples: Vec<Sample<'_>>| {
+        let family = Family::<Vec<(&'static str, String)>, Gauge<f64, AtomicU64>>::default();
+        for (label, value) in samples {
+            let labels = label.map(|(key, value)| (key, value.to_owned()));
+            let labels: Vec<_> = labels.into_iter().collect();
+            family.get_or_create(&labels).set(value);
+        }
+        registry.register(name, help, family);
     };
-    family(
+    gauge(
         "snapmerge_run_end_timestamp_seconds",
-        "When the last run ended.",
-        &|it| {
-            it.add(None, report.ended.timestamp());
-        },
+        "When the last run ended",
+        at(Some(report.ended)),
     );
-    family(
+    let success = f64::from(u8::from(report.run_outcome == RunOutcome::Done));
+    gauge(
         "snapmerge_run_success",
-        "Whether the last run ended with exit code 0.",
-        &|it| {
-            it.add(None, u8::from(report.run_outcome == RunOutcome::Done));
-        },
+        "Whether the last run ended with exit code 0",
+        one(success),
     );
-    family(
+    let code = f64::from(report.envelope.outcome.exit_code());
+    gauge(
         "snapmerge_run_exit_code",
-        "The exit code of the last run.",
-        &|it| it.add(None, report.envelope.outcome.exit_code()),
+        "The exit code of the last run",
+        one(code),
     );
-    family(
+    gauge(
         "snapmerge_run_seconds",
-        "How long the last run took.",
-        &|it| {
-            it.add(None, report.seconds);
-        },
+        "How long the last run took",
+        one(report.seconds),
     );
-    for (name, help, last) in [
-        (
-            "snapmerge_last_success_timestamp_seconds",
-            "When a run last ended with exit code 0.",
-            report.last_success,
-        ),
-        (
-            "snapmerge_last_proven_master_timestamp_seconds",
-            "When a master was last proven.",
-            report.last_proven,
-        ),
-        (
-            "snapmerge_last_proven_restore_timestamp_seconds",
-            "When a drill last restored something from the archive and proved it.",
-            report.last_proven_restore,
-        ),
-    ] {
-        family(name, help, &|it| {
-            if let Some(at) = last {
-                it.add(None, at.timestamp());
-            }
-        });
+    gauge(
+        "snapmerge_last_success_timestamp_seconds",
+        "When a run last ended with exit code 0",
+        at(report.last_success),
+    );
+    gauge(
+        "snapmerge_last_proven_master_timestamp_seconds",
+        "When a master was last proven",
+        at(report.last_proven),
+    );
+    gauge(
+        "snapmerge_last_proven_restore_timestamp_seconds",
+        "When a drill last restored something from the archive and proved it",
+        at(report.last_proven_restore),
+    );
+    let mut steps: BTreeMap<&str, f64> = BTreeMap::new();
+    for step in report.steps.iter().filter(|step| !step.earlier) {
+        let kind = step.step.split(' ').next().unwrap_or_default();
+        *steps.entry(kind).or_default() += step.seconds;
     }
-    family(
+    gauge(
         "snapmerge_step_seconds",
-        "How long each kind of step of the last run took.",
-        &|it| {
-            let mut kinds: BTreeMap<&str, f64> = BTreeMap::new();
-            for step in report.steps.iter().filter(|step| !step.earlier) {
-                let kind = step.step.split(' ').next().unwrap_or_default();
-                *kinds.entry(kind).or_default() += step.seconds;
-            }
-            for (kind, seconds) in kinds {
-                it.add(Some(("step", kind)), seconds);
-            }
-        },
+        "How long each kind of step of the last run took",
+        steps
+            .into_iter()
+            .map(|(kind, seconds)| (Some(("step", kind)), seconds))
+            .collect(),
     );
-    family(
+    let ways = [
+        (How::Captured, "captured"),
+        (How::Unchanged, "unchanged"),
+        (How::Last, "last"),
+        (How::Broken, "broken"),
+    ];
+    let ways = ways.map(|(how, word)| {
+        let sources = report.sources.iter().filter(|one| one.how == how);
+        (Some(("how", word)), count(sources.count() as u64))
+    });
+    gauge(
         "snapmerge_sources",
-        "Sources of the last run, by what became of them.",
-        &|it| {
-            for (how, word) in [
-                (How::Captured, "captured"),
-                (How::Unchanged, "unchanged"),
-                (How::Last, "last"),
-                (How::Broken, "broken"),
-            ] {
-                let count = report.sources.iter().filter(|one| one.how == how).count();
-                it.add(Some(("how", word)), count);
-            }
-        },
+        "Sources of the last run, by what became of them",
+        ways.into(),
     );
-    family("snapmerge_source_points", "Points of each source.", &|it| {
-        for source in &report.sources {
-            if let Some(points) = source.points {
-                it.add(Some(("source", &source.name)), points);
-            }
-        }
-    });
-    family(
+    let of_sources = |value: fn(&super::report::RunSource) -> Option<u64>| {
+        let sources = report.sources.iter();
+        sources
+            .filter_map(|source| {
+                Some((
+                    Some(("source", source.name.as_str())),
+                    count(value(source)?),
+                ))
+            })
+            .collect()
+    };
+    gauge(
+        "snapmerge_source_points",
+        "Points of each source",
+        of_sources(|source| source.points),
+    );
+    let bytes = of_sources(|source| Some(source.bytes));
+    gauge(
         "snapmerge_source_bytes",
-        "Bytes of each source's snapshot.",
-        &|it| {
-            for source in &report.sources {
-                it.add(Some(("source", &source.name)), source.bytes);
-            }
-        },
+        "Bytes of each source's snapshot",
+        bytes,
     );
-    family("snapmerge_master_points", "Points of the master.", &|it| {
-        if let Some(master) = &report.master {
-            it.add(None, master.points);
-        }
-    });
-    family(
+    let master = report.master.as_ref();
+    gauge(
+        "snapmerge_master_points",
+        "Points of the master",
+        one(master.map(|master| count(master.points))),
+    );
+    let bytes = master.and_then(|master| master.bytes).map(count);
+    gauge(
         "snapmerge_master_bytes",
-        "Bytes of the master's file.",
-        &|it| {
-            if let Some(bytes) = report.master.as_ref().and_then(|master| master.bytes) {
-                it.add(None, bytes);
-            }
-        },
+        "Bytes of the master's file",
+        one(bytes),
     );
-    family(
+    gauge(
         "snapmerge_archive_entries",
-        "Entries in the archive.",
-        &|it| {
-            it.add(None, report.archive.entries);
-        },
+        "Entries in the archive",
+        one(count(report.archive.entries)),
     );
-    family(
+    gauge(
         "snapmerge_archive_new_bytes",
-        "Bytes that the last run added to the archive.",
-        &|it| {
-            it.add(None, report.archive.new_bytes);
-        },
+        "Bytes that the last run added to the archive",
+        one(count(report.archive.new_bytes)),
     );
-    text
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|err| Error::failed("writing the metrics", err))?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -191,15 +185,15 @@ mod tests {
         let at = "2026-11-22T03:00:00Z".parse().unwrap();
         let mut report = RunReport::begin("a \"plan\"", "backups", "n", at, false);
         report.last_success = Some(at);
-        let text = text(&report);
-        assert!(text.contains(
-            "snapmerge_last_success_timestamp_seconds{plan=\"a \\\"plan\\\"\"} 1795316400"
-        ));
+        let text = text(&report).unwrap();
+        let success =
+            "snapmerge_last_success_timestamp_seconds{plan=\"a \\\"plan\\\"\"} 1795316400.0";
+        assert!(text.contains(success), "{text}");
         let mut family = "";
         for line in text.lines() {
             match line.strip_prefix("# TYPE ") {
                 Some(rest) => family = rest.strip_suffix(" gauge").unwrap(),
-                None if line.starts_with("# HELP ") => {}
+                None if line.starts_with("# HELP ") || line == "# EOF" => {}
                 None => {
                     let (name, rest) = line.split_once('{').unwrap();
                     assert_eq!(name, family);
@@ -207,6 +201,11 @@ mod tests {
                 }
             }
         }
-        assert_eq!(text.matches("# TYPE").count(), 15);
+        for name in ["run_exit_code", "sources", "archive_entries"] {
+            assert!(
+                text.contains(&format!("\nsnapmerge_{name}{{")),
+                "{name}: {text}"
+            );
+        }
     }
 }

@@ -26,7 +26,7 @@ use crate::inspect::Inspection;
 use crate::merge::{MergeReport, PlanReport};
 use crate::nightly::{DryRun, RunReport};
 use crate::publish::AliasReport;
-use crate::restore::RestoreReport;
+use crate::restore::{RestoreManyReport, RestoreReport};
 use crate::verify::{DiffReport, VerifyReport};
 
 /// A report that can be printed.
@@ -58,6 +58,7 @@ render!(
     CaptureReport,
     DrillReport,
     RestoreReport,
+    RestoreManyReport,
     CheckReport,
     DiffReport,
     DryRun,

@@ -17,7 +17,7 @@ use crate::inspect::Inspection;
 use crate::merge::{MergeReport, PlanReport};
 use crate::nightly::{self, DryRun, RunReport};
 use crate::publish::AliasReport;
-use crate::restore::RestoreReport;
+use crate::restore::{RestoreManyReport, RestoreReport};
 use crate::stream::Conflict;
 use crate::verify::{Change, DiffReport, Difference, Provenance, SyncStep, VerifyReport};
 
@@ -43,7 +43,7 @@ impl Schema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [Schema; 29] = [
+pub const SCHEMAS: [Schema; 30] = [
     written::<AddReport>("archive-add", "archive add --json"),
     written::<CheckReport>("archive-check", "archive check --json"),
     written::<ForgetReport>("archive-forget", "archive forget --json"),
@@ -61,6 +61,7 @@ pub const SCHEMAS: [Schema; 29] = [
     written::<PlanReport>("merge-plan", "merge --dry-run --json"),
     written::<AliasReport>("publish", "publish --json"),
     written::<RestoreReport>("restore", "restore --json"),
+    written::<RestoreManyReport>("restore-many", "restore --json, to a server alone"),
     written::<AliasReport>("rollback", "rollback --json"),
     written::<RunReport>("run", "run --json, files of [report], webhooks"),
     written::<DryRun>("run-plan", "run --dry-run --json"),

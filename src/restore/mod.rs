@@ -7,6 +7,7 @@
 
 mod expect;
 pub mod keys;
+mod many;
 mod options;
 mod preflight;
 mod request;
@@ -14,8 +15,11 @@ mod shard;
 mod verify;
 
 pub use self::expect::{Expected, Points};
+pub use self::many::{
+    ManyAlias, ManyRestored, ManyState, Rename, RestoreManyReport, RestoreManyRequest,
+};
 pub use self::options::Options;
-pub use self::request::{RestoreReport, RestoreRequest};
+pub use self::request::{RestoreOptions, RestoreReport, RestoreRequest};
 pub use self::verify::Difference;
 
 use std::collections::BTreeMap;
@@ -170,6 +174,34 @@ pub fn restore(
             Ok(restored)
         }
         Err(err) => Err(put_away(target, members, options, state, &begun, err)),
+    }
+}
+
+/// Looks whether `target` is there and whole, so that nothing is left to do: a restore that came to its
+/// end in a run that did not. None if it is not there, or if a restore of it was broken off.
+fn restored_earlier(
+    target: &CollectionAddress,
+    members: &Members,
+    expected: &Expected,
+    options: &Options,
+    state: &StateFolder,
+) -> Result<Option<Verdict>> {
+    let begun: Option<Started> = state.read(&target.server, About::Restore(&target.collection))?;
+    if begun.is_some() || !exists(target, members)? {
+        return Ok(None);
+    }
+    let differs = |why: String| {
+        Error::new(Kind::Refused, format!("restoring to {target}"), why)
+            .next("choose another name with --rename, or give --overwrite to write over it")
+    };
+    let verdict = compare(target, members, expected, options)?;
+    match verdict.differences.first() {
+        None => Ok(Some(verdict)),
+        Some(_) if options.overwrite => Ok(None),
+        Some(one) => Err(differs(format!(
+            "it is there, and not as its snapshot says: {}: {} in the snapshot, {} there",
+            one.about, one.expected, one.found
+        ))),
     }
 }
 

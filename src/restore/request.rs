@@ -1,4 +1,4 @@
-//! A request to restore a snapshot onto a server.
+//! A request to restore a snapshot onto a server, and the options of every restore.
 //!
 //! Invariants: a server that is not there is known before gigabytes are hashed.
 
@@ -12,21 +12,15 @@ use serde::{Deserialize, Serialize};
 use super::{Expected, Options, Restored, restore};
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
-use crate::base::progress::Unit;
+use crate::base::progress::{Progress, Unit};
 use crate::capture::Members;
 use crate::input::{InputOptions, Inputs, connect, peers};
-use crate::server::{CollectionAddress, KnownServers, PeerAddress, Rate};
+use crate::server::{Address, CollectionAddress, KnownServers, PeerAddress, Rate};
 use crate::source::Checksum;
 
-/// Brings a snapshot onto a server.
+/// Options of every restore.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
-pub struct RestoreRequest {
-    /// A collection snapshot, plain or .gz; or one in an archive, as archive:NAME@DATE
-    #[arg(value_name = "SNAPSHOT")]
-    pub snapshot: PathBuf,
-    /// The collection to make of it, as http://HOST:6333/NAME
-    #[arg(long, value_name = "ADDRESS")]
-    pub to: CollectionAddress,
+pub struct RestoreOptions {
     /// Write over a collection that is there; it keeps its own settings
     #[arg(long)]
     pub overwrite: bool,
@@ -48,7 +42,7 @@ pub struct RestoreRequest {
     /// Bytes a second at the most, as 500k, 20M or 1G
     #[arg(long, value_name = "RATE")]
     pub limit_rate: Option<Rate>,
-    /// How long the collection may take to become green, in seconds
+    /// How long a collection may take to become green, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub wait: u64,
     /// Where a snapshot in an archive is put together [default: the folder for temporary files]
@@ -65,6 +59,48 @@ pub struct RestoreRequest {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub known: KnownServers,
+}
+
+impl RestoreOptions {
+    /// The members of the cluster at `server`, which answers.
+    pub(super) fn connect(&self, server: &Address) -> Result<Members> {
+        let connection = connect(server, &self.known.connection, &Context::LOUD)?;
+        let members = Members::new(&connection, &peers(&self.peer)?)?;
+        connection.server_info()?;
+        Ok(members)
+    }
+
+    /// The folder that scratch is made in.
+    pub(super) fn parent(&self) -> PathBuf {
+        self.scratch.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
+    /// Options of the restore of one collection.
+    pub(super) fn of_one(&self, progress: Progress) -> Options {
+        Options {
+            overwrite: self.overwrite,
+            resume: self.resume,
+            keep_failed: self.keep_failed,
+            allow_incomplete: self.allow_incomplete,
+            replication_factor: self.replication_factor,
+            rate: self.limit_rate,
+            wait: Duration::from_secs(self.wait),
+            dry_run: self.dry_run,
+            progress,
+        }
+    }
+}
+
+/// Brings a snapshot onto a server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// A collection snapshot, plain or .gz; or one in an archive, as archive:NAME@DATE.
+    pub snapshot: PathBuf,
+    /// The collection to make of it.
+    pub to: CollectionAddress,
+    /// The options.
+    #[serde(flatten)]
+    pub options: RestoreOptions,
 }
 
 /// A snapshot that was restored, or would be.
@@ -85,12 +121,10 @@ impl Operation for RestoreRequest {
     type Report = RestoreReport;
 
     fn run(self, context: &Context) -> Result<RestoreReport> {
-        let state = self.known.state.folder()?;
-        let connection = connect(&self.to.server, &self.known.connection, &Context::LOUD)?;
-        let members = Members::new(&connection, &peers(&self.peer)?)?;
-        connection.server_info()?;
-        let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.reading, &parent)?;
+        let state = self.options.known.state.folder()?;
+        let members = self.options.connect(&self.to.server)?;
+        let snapshots = std::slice::from_ref(&self.snapshot);
+        let inputs = Inputs::find(snapshots, &self.options.reading, &self.options.parent())?;
         let Some(path) = inputs.paths().first() else {
             return Err(Error::usage("opening the snapshot", "there is none"));
         };
@@ -99,17 +133,7 @@ impl Operation for RestoreRequest {
             .stage("look into the snapshot", None, Unit::None);
         let expected = Expected::read(path, &inputs.opening(path))?;
         drop(stage);
-        let options = Options {
-            overwrite: self.overwrite,
-            resume: self.resume,
-            keep_failed: self.keep_failed,
-            allow_incomplete: self.allow_incomplete,
-            replication_factor: self.replication_factor,
-            rate: self.limit_rate,
-            wait: Duration::from_secs(self.wait),
-            dry_run: self.dry_run,
-            progress: context.progress,
-        };
+        let options = self.options.of_one(context.progress);
         let restored = restore(&self.to, &members, &expected, &options, &state)?;
         let outcome = Outcome::differs_if(!restored.left.is_empty());
         Ok(RestoreReport {

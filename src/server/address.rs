@@ -103,6 +103,11 @@ impl Address {
         Ok(Self { url })
     }
 
+    /// Returns true if it has no path, so that nothing in it can be the name of a collection.
+    pub fn is_bare(&self) -> bool {
+        self.url.path().trim_matches('/').is_empty()
+    }
+
     /// The host as it was given, without brackets around an IPv6 address.
     pub fn host(&self) -> String {
         match self.url.host() {

@@ -245,10 +245,23 @@ impl Connection {
     /// Points `alias` to `collection`, in one call and wherever it pointed to before.
     pub fn point_alias(&self, alias: &str, collection: &str) -> Result<(), Failure> {
         let doing = format!("pointing alias {alias} to {collection} on {}", self.who());
-        let action =
-            json!({ "create_alias": { "alias_name": alias, "collection_name": collection } });
+        self.point(doing, &[(alias, collection)])
+    }
+
+    /// Points each alias to its collection, all of them in one call and wherever they pointed to before.
+    pub fn point_aliases(&self, pairs: &[(&str, &str)]) -> Result<(), Failure> {
+        let doing = format!("pointing {} aliases on {}", pairs.len(), self.who());
+        self.point(doing, pairs)
+    }
+
+    fn point(&self, doing: String, pairs: &[(&str, &str)]) -> Result<(), Failure> {
+        let pairs = pairs.iter();
+        let actions = pairs.map(|(alias, collection)| {
+            json!({ "create_alias": { "alias_name": alias, "collection_name": collection } })
+        });
+        let actions: Vec<Value> = actions.collect();
         let call = Call::new(Method::POST, doing, &["collections", "aliases"])
-            .body(json!({ "actions": [action] }));
+            .body(json!({ "actions": actions }));
         self.ask::<bool>(&call).map(|_| ())
     }
 

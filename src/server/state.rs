@@ -31,6 +31,8 @@ pub enum About<'a> {
     Alias(&'a str),
     /// A collection that is being restored.
     Restore(&'a str),
+    /// Collections that are being restored together, by the digest of what becomes of what.
+    RestoreMany(&'a str),
     /// A collection that a merge is written into.
     Replay(&'a str),
 }
@@ -81,6 +83,7 @@ impl StateFolder {
         let (kind, name) = match about {
             About::Alias(name) => ("alias", name),
             About::Restore(name) => ("restore", name),
+            About::RestoreMany(digest) => ("restore-many", digest),
             About::Replay(name) => ("replay", name),
         };
         let server = encode(&server.to_string());

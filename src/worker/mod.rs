@@ -111,10 +111,10 @@ mod tests {
     use crate::capture::CaptureRequest;
     use crate::inspect::InspectRequest;
     use crate::publish::{PublishRequest, RollbackRequest};
-    use crate::restore::RestoreRequest;
+    use crate::restore::RestoreOptions;
 
     /// Options are flattened into one object: two of one name would be one.
-    fn no_key_is_there_twice<O: Operation + Args + FromArgMatches>(typed: &str) {
+    fn no_key_is_there_twice<O: Serialize + Args + FromArgMatches>(typed: &str) {
         let command = O::augment_args(Command::new("snapmerge"));
         let words = std::iter::once("snapmerge").chain(typed.split(' '));
         let request = O::from_arg_matches(&command.get_matches_from(words)).unwrap();
@@ -132,9 +132,7 @@ mod tests {
         no_key_is_there_twice::<ExportRequest>("archive:a --archive b");
         no_key_is_there_twice::<InspectRequest>("archive:a --archive b");
         no_key_is_there_twice::<DrillRequest>("--archive b --state s");
-        no_key_is_there_twice::<RestoreRequest>(&format!(
-            "archive:a --archive b --state s --to {server}/c"
-        ));
+        no_key_is_there_twice::<RestoreOptions>("--archive b --state s");
         no_key_is_there_twice::<CaptureRequest>(&format!("{server} c --archive b"));
         no_key_is_there_twice::<PublishRequest>(&format!("{server} c --alias a --state s"));
         no_key_is_there_twice::<RollbackRequest>(&format!("{server} --alias a --state s"));

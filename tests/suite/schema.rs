@@ -145,7 +145,7 @@ fn offline(env: &Env, bin: PathBuf) -> Outcome {
     let dir = sources.dir();
     let call = |line: &str| -> Cli { run_with(dir, &line.split(' ').collect::<Vec<_>>()).dir(dir) };
     let merge = |more: &str| call(&format!("merge {more}")).args(&sources.files);
-    held.report(&merge("--dry-run --json").run()?.ok()?)?;
+    held.report(&merge("--dry-run --json -o planned.snapshot").run()?.ok()?)?;
     let flags = "-q --json -o master.snapshot --on-conflict last --ledger conflicts.jsonl";
     held.report(&merge(flags).run()?.ok()?)?;
     held.lines("conflict", &dir.join("conflicts.jsonl"))?;
@@ -196,15 +196,23 @@ fn server(env: &Env, bin: PathBuf) -> Outcome {
     let (dir, url) = (stage.dir(), stage.scripted.url());
     let call = |line: &str| -> Cli { run_with(dir, &line.split(' ').collect::<Vec<_>>()).dir(dir) };
     held.report(
-        &call(&format!("capture {url} album_2017 -o snapshots -q --json"))
-            .run()?
-            .ok()?,
+        &call(&format!(
+            "capture {url} album_2017 --to snapshots -q --json"
+        ))
+        .run()?
+        .ok()?,
     )?;
     let folder = dir.join("snapshots");
     let names = names_in(&folder)?;
     let manifest = names.iter().find(|name| name.ends_with(".manifest.json"));
     let manifest = std::fs::read(folder.join(manifest.ok_or("no manifest")?))?;
     held.ensure("manifest", &[serde_json::from_slice(&manifest)?])?;
+
+    call(&format!("capture {url} album_* -q --archive kept"))
+        .run()?
+        .ok()?;
+    let many = format!("restore archive:* --archive kept --to {url} --rename (.*)=old_$1 --json");
+    held.report(&call(&format!("{many} --dry-run")).run()?.ok()?)?;
 
     let plan: toml::Table = std::fs::read_to_string(dir.join("nightly.toml"))?.parse()?;
     held.ensure("nightly", &[serde_json::to_value(plan)?])?;

@@ -8,6 +8,7 @@ mod capture;
 pub mod cluster;
 mod kill;
 pub mod live;
+mod many;
 mod publish;
 mod restore;
 mod secrets;
@@ -35,6 +36,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         publish::trials(env),
         live::trials(env),
         kill::trials(env),
+        many::trials(env),
     ]
     .into_iter()
     .flatten()
