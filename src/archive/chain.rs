@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use self::read::read_head;
-use self::read::{RECORD_BYTES_MAX, RECORDS_MAX};
+use self::read::RECORDS_MAX;
+pub use self::read::{RECORD_BYTES_MAX, read_head};
 pub use self::record::{Entry, Event, Forgotten, Proven, Record, is_in_future};
 use super::name::Name;
 use super::sign::{Seal, Signer};

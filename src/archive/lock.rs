@@ -30,6 +30,25 @@ pub struct Lock<'a> {
 impl<'a> Lock<'a> {
     /// Takes the lock of the archive, whose chain is read under it.
     pub fn take(archive: &'a Archive, doing: &str) -> Result<(Self, Chain)> {
+        Self::take_from_gone(archive, doing, |chain, gone| {
+            break_lock(archive, chain, gone)
+        })
+    }
+
+    /// The same of a copy, which has no records of its own: a lock whose process is gone is removed, and
+    /// no record says so.
+    pub fn take_for_copy(archive: &'a Archive) -> Result<(Self, Chain)> {
+        Self::take_from_gone(archive, "archive copy", |_, _| {
+            archive.store.remove(LOCK)?;
+            archive.store.sync()
+        })
+    }
+
+    fn take_from_gone(
+        archive: &'a Archive,
+        doing: &str,
+        break_lock: impl FnOnce(&mut Chain, Holder) -> Result<()>,
+    ) -> Result<(Self, Chain)> {
         let store = &*archive.store;
         let holder = Holder::this(doing);
         let json =
@@ -40,7 +59,7 @@ impl<'a> Lock<'a> {
             match held(store)? {
                 // Given back this moment.
                 None => {}
-                Some(other) if other.is_gone_soon() => break_lock(archive, &mut chain, other)?,
+                Some(other) if other.is_gone_soon() => break_lock(&mut chain, other)?,
                 Some(other) => return Err(locked(store, &other)),
             }
             if !store.put_new(LOCK, &json)? {

@@ -11,6 +11,7 @@ mod add;
 mod boundaries;
 mod chain;
 mod check;
+mod copy;
 mod find;
 mod forget;
 mod get;
@@ -33,15 +34,17 @@ pub use self::chain::{
     Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Proven, Record, StoredRecord,
 };
 pub use self::check::{Checked, Finding, Loss, Subset};
+pub use self::copy::Copied;
 pub use self::find::{EntryPattern, EntryRef, newest};
 pub use self::forget::{Forgetting, PruneReport};
 pub use self::get::Retrieved;
 pub use self::holder::Holder;
 pub use self::name::Name;
 pub use self::operations::{
-    AddFailure, AddReport, AddRequest, CheckReport, CheckRequest, ForgetReport, ForgetRequest,
-    GetReport, GetRequest, InitReport, InitRequest, ListReport, ListRequest, ShowReport,
-    ShowRequest, UnlockReport, UnlockRequest, VerifyChainReport, VerifyChainRequest,
+    AddFailure, AddReport, AddRequest, CheckReport, CheckRequest, CopyReport, CopyRequest,
+    ForgetReport, ForgetRequest, GetReport, GetRequest, InitReport, InitRequest, ListReport,
+    ListRequest, ShowReport, ShowRequest, UnlockReport, UnlockRequest, VerifyChainReport,
+    VerifyChainRequest,
 };
 pub use self::options::{
     ArchiveOptions, SigningOptions, SourceArchiveOptions, TrustOptions, WritableArchiveOptions,

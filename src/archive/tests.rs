@@ -2,6 +2,7 @@
 
 mod chains;
 mod concurrent;
+mod copies;
 mod hostile;
 mod suspicion;
 

@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::{Ended, OutputArgs, answer, show};
 use crate::archive::{
-    AddRequest, CheckRequest, ForgetRequest, GetRequest, InitRequest, ListRequest, ShowRequest,
-    UnlockRequest, VerifyChainRequest,
+    AddRequest, CheckRequest, CopyRequest, ForgetRequest, GetRequest, InitRequest, ListRequest,
+    ShowRequest, UnlockRequest, VerifyChainRequest,
 };
 use crate::base::error::Result;
 
@@ -81,6 +81,16 @@ Every record, recipe and name is looked at, and every object is read, decompress
 since it was made repairs nothing. Exits with 13 if anything is damaged, with 3 if there are only files
 that nothing needs.")]
     Check(VerbArgs<CheckRequest>),
+    /// Copy an archive to another place, or bring a copy up to date
+    #[command(after_help = "\
+Examples:
+  snapmerge archive copy --from backups --to s3://elsewhere/qdrant
+  snapmerge archive copy --from s3://backups/qdrant --to /mnt/disk/backups
+
+Only what is missing is copied, and every byte is hashed on its way. What the archive gave up, the copy gives
+up, too. Nothing else may write to a copy: one that was written to is refused. `archive check --repair` mends the
+archive from it; after the archive is lost, the copy is the archive.")]
+    Copy(VerbArgs<CopyRequest>),
     /// Give snapshots up that no rule keeps, and remove what no other needs
     #[command(after_help = "\
 Examples:
@@ -135,6 +145,7 @@ pub fn run(args: ArchiveArgs) -> Result<Ended> {
         ArchiveVerb::Show(args) => answer(&args.request, args.output),
         ArchiveVerb::Get(args) => show(&args.request, args.output),
         ArchiveVerb::Check(args) => show(&args.request, args.output),
+        ArchiveVerb::Copy(args) => show(&args.request, args.output),
         ArchiveVerb::Forget(args) => show(&args.request, args.output),
         ArchiveVerb::VerifyChain(args) => answer(&args.request, args.output),
         ArchiveVerb::Unlock(args) => answer(&args.request, args.output),

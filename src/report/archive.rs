@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use humansize::{BINARY, format_size};
 
 use crate::archive::{
-    AddReport, Added, CheckReport, Checked, Entry, Finding, ForgetReport, GetReport, InitReport,
-    ListReport, Loss, Proven, ShowReport, UnlockReport, VerifyChainReport,
+    AddReport, Added, CheckReport, Checked, CopyReport, Entry, Finding, ForgetReport, GetReport,
+    InitReport, ListReport, Loss, Proven, ShowReport, UnlockReport, VerifyChainReport,
 };
 use crate::base::printable::printable;
 
@@ -40,6 +40,41 @@ impl InitReport {
     /// It as text.
     pub fn text(&self) -> String {
         format!("{}: an empty archive\n", printable(&self.archive))
+    }
+}
+
+impl CopyReport {
+    /// It as text.
+    pub fn text(&self) -> String {
+        let copied = &self.copied;
+        let mut text = format!(
+            "{}: {} entries, as in {}\n  records  {}, {} of them new\n  objects  {}, {} of them new ({})\n",
+            printable(&self.to),
+            copied.entries,
+            printable(&self.from),
+            copied.records,
+            copied.new_records,
+            copied.objects,
+            copied.new_objects,
+            size(copied.new_bytes)
+        );
+        if copied.removed > 0 {
+            let bytes = size(copied.removed_bytes);
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "  removed  {} that no entry needs ({bytes})",
+                copied.removed
+            );
+        }
+        if let Some(left) = &copied.lock_left {
+            let _ = writeln!(
+                text,
+                "  lock     could not be given back: {}",
+                printable(left)
+            );
+        }
+        text
     }
 }
 

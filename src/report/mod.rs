@@ -16,8 +16,8 @@ pub mod schema;
 pub mod verify;
 
 use crate::archive::{
-    AddReport, CheckReport, ForgetReport, GetReport, InitReport, ListReport, ShowReport,
-    UnlockReport, VerifyChainReport,
+    AddReport, CheckReport, CopyReport, ForgetReport, GetReport, InitReport, ListReport,
+    ShowReport, UnlockReport, VerifyChainReport,
 };
 use crate::base::operation::Outcome;
 use crate::capture::CaptureReport;
@@ -60,6 +60,7 @@ render!(
     RestoreReport,
     RestoreManyReport,
     CheckReport,
+    CopyReport,
     DiffReport,
     DryRun,
     ForgetReport,

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
 use crate::archive::{
-    AddReport, CheckReport, ForgetReport, GetReport, InitReport, ListReport, ShowReport,
-    UnlockReport, VerifyChainReport,
+    AddReport, CheckReport, CopyReport, ForgetReport, GetReport, InitReport, ListReport,
+    ShowReport, UnlockReport, VerifyChainReport,
 };
 use crate::base::progress::event::Event;
 use crate::capture::{CaptureReport, Manifest};
@@ -43,9 +43,10 @@ impl Schema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [Schema; 30] = [
+pub const SCHEMAS: [Schema; 31] = [
     written::<AddReport>("archive-add", "archive add --json"),
     written::<CheckReport>("archive-check", "archive check --json"),
+    written::<CopyReport>("archive-copy", "archive copy --json"),
     written::<ForgetReport>("archive-forget", "archive forget --json"),
     written::<GetReport>("archive-get", "archive get --json"),
     written::<InitReport>("archive-init", "archive init --json"),

@@ -82,6 +82,7 @@ fn dispatch(message: Message) -> Result<Value> {
         archive::ShowRequest::NAME => answer::<archive::ShowRequest>,
         archive::GetRequest::NAME => answer::<archive::GetRequest>,
         archive::CheckRequest::NAME => answer::<archive::CheckRequest>,
+        archive::CopyRequest::NAME => answer::<archive::CopyRequest>,
         archive::ForgetRequest::NAME => answer::<archive::ForgetRequest>,
         archive::VerifyChainRequest::NAME => answer::<archive::VerifyChainRequest>,
         archive::UnlockRequest::NAME => answer::<archive::UnlockRequest>,
@@ -142,6 +143,7 @@ mod tests {
         no_key_is_there_twice::<archive::ShowRequest>("a --archive b");
         no_key_is_there_twice::<archive::GetRequest>("a -o a.snapshot --archive b");
         no_key_is_there_twice::<archive::CheckRequest>("--archive b");
+        no_key_is_there_twice::<archive::CopyRequest>("--from a --to b");
         no_key_is_there_twice::<archive::ForgetRequest>("--archive b");
         no_key_is_there_twice::<archive::VerifyChainRequest>("--archive b");
         no_key_is_there_twice::<archive::UnlockRequest>("--archive b");

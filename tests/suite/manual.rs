@@ -107,7 +107,8 @@ fn disaster(env: &Env, bin: &Path) -> Outcome {
     let albums = ["album_2017", "album_2018"];
     let run = |line: &str, url: &str| -> Outcome {
         let line = line.replace("http://dr:6333", url);
-        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let words = line.split_whitespace().skip(1);
+        let words: Vec<&str> = words.map(|word| word.trim_matches('\'')).collect();
         let ended = run_with(dir.path(), &words).dir(dir.path()).run()?;
         ended
             .ok()

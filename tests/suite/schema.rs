@@ -186,6 +186,7 @@ fn offline(env: &Env, bin: PathBuf) -> Outcome {
     ] {
         held.report(&call(&format!("archive {line} --json")).run()?.ok()?)?;
     }
+    held.report(&call("archive copy --from a --to b --json").run()?.ok()?)?;
     Ok(())
 }
 

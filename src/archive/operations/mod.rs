@@ -11,8 +11,8 @@ pub use self::entries::{
     ShowRequest,
 };
 pub use self::whole::{
-    CheckReport, CheckRequest, ForgetReport, ForgetRequest, InitReport, InitRequest, UnlockReport,
-    UnlockRequest, VerifyChainReport, VerifyChainRequest,
+    CheckReport, CheckRequest, CopyReport, CopyRequest, ForgetReport, ForgetRequest, InitReport,
+    InitRequest, UnlockReport, UnlockRequest, VerifyChainReport, VerifyChainRequest,
 };
 
 use crate::base::error::{Error, Kind};

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{envelope, no_such_name};
 use crate::archive::{
-    ArchiveOptions, Checked, EntryRef, Forgetting, Holder, Name, Policy, PruneReport, Subset,
-    Trust, Verified, WritableArchiveOptions,
+    ArchiveOptions, Checked, Copied, EntryRef, Forgetting, Holder, Name, Policy, PruneReport,
+    Subset, Trust, TrustOptions, Verified, WritableArchiveOptions,
 };
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
@@ -109,6 +109,54 @@ impl Operation for CheckRequest {
             envelope: envelope::<Self>(outcome),
             archive: archive.what(),
             checked,
+        })
+    }
+}
+
+/// Brings a copy of an archive to the state of the original.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct CopyRequest {
+    /// The archive: a folder, or s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*)
+    #[arg(long, value_name = "PLACE")]
+    pub from: String,
+    /// The copy: an empty place, or one that was copied there before
+    #[arg(long, value_name = "PLACE")]
+    pub to: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub trust: TrustOptions,
+}
+
+/// Report of a copy.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "said by their names")]
+pub struct CopyReport {
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    pub from: String,
+    pub to: String,
+    #[serde(flatten)]
+    pub copied: Copied,
+}
+
+impl Operation for CopyRequest {
+    const NAME: &'static str = "archive copy";
+    type Report = CopyReport;
+
+    fn run(self, context: &Context) -> Result<CopyReport> {
+        let open = |archive: &str| {
+            let archive = archive.to_owned();
+            let trust = self.trust.clone();
+            ArchiveOptions { archive, trust }.open()
+        };
+        let (from, to) = (open(&self.from)?, open(&self.to)?);
+        let copied = from.copy_to(&to, context.progress)?;
+        Ok(CopyReport {
+            envelope: envelope::<Self>(Outcome::differs_if(copied.lock_left.is_some())),
+            from: from.what(),
+            to: to.what(),
+            copied,
         })
     }
 }

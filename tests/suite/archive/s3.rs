@@ -7,6 +7,10 @@ use crate::support::s3::{Access, S3};
 use crate::support::s3_server::{Kind, Server};
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
+/// The archive of these tests, and a place for a copy of it.
+const PLACE: &str = "s3://test/nights/qdrant";
+const OTHER: &str = "s3://test/copies/qdrant";
+
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("archive/s3/emulator_conforms", || {
@@ -42,6 +46,32 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             s3.change(&objects[1], |_| false);
             let run = check()?.code(13)?;
             ensure!(run.stdout.contains("is missing"), "{}", run.told());
+            Ok(())
+        }),
+        Trial::new("archive/s3/copied_there_and_back", || {
+            let s3 = S3::start()?;
+            nights(env, &|cli| s3.lead(cli))?;
+            let dir = temp_dir()?;
+            let copy = |from: &str, to: &str| {
+                let run = cli![
+                    "archive", "copy", "-q", "--json", "--from", from, "--to", to
+                ];
+                s3.lead(run).run()?.ok()?.json()
+            };
+            let folder = dir.path().join("copy").display().to_string();
+            let first = copy(PLACE, &folder)?;
+            ensure!(first["new_objects"].as_u64() > Some(3), "{first}");
+            let back = copy(&folder, OTHER)?;
+            for key in ["records", "objects", "new_bytes"] {
+                ensure_eq!(back[key], first[key], "{key} on the way back");
+            }
+            for place in [folder.as_str(), OTHER] {
+                s3.lead(cli!["archive", "check", "--archive", place])
+                    .run()?
+                    .ok()?;
+            }
+            let again = copy(PLACE, OTHER)?;
+            ensure_eq!(again["new_objects"], 0, "copied again");
             Ok(())
         }),
         Trial::new("archive/s3/answers_are_lost", || {
@@ -120,7 +150,7 @@ fn without_conditions(cli: Cli) -> Cli {
 }
 
 fn at(verb: &str) -> Cli {
-    cli!["archive", verb, "--archive", "s3://test/nights/qdrant"]
+    cli!["archive", verb, "--archive", PLACE]
 }
 
 /// Three snapshots stored, got, given up and checked.

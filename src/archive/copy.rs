@@ -1,0 +1,261 @@
+//! Copying an archive to another place: what is missing there, and what happened since.
+//!
+//! Invariants: a copy has the records of its original, or the first of them; it is written by nothing
+//! else, and one that was is refused. Every byte that is copied has the SHA-256 that its name or the chain
+//! says. What entries need is there before the records that speak of them; a run that is killed leaves
+//! what the next one goes on with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::chain::{self, Chain};
+use super::lock::Lock;
+use super::name::Name;
+use super::recipe::{self, Recipe};
+use super::store::Store;
+use super::{Archive, OBJECTS, RECIPES, object};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::parallel::in_parallel;
+use crate::base::progress::{Progress, Unit};
+
+/// Result of copying an archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Copied {
+    /// Entries that the copy has.
+    pub entries: u64,
+    /// Records that the copy has.
+    pub records: u64,
+    /// Of these, records that are new.
+    pub new_records: u64,
+    /// Objects and recipes that the copy has.
+    pub objects: u64,
+    /// Of these, those that are new.
+    pub new_objects: u64,
+    /// Bytes of these.
+    pub new_bytes: u64,
+    /// Objects and recipes that no entry needs any more, and that were removed.
+    pub removed: u64,
+    /// Bytes of these.
+    pub removed_bytes: u64,
+    /// Why the copy's lock could not be given back.
+    pub lock_left: Option<String>,
+}
+
+/// A recipe or an object of the original.
+struct Part {
+    path: String,
+    name: Name,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Archive {
+    /// Brings `to`, which is empty or a copy of this archive, to the state of this one.
+    pub fn copy_to(&self, to: &Self, progress: Progress) -> Result<Copied> {
+        let ours = self.chain()?;
+        self.begin_copy(to, &ours)?;
+        let (lock, theirs) = Lock::take_for_copy(to)?;
+        self.is_copy(&ours, to, &theirs)?;
+        let entries = ours.entries();
+        let mut copied = Copied {
+            entries: entries.len() as u64,
+            records: ours.records.len() as u64,
+            new_records: ours.records.len().saturating_sub(theirs.records.len()) as u64,
+            ..Copied::default()
+        };
+        let needed = self.needed(&ours)?;
+        copied.objects = needed.len() as u64;
+        self.copy_parts(to, &needed, progress, &mut copied)?;
+        self.copy_records(to, &ours, theirs.records.len())?;
+        sweep(&*to.store, &needed, &mut copied)?;
+        to.remember(&to.chain()?);
+        copied.lock_left = lock.release().err().map(|err| err.to_string());
+        Ok(copied)
+    }
+
+    /// Makes the copy, if there is none: an archive with the first record.
+    fn begin_copy(&self, to: &Self, ours: &Chain) -> Result<()> {
+        match to.chain() {
+            Err(err) if err.kind() == Kind::NotFound => {}
+            there => return there.map(drop),
+        }
+        if let Some(first) = to.store.list("")?.first() {
+            return Err(self
+                .refuse(to, format!("it is not empty: there is {}", first.name))
+                .next("choose an empty or a new place"));
+        }
+        self.copy_record(to, ours, 1)?;
+        if let Some(first) = ours.records.first() {
+            let (hash, seq) = (first.hash, first.record.seq);
+            chain::write_head(&*to.store, chain::Head { hash, seq })?;
+        }
+        to.store.keep_reserve()
+    }
+
+    fn refuse(&self, to: &Self, why: impl std::fmt::Display) -> Error {
+        Error::usage(format!("copying {} to {}", self.what(), to.what()), why)
+    }
+
+    /// Refuses what is no copy of this archive.
+    fn is_copy(&self, ours: &Chain, to: &Self, theirs: &Chain) -> Result<()> {
+        let hashes = |chain: &Chain| -> Vec<Name> {
+            chain.records.iter().map(|record| record.hash).collect()
+        };
+        let (ours, theirs) = (hashes(ours), hashes(theirs));
+        if ours.first() != theirs.first() {
+            return Err(self
+                .refuse(to, "another archive is there")
+                .next("choose an empty or a new place"));
+        }
+        if ours.starts_with(&theirs) {
+            return Ok(());
+        }
+        let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+        let why = match same == ours.len() {
+            true => format!("it has {} records that are not here", theirs.len() - same),
+            false => format!("record {} is another one there", same + 1),
+        };
+        Err(self.refuse(to, format!("{why}: it was written to since it was copied")).next(
+            "copy the other way round if that is the archive now, or choose a new place for the copy",
+        ))
+    }
+
+    /// Everything that the entries of `chain` need, recipes last.
+    fn needed(&self, chain: &Chain) -> Result<Vec<Part>> {
+        let entries = chain.entries();
+        let recipes: BTreeMap<Name, _> =
+            entries.iter().map(|entry| (entry.recipe, entry)).collect();
+        let read = in_parallel(recipes.values(), self.store.at_once(), |entry| {
+            Ok(Recipe::of_entry(&*self.store, entry)?.objects)
+        })?;
+        let objects: BTreeMap<Name, u64> = read
+            .into_iter()
+            .flatten()
+            .map(|part| (part.name, part.stored))
+            .collect();
+        let objects = objects.into_iter().map(|(name, bytes)| Part {
+            path: name.path(OBJECTS),
+            name,
+            bytes,
+            bytes_max: object::STORED_BYTES_MAX,
+        });
+        let recipes = recipes.into_iter().map(|(name, entry)| Part {
+            path: name.path(RECIPES),
+            name,
+            bytes: entry.recipe_bytes,
+            bytes_max: recipe::STORED_BYTES_MAX,
+        });
+        Ok(objects.chain(recipes).collect())
+    }
+
+    /// Copies those of `needed` that are missing.
+    fn copy_parts(
+        &self,
+        to: &Self,
+        needed: &[Part],
+        progress: Progress,
+        copied: &mut Copied,
+    ) -> Result<()> {
+        let mut there = BTreeMap::new();
+        for folder in [OBJECTS, RECIPES] {
+            let listed = to.store.list(folder)?.into_iter();
+            there.extend(listed.map(|one| (one.name, one.bytes)));
+        }
+        let is_missing = |part: &&Part| there.get(&part.path) != Some(&part.bytes);
+        let missing: Vec<&Part> = needed.iter().filter(is_missing).collect();
+        let total = missing.iter().map(|part| part.bytes).sum();
+        let stage = progress.stage("copy", Some(total), Unit::Bytes);
+        let at_once = self.store.at_once().max(to.store.at_once());
+        let bytes = in_parallel(&missing, at_once, |part| {
+            let bytes = self.part(part)?;
+            to.store.replace(&part.path, &bytes)?;
+            stage.add(bytes.len() as u64);
+            Ok(bytes.len() as u64)
+        })?;
+        to.store.sync()?;
+        copied.new_objects = bytes.len() as u64;
+        copied.new_bytes = bytes.iter().sum();
+        Ok(())
+    }
+
+    fn part(&self, part: &Part) -> Result<Vec<u8>> {
+        let damaged = |why: &str| {
+            Error::new(
+                Kind::Damaged,
+                format!("reading {} of {}", part.path, self.what()),
+                why,
+            )
+            .next(
+                "see what is lost: snapmerge archive check; a good copy repairs it: --repair PLACE",
+            )
+        };
+        let bytes = self.store.get(&part.path, part.bytes_max)?;
+        let bytes = bytes.ok_or_else(|| damaged("it is not there"))?;
+        match Name::of(&bytes) == part.name {
+            true => Ok(bytes),
+            false => Err(damaged("its bytes are others than were stored")),
+        }
+    }
+
+    /// Copies the records after the first `there`.
+    fn copy_records(&self, to: &Self, ours: &Chain, there: usize) -> Result<()> {
+        for record in ours.records.iter().skip(there) {
+            self.copy_record(to, ours, record.record.seq)?;
+        }
+        to.store.sync()?;
+        match ours.head() {
+            Some(head) => chain::write_head(&*to.store, head),
+            None => Ok(()),
+        }
+    }
+
+    fn copy_record(&self, to: &Self, ours: &Chain, seq: u64) -> Result<()> {
+        let path = chain::path(seq);
+        let changed = || {
+            Error::new(
+                Kind::Locked,
+                format!("copying {path} of {}", self.what()),
+                "somebody else is writing it",
+            )
+            .next("run it again")
+        };
+        let record = ours.records.iter().find(|one| one.record.seq == seq);
+        let hash = record.map(|record| record.hash);
+        let bytes = self.store.get(&path, chain::RECORD_BYTES_MAX)?;
+        let bytes = bytes.filter(|bytes| Some(Name::of(bytes)) == hash);
+        let bytes = bytes.ok_or_else(changed)?;
+        if to.store.put_new(&path, &bytes)? {
+            return Ok(());
+        }
+        // What a copy that was killed had written.
+        let there = to.store.get(&path, chain::RECORD_BYTES_MAX)?;
+        match there.is_some_and(|there| there == bytes) {
+            true => Ok(()),
+            false => Err(changed()),
+        }
+    }
+}
+
+/// Removes the objects and recipes that are not `needed`.
+fn sweep(store: &dyn Store, needed: &[Part], copied: &mut Copied) -> Result<()> {
+    let needed: BTreeSet<&str> = needed.iter().map(|part| part.path.as_str()).collect();
+    let mut unneeded = Vec::new();
+    for folder in [RECIPES, OBJECTS] {
+        for listed in store.list(folder)? {
+            // A file with another kind of name is not ours to remove.
+            let is_ours = Name::of_path(folder, &listed.name).is_some();
+            if is_ours && !needed.contains(listed.name.as_str()) {
+                unneeded.push(listed);
+            }
+        }
+    }
+    let removed = in_parallel(&unneeded, store.at_once(), |listed| {
+        store.remove(&listed.name)
+    })?;
+    store.sync()?;
+    copied.removed = removed.iter().filter(|removed| **removed).count() as u64;
+    copied.removed_bytes = unneeded.iter().map(|listed| listed.bytes).sum();
+    Ok(())
+}
