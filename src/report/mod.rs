@@ -13,6 +13,7 @@ pub mod publish;
 pub mod restore;
 pub mod run;
 pub mod verify;
+mod words;
 
 use crate::archive::{
     AddReport, CheckReport, ForgetReport, GetReport, InitReport, ListReport, ShowReport,
