@@ -114,6 +114,11 @@ pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     }
 }
 
+/// Opens a file of ours to be read; an error if it is not.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true))
+}
+
 /// Why what belongs to the user `uid` is not ours.
 fn owner(uid: u32) -> Result<(), String> {
     let own = rustix::process::geteuid().as_raw();

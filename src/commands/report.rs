@@ -22,10 +22,10 @@ Examples:
   snapmerge report verify.json -o report.html
   snapmerge report verify.json merge.json -o report.html --force
 
-The files are what verify, merge and diff print with --json. The page is one file without any
+The files are what verify, merge, diff and run print with --json. The page is one file without any
 reference to another, for light and dark screens, keyboards, screen readers and paper.")]
 pub struct ReportArgs {
-    /// JSON reports of verify, merge or diff; the first one's verdict stands first
+    /// JSON reports of verify, merge, diff or run; the first one's verdict stands first
     #[arg(required = true, value_name = "REPORT")]
     pub reports: Vec<PathBuf>,
     /// The page to write
@@ -44,7 +44,7 @@ pub fn run(args: &ReportArgs) -> Result<Ended> {
         let meta = std::fs::metadata(path).map_err(|err| failed(&err))?;
         let refuse = |why: String| {
             Error::usage(format!("reading {}", path.display()), why)
-                .next("give what snapmerge verify, merge or diff printed with --json")
+                .next("give what snapmerge verify, merge, diff or run printed with --json")
         };
         if meta.len() > FILE_BYTES_MAX {
             return Err(refuse(format!("it is {} bytes long", meta.len())));

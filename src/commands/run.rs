@@ -72,7 +72,8 @@ pub fn run(args: &RunArgs) -> Result<Ended> {
 /// The HTML page of a run, with the reports of its steps.
 fn page(finished: &Finished<'_>) -> Result<String> {
     let steps = finished.steps();
-    let run = Section::Run(Box::new(finished.report().clone()));
+    let report = Box::new(finished.report().clone());
+    let run = Section::Run(report, finished.history().cloned());
     let merge = steps
         .merge
         .clone()

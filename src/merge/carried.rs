@@ -61,7 +61,7 @@ impl fmt::Display for CarriedCounts {
         if self.settled_segments > 0 {
             write!(
                 f,
-                ", {} ({}) settled in scratch and packed again",
+                ", {} ({}) rewritten in scratch",
                 self.settled_segments,
                 size(self.settled_bytes)
             )?;
@@ -87,7 +87,7 @@ impl fmt::Display for CarriedCounts {
             )?;
         }
         for settled in &self.settled {
-            write!(f, "\n           settled: {settled}")?;
+            write!(f, "\n           rewritten: {settled}")?;
         }
         Ok(())
     }

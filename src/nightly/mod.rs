@@ -6,6 +6,7 @@
 //! before it is relied on, and what it left undone is done by the next one.
 
 mod dry_run;
+mod history;
 mod hooks;
 mod journal;
 mod master;
@@ -28,6 +29,7 @@ use std::time::Instant;
 use chrono::{TimeDelta, Utc};
 
 pub use self::dry_run::{DryRun, dry_run};
+pub use self::history::{PastRun, RUNS_MAX, RunHistory};
 pub use self::plan::{Plan, TEMPLATE, schema};
 pub use self::report::{
     How, RunArchive, RunError, RunMaster, RunOutcome, RunReport, RunSource, RunStep, StepReports,
@@ -49,6 +51,8 @@ pub struct Finished<'a> {
     run: Option<Run<'a>>,
     report: RunReport,
     steps: StepReports,
+    /// None if no reports are written.
+    history: Option<RunHistory>,
 }
 
 /// Runs `plan`, with `fresh` from the start even where an interrupted run could be resumed. Errors on
@@ -72,6 +76,7 @@ pub fn run(plan: &Plan, fresh: bool) -> Result<Finished<'_>> {
             hooks::after(&plan.hooks, false, &mut report);
             report.end(started, Utc::now());
             return Ok(Finished {
+                history: history(plan, &mut report),
                 plan,
                 run: None,
                 report,
@@ -255,6 +260,7 @@ impl<'a> Run<'a> {
             RunOutcome::Differs | RunOutcome::Failed => state.success,
         };
         Finished {
+            history: history(self.plan, &mut self.report),
             plan: self.plan,
             report: self.report.clone(),
             steps: master::reports(&self),
@@ -272,6 +278,11 @@ impl Finished<'_> {
     /// The reports of the merge and the verification, as far as there were any.
     pub fn steps(&self) -> &StepReports {
         &self.steps
+    }
+
+    /// The runs before this one, if the plan has their reports kept.
+    pub fn history(&self) -> Option<&RunHistory> {
+        self.history.as_ref()
     }
 
     /// Writes the report where the plan wants it, with the HTML page `page`, and notifies. The journal
@@ -292,6 +303,14 @@ impl Finished<'_> {
         }
         self.report
     }
+}
+
+/// The runs before the one of `report`; what could not be read of them is noted there.
+fn history(plan: &Plan, report: &mut RunReport) -> Option<RunHistory> {
+    let folder = plan.report.folder.as_ref()?;
+    let history = RunHistory::read(folder, &report.plan, &report.id);
+    report.notes.extend(history.note());
+    Some(history)
 }
 
 /// Removes what a night before this one left in the folder of its work; but for what capture needs to

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::journal::is_run_id;
+use super::history::{report_name, reported};
 use super::plan::{Plan, ReportPlan};
 use super::report::{RunOutcome, RunReport};
 use super::{metrics, notify};
@@ -42,26 +42,14 @@ fn files(folder: &Path, kept: &ReportPlan, report: &RunReport, page: &str) -> Re
     let failed = |err: serde_json::Error| Error::failed("writing the report", err);
     let mut json = serde_json::to_vec_pretty(report).map_err(failed)?;
     json.push(b'\n');
-    let base = format!("{}_{}", report.plan, report.id);
+    let base = report_name(&report.plan, &report.id);
     durable::write(&folder.join(format!("{base}.json")), &json, true)?;
     durable::write(&folder.join(format!("{base}.html")), page.as_bytes(), true)?;
-    let listed = |err: &std::io::Error| Error::io("listing", folder, err);
-    let mut runs = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|err| listed(&err))? {
-        let name = entry.map_err(|err| listed(&err))?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        let id = name
-            .strip_prefix(&format!("{}_", report.plan))
-            .and_then(|rest| rest.strip_suffix(".json"));
-        // Files with other names are not ours.
-        if id.is_some_and(is_run_id) {
-            runs.push(name.trim_end_matches(".json").to_owned());
-        }
-    }
-    runs.sort_unstable();
-    let old = runs.len().saturating_sub(kept.keep as usize);
-    for base in runs.iter().take(old) {
+    let ids = reported(folder, &report.plan)?;
+    let old = ids.len().saturating_sub(kept.keep as usize);
+    for id in ids.iter().take(old) {
         for ending in ["json", "html"] {
+            let base = report_name(&report.plan, id);
             durable::remove(&folder.join(format!("{base}.{ending}")))?;
         }
     }

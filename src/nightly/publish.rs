@@ -85,7 +85,7 @@ pub fn publish(run: &mut Run<'_>, master: LastMaster) -> Result<(), Failed> {
     }
     for removed in &change.removed {
         run.report.notes.push(format!(
-            "{removed} was removed from the server: publish.keep is less"
+            "{removed} was removed from the server: publish.keep leaves no more masters there"
         ));
     }
     if let Some(report) = &mut run.report.master {

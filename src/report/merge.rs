@@ -140,7 +140,7 @@ impl MergeReport {
         list(out, "notes", &self.notes)?;
         writeln!(
             out,
-            "\nstage        seconds       points/s         per second"
+            "\nstage        seconds       points/s            bytes/s"
         )?;
         for stage in &self.stages {
             let rate = |count: Option<u64>| {
@@ -161,7 +161,7 @@ impl MergeReport {
                 stage.stage, stage.seconds
             )?;
         }
-        writeln!(out, "  {:<10} {:>8.2}", "whole", self.seconds)
+        writeln!(out, "  {:<10} {:>8.2}", "total", self.seconds)
     }
 
     fn write_sources(&self, out: &mut String) -> fmt::Result {

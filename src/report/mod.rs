@@ -14,6 +14,7 @@ pub mod restore;
 pub mod run;
 pub mod schema;
 pub mod verify;
+mod words;
 
 use crate::archive::{
     AddReport, CheckReport, CopyReport, ForgetReport, GetReport, InitReport, ListReport,

@@ -2,12 +2,17 @@
 
 use std::fmt::Write as _;
 
-use crate::nightly::{DryRun, How, RunOutcome, RunReport};
+use super::words::{duration, moment, size};
+use crate::nightly::{DryRun, How, RunMaster, RunOutcome, RunReport};
+
+/// Letters of the column of names; a longer name moves its line to the right.
+const NAME_MAX: usize = 48;
+/// Steps that have their time in the summary.
+const STEPS_MAX: usize = 12;
 
 impl RunReport {
     /// The report as text.
     pub fn text(&self) -> String {
-        let size = |bytes: u64| humansize::format_size(bytes, humansize::BINARY);
         let mut text = String::new();
         // Writing to a string does not fail.
         let mut line = |line: String| {
@@ -20,12 +25,12 @@ impl RunReport {
             RunOutcome::Failed => "FAILED",
         };
         line(format!(
-            "{} {}: {word} in {:.1} s{}",
+            "{} {}: {word} in {}{}",
             self.plan,
             self.id,
-            self.seconds,
+            duration(self.seconds),
             if self.resumed {
-                ", an earlier run had begun it"
+                ", after it resumed an interrupted run"
             } else {
                 ""
             }
@@ -37,15 +42,59 @@ impl RunReport {
             }
         }
         if self.cancelled {
-            line("  the next run goes on where this one was".into());
+            line("  the next run resumes where this one stopped".into());
         }
         for what in &self.differs {
             line(format!("\n  differs: {what}"));
         }
+        self.sources_text(&mut line);
+        if let Some(master) = &self.master {
+            master_text(master, &mut line);
+        }
+        let archive = &self.archive;
+        line(format!(
+            "\n  archive {}: {} entries, {} new, {} entries forgotten, {} removed",
+            archive.place,
+            archive.entries,
+            size(archive.new_bytes),
+            archive.forgotten,
+            size(archive.removed_bytes),
+        ));
+        match self.last_proven_restore {
+            Some(at) => line(format!(
+                "    a restore from it was last proven {}",
+                moment(at)
+            )),
+            None if archive.entries > 0 => line(format!(
+                "    no restore from it has been proven yet: snapmerge drill --archive {}",
+                archive.place
+            )),
+            None => {}
+        }
+        for note in &self.notes {
+            line(format!("  note    {note}"));
+        }
+        if let Some(steps) = self.steps_text() {
+            line(format!("  seconds {steps}"));
+        }
+        text
+    }
+
+    fn sources_text(&self, line: &mut impl FnMut(String)) {
+        let names = self
+            .sources
+            .iter()
+            .map(|source| source.name.chars().count());
+        let widest = names.max().unwrap_or(0).clamp(7, NAME_MAX);
         if !self.sources.is_empty() {
             line(format!(
-                "\n  {:<28}{:<11}{:>12}{:>12}{:>12}  entry",
-                "sources", "", "points", "snapshot", "new"
+                "\n  {:<width$} {:<9} {:>12} {:>12} {:>12}  entry",
+                "sources",
+                "",
+                "points",
+                "snapshot",
+                "new",
+                width = widest + 2
             ));
         }
         for source in &self.sources {
@@ -56,7 +105,7 @@ impl RunReport {
                 How::Broken => "BROKEN",
             };
             line(format!(
-                "    {:<26}{how:<11}{:>12}{:>12}{:>12}  {}",
+                "    {:<widest$} {how:<9} {:>12} {:>12} {:>12}  {}",
                 source.name,
                 source
                     .points
@@ -66,57 +115,54 @@ impl RunReport {
                 source.entry.as_deref().unwrap_or("-"),
             ));
         }
-        if let Some(master) = &self.master {
-            let bytes = master
-                .bytes
-                .map_or(String::new(), |bytes| format!(", {}", size(bytes)));
-            line(format!(
-                "\n  master {}: {} points{bytes}, route {}, proven {}{}",
-                master.name,
-                master.points,
-                master.route,
-                master.proven.format("%Y-%m-%d %H:%M:%S UTC"),
-                if master.unchanged {
-                    "; nothing it is made of has changed since"
-                } else {
-                    ""
-                },
-            ));
-            if let Some(entry) = &master.entry {
-                line(format!("    archived as {entry}"));
-            }
-            if let Some(collection) = &master.collection {
-                line(format!("    restored as {collection}"));
-            }
-            match (&master.alias, &master.before) {
-                (Some(alias), Some(before)) => {
-                    line(format!("    {alias} points to it, before to {before}"));
-                }
-                (Some(alias), None) => line(format!("    {alias} points to it")),
-                (None, _) => {}
-            }
-        }
-        line(format!(
-            "\n  archive {}: {} entries, {} new, {} entries given up, {} removed",
-            self.archive.place,
-            self.archive.entries,
-            size(self.archive.new_bytes),
-            self.archive.forgotten,
-            size(self.archive.removed_bytes),
-        ));
-        for note in &self.notes {
-            line(format!("  note    {note}"));
-        }
-        let steps: Vec<String> = self
-            .steps
+    }
+
+    /// The steps that took longest, in the order in which they were done.
+    fn steps_text(&self) -> Option<String> {
+        let own = || self.steps.iter().filter(|step| !step.earlier);
+        let mut seconds: Vec<f64> = own().map(|step| step.seconds).collect();
+        seconds.sort_unstable_by(f64::total_cmp);
+        let least = seconds.iter().rev().nth(STEPS_MAX - 1).copied();
+        let (shown, others): (Vec<_>, Vec<_>) =
+            own().partition(|step| least.is_none_or(|least| step.seconds >= least));
+        let mut steps: Vec<String> = shown
             .iter()
-            .filter(|step| !step.earlier)
             .map(|step| format!("{} {:.1}", step.step, step.seconds))
             .collect();
-        if !steps.is_empty() {
-            line(format!("  seconds {}", steps.join(", ")));
+        if !others.is_empty() {
+            let seconds: f64 = others.iter().map(|step| step.seconds).sum();
+            steps.push(format!("{} other steps {seconds:.1}", others.len()));
         }
-        text
+        (!steps.is_empty()).then(|| steps.join(", "))
+    }
+}
+
+fn master_text(master: &RunMaster, line: &mut impl FnMut(String)) {
+    let bytes = master
+        .bytes
+        .map_or(String::new(), |bytes| format!(", {}", size(bytes)));
+    line(format!(
+        "\n  master {}: {} points{bytes}, route {}, proven {}",
+        master.name,
+        master.points,
+        master.route,
+        moment(master.proven),
+    ));
+    if master.unchanged {
+        line("    not made again: its sources have not changed since".into());
+    }
+    if let Some(entry) = &master.entry {
+        line(format!("    archived as {entry}"));
+    }
+    if let Some(collection) = &master.collection {
+        line(format!("    restored as {collection}"));
+    }
+    match (&master.alias, &master.before) {
+        (Some(alias), Some(before)) => line(format!(
+            "    alias {alias} points to it; before, it pointed to {before}"
+        )),
+        (Some(alias), None) => line(format!("    alias {alias} points to it")),
+        (None, _) => {}
     }
 }
 
@@ -140,11 +186,12 @@ impl DryRun {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::super::html::{Section, page};
     use super::*;
     use crate::base::error::{Error, Kind};
+    use crate::nightly::{RunSource, RunStep};
 
     #[test]
     fn the_exit_code_is_that_of_the_first_failure_whatever_differs() {
@@ -170,8 +217,59 @@ mod tests {
             }
             assert_eq!(report.envelope.outcome.kind(), Some(kind));
             assert!(report.text().contains(word), "{}", report.text());
-            let html = page(&[Section::Run(Box::new(report.clone()))]).unwrap();
+            let html = page(&[Section::Run(Box::new(report.clone()), None)]).unwrap();
             assert!(html.contains(word), "{word}: {html}");
         }
+    }
+    #[test]
+    fn the_summary_stays_in_its_columns_and_on_its_screen() {
+        let at = "2026-11-22T03:00:00.123456789Z".parse().unwrap();
+        let mut report = RunReport::begin("a", "backups", "n", at, true);
+        for (number, name) in ["album", &"b".repeat(40)].into_iter().enumerate() {
+            report.sources.push(RunSource {
+                name: name.to_owned(),
+                collection: name.to_owned(),
+                server: "prod".into(),
+                how: How::Captured,
+                entry: Some("entry".into()),
+                points: Some(7),
+                bytes: number as u64,
+                new_bytes: 0,
+                note: None,
+            });
+        }
+        for number in 0..40 {
+            report.steps.push(RunStep {
+                step: format!("capture {number}"),
+                seconds: f64::from(number),
+                earlier: number == 39,
+            });
+        }
+        report.archive.entries = 2;
+        let begun = Instant::now() - Duration::from_secs(200);
+        report.end(begun, at);
+        let text = report.text();
+        assert!(text.starts_with("a n: DONE in 3 min 2"), "{text}");
+        let places: Vec<usize> = text
+            .lines()
+            .filter_map(|line| line.find("  entry"))
+            .collect();
+        assert_eq!(places.len(), 3, "{text}");
+        assert!(places.iter().all(|place| *place == places[0]), "{text}");
+        assert!(text.contains("drill --archive backups"), "{text}");
+        let steps = text.lines().last().unwrap();
+        assert!(
+            steps.starts_with("  seconds capture 27 27.0, ")
+                && steps.ends_with("27 other steps 351.0"),
+            "{steps}"
+        );
+        report.last_proven_restore = Some(at);
+        assert!(
+            report
+                .text()
+                .contains("last proven 2026-11-22 03:00:00 UTC"),
+            "{}",
+            report.text()
+        );
     }
 }

@@ -218,7 +218,7 @@ fn write_kind(kind: &KindAnswers, out: &mut String) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "    took {} exact, {} by index (half, 95 % and 99 % of them no longer)",
+        "    took {} exact, {} by index (p50/p95/p99)",
         show(&kind.exact),
         show(&kind.indexed)
     )?;

@@ -5,19 +5,22 @@
 //! whatever it contains.
 
 mod charts;
+mod diff;
+mod history;
+mod merge;
 mod parts;
 mod run;
 mod verify;
+mod words;
 
-use humansize::{BINARY, format_size};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use self::parts::{open_ends, provenance, table, verdict};
+use self::parts::Place;
 use crate::base::error::{Error, Result};
 use crate::merge::MergeReport;
-use crate::nightly::RunReport;
+use crate::nightly::{RunHistory, RunReport};
 use crate::verify::{DiffReport, VerifyReport};
 
 /// A report that can be on a page.
@@ -29,8 +32,8 @@ pub enum Section {
     Verify(Box<VerifyReport>),
     /// Of a comparison.
     Diff(Box<DiffReport>),
-    /// Of a nightly run.
-    Run(Box<RunReport>),
+    /// Of a nightly run, with the runs before it if they are known. Reports after it are of its steps.
+    Run(Box<RunReport>, Option<RunHistory>),
 }
 
 impl Section {
@@ -48,7 +51,7 @@ impl Section {
         ];
         let format = value["format"].as_str().unwrap_or("nothing").to_owned();
         match format.as_str() {
-            "snapmerge-run/2" => read(value, file).map(Self::Run),
+            "snapmerge-run/2" => read(value, file).map(|report| Self::Run(report, None)),
             "snapmerge-verify/2" => read(value, file).map(Self::Verify),
             "snapmerge-merge/2" => read(value, file).map(Self::Merge),
             "snapmerge-diff/2" => read(value, file).map(Self::Diff),
@@ -61,12 +64,12 @@ impl Section {
     }
 
     /// The title of the section, and its content.
-    fn show(&self) -> Result<(String, Markup)> {
+    fn show(&self, place: Place) -> Result<(String, Markup)> {
         match self {
-            Self::Merge(report) => merge(report),
-            Self::Verify(report) => verify::section(report),
-            Self::Diff(report) => diff(report),
-            Self::Run(report) => Ok(run::section(report)),
+            Self::Merge(report) => merge::section(report, place),
+            Self::Verify(report) => verify::section(report, place),
+            Self::Diff(report) => diff::section(report, place),
+            Self::Run(report, history) => run::section(report, history.as_ref(), place),
         }
     }
 }
@@ -74,8 +77,15 @@ impl Section {
 /// The page that shows `sections`, in their order.
 pub fn page(sections: &[Section]) -> Result<String> {
     let mut shown = Vec::new();
+    let mut is_step = false;
     for section in sections {
-        shown.push(section.show()?);
+        let is_run = matches!(section, Section::Run(..));
+        let place = Place {
+            is_first: shown.is_empty(),
+            is_step: is_step && !is_run,
+        };
+        shown.push(section.show(place)?);
+        is_step |= is_run;
     }
     let Some((title, _)) = shown.first() else {
         return Err(Error::usage("making a report", "there is nothing to show"));
@@ -90,117 +100,15 @@ pub fn page(sections: &[Section]) -> Result<String> {
                 style { (PreEscaped(include_str!("style.css"))) }
             }
             body {
-                main { @for (_, section) in &shown { (section) } }
+                main { @for (_, content) in &shown { section { (content) } } }
                 footer {
                     "Made by snapmerge " (env!("CARGO_PKG_VERSION"))
-                    " of the JSON reports of its commands. This page refers to nothing outside itself."
+                    " from the reports of its commands. This page refers to nothing outside itself."
                 }
             }
         }
     };
     Ok(page.into_string())
-}
-
-fn merge(report: &MergeReport) -> Result<(String, Markup)> {
-    let master = &report.master;
-    let (class, words) = match report.proof.proven {
-        true => ("proven", "MERGED AND PROVEN"),
-        false => ("nothing", "MERGED, NOT PROVEN"),
-    };
-    let sources = report.sources.iter().map(|source| parts::SourceRow {
-        name: &source.name,
-        points: source.won,
-        file_bytes: source.file_bytes,
-        checksum: source.checksum.clone(),
-    });
-    let conflicts = &report.conflicts;
-    let conflict_rows = conflicts.first.iter().map(|one| {
-        [
-            format!("point {}", one.id),
-            one.sources.join(", "),
-            one.winner.clone(),
-        ]
-    });
-    let findings = report.findings.iter().map(|finding| {
-        let value = |value: &crate::format::schema::SourceValue| {
-            format!("{} ({})", value.value, value.source)
-        };
-        let values: Vec<String> = finding.values.iter().map(value).collect();
-        [
-            finding.about.clone(),
-            values.join(", "),
-            finding.meaning.clone(),
-        ]
-    });
-    let on_conflict = &report.provenance.on_conflict;
-    let section = html! {
-        (verdict(&master.file, class, words))
-        p {
-            strong { (master.points) " points" }
-            @if let Some(bytes) = master.file_bytes { " in " (format_size(bytes, BINARY)) }
-            ". Route " (report.route) ", because " (report.because) "."
-        }
-        p { "Compared: " (report.proof.compared) "." }
-        (open_ends(&[("Missing", &report.missing), ("Differences", &report.differences)]))
-        (parts::sources(sources)?)
-        h2 { "Conflicts" }
-        p { (conflicts.count) " ids are in more than one source; " (conflicts.policy) " wins." }
-        (table("Conflicts", &["point", "in", "winner"], conflict_rows))
-        @if !report.findings.is_empty() {
-            h2 { "Configs that differ" }
-            (table("Configs that differ", &["setting", "values", "meaning"], findings))
-        }
-        (parts::stages(&report.stages)?)
-        (provenance(&report.envelope, report.seconds, &[
-            ("conflicts won by", Some(on_conflict)),
-            ("SHA-256 of the master", master.sha256.as_ref()),
-            ("digest of the points", master.digest.as_ref()),
-        ]))
-    };
-    Ok((format!("{}: {words}", master.file), section))
-}
-
-fn diff(report: &DiffReport) -> Result<(String, Markup)> {
-    let name = format!("{} and {}", report.before.file, report.after.file);
-    let (class, words) = match report.is_same() {
-        true => ("proven", "THE SAME"),
-        false => ("differs", "DIFFERENT"),
-    };
-    let points = &report.diffed;
-    let kinds = [
-        ("same", points.same),
-        ("added", points.added),
-        ("removed", points.removed),
-        ("changed", points.changed),
-    ];
-    let bars: Vec<charts::Bar> = kinds
-        .iter()
-        .enumerate()
-        .map(|(series, (kind, count))| charts::Bar::of_count(*kind, *count, series))
-        .collect();
-    let kinds = kinds.map(|(kind, count)| [kind.to_owned(), count.to_string()]);
-    let changed = |what: &'static str| {
-        move |(name, count): (&String, &u64)| {
-            [format!("changed {what} '{name}'"), count.to_string()]
-        }
-    };
-    let rows = kinds
-        .into_iter()
-        .chain(points.changed_vectors.iter().map(changed("vector")))
-        .chain(points.changed_payload.iter().map(changed("payload key")));
-    let first = report
-        .first
-        .iter()
-        .map(|change| (change.id.to_string(), parts::details(change)));
-    let section = html! {
-        (verdict(&name, class, words))
-        (PreEscaped(charts::bars("Points", &bars)?))
-        (table("Points", &["points", "how many"], rows))
-        (parts::differences(first, report.ledger.as_deref()))
-        (open_ends(&[("Missing", &report.missing), ("Written to meanwhile", &report.changed)]))
-        (parts::settings(&report.settings))
-    };
-    Ok((format!("{name}: {words}"), section))
 }
 
 #[cfg(test)]

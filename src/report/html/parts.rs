@@ -3,54 +3,150 @@
 //! Invariants: a part for which a report has nothing is not there; a number is shown as it stands in
 //! the report, or rounded.
 
-use humansize::{BINARY, format_size};
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::charts::{Bar, bars};
+use super::words::{self, count, duration, prose, size};
 use crate::base::error::Result;
 use crate::base::operation::Envelope;
 use crate::base::stage::StageReport;
 use crate::verify::SettingDifference;
 
-/// The name of what a section is about, and its verdict.
-pub fn verdict(file: &str, class: &str, words: &str) -> Markup {
-    html! {
-        h1 { (file) }
-        p class={ "verdict " (class) } id="verdict" { (words) }
+/// Where on a page a section stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// It is the first one, whose verdict is the page's.
+    pub is_first: bool,
+    /// It is of a step of the run that the page is about: its files are gone, and the run says what is
+    /// next.
+    pub is_step: bool,
+}
+
+/// What a reader wants first: the verdict, the counts, and what to do next.
+pub struct Card<'a> {
+    /// What was done, in a word or two.
+    pub kind: &'a str,
+    /// What it was done to.
+    pub name: &'a str,
+    /// The colour: `proven`, `nothing` or `differs`.
+    pub class: &'a str,
+    pub verdict: &'a str,
+    /// What is counted, and the count in words.
+    pub facts: Vec<(&'a str, String)>,
+    pub next: Vec<Markup>,
+}
+
+impl Card<'_> {
+    /// The card as it stands at `place`.
+    pub fn show(&self, place: Place) -> Markup {
+        let id = place.is_first.then_some("verdict");
+        html! {
+            header class={ "card " (self.class) } {
+                p.kind { (self.kind) }
+                @if !place.is_step { h1 { (words::name(self.name)) } }
+                p.verdict id=[id] { (self.verdict) }
+                dl.facts {
+                    @for (what, value) in &self.facts { div { dt { (what) } dd { (prose(value)) } } }
+                }
+                @if !self.next.is_empty() && !place.is_step {
+                    div.next {
+                        h2 { "What to do next" }
+                        ul { @for one in &self.next { li { (one) } } }
+                    }
+                }
+            }
+        }
     }
+}
+
+/// What to do, and the command that does it.
+pub fn command(what: &str, command: &str) -> Markup {
+    html! {
+        (prose(what)) ": "
+        code {
+            @for (at, word) in command.split(' ').enumerate() {
+                @if at > 0 { " " }
+                // A browser would break an option behind its hyphens.
+                @if word.starts_with('-') { span.whole { (word) } } @else { (prose(word)) }
+            }
+        }
+    }
+}
+
+/// A column of a table: what its cells are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// Words.
+    Words,
+    /// A name, a file, an id.
+    Name,
+    /// A number, a size or a duration.
+    Number,
+    /// A hash, with words around it.
+    Hash,
+    /// A date and a time.
+    Time,
+}
+
+/// Returns true if a narrow screen has no room for these columns side by side: there each row is a list.
+fn is_stacked(columns: &[(&str, Column)]) -> bool {
+    let is_wide = |column: &Column| matches!(column, Column::Words | Column::Name | Column::Hash);
+    let wide = columns.iter().filter(|(_, column)| is_wide(column)).count();
+    columns.len() > 3 || wide > 2
 }
 
 /// A table with a head; in a box that can be scrolled by keyboard.
 pub fn table<const N: usize>(
     label: &str,
-    head: &[&str; N],
+    columns: &[(&str, Column); N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> Markup {
     let rows: Vec<[String; N]> = rows.into_iter().collect();
-    let is_number = |cell: &str| cell.starts_with(|first: char| first.is_ascii_digit());
-    let column = |at: usize| {
-        let cell = rows.first().and_then(|row| row.get(at));
-        cell.is_some_and(|cell| is_number(cell))
+    let is_number = |column: &Column| *column == Column::Number;
+    let cell = |column: Column, text: &str| match column {
+        Column::Words => prose(text),
+        Column::Name => words::name(text),
+        Column::Number | Column::Time => html! { (text) },
+        Column::Hash => html! { code { (words::hash(text)) } },
     };
+    // The roles say what a browser forgets where such a table is shown as a list.
     html! {
         @if !rows.is_empty() {
             div.scroll tabindex="0" role="region" aria-label=(label) {
-                table {
-                    thead {
-                        tr {
-                            @for (at, name) in head.iter().enumerate() {
-                                th.n[column(at)] scope="col" { (name) }
+                table.stacked[is_stacked(columns)] role="table" {
+                    thead role="rowgroup" {
+                        tr role="row" {
+                            @for (name, column) in columns {
+                                th.n[is_number(column)] scope="col" role="columnheader" { (name) }
                             }
                         }
                     }
-                    tbody {
+                    tbody role="rowgroup" {
                         @for row in &rows {
-                            tr { @for cell in row { td.n[is_number(cell)] { (cell) } } }
+                            tr role="row" {
+                                @for ((name, column), text) in columns.iter().zip(row) {
+                                    td.n[is_number(column)].time[*column == Column::Time] role="cell" data-label=(name) {
+                                        span { (cell(*column, text)) }
+                                    }
+                                }
+                            }
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// A fact and its value, in rows.
+pub fn facts<'a>(title: &str, rows: impl IntoIterator<Item = (&'a str, Markup)>) -> Markup {
+    html! {
+        h2 { (title) }
+        div.scroll tabindex="0" role="region" aria-label=(title) {
+            table.pairs {
+                @for (name, value) in rows { tr { th scope="row" { (name) } td { (value) } } }
             }
         }
     }
@@ -62,7 +158,7 @@ pub fn open_ends(lists: &[(&str, &Vec<String>)]) -> Markup {
         @for (title, lines) in lists {
             @if !lines.is_empty() {
                 h2 { (title) }
-                ul { @for line in *lines { li { (line) } } }
+                ul { @for line in *lines { li { (prose(line)) } } }
             }
         }
     }
@@ -90,30 +186,40 @@ pub fn differences(
     first: impl ExactSizeIterator<Item = (String, [String; 2])>,
     ledger: Option<&str>,
 ) -> Markup {
-    let count = first.len();
+    let shown = first.len() as u64;
     let rows = first.map(|(id, [what, details])| [format!("point {id}"), what, details]);
+    let columns = [
+        ("point", Column::Name),
+        ("what", Column::Words),
+        ("where", Column::Words),
+    ];
     html! {
-        @if count > 0 {
+        @if shown > 0 {
             h2 { "Points that differ" }
             p {
-                "The first " (count)
-                @if let Some(ledger) = ledger { "; all of them are in " code { (ledger) } }
+                "The first " (count(shown))
+                @if let Some(ledger) = ledger { "; all of them are in " code { (words::name(ledger)) } }
                 "."
             }
-            (table("Points that differ", &["point", "what", "where"], rows))
+            (table("Points that differ", &columns, rows))
         }
     }
 }
 
-/// Settings that differ.
-pub fn settings(differences: &[SettingDifference]) -> Markup {
+/// Settings that differ, under the names of what is compared.
+pub fn settings(differences: &[SettingDifference], [expected, found]: [&str; 2]) -> Markup {
     let rows = differences
         .iter()
         .map(|one| [one.about.clone(), one.expected.clone(), one.found.clone()]);
+    let columns = [
+        ("setting", Column::Name),
+        (expected, Column::Words),
+        (found, Column::Words),
+    ];
     html! {
         @if !differences.is_empty() {
             h2 { "Settings that differ" }
-            (table("Settings that differ", &["setting", "should be", "is"], rows))
+            (table("Settings that differ", &columns, rows))
         }
     }
 }
@@ -133,54 +239,74 @@ pub fn sources<'a>(sources: impl Iterator<Item = SourceRow<'a>>) -> Result<Marku
         chart.push(Bar::of_count(source.name, source.points, at));
         rows.push([
             source.name.to_owned(),
-            source.points.to_string(),
-            format_size(source.file_bytes, BINARY),
+            count(source.points),
+            size(source.file_bytes),
             source.checksum,
         ]);
     }
-    let head = ["source", "points in the master", "file", "checksum"];
+    let columns = [
+        ("source", Column::Name),
+        ("points in the master", Column::Number),
+        ("file", Column::Number),
+        ("checksum", Column::Hash),
+    ];
     Ok(html! {
         h2 { "Sources and their share" }
         (PreEscaped(bars("Points of each source in the master", &chart)?))
-        (table("Sources", &head, rows))
+        (table("Sources", &columns, rows))
     })
 }
 
 /// The time of each stage.
 pub fn stages(stages: &[StageReport]) -> Result<Markup> {
-    let words = |stage: &StageReport| format!("{:.2} s", stage.seconds);
-    let chart: Vec<Bar> = stages
-        .iter()
-        .map(|stage| Bar {
-            label: stage.stage.clone(),
-            value: stage.seconds,
-            words: words(stage),
-            series: 0,
-        })
+    let times = stages.iter();
+    let chart: Vec<Bar> = times
+        .map(|stage| Bar::of_seconds(&stage.stage, stage.seconds, 0))
         .collect();
-    let rows = stages
-        .iter()
-        .map(|stage| [stage.stage.clone(), words(stage)]);
+    let per_second = |amount: Option<u64>, seconds: f64| {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate for people"
+        )]
+        amount.map(|amount| (amount as f64 / seconds.max(1e-6)) as u64)
+    };
+    let rows = stages.iter().map(|stage| {
+        let (points, bytes) = (
+            per_second(stage.points, stage.seconds),
+            per_second(stage.bytes, stage.seconds),
+        );
+        [
+            stage.stage.clone(),
+            duration(stage.seconds),
+            points.map_or_else(|| words::NONE.into(), count),
+            bytes.map_or_else(|| words::NONE.into(), size),
+        ]
+    });
+    let columns = [
+        ("stage", Column::Words),
+        ("took", Column::Number),
+        ("points per second", Column::Number),
+        ("bytes per second", Column::Number),
+    ];
     Ok(html! {
-        h2 { "Time" }
-        (PreEscaped(bars("Time of each stage", &chart)?))
-        (table("Time", &["stage", "took"], rows))
+        @if !stages.is_empty() {
+            h2 { "Time" }
+            (PreEscaped(bars("Time of each stage", &chart)?))
+            (table("Time", &columns, rows))
+        }
     })
 }
 
-/// Renders the provenance: version of snapmerge, `facts`, and time taken.
-pub fn provenance(envelope: &Envelope, seconds: f64, facts: &[(&str, Option<&String>)]) -> Markup {
-    let facts = facts
+/// Renders the provenance: version of snapmerge, `about`, and time taken.
+pub fn provenance(envelope: &Envelope, seconds: f64, about: &[(&str, Option<&String>)]) -> Markup {
+    let about = about
         .iter()
         .filter_map(|(name, value)| Some((*name, value.as_ref()?.as_str())));
-    let seconds = format!("{seconds:.2}");
-    let rows = std::iter::once(("snapmerge", envelope.version.as_str()))
-        .chain(facts)
-        .chain([("seconds", seconds.as_str())]);
-    html! {
-        h2 { "Provenance" }
-        div.scroll tabindex="0" role="region" aria-label="Provenance" {
-            table { @for (name, value) in rows { tr { th scope="row" { (name) } td { code { (value) } } } } }
-        }
-    }
+    let version = words::name(&envelope.version);
+    let rows = std::iter::once(("snapmerge", version))
+        .chain(about.map(|(name, value)| (name, html! { code { (words::hash(value)) } })))
+        .chain([("took", html! { (duration(seconds)) })]);
+    facts("Provenance", rows)
 }

@@ -1,19 +1,20 @@
 //! A verification on a page.
 
-use humansize::{BINARY, format_size};
 use maud::{Markup, PreEscaped, html};
 
 use super::charts::{Bar, bars, boxes, colour, scatter};
 use super::parts::{
-    SourceRow, details, differences, open_ends, provenance, settings, sources, table, verdict,
+    Card, Column, Place, SourceRow, command, details, differences, open_ends, provenance, settings,
+    sources, stages, table,
 };
+use super::words::{self, NONE, count, duration, prose, shell, size};
 use crate::base::error::Result;
 use crate::report::verify::{DOUBLED, WRONG};
 use crate::source::{Checksum, SourceLabel};
 use crate::verify::{Answers, Points, ShardShape, Structure, Verdict, VerifyReport};
 
 /// The title and the section.
-pub fn section(report: &VerifyReport) -> Result<(String, Markup)> {
+pub fn section(report: &VerifyReport, place: Place) -> Result<(String, Markup)> {
     let file = &report.master.file;
     let (class, words) = match report.verdict {
         Verdict::Proven => ("proven", "PROVEN"),
@@ -32,22 +33,36 @@ pub fn section(report: &VerifyReport) -> Result<(String, Markup)> {
     let first = report.first.iter();
     let first = first.map(|one| (one.id.to_string(), details(one)));
     let (digest, in_order) = digests.as_ref().map(|(a, b)| (a, b)).unzip();
+    let card = Card {
+        kind: if place.is_step {
+            "Step: verify"
+        } else {
+            "Verification"
+        },
+        name: file,
+        class,
+        verdict: words,
+        facts: counts(report),
+        next: next(report),
+    };
     let section = html! {
-        (verdict(file, class, words))
+        (card.show(place))
         (compared(report))
         (differences(first, report.ledger.as_deref()))
         (open_ends(&[
             ("Missing", &report.missing),
             ("Written to meanwhile", &verified.changed),
             ("Not looked at", &verified.unknown),
+            ("Notes", &report.notes),
         ]))
-        (settings(&verified.settings))
+        (settings(&verified.settings, ["should be", "is"]))
         (sources(report.sources.iter().enumerate().map(row))?)
         (shards(&verified.shards)?)
         @if let Some(found) = &report.answers {
             (answers(found)?)
             @if let Some(found) = &found.structure { (structure(found)?) }
         }
+        (stages(&report.stages)?)
         (provenance(&report.envelope, report.seconds, &[
             ("made with, by", Some(&report.made_with.told_by)),
             ("conflicts won by", Some(&report.made_with.on_conflict)),
@@ -55,7 +70,76 @@ pub fn section(report: &VerifyReport) -> Result<(String, Markup)> {
             ("digest in order", in_order),
         ]))
     };
-    Ok((format!("{file}: {words}"), section))
+    let title = match place.is_step {
+        true => format!("verify: {words}"),
+        false => format!("{file}: {words}"),
+    };
+    Ok((title, section))
+}
+
+/// The counts on the first screen.
+fn counts(report: &VerifyReport) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("points looked at", count(report.looked_at))];
+    facts.extend(
+        report
+            .sample
+            .map(|sample| ("A SAMPLE OF", sample.to_string())),
+    );
+    facts.push(("points that differ", count(report.differences)));
+    let settings = report.verified.settings.len() as u64;
+    facts.push(("settings that differ", count(settings)));
+    facts.push(("sources", count(report.sources.len() as u64)));
+    if let Some(answers) = &report.answers {
+        let (asked, differing) = (answers.asked(), answers.differing());
+        facts.push((
+            "answers that differ",
+            format!("{} of {}", count(differing), count(asked)),
+        ));
+    }
+    facts.push(("took", duration(report.seconds)));
+    facts
+}
+
+fn next(report: &VerifyReport) -> Vec<Markup> {
+    let mut next = Vec::new();
+    match report.verdict {
+        Verdict::Proven if report.master.checksum == Checksum::Live => next.push(command(
+            "Point an alias to the collection",
+            "snapmerge publish http://HOST:6333 COLLECTION --alias ALIAS",
+        )),
+        Verdict::Proven => next.push(command(
+            "Bring the master onto a server",
+            &format!(
+                "snapmerge restore {} --to http://HOST:6333/NAME",
+                shell(&report.master.file)
+            ),
+        )),
+        Verdict::Differs => next.push(html! {
+            "Do not restore or publish this master before it is clear why it differs; the sources are \
+             untouched, so it can be merged again."
+        }),
+        Verdict::NothingLookedAt => next.push(html! {
+            "Verify again with a larger " code { "--sample" } ", or without one."
+        }),
+    }
+    if report.sample.is_some() && report.verdict == Verdict::Proven {
+        next.push(html! {
+            "Only a sample was compared: without " code { "--sample" } " every point is."
+        });
+    }
+    if !report.missing.is_empty() {
+        next.push(html! { "Read under “Missing” what the snapshots lack: it was not compared." });
+    }
+    if !report.verified.changed.is_empty() {
+        next.push(html! { "Verify again while nobody writes to the live collections." });
+    }
+    if report.differences > report.first.len() as u64 && report.ledger.is_none() {
+        next.push(html! {
+            "The page shows the first " (count(report.first.len() as u64)) " differences; "
+            code { "--ledger FILE" } " writes down all of them."
+        });
+    }
+    next
 }
 
 fn source_row(source: &SourceLabel, points: u64) -> SourceRow<'_> {
@@ -84,8 +168,8 @@ fn compared(report: &VerifyReport) -> Markup {
             format!(
                 "By bytes: its {} segments ({}) are the sources', no id is in two of them, and each \
                  point is in the shard where a server looks for it.",
-                shown.segments,
-                format_size(shown.bytes, BINARY)
+                count(shown.segments),
+                size(shown.bytes)
             ),
             [0; 6],
         ),
@@ -93,10 +177,10 @@ fn compared(report: &VerifyReport) -> Markup {
             format!(
                 "Point by point: {} compared bit by bit ({} of vectors and payloads); {} expected, {} \
                  found.",
-                walked.compared,
-                format_size(walked.compared_bytes, BINARY),
-                walked.expected,
-                walked.found
+                count(walked.compared),
+                size(walked.compared_bytes),
+                count(walked.expected),
+                count(walked.found)
             ),
             walked.wrong(),
         ),
@@ -104,15 +188,16 @@ fn compared(report: &VerifyReport) -> Markup {
     let kinds = WRONG.into_iter().zip(wrong);
     let wrong = kinds
         .chain([(DOUBLED, verified.doubled)])
-        .filter(|(_, count)| *count > 0)
-        .map(|(kind, count)| [kind.to_owned(), count.to_string()]);
+        .filter(|(_, number)| *number > 0)
+        .map(|(kind, number)| [kind.to_owned(), count(number)]);
     html! {
         p {
-            strong { (report.looked_at) " points" } " were looked at"
+            strong { (count(report.looked_at)) " points" } " were looked at"
             @if let Some(sample) = report.sample { ", A SAMPLE OF " (sample) }
             ". " (how)
         }
-        (table("What is wrong", &["wrong", "points"], wrong))
+        @if let Some(reason) = &verified.not_by_bytes { p { "Not by bytes, because " (prose(reason)) "." } }
+        (table("What is wrong", &[("wrong", Column::Words), ("points", Column::Number)], wrong))
     }
 }
 
@@ -125,18 +210,22 @@ fn shards(shards: &[ShardShape]) -> Result<Markup> {
             Some(key) => format!("{} {key}", shard.shard),
         };
         let points = shard.points;
-        let each: Vec<String> = shard.segments.iter().map(ToString::to_string).collect();
+        let each: Vec<String> = shard.segments.iter().map(|points| count(*points)).collect();
         chart.push(Bar::of_count(format!("shard {name}"), points, 0));
-        rows.push([name, points.to_string(), each.join(", ")]);
+        rows.push([name, count(points), each.join(", ")]);
     }
     if rows.is_empty() {
         return Ok(html! {});
     }
-    let head = ["shard", "points", "points of each segment"];
+    let columns = [
+        ("shard", Column::Name),
+        ("points", Column::Number),
+        ("points of each segment", Column::Words),
+    ];
     Ok(html! {
         h2 { "Points per shard and segment" }
         (PreEscaped(bars("Points per shard", &chart)?))
-        (table("Shards", &head, rows))
+        (table("Shards", &columns, rows))
     })
 }
 
@@ -171,8 +260,8 @@ fn answers(answers: &Answers) -> Result<Markup> {
         };
         rows.push([
             name.clone(),
-            kind.queries.to_string(),
-            kind.differing.to_string(),
+            count(kind.queries),
+            count(kind.differing),
             format!("{:.3}", kind.recall_mean),
             format!("{:.3}", kind.recall_min),
             took(0, "exact", &kind.exact),
@@ -182,14 +271,14 @@ fn answers(answers: &Answers) -> Result<Markup> {
     if rows.is_empty() && answers.skipped.is_empty() {
         return Ok(html! {});
     }
-    let head = [
-        "questions about",
-        "asked",
-        "answers that differ",
-        "recall",
-        "least",
-        "exact, ms",
-        "by index, ms",
+    let columns = [
+        ("questions about", Column::Name),
+        ("asked", Column::Number),
+        ("answers that differ", Column::Number),
+        ("recall", Column::Number),
+        ("least", Column::Number),
+        ("exact, ms", Column::Number),
+        ("by index, ms", Column::Number),
     ];
     Ok(html! {
         h2 { "Answers" }
@@ -202,10 +291,10 @@ fn answers(answers: &Answers) -> Result<Markup> {
             (PreEscaped(bars("Recall by index", &recalls)?))
             h3 { "Latency: exact and by index" }
             (PreEscaped(bars("Latency", &times)?))
-            (table("Answers", &head, rows))
+            (table("Answers", &columns, rows))
         }
         @if !answers.skipped.is_empty() {
-            ul { @for one in &answers.skipped { li { "Not asked: " (one) } } }
+            ul { @for one in &answers.skipped { li { "Not asked: " (prose(one)) } } }
         }
     })
 }
@@ -216,11 +305,11 @@ fn structure(structure: &Structure) -> Result<Markup> {
     for set in structure.sources.iter().chain([&structure.master]) {
         rows.push([
             set.name.clone(),
-            set.points.to_string(),
-            set.clusters.to_string(),
+            count(set.points as u64),
+            count(set.clusters as u64),
             format!("{:.0} %", set.noise * 100.0),
             set.silhouette
-                .map_or_else(|| "–".into(), |value| format!("{value:.3}")),
+                .map_or_else(|| NONE.into(), |value| format!("{value:.3}")),
         ]);
         let [least, quarter, half, three, greatest] = set.norms.map(|norm| format!("{norm:.4}"));
         lengths.push([set.name.clone(), least, quarter, half, three, greatest]);
@@ -237,33 +326,33 @@ fn structure(structure: &Structure) -> Result<Markup> {
         points.len(),
         names.join(", ")
     );
-    let head = [
-        "points of",
-        "looked at",
-        "clusters",
-        "in none",
-        "silhouette",
+    let columns = [
+        ("points of", Column::Name),
+        ("looked at", Column::Number),
+        ("clusters", Column::Number),
+        ("in none", Column::Number),
+        ("silhouette", Column::Number),
     ];
     let quartiles = [
-        "of",
-        "least",
-        "a quarter",
-        "half",
-        "three quarters",
-        "greatest",
+        ("of", Column::Name),
+        ("least", Column::Number),
+        ("a quarter", Column::Number),
+        ("half", Column::Number),
+        ("three quarters", Column::Number),
+        ("greatest", Column::Number),
     ];
     Ok(html! {
         h2 { "Structure" }
-        (table("Structure", &head, rows))
+        (table("Structure", &columns, rows))
         h2 { "Lengths of vectors" }
         (PreEscaped(boxes("Lengths of vectors", &norms)?))
         (table("Lengths of vectors", &quartiles, lengths))
         @if !points.is_empty() {
             h2 { "The master in a plane" }
             (PreEscaped(scatter("The master in a plane", &about, points)?))
-            p {
+            ul.keys {
                 @for (at, name) in names.iter().enumerate() {
-                    span.key style={ "background:" (colour(at)) } {} (name) " "
+                    li { span.key style={ "background:" (colour(at)) } {} (words::name(name)) }
                 }
             }
         }

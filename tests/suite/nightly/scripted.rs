@@ -66,7 +66,7 @@ impl Stage {
     }
 
     /// A night that ends with `code`; what it told.
-    fn night(&self, code: i32) -> Outcome<Value> {
+    pub fn night(&self, code: i32) -> Outcome<Value> {
         // Nights are told apart by the second.
         std::thread::sleep(Duration::from_millis(1100));
         let told = night(self.dir()).run()?.code(code)?.json()?;
@@ -93,7 +93,7 @@ impl Stage {
     }
 
     /// Ten of the second album's points go.
-    fn change(&self, env: &Env) -> Outcome {
+    pub fn change(&self, env: &Env) -> Outcome {
         let changed = self.dir().join("changed.snapshot");
         let ids: Vec<u64> = (1000..1010).collect();
         let filter = json!({"must_not": [{"has_id": ids}]}).to_string();

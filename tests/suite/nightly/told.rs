@@ -1,5 +1,7 @@
 //! What a night tells, and to whom.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::scripted::Stage;
@@ -10,6 +12,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("nightly/told/everything_and_no_secret", || told(env)),
         Trial::new("nightly/told/hooks", || hooks(env)),
+        Trial::new("nightly/told/history", || history(env)),
     ]
 }
 
@@ -150,7 +153,7 @@ fn told(env: &Env) -> Outcome {
     let reports = stage.dir().join("reports");
     let names = names_in(&reports)?;
     ensure_eq!(names.len(), 2, "{names:?}");
-    let page = std::fs::read_to_string(reports.join(&names[0]))?;
+    let page = page(&reports.join(&names[0]))?;
     for part in ["DONE", "MERGED AND PROVEN", "album_2018"] {
         ensure!(page.contains(part), "the page lacks {part}");
     }
@@ -234,5 +237,90 @@ fn told(env: &Env) -> Outcome {
         }
     }
     ensure!(looked_at > 10, "looked at {looked_at} files");
+    Ok(())
+}
+
+/// A page as it is read: where a name may break is not seen.
+fn page(path: &Path) -> Outcome<String> {
+    Ok(std::fs::read_to_string(path)?.replace("<wbr>", ""))
+}
+
+/// The page of a night shows the nights before it, as far as their reports can be read.
+fn history(env: &Env) -> Outcome {
+    let stage = Stage::new(env, "")?;
+    let reports = stage.dir().join("reports");
+    let of = |told: &Value| -> Outcome<String> {
+        let id = told["id"].as_str().ok_or("no id")?;
+        page(&reports.join(format!("nightly_{id}.html")))
+    };
+    let told = stage.night(0)?;
+    let first = of(&told)?;
+    ensure!(first.contains("There is no earlier run"), "{first}");
+    ensure!(!first.contains("History: the last"), "{first}");
+
+    // A damaged report, one of another plan under a name of ours, a link, and a file that is none of ours.
+    std::fs::write(reports.join("nightly_20260101_030000.json"), "{")?;
+    let mut other = told.clone();
+    other["plan"] = json!("weekly");
+    other["id"] = json!("20260102_030000");
+    let name = "nightly_20260102_030000.json";
+    std::fs::write(reports.join(name), other.to_string())?;
+    let link = reports.join("nightly_20260103_030000.json");
+    std::os::unix::fs::symlink("/dev/zero", link)?;
+    std::fs::write(reports.join("nightly_notes.json"), "mine")?;
+    let told = stage.night(0)?;
+    let note = |told: &Value| {
+        let notes = told["notes"].as_array().into_iter().flatten();
+        let mut notes = notes.filter_map(Value::as_str);
+        notes
+            .find(|note| note.contains("could not be read"))
+            .map(str::to_owned)
+    };
+    let told_of = note(&told).ok_or("no note")?;
+    ensure!(
+        told_of.starts_with("3 of the reports") && told_of.contains("and 2 more"),
+        "{told_of}"
+    );
+    let second = of(&told)?;
+    for part in [
+        "History: the last 2 runs",
+        "Points of the master: 2,000, as before; lowest 2,000, highest 2,000",
+        "Time of the run: ",
+        "2 of 2 runs done",
+        "3 of the reports",
+    ] {
+        ensure!(second.contains(part), "{part}: {second}");
+    }
+    ensure_eq!(second.matches("class=\"spark\"").count(), 4, "sparklines");
+
+    // A night that fails has no master: a gap, and the verdict.
+    for id in ["20260101_030000", "20260102_030000", "20260103_030000"] {
+        std::fs::remove_file(reports.join(format!("nightly_{id}.json")))?;
+    }
+    stage.change(env)?;
+    let made = "/collections/album_2018/snapshots";
+    stage.scripted.fault("POST", made, 1, Fault::Status(500));
+    let told = stage.night(12)?;
+    ensure_eq!(note(&told), None, "a note");
+    let third = of(&told)?;
+    for part in [
+        "FAILED",
+        "History: the last 3 runs",
+        "Points of the master: –, 2,000 before;",
+        "2 of 3 runs done",
+    ] {
+        ensure!(third.contains(part), "{part}: {third}");
+    }
+    // The run that resumes it takes its place.
+    let told = stage.night(0)?;
+    ensure_eq!(told["resumed"], json!(true), "{told}");
+    let last = of(&told)?;
+    for part in [
+        "History: the last 3 runs",
+        "Points of the master: 1,990, 10 less than before;",
+        "3 of 3 runs done",
+    ] {
+        ensure!(last.contains(part), "{part}: {last}");
+    }
     Ok(())
 }

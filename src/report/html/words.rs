@@ -1,0 +1,116 @@
+//! Names, commands and texts as a reader of a page wants them.
+//!
+//! Invariants: a name breaks after its own separators, and in the middle of a word only where it has
+//! none for long; no character of a name turns the text after it around.
+
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use crate::base::printable::printable;
+pub use crate::report::words::{NONE, count, counted, duration, size};
+
+/// Letters of a name without a separator before it may break anywhere.
+const NAME_LETTERS: usize = 20;
+/// Digits of a hash before it may break.
+const HASH_DIGITS: usize = 16;
+
+/// A point in time, to the second; the zone stays with it.
+pub fn moment(time: DateTime<Utc>) -> String {
+    crate::report::words::moment(time).replace(" UTC", "\u{a0}UTC")
+}
+
+/// A word as a shell takes it: as it is, or quoted.
+pub fn shell(word: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./:@%+=,".contains(char);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// A name, which may break after its separators.
+pub fn name(text: &str) -> Markup {
+    with_breaks(text, NAME_LETTERS)
+}
+
+/// A hash, with the words around it.
+pub fn hash(text: &str) -> Markup {
+    with_breaks(text, HASH_DIGITS)
+}
+
+/// A text: its words are whole, but for those that are longer than words are.
+pub fn prose(text: &str) -> Markup {
+    html! {
+        @for (at, word) in text.split(' ').enumerate() {
+            @if at > 0 { " " }
+            @if word.chars().count() > NAME_LETTERS { (name(word)) } @else { (printable(word)) }
+        }
+    }
+}
+
+fn with_breaks(text: &str, letters_max: usize) -> Markup {
+    let text = printable(text);
+    let separates = |char: char| "_-./@,=:?&".contains(char);
+    let mut parts = vec![String::new()];
+    let mut letters = 0;
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        if let Some(part) = parts.last_mut() {
+            part.push(char);
+        }
+        letters += 1;
+        // A time (19:04:24) and the number of a port stay whole.
+        let ends = match chars.peek() {
+            None => false,
+            Some(next) if char == ':' => !next.is_ascii_digit() && !separates(*next),
+            Some(next) => separates(char) && !separates(*next) || letters >= letters_max,
+        };
+        if ends {
+            parts.push(String::new());
+        }
+        if ends || char.is_whitespace() {
+            letters = 0;
+        }
+    }
+    html! { @for (at, part) in parts.iter().enumerate() { @if at > 0 { wbr; } (part) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_break_after_separators_and_words_do_not() {
+        let broken = |markup: Markup| markup.into_string().replace("<wbr>", "|");
+        assert_eq!(broken(name("album_2017")), "album_|2017");
+        assert_eq!(
+            broken(name("a/b-c@2026-11-29T19:04:24Z")),
+            "a/|b-|c@|2026-|11-|29T19:04:24Z"
+        );
+        assert_eq!(broken(name("http://host:6333/x")), "http://|host:6333/|x");
+        assert_eq!(
+            broken(name(&"x".repeat(21))),
+            format!("{}|x", "x".repeat(20))
+        );
+        assert_eq!(broken(name("<b>")), "&lt;b&gt;");
+        // The order of the letters after it stays what it is.
+        assert!(!name("a\u{202e}b").into_string().contains('\u{202e}'));
+        assert_eq!(
+            broken(prose("it is well-known, and true")),
+            "it is well-known, and true"
+        );
+        let path = format!("in /{}/x", "a".repeat(30));
+        assert_eq!(
+            broken(prose(&path)),
+            format!("in /|{}|{}/|x", "a".repeat(20), "a".repeat(10))
+        );
+    }
+
+    #[test]
+    fn a_shell_takes_a_name_for_one_word() {
+        assert_eq!(shell("a/b-1.snapshot"), "a/b-1.snapshot");
+        assert_eq!(shell("a b; rm *"), "'a b; rm *'");
+        assert_eq!(shell("it's"), r"'it'\''s'");
+        assert_eq!(shell(""), "''");
+    }
+}
