@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use qdrant_edge::{
     CountRequest, CreateIndex, EdgeShard, FieldIndexOperations, JsonPath, OperationResult, Payload,
-    PayloadFieldSchema, PayloadOps, PointInsertOperations, PointOperations, RetrieveRequest, ScrollRequest,
-    SetPayloadOp, UpdateOperation, WithPayloadInterface, WithVector,
+    PayloadFieldSchema, PayloadOps, PointInsertOperations, PointOperations, RetrieveRequest,
+    ScrollRequest, SetPayloadOp, UpdateOperation, WithPayloadInterface, WithVector,
 };
 use serde_json::Value;
 
@@ -335,7 +335,10 @@ pub fn refuse_index(field: &str, schema: &Value) -> Result<()> {
     let taken = serde_json::to_value(&read).map_err(|err| refuse(err.to_string()))?;
     let stated = schema.as_object().into_iter().flatten();
     // A key that an index of this type does not have is passed over.
-    match stated.map(|(key, _)| key).find(|key| taken.get(key).is_none()) {
+    match stated
+        .map(|(key, _)| key)
+        .find(|key| taken.get(key).is_none())
+    {
         None => Ok(()),
         Some(key) => Err(refuse(format!("an index of its type has no {key}"))),
     }

@@ -318,7 +318,8 @@ fn stamped_bytes(sources: &[Source], settings: &Settings) -> u64 {
         // A version for each point that the segment ever had.
         let versions = files.filter(|(name, _)| name.ends_with("id_tracker.versions"));
         let points: u64 = versions.map(|(_, size)| size.bytes / VERSION_BYTES).sum();
-        let stamp_bytes = stamp.field.to_string().len() + stamp.value(&source.name).to_string().len();
+        let stamp_bytes =
+            stamp.field.to_string().len() + stamp.value(&source.name).to_string().len();
         points.saturating_mul(stamp_bytes as u64 + BLOCK_BYTES)
     };
     sources.iter().map(of).sum()

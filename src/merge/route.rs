@@ -85,7 +85,10 @@ fn payloads(sources: &[Source], reasons: &mut Vec<String>) {
         for (number, shard) in &source.snapshot.shards {
             let mut states = shard.segments.values().map(Segment::state_json);
             if let Some(why) = states.find_map(|state| unsuitable(&state)) {
-                reasons.push(format!("a segment of shard {number} of {}: {why}", source.name));
+                reasons.push(format!(
+                    "a segment of shard {number} of {}: {why}",
+                    source.name
+                ));
             }
         }
     }

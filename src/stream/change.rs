@@ -77,7 +77,10 @@ impl<'a> PayloadChange<'a> {
         // A key that has the whole path as its name goes first where a field is left out.
         let dropped = (self.dropped.iter())
             .flat_map(|field| [field.first_key().to_owned(), field.to_string()]);
-        let stamped = self.stamp.iter().filter_map(|(keys, _)| keys.first().cloned());
+        let stamped = self
+            .stamp
+            .iter()
+            .filter_map(|(keys, _)| keys.first().cloned());
         dropped.chain(stamped).collect()
     }
 

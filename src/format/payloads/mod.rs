@@ -115,7 +115,9 @@ fn live(folder: &Path, what: &str) -> Result<Bits> {
             *slot = Some(std::fs::read(&path).map_err(|err| failed(&path, err))?);
         }
     }
-    Ok(Bits::of(read(&files, what)?.entries.iter().map(|entry| entry.offset)))
+    Ok(Bits::of(
+        read(&files, what)?.entries.iter().map(|entry| entry.offset),
+    ))
 }
 
 /// Writes the payload storage in `from` anew into `to`, which is made: of the offsets that are `live`,
@@ -136,8 +138,11 @@ pub fn rewrite_storage(
     for offset in live.iter() {
         let text = old.read(offset)?.unwrap_or_else(|| EMPTY.to_vec());
         let text = change_members(&text, keys, change).map_err(|why| {
-            Error::damaged(format!("reading {named}"), format!("offset {offset}: {why}"))
-                .next("check the snapshot against its checksum; if that fits, take it again")
+            Error::damaged(
+                format!("reading {named}"),
+                format!("offset {offset}: {why}"),
+            )
+            .next("check the snapshot against its checksum; if that fits, take it again")
         })?;
         // Who has none has an empty one.
         if text != EMPTY {
@@ -154,8 +159,10 @@ pub fn rewrite_storage(
     }
     if found.digest128() != meant.digest128() {
         let doing = format!("writing {named} anew");
-        return Err(Error::failed(doing, "what was written is not what is read back")
-            .next("use --route rebuild, and please report this"));
+        return Err(
+            Error::failed(doing, "what was written is not what is read back")
+                .next("use --route rebuild, and please report this"),
+        );
     }
     Ok(())
 }
@@ -174,7 +181,9 @@ pub fn unsuitable(state: &Value) -> Option<String> {
     let kind = &state["config"]["payload_storage_type"]["type"];
     match kind.as_str() {
         Some("mmap" | "in_ram_mmap" | "in_memory" | "on_disk") => None,
-        _ => Some(format!("its payload storage is {kind}, which is not known here")),
+        _ => Some(format!(
+            "its payload storage is {kind}, which is not known here"
+        )),
     }
 }
 
@@ -214,7 +223,11 @@ mod tests {
         rewrite_storage(&from, &to, &live, &keys, &mut change, "test").unwrap();
         assert_eq!(seen, 3);
         let mut new = GridstoreReader::open(&to, "test").unwrap();
-        let mut text = |offset| new.read(offset).unwrap().map(|text| String::from_utf8(text).unwrap());
+        let mut text = |offset| {
+            new.read(offset)
+                .unwrap()
+                .map(|text| String::from_utf8(text).unwrap())
+        };
         assert_eq!(text(0).unwrap(), r#"{"a":1.0,"year":2017}"#);
         assert_eq!(text(1), None);
         assert_eq!(text(3).unwrap(), r#"{"year":2017}"#);
@@ -238,7 +251,10 @@ mod tests {
         let keys = BTreeSet::from(["year".to_owned()]);
         let failed = rewrite_storage(&from, &to, &Bits::of([0]), &keys, &mut |_| {}, "segment x");
         let text = failed.unwrap_err().to_string();
-        assert!(text.contains("segment x") && text.contains("offset 0"), "{text}");
+        assert!(
+            text.contains("segment x") && text.contains("offset 0"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -110,7 +110,9 @@ pub fn take_out(
                     sink.file(&mut inner, &file, &format!("{home}/{name}"))?;
                     continue;
                 }
-                Some(name) if index_folder(name).is_some_and(|one| !declared.keeps(one)) => continue,
+                Some(name) if index_folder(name).is_some_and(|one| !declared.keeps(one)) => {
+                    continue;
+                }
                 _ => {}
             }
             match kept.last_mut() {
@@ -238,7 +240,9 @@ impl Read for SpliceReader<'_> {
             }
             let left = usize::try_from(range.end - self.at).unwrap_or(usize::MAX);
             let most = left.min(buffer.len());
-            let count = self.source.read(buffer.get_mut(..most).unwrap_or_default())?;
+            let count = self
+                .source
+                .read(buffer.get_mut(..most).unwrap_or_default())?;
             if count == 0 && most > 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

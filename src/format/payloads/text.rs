@@ -73,7 +73,10 @@ fn blank(text: &[u8]) -> &[u8] {
 fn expect(text: &[u8], byte: u8) -> Result<&[u8], String> {
     match blank(text).split_first() {
         Some((first, rest)) if *first == byte => Ok(rest),
-        _ => Err(format!("there is no '{}' where one should be", byte as char)),
+        _ => Err(format!(
+            "there is no '{}' where one should be",
+            byte as char
+        )),
     }
 }
 
@@ -103,7 +106,8 @@ mod tests {
 
     #[test]
     fn other_members_stay_byte_for_byte() {
-        let text = br#"{ "a" :1e0, "b\u0062": [1, {"x": 0.10000000000000000001}],"year":2017,"z":"}" }"#;
+        let text =
+            br#"{ "a" :1e0, "b\u0062": [1, {"x": 0.10000000000000000001}],"year":2017,"z":"}" }"#;
         let mut seen = Map::new();
         let changed = change_members(text, &keys(&["year", "bb"]), &mut |members| {
             seen = members.clone();
@@ -124,10 +128,23 @@ mod tests {
     #[test]
     fn what_is_no_object_is_refused() {
         for text in [
-            &b""[..], b"[]", b"{", b"{\"a\"}", b"{\"a\":}", b"{\"a\":1", b"{\"a\":1 \"b\":2}",
-            b"{,\"a\":1}", b"{\"a\":1,}", b"{\"a\":1}x", b"{\"a\":tru}", b"{\"a\":\"\xff\"}",
+            &b""[..],
+            b"[]",
+            b"{",
+            b"{\"a\"}",
+            b"{\"a\":}",
+            b"{\"a\":1",
+            b"{\"a\":1 \"b\":2}",
+            b"{,\"a\":1}",
+            b"{\"a\":1,}",
+            b"{\"a\":1}x",
+            b"{\"a\":tru}",
+            b"{\"a\":\"\xff\"}",
         ] {
-            assert!(change_members(text, &keys(&["a"]), &mut |_| {}).is_err(), "{text:?}");
+            assert!(
+                change_members(text, &keys(&["a"]), &mut |_| {}).is_err(),
+                "{text:?}"
+            );
         }
     }
 

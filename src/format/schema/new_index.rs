@@ -53,7 +53,9 @@ impl FromStr for NewIndex {
             .filter(|(field, _)| !field.is_empty())
             .ok_or("give it as FIELD=TYPE, as year=integer or group_id=keyword,is_tenant")?;
         let index = match what.starts_with('{') {
-            true => serde_json::from_str(what).map_err(|err| format!("'{what}' is no JSON: {err}"))?,
+            true => {
+                serde_json::from_str(what).map_err(|err| format!("'{what}' is no JSON: {err}"))?
+            }
             false => of_words(what)?,
         };
         match index_type(&index) {
@@ -128,8 +130,15 @@ mod tests {
             assert_eq!(read.to_string(), text);
         }
         for text in [
-            "", "year", "=integer", "year=", "year=int", "year=integer,tenant", "year={}",
-            "year={\"type\":7}", "year={",
+            "",
+            "year",
+            "=integer",
+            "year=",
+            "year=int",
+            "year=integer,tenant",
+            "year={}",
+            "year={\"type\":7}",
+            "year={",
         ] {
             assert!(text.parse::<NewIndex>().is_err(), "{text}");
         }

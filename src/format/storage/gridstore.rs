@@ -78,7 +78,11 @@ impl GridstoreWriter {
             true => lz4::pack(value),
             false => Vec::new(),
         };
-        let value = if self.is_packed && !value.is_empty() { &packed } else { value };
+        let value = if self.is_packed && !value.is_empty() {
+            &packed
+        } else {
+            value
+        };
         let failed = |folder: &Path, err: std::io::Error| Error::io("writing", folder, &err);
         let Some(length) = u32::try_from(value.len()).ok().filter(|length| *length > 0) else {
             let why = format!("a value of {} bytes", value.len());

@@ -94,7 +94,11 @@ pub fn pack(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len() / 2 + 32);
     out.extend_from_slice(&(input.len() as u32).to_le_bytes());
     let [short, long] = HASH_BITS;
-    let bits = if input.len() < LONG_BYTES { short } else { long };
+    let bits = if input.len() < LONG_BYTES {
+        short
+    } else {
+        long
+    };
     // Where these four bytes were last, and one more.
     let mut last = vec![0_u32; 1 << bits];
     let end = input.len().saturating_sub(MATCH_BEFORE_END);
@@ -112,7 +116,10 @@ pub fn pack(input: &[u8]) -> Vec<u8> {
             at += 1 + ((at - anchor) >> 6);
             continue;
         };
-        let (head, tail) = (input.get(from..), input.get(at..input.len() - LITERALS_LAST));
+        let (head, tail) = (
+            input.get(from..),
+            input.get(at..input.len() - LITERALS_LAST),
+        );
         let pairs = head.into_iter().flatten().zip(tail.into_iter().flatten());
         let length = pairs.take_while(|(a, b)| a == b).count();
         let literals = input.get(anchor..at).unwrap_or_default();
@@ -168,8 +175,16 @@ mod tests {
 
     #[test]
     fn long_runs_and_far_matches_come_back() {
-        let far: Vec<u8> = (0..200_000_u32).flat_map(|n| (n % 70_001).to_le_bytes()).collect();
-        for value in [vec![], vec![7], vec![7; 100_000], b"abcdefghijklm".repeat(9), far] {
+        let far: Vec<u8> = (0..200_000_u32)
+            .flat_map(|n| (n % 70_001).to_le_bytes())
+            .collect();
+        for value in [
+            vec![],
+            vec![7],
+            vec![7; 100_000],
+            b"abcdefghijklm".repeat(9),
+            far,
+        ] {
             let packed = pack(&value);
             assert_eq!(unpack(&packed).unwrap(), value);
         }

@@ -29,8 +29,12 @@ const ENTRIES_AT_ONCE: u64 = 4096;
 const WINDOW_BYTES: u64 = 256 << 10;
 /// Pages that are open at once.
 const OPEN_MAX: usize = 64;
-/// Pointer writes that a crash may have torn (lib/blobstore/src/tracker/journal.rs); not part of snapshots.
+/// Writes to the tracker that a crash may have torn, and that who opens the storage does again
+/// (lib/blobstore/src/tracker/journal.rs, since 1.19): entries of a length, a CRC-32C, and 20 bytes a write.
 const JOURNAL: &str = "tracker_journal.dat";
+/// Largest journal that is read, in bytes; a server removes one of more than 20 KiB after each flush.
+const JOURNAL_BYTES_MAX: u64 = 256 << 20;
+const JOURNAL_RECORD_BYTES: usize = 20;
 
 /// Reads values, in the order of their offsets best.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct GridstoreReader {
     block_bytes: u64,
     is_packed: bool,
     open: BTreeMap<u32, File>,
+    /// The tracker's words by offset, where the journal says them.
+    journal: BTreeMap<u32, [u32; 4]>,
     /// Entries of the tracker from this place on.
     entries: (u64, Vec<u8>),
     /// Bytes of a page from this place on.
@@ -73,9 +79,15 @@ impl GridstoreReader {
             Some("None") => false,
             Some(other) => return Err(damaged(format!("its compression is {other}"))),
         };
-        if folder.join(JOURNAL).exists() {
-            return Err(damaged("it has a journal that was not applied".into()));
-        }
+        let path = folder.join(JOURNAL);
+        let journal = match std::fs::metadata(&path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(err) => return Err(failed(&path, &err)),
+            Ok(meta) if meta.len() > JOURNAL_BYTES_MAX => {
+                return Err(damaged(format!("its journal has {} bytes", meta.len())));
+            }
+            Ok(_) => read_journal(&std::fs::read(&path).map_err(|err| failed(&path, &err))?),
+        };
         let path = folder.join("tracker.dat");
         let tracker = File::open(&path).map_err(|err| failed(&path, &err))?;
         let bytes = tracker.metadata().map_err(|err| failed(&path, &err))?.len();
@@ -87,6 +99,7 @@ impl GridstoreReader {
             what: what.to_owned(),
             tracker,
             is_packed,
+            journal,
             open: BTreeMap::new(),
             entries: (0, Vec::new()),
             window: (0, 0, Vec::new()),
@@ -111,12 +124,18 @@ impl GridstoreReader {
     }
 
     fn damaged(&self, offset: u32, why: &str) -> Error {
-        Error::damaged(format!("reading {}", self.what), format!("offset {offset}: {why}"))
-            .next("check the snapshot against its checksum; if that fits, take it again")
+        Error::damaged(
+            format!("reading {}", self.what),
+            format!("offset {offset}: {why}"),
+        )
+        .next("check the snapshot against its checksum; if that fits, take it again")
     }
 
     /// The tracker's words for `offset`.
     fn entry(&mut self, offset: u32) -> Result<Option<[u32; 4]>> {
+        if let Some(words) = self.journal.get(&offset) {
+            return Ok(Some(*words));
+        }
         let offset = u64::from(offset);
         if offset >= self.end {
             return Ok(None);
@@ -134,11 +153,7 @@ impl GridstoreReader {
         }
         let at = ((offset - *from) * TRACKER_ENTRY_BYTES) as usize;
         let entry = bytes.get(at..at + TRACKER_ENTRY_BYTES as usize);
-        let mut words = [0; 4];
-        for (word, four) in words.iter_mut().zip(entry.unwrap_or_default().chunks(4)) {
-            *word = four.first_chunk().map_or(0, |four| u32::from_le_bytes(*four));
-        }
-        Ok(Some(words))
+        Ok(Some(words(entry.unwrap_or_default())))
     }
 
     /// The bytes of a value, which may go on in the pages after.
@@ -193,7 +208,10 @@ impl GridstoreReader {
                 Err(err) => return Err(Error::io("reading", &path, &err)),
             },
         };
-        let size = file.metadata().map_err(|err| Error::io("reading", &path, &err))?.len();
+        let size = file
+            .metadata()
+            .map_err(|err| Error::io("reading", &path, &err))?
+            .len();
         if start.saturating_add(bytes) > size {
             return Err(self.damaged(offset, &format!("page {page} ends before it")));
         }
@@ -211,6 +229,38 @@ impl GridstoreReader {
     }
 }
 
+/// The first of the words that `bytes` are; those that it is too short for are 0.
+fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
+    let mut words = [0; N];
+    for (word, four) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = four
+            .first_chunk()
+            .map_or(0, |four| u32::from_le_bytes(*four));
+    }
+    words
+}
+
+/// The writes of a journal, up to the first entry that is not whole, where the engine stops too.
+fn read_journal(mut rest: &[u8]) -> BTreeMap<u32, [u32; 4]> {
+    let mut writes = BTreeMap::new();
+    while let Some((head, after)) = rest.split_first_chunk::<8>() {
+        let [length, sum] = words(head);
+        let Some((records, after)) = after.split_at_checked(length as usize) else {
+            break;
+        };
+        let is_whole = !records.is_empty() && records.len() % JOURNAL_RECORD_BYTES == 0;
+        if !is_whole || crc32c::crc32c(records) != sum {
+            break;
+        }
+        for record in records.chunks_exact(JOURNAL_RECORD_BYTES) {
+            let [offset, some, page, block, length] = words(record);
+            writes.insert(offset, [some, page, block, length]);
+        }
+        rest = after;
+    }
+    writes
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::GridstoreWriter;
@@ -223,7 +273,9 @@ mod tests {
         let random = |seed: u64, length: usize| -> Vec<u8> {
             let mut state = seed;
             let mut next = || {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 (state >> 33) as u8
             };
             (0..length).map(|_| next()).collect()
@@ -247,12 +299,44 @@ mod tests {
             writer.finish().unwrap();
             let mut reader = GridstoreReader::open(folder.path(), "test").unwrap();
             for (offset, value) in &values {
-                assert!(reader.read(*offset).unwrap().as_ref() == Some(value), "{offset}");
+                assert!(
+                    reader.read(*offset).unwrap().as_ref() == Some(value),
+                    "{offset}"
+                );
             }
             for offset in [1, 4, 69_999, 70_001, u32::MAX] {
                 assert_eq!(reader.read(offset).unwrap(), None, "{offset}");
             }
         }
+    }
+
+    #[test]
+    fn a_journal_counts_up_to_where_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = GridstoreWriter::new(folder.path()).unwrap();
+        writer.write(0, b"zero").unwrap();
+        writer.write(1, b"one").unwrap();
+        writer.finish().unwrap();
+        let entry = |records: &[[u32; 5]], sum: u32| -> Vec<u8> {
+            let bytes: Vec<u8> = records
+                .iter()
+                .flatten()
+                .flat_map(|w| w.to_le_bytes())
+                .collect();
+            let head = [bytes.len() as u32, crc32c::crc32c(&bytes) ^ sum];
+            [head.iter().flat_map(|w| w.to_le_bytes()).collect(), bytes].concat()
+        };
+        // Offset 5 gets what 1 has, and 0 loses what it had; the second entry is not whole.
+        let journal = [
+            entry(&[[5, 1, 0, 1, 3], [0, 0, 0, 0, 0]], 0),
+            entry(&[[1, 0, 0, 0, 0]], 1),
+        ];
+        std::fs::write(folder.path().join(JOURNAL), journal.concat()).unwrap();
+        let mut reader = GridstoreReader::open(folder.path(), "test").unwrap();
+        assert_eq!(reader.read(5).unwrap().unwrap(), b"one");
+        assert_eq!(reader.read(1).unwrap().unwrap(), b"one");
+        assert_eq!(reader.read(0).unwrap(), None);
+        assert!(read_journal(&entry(&[[5, 1, 0, 1, 3]], 0)[..20]).is_empty());
     }
 
     #[test]
@@ -287,7 +371,10 @@ mod tests {
             r#"{"page_size_bytes":33554432,"block_size_bytes":128,"compression":"Zstd"}"#,
         ] {
             std::fs::write(&config, wrong).unwrap();
-            assert!(GridstoreReader::open(folder.path(), "test").is_err(), "{wrong}");
+            assert!(
+                GridstoreReader::open(folder.path(), "test").is_err(),
+                "{wrong}"
+            );
         }
     }
 }

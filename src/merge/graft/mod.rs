@@ -112,7 +112,7 @@ pub fn graft(
     let started = Instant::now();
     if payloads.is_needed() {
         let bytes = payloads.splice(&sources, &mut shard_plans)?;
-        stages.push(StageReport::new("rewrite payloads", started).bytes(bytes));
+        stages.push(StageReport::new("rewrite", started).bytes(bytes));
     }
     let (changes, rebuilt) = payloads.finish();
     // Settling may have made segments that nobody knew of when this was planned.

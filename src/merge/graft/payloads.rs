@@ -100,7 +100,10 @@ impl<'a> PayloadRewriter<'a> {
     /// Makes what takes the place of payloads and payload indexes in the segments that are not settled;
     /// returns its bytes.
     pub fn splice(&self, sources: &[Source], shard_plans: &mut [ShardPlan]) -> Result<u64> {
-        let stage = self.site.progress.stage("rewrite payloads", None, Unit::None);
+        let stage = self
+            .site
+            .progress
+            .stage("rewrite payloads", None, Unit::None);
         let mut waiting: BTreeMap<usize, Vec<&mut ShardPlan>> = BTreeMap::new();
         for shard_plan in shard_plans.iter_mut().filter(|one| one.reasons.is_empty()) {
             let of_source = waiting.entry(shard_plan.source).or_default();
@@ -125,7 +128,11 @@ impl<'a> PayloadRewriter<'a> {
         let mut replaced: BTreeMap<(u32, Uuid), Replaced> = BTreeMap::new();
         for shard_plan in &shard_plans {
             let shard = source.snapshot.shards.get(&shard_plan.number);
-            for segment in shard_plan.segments.iter().filter(|one| one.settled.is_none()) {
+            for segment in shard_plan
+                .segments
+                .iter()
+                .filter(|one| one.settled.is_none())
+            {
                 let held = shard.and_then(|shard| shard.segments.get(&segment.uuid));
                 let config = held.map(|held| held.payload_index_json());
                 let one = Replaced {

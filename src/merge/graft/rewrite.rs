@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::payloads::PayloadRewriter;
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::scratch;
 use crate::engine::{ClosedSegment, Shard, ShardConfig, closed_segments};
 use crate::format::{Bits, ToPack, layout};
-use super::payloads::PayloadRewriter;
 use crate::merge::plan::Plan;
 use crate::source::Source;
 use crate::stream::{SegmentPlan, ShardPlan};

@@ -20,7 +20,8 @@ use crate::point::PointId;
 use crate::point::ShardKey;
 use crate::source::{ShardIds, Source, not_taken_in};
 use crate::stream::{
-    Expectations, Layout, Policy, ShardPlan, UnionOptions, identity_key, overlaps_by_key, plan_segments,
+    Expectations, Layout, Policy, ShardPlan, UnionOptions, identity_key, overlaps_by_key,
+    plan_segments,
 };
 
 /// Bytes hashed at once.

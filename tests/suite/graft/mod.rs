@@ -11,6 +11,8 @@ mod live;
 mod made;
 mod model;
 mod pairs;
+mod stamped;
+mod stamped_live;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +35,8 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         model::trials(),
         kill::trials(env),
         live::trials(env),
+        stamped::trials(env),
+        stamped_live::trials(env),
     ]
     .into_iter()
     .flatten()
