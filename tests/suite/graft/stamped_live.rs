@@ -61,10 +61,11 @@ fn holds(server: &Server, expected: &Points) -> Outcome {
 }
 
 /// The nearest points of one year are of that year, and as near as an exact search finds.
-fn searches(server: &Server, year: u64) -> Outcome {
+fn searches(server: &Server, year: u64, expected: &Points) -> Outcome {
     let filter = json!({"must": [{"key": "year", "match": {"value": year}}]});
     let (mut hits, mut all) = (0, 0);
-    for query in 1..=20_u64 {
+    for query in expected.values().step_by(expected.len() / 20) {
+        let query = &query["id"];
         let ask = |exact: bool| -> Outcome<Vec<Value>> {
             let body = json!({"query": query, "limit": 10, "filter": filter, "with_payload": true,
                 "params": {"exact": exact}});
@@ -140,7 +141,7 @@ fn stamped(env: &Env, bin: &Path) -> Outcome {
         }
     }
     holds(&server, &expected)?;
-    searches(&server, 2018)?;
+    searches(&server, 2018, &expected)?;
     // Changed, deleted, moved from one year to another.
     let path = "/collections/albums/points";
     let ids: Vec<_> = expected.keys().cloned().collect();
@@ -161,6 +162,6 @@ fn stamped(env: &Env, bin: &Path) -> Outcome {
     server.restart()?;
     server.wait_green("albums", GREEN_WITHIN)?;
     holds(&server, &expected)?;
-    searches(&server, 2017)?;
+    searches(&server, 2017, &expected)?;
     server.stop()
 }
