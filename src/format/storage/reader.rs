@@ -252,7 +252,7 @@ fn read_journal(mut rest: &[u8]) -> BTreeMap<u32, [u32; 4]> {
         if !is_whole || crc32c::crc32c(records) != sum {
             break;
         }
-        for record in records.chunks_exact(JOURNAL_RECORD_BYTES) {
+        for record in records.as_chunks::<JOURNAL_RECORD_BYTES>().0 {
             let [offset, some, page, block, length] = words(record);
             writes.insert(offset, [some, page, block, length]);
         }

@@ -12,6 +12,7 @@ mod made;
 mod model;
 mod pairs;
 mod stamped;
+mod stamped_engine;
 mod stamped_live;
 mod whole;
 
@@ -36,6 +37,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         kill::trials(env),
         live::trials(env),
         stamped::trials(env),
+        stamped_engine::trials(),
         stamped_live::trials(env),
     ]
     .into_iter()
