@@ -232,10 +232,8 @@ impl GridstoreReader {
 /// The first of the words that `bytes` are; those that it is too short for are 0.
 fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
     let mut words = [0; N];
-    for (word, four) in words.iter_mut().zip(bytes.chunks_exact(4)) {
-        *word = four
-            .first_chunk()
-            .map_or(0, |four| u32::from_le_bytes(*four));
+    for (word, four) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_le_bytes(*four);
     }
     words
 }
