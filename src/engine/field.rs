@@ -47,6 +47,11 @@ impl PayloadField {
         }
     }
 
+    /// The first key of it: the payload's member that it is, or is in.
+    pub fn first_key(&self) -> &str {
+        &self.path.first_key
+    }
+
     /// The first value of it in a payload that is not null. A key that has the whole path as its name
     /// goes first.
     pub fn value<'a>(&self, payload: &'a Map<String, Value>) -> Option<&'a Value> {

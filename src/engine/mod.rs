@@ -25,4 +25,4 @@ pub use convert::{Date, date};
 pub use field::PayloadField;
 pub use filter::Filter;
 pub use search::{Hit, Search};
-pub use shard::{Columns, Page, Shard};
+pub use shard::{Columns, Page, Shard, refuse_index};

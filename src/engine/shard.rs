@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use qdrant_edge::{
-    CountRequest, CreateIndex, EdgeShard, FieldIndexOperations, OperationResult, Payload,
-    PayloadOps, PointInsertOperations, PointOperations, RetrieveRequest, ScrollRequest,
-    SetPayloadOp, UpdateOperation, WithPayloadInterface, WithVector,
+    CountRequest, CreateIndex, EdgeShard, FieldIndexOperations, JsonPath, OperationResult, Payload,
+    PayloadFieldSchema, PayloadOps, PointInsertOperations, PointOperations, RetrieveRequest,
+    ScrollRequest, SetPayloadOp, UpdateOperation, WithPayloadInterface, WithVector,
 };
 use serde_json::Value;
 
@@ -260,11 +260,8 @@ impl Shard {
     /// Creates a payload index on `field` with Qdrant's own `schema`.
     pub fn create_index(&self, field: &str, schema: &Value) -> Result<()> {
         let doing = || format!("creating the payload index on '{field}' in {}", self.what);
-        let field_name = field.parse().map_err(|()| {
-            Error::damaged(doing(), "the name is not a path that Qdrant could index")
-        })?;
-        let field_schema = serde_json::from_value(schema.clone())
-            .map_err(|err| Error::damaged(doing(), format!("{schema}: {err}")))?;
+        let read = read_index(field, schema);
+        let (field_name, field_schema) = read.map_err(|why| Error::damaged(doing(), why))?;
         let create = CreateIndex {
             field_name,
             field_schema: Some(field_schema),
@@ -326,6 +323,33 @@ impl Shard {
             Ok(())
         })
     }
+}
+
+/// Refuses a payload index that Qdrant would not take, or would take for something else.
+pub fn refuse_index(field: &str, schema: &Value) -> Result<()> {
+    let refuse = |why: String| {
+        Error::usage(format!("reading the payload index of '{field}'"), why)
+            .next("give it as PUT /collections/NAME/index takes it")
+    };
+    let (_, read) = read_index(field, schema).map_err(refuse)?;
+    let taken = serde_json::to_value(&read).map_err(|err| refuse(err.to_string()))?;
+    let stated = schema.as_object().into_iter().flatten();
+    // A key that an index of this type does not have is passed over.
+    match stated
+        .map(|(key, _)| key)
+        .find(|key| taken.get(key).is_none())
+    {
+        None => Ok(()),
+        Some(key) => Err(refuse(format!("an index of its type has no {key}"))),
+    }
+}
+
+/// A payload index in the engine's terms, or why it is none.
+fn read_index(field: &str, schema: &Value) -> Result<(JsonPath, PayloadFieldSchema), String> {
+    let path = (field.parse())
+        .map_err(|()| "the name is not a path that Qdrant could index".to_owned())?;
+    let schema = serde_json::from_value(schema.clone());
+    Ok((path, schema.map_err(|err| err.to_string())?))
 }
 
 impl std::fmt::Debug for Shard {

@@ -176,7 +176,7 @@ pub fn walk_segments(
 }
 
 /// Destination of unpacked files.
-struct Sink {
+pub(super) struct Sink {
     root: PathBuf,
     folders: HashSet<PathBuf>,
     buffer: Vec<u8>,
@@ -184,7 +184,7 @@ struct Sink {
 }
 
 impl Sink {
-    fn new(root: &Path) -> Self {
+    pub(super) fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
             folders: HashSet::new(),
@@ -193,7 +193,7 @@ impl Sink {
         }
     }
 
-    fn folder(&mut self, folder: &Path) -> Result<()> {
+    pub(super) fn folder(&mut self, folder: &Path) -> Result<()> {
         if !self.folders.contains(folder) {
             fs::create_dir_all(folder)
                 .map_err(|err| Error::io("making scratch folder", folder, &err))?;
@@ -202,7 +202,12 @@ impl Sink {
         Ok(())
     }
 
-    fn file<S: Stream>(&mut self, walker: &mut Walker<S>, member: &Member, to: &str) -> Result<()> {
+    pub(super) fn file<S: Stream>(
+        &mut self,
+        walker: &mut Walker<S>,
+        member: &Member,
+        to: &str,
+    ) -> Result<()> {
         let path = self.root.join(to);
         if let Some(parent) = path.parent() {
             self.folder(parent)?;

@@ -14,6 +14,15 @@ pub struct CarriedCounts {
     pub untouched_segments: u64,
     /// Their bytes.
     pub untouched_bytes: u64,
+    /// Segments whose payloads or payload indexes were written anew, and nothing else of them.
+    #[serde(default)]
+    pub rewritten_segments: u64,
+    /// Their bytes in the master.
+    #[serde(default)]
+    pub rewritten_bytes: u64,
+    /// Fields whose payload index is built by the server that loads the master.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rebuilt_indexes: Vec<String>,
     /// Segments of shards that were settled and packed again.
     pub settled_segments: u64,
     /// Their bytes in the master.
@@ -58,6 +67,14 @@ impl fmt::Display for CarriedCounts {
             self.untouched_segments,
             size(self.untouched_bytes)
         )?;
+        if self.rewritten_segments > 0 {
+            write!(
+                f,
+                ", {} ({}) with payloads or payload indexes written anew, vectors and graphs untouched",
+                self.rewritten_segments,
+                size(self.rewritten_bytes)
+            )?;
+        }
         if self.settled_segments > 0 {
             write!(
                 f,
@@ -78,6 +95,13 @@ impl fmt::Display for CarriedCounts {
                 f,
                 "\n           {segments} segments with {points} points have no graph yet and are large \
                  enough for one: a server builds it in the background"
+            )?;
+        }
+        if !self.rebuilt_indexes.is_empty() {
+            write!(
+                f,
+                "\n           payload indexes that a server builds when it loads the master: {}",
+                self.rebuilt_indexes.join(", ")
             )?;
         }
         for tail in &self.tails {

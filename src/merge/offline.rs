@@ -147,6 +147,12 @@ pub fn run(
                 (None, true) => {
                     "ids, vectors, payloads, shards and config are what was to be written"
                 }
+                (Some(carried), true)
+                    if carried.rewritten_segments > 0 || !built.changes.is_none() =>
+                {
+                    "its bytes are what was carried, payloads that were written anew read back as they \
+                     were meant, no id is in it twice, and config and shards are as planned"
+                }
                 (Some(_), true) => {
                     "its bytes are what was carried, no id is in it twice, and config and shards \
                      are as planned"

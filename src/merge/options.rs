@@ -64,6 +64,10 @@ pub struct MergeOptions {
     /// /collections/NAME takes
     #[arg(long, value_name = "FILE", help_heading = "Config of the master")]
     pub config: Option<PathBuf>,
+    /// Carry no payload index of the sources: the server that loads the master builds all of them.
+    /// Text indexes of servers before 1.18 answer wrongly (qdrant#8724)
+    #[arg(long)]
+    pub rebuild_payload_indexes: bool,
     /// Merge sources that lack shards or whose replica was not active; exit with 3
     #[arg(long)]
     pub allow_incomplete: bool,
@@ -92,6 +96,7 @@ impl MergeOptions {
             live_target,
             server_consolidates: self.server_consolidates,
             consolidate: self.consolidate,
+            rebuild_payload_indexes: self.rebuild_payload_indexes,
         })
     }
 }

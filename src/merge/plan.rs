@@ -14,6 +14,7 @@ use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route}
 use super::settings::{Route, Settings};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::scratch;
+use crate::engine::refuse_index;
 use crate::format::schema::{Datatype, United, vector_label};
 use crate::source::{Source, SourceLabel};
 use crate::stream::{Layout, Stamp, master_shape};
@@ -91,7 +92,11 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
     if let Some(stamp) = &settings.union.stamp {
         refuse_unknown_stamps(stamp, sources)?;
     }
+    for given in &settings.overrides.payload_index {
+        refuse_index(given.field(), given.index())?;
+    }
     let mut notes = notes(sources);
+    notes.extend(unindexed(settings, &united));
     let mut kept = None;
     let (route, because, targets) = route(sources, settings, &layout)?;
     match route {
@@ -129,11 +134,15 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
                 scratch_bytes: BASE_BYTES + unpacked(sources),
                 output_bytes: 0,
             },
-            Route::Graft | Route::Rebuild => needs(
-                sources,
-                &united,
-                route == Route::Rebuild || settings.consolidate,
-            ),
+            Route::Graft | Route::Rebuild => {
+                let builds = route == Route::Rebuild || settings.consolidate;
+                let mut needs = needs(sources, &united, builds);
+                // Stamped payloads lie in scratch, then in the master.
+                let stamps = stamped_bytes(sources, settings);
+                needs.scratch_bytes += 2 * stamps;
+                needs.output_bytes += stamps;
+                needs
+            }
         },
         united,
         layout,
@@ -294,6 +303,40 @@ fn needs(sources: &[Source], united: &United, builds: bool) -> Needs {
         // Packed, and for a .gz compressed beside it.
         output_bytes: BASE_BYTES + 2 * segments,
     }
+}
+
+/// Bytes by which a stamp makes the sources' payloads larger, at the most that is usual: each may begin
+/// another block of the storage.
+fn stamped_bytes(sources: &[Source], settings: &Settings) -> u64 {
+    const BLOCK_BYTES: u64 = 128;
+    const VERSION_BYTES: u64 = 8;
+    let Some(stamp) = &settings.union.stamp else {
+        return 0;
+    };
+    let of = |source: &Source| {
+        let segments = (source.snapshot.shards.values()).flat_map(|shard| shard.segments.values());
+        let files = segments.flat_map(|segment| &segment.files);
+        // A version for each point that the segment ever had.
+        let versions = files.filter(|(name, _)| name.ends_with("id_tracker.versions"));
+        let points: u64 = versions.map(|(_, size)| size.bytes / VERSION_BYTES).sum();
+        let stamp_bytes =
+            stamp.field.to_string().len() + stamp.value(&source.name).to_string().len();
+        points.saturating_mul(stamp_bytes as u64 + BLOCK_BYTES)
+    };
+    sources.iter().map(of).sum()
+}
+
+/// What a server in strict mode makes of a stamp whose field has no index.
+fn unindexed(settings: &Settings, united: &United) -> Option<String> {
+    let field = &settings.union.stamp.as_ref()?.field;
+    let is_indexed = united.payload.fields().contains_key(&field.to_string());
+    (!is_indexed).then(|| {
+        format!(
+            "the stamped field '{field}' has no payload index: a filter by it looks at every point, and \
+             a server in strict mode may refuse it (unindexed_filtering_retrieve); --payload-index \
+             {field}=TYPE gives it one"
+        )
+    })
 }
 
 /// Refuses a merge that `needs` more than the disks have free.

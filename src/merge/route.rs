@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::settings::{Route, Settings};
 use crate::base::error::{Error, Result};
+use crate::format::Segment;
+use crate::format::payloads::unsuitable;
 use crate::format::schema::{Overrides, ShardingMethod, United, vector_label};
 use crate::point::ShardKey;
 use crate::source::Source;
@@ -31,6 +33,9 @@ fn graft_targets(
         reasons.push(format!("{} is read from a server", source.name));
     }
     changes(settings, &mut reasons);
+    if changes_payloads(settings) {
+        payloads(sources, &mut reasons);
+    }
     schemas(sources, &mut reasons);
     let targets = if settings.union.by_source {
         by_source(sources, layout, &mut reasons)
@@ -52,20 +57,40 @@ fn changes(settings: &Settings, reasons: &mut Vec<String>) {
             reasons.push(format!("{what} changes records"));
         }
     };
-    change(settings.union.stamp.is_some(), "--stamp");
     change(settings.union.filter.is_some(), "--filter");
-    change(!settings.union.drop_payload.is_empty(), "--drop-payload");
     change(
         settings.union.on_conflict == Policy::Remap,
         "--on-conflict remap",
     );
-    // The number of shards is looked at with the layout.
+    // The number of shards is looked at with the layout; payload indexes are no part of what a graph is
+    // built by.
     let others = Overrides {
         shard_number: None,
+        payload_index: Vec::new(),
         ..settings.overrides.clone()
     };
     if others != Overrides::default() {
         reasons.push("settings were given that segments are built by".into());
+    }
+}
+
+/// Returns true if payloads are written anew.
+fn changes_payloads(settings: &Settings) -> bool {
+    settings.union.stamp.is_some() || !settings.union.drop_payload.is_empty()
+}
+
+/// Payloads that are written anew must be of a form that is known.
+fn payloads(sources: &[Source], reasons: &mut Vec<String>) {
+    for source in sources {
+        for (number, shard) in &source.snapshot.shards {
+            let mut states = shard.segments.values().map(Segment::state_json);
+            if let Some(why) = states.find_map(|state| unsuitable(&state)) {
+                reasons.push(format!(
+                    "a segment of shard {number} of {}: {why}",
+                    source.name
+                ));
+            }
+        }
     }
 }
 
@@ -205,9 +230,17 @@ pub fn route(
         .next("leave --route out, or give --route rebuild")),
         (None, Ok(targets)) => Ok((
             Route::Graft,
-            "the sources' vectors and shards line up and no record is changed, so segments can be \
-             carried over with their graphs"
-                .into(),
+            match changes_payloads(settings) {
+                false => {
+                    "the sources' vectors and shards line up and no record is changed, so segments can \
+                     be carried over with their graphs"
+                }
+                true => {
+                    "the sources' vectors and shards line up and only payloads are changed, so segments \
+                     can be carried over with their graphs, their payloads written anew"
+                }
+            }
+            .into(),
             targets,
         )),
         (None, Err(reasons)) => Ok((

@@ -24,6 +24,8 @@ pub struct Settings {
     pub live_target: bool,
     /// True if a server may merge the segments that were carried over.
     pub server_consolidates: bool,
+    /// True if no payload index is carried: who loads the master builds all of them.
+    pub rebuild_payload_indexes: bool,
     /// True if carried segments are merged offline until there are as few as the config wants.
     pub consolidate: bool,
 }

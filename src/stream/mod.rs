@@ -3,6 +3,7 @@
 //! Invariants: memory is bounded by the number of streams times a page; every record of every stream
 //! is yielded once; the same sources and options give the same records in the same order.
 
+mod change;
 mod conflict;
 mod flow;
 mod join;
@@ -21,6 +22,7 @@ mod shape;
 mod sides;
 mod union;
 
+pub use change::{Changed, PayloadChange};
 pub use conflict::{Policy, Verdict, decide, remapped};
 pub use flow::{Flow, Flowed};
 pub use join::merge_join;
@@ -30,13 +32,13 @@ pub use newest::{Found, find, refuse_unknown_field};
 pub use options::{LayoutChoice, RecordOptions, Stamp, StampValue, UnionOptions};
 pub use overlap::overlaps_by_key;
 pub use placement::refuse_misplaced;
-pub use resolve::{Changed, Resolver, Tally};
+pub use resolve::{Resolver, Tally};
 pub use ring::ShardRing;
 pub use sampled::sampled;
 pub use scan::{
     Groups, Hashed, PointStream, Scan, Scanned, identity_key, in_master, point_streams,
 };
-pub use segments::{SegmentPlan, ShardPlan, Tail, plan_segments};
+pub use segments::{Expectations, SegmentPlan, ShardPlan, Tail, plan_segments};
 pub use shape::master_shape;
 pub use sides::{Sides, count};
 pub use union::Union;

@@ -4,8 +4,8 @@
 //! a record is changed only as the settings say.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use super::change::{Changed, PayloadChange};
 use super::conflict::{Policy, Verdict, decide, remapped};
 use super::ledger::{Conflict, Ledger};
 use super::options::UnionOptions;
@@ -39,9 +39,8 @@ impl Tally {
 pub struct Resolver<'a> {
     settings: &'a UnionOptions,
     names: Vec<&'a str>,
-    stamps: Vec<Value>,
-    /// The keys that lead to the stamped field.
-    stamped: Vec<String>,
+    /// Declared changes of payloads, by source.
+    payloads: Vec<PayloadChange<'a>>,
     keeps_keys: bool,
     /// Counts of each source so far; `read` and `filtered` are set by `finish`.
     pub tallies: Vec<Tally>,
@@ -49,15 +48,6 @@ pub struct Resolver<'a> {
     pub ledger: Ledger,
     /// The changes so far.
     pub changed: Changed,
-}
-
-/// Counts of the points that declared changes altered.
-#[derive(Debug, Clone, Default)]
-pub struct Changed {
-    /// Points whose stamped field had another value before.
-    pub restamped: u64,
-    /// Points that had a field that is left out, by the field's name.
-    pub dropped: Vec<(String, u64)>,
 }
 
 impl<'a> Resolver<'a> {
@@ -68,26 +58,15 @@ impl<'a> Resolver<'a> {
         keeps_keys: bool,
         ledger: Ledger,
     ) -> Self {
-        let stamps = match &settings.stamp {
-            Some(stamp) => names.iter().map(|name| stamp.value(name)).collect(),
-            None => Vec::new(),
-        };
+        let payloads = names.iter().map(|name| PayloadChange::new(settings, name));
         Self {
             settings,
             tallies: vec![Tally::default(); names.len()],
+            payloads: payloads.collect(),
             names,
-            stamps,
-            stamped: (settings.stamp.as_ref())
-                .and_then(|stamp| stamp.field.keys())
-                .unwrap_or_default(),
             keeps_keys,
             ledger,
-            changed: Changed {
-                restamped: 0,
-                dropped: (settings.drop_payload.iter())
-                    .map(|field| (field.to_string(), 0))
-                    .collect(),
-            },
+            changed: Changed::none(settings),
         }
     }
 
@@ -210,36 +189,8 @@ impl<'a> Resolver<'a> {
         } else if !self.keeps_keys {
             record.shard_key = None;
         }
-        let fields = self.settings.drop_payload.iter();
-        for (field, (_, count)) in fields.zip(&mut self.changed.dropped) {
-            *count += u64::from(field.remove(&mut record.payload));
-        }
-        if let Some(value) = self.stamps.get(source) {
-            let other = put(&mut record.payload, &self.stamped, value);
-            self.changed.restamped += u64::from(other);
-        }
-    }
-}
-
-/// Puts `value` under `keys`, each in the object of the one before, as Qdrant's `set_payload` does:
-/// what is there and is no object becomes one. Whether another value was there.
-fn put(payload: &mut Map<String, Value>, keys: &[String], value: &Value) -> bool {
-    match keys {
-        [] => false,
-        [key] => {
-            let before = payload.insert(key.clone(), value.clone());
-            before.is_some_and(|before| before != *value)
-        }
-        [key, rest @ ..] => {
-            let inner = payload.entry(key.as_str()).or_insert(Value::Null);
-            let is_lost = !inner.is_object() && !inner.is_null();
-            if !inner.is_object() {
-                *inner = Value::Object(Map::new());
-            }
-            let Some(inner) = inner.as_object_mut() else {
-                return is_lost;
-            };
-            put(inner, rest, value) || is_lost
+        if let Some(change) = self.payloads.get(source) {
+            change.apply(&mut record.payload, &mut self.changed);
         }
     }
 }

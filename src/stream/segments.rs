@@ -3,16 +3,17 @@
 //! Invariants: what a shard holds is known from its id trackers and its log alone; a shard about
 //! which anything is unsure, or that keeps anything in RocksDB, is to be settled, with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::base::error::Result;
+use crate::format::payloads::Splice;
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, vector_label};
 use crate::format::wal::{Log, Op};
-use crate::format::{Segment, Shard, ToPack, ids, wal};
+use crate::format::{Bits, Segment, Shard, ToPack, ids, wal};
 use crate::point::PointId;
 use crate::source::{ShardIds, Source, lacking_indexes, not_taken_in};
 
@@ -59,6 +60,23 @@ pub struct SegmentPlan {
     pub to_index: u64,
     /// Folder in scratch, if it was settled and is to be packed again.
     pub settled: Option<ToPack>,
+    /// Offsets of its live points, if they were asked for.
+    pub live: Bits,
+    /// What it becomes, if payloads or payload indexes of it change and it is not settled.
+    pub splice: Option<Splice>,
+}
+
+/// What is asked of segments.
+#[derive(Debug, Clone, Copy)]
+pub struct Expectations<'a> {
+    /// Payload indexes that they should have.
+    pub indexes: &'a PayloadSchema,
+    /// Fields of them whose index may be missing.
+    pub rebuilt: &'a BTreeSet<String>,
+    /// The master's config, as far as it is known.
+    pub config: Option<&'a CollectionConfig>,
+    /// True if the offsets of live points are wanted.
+    pub offsets: bool,
 }
 
 impl ShardPlan {
@@ -75,13 +93,12 @@ impl ShardPlan {
     }
 }
 
-/// The shard plans of all sources, which were opened with their id trackers and logs, on their way into a master
-/// with the payload indexes `wanted` and, as far as it is known, this `config`; `target` tells the shard that
-/// a shard joins, by source, number, and what it is called.
+/// The shard plans of all sources, which were opened with their id trackers and logs, on their way into a
+/// master of which this is `expected`; `target` tells the shard that a shard joins, by source, number, and
+/// what it is called.
 pub fn plan_segments(
     sources: &mut [Source],
-    wanted: &PayloadSchema,
-    config: Option<&CollectionConfig>,
+    expected: Expectations<'_>,
     target: impl Fn(usize, u32, &str) -> Result<u32>,
 ) -> Result<Vec<ShardPlan>> {
     let mut shard_plans = Vec::new();
@@ -104,7 +121,7 @@ pub fn plan_segments(
             if shard.segments.values().any(|segment| segment.tar.is_none()) {
                 shard_plan.because("it was streamed, so its segments are not packed yet");
             }
-            look(shard, &what, wanted, config, &mut shard_plan)?;
+            look(shard, &what, expected, &mut shard_plan)?;
             shard_plans.push(shard_plan);
         }
     }
@@ -114,10 +131,15 @@ pub fn plan_segments(
 fn look(
     shard: &mut Shard,
     what: &str,
-    wanted: &PayloadSchema,
-    config: Option<&CollectionConfig>,
+    expected: Expectations<'_>,
     shard_plan: &mut ShardPlan,
 ) -> Result<()> {
+    let Expectations {
+        indexes,
+        rebuilt,
+        config,
+        offsets,
+    } = expected;
     let mut held_ids = ShardIds::default();
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
@@ -140,7 +162,9 @@ fn look(
         if held.unversioned + held.torn_bytes > 0 {
             shard_plan.because("a segment has points that were half written");
         }
-        if let Some(lacking) = lacking_indexes(segment, wanted).first() {
+        let lacking = lacking_indexes(segment, indexes);
+        let mut lacking = (lacking.iter()).filter(|lacking| !rebuilt.contains(lacking.field));
+        if let Some(lacking) = lacking.next() {
             let field = lacking.field;
             shard_plan.because(&format!("it lacks the payload index of '{field}'"));
         }
@@ -154,6 +178,9 @@ fn look(
         // Of a segment that was not closed in order, a point may be newer than what it says.
         let newest = held.entries.iter().map(|entry| entry.version).max();
         carriage.version = carriage.version.max(newest.unwrap_or(0));
+        if offsets {
+            carriage.live = Bits::of(held.entries.iter().map(|entry| entry.offset));
+        }
         shard_plan.segments.push(carriage);
         held_ids.add(held.entries);
     }
@@ -247,6 +274,8 @@ fn carriage(
         indexed_vectors: (graphs + sparse) as u64 * points,
         to_index: if large { points } else { 0 },
         settled: None,
+        live: Bits::default(),
+        splice: None,
     }
 }
 

@@ -12,6 +12,7 @@ pub const GRAFT: &str = "graft";
 pub const GRAFT_CHECKED: &str = "graft, sources' SHA-256 checked";
 pub const GRAFT_TAIL: &str = "graft, logs to take in";
 pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
+pub const STAMP: &str = "graft, payloads stamped";
 
 pub const ARCHIVE_ADD: &str = "archive add, from the disk";
 pub const ARCHIVE_GET: &str = "archive get, from the disk";
@@ -110,6 +111,20 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
             "graft, times faster than rebuild with graphs at least 50".to_owned(),
             times,
             times >= 50.0,
+        );
+    }
+    if let (Some(stamp), Some(whole)) = (find(STAMP), find(WHOLE)) {
+        let times = whole.seconds / stamp.seconds;
+        judged(
+            "graft with a stamp, times faster than rebuild with graphs at least 5".to_owned(),
+            times,
+            times >= 5.0,
+        );
+        let megabytes = stamp.anon_bytes as f64 / 1e6;
+        judged(
+            format!("{STAMP}, RssAnon in MB under 300"),
+            megabytes,
+            megabytes < 300.0,
         );
     }
     lines

@@ -70,7 +70,8 @@ struct Args {
     dir: PathBuf,
     /// What is measured: settle, scan, merge (rebuild without graphs), whole (with them), graft,
     /// graft-checked (with the sources' SHA-256), graft-tail (their logs hold more than their
-    /// segments), graft-overlap (a tenth of the ids is in two sources), archive-add, archive-get (of
+    /// segments), graft-overlap (a tenth of the ids is in two sources), stamp (graft with --stamp and an
+    /// index of its field; judged against whole), archive-add, archive-get (of
     /// the first source), archive-check (against reading the same objects; all three from the disk),
     /// archive-add-warm and archive-get-warm (the same two from the page cache), verify
     /// (a grafted master against its sources, by bytes) and verify-deep (the same point by point; both
@@ -258,12 +259,15 @@ fn measure(
             }
             command
         }
-        "graft" | "graft-checked" | "graft-tail" | "graft-overlap" => {
+        "graft" | "graft-checked" | "graft-tail" | "graft-overlap" | "stamp" => {
             let mut command = Command::new(env!("CARGO_BIN_EXE_snapmerge"));
             command.args(["merge", "--json", "--quiet", "--route", "graft"]);
             command.args(files);
             for hash in hashes {
                 command.args(["--sha256", hash]);
+            }
+            if stage == "stamp" {
+                command.args(["--stamp", "album", "--payload-index", "album=keyword"]);
             }
             command
         }

@@ -61,6 +61,7 @@ pub fn rows(
         "graft-checked" => goals::GRAFT_CHECKED,
         "graft-tail" => goals::GRAFT_TAIL,
         "graft-overlap" => goals::GRAFT_OVERLAP,
+        "stamp" => goals::STAMP,
         "archive-add" => goals::ARCHIVE_ADD,
         "archive-get" => goals::ARCHIVE_GET,
         "archive-add-warm" => goals::ARCHIVE_ADD_WARM,

@@ -158,7 +158,7 @@ fn offline(env: &Env, bin: PathBuf) -> Outcome {
             .run()?
             .ok()?,
     )?;
-    let lacking = call("verify -q --json master.snapshot --ledger differences.jsonl --against")
+    let lacking = call("verify -q --json --no-provenance master.snapshot --ledger differences.jsonl --against")
         .args(sources.files.iter().take(1));
     held.report(&lacking.run()?.code(3)?)?;
     held.lines("difference", &dir.join("differences.jsonl"))?;
@@ -209,6 +209,7 @@ fn server(env: &Env, bin: PathBuf) -> Outcome {
     let manifest = std::fs::read(folder.join(manifest.ok_or("no manifest")?))?;
     held.ensure("manifest", &[serde_json::from_slice(&manifest)?])?;
 
+    call("archive init --archive kept").run()?.ok()?;
     call(&format!("capture {url} album_* -q --archive kept"))
         .run()?
         .ok()?;

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::config_keys::{self, Reading};
 use super::enums::ShardingMethod;
+use super::new_index::NewIndex;
 use super::vectors::{self, SparseParams, VectorParams};
 use crate::base::error::{Error, Result};
 use crate::base::text::serde_as_text;
@@ -54,6 +55,11 @@ pub struct Overrides {
     /// Quantization: none, scalar, scalar:QUANTILE, product:xN or binary
     #[arg(long, value_name = "KIND")]
     pub quantization: Option<Quantization>,
+    /// Payload index that the master has besides the sources', or in place of theirs:
+    /// FIELD=TYPE[,is_tenant][,on_disk], as group_id=keyword,is_tenant, or FIELD={"type": …} with
+    /// Qdrant's own JSON; repeat it for more
+    #[arg(long, value_name = "FIELD=TYPE")]
+    pub payload_index: Vec<NewIndex>,
     /// Qdrant's own JSON, which the other settings here override.
     #[arg(skip)]
     #[serde(skip)]
@@ -93,6 +99,12 @@ impl Overrides {
             problems.push(format!(
                 "the sharding method wants one of {known}, has {word}"
             ));
+        }
+        for (at, index) in self.payload_index.iter().enumerate() {
+            let earlier = self.payload_index.iter().take(at);
+            if earlier.clone().any(|other| other.field() == index.field()) {
+                problems.push(format!("--payload-index names '{}' twice", index.field()));
+            }
         }
         if problems.is_empty() {
             Ok(())

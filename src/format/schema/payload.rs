@@ -116,6 +116,12 @@ impl PayloadSchema {
         absent
     }
 
+    /// Gives a field this index, whichever it had; says whether that is another one.
+    pub fn set(&mut self, field: &str, index: &Value) -> bool {
+        let before = self.fields.insert(field.to_owned(), index.clone());
+        !before.is_some_and(|before| same_index(&before, index))
+    }
+
     /// A `payload_index.json` that holds these indexes.
     pub fn to_json(&self) -> Value {
         let mut file = self.beside.clone();

@@ -22,7 +22,7 @@ use super::compare::{Finding, Severity, compare};
 use super::config::CollectionConfig;
 use super::enums::ShardingMethod;
 use super::overrides::Overrides;
-use super::payload::PayloadSchema;
+use super::payload::{PayloadSchema, show_index};
 use crate::base::error::{Error, Kind, Result};
 use draft::Draft;
 
@@ -104,6 +104,12 @@ pub fn unite(sources: &[Source<'_>], overrides: &Overrides) -> Result<United> {
         }
         for (field, index) in schema.fields() {
             payload.add(field, index);
+        }
+    }
+    for given in &overrides.payload_index {
+        if payload.set(given.field(), given.index()) {
+            let about = format!("payload index of '{}'", given.field());
+            draft.decide(&about, show_index(given.index()), "--payload-index");
         }
     }
     let (config, decisions) = draft.finish()?;

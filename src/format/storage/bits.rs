@@ -22,6 +22,24 @@ pub struct Bits {
 }
 
 impl Bits {
+    /// A set of these offsets.
+    pub fn of(offsets: impl IntoIterator<Item = u32>) -> Self {
+        let mut bits = Self::default();
+        for offset in offsets {
+            bits.add(offset);
+        }
+        bits
+    }
+
+    /// The offsets, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let bytes = (0_u32..).zip(&self.bytes).filter(|(_, byte)| **byte != 0);
+        bytes.flat_map(|(at, byte)| {
+            let set = (0..8).filter(move |bit| byte >> bit & 1 != 0);
+            set.map(move |bit| at * 8 + bit)
+        })
+    }
+
     /// Adds `offset`; returns whether it was not there before.
     pub fn add(&mut self, offset: u32) -> bool {
         let (at, mask) = place(offset);
@@ -95,6 +113,8 @@ mod tests {
         assert_eq!((bits.count(), bits.end()), (3, 10));
         let there: Vec<u32> = (0..99).filter(|offset| bits.has(*offset)).collect();
         assert_eq!(there, [0, 3, 9]);
+        assert!(bits.iter().eq(there));
+        assert_eq!(Bits::of([7, 80_000]).iter().last(), Some(80_000));
         assert!(!bits.has(u32::MAX));
         assert!(!bits.add(9) && bits.add(7));
         assert_eq!((bits.count(), bits.end()), (4, 10));

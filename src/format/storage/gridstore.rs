@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::lz4;
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
 
@@ -22,16 +23,17 @@ const BLOCK_BYTES: u64 = 128;
 const PAGE_BYTES: u64 = 32 << 20;
 const PAGE_BLOCKS: u64 = PAGE_BYTES / BLOCK_BYTES;
 const REGION_BLOCKS: u64 = 8192;
-const TRACKER_HEADER_BYTES: u64 = 4;
-const TRACKER_ENTRY_BYTES: u64 = 16;
+pub(super) const TRACKER_HEADER_BYTES: u64 = 4;
+pub(super) const TRACKER_ENTRY_BYTES: u64 = 16;
 const TRACKER_BYTES_MIN: u64 = 1 << 20;
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Writes values, not compressed.
+/// Writes values.
 #[derive(Debug)]
 pub struct GridstoreWriter {
     folder: PathBuf,
+    is_packed: bool,
     tracker: File,
     page: BufWriter<File>,
     /// The number of the page.
@@ -45,14 +47,24 @@ pub struct GridstoreWriter {
 }
 
 impl GridstoreWriter {
-    /// Writes into `folder`, which is made.
+    /// Writes into `folder`, which is made, values as they are.
     pub fn new(folder: &Path) -> Result<Self> {
+        Self::start(folder, false)
+    }
+
+    /// The same, with every value compressed by LZ4, as servers store payload.
+    pub fn packed(folder: &Path) -> Result<Self> {
+        Self::start(folder, true)
+    }
+
+    fn start(folder: &Path, is_packed: bool) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .map_err(|err| Error::io("making scratch folder", folder, &err))?;
         Ok(Self {
             tracker: scratch::create(&folder.join("tracker.dat"))?,
             page: page(folder, 0)?,
             folder: folder.to_owned(),
+            is_packed,
             number: 0,
             used: 0,
             full: Vec::new(),
@@ -62,6 +74,15 @@ impl GridstoreWriter {
 
     /// Writes the value of `offset`; there is no empty value.
     pub fn write(&mut self, offset: u32, value: &[u8]) -> Result<()> {
+        let packed = match self.is_packed && u32::try_from(value.len()).is_ok() {
+            true => lz4::pack(value),
+            false => Vec::new(),
+        };
+        let value = if self.is_packed && !value.is_empty() {
+            &packed
+        } else {
+            value
+        };
         let failed = |folder: &Path, err: std::io::Error| Error::io("writing", folder, &err);
         let Some(length) = u32::try_from(value.len()).ok().filter(|length| *length > 0) else {
             let why = format!("a value of {} bytes", value.len());
@@ -149,7 +170,7 @@ impl GridstoreWriter {
             "page_size_bytes": PAGE_BYTES,
             "block_size_bytes": BLOCK_BYTES,
             "region_size_blocks": REGION_BLOCKS,
-            "compression": "None",
+            "compression": if self.is_packed { "LZ4" } else { "None" },
         });
         for (name, bytes) in [
             ("bitmask.dat", bitmask),

@@ -1,4 +1,5 @@
-//! Writers of the storages in which today's servers keep a segment's records; into scratch, once.
+//! The storages in which today's servers keep a segment's records: written into scratch, once; payload
+//! is read too.
 //!
 //! Invariants: what a writer leaves behind is what the engine would have flushed: servers from 1.13 on
 //! read it, and the engine adds to it.
@@ -6,9 +7,12 @@
 mod bits;
 mod chunks;
 mod gridstore;
+mod lz4;
+mod reader;
 mod sparse;
 
 pub use bits::{Bits, write_flags};
 pub use chunks::ChunkWriter;
 pub use gridstore::GridstoreWriter;
+pub use reader::GridstoreReader;
 pub use sparse::pack_sparse;

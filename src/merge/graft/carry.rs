@@ -56,7 +56,7 @@ pub fn carry(
     };
     for (at, source) in sources.iter_mut().enumerate() {
         let name = source.name.clone();
-        let untouched: BTreeMap<(u32, Uuid), &ShardPlan> = shard_plans
+        let carried: BTreeMap<(u32, Uuid), (&ShardPlan, &SegmentPlan)> = shard_plans
             .iter()
             .filter(|shard_plan| shard_plan.source == at && shard_plan.reasons.is_empty())
             .flat_map(|shard_plan| {
@@ -65,29 +65,42 @@ pub fn carry(
                     .segments
                     .iter()
                     .filter(|segment| segment.settled.is_none())
-                    .map(move |segment| ((number, segment.uuid), shard_plan))
+                    .map(move |segment| ((number, segment.uuid), (shard_plan, segment)))
             })
             .collect();
-        if untouched.is_empty() && !matches!(source.checksum, Checksum::Unchecked { .. }) {
+        if carried.is_empty() && !matches!(source.checksum, Checksum::Unchecked { .. }) {
             continue;
         }
         let mut seen = 0;
         source.walk_segments(
             Some(stage.counter()),
             |number, uuid, bytes, reader, what| {
-                let Some(shard_plan) = untouched.get(&(number, uuid)) else {
+                let Some((shard_plan, segment)) = carried.get(&(number, uuid)) else {
                     return Ok(());
                 };
                 seen += 1;
-                let path = cart.name(shard_plan.target, uuid, &format!("{name}/{number}"));
+                let from = format!("{name}/{number}");
                 let failed = |err: &io::Error| read_failed(what, err);
+                if let Some(splice) = &segment.splice {
+                    // What is not the same segment any more has not its name either.
+                    let own = format!("{from}/{uuid}/rewritten");
+                    let own = Uuid::new_v5(&Uuid::NAMESPACE_URL, own.as_bytes());
+                    let path = cart.name(shard_plan.target, own, &from);
+                    let mut reader = splice.reader(reader)?;
+                    cart.carrier
+                        .member(&path, splice.bytes(), &mut reader, &failed)?;
+                    cart.carried.rewritten_segments += 1;
+                    cart.carried.rewritten_bytes += splice.bytes();
+                    return splice.discard();
+                }
+                let path = cart.name(shard_plan.target, uuid, &from);
                 cart.carrier.member(&path, bytes, reader, &failed)?;
                 cart.carried.untouched_segments += 1;
                 cart.carried.untouched_bytes += bytes;
                 Ok(())
             },
         )?;
-        if seen != untouched.len() {
+        if seen != carried.len() {
             return Err(changed(&name));
         }
     }

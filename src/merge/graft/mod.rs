@@ -6,10 +6,12 @@
 //! Invariants: a segment travels untouched only if its shard's log holds nothing that the segments
 //! do not, none of its points loses a conflict, and it has every payload index of the master; a log
 //! that only writes points becomes a segment beside them; every other shard is settled in scratch,
-//! changed by the engine, and packed again. An id is in one source's segments only. The log of a
+//! changed by the engine, and packed again. Where payloads or payload indexes are to change, they are all
+//! that changes of a segment. An id is in one source's segments only. The log of a
 //! master begins above every segment's version.
 
 mod carry;
+mod payloads;
 mod rewrite;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
+use self::payloads::PayloadRewriter;
 use self::rewrite::ShardRewriter;
 use super::built::{Built, BuiltShard, Made};
 use super::carried::{CarriedCounts, Consolidated};
@@ -27,10 +30,11 @@ use crate::base::error::{Error, Result};
 use crate::base::progress::Unit;
 use crate::base::stage::StageReport;
 use crate::engine::Columns;
+use crate::format::Bits;
 use crate::point::{Identity, PointId, ShardKey};
 use crate::source::Source;
 use crate::stream::{self, Found, Policy, decide};
-use crate::stream::{Changed, Conflict, Ledger};
+use crate::stream::{Conflict, Expectations, Ledger};
 use crate::stream::{ShardPlan, Tally, overlaps_by_key, plan_segments, refuse_misplaced};
 
 /// Conflicts that are compared at once under [`crate::stream::Policy::Newest`].
@@ -50,8 +54,10 @@ pub fn graft(
     let mut stages = Vec::new();
     let started = Instant::now();
     let stage = site.progress.stage("find conflicts", None, Unit::None);
-    let mut shard_plans = shard_plans(&mut sources, &plan)?;
-    let mut rewriter = ShardRewriter::new(site, &plan);
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    let payloads = PayloadRewriter::new(site, &plan.united.payload, settings, &names);
+    let mut shard_plans = shard_plans(&mut sources, &plan, &payloads)?;
+    let mut rewriter = ShardRewriter::new(site, &plan, &payloads);
     // Entries still in the log decide which ids exist.
     if settings.consolidate {
         for shard_plan in &mut shard_plans {
@@ -103,6 +109,12 @@ pub fn graft(
     if rewriter.was_used() {
         stages.push(StageReport::new("settle", started).bytes(settled_bytes));
     }
+    let started = Instant::now();
+    if payloads.is_needed() {
+        let bytes = payloads.splice(&sources, &mut shard_plans)?;
+        stages.push(StageReport::new("rewrite", started).bytes(bytes));
+    }
+    let (changes, rebuilt) = payloads.finish();
     // Settling may have made segments that nobody knew of when this was planned.
     if let Some(mut kept) = plan.kept {
         let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
@@ -117,6 +129,9 @@ pub fn graft(
     for shard_plan in &mut shard_plans {
         shard_plan.ids = Vec::new();
         shard_plan.losers = Vec::new();
+        for segment in &mut shard_plan.segments {
+            segment.live = Bits::default();
+        }
     }
 
     let started = Instant::now();
@@ -137,10 +152,11 @@ pub fn graft(
         digest: None,
         carried: Some(CarriedCounts {
             consolidated,
+            rebuilt_indexes: rebuilt,
             ..packed.carried
         }),
         tallies,
-        changes: Changed::default(),
+        changes,
         stages,
     };
     Ok(Made {
@@ -153,9 +169,18 @@ pub fn graft(
 }
 
 /// The shard plans of all sources, in the order of sources and shards.
-fn shard_plans(sources: &mut [Source], plan: &Plan) -> Result<Vec<ShardPlan>> {
-    let config = Some(&plan.united.config);
-    plan_segments(sources, &plan.united.payload, config, |at, number, what| {
+fn shard_plans(
+    sources: &mut [Source],
+    plan: &Plan,
+    payloads: &PayloadRewriter<'_>,
+) -> Result<Vec<ShardPlan>> {
+    let expected = Expectations {
+        indexes: &plan.united.payload,
+        rebuilt: payloads.rebuilt(),
+        config: Some(&plan.united.config),
+        offsets: payloads.changes_payloads(),
+    };
+    plan_segments(sources, expected, |at, number, what| {
         plan.targets
             .get(&(at, number))
             .copied()

@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::payloads::PayloadRewriter;
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::scratch;
 use crate::engine::{ClosedSegment, Shard, ShardConfig, closed_segments};
-use crate::format::{ToPack, layout};
+use crate::format::{Bits, ToPack, layout};
 use crate::merge::plan::Plan;
 use crate::source::Source;
 use crate::stream::{SegmentPlan, ShardPlan};
@@ -26,6 +27,7 @@ const AT_ONCE: usize = 4;
 pub struct ShardRewriter<'a> {
     site: Workspace<'a>,
     plan: &'a Plan,
+    payloads: &'a PayloadRewriter<'a>,
     open: BTreeMap<(usize, u32), Shard>,
     /// Shards made of a log alone.
     tails: BTreeMap<(usize, u32), Shard>,
@@ -34,10 +36,11 @@ pub struct ShardRewriter<'a> {
 
 impl<'a> ShardRewriter<'a> {
     /// An empty one.
-    pub fn new(site: Workspace<'a>, plan: &'a Plan) -> Self {
+    pub fn new(site: Workspace<'a>, plan: &'a Plan, payloads: &'a PayloadRewriter<'a>) -> Self {
         Self {
             site,
             plan,
+            payloads,
             open: BTreeMap::new(),
             tails: BTreeMap::new(),
             rounds: 0,
@@ -159,12 +162,11 @@ impl<'a> ShardRewriter<'a> {
                 None => {}
             }
         }
-        let plan = self.plan;
+        let (plan, payloads) = (self.plan, self.payloads);
         let bytes = in_parallel(waiting, AT_ONCE, |(shard_plan, shard)| {
-            for (field, schema) in plan.united.payload.fields() {
-                shard.create_index(field, schema)?;
-            }
-            take(shard_plan, close(shard)?)
+            create_indexes(plan, payloads, &shard)?;
+            let closed = close(shard, payloads, shard_plan.source)?;
+            take(shard_plan, closed)
         })?;
         Ok(bytes.into_iter().sum())
     }
@@ -178,9 +180,9 @@ impl<'a> ShardRewriter<'a> {
                 waiting.push((shard_plan, shard));
             }
         }
-        let plan = self.plan;
+        let (plan, payloads) = (self.plan, self.payloads);
         let bytes = in_parallel(waiting, AT_ONCE, |(shard_plan, shard)| {
-            let closed = change(plan, shard_plan, shard)?;
+            let closed = change(plan, payloads, shard_plan, shard)?;
             shard_plan.segments = Vec::new();
             take(shard_plan, closed)
         })?;
@@ -206,7 +208,7 @@ impl<'a> ShardRewriter<'a> {
                 let Some(shard) = self.open.remove(&(shard_plan.source, shard_plan.number)) else {
                     continue;
                 };
-                let closed = change(self.plan, shard_plan, shard)?;
+                let closed = change(self.plan, self.payloads, shard_plan, shard)?;
                 shard_plan.segments = Vec::new();
                 first.get_or_insert(at);
                 for segment in closed.segments {
@@ -222,6 +224,10 @@ impl<'a> ShardRewriter<'a> {
             };
             let what = format!("shard {target} of the master");
             let shard = Shard::reopen(&home, &config, what)?;
+            // Those that were left to be built are built by now; here it is said of all segments alike.
+            for (field, schema) in self.plan.united.payload.fields() {
+                shard.create_index(field, schema)?;
+            }
             shard.optimize()?;
             let indexed_vectors = shard.indexed_vectors()?;
             shard.close()?;
@@ -238,13 +244,16 @@ impl<'a> ShardRewriter<'a> {
 }
 
 /// Makes a settled shard what it is to be in the master, and closes it.
-fn change(plan: &Plan, shard_plan: &ShardPlan, shard: Shard) -> Result<Closed> {
+fn change(
+    plan: &Plan,
+    payloads: &PayloadRewriter<'_>,
+    shard_plan: &ShardPlan,
+    shard: Shard,
+) -> Result<Closed> {
     for losers in shard_plan.losers.chunks(IDS_AT_ONCE) {
         shard.delete(losers)?;
     }
-    for (field, schema) in plan.united.payload.fields() {
-        shard.create_index(field, schema)?;
-    }
+    create_indexes(plan, payloads, &shard)?;
     let left = shard.count(None)?;
     let expected = (shard_plan.ids.len() - shard_plan.losers.len()) as u64;
     if left != expected {
@@ -254,16 +263,32 @@ fn change(plan: &Plan, shard_plan: &ShardPlan, shard: Shard) -> Result<Closed> {
         )
         .next("use --route rebuild, and please report this"));
     }
-    close(shard)
+    close(shard, payloads, shard_plan.source)
 }
 
-fn close(shard: Shard) -> Result<Closed> {
+/// Makes the payload indexes of the master that the engine is to make here.
+fn create_indexes(plan: &Plan, payloads: &PayloadRewriter<'_>, shard: &Shard) -> Result<()> {
+    let fields = plan.united.payload.fields().iter();
+    for (field, schema) in fields.filter(|(field, _)| !payloads.rebuilt().contains(*field)) {
+        shard.create_index(field, schema)?;
+    }
+    Ok(())
+}
+
+/// Closes a shard of the source at the place `source`, and changes the payloads of its segments.
+fn close(shard: Shard, payloads: &PayloadRewriter<'_>, source: usize) -> Result<Closed> {
     // The engine tells it of the whole shard only.
     let indexed_vectors = shard.indexed_vectors()?;
     let folder = shard.folder().to_owned();
+    let what = shard.what().to_owned();
     shard.close()?;
+    let segments = closed_segments(&folder)?;
+    for segment in &segments {
+        let what = format!("segment {} of {what}", segment.uuid);
+        payloads.in_folder(source, &segment.folder, &what)?;
+    }
     Ok(Closed {
-        segments: closed_segments(&folder)?,
+        segments,
         folder,
         indexed_vectors,
     })
@@ -283,6 +308,8 @@ fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
             // The engine tells of the whole shard only, so this is not known by segment.
             to_index: 0,
             settled: Some(settled),
+            live: Bits::default(),
+            splice: None,
         });
     }
     Ok(bytes)

@@ -21,7 +21,8 @@ use crate::point::PointId;
 use crate::point::ShardKey;
 use crate::source::{ShardIds, Source, not_taken_in};
 use crate::stream::{
-    Layout, Policy, ShardPlan, UnionOptions, identity_key, overlaps_by_key, plan_segments,
+    Expectations, Layout, Policy, ShardPlan, UnionOptions, identity_key, overlaps_by_key,
+    plan_segments,
 };
 
 /// Bytes hashed at once.
@@ -68,7 +69,13 @@ pub fn by_bytes(
     if sizes(std::iter::once(&*master)) != sizes(sources.iter()) {
         return Ok(Err("the master's segments are not the sources'".into()));
     }
-    let shard_plans = plan_segments(sources, wanted, None, |_, _, _| Ok(0))?;
+    let expected = Expectations {
+        indexes: wanted,
+        rebuilt: &BTreeSet::new(),
+        config: None,
+        offsets: false,
+    };
+    let shard_plans = plan_segments(sources, expected, |_, _, _| Ok(0))?;
     for shard_plan in &shard_plans {
         if let (Some(reason), Some(source)) =
             (shard_plan.reasons.first(), sources.get(shard_plan.source))

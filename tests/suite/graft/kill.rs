@@ -33,22 +33,37 @@ const MASTER: [&str; 3] = [
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
-        Trial::new("graft/kill/50_moments", || killed(env, "graft", 50)),
-        Trial::new("graft/kill/rebuild", || killed(env, "rebuild", 6)),
+        Trial::new("graft/kill/50_moments", || {
+            killed(env, &["--route", "graft"], None, 50)
+        }),
+        Trial::new("graft/kill/rebuild", || {
+            killed(env, &["--route", "rebuild"], None, 6)
+        }),
+        Trial::new("graft/kill/stamped", || {
+            let args = ["--route", "graft", "--stamp", "from"];
+            killed(env, &args, Some("from"), 12)
+        }),
     ]
 }
 
-/// Kills a merge of two sources, both of which are settled, at `times` moments of its life.
-fn killed(env: &Env, route: &str, times: u32) -> Outcome {
+/// Kills a merge of two sources, both of which are settled, at `times` moments of its life; `stamp` is the
+/// field that `args` have each point's source written to.
+fn killed(env: &Env, args: &[&str], stamp: Option<&str>, times: u32) -> Outcome {
     let dir = temp_dir()?;
     let sources = dir.path().join("sources");
     std::fs::create_dir(&sources)?;
     let mut given = Vec::new();
     for name in ["album_2018", "album_2019_overlap"] {
         let case = env.case(name);
+        let mut points = case.truth_by_id()?;
+        if let Some(field) = stamp {
+            for point in points.values_mut() {
+                point["payload"][field] = name.into();
+            }
+        }
         given.push(Given {
             file: case.unpack(&sources)?,
-            points: case.truth_by_id()?,
+            points,
         });
     }
     let held: Vec<&Points> = given.iter().map(|given| &given.points).collect();
@@ -59,13 +74,9 @@ fn killed(env: &Env, route: &str, times: u32) -> Outcome {
     std::fs::create_dir(&folder)?;
     let output = folder.join("master.snapshot");
     let merge = || {
-        merging(given.iter().map(|given| &given.file), &output).args([
-            "--route",
-            route,
-            "--on-conflict",
-            "last",
-            "--force",
-        ])
+        merging(given.iter().map(|given| &given.file), &output)
+            .args(args)
+            .args(["--on-conflict", "last", "--force"])
     };
     // How long it takes when nobody kills it; the first run finds nothing in the file cache.
     merge().run()?.ok()?;

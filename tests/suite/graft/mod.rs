@@ -11,6 +11,9 @@ mod live;
 mod made;
 mod model;
 mod pairs;
+mod stamped;
+mod stamped_engine;
+mod stamped_live;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +36,9 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         model::trials(),
         kill::trials(env),
         live::trials(env),
+        stamped::trials(env),
+        stamped_engine::trials(),
+        stamped_live::trials(env),
     ]
     .into_iter()
     .flatten()

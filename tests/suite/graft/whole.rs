@@ -281,20 +281,13 @@ fn reasons(env: &Env) -> Outcome {
     let before = names_in(dir.path())?;
     let output = dir.path().join("master.snapshot");
     merging([&a.file, &b.file], &output)
-        .args(["--route", "graft", "--stamp", "source", "--shards", "5"])
-        .args([
-            "--filter",
-            r#"{"must":{"has_id":[1]}}"#,
-            "--drop-payload",
-            "camera",
-        ])
+        .args(["--route", "graft", "--shards", "5"])
+        .args(["--filter", r#"{"must":{"has_id":[1]}}"#])
         .args(["--on-conflict", "remap", "--hnsw-m", "8"])
         .run()?
         .code(2)?
         .says(&[
-            "--stamp changes records",
             "--filter changes records",
-            "--drop-payload changes records",
             "--on-conflict remap changes records",
             "settings were given that segments are built by",
             "album_2017 has 1 shards, the master 5",

@@ -71,7 +71,9 @@ fn stamp(env: &Env) -> Outcome {
         let want = expected(&ALBUMS, &stamped, policy)?;
         let master = sources.merge(&["--stamp", "source", "--on-conflict", policy])?;
         master.ensure_holds(want.points.values())?;
-        ensure_eq!(master.report["notes"], json!([]), "nothing was replaced");
+        let notes = master.report["notes"].to_string();
+        ensure!(!notes.contains("replaced"), "nothing was replaced: {notes}");
+        ensure!(notes.contains("'source' has no payload index"), "{notes}");
     }
     // And can be asked for, as the guide's option A has it.
     let only = json!({"must": [{"key": "source", "match": {"value": "album_2017"}}]}).to_string();

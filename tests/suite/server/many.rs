@@ -47,6 +47,12 @@ fn archived(env: &Env) -> Outcome<Stage> {
     Ok(stage)
 }
 
+fn init(dir: &Path) -> Outcome {
+    let run = run_with(dir, &["archive", "init", "--archive=backups"]).dir(dir);
+    run.run()?.ok()?;
+    Ok(())
+}
+
 fn restore(dir: &Path, what: &str, to: &str, more: &[&str]) -> Cli {
     run_with(
         dir,
@@ -271,6 +277,7 @@ fn killed(bin: &Path) -> Outcome {
     let lost = Server::start(bin)?;
     let names = filled(&lost, COLLECTIONS)?;
     let url = lost.url();
+    init(dir.path())?;
     let capture = run_with(
         dir.path(),
         &["capture", &url, "*", "-q", "--archive=backups"],

@@ -1,0 +1,254 @@
+//! A packed segment with some of its files replaced, the others not even unpacked.
+//!
+//! Invariants: what stays is the same bytes in the same order, headers and holes included; the length of
+//! the result is known before a byte of it is written; what is replaced is left out whole.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use uuid::Uuid;
+
+use super::{Declared, INDEXES, STORAGE, index_folder};
+use crate::base::error::{Error, Result};
+use crate::base::scratch;
+use crate::format::input::Input;
+use crate::format::layout::{self, InSegment, Place, ShardMember};
+use crate::format::pack::{Out, pack_segment};
+use crate::format::snapshot::Snapshot;
+use crate::format::tar::{BLOCK, MemberKind, Walker};
+use crate::format::unpack::Sink;
+
+/// Bytes copied at once.
+const BUFFER_BYTES: usize = 256 << 10;
+/// The tar with what takes the place of what was taken out, in the segment's folder in scratch.
+const ADDED: &str = "added.tar";
+
+/// What is replaced in a segment.
+#[derive(Debug, Clone)]
+pub struct Replaced {
+    /// Its payload indexes.
+    pub declared: Declared,
+    /// True if its payloads are unpacked, to be written anew.
+    pub payloads: bool,
+}
+
+/// A segment of which some files were taken out.
+#[derive(Debug, Clone)]
+pub struct TakenOut {
+    /// The folder in which the payload storage lies, if it was unpacked.
+    pub folder: PathBuf,
+    kept: Vec<Range<u64>>,
+}
+
+/// A tar that consists of parts of another and of files that were added.
+#[derive(Debug, Clone)]
+pub struct Splice {
+    kept: Vec<Range<u64>>,
+    added: PathBuf,
+    bytes: u64,
+    added_bytes: u64,
+}
+
+/// Takes what is `replaced` out of the packed segments of `snapshot`, by shard and UUID, into folders of
+/// their own under `folder`. `passed` counts the file's bytes for a progress bar.
+///
+/// # Errors
+/// [`crate::base::error::Kind::Damaged`] if the snapshot cannot be read, or has not all of these segments
+/// any more.
+pub fn take_out(
+    snapshot: &Snapshot,
+    replaced: &BTreeMap<(u32, Uuid), Replaced>,
+    folder: &Path,
+    passed: Option<Arc<AtomicU64>>,
+) -> Result<BTreeMap<(u32, Uuid), TakenOut>> {
+    let mut taken = BTreeMap::new();
+    let mut input = Input::open(&snapshot.path, None, passed)?;
+    let mut sink = Sink::new(folder);
+    let mut walker = Walker::new(&mut input, snapshot.what());
+    while let Some(member) = walker.next_member()? {
+        let Place::Shard {
+            shard,
+            part: ShardMember::SegmentTar(uuid),
+        } = layout::place(&member.path, member.kind == MemberKind::Directory)
+        else {
+            continue;
+        };
+        let key = (shard.unwrap_or(0), uuid);
+        let Some(Replaced { declared, payloads }) = replaced.get(&key) else {
+            continue;
+        };
+        let home = format!("{}/{uuid}", key.0);
+        let what = format!("{} of {}", member.path, walker.what());
+        let mut inner = Walker::inner(walker.data(), what);
+        let mut kept: Vec<Range<u64>> = Vec::new();
+        let mut end = 0;
+        while let Some(file) = inner.next_member()? {
+            let start = std::mem::replace(
+                &mut end,
+                file.position + file.stored_bytes.div_ceil(BLOCK) * BLOCK,
+            );
+            let is_directory = file.kind == MemberKind::Directory;
+            let name = match layout::in_segment_tar(&file.path, is_directory) {
+                InSegment::File(name) => Some(name),
+                InSegment::Plain(name) => {
+                    let why = format!("it has {name}, as servers before 0.11 packed segments");
+                    return Err(inner.damaged(why).next("use --route rebuild"));
+                }
+                InSegment::Directory | InSegment::Manifest | InSegment::Unknown => None,
+            };
+            let is_payload = |name: &str| {
+                let rest = name.strip_prefix(STORAGE);
+                *payloads && rest.is_some_and(|rest| rest.starts_with('/'))
+            };
+            match name {
+                Some(name) if is_payload(name) => {
+                    sink.file(&mut inner, &file, &format!("{home}/{name}"))?;
+                    continue;
+                }
+                Some(name) if index_folder(name).is_some_and(|one| !declared.keeps(one)) => {
+                    continue;
+                }
+                _ => {}
+            }
+            match kept.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => kept.push(start..end),
+            }
+        }
+        let folder = folder.join(&home);
+        sink.folder(&folder)?;
+        taken.insert(key, TakenOut { folder, kept });
+    }
+    match replaced.keys().find(|key| !taken.contains_key(key)) {
+        None => Ok(taken),
+        Some((shard, uuid)) => Err(Error::damaged(
+            format!("reading {}", snapshot.what()),
+            format!("segment {uuid} of shard {shard} is not there any more"),
+        )
+        .next("the file changed while it was read: try again")),
+    }
+}
+
+/// Packs what takes the place of what was `taken` out: its payload indexes as they are `declared`, and the
+/// payload storage in the folder `storage`, if it was written anew; that is gone then.
+pub fn splice(taken: &TakenOut, declared: &Declared, storage: Option<&Path>) -> Result<Splice> {
+    let folder = taken.folder.join("added");
+    let indexes = folder.join(INDEXES);
+    std::fs::create_dir_all(&indexes)
+        .map_err(|err| Error::io("making scratch folder", &indexes, &err))?;
+    super::write_config(&indexes, declared)?;
+    if let Some(storage) = storage {
+        scratch::move_folder(storage, &folder.join(STORAGE))?;
+    }
+    let added = taken.folder.join(ADDED);
+    let file = scratch::create(&added)?;
+    let (file, _) = pack_segment(&folder, ToFile(file), &added)?;
+    let added_bytes = (file.0.metadata())
+        .map_err(|err| Error::io("writing", &added, &err))?
+        .len();
+    scratch::remove_folder(&folder)?;
+    let kept: u64 = taken.kept.iter().map(|range| range.end - range.start).sum();
+    Ok(Splice {
+        kept: taken.kept.clone(),
+        added,
+        bytes: kept + added_bytes,
+        added_bytes,
+    })
+}
+
+/// A file that a tar is written to.
+struct ToFile(File);
+
+impl io::Write for ToFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Out for ToFile {
+    fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut left = bytes;
+        while left > 0 {
+            let most = usize::try_from(left).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
+            let some = buffer.get_mut(..most).unwrap_or_default();
+            file.read_exact(some)?;
+            io::Write::write_all(&mut self.0, some)?;
+            left -= most as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Splice {
+    /// Length of the tar in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes of it that were written anew.
+    pub fn added_bytes(&self) -> u64 {
+        self.added_bytes
+    }
+
+    /// The tar; `source` yields the tar that parts of it are of, from its first byte on.
+    pub fn reader<'a>(&'a self, source: &'a mut dyn Read) -> Result<SpliceReader<'a>> {
+        let added = File::open(&self.added);
+        Ok(SpliceReader {
+            source,
+            at: 0,
+            kept: &self.kept,
+            added: added.map_err(|err| Error::io("reading scratch file", &self.added, &err))?,
+        })
+    }
+
+    /// Removes what it has in scratch, when it is of no more use.
+    pub fn discard(&self) -> Result<()> {
+        let removed = std::fs::remove_file(&self.added);
+        removed.map_err(|err| Error::io("removing scratch file", &self.added, &err))
+    }
+}
+
+/// Reads a [`Splice`].
+pub struct SpliceReader<'a> {
+    source: &'a mut dyn Read,
+    /// Bytes of the source that were passed.
+    at: u64,
+    kept: &'a [Range<u64>],
+    added: File,
+}
+
+impl Read for SpliceReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some((range, later)) = self.kept.split_first() {
+            if self.at >= range.end {
+                self.kept = later;
+                continue;
+            }
+            if let Some(before) = range.start.checked_sub(self.at).filter(|bytes| *bytes > 0) {
+                crate::format::skip_by_reading(self.source, before)?;
+                self.at = range.start;
+            }
+            let left = usize::try_from(range.end - self.at).unwrap_or(usize::MAX);
+            let most = left.min(buffer.len());
+            let count = self
+                .source
+                .read(buffer.get_mut(..most).unwrap_or_default())?;
+            if count == 0 && most > 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.at += count as u64;
+            return Ok(count);
+        }
+        self.added.read(buffer)
+    }
+}

@@ -1,0 +1,200 @@
+//! Payloads and payload indexes that are to be other than the sources', of segments that are carried.
+//!
+//! Invariants: a segment's payloads change once, before it is packed or while it is carried; its ids,
+//! vectors and graphs stay as they are; a payload index that a change may concern is left to be built by
+//! who loads the master, never carried.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use crate::base::Workspace;
+use crate::base::error::Result;
+use crate::base::parallel::in_parallel;
+use crate::base::progress::Unit;
+use crate::base::scratch;
+use crate::format::payloads::{PayloadRewrite, Replaced, rewrite_storage, splice, take_out};
+use crate::format::schema::PayloadSchema;
+use crate::merge::settings::Settings;
+use crate::source::Source;
+use crate::stream::{Changed, PayloadChange, ShardPlan};
+
+/// Sources whose segments are rewritten at once.
+const AT_ONCE: usize = 4;
+
+/// What is to be changed, and what was.
+pub struct PayloadRewriter<'a> {
+    site: Workspace<'a>,
+    settings: &'a Settings,
+    rewrite: PayloadRewrite<'a>,
+    changes: Vec<PayloadChange<'a>>,
+    changed: Mutex<Changed>,
+}
+
+impl<'a> PayloadRewriter<'a> {
+    /// Of a master with the payload indexes `wanted`, made under `settings` of sources called `names`.
+    pub fn new(
+        site: Workspace<'a>,
+        wanted: &'a PayloadSchema,
+        settings: &'a Settings,
+        names: &[String],
+    ) -> Self {
+        let changes: Vec<PayloadChange<'a>> = (names.iter())
+            .map(|name| PayloadChange::new(&settings.union, name))
+            .collect();
+        let is_rebuilt = |field: &&String| {
+            let given = &settings.overrides.payload_index;
+            settings.rebuild_payload_indexes
+                || given.iter().any(|given| given.field() == field.as_str())
+                || changes.iter().any(|change| change.concerns(field))
+        };
+        Self {
+            rewrite: PayloadRewrite {
+                keys: changes.iter().flat_map(PayloadChange::keys).collect(),
+                wanted,
+                rebuilt: wanted.fields().keys().filter(is_rebuilt).cloned().collect(),
+            },
+            site,
+            settings,
+            changes,
+            changed: Mutex::new(Changed::none(&settings.union)),
+        }
+    }
+
+    /// Returns true if payloads change.
+    pub fn changes_payloads(&self) -> bool {
+        !self.rewrite.keys.is_empty()
+    }
+
+    /// Returns true if anything changes.
+    pub fn is_needed(&self) -> bool {
+        self.changes_payloads() || !self.rewrite.rebuilt.is_empty()
+    }
+
+    /// Fields whose index is built by who loads the master.
+    pub fn rebuilt(&self) -> &BTreeSet<String> {
+        &self.rewrite.rebuilt
+    }
+
+    /// Changes the unpacked segment in `folder`, called `what`, of the source at the place `source`.
+    pub fn in_folder(&self, source: usize, folder: &Path, what: &str) -> Result<()> {
+        if !self.is_needed() {
+            return Ok(());
+        }
+        let mut changed = Changed::none(&self.settings.union);
+        self.rewrite.in_folder(
+            folder,
+            &mut |payload| {
+                if let Some(change) = self.changes.get(source) {
+                    change.apply(payload, &mut changed);
+                }
+            },
+            what,
+        )?;
+        self.count(&changed);
+        Ok(())
+    }
+
+    /// Makes what takes the place of payloads and payload indexes in the segments that are not settled;
+    /// returns its bytes.
+    pub fn splice(&self, sources: &[Source], shard_plans: &mut [ShardPlan]) -> Result<u64> {
+        let stage = self
+            .site
+            .progress
+            .stage("rewrite payloads", None, Unit::None);
+        let mut waiting: BTreeMap<usize, Vec<&mut ShardPlan>> = BTreeMap::new();
+        for shard_plan in shard_plans.iter_mut().filter(|one| one.reasons.is_empty()) {
+            let of_source = waiting.entry(shard_plan.source).or_default();
+            of_source.push(shard_plan);
+        }
+        let waiting: Vec<_> = (waiting.into_iter())
+            .filter_map(|(at, shard_plans)| Some((at, sources.get(at)?, shard_plans)))
+            .collect();
+        let bytes = in_parallel(waiting, AT_ONCE, |(at, source, shard_plans)| {
+            self.splice_source(at, source, shard_plans)
+        })?;
+        drop(stage);
+        Ok(bytes.into_iter().sum())
+    }
+
+    fn splice_source(
+        &self,
+        at: usize,
+        source: &Source,
+        shard_plans: Vec<&mut ShardPlan>,
+    ) -> Result<u64> {
+        let mut replaced: BTreeMap<(u32, Uuid), Replaced> = BTreeMap::new();
+        for shard_plan in &shard_plans {
+            let shard = source.snapshot.shards.get(&shard_plan.number);
+            for segment in shard_plan
+                .segments
+                .iter()
+                .filter(|one| one.settled.is_none())
+            {
+                let held = shard.and_then(|shard| shard.segments.get(&segment.uuid));
+                let config = held.map(|held| held.payload_index_json());
+                let one = Replaced {
+                    declared: self.rewrite.declared(&config.unwrap_or_default()),
+                    payloads: self.changes_payloads(),
+                };
+                replaced.insert((shard_plan.number, segment.uuid), one);
+            }
+        }
+        if replaced.is_empty() {
+            return Ok(0);
+        }
+        let folder = self.site.scratch.folder(&format!("payloads-{at}"))?;
+        let taken = take_out(&source.snapshot, &replaced, &folder, None)?;
+        let mut bytes = 0;
+        let mut changed = Changed::none(&self.settings.union);
+        for shard_plan in shard_plans {
+            for segment in &mut shard_plan.segments {
+                let key = (shard_plan.number, segment.uuid);
+                let (Some(taken), Some(Replaced { declared, payloads })) =
+                    (taken.get(&key), replaced.get(&key))
+                else {
+                    continue;
+                };
+                let new = taken.folder.join("new");
+                if *payloads {
+                    let old = taken.folder.join("payload_storage");
+                    let what = format!(
+                        "segment {} of shard {} of {}",
+                        segment.uuid,
+                        shard_plan.number,
+                        source.snapshot.what()
+                    );
+                    let mut change = |payload: &mut serde_json::Map<_, _>| {
+                        if let Some(change) = self.changes.get(at) {
+                            change.apply(payload, &mut changed);
+                        }
+                    };
+                    let keys = &self.rewrite.keys;
+                    rewrite_storage(&old, &new, &segment.live, keys, &mut change, &what)?;
+                    scratch::remove_folder(&old)?;
+                }
+                let made = splice(taken, declared, payloads.then_some(&*new))?;
+                bytes += made.added_bytes();
+                segment.splice = Some(made);
+            }
+        }
+        self.count(&changed);
+        Ok(bytes)
+    }
+
+    fn count(&self, changed: &Changed) {
+        let mut all = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.add(changed);
+    }
+
+    /// Returns what was changed, and the fields whose index is built by who loads the master.
+    pub fn finish(self) -> (Changed, Vec<String>) {
+        let changed = self.changed.into_inner();
+        (
+            changed.unwrap_or_else(PoisonError::into_inner),
+            self.rewrite.rebuilt.into_iter().collect(),
+        )
+    }
+}
