@@ -72,6 +72,7 @@ fn what_is_no_copy_is_refused_and_left_as_it_is() {
     );
     std::fs::remove_dir_all(&place).unwrap();
 
+    let (_, to) = copy_of(&bed);
     copy(&bed, &to).unwrap();
     let gone = Forgetting::These(vec![bed.entry("a@2026-01-01").id]);
     to.forget(&gone, false).unwrap();
