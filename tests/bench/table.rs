@@ -61,6 +61,8 @@ pub fn rows(
         "graft-checked" => goals::GRAFT_CHECKED,
         "graft-tail" => goals::GRAFT_TAIL,
         "graft-overlap" => goals::GRAFT_OVERLAP,
+        "graft-ids" => goals::GRAFT_IDS,
+        "graft-uuids" => goals::GRAFT_UUIDS,
         "archive-add" => goals::ARCHIVE_ADD,
         "archive-get" => goals::ARCHIVE_GET,
         "archive-add-warm" => goals::ARCHIVE_ADD_WARM,
