@@ -12,9 +12,9 @@ use crate::base::error::Result;
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, vector_label};
 use crate::format::wal::{Log, Op};
-use crate::format::{Segment, Shard, ToPack, ids, wal};
+use crate::format::{Segment, Shard, ToPack, wal};
 use crate::point::PointId;
-use crate::source::{ShardIds, Source, lacking_indexes, not_taken_in};
+use crate::source::{IdSet, ShardIds, Source, Spill, Survey, lacking_indexes, not_taken_in};
 
 /// A shard of a source on its way into the master.
 #[derive(Debug)]
@@ -25,10 +25,14 @@ pub struct ShardPlan {
     pub number: u32,
     /// The shard of the master that it joins.
     pub target: u32,
-    /// Ids, ascending, each once.
-    pub ids: Vec<PointId>,
-    /// Ids of these that lose a conflict, ascending.
-    pub losers: Vec<PointId>,
+    /// Ids.
+    pub ids: IdSet,
+    /// Number of ids, each once.
+    pub points: u64,
+    /// Ids of these that lose a conflict.
+    pub losers: IdSet,
+    /// Number of those.
+    pub lost: u64,
     /// Why it must be settled; nothing if it travels untouched.
     pub reasons: Vec<String>,
     /// Log, if it has something besides the segments and can become a segment of its own.
@@ -76,12 +80,14 @@ impl ShardPlan {
 }
 
 /// The shard plans of all sources, which were opened with their id trackers and logs, on their way into a master
-/// with the payload indexes `wanted` and, as far as it is known, this `config`; `target` tells the shard that
+/// with the payload indexes `wanted` and, as far as it is known, this `config`; ids go to `spill` when there are
+/// too many for memory; `target` tells the shard that
 /// a shard joins, by source, number, and what it is called.
 pub fn plan_segments(
     sources: &mut [Source],
     wanted: &PayloadSchema,
     config: Option<&CollectionConfig>,
+    spill: &Spill,
     target: impl Fn(usize, u32, &str) -> Result<u32>,
 ) -> Result<Vec<ShardPlan>> {
     let mut shard_plans = Vec::new();
@@ -94,8 +100,10 @@ pub fn plan_segments(
                 source: at,
                 number: *number,
                 target,
-                ids: Vec::new(),
-                losers: Vec::new(),
+                ids: IdSet::default(),
+                points: 0,
+                losers: IdSet::default(),
+                lost: 0,
                 reasons: Vec::new(),
                 tail: None,
                 segments: Vec::new(),
@@ -104,7 +112,7 @@ pub fn plan_segments(
             if shard.segments.values().any(|segment| segment.tar.is_none()) {
                 shard_plan.because("it was streamed, so its segments are not packed yet");
             }
-            look(shard, &what, wanted, config, &mut shard_plan)?;
+            look(shard, &what, wanted, config, spill, &mut shard_plan)?;
             shard_plans.push(shard_plan);
         }
     }
@@ -116,9 +124,10 @@ fn look(
     what: &str,
     wanted: &PayloadSchema,
     config: Option<&CollectionConfig>,
+    spill: &Spill,
     shard_plan: &mut ShardPlan,
 ) -> Result<()> {
-    let mut held_ids = ShardIds::default();
+    let mut held_ids = ShardIds::new(spill);
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
         let inside = InRocks::of(segment);
@@ -132,7 +141,7 @@ fn look(
             held_ids.add_unread();
             continue;
         }
-        let held = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
+        let held = held_ids.add(&trackers, &format!("segment {uuid} of {what}"))?;
         drop(trackers);
         if held.pending_deletes + held.pending_others > 0 {
             shard_plan.because("a segment has changes beside it that older servers do not read");
@@ -150,12 +159,10 @@ fn look(
         {
             shard_plan.because(&format!("a segment has nothing for the {name}"));
         }
-        let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, config);
+        let mut carriage = carriage(*uuid, segment, held.points, config);
         // Of a segment that was not closed in order, a point may be newer than what it says.
-        let newest = held.entries.iter().map(|entry| entry.version).max();
-        carriage.version = carriage.version.max(newest.unwrap_or(0));
+        carriage.version = carriage.version.max(held.newest.unwrap_or(0));
         shard_plan.segments.push(carriage);
-        held_ids.add(held.entries);
     }
     let log = wal::read(
         std::mem::take(&mut shard.log),
@@ -166,11 +173,12 @@ fn look(
     }
     // The tail of a log is rarely empty on a real server: an entry stays in it until the next
     // flush, and the last one always.
-    if let Some(entry) = not_taken_in(&log, &held_ids).first() {
-        if only_writes(&log) && held_ids.is_whole() {
+    let survey = held_ids.survey(Some(&log))?;
+    if let Some(entry) = not_taken_in(&log, &survey).first() {
+        if only_writes(&log) && survey.is_whole {
             shard_plan.tail = Some(Tail {
                 entries: log.entries.len(),
-                held: held_of(&log, &held_ids),
+                held: held_of(&log, &survey),
             });
         } else {
             shard_plan.because(&format!(
@@ -179,7 +187,8 @@ fn look(
             ));
         }
     }
-    shard_plan.ids = held_ids.ids();
+    shard_plan.points = survey.ids;
+    shard_plan.ids = held_ids.into_set();
     Ok(())
 }
 
@@ -198,14 +207,17 @@ fn without_storage(segment: &Segment, config: &CollectionConfig) -> Vec<String> 
 }
 
 /// The points that a log of whole points writes, and that are in the segments as it leaves them.
-fn held_of(log: &Log, ids: &ShardIds) -> Vec<PointId> {
+fn held_of(log: &Log, survey: &Survey) -> Vec<PointId> {
     let mut last: BTreeMap<PointId, u64> = BTreeMap::new();
     for entry in &log.entries {
         if let Op::Upsert(written) = &entry.op {
             last.extend(written.iter().map(|id| (*id, entry.index)));
         }
     }
-    let held = |(id, index): &(PointId, u64)| ids.version(*id).is_some_and(|has| has >= *index);
+    let held = |(id, index): &(PointId, u64)| {
+        let has = survey.versions.get(id);
+        has.is_some_and(|has| has >= index)
+    };
     last.into_iter().filter(held).map(|(id, _)| id).collect()
 }
 
