@@ -4,12 +4,14 @@
 #   scripts/bench.sh                        200,000 points × 512 out of three sources, by rebuild
 #   scripts/bench.sh --full                 that; 1,000,000 × 128: memory must not grow with points;
 #                                           graft of 300,000 × 512, warm and cold, of logs to take in
-#                                           and of conflicts; graft of 100,000 to 1,000,000 × 128;
+#                                           and of conflicts; of 1,000,000 and 10,000,000 tiny points
+#                                           with numbers and UUIDs; graft of 100,000 to 1,000,000 × 128;
 #                                           proof and archive of 300,000 × 512
 #   scripts/bench.sh --points N --dims N --sources N --indexed --cold --runs N --stages LIST
 #
-# LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap,stamp,archive-add,
-# archive-get,archive-check,archive-add-warm,archive-get-warm,verify,verify-deep,live: merge is by
+# LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap,graft-ids,
+# graft-uuids,stamp,archive-add,archive-get,archive-check,archive-add-warm,archive-get-warm,verify,
+# verify-deep,live: merge is by
 # rebuild without graphs, whole with them; an archive is compared with copying on the disk, and, where
 # it says warm, out of the page cache; live needs a Qdrant (QDRANT_BIN, or qdrant on PATH), and
 # compares capture with curl, and, where SNAPMERGE_BENCH_GUIDE names the script of Qdrant's guide and
@@ -56,6 +58,10 @@ if [ "$full" = 1 ]; then
   bench --points 300000 --indexed --runs 1 --stages graft,stamp,whole
   for points in 100000 300000 1000000; do
     bench --points "$points" --dims 128 --runs 5 --stages graft
+  done
+  # Memory must not grow with points; by hand with --points 100000000 too, which takes 35 GB three times.
+  for points in 1000000 10000000; do
+    bench --points "$points" --stages graft-ids,graft-uuids
   done
 else
   bench "${args[@]+"${args[@]}"}"

@@ -220,6 +220,17 @@ pub fn create(path: &Path) -> Result<File> {
     File::create_new(path).map_err(|err| Error::io("creating scratch file", path, &err))
 }
 
+/// Creates a new file in a scratch folder and takes its name away, so that it is gone as soon as nobody
+/// has it open.
+pub fn create_unnamed(path: &Path) -> Result<File> {
+    let failed = |err: io::Error| Error::io("creating scratch file", path, &err);
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create_new(true);
+    let file = options.open(path).map_err(failed)?;
+    fs::remove_file(path).map_err(failed)?;
+    Ok(file)
+}
+
 /// Removes what killed runs left in `parent`. A folder that cannot be looked at or removed stays, and
 /// so does whatever is not ours: another user's, or a link that somebody put there.
 pub fn remove_stale(parent: &Path) {

@@ -1,4 +1,7 @@
 //! The stages of an operation and how long each took.
+//!
+//! Invariants: stages follow each other without a gap, so that all the time of an operation is in one
+//! of them.
 
 use std::time::Instant;
 
@@ -21,27 +24,82 @@ pub struct StageReport {
 }
 
 impl StageReport {
-    /// A stage that began at `started` and ends now.
-    pub fn new(stage: &str, started: Instant) -> Self {
-        Self {
-            stage: stage.to_owned(),
-            seconds: started.elapsed().as_secs_f64(),
-            points: None,
-            bytes: None,
-        }
-    }
-
-    /// The same with the points that passed.
-    #[must_use]
-    pub fn points(mut self, points: u64) -> Self {
+    /// Notes the points that passed.
+    pub fn points(&mut self, points: u64) -> &mut Self {
         self.points = Some(points);
         self
     }
 
-    /// The same with the bytes that passed.
-    #[must_use]
-    pub fn bytes(mut self, bytes: u64) -> Self {
+    /// Notes the bytes that passed.
+    pub fn bytes(&mut self, bytes: u64) -> &mut Self {
         self.bytes = Some(bytes);
         self
+    }
+}
+
+/// The stages of an operation that is going on: each lasts from the end of the one before to its own.
+#[derive(Debug)]
+pub struct Stages {
+    since: Instant,
+    ended: Vec<StageReport>,
+}
+
+impl Stages {
+    /// None yet, of an operation that began at `started`.
+    pub fn since(started: Instant) -> Self {
+        Self {
+            since: started,
+            ended: Vec::new(),
+        }
+    }
+
+    /// Ends the stage called `stage`. Of two in a row with one name, the second adds to the first.
+    pub fn end(&mut self, stage: &str) -> &mut StageReport {
+        let now = Instant::now();
+        let seconds = now.duration_since(self.since).as_secs_f64();
+        self.since = now;
+        let before = match self.ended.pop_if(|last| last.stage == stage) {
+            Some(same) => same,
+            None => StageReport {
+                stage: stage.to_owned(),
+                seconds: 0.0,
+                points: None,
+                bytes: None,
+            },
+        };
+        self.ended.push_mut(StageReport {
+            seconds: before.seconds + seconds,
+            ..before
+        })
+    }
+
+    /// The stages that have ended.
+    pub fn into_reports(self) -> Vec<StageReport> {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn stages_add_up_to_the_whole() {
+        let started = Instant::now();
+        let mut stages = Stages::since(started);
+        for (name, millis) in [("open", 5), ("find", 10), ("carry", 1), ("carry", 7)] {
+            std::thread::sleep(Duration::from_millis(millis));
+            stages.end(name);
+        }
+        stages.end("carry").points(3).bytes(4);
+        let whole = started.elapsed().as_secs_f64();
+        let reports = stages.into_reports();
+        let names: Vec<&str> = reports.iter().map(|one| one.stage.as_str()).collect();
+        assert_eq!(names, ["open", "find", "carry"]);
+        assert_eq!((reports[2].points, reports[2].bytes), (Some(3), Some(4)));
+        let sum: f64 = reports.iter().map(|one| one.seconds).sum();
+        assert!(sum <= whole && whole - sum < 0.005, "{sum} of {whole}");
     }
 }

@@ -213,13 +213,22 @@ impl Shard {
     /// All ids, ascending.
     pub fn ids(&self) -> Result<Vec<PointId>> {
         let mut ids = Vec::new();
+        self.each_id(|id| {
+            ids.push(id);
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
+    /// Calls `take` with all ids, ascending.
+    pub fn each_id(&self, mut take: impl FnMut(PointId) -> Result<()>) -> Result<()> {
         let mut from = None;
         loop {
             let page = self.page(from, IDS_AT_ONCE, Columns::IDS, None)?;
-            ids.extend(page.records.iter().map(|record| record.id));
+            page.records.iter().try_for_each(|record| take(record.id))?;
             match page.next {
                 Some(next) => from = Some(next),
-                None => return Ok(ids),
+                None => return Ok(()),
             }
         }
     }

@@ -20,12 +20,16 @@ mod disk;
 mod immutable;
 mod mutable;
 mod pending;
+mod stream;
 mod to_disk;
+mod trackers;
 mod write;
 
 use std::collections::BTreeMap;
 
+pub use self::stream::{Streamed, stream};
 pub use self::to_disk::{are_none, to_disk};
+pub use self::trackers::{Content, Trackers};
 pub use self::write::IdWriter;
 use crate::base::error::{Error, Result};
 use crate::format::layout;
@@ -132,6 +136,11 @@ pub const FIXED_MAPPINGS: [&str; 2] = [immutable::MAPPINGS, disk::I2E];
 pub const MUTABLE_MAPPINGS: &str = mutable::MAPPINGS;
 
 type Found<T> = std::result::Result<T, Fault>;
+
+/// Returns true if a file of a segment directory has a record for every point of it.
+pub fn is_mappings(name: &str) -> bool {
+    [immutable::MAPPINGS, mutable::MAPPINGS, disk::E2I].contains(&name)
+}
 
 /// Returns true if a file of a segment directory, by its name without directories, is for
 /// [`TrackerFiles`].

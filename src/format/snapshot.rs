@@ -35,12 +35,21 @@ const UNKNOWN_LISTED_MAX: usize = 20;
 /// Parts of a snapshot that are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Want {
-    /// The id trackers of the segments: some 24 bytes a point.
+    /// The id trackers of the segments; of a plain file only where they are, unless they are small. Of a
+    /// .gz they are held: some 24 bytes a point.
     pub trackers: bool,
     /// The log.
     pub log: bool,
     /// The hash of the whole file.
     pub hash: Option<Algorithm>,
+}
+
+/// Options of the walk over a snapshot.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    want: Want,
+    /// The file, if parts of it can be read later.
+    file: Option<&'a Arc<Path>>,
 }
 
 /// The form of a snapshot.
@@ -129,10 +138,15 @@ impl Snapshot {
             file_bytes,
             ..Self::empty(path.to_owned())
         };
+        let file: Option<Arc<Path>> = (!snapshot.compressed).then(|| Arc::from(path));
+        let reading = Reading {
+            want,
+            file: file.as_ref(),
+        };
         let mut roots = Roots::default();
         let mut walker = Walker::new(&mut input, path.display().to_string());
         while let Some(member) = walker.next_member()? {
-            snapshot.take(&mut walker, &member, want, &mut roots)?;
+            snapshot.take(&mut walker, &member, reading, &mut roots)?;
         }
         snapshot.form = roots.form(&snapshot)?;
         snapshot.hashes = input.into_hashes();
@@ -184,7 +198,7 @@ impl Snapshot {
         &mut self,
         walker: &mut Walker<S>,
         member: &Member,
-        want: Want,
+        reading: Reading<'_>,
         roots: &mut Roots,
     ) -> Result<()> {
         let place = layout::place(&member.path, member.kind == MemberKind::Directory);
@@ -225,7 +239,7 @@ impl Snapshot {
                     roots.streamed = true;
                 }
                 let shard = self.shards.entry(number).or_default();
-                let inner = shard.take(walker, member, part, want, number)?;
+                let inner = shard.take(walker, member, part, reading, number)?;
                 self.unpacked_bytes = self.unpacked_bytes.saturating_add(inner.unpacked_bytes);
                 self.kept_bytes += inner.kept_bytes;
                 for name in inner.strays {

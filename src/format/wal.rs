@@ -10,10 +10,12 @@
 //!   ([`Touches::Unbounded`]); what cannot be decoded is an error, never left out;
 //! - no input makes it panic.
 
+mod cbor;
 mod op;
 mod outline;
 mod scan;
 mod shapes;
+mod skim;
 mod without;
 
 use std::collections::BTreeMap;
@@ -170,7 +172,7 @@ impl LogFiles {
 
         let mut entries = Vec::new();
         let stop = scan::scan(BufReader::new(reader), size, |bytes, data| {
-            let record = data.map_or_else(|| Ok(Record::undecoded(bytes)), Record::decode);
+            let record = data.map_or_else(|| Ok(Record::undecoded(bytes)), skim::decode);
             entries.push(Raw { bytes, record });
         })
         .map_err(|err| scan_failed(doing(), err))?;

@@ -17,10 +17,14 @@ use crate::archive::{EntryRef, SourceArchiveOptions};
 use crate::base::durable;
 use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
+use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::base::scratch::{Scratch, require_free};
 use crate::server::{CollectionAddress, is_address};
 use crate::source::{Opening, Source};
+
+/// Files that are looked into at once.
+const AT_ONCE: usize = 4;
 
 /// Sources, and copies of those that lie in an archive, for as long as this lives.
 pub struct Inputs {
@@ -72,15 +76,9 @@ impl Inputs {
         let stage = context
             .progress
             .stage("look into sources", None, Unit::Bytes);
-        let mut sources = Vec::new();
-        for path in &self.paths {
-            if is_live(path) {
-                let address = CollectionAddress::parse(&path.to_string_lossy())?;
-                let connection = servers.at(&address.server)?;
-                let members = servers.members()?;
-                sources.push(Source::live(&connection, &address, members)?);
-                continue;
-            }
+        let files: Vec<&PathBuf> = self.paths.iter().filter(|path| !is_live(path)).collect();
+        // Logs are read on the way, each from its beginning to its end.
+        let opened = in_parallel(files, AT_ONCE, |path| {
             let opening = Opening {
                 trackers: inside,
                 log: inside,
@@ -88,7 +86,19 @@ impl Inputs {
             };
             let mut source = Source::open(path, &opening, Some(stage.counter()))?;
             source.shown = self.references.get(path).cloned();
-            sources.push(source);
+            Ok(source)
+        })?;
+        let mut opened = opened.into_iter();
+        let mut sources = Vec::new();
+        for path in &self.paths {
+            if is_live(path) {
+                let address = CollectionAddress::parse(&path.to_string_lossy())?;
+                let connection = servers.at(&address.server)?;
+                let members = servers.members()?;
+                sources.push(Source::live(&connection, &address, members)?);
+            } else {
+                sources.extend(opened.next());
+            }
         }
         Ok(sources)
     }

@@ -17,14 +17,13 @@ use super::{
     Contents, HnswReport, LogReport, Problem, ReplicasReport, ShardReport, SnapshotReport,
     SparseVectorReport, VectorReport, Verdict,
 };
-use crate::base::error::Error;
-use crate::format::ids;
+use crate::base::error::{Error, Kind, Result};
 use crate::format::ids::Format;
 use crate::format::readable::Obstacle;
 use crate::format::rocks::InRocks;
 use crate::format::schema::CollectionConfig;
 use crate::format::{Form, Shard, source_name, wal};
-use crate::source::{ShardIds, Source, not_taken_in};
+use crate::source::{ShardIds, Source, Spill, Survey, not_taken_in};
 
 impl SnapshotReport {
     /// Returns the report of a file that cannot be opened.
@@ -40,8 +39,11 @@ impl SnapshotReport {
     }
 
     /// Returns the report of `source`, which was opened with its trackers and its log; both are taken out of
-    /// it and dropped.
-    pub fn of_source(source: &mut Source) -> Self {
+    /// it and dropped. Ids go to `spill` when there are too many for memory.
+    ///
+    /// # Errors
+    /// If something fails that is not the snapshot's fault.
+    pub fn of_source(source: &mut Source, spill: &Spill) -> Result<Self> {
         let obstacles = source.obstacles();
         let mut problems: Vec<Problem> = obstacles.into_iter().map(Problem::from).collect();
         let mut notes = Vec::new();
@@ -55,7 +57,7 @@ impl SnapshotReport {
                      the time of the snapshot may be missing"
                 ));
             }
-            let mut gathered = shard_report(*number, shard, &what, &mut problems);
+            let mut gathered = shard_report(*number, shard, &what, &mut problems, spill)?;
             gathered.shard_key = source.shard_keys.key_of(*number).cloned();
             logs_known &= gathered.log.is_some() || !shard.has_log;
             shards.push(gathered);
@@ -90,14 +92,14 @@ impl SnapshotReport {
             unknown_members_count: snapshot.unknown.0,
             unknown_members: snapshot.unknown.1.clone(),
         };
-        Self {
+        Ok(Self {
             file: snapshot.path.display().to_string(),
             name: source.name.clone(),
             verdict: verdict(&problems),
             problems,
             notes,
             contents: Some(contents),
-        }
+        })
     }
 }
 
@@ -221,44 +223,40 @@ fn shard_report(
     shard: &mut Shard,
     what: &str,
     problems: &mut Vec<Problem>,
-) -> ShardReport {
-    let mut ids = ShardIds::default();
+    spill: &Spill,
+) -> Result<ShardReport> {
+    let mut ids = ShardIds::new(spill);
     let mut segments = Vec::new();
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
-        let found = ids::read(
-            &trackers,
-            &format!("segment {uuid} of shard {number} of {what}"),
-        );
-        let points = match found {
+        let what = format!("segment {uuid} of shard {number} of {what}");
+        let points = match ids.add(&trackers, &what) {
             // Only who opens the database can tell.
             Ok(_) if InRocks::of(segment).ids => None,
             // Without any ids a segment counts as empty only if nothing is wrong with it.
             Ok(found) if found.format == Format::Nothing && is_obstructed(*uuid, problems) => None,
             Ok(found) => Some(found),
+            Err(err) if err.kind() != Kind::Damaged => return Err(err),
             Err(err) => {
                 problems.push(Problem::of_error(Some(number), Some(*uuid), &err));
                 None
             }
         };
         segments.push(segment_report(*uuid, segment, points.as_ref()));
-        match points {
-            Some(points) => ids.add(points.entries),
-            None => ids.add_unread(),
+        if points.is_none() {
+            ids.add_unread();
         }
     }
-    let (points, in_several) = ids.count();
     let log = shard.has_log.then(|| std::mem::take(&mut shard.log));
     let log = log.and_then(|files| {
-        match wal::read(files, &format!("the log of shard {number} of {what}")) {
-            Ok(log) => Some(log_report(&log, &ids, shard.log_bytes)),
-            Err(err) => {
-                problems.push(Problem::of_error(Some(number), None, &err));
-                None
-            }
-        }
+        let log = wal::read(files, &format!("the log of shard {number} of {what}"));
+        log.inspect_err(|err| problems.push(Problem::of_error(Some(number), None, err)))
+            .ok()
     });
-    ShardReport {
+    let survey = ids.survey(log.as_ref())?;
+    let log = log.map(|log| log_report(&log, &survey, shard.log_bytes));
+    let whole = Some(survey).filter(|survey| survey.is_whole);
+    Ok(ShardReport {
         shard: number,
         shard_key: None,
         replicas: shard.replicas().map(|replicas| ReplicasReport {
@@ -271,20 +269,20 @@ fn shard_report(
                 .map(|(peer, state)| (peer.clone(), words(state)))
                 .collect(),
         }),
-        points_count: ids.is_whole().then_some(points),
-        ids_in_several_segments_count: ids.is_whole().then_some(in_several),
+        points_count: whole.as_ref().map(|survey| survey.ids),
+        ids_in_several_segments_count: whole.as_ref().map(|survey| survey.in_several),
         segments_bytes: segments.iter().map(|segment| segment.bytes).sum(),
         segments,
         log,
-    }
+    })
 }
 
 fn is_obstructed(uuid: Uuid, problems: &[Problem]) -> bool {
     problems.iter().any(|problem| problem.segment == Some(uuid))
 }
 
-fn log_report(log: &wal::Log, ids: &ShardIds, bytes: u64) -> LogReport {
-    let not_taken_in = not_taken_in(log, ids);
+fn log_report(log: &wal::Log, survey: &Survey, bytes: u64) -> LogReport {
+    let not_taken_in = not_taken_in(log, survey);
     let mut by_name = BTreeMap::new();
     for entry in &not_taken_in {
         *by_name.entry(entry.name.clone()).or_default() += 1;
@@ -348,18 +346,24 @@ fn words(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::format::Segment;
+    use crate::format::ids::Content;
+
+    fn spill() -> Spill {
+        Spill::within(&std::env::temp_dir())
+    }
 
     #[test]
     fn a_segment_that_cannot_be_read_is_a_problem_in_its_place() {
         let mut broken = Segment::default();
-        broken.trackers.mappings = Some(b"no mappings".to_vec());
+        let content = Content::Held(b"no mappings".to_vec());
+        broken.trackers.add("id_tracker.mappings", content);
         let (good, bad) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let mut shard = Shard {
             segments: BTreeMap::from([(good, Segment::default()), (bad, broken)]),
             ..Shard::default()
         };
         let mut problems = Vec::new();
-        let report = shard_report(3, &mut shard, "a.snapshot", &mut problems);
+        let report = shard_report(3, &mut shard, "a.snapshot", &mut problems, &spill()).unwrap();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(
             (problems[0].shard, problems[0].segment),
@@ -391,7 +395,7 @@ mod tests {
             next: None,
             incomplete: false,
         }];
-        let report = shard_report(0, &mut shard, "a.snapshot", &mut problems);
+        let report = shard_report(0, &mut shard, "a.snapshot", &mut problems, &spill()).unwrap();
         assert_eq!(report.points_count, None);
         assert_eq!(problems.len(), 1);
     }

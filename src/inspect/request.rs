@@ -1,6 +1,6 @@
 //! Looking into snapshots as an operation.
 //!
-//! Invariants: nothing is unpacked or written; every snapshot is looked into, whatever is wrong with
+//! Invariants: nothing is unpacked, and nothing is written but ids that are too many for memory; every snapshot is looked into, whatever is wrong with
 //! another; the outcome is that of the worst of them.
 
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::{Inspection, MergeReport, SnapshotReport, Verdict};
 use crate::base::error::{Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::input::{InputOptions, Inputs};
-use crate::source::{Opening, Source, tell_apart};
+use crate::source::{Opening, Source, Spill, tell_apart};
 
 /// An inspection.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ impl Operation for InspectRequest {
 
     fn run(self, _: &Context) -> Result<Inspection> {
         let inputs = Inputs::find(&self.snapshots, &self.input, &std::env::temp_dir())?;
+        let scratch = std::env::temp_dir();
+        let spill = Spill::within(&scratch);
         let mut sources = Vec::new();
         let mut reports = Vec::new();
         // The position of each opened source's report.
@@ -49,10 +51,14 @@ impl Operation for InspectRequest {
                 log: true,
                 ..inputs.opening(path)
             };
-            match Source::open(path, &opening, None) {
-                Ok(mut source) => {
+            let looked = Source::open(path, &opening, None).and_then(|mut source| {
+                let report = SnapshotReport::of_source(&mut source, &spill)?;
+                Ok((source, report))
+            });
+            match looked {
+                Ok((source, report)) => {
                     places.push(reports.len());
-                    reports.push(SnapshotReport::of_source(&mut source));
+                    reports.push(report);
                     sources.push(source);
                 }
                 Err(err) => {

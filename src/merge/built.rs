@@ -1,12 +1,23 @@
 //! A master that was made and packed, with its statistics.
 
+use std::fs::File;
+use std::path::PathBuf;
+
 use super::carried::CarriedCounts;
 use super::plan::Plan;
-use crate::base::stage::StageReport;
 use crate::format::Written;
 use crate::point::Digest;
 use crate::source::Source;
 use crate::stream::{Changed, Ledger, Tally};
+
+/// The new file that a master is packed into.
+#[derive(Debug)]
+pub struct Target {
+    /// The file.
+    pub file: File,
+    /// Where it is.
+    pub path: PathBuf,
+}
 
 /// A shard of the master, built.
 #[derive(Debug, Clone)]
@@ -34,8 +45,6 @@ pub struct Built {
     pub tallies: Vec<Tally>,
     /// Counts of the points altered by declared changes.
     pub changes: Changed,
-    /// Duration and volume of each stage.
-    pub stages: Vec<StageReport>,
 }
 
 /// A master that was made, with all that made it.

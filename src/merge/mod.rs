@@ -38,6 +38,7 @@ pub use self::settings::Route;
 
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Operation};
+use crate::base::stage::Stages;
 
 impl Operation for MergeRequest {
     const NAME: &'static str = "merge";
@@ -45,11 +46,17 @@ impl Operation for MergeRequest {
 
     fn run(self, context: &Context) -> Result<MergeReport> {
         let started = Instant::now();
-        let mut prepared = self.prepare(context)?;
+        let mut stages = Stages::since(started);
+        let mut prepared = self.prepare(context, &mut stages)?;
         let lent = prepared.scratch_collection(&self, context)?;
+        if !lent.is_empty() {
+            stages.end("restore");
+        }
         let report = match (&self.output, prepared.target.take()) {
-            (_, Some(target)) => online::run(&self, prepared, target, context, started)?,
-            (Some(output), None) => offline::run(&self, prepared, output, context, started)?,
+            (_, Some(target)) => online::run(&self, prepared, target, context, started, stages)?,
+            (Some(output), None) => {
+                offline::run(&self, prepared, output, context, started, stages)?
+            }
             (None, None) => {
                 return Err(Error::usage("merging", "nothing says where to")
                     .next("name a file with -o, or a collection with --into"));
@@ -74,6 +81,7 @@ impl Operation for PlanRequest {
     type Report = PlanReport;
 
     fn run(self, context: &Context) -> Result<PlanReport> {
-        Ok(self.merge.prepare(context)?.plan.report())
+        let mut stages = Stages::since(Instant::now());
+        Ok(self.merge.prepare(context, &mut stages)?.plan.report())
     }
 }

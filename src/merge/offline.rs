@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::built::{Built, Made};
+use super::built::{Built, Made, Target};
 use super::graft::graft;
 use super::plan::{Plan, require_disk};
 use super::rebuild::rebuild;
@@ -21,7 +21,7 @@ use crate::base::operation::{Context, Envelope, Outcome};
 use crate::base::progress::Unit;
 use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
-use crate::base::stage::StageReport;
+use crate::base::stage::Stages;
 use crate::format::{Sums, Written};
 use crate::source::Source;
 use crate::stream::Ledger;
@@ -34,6 +34,7 @@ pub fn run(
     output: &Path,
     context: &Context,
     started: Instant,
+    mut stages: Stages,
 ) -> Result<MergeReport> {
     let Prepared {
         settings,
@@ -52,11 +53,13 @@ pub fn run(
         scratch: &scratch,
         progress: context.progress,
     };
-    let (packed, target) = staged.create_beside("packed")?;
+    let (packed, file) = staged.create_beside("packed")?;
+    let path = packed.clone();
+    let target = Target { file, path };
     let made = match plan.route {
-        Route::Graft => graft(sources, plan, &settings, ledger, target, &packed, site)?,
+        Route::Graft => graft(sources, plan, &settings, ledger, target, site, &mut stages)?,
         Route::Rebuild | Route::Replay => {
-            rebuild(sources, plan, &settings, ledger, target, &packed, site)?
+            rebuild(sources, plan, &settings, ledger, target, site, &mut stages)?
         }
     };
     let Made {
@@ -68,7 +71,6 @@ pub fn run(
     } = made;
     refuse_lost(&sources, &built)?;
 
-    let verifying = Instant::now();
     // The disk works while the file is read back from memory.
     let syncing = durable::sync_in_background(&packed)?;
     let proof = match request.no_verify {
@@ -76,26 +78,23 @@ pub fn run(
         false => verify_packed(&plan, &built, written, &packed, site)?,
     };
     syncing.wait()?;
-    let mut stages = built.stages.clone();
-    if !request.no_verify {
-        let stage = StageReport::new("verify", verifying);
-        stages.push(stage.points(proof.points).bytes(proof.bytes));
-    }
+    match request.no_verify {
+        true => stages.end("hash"),
+        false => stages.end("verify").points(proof.points).bytes(proof.bytes),
+    };
     // The file that was read back must be the one that is published: it is not written again, only
     // renamed, or compressed and compared once more.
     let compressed = output.extension().is_some_and(|ending| ending == "gz");
     let sha256 = if compressed {
-        let compressing = Instant::now();
         let stage = context.progress.stage("compress", None, Unit::None);
         let sha256 = staged.compress(&packed, &proof.sha256)?;
         drop(stage);
-        stages.push(StageReport::new("compress", compressing).bytes(proof.bytes));
+        stages.end("compress").bytes(proof.bytes);
         sha256
     } else {
         staged.take(&packed)?;
         proof.sha256.clone()
     };
-    let publishing = Instant::now();
     let file_bytes = std::fs::metadata(staged.path())
         .map_err(|err| Error::io("looking at", staged.path(), &err))?
         .len();
@@ -111,7 +110,6 @@ pub fn run(
     ledger.publish()?;
     publish(output, request.force, staged, &sha256, &provenance)?;
     drop(scratch);
-    stages.push(StageReport::new("publish", publishing).bytes(file_bytes));
 
     let mut changed = Vec::new();
     for live in sources.iter().filter_map(|source| source.live.as_ref()) {
@@ -122,6 +120,7 @@ pub fn run(
     let mut notes = notes(&plan, &built.changes);
     notes.extend(changed);
     let proven = provenance.proven;
+    stages.end("publish").bytes(file_bytes);
     Ok(MergeReport {
         envelope: Envelope::new("merge", 2, Outcome::differs_if(differs)),
         route: plan.route,
@@ -167,7 +166,7 @@ pub fn run(
         carried: built.carried,
         differences: Vec::new(),
         notes,
-        stages,
+        stages: stages.into_reports(),
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -225,7 +224,7 @@ fn verify_packed(
         config: plan.united.config.raw(),
     };
     match &built.carried {
-        Some(_) => read_carried(packed, &expected, written),
+        Some(_) => read_carried(packed, &expected, written, site.scratch),
         None => read_back(packed, &expected, written, site.scratch, site.progress),
     }
 }

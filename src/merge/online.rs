@@ -13,6 +13,7 @@ use crate::base::Workspace;
 use crate::base::error::Result;
 use crate::base::operation::{Context, Envelope, Outcome};
 use crate::base::scratch::{Scratch, require_free};
+use crate::base::stage::Stages;
 use crate::server::About;
 use crate::stream::Ledger;
 use crate::verify;
@@ -24,6 +25,7 @@ pub fn run(
     target: Target,
     context: &Context,
     started: Instant,
+    mut stages: Stages,
 ) -> Result<MergeReport> {
     let Prepared {
         settings,
@@ -53,7 +55,15 @@ pub fn run(
         scratch: &scratch,
         progress: context.progress,
     };
-    let (replayed, ledger) = replay(&mut sources, &plan, &settings, ledger, &onto, site)?;
+    let (replayed, ledger) = replay(
+        &mut sources,
+        &plan,
+        &settings,
+        ledger,
+        &onto,
+        site,
+        &mut stages,
+    )?;
     refuse_untallied(&sources, &replayed.tallies)?;
     let conflicts = conflicts(&settings, &ledger);
     ledger.publish()?;
@@ -69,7 +79,6 @@ pub fn run(
         info,
         differences,
         changed,
-        stages,
     } = replayed;
     let missing = missing(&plan, &sources);
     let differs = !differences.is_empty() || !changed.is_empty() || !missing.is_empty();
@@ -129,7 +138,10 @@ pub fn run(
         carried: None,
         differences,
         notes,
-        stages,
+        stages: {
+            stages.end("report");
+            stages.into_reports()
+        },
         seconds: started.elapsed().as_secs_f64(),
     })
 }

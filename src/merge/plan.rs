@@ -285,6 +285,8 @@ fn needs(sources: &[Source], united: &United, builds: bool) -> Needs {
         .map(|file| file.stored_bytes)
         .sum();
     let segments = stored + live_bytes(sources);
+    // Ids of the sources, and then of the master, that are too many for memory.
+    let ids: u64 = sources.iter().map(Source::ids_bytes_max).sum();
     let vectors: u64 = united
         .config
         .vectors()
@@ -299,7 +301,7 @@ fn needs(sources: &[Source], united: &United, builds: bool) -> Needs {
     };
     // Built, and indexed beside; then, when the sources are gone, unpacked again to be proven.
     Needs {
-        scratch_bytes: BASE_BYTES + engine + unpacked + 3 * segments,
+        scratch_bytes: BASE_BYTES + engine + unpacked + 3 * segments + 2 * ids,
         // Packed, and for a .gz compressed beside it.
         output_bytes: BASE_BYTES + 2 * segments,
     }

@@ -7,9 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
-use super::built::{Built, BuiltShard, Made};
+use super::built::{Built, BuiltShard, Made, Target};
 use super::parts::Parts;
 use super::plan::Plan;
 use super::settings::Settings;
@@ -19,7 +18,7 @@ use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::base::scratch;
-use crate::base::stage::StageReport;
+use crate::base::stage::Stages;
 use crate::engine::{Shard, ShardConfig, closed_segments, restore_distances};
 use crate::format::{PackedShard, SnapshotWriter, ToPack, Written, layout};
 use crate::source::{OpenedShards, Purpose, Source};
@@ -31,26 +30,23 @@ use crate::stream::{Flow, Flowed};
 /// Sources that are settled at once.
 const AT_ONCE: usize = 2;
 
-/// Builds the master of `plan` from `sources` and packs it into `target`, a new file called
-/// `target_path`, which is being read back.
+/// Builds the master of `plan` from `sources` and packs it into `target`, which is being read back.
 pub fn rebuild(
     mut sources: Vec<Source>,
     plan: Plan,
     settings: &Settings,
     ledger: Ledger,
-    target: std::fs::File,
-    target_path: &Path,
+    target: Target,
     site: Workspace<'_>,
+    stages: &mut Stages,
 ) -> Result<Made> {
-    let mut stages = Vec::new();
-    let settled = settle_all(&mut sources, settings, site, &mut stages)?;
+    let settled = settle_all(&mut sources, settings, site, stages)?;
     let config = ShardConfig::new(&plan.united.config)?;
     let folder = site.scratch.folder("master")?;
 
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let keeps_keys = !plan.layout.keys.is_empty();
     let mut resolver = Resolver::new(&settings.union, names, keeps_keys, ledger);
-    let started = Instant::now();
     let flow = Flow::new(&sources, &settled, &settings.union, keeps_keys)?;
     let Filled { parts, flowed } = write(
         &flow,
@@ -61,33 +57,29 @@ pub fn rebuild(
         &mut resolver,
         site,
     )?;
-    stages.push(
-        StageReport::new("merge", started)
-            .points(flowed.scanned)
-            .bytes(flowed.bytes),
-    );
+    stages
+        .end("merge")
+        .points(flowed.scanned)
+        .bytes(flowed.bytes);
 
     drop(flow);
 
     // Their disk space is needed from here on.
-    let started = Instant::now();
     for (source, settled) in settled.into_iter().enumerate() {
         settled.discard()?;
         scratch::remove_folder(&site.scratch.path().join(source_folder(source)))?;
     }
-    stages.push(StageReport::new("clean up", started));
+    stages.end("clean up");
 
-    let started = Instant::now();
     let stage = site.progress.stage("index", None, Unit::None);
     let shards = finish_all(&parts, &plan)?;
     drop(stage);
     let points = flowed.digest.points();
-    stages.push(StageReport::new("index", started).points(points));
+    stages.end("index").points(points);
 
-    let started = Instant::now();
-    let written = pack(&plan, &parts, target, target_path, site)?;
-    stages.push(StageReport::new("pack", started).bytes(written.bytes()));
+    let written = pack(&plan, &parts, target.file, &target.path, site)?;
     scratch::remove_folder(&folder)?;
+    stages.end("pack").bytes(written.bytes());
 
     let (tallies, ledger, changes) = resolver.finish(flowed.counts);
     let built = Built {
@@ -96,7 +88,6 @@ pub fn rebuild(
         carried: None,
         tallies,
         changes,
-        stages,
     };
     Ok(Made {
         sources,
@@ -116,7 +107,7 @@ pub(super) fn settle_all(
     sources: &mut [Source],
     settings: &Settings,
     site: Workspace<'_>,
-    stages: &mut Vec<StageReport>,
+    stages: &mut Stages,
 ) -> Result<Vec<OpenedShards>> {
     sources.iter_mut().for_each(Source::forget);
     let purpose = match &settings.union.filter {
@@ -127,13 +118,12 @@ pub(super) fn settle_all(
         .iter()
         .map(|source| source.snapshot.file_bytes)
         .sum();
-    let started = Instant::now();
     let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
     let settled = in_parallel(sources.iter_mut().enumerate(), AT_ONCE, |(at, source)| {
         let folder = site.scratch.folder(&source_folder(at))?;
         source.settle(&folder, purpose, Some(stage.counter()))
     })?;
-    stages.push(StageReport::new("settle", started).bytes(total));
+    stages.end("settle").bytes(total);
     Ok(settled)
 }
 

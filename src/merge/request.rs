@@ -19,6 +19,7 @@ use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
+use crate::base::stage::Stages;
 use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers, is_live};
 use crate::server::{Address, CollectionAddress, Connection, Rate, StateOptions};
 use crate::source::{Source, join_nodes, refuse_twice, tell_apart};
@@ -134,7 +135,11 @@ impl MergeRequest {
     }
 
     /// Opens the sources and plans the merge.
-    pub(super) fn prepare<'a>(&'a self, context: &'a Context) -> Result<Prepared<'a>> {
+    pub(super) fn prepare<'a>(
+        &'a self,
+        context: &'a Context,
+        stages: &mut Stages,
+    ) -> Result<Prepared<'a>> {
         let settings = self.options.settings(self.live.into.is_some())?;
         self.refuse_output()?;
         let inputs = Inputs::find(&self.sources, &self.input, &self.scratch_parent())?;
@@ -146,6 +151,8 @@ impl MergeRequest {
             && !matches!(route, RouteChoice::Rebuild | RouteChoice::Scratch)
             && !inputs.has_live();
         let mut sources = inputs.open(inside, &mut servers, context)?;
+        let bytes = sources.iter().map(|source| source.snapshot.file_bytes);
+        stages.end("open").bytes(bytes.sum());
         refuse_twice(&sources, "merging")?;
         tell_apart(&mut sources);
         let joined = join_nodes(&mut sources);
@@ -171,6 +178,7 @@ impl MergeRequest {
                 return Err(err);
             }
         };
+        stages.end("plan");
         Ok(Prepared {
             _inputs: inputs,
             servers,

@@ -16,9 +16,9 @@ use crate::capture::{Manifest, read_manifest};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
 use crate::format::wal::{Op, Touches};
-use crate::format::{Form, Segment, Servers, Shard, ids, wal};
+use crate::format::{Form, Segment, Servers, Shard, wal};
 use crate::point::PointId;
-use crate::source::{Checksum, Opening, ShardIds, Source, not_taken_in};
+use crate::source::{Checksum, Opening, ShardIds, Source, Spill, not_taken_in};
 
 /// Expected state of a restored collection.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ fn counts(manifest: &Manifest) -> Option<BTreeMap<u32, u64>> {
 
 /// The points of a shard, and how many of them lie in a graph of its one vector.
 fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
-    let mut held = ShardIds::default();
+    let mut held = ShardIds::new(&Spill::within(&std::env::temp_dir()));
     let mut indexed = 0;
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
@@ -161,25 +161,27 @@ fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
         if InRocks::of(segment).ids {
             return Ok((None, 0));
         }
-        let read = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
+        let counts = held.add(&trackers, &format!("segment {uuid} of {what}"))?;
         if has_one_graph(segment) {
-            indexed += read.entries.len() as u64;
+            indexed += counts.points;
         }
-        held.add(read.entries);
     }
     let read = wal::read(
         std::mem::take(&mut shard.log),
         &format!("the log of {what}"),
     )?;
-    let open = not_taken_in(&read, &held);
+    let survey = held.survey(Some(&read))?;
+    let open = not_taken_in(&read, &survey);
     if open.is_empty() && read.torn.is_empty() {
-        return Ok((Some(held.count().0), indexed));
+        return Ok((Some(survey.ids), indexed));
     }
     // Entries that are not taken in yet may move points out of graphs.
     if !read.torn.is_empty() {
         return Ok((None, 0));
     }
-    let mut all: BTreeSet<PointId> = held.ids().into_iter().collect();
+    // Of all points only those that the log names can come or go.
+    let mut all: BTreeSet<PointId> = survey.versions.keys().copied().collect();
+    let others = survey.ids.saturating_sub(all.len() as u64);
     for entry in open {
         match (&entry.op, entry.op.touches()) {
             (_, Touches::Nothing)
@@ -201,7 +203,7 @@ fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
             }
         }
     }
-    Ok((Some(all.len() as u64), 0))
+    Ok((Some(others + all.len() as u64), 0))
 }
 
 /// Returns true if a segment has only the unnamed vector, with an HNSW index: then each of its points is in

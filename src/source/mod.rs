@@ -6,6 +6,7 @@
 
 mod checksum;
 mod derive;
+mod id_set;
 mod live;
 mod ordered;
 mod settle;
@@ -21,10 +22,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use checksum::{Checksum, Expectation, compare, expectations, parse_sha256};
+pub use id_set::{IdSet, IdSetBuilder, InSegment, SegmentCount, Span, Spill, Twice, walk};
 pub use live::{Live, LivePoints};
 pub use ordered::{Ordered, Reading, Take};
 pub use settle::{OpenedShard, OpenedShards, OpeningCost, Purpose};
-pub use shard_ids::{Lacking, ShardIds, lacking_indexes, not_taken_in};
+pub use shard_ids::{Lacking, SegmentCounts, ShardIds, Survey, lacking_indexes, not_taken_in};
 pub use together::{join_nodes, refuse_twice, tell_apart};
 
 use crate::base::error::{Error, Result};
@@ -220,6 +222,15 @@ impl Source {
                 segment.trackers = Default::default();
             }
         }
+    }
+
+    /// Bytes that its ids may take in scratch where they are too many for memory, at the most.
+    pub fn ids_bytes_max(&self) -> u64 {
+        let shards = self.snapshot.shards.values();
+        let segments = shards.flat_map(|shard| shard.segments.values());
+        segments
+            .map(|segment| Spill::bytes_max(segment.files.iter()))
+            .sum()
     }
 
     /// Everything that stands in the way of reading it.

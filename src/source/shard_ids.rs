@@ -3,13 +3,14 @@
 //! Invariants: an entry of the log counts as taken in only if applying it again can change no
 //! point, whatever the points hold; where that cannot be shown, it counts as not taken in.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use uuid::Uuid;
 
+use super::id_set::{IdSet, IdSetBuilder, SegmentCount, Span, Spill};
 use crate::base::error::Result;
-use crate::format::ids::IdEntry;
+use crate::format::ids::{Format, IdEntry, Trackers};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{PayloadSchema, same_index};
 use crate::format::wal::{Entry, Log, Op, Touches};
@@ -17,36 +18,133 @@ use crate::format::{Segment, Shard, ids};
 use crate::point::PointId;
 
 /// The points of a shard's segments.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ShardIds {
-    segments: Vec<Vec<IdEntry>>,
+    segments: IdSetBuilder,
     unread: u64,
 }
 
+/// Counts of one segment's points; see [`ids::SegmentIds`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentCounts {
+    /// Form in which the segment keeps its ids.
+    pub format: Format,
+    /// Live points.
+    pub points: u64,
+    /// Highest version of a live point.
+    pub newest: Option<u64>,
+    /// Offsets without a live point.
+    pub deleted: u64,
+    /// Points with a mapping but no version.
+    pub unversioned: u64,
+    /// Points that a pending delete beside the segment removes.
+    pub pending_deletes: u64,
+    /// Other pending changes beside the segment.
+    pub pending_others: u64,
+    /// Bytes of a last record that was cut off while it was written.
+    pub torn_bytes: u64,
+}
+
+/// Facts about a shard's points that take one walk along all of them.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// Number of ids, each once.
+    pub ids: u64,
+    /// Ids that lie in more than one segment. Of several copies the one that was changed last counts,
+    /// here as in the engine.
+    pub in_several: u64,
+    /// The number of the operation that last changed each point that the log's tail names; those that
+    /// are not there are missing.
+    pub versions: BTreeMap<PointId, u64>,
+    /// True if the points of every segment are known.
+    pub is_whole: bool,
+}
+
 impl ShardIds {
-    /// The points of all segments of `shard`, in the order of their UUIDs; `what` names it in errors.
-    /// It was opened with its id trackers; those of a segment that are in RocksDB stay unread.
-    pub fn of(shard: &Shard, what: &str) -> Result<Self> {
-        let mut held = Self::default();
+    /// None yet; they go to `spill` when there are too many for memory.
+    pub fn new(spill: &Spill) -> Self {
+        Self {
+            segments: IdSetBuilder::new(spill),
+            unread: 0,
+        }
+    }
+
+    /// The points of all segments of `shard`, in the order of their UUIDs, and the counts of each;
+    /// `what` names it in errors. It was opened with its id trackers; those of a segment that are in
+    /// RocksDB stay unread.
+    pub fn of(
+        shard: &Shard,
+        what: &str,
+        spill: &Spill,
+    ) -> Result<(Self, BTreeMap<Uuid, SegmentCounts>)> {
+        let mut held = Self::new(spill);
+        let mut counts = BTreeMap::new();
         for (uuid, segment) in &shard.segments {
             if InRocks::of(segment).ids {
                 held.add_unread();
                 continue;
             }
             let what = format!("segment {uuid} of {what}");
-            held.add(ids::read(&segment.trackers, &what)?.entries);
+            counts.insert(*uuid, held.add(&segment.trackers, &what)?);
         }
-        Ok(held)
+        Ok((held, counts))
     }
 
     /// The points of each segment.
-    pub fn segments(&self) -> &[Vec<IdEntry>] {
-        &self.segments
+    pub fn set(&self) -> &IdSet {
+        self.segments.set()
     }
 
-    /// Adds the points of one segment, by ascending id.
-    pub fn add(&mut self, entries: Vec<IdEntry>) {
-        self.segments.push(entries);
+    /// The same, to be kept.
+    pub fn into_set(self) -> IdSet {
+        self.segments.finish()
+    }
+
+    /// Adds the points of one segment, which `what` names in errors.
+    ///
+    /// # Errors
+    /// [`crate::base::error::Kind::Damaged`] as [`ids::read`] says.
+    pub fn add(&mut self, trackers: &Trackers, what: &str) -> Result<SegmentCounts> {
+        let segments = &mut self.segments;
+        segments.restart();
+        let streamed = ids::stream(trackers, what, &mut |id, version| segments.add(id, version))?;
+        if let Some(streamed) = streamed
+            && let Ok(SegmentCount { ids, newest }) = segments.end_segment(streamed.once)?
+        {
+            return Ok(SegmentCounts {
+                format: streamed.format,
+                points: ids,
+                newest,
+                deleted: streamed.total_offsets.saturating_sub(ids),
+                unversioned: 0,
+                pending_deletes: 0,
+                pending_others: 0,
+                torn_bytes: 0,
+            });
+        }
+        // Not as a sound writer leaves it, or of a form that takes all files together.
+        segments.restart();
+        let read = ids::read(&trackers.load(what)?, what)?;
+        let newest = self.add_entries(&read.entries)?;
+        Ok(SegmentCounts {
+            format: read.format,
+            points: read.entries.len() as u64,
+            newest,
+            deleted: read.deleted as u64,
+            unversioned: read.unversioned as u64,
+            pending_deletes: read.pending_deletes as u64,
+            pending_others: read.pending_others as u64,
+            torn_bytes: read.torn_bytes as u64,
+        })
+    }
+
+    /// Adds the points of one segment; returns their highest version.
+    fn add_entries(&mut self, entries: &[IdEntry]) -> Result<Option<u64>> {
+        for entry in entries {
+            self.segments.add(entry.id, Some(entry.version))?;
+        }
+        let count = self.segments.end_segment(false)?;
+        Ok(count.ok().and_then(|count| count.newest))
     }
 
     /// Adds a segment whose points cannot be read.
@@ -59,70 +157,53 @@ impl ShardIds {
         self.unread == 0
     }
 
-    /// Counts the ids, and those that lie in more than one segment. Of several copies the one that was
-    /// changed last counts, here as in the engine.
-    pub fn count(&self) -> (u64, u64) {
-        let (mut ids, mut in_several) = (0, 0);
-        self.walk(|_, having| {
-            ids += 1;
-            in_several += u64::from(having.len() > 1);
-        });
-        (ids, in_several)
+    /// Calls `take` with the ids, ascending, each once, and with the segments that have them: their
+    /// places in the order in which they were added, and their versions.
+    pub fn walk(&self, take: impl FnMut(Span<'_>) -> Result<()>) -> Result<()> {
+        self.set().walk(take)
     }
 
-    /// Calls `take` with every id, ascending, and with the segments that have it: their places in the
-    /// order in which they were added, and the number of the operation that last changed it there.
-    pub fn walk(&self, mut take: impl FnMut(PointId, &[(usize, u64)])) {
-        let mut heap = BinaryHeap::new();
-        let mut rests: Vec<_> = self.segments.iter().map(|entries| entries.iter()).collect();
-        for (at, rest) in rests.iter_mut().enumerate() {
-            heap.extend(
-                rest.next()
-                    .map(|entry| Reverse((entry.id, at, entry.version))),
-            );
-        }
-        let mut having: Vec<(usize, u64)> = Vec::new();
-        while let Some(Reverse((id, at, version))) = heap.pop() {
-            having.push((at, version));
-            let next = rests.get_mut(at).and_then(Iterator::next);
-            heap.extend(next.map(|entry| Reverse((entry.id, at, entry.version))));
-            if heap.peek().is_none_or(|Reverse((next, ..))| *next != id) {
-                take(id, &having);
-                having.clear();
+    /// Counts the ids, and looks for those that the tail of `log` names.
+    pub fn survey(&self, log: Option<&Log>) -> Result<Survey> {
+        let mut named: BTreeSet<PointId> = BTreeSet::new();
+        for entry in log.into_iter().flat_map(|log| &log.entries) {
+            if let Touches::Ids(ids) = entry.op.touches() {
+                named.extend(ids);
             }
         }
-    }
-
-    /// The ids, ascending, each once.
-    pub fn ids(&self) -> Vec<PointId> {
-        let mut ids: Vec<PointId> = Vec::with_capacity(self.segments.iter().map(Vec::len).sum());
-        for segment in &self.segments {
-            ids.extend(segment.iter().map(|entry| entry.id));
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    }
-
-    /// The number of the operation that last changed the point `id`; none if there is no such
-    /// point.
-    pub fn version(&self, id: PointId) -> Option<u64> {
-        let in_segment = |entries: &Vec<IdEntry>| {
-            let at = entries.binary_search_by_key(&id, |entry| entry.id).ok()?;
-            Some(entries.get(at)?.version)
+        let mut named = named.into_iter().peekable();
+        let mut survey = Survey {
+            is_whole: self.is_whole(),
+            ..Survey::default()
         };
-        self.segments.iter().filter_map(in_segment).max()
+        self.walk(|span| {
+            survey.ids += span.count();
+            if span.having().len() > 1 {
+                survey.in_several += span.count();
+            }
+            while let Some(id) = named.next_if(|id| *id <= span.last()) {
+                let Some(place) = span.place(id) else {
+                    continue;
+                };
+                let versions = span.having().iter().map(|one| one.version(place));
+                survey
+                    .versions
+                    .extend(versions.max().map(|version| (id, version)));
+            }
+            Ok(())
+        })?;
+        Ok(survey)
     }
 }
 
 /// The entries of the log's tail that the segments do not provably hold already: applying them
-/// again may change points.
+/// again may change points. `survey` was made of the segments and this log.
 ///
 /// An entry is held if it can touch no point at all, or if of each point that it names one of these
 /// is so: the point has been changed by this entry or a later one; the point is gone, and the entry
 /// deletes it, or a later one in the log does. Entries that may touch points they do not name are
 /// never held, and none is that touches points while a segment's points are unknown.
-pub fn not_taken_in<'a>(log: &'a Log, ids: &ShardIds) -> Vec<&'a Entry> {
+pub fn not_taken_in<'a>(log: &'a Log, survey: &Survey) -> Vec<&'a Entry> {
     let mut last_delete: BTreeMap<PointId, u64> = BTreeMap::new();
     for entry in &log.entries {
         if let Op::Delete(deleted) = &entry.op {
@@ -133,9 +214,9 @@ pub fn not_taken_in<'a>(log: &'a Log, ids: &ShardIds) -> Vec<&'a Entry> {
         Touches::Nothing => true,
         Touches::Unbounded => false,
         Touches::Ids(touched) => {
-            ids.is_whole()
-                && touched.iter().all(|id| match ids.version(*id) {
-                    Some(version) => version >= entry.index,
+            survey.is_whole
+                && touched.iter().all(|id| match survey.versions.get(id) {
+                    Some(version) => *version >= entry.index,
                     None => last_delete.get(id).is_some_and(|at| *at >= entry.index),
                 })
         }
@@ -190,9 +271,9 @@ mod tests {
     }
 
     fn shard(segments: &[&[(u64, u64)]]) -> ShardIds {
-        let mut ids = ShardIds::default();
+        let mut ids = ShardIds::new(&Spill::within(&std::env::temp_dir()));
         for points in segments {
-            ids.add(segment(points));
+            ids.add_entries(&segment(points)).unwrap();
         }
         ids
     }
@@ -225,17 +306,22 @@ mod tests {
 
     #[test]
     fn ids_in_several_segments_count_once() {
-        assert_eq!(shard(&[]).count(), (0, 0));
-        assert_eq!(shard(&[&[], &[(1, 1)]]).count(), (1, 0));
+        let count = |ids: &ShardIds| {
+            let survey = ids.survey(None).unwrap();
+            (survey.ids, survey.in_several)
+        };
+        assert_eq!(count(&shard(&[])), (0, 0));
+        assert_eq!(count(&shard(&[&[], &[(1, 1)]])), (1, 0));
         let three = shard(&[
             &[(1, 1), (2, 9), (3, 1)],
             &[(2, 4), (3, 2)],
             &[(3, 3), (4, 1)],
         ]);
-        assert_eq!(three.count(), (4, 2));
-        assert_eq!(three.version(PointId::Num(2)), Some(9));
-        assert_eq!(three.version(PointId::Num(3)), Some(3));
-        assert_eq!(three.version(PointId::Num(5)), None);
+        assert_eq!(count(&three), (4, 2));
+        let named = log(vec![Op::Delete(nums(&[5, 3, 2, 0]))]);
+        let versions = three.survey(Some(&named)).unwrap().versions;
+        let expected = [(PointId::Num(2), 9), (PointId::Num(3), 3)];
+        assert_eq!(versions.into_iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -299,7 +385,8 @@ mod tests {
         ];
         for (what, ops, want) in cases {
             let log = log(ops);
-            let found: Vec<u64> = not_taken_in(&log, &ids)
+            let survey = ids.survey(Some(&log)).unwrap();
+            let found: Vec<u64> = not_taken_in(&log, &survey)
                 .into_iter()
                 .map(|entry| entry.index)
                 .collect();
@@ -315,9 +402,13 @@ mod tests {
             Op::Delete(nums(&[9])),
             Op::Index { field: "f".into() },
         ]);
-        assert_eq!(not_taken_in(&log, &ids).len(), 0);
+        let open = |ids: &ShardIds| {
+            let survey = ids.survey(Some(&log)).unwrap();
+            not_taken_in(&log, &survey).len()
+        };
+        assert_eq!(open(&ids), 0);
         ids.add_unread();
         assert!(!ids.is_whole());
-        assert_eq!(not_taken_in(&log, &ids).len(), 2);
+        assert_eq!(open(&ids), 2);
     }
 }

@@ -10,6 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::format::schema::ShardKeys;
 use crate::point::ShardKey;
 use crate::point::{PointId, Record};
+use crate::source::IdSet;
 
 /// The shards of a master.
 #[derive(Debug, Clone)]
@@ -70,6 +71,35 @@ impl Layout {
             Some(key) => self.rings.get(&Some(key.clone())),
         };
         ring.map(|ring| ring.shard(id))
+    }
+
+    /// Counts the `ids` that do not belong to `shard`, and tells the first of them.
+    pub fn strangers(
+        &self,
+        ids: &IdSet,
+        shard: u32,
+        key: Option<&ShardKey>,
+    ) -> Result<(u64, Option<PointId>)> {
+        let of_key = match key {
+            None if self.keys.is_empty() => Some(self.shards.as_slice()),
+            None => None,
+            Some(key) => self.keys.keys().get(key).map(Vec::as_slice),
+        };
+        // Where there is one shard only, all points are in it.
+        if of_key == Some(&[shard]) {
+            return Ok((0, None));
+        }
+        let (mut count, mut first) = (0, None);
+        ids.walk(|span| {
+            for (_, id) in span.ids() {
+                if self.shard_of(id, key) != Some(shard) {
+                    count += 1;
+                    first.get_or_insert(id);
+                }
+            }
+            Ok(())
+        })?;
+        Ok((count, first))
     }
 
     /// The shard that `record` belongs to.

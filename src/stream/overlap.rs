@@ -1,157 +1,132 @@
 //! Which ids are in more than one point stream, found by merging sorted ids.
 //!
-//! Invariants: no vector and no payload is looked at; point streams whose ids do not interleave cost no
-//! more than a look at their ends.
+//! Invariants: no vector and no payload is looked at; point streams under different shard keys never
+//! meet, so each key is walked along by itself, and one that is alone under its key not at all.
 
 use std::collections::BTreeMap;
 
+use crate::base::error::Result;
 use crate::point::{PointId, ShardKey};
+use crate::source::{IdSet, walk};
 
-/// [`overlaps`] among the point streams whose points have the same shard key in their identities; `point_streams` come
+/// Calls `meet` with each id that is in more than one of those of `point_streams` whose points have the
+/// same shard key in their identities, and with the places of these point streams, ascending; they come
 /// with that key.
-pub fn overlaps_by_key<E>(
-    point_streams: &[(Option<ShardKey>, &[PointId])],
-    mut meet: impl FnMut(PointId, Option<&ShardKey>, &[usize]) -> Result<(), E>,
-) -> Result<(), E> {
+pub fn overlaps_by_key(
+    point_streams: &[(Option<ShardKey>, &IdSet)],
+    mut meet: impl FnMut(PointId, Option<&ShardKey>, &[usize]) -> Result<()>,
+) -> Result<()> {
     let mut groups: BTreeMap<Option<&ShardKey>, Vec<usize>> = BTreeMap::new();
     for (at, (key, _)) in point_streams.iter().enumerate() {
         groups.entry(key.as_ref()).or_default().push(at);
     }
     for (key, places) in groups {
-        let ids = places.iter().filter_map(|at| point_streams.get(*at));
-        let ids: Vec<&[PointId]> = ids.map(|(_, ids)| *ids).collect();
-        overlaps(&ids, |id, having| {
-            let having: Vec<usize> = having
-                .iter()
-                .filter_map(|point_stream| places.get(*point_stream).copied())
-                .collect();
-            meet(id, key, &having)
+        if places.len() < 2 {
+            continue;
+        }
+        let sets = places.iter().filter_map(|at| point_streams.get(*at));
+        let sets: Vec<&IdSet> = sets.map(|(_, ids)| *ids).collect();
+        let mut having = Vec::new();
+        walk(&sets, |span| {
+            // One alone has most ids.
+            if span.having().len() < 2 {
+                return Ok(());
+            }
+            having.clear();
+            let found = span.having().iter();
+            having.extend(found.filter_map(|one| places.get(one.set).copied()));
+            // A point stream may have it in several segments.
+            having.dedup();
+            if having.len() < 2 {
+                return Ok(());
+            }
+            for (_, id) in span.ids() {
+                meet(id, key, &having)?;
+            }
+            Ok(())
         })?;
     }
     Ok(())
 }
 
-/// Calls `meet` with each id that is in more than one of `point_streams` (ascending ids, each once), and
-/// with the point streams that have it, ascending.
-pub fn overlaps<E>(
-    point_streams: &[&[PointId]],
-    mut meet: impl FnMut(PointId, &[usize]) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut rests: Vec<&[PointId]> = point_streams.to_vec();
-    let mut having = Vec::new();
-    loop {
-        // The point streams whose next id is the lowest, and the next id of all others.
-        having.clear();
-        let mut lowest: Option<PointId> = None;
-        let mut bound: Option<PointId> = None;
-        for (point_stream, rest) in rests.iter().enumerate() {
-            let Some(first) = rest.first().copied() else {
-                continue;
-            };
-            match lowest {
-                Some(id) if first > id => {
-                    bound = Some(bound.map_or(first, |bound| bound.min(first)));
-                }
-                Some(id) if first == id => having.push(point_stream),
-                _ => {
-                    if let Some(id) = lowest {
-                        bound = Some(bound.map_or(id, |bound| bound.min(id)));
-                    }
-                    lowest = Some(first);
-                    having.clear();
-                    having.push(point_stream);
-                }
-            }
-        }
-        let Some(id) = lowest else {
-            return Ok(());
-        };
-        match having.as_slice() {
-            // One point stream alone up to the next id of any other: all of that is passed at once.
-            [point_stream] => {
-                if let Some(rest) = rests.get_mut(*point_stream) {
-                    let passed = match bound {
-                        None => rest.len(),
-                        Some(bound) => gallop(rest, bound),
-                    };
-                    *rest = rest.get(passed..).unwrap_or_default();
-                }
-            }
-            point_streams => {
-                meet(id, point_streams)?;
-                for point_stream in point_streams {
-                    if let Some(rest) = rests.get_mut(*point_stream) {
-                        *rest = rest.get(1..).unwrap_or_default();
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Counts the `ids` below `bound`, in steps that double, since they are often few.
-fn gallop(ids: &[PointId], bound: PointId) -> usize {
-    let mut high = 1;
-    while ids.get(high).is_some_and(|id| *id < bound) {
-        high *= 2;
-    }
-    let low = high / 2;
-    let window = ids.get(low..high.min(ids.len())).unwrap_or_default();
-    low + window.partition_point(|id| *id < bound)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use rand::{Rng as _, SeedableRng as _};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::base::error::Error;
+    use crate::source::{IdSetBuilder, Spill};
+
+    fn set(segments: &[Vec<u64>]) -> IdSet {
+        let mut builder = IdSetBuilder::new(&Spill::within(&std::env::temp_dir()));
+        for ids in segments {
+            for id in ids {
+                builder.add(PointId::Num(*id), Some(*id)).unwrap();
+            }
+            builder.end_segment(false).unwrap().unwrap();
+        }
+        builder.finish()
+    }
 
     #[test]
     fn overlaps_are_those_that_a_map_finds() {
+        type Met = BTreeMap<(Option<ShardKey>, PointId), Vec<usize>>;
         let mut random = ChaCha8Rng::seed_from_u64(7);
         for round in 0..300 {
-            let point_streams: Vec<Vec<PointId>> = (0..random.random_range(0..6))
-                .map(|_| {
-                    let start = random.random_range(0..200);
-                    let mut ids: Vec<PointId> = (0..random.random_range(0..60))
-                        .map(|_| PointId::Num(start + random.random_range(0..80)))
-                        .collect();
-                    ids.sort_unstable();
-                    ids.dedup();
-                    ids
-                })
-                .collect();
-            let mut expected: BTreeMap<PointId, Vec<usize>> = BTreeMap::new();
-            for (point_stream, ids) in point_streams.iter().enumerate() {
-                for id in ids {
-                    expected.entry(*id).or_default().push(point_stream);
+            let mut expected = Met::new();
+            let mut streams = Vec::new();
+            for at in 0..random.random_range(0..6) {
+                let key = match random.random_range(0..3) {
+                    0 => None,
+                    key => Some(ShardKey::Number(key)),
+                };
+                let start = random.random_range(0..200);
+                let segments: Vec<Vec<u64>> = (0..random.random_range(0..3))
+                    .map(|_| {
+                        let count = random.random_range(0..60);
+                        let ids = (0..count).map(|_| start + random.random_range(0..80));
+                        ids.collect()
+                    })
+                    .collect();
+                for id in segments.iter().flatten() {
+                    let met = expected
+                        .entry((key.clone(), PointId::Num(*id)))
+                        .or_default();
+                    met.push(at);
+                    met.dedup();
                 }
+                streams.push((key, set(&segments)));
             }
-            expected.retain(|_, point_streams| point_streams.len() > 1);
-            let mut found = Vec::new();
-            let slices: Vec<&[PointId]> = point_streams.iter().map(Vec::as_slice).collect();
-            overlaps(&slices, |id, point_streams| {
-                found.push((id, point_streams.to_vec()));
-                Ok::<(), ()>(())
+            expected.retain(|_, streams| streams.len() > 1);
+            let streams: Vec<_> = streams
+                .iter()
+                .map(|(key, ids)| (key.clone(), ids))
+                .collect();
+            let mut found = Met::new();
+            overlaps_by_key(&streams, |id, key, streams| {
+                let again = found.insert((key.cloned(), id), streams.to_vec());
+                assert_eq!(again, None, "round {round}: {id} twice");
+                Ok(())
             })
             .unwrap();
-            let expected: Vec<(PointId, Vec<usize>)> = expected.into_iter().collect();
             assert_eq!(found, expected, "round {round}");
         }
     }
 
     #[test]
     fn an_error_ends_it() {
-        let ids: Vec<PointId> = (0..10).map(PointId::Num).collect();
+        let ids = set(&[(0..10).collect()]);
         let mut met = 0;
-        let end = overlaps(&[&ids, &ids], |_, _| {
+        let end = overlaps_by_key(&[(None, &ids), (None, &ids)], |id, _, _| {
+            assert_eq!(id, PointId::Num(met));
             met += 1;
-            if met == 3 { Err("enough") } else { Ok(()) }
+            match met {
+                3 => Err(Error::failed("meeting", "enough")),
+                _ => Ok(()),
+            }
         });
-        assert_eq!(end, Err("enough"));
+        assert_eq!(end.unwrap_err().why(), "enough");
         assert_eq!(met, 3);
     }
 }

@@ -24,17 +24,11 @@ pub fn refuse_misplaced(sources: &[Source], shard_plans: &[ShardPlan]) -> Result
             .filter(|shard_plan| shard_plan.source == at)
         {
             let key = source.shard_keys.key_of(shard_plan.number);
-            let elsewhere: Vec<_> = shard_plan
-                .ids
-                .iter()
-                .filter(|id| layout.shard_of(**id, key) != Some(shard_plan.number))
-                .collect();
-            if let Some(first) = elsewhere.first() {
+            let (count, first) = layout.strangers(&shard_plan.ids, shard_plan.number, key)?;
+            if let Some(first) = first {
                 found.push(format!(
-                    "shard {} of {} has {} points that belong into other shards, the first is {first}",
-                    shard_plan.number,
-                    source.name,
-                    elsewhere.len()
+                    "shard {} of {} has {count} points that belong into other shards, the first is {first}",
+                    shard_plan.number, source.name
                 ));
             }
         }

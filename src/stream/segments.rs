@@ -15,7 +15,7 @@ use crate::format::schema::{CollectionConfig, PayloadSchema, vector_label};
 use crate::format::wal::{Log, Op};
 use crate::format::{Bits, Segment, Shard, ToPack, ids, wal};
 use crate::point::PointId;
-use crate::source::{ShardIds, Source, lacking_indexes, not_taken_in};
+use crate::source::{IdSet, ShardIds, Source, Spill, Survey, lacking_indexes, not_taken_in};
 
 /// A shard of a source on its way into the master.
 #[derive(Debug)]
@@ -26,10 +26,14 @@ pub struct ShardPlan {
     pub number: u32,
     /// The shard of the master that it joins.
     pub target: u32,
-    /// Ids, ascending, each once.
-    pub ids: Vec<PointId>,
-    /// Ids of these that lose a conflict, ascending.
-    pub losers: Vec<PointId>,
+    /// Ids.
+    pub ids: IdSet,
+    /// Number of ids, each once.
+    pub points: u64,
+    /// Ids of these that lose a conflict.
+    pub losers: IdSet,
+    /// Number of those.
+    pub lost: u64,
     /// Why it must be settled; nothing if it travels untouched.
     pub reasons: Vec<String>,
     /// Log, if it has something besides the segments and can become a segment of its own.
@@ -94,11 +98,12 @@ impl ShardPlan {
 }
 
 /// The shard plans of all sources, which were opened with their id trackers and logs, on their way into a
-/// master of which this is `expected`; `target` tells the shard that a shard joins, by source, number, and
-/// what it is called.
+/// master of which this is `expected`; ids go to `spill` when there are too many for memory; `target` tells
+/// the shard that a shard joins, by source, number, and what it is called.
 pub fn plan_segments(
     sources: &mut [Source],
     expected: Expectations<'_>,
+    spill: &Spill,
     target: impl Fn(usize, u32, &str) -> Result<u32>,
 ) -> Result<Vec<ShardPlan>> {
     let mut shard_plans = Vec::new();
@@ -111,8 +116,10 @@ pub fn plan_segments(
                 source: at,
                 number: *number,
                 target,
-                ids: Vec::new(),
-                losers: Vec::new(),
+                ids: IdSet::default(),
+                points: 0,
+                losers: IdSet::default(),
+                lost: 0,
                 reasons: Vec::new(),
                 tail: None,
                 segments: Vec::new(),
@@ -121,7 +128,7 @@ pub fn plan_segments(
             if shard.segments.values().any(|segment| segment.tar.is_none()) {
                 shard_plan.because("it was streamed, so its segments are not packed yet");
             }
-            look(shard, &what, expected, &mut shard_plan)?;
+            look(shard, &what, expected, spill, &mut shard_plan)?;
             shard_plans.push(shard_plan);
         }
     }
@@ -132,6 +139,7 @@ fn look(
     shard: &mut Shard,
     what: &str,
     expected: Expectations<'_>,
+    spill: &Spill,
     shard_plan: &mut ShardPlan,
 ) -> Result<()> {
     let Expectations {
@@ -140,7 +148,7 @@ fn look(
         config,
         offsets,
     } = expected;
-    let mut held_ids = ShardIds::default();
+    let mut held_ids = ShardIds::new(spill);
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
         let inside = InRocks::of(segment);
@@ -154,7 +162,15 @@ fn look(
             held_ids.add_unread();
             continue;
         }
-        let held = ids::read(&trackers, &format!("segment {uuid} of {what}"))?;
+        let segment_what = format!("segment {uuid} of {what}");
+        let held = held_ids.add(&trackers, &segment_what)?;
+        let live = match offsets {
+            true => {
+                let read = ids::read(&trackers.load(&segment_what)?, &segment_what)?;
+                Bits::of(read.entries.iter().map(|entry| entry.offset))
+            }
+            false => Bits::default(),
+        };
         drop(trackers);
         if held.pending_deletes + held.pending_others > 0 {
             shard_plan.because("a segment has changes beside it that older servers do not read");
@@ -174,15 +190,11 @@ fn look(
         {
             shard_plan.because(&format!("a segment has nothing for the {name}"));
         }
-        let mut carriage = carriage(*uuid, segment, held.entries.len() as u64, config);
+        let mut carriage = carriage(*uuid, segment, held.points, config);
         // Of a segment that was not closed in order, a point may be newer than what it says.
-        let newest = held.entries.iter().map(|entry| entry.version).max();
-        carriage.version = carriage.version.max(newest.unwrap_or(0));
-        if offsets {
-            carriage.live = Bits::of(held.entries.iter().map(|entry| entry.offset));
-        }
+        carriage.version = carriage.version.max(held.newest.unwrap_or(0));
+        carriage.live = live;
         shard_plan.segments.push(carriage);
-        held_ids.add(held.entries);
     }
     let log = wal::read(
         std::mem::take(&mut shard.log),
@@ -193,11 +205,12 @@ fn look(
     }
     // The tail of a log is rarely empty on a real server: an entry stays in it until the next
     // flush, and the last one always.
-    if let Some(entry) = not_taken_in(&log, &held_ids).first() {
-        if only_writes(&log) && held_ids.is_whole() {
+    let survey = held_ids.survey(Some(&log))?;
+    if let Some(entry) = not_taken_in(&log, &survey).first() {
+        if only_writes(&log) && survey.is_whole {
             shard_plan.tail = Some(Tail {
                 entries: log.entries.len(),
-                held: held_of(&log, &held_ids),
+                held: held_of(&log, &survey),
             });
         } else {
             shard_plan.because(&format!(
@@ -206,7 +219,8 @@ fn look(
             ));
         }
     }
-    shard_plan.ids = held_ids.ids();
+    shard_plan.points = survey.ids;
+    shard_plan.ids = held_ids.into_set();
     Ok(())
 }
 
@@ -225,14 +239,17 @@ fn without_storage(segment: &Segment, config: &CollectionConfig) -> Vec<String> 
 }
 
 /// The points that a log of whole points writes, and that are in the segments as it leaves them.
-fn held_of(log: &Log, ids: &ShardIds) -> Vec<PointId> {
+fn held_of(log: &Log, survey: &Survey) -> Vec<PointId> {
     let mut last: BTreeMap<PointId, u64> = BTreeMap::new();
     for entry in &log.entries {
         if let Op::Upsert(written) = &entry.op {
             last.extend(written.iter().map(|id| (*id, entry.index)));
         }
     }
-    let held = |(id, index): &(PointId, u64)| ids.version(*id).is_some_and(|has| has >= *index);
+    let held = |(id, index): &(PointId, u64)| {
+        let has = survey.versions.get(id);
+        has.is_some_and(|has| has >= index)
+    };
     last.into_iter().filter(held).map(|(id, _)| id).collect()
 }
 

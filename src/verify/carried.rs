@@ -11,32 +11,40 @@ use std::path::Path;
 
 use super::readback::{Expected, Proof, master_of};
 use crate::base::error::{Error, Result};
+use crate::base::scratch::Scratch;
 use crate::format::{Sums, Written};
-use crate::point::{PointId, ShardKey};
-use crate::source::ShardIds;
+use crate::point::ShardKey;
+use crate::source::{IdSet, ShardIds, Spill};
 use crate::stream::overlaps_by_key;
 
 /// Compares the master at `path` with what was `written` and what is `expected`.
-pub fn read_carried(path: &Path, expected: &Expected<'_>, written: Written) -> Result<Proof> {
+pub fn read_carried(
+    path: &Path,
+    expected: &Expected<'_>,
+    written: Written,
+    scratch: &Scratch,
+) -> Result<Proof> {
     let failed = |why: String| Error::failed("proving the master", why);
     let master = master_of(path, expected, true)?;
-    let mut held: Vec<(Option<ShardKey>, Vec<PointId>)> = Vec::new();
+    let spill = Spill::into_scratch(scratch);
+    let mut held: Vec<(Option<ShardKey>, IdSet)> = Vec::new();
+    let mut points = 0;
     for (number, shard) in &master.snapshot.shards {
         // An older copy may lie beside a newer one, in one shard, as in its source.
-        let of_shard = ShardIds::of(shard, &format!("shard {number} of the master"))?.ids();
+        let (of_shard, _) = ShardIds::of(shard, &format!("shard {number} of the master"), &spill)?;
+        let of_shard = of_shard.into_set();
         let wanted = expected.shards.get(number).copied().unwrap_or(0);
-        if of_shard.len() as u64 != wanted {
+        let count = of_shard.count()?;
+        if count != wanted {
             return Err(failed(format!(
-                "shard {number} has {} points where {wanted} should be",
-                of_shard.len()
+                "shard {number} has {count} points where {wanted} should be"
             )));
         }
+        points += count;
         held.push((master.shard_keys.key_of(*number).cloned(), of_shard));
     }
-    let points = held.iter().map(|(_, ids)| ids.len() as u64).sum();
-    let keyed: Vec<(Option<ShardKey>, &[PointId])> = (held.iter())
-        .map(|(key, ids)| (key.clone(), ids.as_slice()))
-        .collect();
+    let keyed: Vec<(Option<ShardKey>, &IdSet)> =
+        (held.iter()).map(|(key, ids)| (key.clone(), ids)).collect();
     overlaps_by_key(&keyed, |id, _, _| {
         Err(failed(format!("point {id} is in two shards")))
     })?;

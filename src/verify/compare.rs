@@ -11,7 +11,6 @@ mod shapes;
 mod walk;
 
 use std::path::Path;
-use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,10 +27,10 @@ use super::settings::{ExpectedConfig, setting_differences};
 use crate::base::Workspace;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
-use crate::base::stage::StageReport;
+use crate::base::stage::Stages;
 use crate::point::Sample;
 use crate::source::Reading;
-use crate::source::{Purpose, Source};
+use crate::source::{Purpose, Source, Spill};
 use crate::stream::{Layout, Ledger, PointStream, Resolver, Scan, Union, UnionOptions, in_master};
 use crate::stream::{Sides, count, refuse_unknown_field};
 
@@ -128,9 +127,8 @@ pub fn verify(
     ledger: &mut Ledger<Difference>,
     room: &dyn Fn() -> Result<()>,
     site: Workspace<'_>,
-    stages: &mut Vec<StageReport>,
+    stages: &mut Stages,
 ) -> Result<Proven> {
-    let started = Instant::now();
     let bytes = std::iter::once(&*master)
         .chain(sources.iter())
         .map(|source| source.snapshot.file_bytes)
@@ -150,25 +148,37 @@ pub fn verify(
         changed: Vec::new(),
         unknown: Vec::new(),
     };
-    (verified.shards, verified.doubled) = shapes::shapes(master, asked.sample, ledger)?;
+    (verified.shards, verified.doubled) = shapes::shapes(
+        master,
+        asked.sample,
+        ledger,
+        &Spill::into_scratch(site.scratch),
+    )?;
     let layout = Layout::of(master.shard_keys.clone(), master.config.shard_number());
     let mut shown = None;
     if !asked.deep && asked.sample.is_none() {
         let stage = site.progress.stage("compare bytes", None, Unit::None);
         let wanted = &asked.wanted.payload;
-        match by_bytes(master, sources, asked.settings, &layout, wanted)? {
+        match by_bytes(
+            master,
+            sources,
+            asked.settings,
+            &layout,
+            wanted,
+            site.scratch,
+        )? {
             Ok(by_bytes) => shown = Some(by_bytes),
             Err(reason) => verified.not_by_bytes = Some(reason),
         }
         drop(stage);
     }
-    let done = |stages: &mut Vec<StageReport>, verified: &Verified, started: Instant| {
-        let stage = StageReport::new("compare", started);
-        stages.push(stage.points(verified.looked_at()).bytes(bytes));
+    let done = |stages: &mut Stages, verified: &Verified| {
+        let stage = stages.end("compare");
+        stage.points(verified.looked_at()).bytes(bytes);
     };
     if let (Some(shown), None) = (&shown, asked.asking) {
         verified.points = Points::Bytes(shown.clone());
-        done(stages, &verified, started);
+        done(stages, &verified);
         return Ok((verified, None));
     }
     room()?;
@@ -204,11 +214,10 @@ pub fn verify(
         verified.settings.extend(graph_differences(&found)?);
     }
     live::look(master, &layout, asked.sample, &mut verified, ledger, site)?;
-    done(stages, &verified, started);
+    done(stages, &verified);
     let told = match asked.asking {
         None => None,
         Some(asking) => {
-            let started = Instant::now();
             let (found, expected) = (&found, &expected);
             let told = answers(
                 master,
@@ -219,7 +228,7 @@ pub fn verify(
                 asking,
                 site,
             )?;
-            stages.push(StageReport::new("ask", started));
+            stages.end("ask");
             Some(told)
         }
     };

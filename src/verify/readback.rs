@@ -17,7 +17,7 @@ use crate::base::scratch::Scratch;
 use crate::engine::{Shard, ShardConfig};
 use crate::format::{Sums, Written, wal};
 use crate::point::{Digest, Identity, PointId};
-use crate::source::{Opening, ShardIds, Source};
+use crate::source::{Opening, ShardIds, Source, Spill};
 use crate::stream::{Layout, PointStream, Scan};
 
 /// Segments that are read at once.
@@ -98,7 +98,7 @@ pub fn read_back(
     let found = in_parallel(&segments, AT_ONCE, look)?;
     drop(stage);
     if mingled(&found) {
-        refuse_twice(path, expected)?;
+        refuse_twice(path, expected, &Spill::into_scratch(scratch))?;
     }
     let mut digest = Digest::default();
     let mut by_shard: BTreeMap<u32, u64> = master
@@ -193,16 +193,18 @@ fn mingled(found: &[Found]) -> bool {
 }
 
 /// A point that lies in two segments of a shard is one for a server, and was counted twice.
-fn refuse_twice(path: &Path, expected: &Expected<'_>) -> Result<()> {
+fn refuse_twice(path: &Path, expected: &Expected<'_>, spill: &Spill) -> Result<()> {
     let master = master_of(path, expected, true)?;
     for (number, shard) in &master.snapshot.shards {
-        let held = ShardIds::of(shard, &format!("shard {number} of the master"))?;
+        let what = format!("shard {number} of the master");
+        let (held, _) = ShardIds::of(shard, &what, spill)?;
         let mut twice = None;
-        held.walk(|id, having| {
-            if having.len() > 1 {
-                twice.get_or_insert(id);
+        held.walk(|span| {
+            if span.having().len() > 1 {
+                twice.get_or_insert(span.first());
             }
-        });
+            Ok(())
+        })?;
         if let Some(id) = twice {
             return Err(Error::failed(
                 "proving the master",

@@ -16,7 +16,7 @@ use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::scratch::{Scratch, require_free};
 use crate::base::sidecar::Sidecar;
-use crate::base::stage::StageReport;
+use crate::base::stage::Stages;
 use crate::engine::take_warnings;
 use crate::format::schema::Overrides;
 use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers};
@@ -130,6 +130,7 @@ impl Operation for VerifyRequest {
 
     fn run(self, context: &Context) -> Result<VerifyReport> {
         let started = Instant::now();
+        let mut stages = Stages::since(started);
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
         let all: Vec<PathBuf> = std::iter::once(&self.master)
             .chain(&self.against)
@@ -165,7 +166,6 @@ impl Operation for VerifyRequest {
 
         let scratch = Scratch::new(&parent)?;
         let mut ledger = Ledger::new(self.ledger.as_deref(), self.force)?;
-        let looking = StageReport::new("look", started);
         let clusters = self.cluster_url.as_deref();
         let clusters = clusters
             .map(|url| Clustering::new(url, &self.servers.connection.settings()?))
@@ -187,7 +187,11 @@ impl Operation for VerifyRequest {
         let files = std::iter::once(&master).chain(&sources);
         let unpacked: u64 = files.map(|source| source.snapshot.unpacked_bytes).sum();
         let room = || require_free(&parent, unpacked, "unpacking");
-        let mut stages = vec![looking];
+        // The master's are looked at twice.
+        let ids =
+            2 * master.ids_bytes_max() + sources.iter().map(Source::ids_bytes_max).sum::<u64>();
+        require_free(&parent, ids, "sorting ids")?;
+        stages.end("look");
         let (verified, answers) = verify(
             &mut master,
             &mut sources,
@@ -202,6 +206,7 @@ impl Operation for VerifyRequest {
             missing.extend(source.refused.iter().map(named));
         }
         drop(scratch);
+        stages.end("clean up");
         notes.extend(take_warnings());
         let verdict = Verdict::of(&verified, answers.as_ref());
         let fine = verdict == Verdict::Proven && missing.is_empty() && verified.changed.is_empty();
@@ -220,7 +225,7 @@ impl Operation for VerifyRequest {
             answers,
             missing,
             notes,
-            stages,
+            stages: stages.into_reports(),
             seconds: started.elapsed().as_secs_f64(),
         };
         ledger.publish()?;

@@ -13,6 +13,8 @@ pub const GRAFT_CHECKED: &str = "graft, sources' SHA-256 checked";
 pub const GRAFT_TAIL: &str = "graft, logs to take in";
 pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
 pub const STAMP: &str = "graft, payloads stamped";
+pub const GRAFT_IDS: &str = "graft, tiny vectors, numbers";
+pub const GRAFT_UUIDS: &str = "graft, tiny vectors, UUIDs";
 
 pub const ARCHIVE_ADD: &str = "archive add, from the disk";
 pub const ARCHIVE_GET: &str = "archive get, from the disk";
@@ -22,10 +24,17 @@ pub const ARCHIVE_CHECK: &str = "archive check, against cat";
 pub const VERIFY: &str = "verify of a grafted master, against cat";
 pub const VERIFY_DEEP: &str = "verify --deep, against cat";
 
+/// The row of the stage that finds which ids meet.
+const FIND: &str = "– find";
+
 /// What a graft is compared with copying at: the issue sets its goals for this size. With fewer
 /// points starting costs most; with fewer dimensions a point is more graph than vector.
 const GRAFT_POINTS_MIN: u64 = 300_000;
 const GRAFT_DIMS: usize = 512;
+/// From how many points on a graft of tiny vectors is judged.
+const IDS_POINTS_MIN: u64 = 1_000_000;
+/// Up to how many points it may take the less memory.
+const IDS_POINTS_FEW: u64 = 10_000_000;
 /// From how many bytes on an archive and a proof are compared with copying or reading.
 const BYTES_MIN: u64 = 100_000 * 512 * 4;
 
@@ -104,6 +113,41 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
             megabytes,
             megabytes < 300.0,
         );
+    }
+    for name in [GRAFT_IDS, GRAFT_UUIDS] {
+        let at = rows.iter().position(|row| row.name == name);
+        let Some((row, stages)) = at.and_then(|at| rows.get(at..)?.split_first()) else {
+            continue;
+        };
+        if row.points < IDS_POINTS_MIN {
+            continue;
+        }
+        let megabytes = row.anon_bytes as f64 / 1e6;
+        let most = match row.points {
+            ..=IDS_POINTS_FEW => 200.0,
+            _ => 400.0,
+        };
+        judged(
+            format!("{name}, RssAnon in MB under {most}"),
+            megabytes,
+            megabytes < most,
+        );
+        let mut stages = stages.iter().take_while(|stage| stage.ratios.is_none());
+        if let Some(found) = stages.find(|stage| stage.name == FIND) {
+            let part = found.seconds / row.seconds;
+            judged(
+                format!("{name}, part of the time that finding takes under 0.25"),
+                part,
+                part < 0.25,
+            );
+        }
+        if let Some((_, synced)) = row.ratios {
+            judged(
+                format!("{name}, times cp and sync at most 1.4"),
+                synced,
+                synced <= 1.4,
+            );
+        }
     }
     if let (Some(graft), Some(whole)) = (find(GRAFT), find(WHOLE)) {
         let times = whole.seconds / graft.seconds;

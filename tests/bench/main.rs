@@ -16,6 +16,7 @@ mod config;
 mod daemon;
 mod goals;
 mod live;
+mod log;
 mod process;
 mod sources;
 mod table;
@@ -40,6 +41,9 @@ use table::{Row, median};
 /// The program's own, so that a stage in a process of the bench costs what it costs there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Dimensions where ids are what is measured.
+const IDS_DIMS: usize = 16;
 
 /// The result of anything here; whoever fails says why in one line.
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -70,8 +74,9 @@ struct Args {
     dir: PathBuf,
     /// What is measured: settle, scan, merge (rebuild without graphs), whole (with them), graft,
     /// graft-checked (with the sources' SHA-256), graft-tail (their logs hold more than their
-    /// segments), graft-overlap (a tenth of the ids is in two sources), stamp (graft with --stamp and an
-    /// index of its field; judged against whole), archive-add, archive-get (of
+    /// segments), graft-overlap (a tenth of the ids is in two sources), graft-ids and graft-uuids (tiny
+    /// vectors: finding what meets costs most, with numbers and with UUIDs), stamp (graft with --stamp and
+    /// an index of its field; judged against whole), archive-add, archive-get (of
     /// the first source), archive-check (against reading the same objects; all three from the disk),
     /// archive-add-warm and archive-get-warm (the same two from the page cache), verify
     /// (a grafted master against its sources, by bytes) and verify-deep (the same point by point; both
@@ -128,9 +133,18 @@ fn run(args: &Args) -> Outcome {
         let kind = match name.as_str() {
             "graft-tail" => Kind::Tail,
             "graft-overlap" => Kind::Overlap,
+            "graft-uuids" => Kind::Uuids,
             _ => Kind::Disjoint,
         };
-        let shape = Shape { kind, ..shape };
+        let dims = match name.as_str() {
+            "graft-ids" | "graft-uuids" => IDS_DIMS,
+            _ => shape.dims,
+        };
+        let shape = Shape {
+            kind,
+            dims,
+            ..shape
+        };
         let mut files = sources::make(&args.dir, shape)?;
         if name.starts_with("archive-get") {
             files.truncate(1);
@@ -259,7 +273,8 @@ fn measure(
             }
             command
         }
-        "graft" | "graft-checked" | "graft-tail" | "graft-overlap" | "stamp" => {
+        "graft" | "graft-checked" | "graft-tail" | "graft-overlap" | "graft-ids"
+        | "graft-uuids" | "stamp" => {
             let mut command = Command::new(env!("CARGO_BIN_EXE_snapmerge"));
             command.args(["merge", "--json", "--quiet", "--route", "graft"]);
             command.args(files);

@@ -1,7 +1,9 @@
-//! Sources: real snapshots of photo albums, made with the house's own engine and packer.
+//! Sources: real snapshots of photo albums, made with the house's own engine and packer, with logs as
+//! servers leave them.
 //!
 //! Keeps true: the same shape gives the same points; a set of sources is whole or absent, so that an
-//! interrupted run is not measured by the next.
+//! interrupted run is not measured by the next; a log has what was written last, acknowledged up to its
+//! last entry.
 
 use std::f32::consts::TAU;
 use std::fs::File;
@@ -16,13 +18,14 @@ use snapmerge::engine::{Shard, ShardConfig, closed_segments};
 use snapmerge::format::schema::CollectionConfig;
 use snapmerge::format::{PackedShard, SnapshotWriter, ToPack, layout};
 use snapmerge::point::{PointId, Record, Vector};
+use uuid::Uuid;
 
 use super::config::config;
-use super::wal::wal_file;
+use super::log::{self, Log};
 use super::{Outcome, fresh};
 
 /// Changed whenever what is made changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Vectors lie around this many centres.
 const CENTRES: usize = 64;
 /// How far around.
@@ -60,13 +63,15 @@ pub enum Kind {
     Tail,
     /// A tenth of each source's ids, but the first's, are the previous source's too.
     Overlap,
+    /// Nothing; ids are UUIDs in no order.
+    Uuids,
 }
 
 impl Shape {
     /// Ids that are in two sources.
     pub fn conflicts(&self) -> u64 {
         match self.kind {
-            Kind::Disjoint | Kind::Tail => 0,
+            Kind::Disjoint | Kind::Tail | Kind::Uuids => 0,
             Kind::Overlap => (1..self.sources).map(|at| self.count(at) / OVERLAP).sum(),
         }
     }
@@ -88,6 +93,7 @@ impl Shape {
             Kind::Disjoint => "",
             Kind::Tail => "-tail",
             Kind::Overlap => "-overlap",
+            Kind::Uuids => "-uuids",
         };
         format!("v{VERSION}-{points}x{dims}-{sources}-{graphs}{kind}")
     }
@@ -132,6 +138,7 @@ pub fn make(dir: &Path, shape: Shape) -> Outcome<Vec<PathBuf>> {
             centres: &centres,
             dims: shape.dims,
             year: *year,
+            has_uuids: shape.kind == Kind::Uuids,
         };
         if shape.kind == Kind::Overlap && at > 0 {
             next_id -= count / OVERLAP;
@@ -156,37 +163,7 @@ fn with_tail(from: &Path, to: &Path, ids: Range<u64>, dims: usize) -> Outcome {
             cbor!({"id" => id, "vector" => vector, "payload" => {"edited" => true}})
         })
         .collect::<Result<_, _>>()?;
-    let mut entry = Vec::new();
-    ciborium::into_writer(
-        &cbor!({"upsert_points" => {"points" => points}})?,
-        &mut entry,
-    )?;
-
-    let mut made = tar::Builder::new(File::create_new(to)?);
-    for member in tar::Archive::new(File::open(from)?).entries()? {
-        let mut member = member?;
-        let path = member.path()?.into_owned();
-        let name = path.to_string_lossy().into_owned();
-        // An empty log says in its name what number its next entry has.
-        let Some((_, first)) = name.split_once("/wal/closed-") else {
-            let mut header = member.header().clone();
-            made.append_data(&mut header, &path, &mut member)?;
-            continue;
-        };
-        let first: u64 = first.parse()?;
-        let mut add = |name: &str, bytes: &[u8]| -> Outcome {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(bytes.len() as u64);
-            header.set_mode(0o644);
-            made.append_data(&mut header, name, bytes)?;
-            Ok(())
-        };
-        add(&name, &wal_file(std::slice::from_ref(&entry)))?;
-        let acknowledged = json!({ "ack_index": first }).to_string();
-        add("0/wal/first-index", acknowledged.as_bytes())?;
-    }
-    made.into_inner()?.sync_all()?;
-    Ok(())
+    log::add_entry(from, to, &log::entry(points)?)
 }
 
 /// One source on its way.
@@ -195,6 +172,7 @@ struct Album<'a> {
     centres: &'a [f32],
     dims: usize,
     year: u64,
+    has_uuids: bool,
 }
 
 impl Album<'_> {
@@ -214,11 +192,14 @@ impl Album<'_> {
         for (field, schema) in INDEXES {
             shard.create_index(field, &json!(schema))?;
         }
+        let mut log = Log::default();
         let mut done = 0;
         while done < count {
             let batch = BATCH.min(count - done);
             let ids = first_id + done..first_id + done + batch;
-            shard.upsert(ids.map(|id| self.point(id)).collect())?;
+            let points: Vec<Record> = ids.map(|id| self.point(id)).collect();
+            log.add(&points)?;
+            shard.upsert(points)?;
             done += batch;
         }
         if indexed {
@@ -226,7 +207,8 @@ impl Album<'_> {
         }
         shard.close()?;
 
-        let mut carrier = SnapshotWriter::new(File::create_new(file)?, file)?;
+        let plain = scratch.with_extension("plain");
+        let mut carrier = SnapshotWriter::new(File::create(&plain)?, &plain)?;
         let mut version_max = 0;
         for segment in closed_segments(&folder)? {
             let path = layout::segment_tar(0, segment.uuid);
@@ -243,7 +225,8 @@ impl Album<'_> {
             .collect();
         let written = carrier.finish(&raw, &json!({}), &json!({ "schema": schema }))?;
         written.read_back()?;
-        File::open(file)?.sync_all()?;
+        log.write(&plain, file, version_max)?;
+        std::fs::remove_file(&plain)?;
         std::fs::remove_dir_all(&folder)?;
         Ok(())
     }
@@ -268,7 +251,10 @@ impl Album<'_> {
             unreachable!("an object");
         };
         Record {
-            id: PointId::Num(id),
+            id: match self.has_uuids {
+                true => PointId::Uuid(Uuid::from_u128(ChaCha8Rng::seed_from_u64(id).random())),
+                false => PointId::Num(id),
+            },
             vectors: vec![(String::new(), Vector::Dense(values))],
             payload,
             shard_key: None,

@@ -62,6 +62,8 @@ pub fn rows(
         "graft-tail" => goals::GRAFT_TAIL,
         "graft-overlap" => goals::GRAFT_OVERLAP,
         "stamp" => goals::STAMP,
+        "graft-ids" => goals::GRAFT_IDS,
+        "graft-uuids" => goals::GRAFT_UUIDS,
         "archive-add" => goals::ARCHIVE_ADD,
         "archive-get" => goals::ARCHIVE_GET,
         "archive-add-warm" => goals::ARCHIVE_ADD_WARM,

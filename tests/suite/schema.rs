@@ -158,8 +158,10 @@ fn offline(env: &Env, bin: PathBuf) -> Outcome {
             .run()?
             .ok()?,
     )?;
-    let lacking = call("verify -q --json --no-provenance master.snapshot --ledger differences.jsonl --against")
-        .args(sources.files.iter().take(1));
+    let lacking = call(
+        "verify -q --json --no-provenance master.snapshot --ledger differences.jsonl --against",
+    )
+    .args(sources.files.iter().take(1));
     held.report(&lacking.run()?.code(3)?)?;
     held.lines("difference", &dir.join("differences.jsonl"))?;
     let diff = "diff -q --json master.snapshot --ledger changes.jsonl --sync-plan plan.jsonl";

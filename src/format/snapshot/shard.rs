@@ -4,14 +4,15 @@
 //! is counted with its segment or its shard.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Want;
+use super::Reading;
 use crate::base::error::{Error, Result};
 use crate::format::graph;
-use crate::format::ids::{TrackerFiles, is_tracker_file};
+use crate::format::ids::{Content, Trackers, is_tracker_file};
 use crate::format::layout::{self, InSegment, ShardMember};
 use crate::format::tar::{Member, MemberKind, Stream, Walker};
 use crate::format::wal::LogFiles;
@@ -20,6 +21,8 @@ use crate::format::wal::LogFiles;
 pub(super) const JSON_BYTES_MAX: u64 = 16 << 20;
 /// Largest file of an id tracker that is read, in bytes: some 170 million points in one segment.
 const TRACKER_BYTES_MAX: u64 = 4 << 30;
+/// Files of an id tracker up to this size are held in memory rather than read again.
+const TRACKER_BYTES_HELD: u64 = 64 << 10;
 /// Bytes that a file system spends on a file besides its content, at the most that is usual.
 pub(super) const FILE_OVERHEAD_BYTES: u64 = 4096;
 /// Memory that a remembered name takes besides its characters, in bytes.
@@ -48,7 +51,7 @@ pub struct Segment {
     /// The list of files of its RocksDB backup.
     pub database_list: Option<Vec<u8>>,
     /// The files of the id tracker, if they were asked for.
-    pub trackers: TrackerFiles,
+    pub trackers: Trackers,
     /// Files of a graph's links that have none, if id trackers were asked for.
     pub linkless: Vec<String>,
     /// Members of it that no known Qdrant writes: how many, and the first name.
@@ -137,7 +140,7 @@ impl Shard {
         walker: &mut Walker<S>,
         member: &Member,
         part: ShardMember<'_>,
-        want: Want,
+        reading: Reading<'_>,
         number: u32,
     ) -> Result<Cost> {
         let mut cost = Cost {
@@ -163,7 +166,7 @@ impl Shard {
             ShardMember::Log(name) => {
                 self.has_log = true;
                 self.log_bytes += member.stored_bytes;
-                if want.log {
+                if reading.want.log {
                     let what = format!("shard {number} of {}", walker.what());
                     self.log
                         .add(name, member.bytes, walker.contents(member), &what)?;
@@ -175,7 +178,7 @@ impl Shard {
                     return Err(twice(walker, uuid, number));
                 }
                 segment.bytes += member.stored_bytes;
-                cost.kept_bytes += segment.take(walker, member, name, want)?;
+                cost.kept_bytes += segment.take(walker, member, name, reading, 0)?;
                 cost.unpacked_bytes = room(name, member).saturating_sub(member.stored_bytes);
             }
             ShardMember::SegmentStray(uuid, name) => {
@@ -218,7 +221,8 @@ impl Shard {
                         continue;
                     };
                     inner_bytes = inner_bytes.saturating_add(room(name, &file));
-                    cost.kept_bytes += segment.take(&mut inner, &file, name, want)?;
+                    cost.kept_bytes +=
+                        segment.take(&mut inner, &file, name, reading, member.position)?;
                 }
                 if self.segments.insert(uuid, segment).is_some() {
                     return Err(twice(walker, uuid, number));
@@ -249,14 +253,17 @@ fn twice<S: Stream>(walker: &Walker<S>, uuid: Uuid, shard: u32) -> Error {
 }
 
 impl Segment {
-    /// Takes one file in; returns what is kept of it in memory, in bytes.
+    /// Takes one file in, of a tar that begins at `base` of the snapshot; returns what is kept of it in
+    /// memory, in bytes.
     fn take<S: Stream>(
         &mut self,
         walker: &mut Walker<S>,
         member: &Member,
         name: &str,
-        want: Want,
+        reading: Reading<'_>,
+        base: u64,
     ) -> Result<u64> {
+        let want = reading.want;
         let small = |walker: &mut Walker<S>| walker.read_small(member, JSON_BYTES_MAX);
         let mut kept_bytes = NAME_COST_BYTES + name.len() as u64;
         self.files.insert(
@@ -272,9 +279,16 @@ impl Segment {
             layout::DATABASE_LIST => self.database_list = Some(small(walker)?),
             "payload_index/config.json" => self.payload_index = Some(small(walker)?),
             name if want.trackers && is_tracker_file(name) => {
-                if let Some(slot) = self.trackers.from_name(name) {
-                    *slot = Some(walker.read_small(member, TRACKER_BYTES_MAX)?);
-                }
+                let is_large = member.bytes > TRACKER_BYTES_HELD && member.pieces.is_none();
+                let content = match reading.file.filter(|_| is_large) {
+                    Some(path) => Content::InFile {
+                        path: Arc::clone(path),
+                        from: base.saturating_add(member.position),
+                        bytes: member.bytes,
+                    },
+                    None => Content::Held(walker.read_small(member, TRACKER_BYTES_MAX)?),
+                };
+                self.trackers.add(name, content);
                 return Ok(kept_bytes);
             }
             name if want.trackers && graph::is_links(name) => {

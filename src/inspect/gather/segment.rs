@@ -6,16 +6,17 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::format::ids::{Format, SegmentIds};
+use crate::format::ids::Format;
 use crate::format::rocks::InRocks;
 use crate::format::{Segment, layout};
 use crate::inspect::{SegmentPoints, SegmentReport, SegmentVector, Storage};
+use crate::source::SegmentCounts;
 
 /// Returns the report of `segment`; `points` is given if they can be read.
 pub(super) fn segment_report(
     uuid: Uuid,
     segment: &Segment,
-    points: Option<&SegmentIds>,
+    points: Option<&SegmentCounts>,
 ) -> SegmentReport {
     let state = segment.state_json();
     let config = &state["config"];
@@ -34,10 +35,10 @@ pub(super) fn segment_report(
                 Format::Disk => "disk",
             }
             .into(),
-            points_count: points.entries.len() as u64,
-            deleted_count: points.deleted as u64,
-            unversioned_count: points.unversioned as u64,
-            pending_deletes_count: points.pending_deletes as u64,
+            points_count: points.points,
+            deleted_count: points.deleted,
+            unversioned_count: points.unversioned,
+            pending_deletes_count: points.pending_deletes,
         }),
         in_rocksdb: Some(InRocks::of(segment)).filter(|inside| !inside.is_nothing()),
         payload_storage: config["payload_storage_type"]["type"]

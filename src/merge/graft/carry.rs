@@ -5,9 +5,7 @@
 //! segments of a shard have one UUID.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::thread::JoinHandle;
 
 use uuid::Uuid;
@@ -17,6 +15,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::format::{PackedShard, SnapshotWriter, Written, layout};
+use crate::merge::built::Target;
 use crate::merge::carried::{CarriedCounts, ToIndex};
 use crate::merge::plan::Plan;
 use crate::source::{Checksum, Source};
@@ -39,8 +38,7 @@ pub fn carry(
     sources: &mut [Source],
     shard_plans: &[ShardPlan],
     plan: &Plan,
-    target: File,
-    target_path: &Path,
+    target: Target,
     site: Workspace<'_>,
 ) -> Result<Packed> {
     let total = sources
@@ -49,7 +47,7 @@ pub fn carry(
         .sum();
     let stage = site.progress.stage("carry", Some(total), Unit::Bytes);
     let mut cart = MasterWriter {
-        carrier: SnapshotWriter::new(target, target_path)?,
+        carrier: SnapshotWriter::new(target.file, &target.path)?,
         names: BTreeSet::new(),
         carried: CarriedCounts::default(),
         removing: Vec::new(),

@@ -14,25 +14,22 @@ mod carry;
 mod payloads;
 mod rewrite;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::payloads::PayloadRewriter;
 use self::rewrite::ShardRewriter;
-use super::built::{Built, BuiltShard, Made};
+use super::built::{Built, BuiltShard, Made, Target};
 use super::carried::{CarriedCounts, Consolidated};
 use super::plan::Plan;
 use super::settings::Settings;
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Unit;
-use crate::base::stage::StageReport;
+use crate::base::stage::Stages;
 use crate::engine::Columns;
 use crate::format::Bits;
 use crate::point::{Identity, PointId, ShardKey};
-use crate::source::Source;
+use crate::source::{IdSet, IdSetBuilder, Source, Spill};
 use crate::stream::{self, Found, Policy, decide};
 use crate::stream::{Conflict, Expectations, Ledger};
 use crate::stream::{ShardPlan, Tally, overlaps_by_key, plan_segments, refuse_misplaced};
@@ -40,24 +37,23 @@ use crate::stream::{ShardPlan, Tally, overlaps_by_key, plan_segments, refuse_mis
 /// Conflicts that are compared at once under [`crate::stream::Policy::Newest`].
 const COMPARED_AT_ONCE: usize = 512;
 
-/// Builds the master of `plan` out of the segments of `sources` and packs it into `target`, a new
-/// file called `target_path`. The plan is corrected where it could only estimate. The sources were opened with their id trackers and logs.
+/// Builds the master of `plan` out of the segments of `sources` and packs it into `target`.
+/// The plan is corrected where it could only estimate. The sources were opened with their id trackers and logs.
 pub fn graft(
     mut sources: Vec<Source>,
     mut plan: Plan,
     settings: &Settings,
     mut ledger: Ledger,
-    target: File,
-    target_path: &Path,
+    target: Target,
     site: Workspace<'_>,
+    stages: &mut Stages,
 ) -> Result<Made> {
-    let mut stages = Vec::new();
-    let started = Instant::now();
     let stage = site.progress.stage("find conflicts", None, Unit::None);
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let payloads = PayloadRewriter::new(site, &plan.united.payload, settings, &names);
-    let mut shard_plans = shard_plans(&mut sources, &plan, &payloads)?;
-    let mut rewriter = ShardRewriter::new(site, &plan, &payloads);
+    let spill = Spill::into_scratch(site.scratch);
+    let mut shard_plans = shard_plans(&mut sources, &plan, &payloads, &spill)?;
+    let mut rewriter = ShardRewriter::new(site, &plan, &payloads, &spill);
     // Entries still in the log decide which ids exist.
     if settings.consolidate {
         for shard_plan in &mut shard_plans {
@@ -76,13 +72,14 @@ pub fn graft(
         settings,
         &mut ledger,
         &mut rewriter,
+        &spill,
     )?;
     drop(stage);
     let mut tallies = vec![Tally::default(); sources.len()];
     let mut points: BTreeMap<u32, u64> = plan.layout.shards.iter().map(|n| (*n, 0)).collect();
     let mut ids = 0;
     for shard_plan in &shard_plans {
-        let (have, lose) = (shard_plan.ids.len() as u64, shard_plan.losers.len() as u64);
+        let (have, lose) = (shard_plan.points, shard_plan.lost);
         ids += have;
         *points.entry(shard_plan.target).or_default() += have - lose;
         if let Some(tally) = tallies.get_mut(shard_plan.source) {
@@ -91,9 +88,8 @@ pub fn graft(
             tally.won += have - lose;
         }
     }
-    stages.push(StageReport::new("find", started).points(ids));
+    stages.end("find").points(ids);
 
-    let started = Instant::now();
     rewriter.settle(&mut sources, &mut shard_plans)?;
     let mut consolidated = None;
     let settled_bytes = if settings.consolidate {
@@ -107,12 +103,12 @@ pub fn graft(
         rewriter.finish(&mut shard_plans)?
     };
     if rewriter.was_used() {
-        stages.push(StageReport::new("settle", started).bytes(settled_bytes));
+        stages.end("settle").bytes(settled_bytes);
     }
-    let started = Instant::now();
+    drop(rewriter);
     if payloads.is_needed() {
         let bytes = payloads.splice(&sources, &mut shard_plans)?;
-        stages.push(StageReport::new("rewrite", started).bytes(bytes));
+        stages.end("rewrite").bytes(bytes);
     }
     let (changes, rebuilt) = payloads.finish();
     // Settling may have made segments that nobody knew of when this was planned.
@@ -127,16 +123,16 @@ pub fn graft(
     }
     // Only their number is needed from here on.
     for shard_plan in &mut shard_plans {
-        shard_plan.ids = Vec::new();
-        shard_plan.losers = Vec::new();
+        shard_plan.ids = IdSet::default();
+        shard_plan.losers = IdSet::default();
         for segment in &mut shard_plan.segments {
             segment.live = Bits::default();
         }
     }
+    drop(spill);
 
-    let started = Instant::now();
-    let packed = carry::carry(&mut sources, &shard_plans, &plan, target, target_path, site)?;
-    stages.push(StageReport::new("carry", started).bytes(packed.written.bytes()));
+    let packed = carry::carry(&mut sources, &shard_plans, &plan, target, site)?;
+    stages.end("carry").bytes(packed.written.bytes());
 
     let shards = points
         .into_iter()
@@ -157,7 +153,6 @@ pub fn graft(
         }),
         tallies,
         changes,
-        stages,
     };
     Ok(Made {
         sources,
@@ -173,6 +168,7 @@ fn shard_plans(
     sources: &mut [Source],
     plan: &Plan,
     payloads: &PayloadRewriter<'_>,
+    spill: &Spill,
 ) -> Result<Vec<ShardPlan>> {
     let expected = Expectations {
         indexes: &plan.united.payload,
@@ -180,12 +176,72 @@ fn shard_plans(
         config: Some(&plan.united.config),
         offsets: payloads.changes_payloads(),
     };
-    plan_segments(sources, expected, |at, number, what| {
-        plan.targets
-            .get(&(at, number))
-            .copied()
+    let target = |at, number, what: &str| {
+        let target = plan.targets.get(&(at, number)).copied();
+        target
             .ok_or_else(|| Error::failed(format!("placing {what}"), "the plan has no place for it"))
+    };
+    plan_segments(sources, expected, spill, target)
+}
+
+/// A shard plan's points: the name of their source, and a key that the master does not have.
+type Home = (String, Option<ShardKey>);
+
+/// Decides who loses where more than one shard plan has an id.
+struct Judge<'a> {
+    policy: &'a Policy,
+    /// By shard plan.
+    homes: Vec<Home>,
+    /// By shard plan.
+    losers: Vec<IdSetBuilder>,
+    ledger: &'a mut Ledger,
+}
+
+impl Judge<'_> {
+    /// Decides the conflict of `id`, which the shard plans at the places `having` have, by these
+    /// payloads of it.
+    fn decide(
+        &mut self,
+        id: Identity,
+        having: &[usize],
+        payloads: &[&serde_json::Map<String, serde_json::Value>],
+    ) -> Result<()> {
+        let homes = having.iter().filter_map(|at| self.homes.get(*at).cloned());
+        let homes: Vec<Home> = homes.collect();
+        let words: Vec<&str> = homes.iter().map(|(name, _)| name.as_str()).collect();
+        let winner = decide(self.policy, &id, payloads, &words)?.winner();
+        for (place, shard_plan) in having.iter().enumerate() {
+            if place != winner
+                && let Some(losers) = self.losers.get_mut(*shard_plan)
+            {
+                losers.add(id.id, Some(0))?;
+            }
+        }
+        let conflict = Conflict::new(id, homes, winner);
+        let lacking = self.policy.lacking(payloads);
+        self.ledger.conflict(conflict.lacking(&lacking))
+    }
+}
+
+/// Calls `meet` with the ids that more than one shard plan has.
+fn conflicts(
+    shard_plans: &[ShardPlan],
+    plan: &Plan,
+    mut meet: impl FnMut(Identity, &[usize]) -> Result<()>,
+) -> Result<()> {
+    let keyed: Vec<(Option<ShardKey>, &IdSet)> = shard_plans
+        .iter()
+        .map(|shard_plan| (key_of(shard_plan, plan), &shard_plan.ids))
+        .collect();
+    overlaps_by_key(&keyed, |id, key, having| {
+        let shard_key = key.cloned();
+        meet(Identity { id, shard_key }, having)
     })
+}
+
+/// The key of the points of `shard_plan` in the master.
+fn key_of(shard_plan: &ShardPlan, plan: &Plan) -> Option<ShardKey> {
+    plan.layout.keys.key_of(shard_plan.target).cloned()
 }
 
 /// Finds the ids that more than one shard plan has, and decides who loses.
@@ -196,109 +252,112 @@ fn resolve_conflicts(
     settings: &Settings,
     ledger: &mut Ledger,
     rewriter: &mut ShardRewriter<'_>,
+    spill: &Spill,
 ) -> Result<()> {
-    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let mut losers: Vec<Vec<PointId>> = vec![Vec::new(); shard_plans.len()];
-    let mut undecided: Vec<(Identity, Vec<usize>)> = Vec::new();
-    let key_of = |shard_plan: &ShardPlan| plan.layout.keys.key_of(shard_plan.target).cloned();
-    // Origin of each shard plan's points: the source's name, and a key that the master does not have.
-    let homes: Vec<(String, Option<ShardKey>)> = shard_plans
-        .iter()
-        .map(|shard_plan| {
-            let source = sources.get(shard_plan.source);
-            let key =
-                source.and_then(|source| source.shard_keys.key_of(shard_plan.number).cloned());
-            let name = names.get(shard_plan.source).cloned().unwrap_or_default();
-            (
-                name,
-                key.filter(|key| Some(key) != key_of(shard_plan).as_ref()),
-            )
-        })
-        .collect();
-    let homes_of = |having: &[usize]| -> Vec<(String, Option<ShardKey>)> {
-        let having = having
-            .iter()
-            .filter_map(|shard_plan| homes.get(*shard_plan).cloned());
-        having.collect()
-    };
-    let keyed: Vec<(Option<ShardKey>, &[PointId])> = shard_plans
-        .iter()
-        .map(|shard_plan| (key_of(shard_plan), shard_plan.ids.as_slice()))
-        .collect();
-    overlaps_by_key(&keyed, |id, key, having| {
-        let id = Identity {
-            id,
-            shard_key: key.cloned(),
-        };
-        if settings.union.on_conflict.reads_payload() {
-            undecided.push((id, having.to_vec()));
-            return Ok(());
-        }
-        let homes = homes_of(having);
-        let words: Vec<&str> = homes.iter().map(|(name, _)| name.as_str()).collect();
-        let nothing = serde_json::Map::new();
-        let payloads = vec![&nothing; having.len()];
-        let verdict = decide(&settings.union.on_conflict, &id, &payloads, &words)?;
-        let winner = verdict.winner();
-        lose(
-            Conflict::new(id, homes, winner),
-            winner,
-            having,
-            &mut losers,
-            ledger,
+    let home = |shard_plan: &ShardPlan| -> Home {
+        let source = sources.get(shard_plan.source);
+        let key = source.and_then(|source| source.shard_keys.key_of(shard_plan.number).cloned());
+        let name = source.map(|source| source.name.clone()).unwrap_or_default();
+        (
+            name,
+            key.filter(|key| Some(key) != key_of(shard_plan, plan).as_ref()),
         )
-    })?;
-    drop(keyed);
-    if !undecided.is_empty() {
+    };
+    let policy = &settings.union.on_conflict;
+    let mut judge = Judge {
+        policy,
+        homes: shard_plans.iter().map(home).collect(),
+        losers: shard_plans
+            .iter()
+            .map(|_| IdSetBuilder::new(spill))
+            .collect(),
+        ledger,
+    };
+    if policy.reads_payload() {
         // The field is read for the ids in conflict only, from the settled shards.
-        for (_, having) in &undecided {
-            for shard_plan in having {
-                if let Some(shard_plan) = shard_plans.get_mut(*shard_plan) {
-                    shard_plan.because("a conflict is decided by a field of its points");
-                }
+        let mut first = None;
+        let mut involved: BTreeSet<usize> = BTreeSet::new();
+        conflicts(shard_plans, plan, |id, having| {
+            first.get_or_insert(id);
+            involved.extend(having);
+            Ok(())
+        })?;
+        let Some(first) = first else {
+            return Ok(());
+        };
+        for at in involved {
+            if let Some(shard_plan) = shard_plans.get_mut(at) {
+                shard_plan.because("a conflict is decided by a field of its points");
             }
         }
         rewriter.settle(sources, shard_plans)?;
-        refuse_unknown_field(sources, shard_plans, settings, &undecided, rewriter)?;
-        for some in undecided.chunks(COMPARED_AT_ONCE) {
-            let columns = Columns {
-                vectors: false,
-                payload: true,
-            };
-            let mut payloads: BTreeMap<(usize, PointId), serde_json::Map<_, _>> = BTreeMap::new();
-            for (at, shard_plan) in shard_plans.iter().enumerate() {
-                let ids: Vec<PointId> = some
-                    .iter()
-                    .filter(|(_, having)| having.contains(&at))
-                    .map(|(id, _)| id.id)
-                    .collect();
-                if let (Some(shard), false) = (rewriter.shard(shard_plan), ids.is_empty()) {
-                    for record in shard.retrieve(&ids, columns)? {
-                        payloads.insert((at, record.id), record.payload);
-                    }
-                }
+        refuse_unknown_field(sources, shard_plans, settings, &first, rewriter)?;
+        let mut some: Vec<(Identity, Vec<usize>)> = Vec::new();
+        conflicts(shard_plans, plan, |id, having| {
+            some.push((id, having.to_vec()));
+            if some.len() < COMPARED_AT_ONCE {
+                return Ok(());
             }
-            for (id, having) in some {
-                let nothing = serde_json::Map::new();
-                let found: Vec<_> = having
-                    .iter()
-                    .map(|shard_plan| payloads.get(&(*shard_plan, id.id)).unwrap_or(&nothing))
-                    .collect();
-                let homes = homes_of(having);
-                let words: Vec<&str> = homes.iter().map(|(name, _)| name.as_str()).collect();
-                let policy = &settings.union.on_conflict;
-                let winner = decide(policy, id, &found, &words)?.winner();
-                let conflict = Conflict::new(id.clone(), homes, winner);
-                let conflict = conflict.lacking(&policy.lacking(&found));
-                lose(conflict, winner, having, &mut losers, ledger)?;
-            }
+            by_payload(std::mem::take(&mut some), shard_plans, rewriter, &mut judge)
+        })?;
+        by_payload(some, shard_plans, rewriter, &mut judge)?;
+    } else {
+        let nothing = serde_json::Map::new();
+        conflicts(shard_plans, plan, |id, having| {
+            judge.decide(id, having, &vec![&nothing; having.len()])
+        })?;
+    }
+    for (shard_plan, mut losers) in shard_plans.iter_mut().zip(judge.losers) {
+        shard_plan.lost = losers.end_segment(false)?.map_or(0, |count| count.ids);
+        shard_plan.losers = losers.finish();
+        if shard_plan.lost > 0 {
+            shard_plan.because(&format!(
+                "{} of its points lose a conflict",
+                shard_plan.lost
+            ));
         }
     }
-    for (shard_plan, losers) in shard_plans.iter_mut().zip(losers) {
-        if !losers.is_empty() {
-            shard_plan.because(&format!("{} of its points lose a conflict", losers.len()));
+    Ok(())
+}
+
+/// Decides conflicts by the payloads of their points, which the settled shards have.
+fn by_payload(
+    some: Vec<(Identity, Vec<usize>)>,
+    shard_plans: &[ShardPlan],
+    rewriter: &ShardRewriter<'_>,
+    judge: &mut Judge<'_>,
+) -> Result<()> {
+    let columns = Columns {
+        vectors: false,
+        payload: true,
+    };
+    let mut payloads: BTreeMap<(usize, PointId), serde_json::Map<_, _>> = BTreeMap::new();
+    for (at, shard_plan) in shard_plans.iter().enumerate() {
+        let ids: Vec<PointId> = some
+            .iter()
+            .filter(|(_, having)| having.contains(&at))
+            .map(|(id, _)| id.id)
+            .collect();
+        if ids.is_empty() {
+            continue;
         }
-        shard_plan.losers = losers;
+        let Some(shard) = rewriter.shard(shard_plan) else {
+            return Err(Error::failed(
+                format!("comparing points of shard {}", shard_plan.number),
+                "it was not settled",
+            ));
+        };
+        for record in shard.retrieve(&ids, columns)? {
+            payloads.insert((at, record.id), record.payload);
+        }
+    }
+    let nothing = serde_json::Map::new();
+    for (id, having) in some {
+        let found: Vec<_> = having
+            .iter()
+            .map(|shard_plan| payloads.get(&(*shard_plan, id.id)).unwrap_or(&nothing))
+            .collect();
+        judge.decide(id, &having, &found)?;
     }
     Ok(())
 }
@@ -309,11 +368,10 @@ fn refuse_unknown_field(
     sources: &mut [Source],
     shard_plans: &mut [ShardPlan],
     settings: &Settings,
-    undecided: &[(Identity, Vec<usize>)],
+    first: &Identity,
     rewriter: &mut ShardRewriter<'_>,
 ) -> Result<()> {
-    let (Policy::Newest(field), Some((id, _))) = (&settings.union.on_conflict, undecided.first())
-    else {
+    let Policy::Newest(field) = &settings.union.on_conflict else {
         return Ok(());
     };
     let find = |rewriter: &ShardRewriter<'_>, shard_plans: &[ShardPlan]| {
@@ -334,24 +392,6 @@ fn refuse_unknown_field(
     rewriter.settle(sources, shard_plans)?;
     match find(rewriter, shard_plans)? {
         Found::Field => Ok(()),
-        Found::Others(names) => Err(names.refuse(field, id)),
+        Found::Others(names) => Err(names.refuse(field, first)),
     }
-}
-
-/// Takes down that the records at the places `having` lose `conflict`, but for the one at `winner`.
-fn lose(
-    conflict: Conflict,
-    winner: usize,
-    having: &[usize],
-    losers: &mut [Vec<PointId>],
-    ledger: &mut Ledger,
-) -> Result<()> {
-    for (place, shard_plan) in having.iter().enumerate() {
-        if place != winner
-            && let Some(losers) = losers.get_mut(*shard_plan)
-        {
-            losers.push(conflict.id.id);
-        }
-    }
-    ledger.conflict(conflict)
 }

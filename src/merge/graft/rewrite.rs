@@ -15,7 +15,7 @@ use crate::base::scratch;
 use crate::engine::{ClosedSegment, Shard, ShardConfig, closed_segments};
 use crate::format::{Bits, ToPack, layout};
 use crate::merge::plan::Plan;
-use crate::source::Source;
+use crate::source::{IdSet, IdSetBuilder, Source, Spill};
 use crate::stream::{SegmentPlan, ShardPlan};
 
 /// Ids that are read or deleted at once.
@@ -28,6 +28,7 @@ pub struct ShardRewriter<'a> {
     site: Workspace<'a>,
     plan: &'a Plan,
     payloads: &'a PayloadRewriter<'a>,
+    spill: Spill,
     open: BTreeMap<(usize, u32), Shard>,
     /// Shards made of a log alone.
     tails: BTreeMap<(usize, u32), Shard>,
@@ -36,11 +37,17 @@ pub struct ShardRewriter<'a> {
 
 impl<'a> ShardRewriter<'a> {
     /// An empty one.
-    pub fn new(site: Workspace<'a>, plan: &'a Plan, payloads: &'a PayloadRewriter<'a>) -> Self {
+    pub fn new(
+        site: Workspace<'a>,
+        plan: &'a Plan,
+        payloads: &'a PayloadRewriter<'a>,
+        spill: &Spill,
+    ) -> Self {
         Self {
             site,
             plan,
             payloads,
+            spill: spill.clone(),
             open: BTreeMap::new(),
             tails: BTreeMap::new(),
             rounds: 0,
@@ -76,20 +83,23 @@ impl<'a> ShardRewriter<'a> {
                 waiting.push((at, source, wanted, folder));
             }
         }
+        let spill = &self.spill;
         let settled = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
             let settled = source.settle_some(&folder, Some(&wanted), None)?;
             let mut shards = Vec::new();
             for shard in settled.shards {
-                shards.push((at, shard.number, shard.shard.ids()?, shard.shard));
+                let (ids, points) = ids_of(&shard.shard, spill)?;
+                shards.push((at, shard.number, ids, points, shard.shard));
             }
             Ok(shards)
         })?;
-        for (at, number, ids, shard) in settled.into_iter().flatten() {
+        for (at, number, ids, points, shard) in settled.into_iter().flatten() {
             let shard_plan = shard_plans
                 .iter_mut()
                 .find(|shard_plan| shard_plan.source == at && shard_plan.number == number);
             if let Some(shard_plan) = shard_plan {
                 shard_plan.ids = ids;
+                shard_plan.points = points;
             }
             self.open.insert((at, number), shard);
         }
@@ -141,10 +151,9 @@ impl<'a> ShardRewriter<'a> {
                 for held in held {
                     shard.delete(held)?;
                 }
-                let ids = shard.ids()?;
-                shard_plan.ids.extend(ids);
-                shard_plan.ids.sort_unstable();
-                shard_plan.ids.dedup();
+                let (ids, _) = ids_of(&shard, &self.spill)?;
+                shard_plan.ids.append(ids);
+                shard_plan.points = shard_plan.ids.count()?;
             }
             self.tails.insert(key, shard);
         }
@@ -243,6 +252,14 @@ impl<'a> ShardRewriter<'a> {
     }
 }
 
+/// The ids of an opened shard, and their number.
+fn ids_of(shard: &Shard, spill: &Spill) -> Result<(IdSet, u64)> {
+    let mut ids = IdSetBuilder::new(spill);
+    shard.each_id(|id| ids.add(id, Some(0)))?;
+    let points = ids.end_segment(false)?.map_or(0, |count| count.ids);
+    Ok((ids.finish(), points))
+}
+
 /// Makes a settled shard what it is to be in the master, and closes it.
 fn change(
     plan: &Plan,
@@ -250,12 +267,11 @@ fn change(
     shard_plan: &ShardPlan,
     shard: Shard,
 ) -> Result<Closed> {
-    for losers in shard_plan.losers.chunks(IDS_AT_ONCE) {
-        shard.delete(losers)?;
-    }
+    let losers = &shard_plan.losers;
+    losers.chunks(IDS_AT_ONCE, |losers| shard.delete(losers))?;
     create_indexes(plan, payloads, &shard)?;
     let left = shard.count(None)?;
-    let expected = (shard_plan.ids.len() - shard_plan.losers.len()) as u64;
+    let expected = shard_plan.points.saturating_sub(shard_plan.lost);
     if left != expected {
         return Err(Error::failed(
             format!("deleting what lost from {}", shard.what()),

@@ -17,7 +17,6 @@ mod target;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use serde_json::json;
 
@@ -30,7 +29,7 @@ use super::settings::Settings;
 use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
-use crate::base::stage::StageReport;
+use crate::base::stage::Stages;
 use crate::base::status;
 use crate::point::Digest;
 use crate::server::points::{Sent, Upserts};
@@ -95,8 +94,6 @@ pub struct Replayed {
     pub differences: Vec<String>,
     /// Changes that others made to live sources in the meantime.
     pub changed: Vec<String>,
-    /// Duration and volume of each stage.
-    pub stages: Vec<StageReport>,
 }
 
 /// Everything that the steps of one replay share.
@@ -138,8 +135,9 @@ pub fn replay(
     ledger: Ledger,
     onto: &ReplayTarget,
     site: Workspace<'_>,
+    stages: &mut Stages,
 ) -> Result<(Replayed, Ledger)> {
-    replayed(sources, plan, settings, ledger, onto, site).map_err(|err| match err.kind() {
+    replayed(sources, plan, settings, ledger, onto, site, stages).map_err(|err| match err.kind() {
         Kind::Cancelled => err.next("run the same again to go on where it was"),
         _ => err,
     })
@@ -152,6 +150,7 @@ fn replayed(
     ledger: Ledger,
     onto: &ReplayTarget,
     site: Workspace<'_>,
+    stages: &mut Stages,
 ) -> Result<(Replayed, Ledger)> {
     let target = &onto.target;
     let there = target.look()?;
@@ -167,8 +166,7 @@ fn replayed(
     if let (Action::Sync, Some(info)) = (&action, &there) {
         sync::refuse(target, plan, settings, info)?;
     }
-    let mut stages = Vec::new();
-    let settled = settle_all(sources, settings, site, &mut stages)?;
+    let settled = settle_all(sources, settings, site, stages)?;
     let work = Work {
         sources,
         settled: &settled,
@@ -179,7 +177,6 @@ fn replayed(
     };
     // All that can fail on this side has been tried before the server is asked for anything.
     let flow = work.flow()?;
-    let started = Instant::now();
     // From here on it is better to be asked to stop than to be killed.
     let _told = status::remote(&format!("{address}, which is not whole yet,"));
     match &action {
@@ -188,7 +185,7 @@ fn replayed(
             target.make(plan)?;
             journal.add(&Line::Made)?;
             target.furnish(plan)?;
-            stages.push(StageReport::new("make", started));
+            stages.end("make");
         }
         Action::GoOn(_) => {
             journal.add(&Line::Made)?;
@@ -199,17 +196,17 @@ fn replayed(
     }
     let mut resolver = work.resolver(ledger);
     let written = match &action {
-        Action::Sync => sync::sync(&work, &flow, &mut resolver, &mut stages)?,
-        Action::Make => send(&work, &flow, &mut resolver, &mut journal, None, &mut stages)?,
+        Action::Sync => sync::sync(&work, &flow, &mut resolver, stages)?,
+        Action::Make => send(&work, &flow, &mut resolver, &mut journal, None, stages)?,
         Action::GoOn(mark) => send(
             &work,
             &flow,
             &mut resolver,
             &mut journal,
             Some(mark),
-            &mut stages,
+            stages,
         )?,
-        Action::Compare(mark) => read_again(&work, &flow, &mut resolver, mark, &mut stages)?,
+        Action::Compare(mark) => read_again(&work, &flow, &mut resolver, mark, stages)?,
     };
     let Written {
         flowed,
@@ -220,7 +217,6 @@ fn replayed(
     let (info, not_green) = if let Action::Compare(_) = action {
         (target.info()?, None)
     } else {
-        let started = Instant::now();
         let makes = !matches!(action, Action::Sync);
         if makes {
             target.release(plan)?;
@@ -229,12 +225,11 @@ fn replayed(
         if makes {
             target.rest(plan)?;
         }
-        stages.push(StageReport::new("index", started).points(digest.points()));
+        stages.end("index").points(digest.points());
         green
     };
-    let started = Instant::now();
     let checked = prove::prove(&work, &flow, &digest)?;
-    stages.push(StageReport::new("prove", started).points(checked.points));
+    stages.end("prove").points(checked.points);
     let mut differences: Vec<String> = not_green.into_iter().collect();
     differences.extend(checked.differences());
     differences.extend(target.differences(plan, &info)?);
@@ -272,7 +267,6 @@ fn replayed(
             info,
             differences,
             changed,
-            stages,
         },
         ledger,
     ))
@@ -291,9 +285,8 @@ fn send(
     resolver: &mut Resolver<'_>,
     journal: &mut Journal,
     from: Option<&Mark>,
-    stages: &mut Vec<StageReport>,
+    stages: &mut Stages,
 ) -> Result<Written> {
-    let started = Instant::now();
     let stage = work
         .site
         .progress
@@ -355,11 +348,10 @@ fn send(
     if from != Some(&all) {
         journal.add(&Line::Sent(all))?;
     }
-    stages.push(
-        StageReport::new("replay", started)
-            .points(flowed.scanned)
-            .bytes(flowed.bytes),
-    );
+    stages
+        .end("replay")
+        .points(flowed.scanned)
+        .bytes(flowed.bytes);
     Ok(Written {
         flowed,
         sent,
@@ -374,9 +366,8 @@ fn read_again(
     flow: &Flow<'_>,
     resolver: &mut Resolver<'_>,
     proven: &Mark,
-    stages: &mut Vec<StageReport>,
+    stages: &mut Stages,
 ) -> Result<Written> {
-    let started = Instant::now();
     let progress = work.site.progress;
     let stage = progress.stage("read again", Some(flow.total()), Unit::Points);
     let flowed = flow.run(resolver, &stage, |_, _| Ok(()))?;
@@ -385,8 +376,10 @@ fn read_again(
     if !is_proven {
         return Err(sources_changed(&work.onto.target));
     }
-    let report = StageReport::new("read again", started);
-    stages.push(report.points(flowed.scanned).bytes(flowed.bytes));
+    stages
+        .end("read again")
+        .points(flowed.scanned)
+        .bytes(flowed.bytes);
     Ok(Written {
         flowed,
         sent: Sent::default(),

@@ -3,14 +3,12 @@
 //! Invariants: points that are right already are not written; nothing is deleted before all sources
 //! were read to their end.
 
-use std::time::Instant;
-
 use super::lookup::{LookupBatcher, OrphanScan, Pair};
 use super::target::Target;
 use super::{Work, Written, by_key};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
-use crate::base::stage::StageReport;
+use crate::base::stage::Stages;
 use crate::merge::plan::Plan;
 use crate::merge::settings::Settings;
 use crate::server::CollectionInfo;
@@ -66,9 +64,8 @@ pub(super) fn sync(
     work: &Work<'_>,
     flow: &Flow<'_>,
     resolver: &mut Resolver<'_>,
-    stages: &mut Vec<StageReport>,
+    stages: &mut Stages,
 ) -> Result<Written> {
-    let started = Instant::now();
     let target = &work.onto.target;
     let there = by_key(target, work.keyed())?;
     let nearness = Nearness::new(&work.plan.united.config);
@@ -105,11 +102,10 @@ pub(super) fn sync(
     let sent = upserts.finish()?;
     not_given.delete(&there)?;
     synced.deleted = not_given.count;
-    stages.push(
-        StageReport::new("sync", started)
-            .points(flowed.scanned)
-            .bytes(flowed.bytes),
-    );
+    stages
+        .end("sync")
+        .points(flowed.scanned)
+        .bytes(flowed.bytes);
     Ok(Written {
         flowed,
         sent,

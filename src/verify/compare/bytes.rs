@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::pairs::{self, AT_ONCE, Content, Read};
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
+use crate::base::scratch::Scratch;
 use crate::format::Form;
 use crate::format::schema::PayloadSchema;
-use crate::point::PointId;
 use crate::point::ShardKey;
-use crate::source::{ShardIds, Source, not_taken_in};
+use crate::source::{IdSet, ShardIds, Source, Spill, not_taken_in};
 use crate::stream::{
     Expectations, Layout, Policy, ShardPlan, UnionOptions, identity_key, overlaps_by_key,
     plan_segments,
@@ -51,6 +51,7 @@ pub fn by_bytes(
     settings: &UnionOptions,
     layout: &Layout,
     wanted: &PayloadSchema,
+    scratch: &Scratch,
 ) -> Result<Shown> {
     if settings.stamp.is_some()
         || settings.filter.is_some()
@@ -75,7 +76,8 @@ pub fn by_bytes(
         config: None,
         offsets: false,
     };
-    let shard_plans = plan_segments(sources, expected, |_, _, _| Ok(0))?;
+    let spill = Spill::into_scratch(scratch);
+    let shard_plans = plan_segments(sources, expected, &spill, |_, _, _| Ok(0))?;
     for shard_plan in &shard_plans {
         if let (Some(reason), Some(source)) =
             (shard_plan.reasons.first(), sources.get(shard_plan.source))
@@ -92,21 +94,26 @@ pub fn by_bytes(
     {
         return Ok(Err("a log of the sources is not all in its segments".into()));
     }
-    let keyed: Vec<(Option<ShardKey>, &[PointId])> = shard_plans
+    let keyed: Vec<(Option<ShardKey>, &IdSet)> = shard_plans
         .iter()
         .map(|shard_plan| {
             (
                 key_in_master(shard_plan, sources, settings, layout),
-                &*shard_plan.ids,
+                &shard_plan.ids,
             )
         })
         .collect();
-    if let Err(id) = overlaps_by_key(&keyed, |id, _, _| Err(id)) {
+    let mut met = None;
+    overlaps_by_key(&keyed, |id, _, _| {
+        met.get_or_insert(id);
+        Ok(())
+    })?;
+    if let Some(id) = met {
         return Ok(Err(format!(
             "point {id} is in more than one shard of the sources"
         )));
     }
-    if let Some(reason) = log_not_taken_in(master)? {
+    if let Some(reason) = log_not_taken_in(master, &spill)? {
         return Ok(Err(reason));
     }
 
@@ -122,22 +129,19 @@ pub fn by_bytes(
         Err(reason) => return Ok(Err(reason)),
     };
     for (shard_plan, target) in shard_plans.iter().zip(targets) {
-        if let Some(reason) = misplaced(shard_plan, target, sources, settings, layout) {
+        if let Some(reason) = misplaced(shard_plan, target, sources, settings, layout)? {
             return Ok(Err(reason));
         }
     }
     let mut points_of = vec![0; sources.len()];
     for shard_plan in &shard_plans {
         if let Some(count) = points_of.get_mut(shard_plan.source) {
-            *count += shard_plan.ids.len() as u64;
+            *count += shard_plan.points;
         }
     }
     Ok(Ok(ByBytes {
         points_of,
-        points: shard_plans
-            .iter()
-            .map(|shard_plan| shard_plan.ids.len() as u64)
-            .sum(),
+        points: shard_plans.iter().map(|shard_plan| shard_plan.points).sum(),
         segments: of_master.len() as u64,
         bytes: of_master.iter().map(|segment| segment.bytes).sum(),
     }))
@@ -155,7 +159,7 @@ fn sizes<'a>(sources: impl Iterator<Item = &'a Source>) -> Vec<u64> {
 }
 
 /// Returns the reason if an entry of the master's log may change what its segments say.
-fn log_not_taken_in(master: &mut Source) -> Result<Option<String>> {
+fn log_not_taken_in(master: &mut Source, spill: &Spill) -> Result<Option<String>> {
     let what = master.snapshot.what();
     for (number, shard) in &mut master.snapshot.shards {
         let log = crate::format::wal::read(
@@ -165,8 +169,9 @@ fn log_not_taken_in(master: &mut Source) -> Result<Option<String>> {
         if log.entries.is_empty() && log.torn.is_empty() {
             continue;
         }
-        let held = ShardIds::of(shard, &format!("shard {number} of {what}"))?;
-        if !log.torn.is_empty() || !not_taken_in(&log, &held).is_empty() {
+        let (held, _) = ShardIds::of(shard, &format!("shard {number} of {what}"), spill)?;
+        let survey = held.survey(Some(&log))?;
+        if !log.torn.is_empty() || !not_taken_in(&log, &survey).is_empty() {
             return Ok(Some(format!(
                 "the log of the master's shard {number} is not all in its segments"
             )));
@@ -288,23 +293,22 @@ fn misplaced(
     sources: &[Source],
     settings: &UnionOptions,
     layout: &Layout,
-) -> Option<String> {
+) -> Result<Option<String>> {
     let target = match target {
         Some(target) => target,
-        None if shard_plan.ids.is_empty() => return None,
-        None => return Some("points of a shard without segments".into()),
+        None if shard_plan.points == 0 => return Ok(None),
+        None => return Ok(Some("points of a shard without segments".into())),
     };
-    let source = sources.get(shard_plan.source)?;
+    let Some(source) = sources.get(shard_plan.source) else {
+        return Ok(None);
+    };
     let key = key_in_master(shard_plan, sources, settings, layout);
     if layout.keys.key_of(target) != key.as_ref() {
-        return Some(format!(
+        return Ok(Some(format!(
             "the master's shard {target} has another key than shard {} of {}",
             shard_plan.number, source.name
-        ));
+        )));
     }
-    let wrong = shard_plan
-        .ids
-        .iter()
-        .find(|id| layout.shard_of(**id, key.as_ref()) != Some(target))?;
-    Some(format!("point {wrong} does not belong into shard {target}"))
+    let (_, wrong) = layout.strangers(&shard_plan.ids, target, key.as_ref())?;
+    Ok(wrong.map(|wrong| format!("point {wrong} does not belong into shard {target}")))
 }

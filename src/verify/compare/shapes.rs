@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 use crate::point::{Identity, Sample, ShardKey};
-use crate::source::{ShardIds, Source};
+use crate::source::{ShardIds, Source, Spill};
 use crate::stream::Ledger;
 use crate::verify::difference::{Difference, Wrong};
 
@@ -34,14 +34,13 @@ pub fn shapes(
     master: &Source,
     sample: Option<Sample>,
     ledger: &mut Ledger<Difference>,
+    spill: &Spill,
 ) -> Result<(Vec<ShardShape>, u64)> {
     let mut shapes = Vec::new();
     let mut doubled = 0;
     for (number, shard) in &master.snapshot.shards {
-        let held = ShardIds::of(
-            shard,
-            &format!("shard {number} of {}", master.snapshot.what()),
-        )?;
+        let what = format!("shard {number} of {}", master.snapshot.what());
+        let (held, counts) = ShardIds::of(shard, &what, spill)?;
         if !held.is_whole() {
             return Err(Error::usage(
                 format!("verifying {}", master.snapshot.what()),
@@ -52,32 +51,35 @@ pub fn shapes(
         let uuids: Vec<_> = shard.segments.keys().collect();
         let key = master.shard_keys.key_of(*number);
         let mut points = 0;
-        let mut told = Ok(());
-        held.walk(|id, having| {
-            points += 1;
-            let newest = having.iter().map(|(_, version)| *version).max();
-            let newest = newest.unwrap_or(0);
-            let newer = having.iter().filter(|(_, version)| *version == newest);
-            if newer.clone().count() < 2 || sample.is_some_and(|sample| !sample.keeps(id)) {
-                return;
+        held.walk(|span| {
+            points += span.count();
+            let having = span.having();
+            if having.len() < 2 {
+                return Ok(());
             }
-            doubled += 1;
-            let segments = newer.filter_map(|(at, _)| uuids.get(*at).copied().copied());
-            let what = Wrong::Doubled {
-                shard: *number,
-                segments: segments.collect(),
-                version: newest,
-            };
-            if told.is_ok() {
+            for (place, id) in span.ids() {
+                let newest = having.iter().map(|one| one.version(place)).max();
+                let newest = newest.unwrap_or(0);
+                let newer = having.iter().filter(|one| one.version(place) == newest);
+                if newer.clone().count() < 2 || sample.is_some_and(|sample| !sample.keeps(id)) {
+                    continue;
+                }
+                doubled += 1;
+                let segments = newer.filter_map(|one| uuids.get(one.segment).copied().copied());
+                let what = Wrong::Doubled {
+                    shard: *number,
+                    segments: segments.collect(),
+                    version: newest,
+                };
                 let id = Identity {
                     id,
                     shard_key: key.cloned(),
                 };
-                told = ledger.add(Difference { id, what });
+                ledger.add(Difference { id, what })?;
             }
-        });
-        told?;
-        let mut segments: Vec<u64> = held.segments().iter().map(|ids| ids.len() as u64).collect();
+            Ok(())
+        })?;
+        let mut segments: Vec<u64> = counts.values().map(|counts| counts.points).collect();
         segments.sort_unstable_by(|a, b| b.cmp(a));
         shapes.push(ShardShape {
             shard: *number,

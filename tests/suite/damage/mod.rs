@@ -6,6 +6,7 @@ mod bits;
 pub mod contents;
 pub mod disk;
 mod files;
+mod ids;
 mod log;
 mod members;
 mod output;
@@ -22,6 +23,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         bits::trials(env),
         contents::trials(env),
         disk::trials(env),
+        ids::trials(env),
         output::trials(env),
         stop::trials(env),
     ]

@@ -6,6 +6,7 @@ mod config;
 pub mod policies;
 mod refused;
 mod shards;
+mod stages;
 mod together;
 pub mod vectors;
 
@@ -30,6 +31,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(changes::trials(env));
     trials.extend(vectors::trials(env));
     trials.extend(shards::trials(env));
+    trials.extend(stages::trials(env));
     trials.extend(together::trials(env));
     trials.extend(config::trials(env));
     trials.extend(refused::trials(env));

@@ -176,7 +176,7 @@ fn told(env: &Env) -> Outcome {
     let restore = "snapmerge_last_proven_restore_timestamp_seconds{plan=\"nightly\"} ";
     let proven = |text: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(restore));
-        line.and_then(|at| at.parse::<i64>().ok())
+        line.and_then(|at| at.parse::<f64>().ok())
     };
     ensure_eq!(proven(&metrics), None, "a restore that nobody has proven");
     let archive = stage.dir().join("backups");
@@ -203,7 +203,7 @@ fn told(env: &Env) -> Outcome {
     ensure_eq!(success(&after), success(&metrics), "the last success");
     ensure!(success(&after).is_some(), "no success: {after}");
     let at: chrono::DateTime<chrono::Utc> = serde_json::from_value(at)?;
-    ensure_eq!(proven(&after), Some(at.timestamp()), "the drill");
+    ensure_eq!(proven(&after), Some(at.timestamp() as f64), "the drill");
 
     for text in [
         &ended.stdout,
