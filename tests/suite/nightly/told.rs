@@ -30,7 +30,7 @@ fn hooks(env: &Env) -> Outcome {
     let plan = stage.dir().join("nightly.toml");
     let text = std::fs::read_to_string(&plan)?;
     let said = stage.dir().join("hooks");
-    let mut night = |codes: [u8; 3], code: i32| -> Outcome<(Value, String)> {
+    let night = |codes: [u8; 3], code: i32| -> Outcome<(Value, String)> {
         // Nights are told apart by the second.
         std::thread::sleep(std::time::Duration::from_millis(1100));
         let [before, after, failed] = codes;

@@ -21,8 +21,8 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("server/many/everything_back", || back(env)),
         Trial::new("server/many/refuses", || refuses(env)),
-        env.live("server/many/killed_and_run_again", |bin| killed(bin)),
-        env.live("server/many/full_snapshot", |bin| full(bin)),
+        env.live("server/many/killed_and_run_again", killed),
+        env.live("server/many/full_snapshot", full),
     ]
 }
 
