@@ -35,6 +35,7 @@ fn archived(env: &Env) -> Outcome<Stage> {
         .fake()
         .aliases
         .insert("photos".into(), "album_2017".into());
+    init(stage.dir())?;
     let capture = run_with(
         stage.dir(),
         &["capture", &url, "album_*", "-q", "--archive=backups"],
