@@ -224,7 +224,7 @@ fn server(env: &Env, bin: PathBuf) -> Outcome {
     let told = held.report(&call("run nightly.toml -q --json").run()?.ok()?)?;
     let master = told["master"]["collection"].as_str().ok_or("no master")?;
 
-    let alias = "--alias now --allow not-green --allow missing-indexes --json";
+    let alias = "--alias now --allow not-green --allow missing-indexes --max-shrink 60% --json";
     held.report(
         &call(&format!("publish {url} {master} {alias}"))
             .run()?
