@@ -5,7 +5,7 @@
 //! says. What entries need is there before the records that speak of them; a run that is killed leaves
 //! what the next one goes on with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::chain::{self, Chain};
 use super::lock::Lock;
 use super::name::Name;
-use super::recipe::{self, Recipe};
-use super::store::Store;
+use super::recipe;
+use super::sweep::{self, Needed};
 use super::{Archive, OBJECTS, RECIPES, object};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::parallel::in_parallel;
@@ -51,6 +51,22 @@ struct Part {
     bytes_max: u64,
 }
 
+/// What is `needed`, recipes last.
+fn parts(needed: &Needed) -> Vec<Part> {
+    let of = |all: &BTreeMap<Name, u64>, folder, bytes_max| -> Vec<Part> {
+        let part = |(name, bytes): (&Name, &u64)| Part {
+            path: name.path(folder),
+            name: *name,
+            bytes: *bytes,
+            bytes_max,
+        };
+        all.iter().map(part).collect()
+    };
+    let mut parts = of(&needed.objects, OBJECTS, object::STORED_BYTES_MAX);
+    parts.extend(of(&needed.recipes, RECIPES, recipe::STORED_BYTES_MAX));
+    parts
+}
+
 impl Archive {
     /// Brings `to`, which is empty or a copy of this archive, to the state of this one.
     pub fn copy_to(&self, to: &Self, progress: Progress) -> Result<Copied> {
@@ -65,12 +81,13 @@ impl Archive {
             new_records: ours.records.len().saturating_sub(theirs.records.len()) as u64,
             ..Copied::default()
         };
-        let needed = self.needed(&ours)?;
-        copied.objects = needed.len() as u64;
-        self.copy_parts(to, &needed, progress, &mut copied)?;
+        let needed = Needed::by(&*self.store, &entries)?;
+        self.copy_parts(to, parts(&needed), progress, &mut copied)?;
         self.copy_records(to, &ours, theirs.records.len())?;
-        sweep(&*to.store, &needed, &mut copied)?;
-        to.remember(&to.chain()?);
+        let others = needed.others(&*to.store)?;
+        (copied.removed, copied.removed_bytes) = sweep::remove(&*to.store, &others)?;
+        // It is whole, and this machine remembers its last record.
+        to.chain()?;
         copied.lock_left = lock.release().err().map(|err| err.to_string());
         Ok(copied)
     }
@@ -122,39 +139,11 @@ impl Archive {
         ))
     }
 
-    /// Everything that the entries of `chain` need, recipes last.
-    fn needed(&self, chain: &Chain) -> Result<Vec<Part>> {
-        let entries = chain.entries();
-        let recipes: BTreeMap<Name, _> =
-            entries.iter().map(|entry| (entry.recipe, entry)).collect();
-        let read = in_parallel(recipes.values(), self.store.at_once(), |entry| {
-            Ok(Recipe::of_entry(&*self.store, entry)?.objects)
-        })?;
-        let objects: BTreeMap<Name, u64> = read
-            .into_iter()
-            .flatten()
-            .map(|part| (part.name, part.stored))
-            .collect();
-        let objects = objects.into_iter().map(|(name, bytes)| Part {
-            path: name.path(OBJECTS),
-            name,
-            bytes,
-            bytes_max: object::STORED_BYTES_MAX,
-        });
-        let recipes = recipes.into_iter().map(|(name, entry)| Part {
-            path: name.path(RECIPES),
-            name,
-            bytes: entry.recipe_bytes,
-            bytes_max: recipe::STORED_BYTES_MAX,
-        });
-        Ok(objects.chain(recipes).collect())
-    }
-
     /// Copies those of `needed` that are missing.
     fn copy_parts(
         &self,
         to: &Self,
-        needed: &[Part],
+        needed: Vec<Part>,
         progress: Progress,
         copied: &mut Copied,
     ) -> Result<()> {
@@ -163,8 +152,9 @@ impl Archive {
             let listed = to.store.list(folder)?.into_iter();
             there.extend(listed.map(|one| (one.name, one.bytes)));
         }
-        let is_missing = |part: &&Part| there.get(&part.path) != Some(&part.bytes);
-        let missing: Vec<&Part> = needed.iter().filter(is_missing).collect();
+        copied.objects = needed.len() as u64;
+        let is_missing = |part: &Part| there.get(&part.path) != Some(&part.bytes);
+        let missing: Vec<Part> = needed.into_iter().filter(is_missing).collect();
         let total = missing.iter().map(|part| part.bytes).sum();
         let stage = progress.stage("copy", Some(total), Unit::Bytes);
         let at_once = self.store.at_once().max(to.store.at_once());
@@ -236,26 +226,4 @@ impl Archive {
             false => Err(changed()),
         }
     }
-}
-
-/// Removes the objects and recipes that are not `needed`.
-fn sweep(store: &dyn Store, needed: &[Part], copied: &mut Copied) -> Result<()> {
-    let needed: BTreeSet<&str> = needed.iter().map(|part| part.path.as_str()).collect();
-    let mut unneeded = Vec::new();
-    for folder in [RECIPES, OBJECTS] {
-        for listed in store.list(folder)? {
-            // A file with another kind of name is not ours to remove.
-            let is_ours = Name::of_path(folder, &listed.name).is_some();
-            if is_ours && !needed.contains(listed.name.as_str()) {
-                unneeded.push(listed);
-            }
-        }
-    }
-    let removed = in_parallel(&unneeded, store.at_once(), |listed| {
-        store.remove(&listed.name)
-    })?;
-    store.sync()?;
-    copied.removed = removed.iter().filter(|removed| **removed).count() as u64;
-    copied.removed_bytes = unneeded.iter().map(|listed| listed.bytes).sum();
-    Ok(())
 }

@@ -6,20 +6,18 @@
 //! cannot write its record any more, and one that begins later makes objects of its own. So neither a
 //! kill at any moment nor a run beside it loses anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, Entry, Event, Forgotten};
-use super::name::Name;
-use super::recipe::Recipe;
+use super::Archive;
+use super::chain::{Chain, Event, Forgotten};
 use super::retention::{Candidate, Decision, Policy};
-use super::store::Store;
-use super::{Archive, OBJECTS, RECIPES};
+use super::store::{Listed, Store};
+use super::sweep::{self, Needed};
 use crate::base::error::{Kind, Result};
-use crate::base::parallel::in_parallel;
 
 /// Selection of the entries to forget.
 #[derive(Debug, Clone)]
@@ -101,13 +99,7 @@ impl Archive {
         // Also when nothing is given up: it ends whatever another run has under way.
         let event = Event::Forget { forgot };
         chain.append(store, event, self.signer.as_ref(), Self::now())?;
-        // Recipes first: what is left of a broken off removal are objects that nothing names.
-        let removed = in_parallel(&unneeded, store.at_once(), |(path, bytes)| {
-            Ok(store.remove(path)?.then_some(*bytes))
-        })?;
-        store.sync()?;
-        swept.removed = removed.iter().flatten().count() as u64;
-        swept.removed_bytes = removed.iter().flatten().sum();
+        (swept.removed, swept.removed_bytes) = sweep::remove(store, &unneeded)?;
         Ok(swept)
     }
 }
@@ -115,8 +107,7 @@ impl Archive {
 struct Plan {
     swept: PruneReport,
     forgot: Vec<Forgotten>,
-    /// Names, with the bytes under them.
-    unneeded: Vec<(String, u64)>,
+    unneeded: Vec<Listed>,
 }
 
 fn plan(
@@ -160,33 +151,16 @@ fn plan(
         }
     };
     let gone: BTreeSet<&str> = forgot.iter().map(|one| one.id.as_str()).collect();
-    let left: BTreeMap<Name, &Entry> = entries
+    let left = entries
         .iter()
-        .filter(|entry| !gone.contains(entry.id.as_str()))
-        .map(|entry| (entry.recipe, entry))
-        .collect();
-    // If one cannot be read, nobody knows what it needs, and nothing is removed.
-    let needed = in_parallel(left.values(), store.at_once(), |entry| {
-        let objects = Recipe::of_entry(store, entry)?.objects.into_iter();
-        Ok(objects.map(|part| part.name).collect::<Vec<Name>>())
-    })?;
-    let needed: BTreeSet<Name> = needed.into_iter().flatten().collect();
-    let left: BTreeSet<Name> = left.into_keys().collect();
-    let mut unneeded = Vec::new();
-    for (folder, needed) in [(RECIPES, &left), (OBJECTS, &needed)] {
-        for listed in store.list(folder)? {
-            // A file with another kind of name is not ours to remove.
-            if Name::of_path(folder, &listed.name).is_some_and(|name| !needed.contains(&name)) {
-                unneeded.push((listed.name, listed.bytes));
-            }
-        }
-    }
+        .filter(|entry| !gone.contains(entry.id.as_str()));
+    let unneeded = Needed::by(store, left)?.others(store)?;
     let swept = PruneReport {
         decisions,
         forgotten: forgot.len() as u64,
         left: entries.len().saturating_sub(forgot.len()) as u64,
         removed: unneeded.len() as u64,
-        removed_bytes: unneeded.iter().map(|(_, bytes)| bytes).sum(),
+        removed_bytes: unneeded.iter().map(|one| one.bytes).sum(),
         dry_run: false,
         left_behind: Vec::new(),
     };

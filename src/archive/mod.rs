@@ -26,6 +26,7 @@ mod recipe;
 mod retention;
 mod sign;
 mod store;
+mod sweep;
 mod trust;
 mod verify_chain;
 

@@ -18,14 +18,14 @@ pub(super) fn before(hooks: &HooksPlan, report: &RunReport) -> Result<()> {
 /// is in the report.
 pub(super) fn after(hooks: &HooksPlan, begun: bool, report: &mut RunReport) {
     if report.outcome_so_far() == RunOutcome::Failed {
-        told("run_failed", &hooks.run_failed, hooks, report);
+        run_and_report("run_failed", &hooks.run_failed, hooks, report);
     }
     if begun {
-        told("run_after", &hooks.run_after, hooks, report);
+        run_and_report("run_after", &hooks.run_after, hooks, report);
     }
 }
 
-fn told(name: &str, command: &[String], hooks: &HooksPlan, report: &mut RunReport) {
+fn run_and_report(name: &str, command: &[String], hooks: &HooksPlan, report: &mut RunReport) {
     if let Err(err) = run(name, command, stop::PUTTING_AWAY, hooks, report) {
         report.failed(name, &err);
     }

@@ -101,6 +101,24 @@ pub struct SegmentCount {
     pub newest: Option<u64>,
 }
 
+impl SegmentCount {
+    fn of<'p>(pieces: impl IntoIterator<Item = &'p Piece>) -> Self {
+        let mut count = Self::default();
+        for piece in pieces {
+            count.add(piece, piece.len);
+        }
+        count
+    }
+
+    /// Adds the first `len` ids of `piece`.
+    fn add(&mut self, piece: &Piece, len: u32) {
+        if !piece.is_gone() {
+            self.ids += u64::from(len);
+            self.newest = self.newest.max(Some(piece.version_at(len - 1)));
+        }
+    }
+}
+
 /// Two points of one segment have one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Twice(pub PointId);
@@ -170,11 +188,9 @@ impl IdSet {
             if hits.len() > 1 {
                 again.get_or_insert(first);
             }
-            let Some(last) = hits.last().filter(|hit| !hit.piece.is_gone()) else {
-                continue;
-            };
-            count.ids += u64::from(len);
-            count.newest = count.newest.max(Some(last.piece.version_at(len - 1)));
+            if let Some(last) = hits.last() {
+                count.add(&last.piece, len);
+            }
         }
         Ok((count, again))
     }
@@ -286,12 +302,17 @@ impl IdSetBuilder {
     /// returned in place of the counts, and the segment is forgotten.
     pub fn end_segment(&mut self, once: bool) -> Result<std::result::Result<SegmentCount, Twice>> {
         let pieces = self.lay_out();
+        // Pieces of one run do not overlap, so that no walk is needed.
+        let of_one = self.runs.is_empty().then(|| SegmentCount::of(&pieces));
         if !pieces.is_empty() {
             self.runs.push(self.spill.keep(pieces)?);
         }
         let segment = self.set.segments();
         self.set.segments.push(std::mem::take(&mut self.runs));
-        let (count, again) = self.set.count_segment(segment)?;
+        let (count, again) = match of_one {
+            Some(count) => (count, None),
+            None => self.set.count_segment(segment)?,
+        };
         match self.again.take().or(again).filter(|_| once) {
             None => Ok(Ok(count)),
             Some(id) => {
