@@ -6,7 +6,6 @@
 //! becomes a path.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -14,12 +13,11 @@ use serde::Deserialize;
 use super::input::Input;
 use super::layout::CONFIG;
 use super::tar::{MemberKind, Walker};
+use super::unpack::Sink;
 use crate::base::error::{Error, Result};
 
 /// Largest config.json, in bytes.
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
-/// Buffer between the tar and the file, in bytes.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// A snapshot of a whole storage.
 #[derive(Debug)]
@@ -76,8 +74,8 @@ impl FullSnapshot {
         }))
     }
 
-    /// Writes the snapshot of `collection` to `target`, a new file in scratch.
-    pub fn extract(&self, collection: &str, target: &Path) -> Result<()> {
+    /// Writes the snapshot of `collection` into `folder`, which is scratch, as `name`.
+    pub fn extract(&self, collection: &str, folder: &Path, name: &str) -> Result<()> {
         let what = self.path.display().to_string();
         let gone = || {
             Error::damaged(
@@ -88,14 +86,9 @@ impl FullSnapshot {
         let wanted = self.members.get(collection).ok_or_else(gone)?;
         let mut walker = Walker::new(Input::open(&self.path, None, None)?, what.clone());
         while let Some(member) = walker.next_member()? {
-            if member.path != *wanted || member.kind != MemberKind::File {
-                continue;
+            if member.path == *wanted && member.kind == MemberKind::File {
+                return Sink::new(folder).file(&mut walker, &member, name);
             }
-            let failed = |err: &io::Error| Error::io("writing scratch file", target, err);
-            let file = std::fs::File::create_new(target).map_err(|err| failed(&err))?;
-            let mut file = io::BufWriter::with_capacity(BUFFER_BYTES, file);
-            io::copy(&mut walker.contents(&member), &mut file).map_err(|err| failed(&err))?;
-            return file.flush().map_err(|err| failed(&err));
         }
         Err(gone())
     }
@@ -133,10 +126,12 @@ mod tests {
         assert_eq!(full.collections, BTreeMap::from([("a".to_owned(), 5)]));
         assert_eq!(full.aliases["now"], "a");
         let dir = tempfile::tempdir().unwrap();
-        let target = dir.path().join("a.snapshot");
-        full.extract("a", &target).unwrap();
-        assert_eq!(std::fs::read(&target).unwrap(), b"inner");
-        assert!(full.extract("b", &dir.path().join("b")).is_err());
+        full.extract("a", dir.path(), "a.snapshot").unwrap();
+        assert_eq!(
+            std::fs::read(dir.path().join("a.snapshot")).unwrap(),
+            b"inner"
+        );
+        assert!(full.extract("b", dir.path(), "b").is_err());
 
         let lost = FullSnapshot::open(tar(&whole[1..]).path()).unwrap_err();
         assert!(lost.why().contains("a-1.snapshot"), "{lost}");

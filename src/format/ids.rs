@@ -26,6 +26,7 @@ mod trackers;
 mod write;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 pub use self::stream::{Streamed, stream};
 pub use self::to_disk::{are_none, to_disk};
@@ -149,6 +150,23 @@ pub fn is_tracker_file(name: &str) -> bool {
 }
 
 impl TrackerFiles {
+    /// The files of an unpacked segment in `folder`.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let listed = |err: std::io::Error| Error::io("listing", folder, &err);
+        let mut files = Self::default();
+        for entry in std::fs::read_dir(folder).map_err(listed)? {
+            let path = entry.map_err(listed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some(name) = name.filter(|name| is_tracker_file(name))
+                && let Some(slot) = files.from_name(name)
+            {
+                let bytes = std::fs::read(&path);
+                *slot = Some(bytes.map_err(|err| Error::io("reading", &path, &err))?);
+            }
+        }
+        Ok(files)
+    }
+
     /// The place for the content of the file `file_name` (without directories); `None` if it is
     /// not a file of the id tracker. An empty place for a pending log stays without effect.
     pub fn from_name(&mut self, file_name: &str) -> Option<&mut Option<Vec<u8>>> {

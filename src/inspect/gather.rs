@@ -39,11 +39,11 @@ impl SnapshotReport {
     }
 
     /// Returns the report of `source`, which was opened with its trackers and its log; both are taken out of
-    /// it and dropped. Ids go to `spill` when there are too many for memory.
+    /// it and dropped.
     ///
     /// # Errors
     /// If something fails that is not the snapshot's fault.
-    pub fn of_source(source: &mut Source, spill: &Spill) -> Result<Self> {
+    pub fn of_source(source: &mut Source) -> Result<Self> {
         let obstacles = source.obstacles();
         let mut problems: Vec<Problem> = obstacles.into_iter().map(Problem::from).collect();
         let mut notes = Vec::new();
@@ -57,7 +57,7 @@ impl SnapshotReport {
                      the time of the snapshot may be missing"
                 ));
             }
-            let mut gathered = shard_report(*number, shard, &what, &mut problems, spill)?;
+            let mut gathered = shard_report(*number, shard, &what, &mut problems)?;
             gathered.shard_key = source.shard_keys.key_of(*number).cloned();
             logs_known &= gathered.log.is_some() || !shard.has_log;
             shards.push(gathered);
@@ -223,9 +223,8 @@ fn shard_report(
     shard: &mut Shard,
     what: &str,
     problems: &mut Vec<Problem>,
-    spill: &Spill,
 ) -> Result<ShardReport> {
-    let mut ids = ShardIds::new(spill);
+    let mut ids = ShardIds::new(&Spill::within(&std::env::temp_dir()));
     let mut segments = Vec::new();
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);
@@ -348,10 +347,6 @@ mod tests {
     use crate::format::Segment;
     use crate::format::ids::Content;
 
-    fn spill() -> Spill {
-        Spill::within(&std::env::temp_dir())
-    }
-
     #[test]
     fn a_segment_that_cannot_be_read_is_a_problem_in_its_place() {
         let mut broken = Segment::default();
@@ -363,7 +358,7 @@ mod tests {
             ..Shard::default()
         };
         let mut problems = Vec::new();
-        let report = shard_report(3, &mut shard, "a.snapshot", &mut problems, &spill()).unwrap();
+        let report = shard_report(3, &mut shard, "a.snapshot", &mut problems).unwrap();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(
             (problems[0].shard, problems[0].segment),
@@ -395,7 +390,7 @@ mod tests {
             next: None,
             incomplete: false,
         }];
-        let report = shard_report(0, &mut shard, "a.snapshot", &mut problems, &spill()).unwrap();
+        let report = shard_report(0, &mut shard, "a.snapshot", &mut problems).unwrap();
         assert_eq!(report.points_count, None);
         assert_eq!(problems.len(), 1);
     }

@@ -12,7 +12,7 @@ use super::{Inspection, MergeReport, SnapshotReport, Verdict};
 use crate::base::error::{Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::input::{InputOptions, Inputs};
-use crate::source::{Opening, Source, Spill, tell_apart};
+use crate::source::{Opening, Source, tell_apart};
 
 /// An inspection.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
@@ -36,8 +36,6 @@ impl Operation for InspectRequest {
 
     fn run(self, _: &Context) -> Result<Inspection> {
         let inputs = Inputs::find(&self.snapshots, &self.input, &std::env::temp_dir())?;
-        let scratch = std::env::temp_dir();
-        let spill = Spill::within(&scratch);
         let mut sources = Vec::new();
         let mut reports = Vec::new();
         // The position of each opened source's report.
@@ -52,7 +50,7 @@ impl Operation for InspectRequest {
                 ..inputs.opening(path)
             };
             let looked = Source::open(path, &opening, None).and_then(|mut source| {
-                let report = SnapshotReport::of_source(&mut source, &spill)?;
+                let report = SnapshotReport::of_source(&mut source)?;
                 Ok((source, report))
             });
             match looked {

@@ -33,7 +33,7 @@ use crate::base::error::{Error, Result};
 use crate::format::readable::{Obstacle, in_rocks, obstacles};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, ShardingMethod};
-use crate::format::{Algorithm, Servers, Snapshot, Want, source_name};
+use crate::format::{Algorithm, Input, Servers, Snapshot, Want, source_name};
 use crate::server::ServerVersion;
 
 /// The first server that cannot read RocksDB any more.
@@ -98,21 +98,39 @@ pub struct SourceLabel {
     pub checksum: Checksum,
 }
 
+/// The checksums that the file at `path` must have; that there is none is an error where one is required.
+fn required(path: &Path, opening: &Opening) -> Result<Vec<Expectation>> {
+    let expected = checksum::expectations(path, opening.sha256.as_deref())?;
+    if opening.require_checksum && expected.is_empty() {
+        return Err(Error::damaged(
+            format!("checking {}", path.display()),
+            "there is no checksum for it, and --require-checksum was given",
+        )
+        .next(format!(
+            "put Qdrant's checksum beside it as {}.checksum, or give --sha256 FILE=HEX",
+            source_file(path)
+        )));
+    }
+    Ok(expected)
+}
+
+/// Compares the file at `path` with the checksums that it must have, of whatever it is a snapshot.
+pub fn check_file(path: &Path, opening: &Opening) -> Result<Checksum> {
+    let expected = required(path, opening)?;
+    if expected.is_empty() {
+        return Ok(Checksum::Unverified);
+    }
+    let hashes = Input::hash(path, checksum::algorithm(&expected))?;
+    let hashes = hashes
+        .ok_or_else(|| Error::failed(format!("hashing {}", path.display()), "there is no hash"))?;
+    checksum::compare(path, &expected, &hashes)
+}
+
 impl Source {
     /// Opens the snapshot at `path`; `passed` counts its bytes for a progress bar. A .gz with a
     /// checksum is compared with it at once, since all of it is read anyway.
     pub fn open(path: &Path, opening: &Opening, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
-        let expected = checksum::expectations(path, opening.sha256.as_deref())?;
-        if opening.require_checksum && expected.is_empty() {
-            return Err(Error::damaged(
-                format!("checking {}", path.display()),
-                "there is no checksum for it, and --require-checksum was given",
-            )
-            .next(format!(
-                "put Qdrant's checksum beside it as {}.checksum, or give --sha256 FILE=HEX",
-                source_file(path)
-            )));
-        }
+        let expected = required(path, opening)?;
         let want = Want {
             trackers: opening.trackers,
             log: opening.log,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::id_set::{IdSet, IdSetBuilder, SegmentCount, Span, Spill};
 use crate::base::error::Result;
-use crate::format::ids::{Format, IdEntry, Trackers};
+use crate::format::ids::{Format, IdEntry, SegmentIds, Trackers};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{PayloadSchema, same_index};
 use crate::format::wal::{Entry, Log, Op, Touches};
@@ -123,8 +123,12 @@ impl ShardIds {
             });
         }
         // Not as a sound writer leaves it, or of a form that takes all files together.
-        segments.restart();
-        let read = ids::read(&trackers.load(what)?, what)?;
+        self.add_read(&ids::read(&trackers.load(what)?, what)?)
+    }
+
+    /// The same of a segment whose ids were read.
+    pub fn add_read(&mut self, read: &SegmentIds) -> Result<SegmentCounts> {
+        self.segments.restart();
         let newest = self.add_entries(&read.entries)?;
         Ok(SegmentCounts {
             format: read.format,

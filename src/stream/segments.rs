@@ -163,13 +163,13 @@ fn look(
             continue;
         }
         let segment_what = format!("segment {uuid} of {what}");
-        let held = held_ids.add(&trackers, &segment_what)?;
-        let live = match offsets {
+        let (held, live) = match offsets {
+            false => (held_ids.add(&trackers, &segment_what)?, Bits::default()),
             true => {
                 let read = ids::read(&trackers.load(&segment_what)?, &segment_what)?;
-                Bits::of(read.entries.iter().map(|entry| entry.offset))
+                let live = Bits::of(read.entries.iter().map(|entry| entry.offset));
+                (held_ids.add_read(&read)?, live)
             }
-            false => Bits::default(),
         };
         drop(trackers);
         if held.pending_deletes + held.pending_others > 0 {

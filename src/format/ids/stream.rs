@@ -148,7 +148,7 @@ fn of_immutable(
     }
 }
 
-/// The records of a mappings file, of which none is longer than [`RECORD_BYTES_MAX`].
+/// The records of a file, of which none is longer than [`RECORD_BYTES_MAX`].
 struct Records<'a> {
     reader: Box<dyn Read + 'a>,
     buffer: Vec<u8>,
@@ -195,11 +195,8 @@ impl<'a> Records<'a> {
 
 /// Versions, asked for in the order of offsets.
 struct Versions<'a> {
-    reader: Box<dyn Read + 'a>,
+    records: Records<'a>,
     next: u64,
-    chunk: Vec<u8>,
-    at: usize,
-    left: u64,
 }
 
 impl<'a> Versions<'a> {
@@ -207,34 +204,15 @@ impl<'a> Versions<'a> {
         if !content.len().is_multiple_of(8) {
             return Err(Stop::Unusual);
         }
-        Ok(Self {
-            reader: content.reader()?,
-            next: 0,
-            chunk: Vec::new(),
-            at: 0,
-            left: content.len(),
-        })
+        let records = Records::new(content)?;
+        Ok(Self { records, next: 0 })
     }
 
     /// The version of `offset`, above all that were asked for before.
     fn at(&mut self, offset: u64) -> std::result::Result<u64, Stop> {
         loop {
-            if self.at == self.chunk.len() {
-                let more = usize::try_from(self.left)
-                    .unwrap_or(CHUNK_BYTES)
-                    .min(CHUNK_BYTES);
-                if more == 0 {
-                    return Err(Stop::Unusual);
-                }
-                self.chunk.resize(more, 0);
-                self.reader.read_exact(&mut self.chunk)?;
-                self.left -= more as u64;
-                self.at = 0;
-            }
-            let mut rest = self.chunk.get(self.at..).unwrap_or_default();
-            let version = super::take(&mut rest).map(u64::from_le_bytes);
+            let version = self.records.next(super::take)?.map(u64::from_le_bytes);
             let version = version.ok_or(Stop::Unusual)?;
-            self.at += 8;
             let at = self.next;
             self.next += 1;
             if at == offset {

@@ -21,9 +21,9 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 pub use self::indexes::Declared;
-pub use self::splice::{Replaced, Splice, TakenOut, splice, take_out};
+pub use self::splice::{Splice, TakenOut, splice, take_out};
 use self::text::change_members;
-use super::ids::{TrackerFiles, is_tracker_file, read};
+use super::ids::{TrackerFiles, read};
 use super::layout;
 use super::schema::PayloadSchema;
 use super::storage::{Bits, GridstoreReader, GridstoreWriter};
@@ -31,7 +31,7 @@ use crate::base::error::{Error, Result};
 use crate::base::scratch;
 
 /// The folder of a segment that holds its payloads.
-pub(super) const STORAGE: &str = "payload_storage";
+pub const STORAGE: &str = "payload_storage";
 /// The folder of a segment that holds its payload indexes.
 pub(super) const INDEXES: &str = "payload_index";
 /// Their config, in that folder.
@@ -59,12 +59,10 @@ impl PayloadRewrite<'_> {
         Declared::new(config, self.wanted, |field| self.rebuilt.contains(field))
     }
 
-    /// Changes the unpacked segment in `folder`, called `what`; returns its live points.
-    pub fn in_folder(&self, folder: &Path, change: &mut Change<'_>, what: &str) -> Result<u64> {
-        let mut points = 0;
+    /// Changes the unpacked segment in `folder`, called `what`.
+    pub fn in_folder(&self, folder: &Path, change: &mut Change<'_>, what: &str) -> Result<()> {
         if !self.keys.is_empty() {
             let live = live(folder, what)?;
-            points = live.count();
             let (old, new) = (folder.join(STORAGE), folder.join(NEW_STORAGE));
             rewrite_storage(&old, &new, &live, &self.keys, change, what)?;
             scratch::remove_folder(&old)?;
@@ -90,8 +88,7 @@ impl PayloadRewrite<'_> {
                 false => std::fs::remove_file(entry.path()).map_err(failed)?,
             }
         }
-        write_config(&indexes, &declared)?;
-        Ok(points)
+        write_config(&indexes, &declared)
     }
 }
 
@@ -104,17 +101,7 @@ pub(super) fn write_config(folder: &Path, declared: &Declared) -> Result<()> {
 
 /// Offsets of the live points of the unpacked segment in `folder`.
 fn live(folder: &Path, what: &str) -> Result<Bits> {
-    let failed = |path: &Path, err: std::io::Error| Error::io("reading", path, &err);
-    let mut files = TrackerFiles::default();
-    for entry in std::fs::read_dir(folder).map_err(|err| failed(folder, err))? {
-        let path = entry.map_err(|err| failed(folder, err))?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(name) = name.filter(|name| is_tracker_file(name))
-            && let Some(slot) = files.from_name(name)
-        {
-            *slot = Some(std::fs::read(&path).map_err(|err| failed(&path, err))?);
-        }
-    }
+    let files = TrackerFiles::in_folder(folder)?;
     Ok(Bits::of(
         read(&files, what)?.entries.iter().map(|entry| entry.offset),
     ))

@@ -8,8 +8,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use uuid::Uuid;
 
@@ -23,19 +21,8 @@ use crate::format::snapshot::Snapshot;
 use crate::format::tar::{BLOCK, MemberKind, Walker};
 use crate::format::unpack::Sink;
 
-/// Bytes copied at once.
-const BUFFER_BYTES: usize = 256 << 10;
 /// The tar with what takes the place of what was taken out, in the segment's folder in scratch.
 const ADDED: &str = "added.tar";
-
-/// What is replaced in a segment.
-#[derive(Debug, Clone)]
-pub struct Replaced {
-    /// Its payload indexes.
-    pub declared: Declared,
-    /// True if its payloads are unpacked, to be written anew.
-    pub payloads: bool,
-}
 
 /// A segment of which some files were taken out.
 #[derive(Debug, Clone)]
@@ -55,19 +42,19 @@ pub struct Splice {
 }
 
 /// Takes what is `replaced` out of the packed segments of `snapshot`, by shard and UUID, into folders of
-/// their own under `folder`. `passed` counts the file's bytes for a progress bar.
+/// their own under `folder`.
 ///
 /// # Errors
 /// [`crate::base::error::Kind::Damaged`] if the snapshot cannot be read, or has not all of these segments
 /// any more.
 pub fn take_out(
     snapshot: &Snapshot,
-    replaced: &BTreeMap<(u32, Uuid), Replaced>,
+    replaced: &BTreeMap<(u32, Uuid), Declared>,
+    payloads: bool,
     folder: &Path,
-    passed: Option<Arc<AtomicU64>>,
 ) -> Result<BTreeMap<(u32, Uuid), TakenOut>> {
     let mut taken = BTreeMap::new();
-    let mut input = Input::open(&snapshot.path, None, passed)?;
+    let mut input = Input::open(&snapshot.path, None, None)?;
     let mut sink = Sink::new(folder);
     let mut walker = Walker::new(&mut input, snapshot.what());
     while let Some(member) = walker.next_member()? {
@@ -79,7 +66,7 @@ pub fn take_out(
             continue;
         };
         let key = (shard.unwrap_or(0), uuid);
-        let Some(Replaced { declared, payloads }) = replaced.get(&key) else {
+        let Some(declared) = replaced.get(&key) else {
             continue;
         };
         let home = format!("{}/{uuid}", key.0);
@@ -99,11 +86,15 @@ pub fn take_out(
                     let why = format!("it has {name}, as servers before 0.11 packed segments");
                     return Err(inner.damaged(why).next("use --route rebuild"));
                 }
-                InSegment::Directory | InSegment::Manifest | InSegment::Unknown => None,
+                // A server with RocksDB takes an empty `payload_index_db_backup` for a backup
+                // (`unpack_snapshot` in lib/segment/src/segment/segment_ops.rs), and nothing needs a
+                // folder without files.
+                InSegment::Directory => continue,
+                InSegment::Manifest | InSegment::Unknown => None,
             };
             let is_payload = |name: &str| {
                 let rest = name.strip_prefix(STORAGE);
-                *payloads && rest.is_some_and(|rest| rest.starts_with('/'))
+                payloads && rest.is_some_and(|rest| rest.starts_with('/'))
             };
             match name {
                 Some(name) if is_payload(name) => {
@@ -147,8 +138,8 @@ pub fn splice(taken: &TakenOut, declared: &Declared, storage: Option<&Path>) -> 
     }
     let added = taken.folder.join(ADDED);
     let file = scratch::create(&added)?;
-    let (file, _) = pack_segment(&folder, ToFile(file), &added)?;
-    let added_bytes = (file.0.metadata())
+    let (file, _) = pack_segment(&folder, file, &added)?;
+    let added_bytes = (file.metadata())
         .map_err(|err| Error::io("writing", &added, &err))?
         .len();
     scratch::remove_folder(&folder)?;
@@ -161,31 +152,12 @@ pub fn splice(taken: &TakenOut, declared: &Declared, storage: Option<&Path>) -> 
     })
 }
 
-/// A file that a tar is written to.
-struct ToFile(File);
-
-impl io::Write for ToFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl Out for ToFile {
+impl Out for File {
     fn content(&mut self, file: &mut File, bytes: u64) -> io::Result<()> {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let mut left = bytes;
-        while left > 0 {
-            let most = usize::try_from(left).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
-            let some = buffer.get_mut(..most).unwrap_or_default();
-            file.read_exact(some)?;
-            io::Write::write_all(&mut self.0, some)?;
-            left -= most as u64;
+        match io::copy(&mut Read::by_ref(file).take(bytes), self)? == bytes {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
         }
-        Ok(())
     }
 }
 

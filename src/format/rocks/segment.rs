@@ -15,7 +15,7 @@ use super::vectors::{self, Kind};
 use super::{backup, payload};
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
-use crate::format::ids::{TrackerFiles, is_tracker_file, read};
+use crate::format::ids::{TrackerFiles, read};
 use crate::format::layout;
 
 /// The folder in a segment's that its database is put together in.
@@ -115,18 +115,7 @@ fn live(
     {
         return Ok(live);
     }
-    let mut files = TrackerFiles::default();
-    for entry in std::fs::read_dir(folder).map_err(|err| Error::io("listing", folder, &err))? {
-        let entry = entry.map_err(|err| Error::io("listing", folder, &err))?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| is_tracker_file(name)) else {
-            continue;
-        };
-        if let Some(slot) = files.from_name(name) {
-            let bytes = std::fs::read(entry.path());
-            *slot = Some(bytes.map_err(|err| Error::io("reading", &entry.path(), &err))?);
-        }
-    }
+    let files = TrackerFiles::in_folder(folder)?;
     let mut live = Live::default();
     for entry in read(&files, what)?.entries {
         live.offsets.add(entry.offset);

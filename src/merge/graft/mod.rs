@@ -147,8 +147,12 @@ pub fn graft(
         shards,
         digest: None,
         carried: Some(CarriedCounts {
+            // What is consolidated has its indexes built.
+            rebuilt_indexes: match consolidated {
+                Some(_) => Vec::new(),
+                None => rebuilt,
+            },
             consolidated,
-            rebuilt_indexes: rebuilt,
             ..packed.carried
         }),
         tallies,

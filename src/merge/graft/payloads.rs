@@ -15,7 +15,9 @@ use crate::base::error::Result;
 use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::base::scratch;
-use crate::format::payloads::{PayloadRewrite, Replaced, rewrite_storage, splice, take_out};
+use crate::format::payloads::{
+    Declared, PayloadRewrite, STORAGE, rewrite_storage, splice, take_out,
+};
 use crate::format::schema::PayloadSchema;
 use crate::merge::settings::Settings;
 use crate::source::Source;
@@ -125,7 +127,7 @@ impl<'a> PayloadRewriter<'a> {
         source: &Source,
         shard_plans: Vec<&mut ShardPlan>,
     ) -> Result<u64> {
-        let mut replaced: BTreeMap<(u32, Uuid), Replaced> = BTreeMap::new();
+        let mut replaced: BTreeMap<(u32, Uuid), Declared> = BTreeMap::new();
         for shard_plan in &shard_plans {
             let shard = source.snapshot.shards.get(&shard_plan.number);
             for segment in shard_plan
@@ -135,31 +137,27 @@ impl<'a> PayloadRewriter<'a> {
             {
                 let held = shard.and_then(|shard| shard.segments.get(&segment.uuid));
                 let config = held.map(|held| held.payload_index_json());
-                let one = Replaced {
-                    declared: self.rewrite.declared(&config.unwrap_or_default()),
-                    payloads: self.changes_payloads(),
-                };
-                replaced.insert((shard_plan.number, segment.uuid), one);
+                let declared = self.rewrite.declared(&config.unwrap_or_default());
+                replaced.insert((shard_plan.number, segment.uuid), declared);
             }
         }
         if replaced.is_empty() {
             return Ok(0);
         }
+        let payloads = self.changes_payloads();
         let folder = self.site.scratch.folder(&format!("payloads-{at}"))?;
-        let taken = take_out(&source.snapshot, &replaced, &folder, None)?;
+        let taken = take_out(&source.snapshot, &replaced, payloads, &folder)?;
         let mut bytes = 0;
         let mut changed = Changed::none(&self.settings.union);
         for shard_plan in shard_plans {
             for segment in &mut shard_plan.segments {
                 let key = (shard_plan.number, segment.uuid);
-                let (Some(taken), Some(Replaced { declared, payloads })) =
-                    (taken.get(&key), replaced.get(&key))
-                else {
+                let (Some(taken), Some(declared)) = (taken.get(&key), replaced.get(&key)) else {
                     continue;
                 };
                 let new = taken.folder.join("new");
-                if *payloads {
-                    let old = taken.folder.join("payload_storage");
+                if payloads {
+                    let old = taken.folder.join(STORAGE);
                     let what = format!(
                         "segment {} of shard {} of {}",
                         segment.uuid,

@@ -10,7 +10,7 @@ use crate::support::points::{PointId, ensure_same};
 use crate::support::qdrant::Server;
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
-use super::{Given, Points, graft, merging, under_key, union};
+use super::{Given, Points, given, graft, merging, under_key, union};
 
 /// A grafted master has nothing left to index.
 const GREEN_WITHIN: Duration = Duration::from_secs(10);
@@ -28,19 +28,6 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         env.live("graft/live/recall_and_latency", |bin| recall(env, bin)),
         env.live("graft/live/by_source", |bin| by_source(env, bin)),
     ]
-}
-
-fn given(env: &Env, dir: &Path, names: &[&str]) -> Outcome<Vec<Given>> {
-    names
-        .iter()
-        .map(|name| {
-            let case = env.case(name);
-            Ok(Given {
-                file: case.unpack(dir)?,
-                points: case.truth_by_id()?,
-            })
-        })
-        .collect()
 }
 
 fn union_of(sources: &[Given], policy: &str) -> Outcome<Points> {

@@ -65,6 +65,18 @@ impl Given {
     }
 }
 
+/// These cases, unpacked into `dir`.
+fn given(env: &Env, dir: &Path, names: &[&str]) -> Outcome<Vec<Given>> {
+    let one = |name: &&str| {
+        let case = env.case(name);
+        Ok(Given {
+            file: case.unpack(dir)?,
+            points: case.truth_by_id()?,
+        })
+    };
+    names.iter().map(one).collect()
+}
+
 /// What a merge must give.
 struct Union {
     points: Points,

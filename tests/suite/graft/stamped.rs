@@ -12,7 +12,7 @@ use crate::support::cases::Case;
 use crate::support::points::ensure_same;
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
-use super::{Given, Points, export, graft, has_note, members, merging, segments, union};
+use super::{Given, Points, export, given, graft, has_note, members, merging, segments, union};
 
 const ALBUMS: [&str; 3] = ["album_2017", "album_2018", "album_2019_overlap"];
 /// The stamp of the tests, below a key that some payloads have.
@@ -68,17 +68,6 @@ fn changed(points: &Points, name: &str) -> Points {
     points
 }
 
-fn given(env: &Env, dir: &Path, names: &[&str]) -> Outcome<Vec<Given>> {
-    let one = |name: &&str| {
-        let case = env.case(name);
-        Ok(Given {
-            file: case.unpack(dir)?,
-            points: case.truth_by_id()?,
-        })
-    };
-    names.iter().map(one).collect()
-}
-
 /// The sources as [`ARGS`] leave their points.
 fn all_changed(sources: &[Given]) -> Vec<Points> {
     let one = |given: &Given| changed(&given.points, &given.name());
@@ -126,7 +115,29 @@ fn alone(case: &Case) -> Outcome {
         json!(0),
         "untouched of {carried}"
     );
+    no_backup_of_indexes(&output)?;
     proven(&output, &[file])
+}
+
+/// A server with RocksDB takes a folder of this name for a backup, also one without files.
+fn no_backup_of_indexes(master: &Path) -> Outcome {
+    let mut tar = tar::Archive::new(std::fs::File::open(master)?);
+    for entry in tar.entries()? {
+        let entry = entry?;
+        if entry
+            .path()?
+            .extension()
+            .is_none_or(|ending| ending != "tar")
+        {
+            continue;
+        }
+        let mut segment = tar::Archive::new(entry);
+        for member in segment.entries()? {
+            let path = member?.path()?.display().to_string();
+            ensure!(!path.contains("payload_index_db_backup"), "{path}");
+        }
+    }
+    Ok(())
 }
 
 fn conflicts(env: &Env) -> Outcome {
@@ -362,7 +373,9 @@ fn consolidated(env: &Env) -> Outcome {
     let sources = given(env, dir.path(), &["album_2017", "album_2018"])?;
     let output = dir.path().join("master.snapshot");
     let args: Vec<&str> = [&ARGS[..], &["--consolidate"]].concat();
-    graft(&sources.iter().collect::<Vec<_>>(), &output, &args)?;
+    let report = graft(&sources.iter().collect::<Vec<_>>(), &output, &args)?;
+    let left = &report["carried"]["rebuilt_indexes"];
+    ensure!(left.is_null(), "left to be built: {left}");
     let points = all_changed(&sources);
     let expected = union(&points.iter().collect::<Vec<_>>(), "last")?.points;
     ensure_same(&export(&output)?, expected.values())?;

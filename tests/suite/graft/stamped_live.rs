@@ -10,7 +10,7 @@ use crate::support::points::ensure_same;
 use crate::support::qdrant::Server;
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
-use super::{Given, Points, graft, union};
+use super::{Points, given, graft, union};
 
 /// A grafted master has nothing left to index.
 const GREEN_WITHIN: Duration = Duration::from_secs(10);
@@ -89,14 +89,7 @@ fn searches(server: &Server, year: u64, expected: &Points) -> Outcome {
 
 fn stamped(env: &Env, bin: &Path) -> Outcome {
     let dir = temp_dir()?;
-    let mut sources = Vec::new();
-    for name in ALBUMS {
-        let case = env.case(name);
-        sources.push(Given {
-            file: case.unpack(dir.path())?,
-            points: case.truth_by_id()?,
-        });
-    }
+    let mut sources = given(env, dir.path(), &ALBUMS)?;
     let master = dir.path().join("master.snapshot");
     let args = [
         "--stamp",

@@ -104,8 +104,6 @@ const WRITES_SCRATCH: &[&str] = &[
     "src/format/unpack.rs",
     // The segment.json of an unpacked segment that the engine is to open otherwise than it was.
     "src/engine/closed.rs",
-    // A member of a snapshot of a whole storage.
-    "src/format/full.rs",
     // The ids of such a segment, in another form.
     "src/format/ids/to_disk.rs",
     // The vectors of such a segment that lay in RocksDB.
