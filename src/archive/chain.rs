@@ -88,13 +88,7 @@ impl Chain {
         if store.head(&path(1), 1)?.is_some() {
             return Err(Error::usage(doing, "there is one already"));
         }
-        let there = store.list("")?;
-        if let Some(first) = there.first() {
-            return Err(
-                Error::usage(doing, format!("it is not empty: there is {}", first.name))
-                    .next("choose an empty or a new place"),
-            );
-        }
+        require_empty(store, doing)?;
         chain.append(store, Event::Begin { format: FORMAT }, signer, Utc::now())?;
         if let Err(err) = refuses_taken(store, &path(1)) {
             for name in [&path(1), HEAD] {
@@ -263,6 +257,18 @@ impl Chain {
             hash: kept.hash,
             seq: kept.record.seq,
         })
+    }
+}
+
+/// Refuses a place where something is, for whoever makes an archive there.
+pub fn require_empty(store: &dyn Store, doing: String) -> Result<()> {
+    match store.list("")?.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::usage(
+            doing,
+            format!("it is not empty: there is {}", first.name),
+        )
+        .next("choose an empty or a new place")),
     }
 }
 

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{self, Chain};
+use super::chain::{self, Chain, StoredRecord};
 use super::lock::Lock;
 use super::name::Name;
 use super::recipe;
+use super::store::Listed;
 use super::sweep::{self, Needed};
 use super::{Archive, OBJECTS, RECIPES, object};
 use crate::base::error::{Error, Kind, Result};
@@ -70,21 +71,24 @@ fn parts(needed: &Needed) -> Vec<Part> {
 impl Archive {
     /// Brings `to`, which is empty or a copy of this archive, to the state of this one.
     pub fn copy_to(&self, to: &Self, progress: Progress) -> Result<Copied> {
+        if self.what() == to.what() {
+            return Err(self.refuse(to, "it is the same place"));
+        }
         let ours = self.chain()?;
         self.begin_copy(to, &ours)?;
         let (lock, theirs) = Lock::take_for_copy(to)?;
-        self.is_copy(&ours, to, &theirs)?;
-        let entries = ours.entries();
+        self.require_copy(&ours, to, &theirs)?;
         let mut copied = Copied {
-            entries: entries.len() as u64,
+            entries: ours.entries().len() as u64,
             records: ours.records.len() as u64,
             new_records: ours.records.len().saturating_sub(theirs.records.len()) as u64,
             ..Copied::default()
         };
-        let needed = Needed::by(&*self.store, &entries)?;
-        self.copy_parts(to, parts(&needed), progress, &mut copied)?;
-        self.copy_records(to, &ours, theirs.records.len())?;
-        let others = needed.others(&*to.store)?;
+        let listed = sweep::list(&*to.store)?;
+        let needed = self.copy_parts(to, &ours, &listed, progress, &mut copied);
+        let needed = needed.map_err(|err| self.unless_changed(&ours, err))?;
+        self.copy_records(to, &ours.records, theirs.records.len())?;
+        let others = needed.others(&listed);
         (copied.removed, copied.removed_bytes) = sweep::remove(&*to.store, &others)?;
         // It is whole, and this machine remembers its last record.
         to.chain()?;
@@ -94,21 +98,27 @@ impl Archive {
 
     /// Makes the copy, if there is none: an archive with the first record.
     fn begin_copy(&self, to: &Self, ours: &Chain) -> Result<()> {
-        match to.chain() {
-            Err(err) if err.kind() == Kind::NotFound => {}
-            there => return there.map(drop),
+        if to.store.head(&chain::path(1), 1)?.is_some() {
+            return Ok(());
         }
-        if let Some(first) = to.store.list("")?.first() {
-            return Err(self
-                .refuse(to, format!("it is not empty: there is {}", first.name))
-                .next("choose an empty or a new place"));
-        }
-        self.copy_record(to, ours, 1)?;
-        if let Some(first) = ours.records.first() {
-            let (hash, seq) = (first.hash, first.record.seq);
-            chain::write_head(&*to.store, chain::Head { hash, seq })?;
-        }
+        let doing = format!("copying {} to {}", self.what(), to.what());
+        chain::require_empty(&*to.store, doing)?;
+        self.copy_records(to, ours.records.get(..1).unwrap_or_default(), 0)?;
         to.store.keep_reserve()
+    }
+
+    /// The error of whoever read an object that was needed, unless that was given up meanwhile.
+    fn unless_changed(&self, ours: &Chain, err: Error) -> Error {
+        let is_same = |now: Chain| now.head() == ours.head();
+        match err.kind() == Kind::Damaged && !self.chain().is_ok_and(is_same) {
+            false => err,
+            true => Error::new(
+                Kind::Locked,
+                format!("copying {}", self.what()),
+                "another run has changed it meanwhile",
+            )
+            .next("run it again"),
+        }
     }
 
     fn refuse(&self, to: &Self, why: impl std::fmt::Display) -> Error {
@@ -116,7 +126,7 @@ impl Archive {
     }
 
     /// Refuses what is no copy of this archive.
-    fn is_copy(&self, ours: &Chain, to: &Self, theirs: &Chain) -> Result<()> {
+    fn require_copy(&self, ours: &Chain, to: &Self, theirs: &Chain) -> Result<()> {
         let hashes = |chain: &Chain| -> Vec<Name> {
             chain.records.iter().map(|record| record.hash).collect()
         };
@@ -139,22 +149,25 @@ impl Archive {
         ))
     }
 
-    /// Copies those of `needed` that are missing.
+    /// Copies what the entries of `ours` need and is not among what is `listed` in the copy; returns all
+    /// that they need.
     fn copy_parts(
         &self,
         to: &Self,
-        needed: Vec<Part>,
+        ours: &Chain,
+        listed: &[Listed],
         progress: Progress,
         copied: &mut Copied,
-    ) -> Result<()> {
-        let mut there = BTreeMap::new();
-        for folder in [OBJECTS, RECIPES] {
-            let listed = to.store.list(folder)?.into_iter();
-            there.extend(listed.map(|one| (one.name, one.bytes)));
-        }
-        copied.objects = needed.len() as u64;
-        let is_missing = |part: &Part| there.get(&part.path) != Some(&part.bytes);
-        let missing: Vec<Part> = needed.into_iter().filter(is_missing).collect();
+    ) -> Result<Needed> {
+        let there: BTreeMap<&str, u64> = listed
+            .iter()
+            .map(|one| (one.name.as_str(), one.bytes))
+            .collect();
+        let needed = Needed::by(&*self.store, &ours.entries())?;
+        let parts = parts(&needed);
+        copied.objects = parts.len() as u64;
+        let is_missing = |part: &&Part| there.get(part.path.as_str()) != Some(&part.bytes);
+        let missing: Vec<&Part> = parts.iter().filter(is_missing).collect();
         let total = missing.iter().map(|part| part.bytes).sum();
         let stage = progress.stage("copy", Some(total), Unit::Bytes);
         let at_once = self.store.at_once().max(to.store.at_once());
@@ -167,7 +180,7 @@ impl Archive {
         to.store.sync()?;
         copied.new_objects = bytes.len() as u64;
         copied.new_bytes = bytes.iter().sum();
-        Ok(())
+        Ok(needed)
     }
 
     fn part(&self, part: &Part) -> Result<Vec<u8>> {
@@ -189,20 +202,21 @@ impl Archive {
         }
     }
 
-    /// Copies the records after the first `there`.
-    fn copy_records(&self, to: &Self, ours: &Chain, there: usize) -> Result<()> {
-        for record in ours.records.iter().skip(there) {
-            self.copy_record(to, ours, record.record.seq)?;
+    /// Copies those of `records` after the first `there`.
+    fn copy_records(&self, to: &Self, records: &[StoredRecord], there: usize) -> Result<()> {
+        for record in records.iter().skip(there) {
+            self.copy_record(to, record)?;
         }
         to.store.sync()?;
-        match ours.head() {
-            Some(head) => chain::write_head(&*to.store, head),
-            None => Ok(()),
-        }
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        let (hash, seq) = (last.hash, last.record.seq);
+        chain::write_head(&*to.store, chain::Head { hash, seq })
     }
 
-    fn copy_record(&self, to: &Self, ours: &Chain, seq: u64) -> Result<()> {
-        let path = chain::path(seq);
+    fn copy_record(&self, to: &Self, record: &StoredRecord) -> Result<()> {
+        let path = chain::path(record.record.seq);
         let changed = || {
             Error::new(
                 Kind::Locked,
@@ -211,10 +225,8 @@ impl Archive {
             )
             .next("run it again")
         };
-        let record = ours.records.iter().find(|one| one.record.seq == seq);
-        let hash = record.map(|record| record.hash);
         let bytes = self.store.get(&path, chain::RECORD_BYTES_MAX)?;
-        let bytes = bytes.filter(|bytes| Some(Name::of(bytes)) == hash);
+        let bytes = bytes.filter(|bytes| Name::of(bytes) == record.hash);
         let bytes = bytes.ok_or_else(changed)?;
         if to.store.put_new(&path, &bytes)? {
             return Ok(());

@@ -182,6 +182,13 @@ impl EntryPattern {
 
     /// The entries that are meant, by name; that there is none is an error.
     pub fn find(&self, chain: &Chain) -> Result<Vec<Entry>> {
+        if let Some(until) = self.until.as_ref().filter(|until| !begins_a_time(until)) {
+            return Err(Error::usage(
+                format!("looking for {}@{until}", self.names),
+                format!("{until} does not begin a time"),
+            )
+            .next("give it as 2026-11-01, or as 2026-11-01T03:00:00Z"));
+        }
         let names = WildMatch::new(&self.names);
         let now = Utc::now();
         let mut by_name: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
@@ -207,6 +214,19 @@ impl EntryPattern {
         let newest_of = |entries: &Vec<Entry>| newest(entries, now).cloned();
         Ok(by_name.values().filter_map(newest_of).collect())
     }
+}
+
+/// Returns true if `text` is the beginning of a time as ids have it, up to the end of one of its parts; a
+/// number may follow a whole one.
+fn begins_a_time(text: &str) -> bool {
+    const LIKE: &[u8] = b"0000-00-00T00:00:00Z";
+    const PARTS: [usize; 6] = [4, 7, 10, 13, 16, 19];
+    let is_part = PARTS.contains(&text.len()) || text.len() >= LIKE.len();
+    is_part
+        && text.bytes().zip(LIKE).all(|(is, like)| match like {
+            b'0' => is.is_ascii_digit(),
+            like => is == *like,
+        })
 }
 
 impl FromStr for EntryRef {

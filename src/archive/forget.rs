@@ -99,7 +99,8 @@ impl Archive {
         // Also when nothing is given up: it ends whatever another run has under way.
         let event = Event::Forget { forgot };
         chain.append(store, event, self.signer.as_ref(), Self::now())?;
-        (swept.removed, swept.removed_bytes) = sweep::remove(store, &unneeded)?;
+        (swept.removed, swept.removed_bytes) =
+            sweep::remove(store, &unneeded.iter().collect::<Vec<_>>())?;
         Ok(swept)
     }
 }
@@ -154,7 +155,9 @@ fn plan(
     let left = entries
         .iter()
         .filter(|entry| !gone.contains(entry.id.as_str()));
-    let unneeded = Needed::by(store, left)?.others(store)?;
+    let needed = Needed::by(store, left)?;
+    let listed = sweep::list(store)?;
+    let unneeded: Vec<Listed> = needed.others(&listed).into_iter().cloned().collect();
     let swept = PruneReport {
         decisions,
         forgotten: forgot.len() as u64,

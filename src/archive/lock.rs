@@ -38,9 +38,16 @@ impl<'a> Lock<'a> {
     /// The same of a copy, which has no records of its own: a lock whose process is gone is removed, and
     /// no record says so.
     pub fn take_for_copy(archive: &'a Archive) -> Result<(Self, Chain)> {
-        Self::take_from_gone(archive, "archive copy", |_, _| {
+        let taken = Self::take_from_gone(archive, "archive copy", |_, _| {
             archive.store.remove(LOCK)?;
             archive.store.sync()
+        });
+        taken.map_err(|err| match err.kind() {
+            Kind::Locked => err.next(format!(
+                "wait for its end; if it will never end (its machine is gone), remove {LOCK} there by hand: \
+                 `archive unlock` writes a record, and a copy has none of its own"
+            )),
+            _ => err,
         })
     }
 

@@ -39,22 +39,28 @@ impl Needed {
         })
     }
 
-    /// Everything that lies in `store` and is not needed, recipes first: what is left of a removal that was
-    /// broken off are objects that nothing names.
-    pub fn others(&self, store: &dyn Store) -> Result<Vec<Listed>> {
-        let mut others = Vec::new();
-        for (folder, needed) in [(RECIPES, &self.recipes), (OBJECTS, &self.objects)] {
-            let listed = store.list(folder)?.into_iter();
-            others.extend(listed.filter(|one| {
+    /// Those that are `listed` and not needed.
+    pub fn others<'l>(&self, listed: &'l [Listed]) -> Vec<&'l Listed> {
+        let is_other = |one: &&Listed| {
+            let is_none_of = |folder, needed: &BTreeMap<Name, u64>| {
                 Name::of_path(folder, &one.name).is_some_and(|name| !needed.contains_key(&name))
-            }));
-        }
-        Ok(others)
+            };
+            is_none_of(RECIPES, &self.recipes) || is_none_of(OBJECTS, &self.objects)
+        };
+        listed.iter().filter(is_other).collect()
     }
 }
 
+/// The recipes and objects that lie in `store`, recipes first: in this order what is left of a removal that
+/// was broken off are objects that nothing names.
+pub(super) fn list(store: &dyn Store) -> Result<Vec<Listed>> {
+    let mut listed = store.list(RECIPES)?;
+    listed.extend(store.list(OBJECTS)?);
+    Ok(listed)
+}
+
 /// Removes what was `listed`; returns how many were there, and their bytes.
-pub(super) fn remove(store: &dyn Store, listed: &[Listed]) -> Result<(u64, u64)> {
+pub(super) fn remove(store: &dyn Store, listed: &[&Listed]) -> Result<(u64, u64)> {
     let removed = in_parallel(listed, store.at_once(), |one| {
         Ok(store.remove(&one.name)?.then_some(one.bytes))
     })?;

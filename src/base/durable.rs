@@ -217,8 +217,7 @@ pub fn write_private_json(target: &Path, value: &impl Serialize) -> Result<()> {
 /// The value that a file of ours has, if there is one; one that somebody else put there is an error.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let mut bytes = Vec::new();
-    let read = own::open(path, File::options().read(true))
-        .and_then(|mut file| file.read_to_end(&mut bytes));
+    let read = own::open_to_read(path).and_then(|mut file| file.read_to_end(&mut bytes));
     match read {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|err| Error::io("reading", path, &err))?,

@@ -62,6 +62,8 @@ fn what_is_no_copy_is_refused_and_left_as_it_is() {
     std::fs::create_dir(&place).unwrap();
     std::fs::write(place.join("mine"), "x").unwrap();
     assert!(copy(&bed, &to).unwrap_err().why().contains("mine"));
+    let itself = bed.archive.copy_to(&bed.archive, Progress::Quiet);
+    assert!(itself.unwrap_err().why().contains("the same place"));
     std::fs::remove_file(place.join("mine")).unwrap();
     to.init().unwrap();
     assert!(
@@ -79,6 +81,8 @@ fn what_is_no_copy_is_refused_and_left_as_it_is() {
     let there = to.chain().unwrap();
     let err = copy(&bed, &to).unwrap_err();
     assert!(err.why().contains("1 records that are not here"), "{err}");
+    // Not the same entry: the same record in the same second is the same one.
+    let gone = Forgetting::These(vec![bed.entry("a@2026-01-02").id]);
     bed.archive.forget(&gone, false).unwrap();
     let err = copy(&bed, &to).unwrap_err();
     assert!(err.why().contains("record 5 is another one"), "{err}");
