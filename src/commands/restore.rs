@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::{Ended, OutputArgs, print_answer, print_report, warn};
+use super::{Ended, OutputArgs, print_report, warn};
 use crate::base::error::{Error, Result};
 use crate::base::operation::Operation as _;
 use crate::restore::{Rename, RestoreManyRequest, RestoreOptions, RestoreRequest};
@@ -49,7 +49,8 @@ Everything back, all at once:
 Looked at before a byte moves: the name, the server's version, shards and shard keys. Compared afterwards:
 exact counts of each shard, config, payload indexes, vectors in an index. If anything differs it exits with 3
 and the new collection is removed again. With a server alone as --to, of each name that fits the newest entry at or
-before the date is restored; the same command again goes on where one that was broken off was.")]
+before the date is restored; the same command again goes on where one that was broken off was, as long as it
+means the same entries: give a date.")]
 pub struct RestoreArgs {
     /// A collection snapshot, plain or .gz; one in an archive, as archive:NAME@DATE; or many: archive:PATTERN@DATE
     /// (* and ? stand for any letters), or a snapshot of a whole storage
@@ -79,7 +80,11 @@ pub struct RestoreArgs {
 /// Runs the command.
 pub fn run(args: RestoreArgs) -> Result<Ended> {
     let context = args.output.context();
-    let is_plan = args.options.dry_run;
+    // A plan is what was asked for: it is printed however quiet.
+    let shown = OutputArgs {
+        quiet: args.output.quiet && !args.options.dry_run,
+        ..args.output
+    };
     let (ended, left) = match args.to {
         Target::Collection(to) => {
             if args.aliases || !args.rename.is_empty() {
@@ -95,10 +100,7 @@ pub fn run(args: RestoreArgs) -> Result<Ended> {
                 options: args.options,
             };
             let report = request.run(&context)?;
-            let ended = match is_plan {
-                true => print_answer(&report, args.output.json),
-                false => print_report(&report, args.output),
-            };
+            let ended = print_report(&report, shown);
             (ended, report.restored.left)
         }
         Target::Server(to) => {
@@ -111,10 +113,7 @@ pub fn run(args: RestoreArgs) -> Result<Ended> {
                 options: args.options,
             };
             let report = request.run(&context)?;
-            let ended = match is_plan {
-                true => print_answer(&report, args.output.json),
-                false => print_report(&report, args.output),
-            };
+            let ended = print_report(&report, shown);
             let left = report.collections.into_iter().flat_map(|one| one.left);
             (ended, left.collect())
         }

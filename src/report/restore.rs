@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::words::size;
 use crate::restore::{ManyRestored, ManyState, RestoreManyReport, RestoreReport};
 use crate::source::Checksum;
 
@@ -9,7 +10,7 @@ impl RestoreReport {
     /// It as text.
     pub fn text(&self) -> String {
         let restored = &self.restored;
-        let bytes = humansize::format_size(restored.bytes, humansize::BINARY);
+        let bytes = size(restored.bytes);
         let mut text = match &restored.verdict {
             Some(verdict) => format!(
                 "{}: {} points, {bytes}, green\n",
@@ -67,7 +68,6 @@ impl RestoreReport {
 impl RestoreManyReport {
     /// It as text.
     pub fn text(&self) -> String {
-        let size = |bytes: u64| humansize::format_size(bytes, humansize::BINARY);
         let of = |state: ManyState| {
             self.collections
                 .iter()
@@ -99,6 +99,13 @@ impl RestoreManyReport {
             let _ = writeln!(text, "{line}");
         };
         line(format!("  server   {}", self.server_version));
+        match &self.checksum {
+            None => {}
+            Some(Checksum::Unverified) => {
+                line("  checksum UNVERIFIED: none was found for the file".into());
+            }
+            Some(known) => line(format!("  checksum {}", known.words())),
+        }
         if earlier > 0 {
             line(format!(
                 "  earlier  {earlier} of them by an earlier run, compared again"

@@ -52,7 +52,8 @@ pub struct Points {
 
 impl Expected {
     /// Reads the snapshot at `path`: every byte is hashed, and compared where there is a checksum.
-    pub fn read(path: &Path, opening: &Opening) -> Result<Self> {
+    /// Ids that are too many for memory go to scratch in the folder `parent`.
+    pub fn read(path: &Path, opening: &Opening, parent: &Path) -> Result<Self> {
         let manifest = match Sidecar::Manifest.of(path).exists() {
             // Others write manifests of another form; their checksum is compared all the same.
             true => read_manifest(path).ok(),
@@ -80,11 +81,13 @@ impl Expected {
         let mut shards = BTreeMap::new();
         let mut indexed_min = 0;
         let what = path.display().to_string();
+        let spill = Spill::within(parent);
         for (number, shard) in &mut source.snapshot.shards {
             let points = match &counted {
                 Some(counted) => counted.get(number).copied(),
                 None => {
-                    let (points, indexed) = count(shard, &format!("shard {number} of {what}"))?;
+                    let (points, indexed) =
+                        count(shard, &format!("shard {number} of {what}"), &spill)?;
                     indexed_min += indexed;
                     points
                 }
@@ -152,8 +155,8 @@ fn counts(manifest: &Manifest) -> Option<BTreeMap<u32, u64>> {
 }
 
 /// The points of a shard, and how many of them lie in a graph of its one vector.
-fn count(shard: &mut Shard, what: &str) -> Result<(Option<u64>, u64)> {
-    let mut held = ShardIds::new(&Spill::within(&std::env::temp_dir()));
+fn count(shard: &mut Shard, what: &str, spill: &Spill) -> Result<(Option<u64>, u64)> {
+    let mut held = ShardIds::new(spill);
     let mut indexed = 0;
     for (uuid, segment) in &mut shard.segments {
         let trackers = std::mem::take(&mut segment.trackers);

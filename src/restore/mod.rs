@@ -190,18 +190,15 @@ fn restored_earlier(
     if begun.is_some() || !exists(target, members)? {
         return Ok(None);
     }
-    let differs = |why: String| {
-        Error::new(Kind::Refused, format!("restoring to {target}"), why)
-            .next("choose another name with --rename, or give --overwrite to write over it")
-    };
     let verdict = compare(target, members, expected, options)?;
-    match verdict.differences.first() {
+    match differs(target, &verdict.differences) {
         None => Ok(Some(verdict)),
-        Some(_) if options.overwrite => Ok(None),
-        Some(one) => Err(differs(format!(
-            "it is there, and not as its snapshot says: {}: {} in the snapshot, {} there",
-            one.about, one.expected, one.found
-        ))),
+        Some(err) => Err(Error::new(
+            Kind::Refused,
+            format!("restoring to {target}"),
+            format!("it is there, and not as its snapshot says: {}", err.why()),
+        )
+        .next("choose another name with --rename, or give --overwrite to write over it")),
     }
 }
 

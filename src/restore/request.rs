@@ -124,14 +124,15 @@ impl Operation for RestoreRequest {
         let state = self.options.known.state.folder()?;
         let members = self.options.connect(&self.to.server)?;
         let snapshots = std::slice::from_ref(&self.snapshot);
-        let inputs = Inputs::find(snapshots, &self.options.reading, &self.options.parent())?;
+        let parent = self.options.parent();
+        let inputs = Inputs::find(snapshots, &self.options.reading, &parent)?;
         let Some(path) = inputs.paths().first() else {
             return Err(Error::usage("opening the snapshot", "there is none"));
         };
         let stage = context
             .progress
             .stage("look into the snapshot", None, Unit::None);
-        let expected = Expected::read(path, &inputs.opening(path))?;
+        let expected = Expected::read(path, &inputs.opening(path), &parent)?;
         drop(stage);
         let options = self.options.of_one(context.progress);
         let restored = restore(&self.to, &members, &expected, &options, &state)?;

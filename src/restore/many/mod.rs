@@ -1,7 +1,8 @@
 //! Restoring many collections onto a server: all that an archive had at some time, or a snapshot of a
 //! whole storage.
 //!
-//! Invariants: all of it is looked at before a byte moves; nothing that exists is touched unless that was
+//! Invariants: names and aliases of all are looked at before a byte moves, and each snapshot before its own
+//! do; nothing that exists is touched unless that was
 //! asked for; a collection that fails does not keep the others from being restored; aliases move in one
 //! call, and only when every collection came out as its snapshot says; the same request goes on where a
 //! run that was broken off was.
@@ -28,6 +29,7 @@ use crate::base::scratch::{Scratch, require_free};
 use crate::base::stop;
 use crate::capture::Members;
 use crate::server::{About, Address, StateFolder};
+use crate::source::Checksum;
 
 /// Brings many snapshots onto a server, each as a collection of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +67,8 @@ pub struct RestoreManyReport {
     pub aliases: Vec<ManyAlias>,
     /// True if the aliases were set.
     pub aliases_set: bool,
+    /// Checksum of the snapshot of a whole storage, and who gave it; each entry of an archive has its own.
+    pub checksum: Option<Checksum>,
     /// Duration in seconds.
     pub seconds: f64,
     /// Notes for the reader.
@@ -135,7 +139,7 @@ impl Operation for RestoreManyRequest {
         let started = Instant::now();
         let state = self.options.known.state.folder()?;
         let members = self.options.connect(&self.to)?;
-        let pieces = Pieces::find(&self.snapshots, &self.options.reading)?;
+        let pieces = Pieces::find(&self.snapshots, &self.options)?;
         let digest = plan::digest(&pieces, &self.rename)?;
         let about = About::RestoreMany(&digest);
         let begun: Option<Begun> = state.read(&self.to, about)?;
@@ -149,6 +153,7 @@ impl Operation for RestoreManyRequest {
             collections: Vec::new(),
             aliases: plan.aliases.clone(),
             aliases_set: false,
+            checksum: pieces.checksum.clone(),
             seconds: 0.0,
             notes: Vec::new(),
         };
@@ -262,11 +267,12 @@ impl All<'_> {
         let started = Instant::now();
         let scratch = Scratch::new(&self.request.options.parent())?;
         let (path, opening) = self.pieces.fetch(piece, &scratch)?;
-        let expected = Expected::read(&path, &opening)?;
+        let expected = Expected::read(&path, &opening, scratch.path())?;
         let target = self.request.to.collection(&one.collection);
         let mut options = self.request.options.of_one(Progress::Quiet);
         options.resume = self.is_resumed;
-        let earlier = match self.is_resumed {
+        // What is written over may have been alike in everything that is compared.
+        let earlier = match self.is_resumed && !options.overwrite {
             true => restored_earlier(&target, self.members, &expected, &options, self.state)?,
             false => None,
         };

@@ -14,8 +14,9 @@ use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
 use crate::capture::Manifest;
 use crate::format::FullSnapshot;
-use crate::input::InputOptions;
-use crate::source::Opening;
+use crate::input::Inputs;
+use crate::restore::RestoreOptions;
+use crate::source::{Checksum, Opening, check_file};
 
 /// One snapshot.
 #[derive(Debug)]
@@ -44,17 +45,28 @@ enum Place {
 /// The snapshots of a set.
 pub(super) struct Pieces {
     pub all: Vec<Piece>,
+    /// Checksum of the snapshot of a whole storage, if it is one.
+    pub checksum: Option<Checksum>,
     place: Place,
 }
 
 impl Pieces {
     /// Finds what `given` means.
-    pub fn find(given: &Path, reading: &InputOptions) -> Result<Self> {
+    pub fn find(given: &Path, options: &RestoreOptions) -> Result<Self> {
+        let reading = &options.reading;
         if let Some(pattern) = given.to_str().and_then(EntryPattern::of_source) {
+            if let Some(sha256) = reading.sha256.first() {
+                return Err(Error::usage(
+                    format!("reading --sha256 {sha256}"),
+                    "entries of an archive have the SHA-256 that its chain says",
+                )
+                .next("leave it out"));
+            }
             let archive = reading.from_archive.open()?;
             let entries = pattern.find(&archive.chain()?)?;
             return Ok(Self {
                 all: entries.into_iter().map(of_entry).collect(),
+                checksum: None,
                 place: Place::Archive(Box::new(archive)),
             });
         }
@@ -65,6 +77,8 @@ impl Pieces {
             )
             .next("name the collection to make of it: --to http://HOST:6333/NAME")
         })?;
+        let inputs = Inputs::find(&[given.to_owned()], reading, &options.parent())?;
+        let checksum = check_file(given, &inputs.opening(given))?;
         let all = full.collections.iter().map(|(name, bytes)| Piece {
             source: name.clone(),
             name: name.clone(),
@@ -81,13 +95,15 @@ impl Pieces {
         });
         Ok(Self {
             all: all.collect(),
+            checksum: Some(checksum),
             place: Place::Full(full),
         })
     }
 
     /// Puts the snapshot of `piece` together in `scratch`; says how it is to be opened.
     pub fn fetch(&self, piece: &Piece, scratch: &Scratch) -> Result<(PathBuf, Opening)> {
-        let path = scratch.path().join("collection.snapshot");
+        const NAME: &str = "collection.snapshot";
+        let path = scratch.path().join(NAME);
         let mut opening = Opening::default();
         match (&self.place, &piece.entry) {
             (Place::Archive(archive), Some(entry)) => {
@@ -98,7 +114,7 @@ impl Pieces {
                     durable::write_private(&beside, manifest.to_string().as_bytes(), false)?;
                 }
             }
-            (Place::Full(full), _) => full.extract(&piece.name, &path)?,
+            (Place::Full(full), _) => full.extract(&piece.name, scratch.path(), NAME)?,
             (Place::Archive(_), None) => {
                 let doing = format!("restoring {}", piece.source);
                 return Err(Error::failed(doing, "it is no entry of the archive"));

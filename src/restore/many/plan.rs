@@ -111,45 +111,50 @@ pub(super) fn plan<'a>(
             in_the_way.push(format!("{name} is an alias of {behind} there"));
         } else if there.contains(&name) && !may_exist {
             in_the_way.push(format!("collection {name} exists already"));
+        } else if there.contains(&name)
+            && !is_resumed
+            && let Some((alias, _)) = aliases.iter().find(|(_, behind)| **behind == name)
+        {
+            in_the_way.push(format!(
+                "alias {alias} points to {name}, and would be answered from a half restored collection"
+            ));
         }
         if let Some(other) = by_name.insert(name.clone(), piece) {
             let (one, two) = (&other.source, &piece.source);
             in_the_way.push(format!("{one} and {two} would both become {name}"));
         }
     }
-    let mut pointing = Vec::new();
-    for (name, piece) in by_name.iter().filter(|_| request.aliases) {
-        for alias in &piece.aliases {
-            let before = aliases.get(alias).cloned();
-            let is_name = there.contains(alias) || by_name.contains_key(alias);
-            match &before {
-                _ if is_name => in_the_way.push(format!(
-                    "{alias}, an alias of {}, is the name of a collection",
-                    piece.source
-                )),
-                Some(before) if before != name && !request.options.overwrite => {
-                    in_the_way.push(format!("alias {alias} points to {before} there"))
-                }
-                _ => {}
-            }
-            pointing.push(ManyAlias {
-                alias: alias.clone(),
-                collection: name.clone(),
-                before,
-            });
+    let mut pointing: BTreeMap<&str, ManyAlias> = BTreeMap::new();
+    let pieces = by_name.iter().filter(|_| request.aliases);
+    for (name, alias, source) in pieces.flat_map(|(name, piece)| {
+        piece
+            .aliases
+            .iter()
+            .map(move |alias| (name, alias, &piece.source))
+    }) {
+        let before = aliases.get(alias).cloned();
+        if there.contains(alias) || by_name.contains_key(alias) {
+            in_the_way.push(format!(
+                "{alias}, an alias of {source}, is the name of a collection"
+            ));
+        } else if let Some(before) = &before
+            && before != name
+            && !request.options.overwrite
+        {
+            in_the_way.push(format!("alias {alias} points to {before} there"));
+        }
+        let one = ManyAlias {
+            alias: alias.clone(),
+            collection: name.clone(),
+            before,
+        };
+        if pointing.insert(alias, one).is_some() {
+            in_the_way.push(format!(
+                "alias {alias} pointed to several of these collections"
+            ));
         }
     }
-    pointing.sort_by(|a, b| a.alias.cmp(&b.alias));
-    let twice = pointing.windows(2).filter(|pair| match pair {
-        [a, b] => a.alias == b.alias,
-        _ => false,
-    });
-    in_the_way.extend(twice.flat_map(<[ManyAlias]>::first).map(|one| {
-        format!(
-            "alias {} pointed to several of these collections",
-            one.alias
-        )
-    }));
+    let pointing = pointing.into_values().collect();
     if !in_the_way.is_empty() {
         return Err(Error::new(
             Kind::Refused,

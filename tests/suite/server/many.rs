@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 use crate::nightly::scripted::Stage;
 use crate::support::cli::{Cli, Signal};
@@ -21,6 +22,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("server/many/everything_back", || back(env)),
         Trial::new("server/many/refuses", || refuses(env)),
+        Trial::new("server/many/full_snapshot_checked", || checked(env)),
         env.live("server/many/killed_and_run_again", killed),
         env.live("server/many/full_snapshot", full),
     ]
@@ -154,6 +156,11 @@ fn back(env: &Env) -> Outcome {
         Vec::<String>::new(),
         "left there"
     );
+    // What is to be written over may be alike in everything that is compared, and is sent all the same.
+    stage.scripted.fake().aliases.clear();
+    let told = run(&["--overwrite", "--resume"])?.ok()?.json()?;
+    let want = named(&[("old_2017", "restored"), ("old_2018", "restored")]);
+    ensure_eq!(states(&told), (want, true), "written over");
     // What is done is done: now they are somebody's.
     run(&[])?
         .code(12)?
@@ -180,6 +187,20 @@ fn refuses(env: &Env) -> Outcome {
             &[],
             10,
             "nothing of such a name was in the archive then",
+        ),
+        (
+            "archive:*@20261101",
+            url.clone(),
+            &[],
+            2,
+            "20261101 does not begin a time",
+        ),
+        (
+            "archive:*@2026-1",
+            url.clone(),
+            &[],
+            2,
+            "2026-1 does not begin a time",
         ),
         ("archive:none_*", url.clone(), &[], 10, "none_*@latest"),
         (
@@ -223,6 +244,46 @@ fn refuses(env: &Env) -> Outcome {
     Ok(())
 }
 
+/// The checksum of a snapshot of a whole storage is compared, as that of one collection is.
+fn checked(env: &Env) -> Outcome {
+    let stage = archived(env)?;
+    let (dir, url) = (stage.dir(), stage.scripted.url());
+    let full = dir.join("full.snapshot");
+    let mut tar = tar::Builder::new(std::fs::File::create(&full)?);
+    tar.append_path_with_name(env.case("album_2017").unpack(dir)?, "a.snapshot")?;
+    let config = json!({"collections_mapping": {"new": "a.snapshot"}, "collections_aliases": {}});
+    let config = config.to_string();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(config.len() as u64);
+    header.set_mode(0o600);
+    tar.append_data(&mut header, "config.json", config.as_bytes())?;
+    tar.finish()?;
+    drop(tar);
+    let run = |more: &[&str]| restore(dir, "full.snapshot", &url, more).run();
+    run(&["--require-checksum"])?
+        .code(13)?
+        .says(&["--require-checksum was given"])?;
+    let wrong = format!("--sha256=full.snapshot={}", "0".repeat(64));
+    run(&[&wrong])?
+        .code(13)?
+        .says(&["checking full.snapshot"])?;
+    ensure!(
+        !stage.scripted.fake().collections.contains_key("new"),
+        "it was restored"
+    );
+    let hashed = hex::encode(sha2::Sha256::digest(std::fs::read(&full)?));
+    std::fs::write(dir.join("full.snapshot.checksum"), &hashed)?;
+    let told = run(&["--require-checksum"])?.ok()?.json()?;
+    ensure_eq!(states(&told).0, named(&[("new", "restored")]), "restored");
+    ensure!(
+        told["checksum"]
+            .to_string()
+            .contains("full.snapshot.checksum"),
+        "{told}"
+    );
+    Ok(())
+}
+
 /// Many small collections, every third with an alias.
 fn filled(server: &Server, count: u64) -> Outcome<Vec<String>> {
     let mut names = Vec::new();
@@ -250,6 +311,14 @@ fn filled(server: &Server, count: u64) -> Outcome<Vec<String>> {
         names.push(name);
     }
     Ok(names)
+}
+
+/// The points of each of these collections.
+fn points_of(server: &Server, names: &[String]) -> Outcome<Vec<(String, Vec<Value>)>> {
+    let names = names.iter();
+    names
+        .map(|name| Ok((name.clone(), server.scroll(name)?)))
+        .collect()
 }
 
 /// The collections and aliases of `lost` are there, as they were.
@@ -288,10 +357,7 @@ fn killed(bin: &Path) -> Outcome {
         .run()?
         .ok()?;
     let aliases = lost.get("/aliases")?;
-    let points: Vec<(String, Vec<Value>)> = names
-        .iter()
-        .map(|name| Ok((name.clone(), lost.scroll(name)?)))
-        .collect::<Outcome<_>>()?;
+    let points = points_of(&lost, &names)?;
     drop(lost);
 
     let server = Server::start(bin)?;
@@ -340,15 +406,9 @@ fn full(bin: &Path) -> Outcome {
     let made = lost.post("/snapshots?wait=true", &json!({}))?;
     let name = made["name"].as_str().ok_or("no name")?;
     let file = dir.path().join("full.snapshot");
-    let mut body = ureq::get(format!("{}/snapshots/{name}", lost.url()))
-        .call()?
-        .into_body();
-    std::io::copy(&mut body.as_reader(), &mut std::fs::File::create(&file)?)?;
+    lost.download(&format!("/snapshots/{name}"), &file)?;
     let aliases = lost.get("/aliases")?;
-    let points: Vec<(String, Vec<Value>)> = names
-        .iter()
-        .map(|name| Ok((name.clone(), lost.scroll(name)?)))
-        .collect::<Outcome<_>>()?;
+    let points = points_of(&lost, &names)?;
     drop(lost);
     let server = Server::start(bin)?;
     let told = restore(dir.path(), "full.snapshot", &server.url(), &["--aliases"])

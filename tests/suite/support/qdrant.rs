@@ -255,17 +255,23 @@ impl Server {
         let base = format!("/collections/{collection}/snapshots");
         let made = self.post(&format!("{base}?wait=true"), &json!({}))?;
         let name = made["name"].as_str().ok_or("the snapshot has no name")?;
+        self.download(&format!("{base}/{name}"), to)?;
+        Ok(made["checksum"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Downloads what is at `path` to the file `to`.
+    pub fn download(&self, path: &str, to: &Path) -> Outcome {
         let answer = self
             .agent
-            .get(format!("{}{base}/{name}", self.url()))
+            .get(format!("{}{path}", self.url()))
             .call()
-            .map_err(|e| format!("downloading {name}: {e}"))?;
-        ensure_eq!(answer.status().as_u16(), 200, "downloading {name}");
+            .map_err(|e| format!("downloading {path}: {e}"))?;
+        ensure_eq!(answer.status().as_u16(), 200, "downloading {path}");
         std::io::copy(
             &mut answer.into_body().into_reader(),
             &mut File::create(to)?,
         )?;
-        Ok(made["checksum"].as_str().unwrap_or_default().to_owned())
+        Ok(())
     }
 
     /// How many points, counted exactly.
