@@ -66,19 +66,17 @@ install_pypi() {
     "$bin/pip" install --quiet --retries 1 --timeout 20 --disable-pip-version-check $pypi &&
     printf '%s\n' "$pypi" >"$bin/installed"
 }
-install_garage() {
-  command -v garage && return
-  cargo install garage --version 2.5.0 --locked --no-default-features --features bundled-libs,sqlite \
-    --root "$CARGO_TARGET_DIR/tools" --target-dir "$CARGO_TARGET_DIR/tools/build" &&
+# install_crate PROGRAM FLAG...: from crates.io, unless it is on PATH.
+install_crate() {
+  command -v "$1" && return
+  cargo install "$@" --locked --root "$CARGO_TARGET_DIR/tools" --target-dir "$CARGO_TARGET_DIR/tools/build" &&
     rm -rf "$CARGO_TARGET_DIR/tools/build"
 }
-install_deny() {
-  command -v cargo-deny && return
-  cargo install cargo-deny --version '^0.20' --locked \
-    --root "$CARGO_TARGET_DIR/tools" --target-dir "$CARGO_TARGET_DIR/tools/build" &&
-    rm -rf "$CARGO_TARGET_DIR/tools/build"
+install_tools() {
+  install_pypi &&
+    install_crate garage --version 2.5.0 --no-default-features --features bundled-libs,sqlite &&
+    install_crate cargo-deny --version '^0.20'
 }
-install_tools() { install_pypi && install_garage && install_deny; }
 # Licences, sources and bans of all dependencies; advisories where RustSec's database can be reached.
 supply_chain() {
   cargo deny check licenses bans sources || return

@@ -174,14 +174,16 @@ pub fn dry_run(plan: &Plan) -> Result<DryRun> {
     if let (Some(policy), Some(_)) = (&plan.keep, &chain) {
         names.extend(plan.master.as_ref().map(|master| master.name.clone()));
         // No names would mean all of them.
-        if names.is_empty() {
-            return Ok(look);
+        if !names.is_empty() {
+            let swept = keeping.forget(&Forgetting::By(policy.clone(), names), true)?;
+            look.would(format!(
+                "give up what is past its time (now it would be {} entries)",
+                swept.forgotten
+            ));
         }
-        let swept = keeping.forget(&Forgetting::By(policy.clone(), names), true)?;
-        look.would(format!(
-            "give up what is past its time (now it would be {} entries)",
-            swept.forgotten
-        ));
+    }
+    if !plan.hooks.run_after.is_empty() {
+        look.would(format!("run {}", plan.hooks.run_after.join(" ")));
     }
     Ok(look)
 }

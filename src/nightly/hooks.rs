@@ -17,7 +17,7 @@ pub(super) fn before(hooks: &HooksPlan, report: &RunReport) -> Result<()> {
 /// Runs `run_failed`, if the work failed, and then `run_after`, if `run_before` was begun; what fails
 /// is in the report.
 pub(super) fn after(hooks: &HooksPlan, begun: bool, report: &mut RunReport) {
-    if report.outcome_so_far() == RunOutcome::Failed {
+    if report.run_outcome == RunOutcome::Failed {
         run_and_report("run_failed", &hooks.run_failed, hooks, report);
     }
     if begun {

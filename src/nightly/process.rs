@@ -4,7 +4,6 @@
 //! a command's output is not mixed with the report.
 
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,20 +36,20 @@ impl Command<'_> {
         report: &RunReport,
         input: Option<Vec<u8>>,
     ) -> Result<()> {
-        let stderr = std::io::stderr();
-        let output = stderr.as_fd().try_clone_to_owned();
-        let output = output.map_err(|err| self.failed(err))?;
         let mut child = std::process::Command::new(program)
             .args(args)
             .env("SNAPMERGE_PLAN", &report.plan)
             .env("SNAPMERGE_RUN", &report.id)
-            .env("SNAPMERGE_OUTCOME", report.outcome_so_far().word())
-            .env("SNAPMERGE_EXIT_CODE", report.exit_code_so_far().to_string())
+            .env("SNAPMERGE_OUTCOME", report.run_outcome.word())
+            .env(
+                "SNAPMERGE_EXIT_CODE",
+                report.envelope.outcome.exit_code().to_string(),
+            )
             .stdin(match input {
                 Some(_) => Stdio::piped(),
                 None => Stdio::null(),
             })
-            .stdout(output)
+            .stdout(std::io::stderr())
             .spawn()
             .map_err(|err| self.failed(err))?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {

@@ -118,7 +118,9 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
         ..Opening::default()
     };
     // Read once, and hashed by that: what is not the master, whatever is wrong with it, is got anew.
-    let there = file.exists().then(|| Expected::read(&file, &opening));
+    let there = file
+        .exists()
+        .then(|| Expected::read(&file, &opening, &run.plan.work));
     let expected = match there {
         Some(Ok(expected)) => expected,
         none_or_wrong => {
@@ -131,7 +133,7 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
             }
             let entries = run.archive.chain()?.entries();
             get(run, &entries, (entry, sha256), &file)?;
-            Expected::read(&file, &opening)?
+            Expected::read(&file, &opening, &run.plan.work)?
         }
     };
     let options = Options {

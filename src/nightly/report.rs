@@ -243,21 +243,9 @@ impl RunReport {
     pub fn differs(&mut self, what: String) {
         tracing::warn!("{what}");
         self.differs.push(what);
-    }
-
-    /// The outcome, if nothing else happens.
-    pub fn outcome_so_far(&self) -> RunOutcome {
-        match self.run_outcome {
-            RunOutcome::Done if !self.differs.is_empty() => RunOutcome::Differs,
-            so_far => so_far,
-        }
-    }
-
-    /// The exit code, if nothing else happens.
-    pub fn exit_code_so_far(&self) -> u8 {
-        match self.outcome_so_far() {
-            RunOutcome::Differs => Kind::Differs.exit_code(),
-            RunOutcome::Done | RunOutcome::Failed => self.envelope.outcome.exit_code(),
+        if self.run_outcome == RunOutcome::Done {
+            self.run_outcome = RunOutcome::Differs;
+            self.envelope.outcome = Kind::Differs.into();
         }
     }
 
@@ -265,9 +253,5 @@ impl RunReport {
     pub fn end(&mut self, started: Instant, now: DateTime<Utc>) {
         self.ended = now;
         self.seconds = started.elapsed().as_secs_f64();
-        self.run_outcome = self.outcome_so_far();
-        if self.run_outcome == RunOutcome::Differs {
-            self.envelope.outcome = Kind::Differs.into();
-        }
     }
 }

@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
-use humansize::{BINARY, format_size};
 
+use super::words::{moment as time, size};
 use crate::archive::{
     AddReport, Added, CheckReport, Checked, CopyReport, Entry, Finding, ForgetReport, GetReport,
     InitReport, ListReport, Loss, Proven, ShowReport, UnlockReport, VerifyChainReport,
@@ -16,14 +16,6 @@ use crate::base::printable::printable;
 
 /// Findings that are written out.
 const FINDINGS_MAX: usize = 50;
-
-fn size(bytes: u64) -> String {
-    format_size(bytes, BINARY)
-}
-
-fn time(time: DateTime<Utc>) -> impl std::fmt::Display {
-    time.format("%Y-%m-%d %H:%M:%S UTC")
-}
 
 fn list(words: &[String]) -> String {
     printable(&words.join(", ")).into_owned()

@@ -1,5 +1,6 @@
 //! Reports of `capture` as text.
 
+use super::words::size;
 use crate::capture::{CaptureReport, Captured, Form};
 
 impl CaptureReport {
@@ -25,7 +26,7 @@ fn text(done: &Captured) -> String {
             manifest.points_before, manifest.points_after
         ),
     };
-    let bytes = humansize::format_size(manifest.bytes, humansize::BINARY);
+    let bytes = size(manifest.bytes);
     let shards = match manifest.shards.len() {
         1 => "1 shard".to_owned(),
         many => format!("{many} shards"),

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use humansize::{BINARY, format_size};
-
+use super::words::size;
 use crate::drill::{DrillReport, Drilled};
 
 impl DrillReport {
@@ -22,7 +21,7 @@ fn text(drilled: &Drilled) -> String {
         "{}: {verdict}: {} points, {}, in {:.1} s\n",
         drilled.id,
         drilled.points,
-        format_size(drilled.bytes, BINARY),
+        size(drilled.bytes),
         drilled.seconds
     );
     let mut line = |name: &str, value: &str| {

@@ -8,8 +8,9 @@ mod table;
 
 use serde_json::Value;
 
-use self::lines::{count, fact, indented, line, plural, size};
+use self::lines::{fact, indented, line};
 use self::table::table;
+use super::words::{count, counted, size};
 use crate::format::schema::{Severity, show_index, vector_label};
 use crate::inspect::{
     Contents, HnswReport, Inspection, MergeReport, Problem, ShardReport, SnapshotReport, Verdict,
@@ -64,17 +65,17 @@ impl MergeReport {
         let mut why = Vec::new();
         if self.unreadable_count > 0 {
             why.push(
-                plural(self.unreadable_count, "snapshot cannot", "snapshots cannot") + " be read",
+                counted(self.unreadable_count, "snapshot cannot", "snapshots cannot") + " be read",
             );
         }
         if self.incomplete_count > 0 {
             why.push(
-                plural(self.incomplete_count, "snapshot", "snapshots")
+                counted(self.incomplete_count, "snapshot", "snapshots")
                     + " may lack points (--allow-incomplete takes them)",
             );
         }
         if self.blocking_count > 0 {
-            why.push(plural(self.blocking_count, "thing", "things") + " in the way");
+            why.push(counted(self.blocking_count, "thing", "things") + " in the way");
         }
         let differs = of(Severity::Differs);
         let differing = match differs {
@@ -99,7 +100,7 @@ fn snapshot_text(snapshot: &SnapshotReport, out: &mut String) {
         None => line(out, format_args!("{}: {verdict}", snapshot.file)),
         Some(contents) => {
             let points = match contents.points_count {
-                Some(points) => plural(points, "point", "points"),
+                Some(points) => counted(points, "point", "points"),
                 None => "points unknown".to_owned(),
             };
             let pending = match (
@@ -109,7 +110,7 @@ fn snapshot_text(snapshot: &SnapshotReport, out: &mut String) {
                 (None, _) | (_, Some(0)) => String::new(),
                 (_, Some(pending)) => format!(
                     " in its segments, {} not provably taken in",
-                    plural(pending, "log entry", "log entries")
+                    counted(pending, "log entry", "log entries")
                 ),
                 (_, None) => " in its segments, log unreadable".to_owned(),
             };
@@ -194,7 +195,7 @@ fn facts(contents: &Contents, out: &mut String) {
     let mut sharding = vec![format!(
         "{}, {} here",
         contents.sharding_method,
-        plural(contents.shards.len() as u64, "shard", "shards")
+        counted(contents.shards.len() as u64, "shard", "shards")
     )];
     sharding.extend(keys);
     fact(out, "sharding", &sharding);
@@ -245,7 +246,7 @@ fn facts(contents: &Contents, out: &mut String) {
     } else {
         payload.push(format!(
             "{}:",
-            plural(indexes.len() as u64, "index", "indexes")
+            counted(indexes.len() as u64, "index", "indexes")
         ));
         payload.extend(indexes);
     }
@@ -333,9 +334,9 @@ fn shard_text(shard: &ShardReport, out: &mut String) {
             });
         }
     }
-    let segments = plural(shard.segments.len() as u64, "segment", "segments");
+    let segments = counted(shard.segments.len() as u64, "segment", "segments");
     parts.push(match shard.points_count {
-        Some(points) => format!("{} in {segments}", plural(points, "point", "points")),
+        Some(points) => format!("{} in {segments}", counted(points, "point", "points")),
         None => format!("points unknown in {segments}"),
     });
     match shard.ids_in_several_segments_count {
@@ -365,7 +366,7 @@ fn shard_text(shard: &ShardReport, out: &mut String) {
             format_args!(
                 "    log: {}, {}, {} applied again on load, not provably taken in: {}{names}",
                 size(log.bytes),
-                plural(log.entries_count, "entry", "entries"),
+                counted(log.entries_count, "entry", "entries"),
                 count(log.tail_count),
                 count(log.not_provably_taken_in_count)
             ),

@@ -2,15 +2,13 @@
 
 use std::fmt::{self, Write as _};
 
-use humansize::{BINARY, format_size};
-
+use super::words::size;
 use crate::merge::{MergeReport, PlanReport};
 use crate::stream::Lacking;
 
 impl PlanReport {
     /// The plan as text.
     pub fn text(&self) -> String {
-        let size = |bytes| humansize::format_size(bytes, humansize::BINARY);
         let mut text = format!("plan: route {}\n  because {}\n", self.route, self.because);
         text += "\nsources\n";
         for source in &self.sources {
@@ -61,13 +59,13 @@ impl MergeReport {
 
     fn write(&self, out: &mut String) -> fmt::Result {
         let master = &self.master;
-        let size = |bytes| format!("{}, ", format_size(bytes, BINARY));
+        let and_size = |bytes| format!("{}, ", size(bytes));
         writeln!(
             out,
             "{}: {} points, {}route {}, {}",
             master.file,
             master.points,
-            master.file_bytes.map(size).unwrap_or_default(),
+            master.file_bytes.map(and_size).unwrap_or_default(),
             self.route,
             match (self.proof.proven, self.differences.is_empty()) {
                 (true, true) => "proven",
@@ -87,7 +85,7 @@ impl MergeReport {
                 out,
                 "  proof    {} points in {} read back from the packed file; {}",
                 self.proof.points,
-                format_size(self.proof.bytes, BINARY),
+                size(self.proof.bytes),
                 self.proof.compared
             )?,
             (None, false) => writeln!(out, "  proof    {}", self.proof.compared)?,
@@ -143,18 +141,16 @@ impl MergeReport {
             "\nstage        seconds       points/s            bytes/s"
         )?;
         for stage in &self.stages {
-            let rate = |count: Option<u64>| {
-                #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-                count.map(|count| count as f64 / stage.seconds.max(1e-6))
-            };
-            let points = rate(stage.points).map_or_else(|| "-".into(), |rate| format!("{rate:.0}"));
+            let points = stage.per_second(stage.points);
+            let points = points.map_or_else(|| "-".into(), |rate| format!("{rate:.0}"));
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "a rate for people"
             )]
-            let bytes = rate(stage.bytes)
-                .map_or_else(|| "-".into(), |rate| format_size(rate as u64, BINARY));
+            let bytes = stage
+                .per_second(stage.bytes)
+                .map_or_else(|| "-".into(), |rate| size(rate as u64));
             writeln!(
                 out,
                 "  {:<10} {:>8.2} {points:>14} {bytes:>18}",

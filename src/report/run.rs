@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::words::{duration, moment, size};
+use super::words::{duration, moment, shell, size};
 use crate::nightly::{DryRun, How, RunMaster, RunOutcome, RunReport};
 
 /// Letters of the column of names; a longer name moves its line to the right.
@@ -67,7 +67,7 @@ impl RunReport {
             )),
             None if archive.entries > 0 => line(format!(
                 "    no restore from it has been proven yet: snapmerge drill --archive {}",
-                archive.place
+                shell(&archive.place)
             )),
             None => {}
         }

@@ -2,9 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use humansize::{BINARY, format_size};
-
 use super::merge::list;
+use super::words::size;
 use crate::point::PointId;
 use crate::source::Checksum;
 use crate::verify::{
@@ -69,7 +68,7 @@ impl VerifyReport {
         }
         let all = || std::iter::once(&self.master).chain(&self.sources);
         let live = all().filter(|one| one.checksum == Checksum::Live).count();
-        let bytes = format_size(self.verified.bytes, BINARY);
+        let bytes = size(self.verified.bytes);
         match (all().count() - live, live) {
             (files, 0) => writeln!(out, ", in {bytes} of {files} files")?,
             (files, 1) => writeln!(out, ", in {bytes} of {files} files and a live collection")?,
@@ -85,7 +84,7 @@ impl VerifyReport {
                 "  how        by bytes: its {} segments ({}) are the sources', no id is in two, and \
                  each point is in the shard where a server looks for it",
                 shown.segments,
-                format_size(shown.bytes, BINARY)
+                size(shown.bytes)
             )?,
             Points::Walk(walked) => write_walked(walked, out)?,
         }
@@ -104,7 +103,7 @@ impl VerifyReport {
         for source in all() {
             write!(out, "  {}  ", source.name)?;
             if source.checksum != Checksum::Live {
-                write!(out, "{}  ", format_size(source.file_bytes, BINARY))?;
+                write!(out, "{}  ", size(source.file_bytes))?;
             }
             writeln!(out, "{}", source.checksum.words())?;
         }
@@ -139,7 +138,7 @@ fn write_walked(walked: &Walked, out: &mut String) -> fmt::Result {
         out,
         "  how        point by point: {} compared bit by bit ({} of vectors and payloads)",
         walked.compared,
-        format_size(walked.compared_bytes, BINARY)
+        size(walked.compared_bytes)
     )?;
     writeln!(
         out,

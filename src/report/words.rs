@@ -58,6 +58,15 @@ pub fn moment(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// A word as a shell takes it: as it is, or quoted.
+pub fn shell(word: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./:@%+=,".contains(char);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +83,7 @@ mod tests {
             assert_eq!(count(number), shown);
         }
         assert_eq!(counted(1, "point", "points"), "1 point");
+        assert_eq!(counted(0, "point", "points"), "0 points");
         assert_eq!(counted(2000, "point", "points"), "2,000 points");
         for (seconds, shown) in [
             (0.0, "0 s"),

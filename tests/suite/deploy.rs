@@ -256,6 +256,15 @@ fn block(yaml: &str, key: &str) -> Outcome<String> {
     Ok(block.join("\n"))
 }
 
+/// The arguments of a container, which are a command line.
+fn called(yaml: &str) -> Outcome<Vec<String>> {
+    let mut lines = yaml.lines();
+    let args = lines.find_map(|line| line.trim().strip_prefix("args: "));
+    let args: Vec<String> = serde_json::from_str(args.ok_or("there are no arguments")?)?;
+    parses(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(args)
+}
+
 fn cronjob(env: &Env) -> Outcome {
     let yaml = read(env, "cronjob.yaml")?;
     let kinds: Vec<&str> = yaml
@@ -267,20 +276,8 @@ fn cronjob(env: &Env) -> Outcome {
         ["ConfigMap", "Secret", "PersistentVolumeClaim", "CronJob"],
         "kinds"
     );
-    let args = yaml
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("args: "))
-        .ok_or("there are no arguments")?;
-    let args: Vec<String> = serde_json::from_str(args)?;
-    ensure_eq!(args, NIGHT, "every night");
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    parses(&args)?;
-    let drill = read(env, "drill.yaml")?;
-    let args = drill
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("args: "));
-    let args: Vec<String> = serde_json::from_str(args.ok_or("the drill has no arguments")?)?;
-    parses(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+    ensure_eq!(called(&yaml)?, NIGHT, "every night");
+    called(&read(env, "drill.yaml")?)?;
     for must in [
         "concurrencyPolicy: Forbid",
         "restartPolicy: Never",

@@ -151,6 +151,8 @@ fn offline(env: &Env, bin: PathBuf) -> Outcome {
     held.lines("conflict", &dir.join("conflicts.jsonl"))?;
     let provenance = std::fs::read_to_string(dir.join("master.snapshot.provenance.json"))?;
     held.ensure("provenance", &[serde_json::from_str(&provenance)?])?;
+    let told = merge("--progress json -o told.snapshot").run()?.ok()?;
+    held.ensure("progress", &json_lines(&told.stderr)?)?;
 
     let verify = |flags: &str| call(&format!("verify -q --json {flags}")).args(&sources.files);
     held.report(

@@ -242,7 +242,7 @@ pub struct ReportPart {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HooksPart {
-    /// Before the work; if it fails, nothing else is done.
+    /// Before the work, which is not begun if it fails.
     pub run_before: Vec<String>,
     /// After the work, whatever became of it; not after a run that was killed.
     pub run_after: Vec<String>,

@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::printable::printable;
 
 /// Stands for the colour of the page's text.
-pub const INK: RGBColor = RGBColor(1, 2, 3);
+const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_TEXT: &str = "#010203";
 /// Told apart by most eyes, on light and on dark.
 const COLOURS: [RGBColor; 8] = [
@@ -35,6 +35,9 @@ const PLOTTERS_SIZE: f64 = 1.24;
 /// Width of a letter in pixels, a generous mean: fonts differ.
 const LETTER_WIDTH: i32 = 9;
 const MARGIN: i32 = 6;
+/// Width and height of a sparkline in pixels.
+const SPARK: (i32, i32) = (280, 48);
+const SPARK_MARGIN: i32 = 5;
 
 /// Where labels and values stand.
 #[derive(Debug, Clone, Copy)]
@@ -104,15 +107,15 @@ pub fn colour(at: usize) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-pub fn pick(at: usize) -> RGBColor {
+fn pick(at: usize) -> RGBColor {
     COLOURS.get(at % COLOURS.len()).copied().unwrap_or(INK)
 }
 
-pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Painted = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// A chart `size` pixels wide and high, with a sentence that says what is on it.
-pub fn draw(
+fn draw(
     title: &str,
     told: &str,
     class: &str,
@@ -136,6 +139,53 @@ pub fn draw(
     Ok(svg
         .replacen("<svg", &open, 1)
         .replace(INK_TEXT, "currentColor"))
+}
+
+/// A line without axes, of one value after the other; none is a gap.
+pub fn sparkline(title: &str, told: &str, values: &[Option<f64>]) -> Result<String> {
+    let known = || values.iter().flatten().copied();
+    let least = known().fold(f64::INFINITY, f64::min);
+    let most = known().fold(f64::NEG_INFINITY, f64::max);
+    let room = (
+        f64::from(SPARK.0 - 2 * SPARK_MARGIN),
+        f64::from(SPARK.1 - 2 * SPARK_MARGIN),
+    );
+    let steps = u32::try_from(values.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    let steps = f64::from(steps.max(1));
+    let place = |at: usize, value: f64| {
+        let across = f64::from(u32::try_from(at).unwrap_or(0)) / steps;
+        let up = match most > least {
+            true => (value - least) / (most - least),
+            false => 0.5,
+        };
+        (
+            SPARK_MARGIN + pixels(across * room.0),
+            SPARK.1 - SPARK_MARGIN - pixels(up * room.1),
+        )
+    };
+    let values = values.iter().enumerate();
+    let placed: Vec<Option<(i32, i32)>> = values
+        .map(|(at, value)| value.map(|value| place(at, value)))
+        .collect();
+    draw(title, told, "spark", SPARK, |area| {
+        area.draw(&PathElement::new(
+            [(0, SPARK.1 - 1), (SPARK.0, SPARK.1 - 1)],
+            INK.mix(0.25),
+        ))?;
+        let dot = |at: (i32, i32), radius: i32| Circle::new(at, radius, pick(0).filled());
+        for line in placed.split(Option::is_none) {
+            let line: Vec<(i32, i32)> = line.iter().flatten().copied().collect();
+            // A run between two gaps is a dot.
+            if let [alone] = line.as_slice() {
+                area.draw(&dot(*alone, 2))?;
+            }
+            area.draw(&PathElement::new(line, pick(0).stroke_width(2)))?;
+        }
+        if let Some(Some(last)) = placed.last() {
+            area.draw(&dot(*last, 4))?;
+        }
+        Ok(())
+    })
 }
 
 /// The same chart for wide and for narrow screens.

@@ -5,17 +5,12 @@
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, PreEscaped, html};
-use plotters::prelude::*;
 
-use super::charts::{INK, draw, pick};
+use super::charts;
 use super::parts::{Column, table};
 use super::words::{NONE, count, counted, duration, size};
 use crate::base::error::Result;
 use crate::nightly::{PastRun, RUNS_MAX, RunHistory, RunOutcome, RunReport};
-
-/// Width and height of a sparkline in pixels.
-const SIZE: (i32, i32) = (280, 48);
-const MARGIN: i32 = 5;
 
 /// A number of each run.
 struct Series {
@@ -41,7 +36,7 @@ pub fn section(history: &RunHistory, report: &RunReport) -> Result<Markup> {
         return Ok(html! {
             h2 { "History" }
             p {
-                "There is no earlier run of this plan in the folder of its reports. From the next run on, \
+                "There is no earlier run of this plan whose report could be read in the folder of its reports. From the next run on, \
                  points, sizes, times and verdicts of the last " (RUNS_MAX) " runs are shown here."
             }
         });
@@ -145,56 +140,7 @@ fn sparkline(series: &Series) -> Result<Option<Markup>> {
         words(Some(most))
     );
     let told = format!("{}, {change}; {range}", words(last));
-    let svg = draw(series.title, &told, "spark", SIZE, |area| {
-        let room = (
-            f64::from(SIZE.0 - 2 * MARGIN),
-            f64::from(SIZE.1 - 2 * MARGIN),
-        );
-        let steps = f64::from(u32::try_from(earlier).unwrap_or(u32::MAX).max(1));
-        let place = |at: usize, value: f64| {
-            let across = f64::from(u32::try_from(at).unwrap_or(0)) / steps;
-            let up = match most > least {
-                true => (value - least) / (most - least),
-                false => 0.5,
-            };
-            (
-                MARGIN + pixels(across * room.0),
-                SIZE.1 - MARGIN - pixels(up * room.1),
-            )
-        };
-        area.draw(&PathElement::new(
-            [(0, SIZE.1 - 1), (SIZE.0, SIZE.1 - 1)],
-            INK.mix(0.25),
-        ))?;
-        let dot = |at: (i32, i32), radius: i32| Circle::new(at, radius, pick(0).filled());
-        let mut placed = series
-            .values
-            .iter()
-            .enumerate()
-            .map(|(at, value)| value.map(|value| place(at, value)));
-        let mut line: Vec<(i32, i32)> = Vec::new();
-        loop {
-            let next = placed.next();
-            match next {
-                Some(Some(at)) => line.push(at),
-                _ => {
-                    // A run between two gaps is a dot.
-                    if let [alone] = line.as_slice() {
-                        area.draw(&dot(*alone, 2))?;
-                    }
-                    let stroke = pick(0).stroke_width(2);
-                    area.draw(&PathElement::new(std::mem::take(&mut line), stroke))?;
-                }
-            }
-            if next.is_none() {
-                break;
-            }
-        }
-        if let Some(last) = last {
-            area.draw(&dot(place(earlier, last), 4))?;
-        }
-        Ok(())
-    })?;
+    let svg = charts::sparkline(series.title, &told, &series.values)?;
     Ok(Some(html! {
         div.spark-box {
             p.kind { (series.title) }
@@ -203,11 +149,6 @@ fn sparkline(series: &Series) -> Result<Option<Markup>> {
             p.kind { (change) "; " (range) }
         }
     }))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "pixels of a chart")]
-fn pixels(length: f64) -> i32 {
-    length.round() as i32
 }
 
 /// The newest first, as one looks for them.

@@ -263,20 +263,16 @@ pub fn stages(stages: &[StageReport]) -> Result<Markup> {
     let chart: Vec<Bar> = times
         .map(|stage| Bar::of_seconds(&stage.stage, stage.seconds, 0))
         .collect();
-    let per_second = |amount: Option<u64>, seconds: f64| {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rate for people"
-        )]
-        amount.map(|amount| (amount as f64 / seconds.max(1e-6)) as u64)
-    };
     let rows = stages.iter().map(|stage| {
-        let (points, bytes) = (
-            per_second(stage.points, stage.seconds),
-            per_second(stage.bytes, stage.seconds),
-        );
+        let per_second = |amount| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate for people"
+            )]
+            stage.per_second(amount).map(|rate| rate as u64)
+        };
+        let (points, bytes) = (per_second(stage.points), per_second(stage.bytes));
         [
             stage.stage.clone(),
             duration(stage.seconds),

@@ -108,7 +108,8 @@ fn next(report: &RunReport) -> Vec<Markup> {
         next.push(html! { "Run the plan again: the next run resumes where this one stopped." });
     } else if !report.errors.is_empty() {
         next.push(html! {
-            "Run the plan again when this is mended, or wait for the next run: it resumes this one."
+            "Run the plan again when this is mended, or wait for the next run"
+            @if report.id != "none" { ": it resumes this one" } "."
         });
     }
     for what in report.differs.iter().take(ERRORS_FIRST) {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use crate::base::printable::printable;
-pub use crate::report::words::{NONE, count, counted, duration, size};
+pub use crate::report::words::{NONE, count, counted, duration, shell, size};
 
 /// Letters of a name without a separator before it may break anywhere.
 const NAME_LETTERS: usize = 20;
@@ -17,15 +17,6 @@ const HASH_DIGITS: usize = 16;
 /// A point in time, to the second; the zone stays with it.
 pub fn moment(time: DateTime<Utc>) -> String {
     crate::report::words::moment(time).replace(" UTC", "\u{a0}UTC")
-}
-
-/// A word as a shell takes it: as it is, or quoted.
-pub fn shell(word: &str) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./:@%+=,".contains(char);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
 }
 
 /// A name, which may break after its separators.

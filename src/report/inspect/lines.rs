@@ -67,46 +67,9 @@ pub(super) fn clean(text: &str) -> String {
     }
 }
 
-pub(super) fn size(bytes: u64) -> String {
-    humansize::format_size(bytes, humansize::BINARY)
-}
-
-/// "1 point", "2,000 points".
-pub(super) fn plural(many: u64, one: &str, more: &str) -> String {
-    format!("{} {}", count(many), if many == 1 { one } else { more })
-}
-
-/// A number with commas between its thousands.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        for (number, want) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-            (u64::MAX, "18,446,744,073,709,551,615"),
-        ] {
-            assert_eq!(count(number), want);
-        }
-        assert_eq!(plural(1, "point", "points"), "1 point");
-        assert_eq!(plural(0, "point", "points"), "0 points");
-    }
 
     #[test]
     fn a_long_fact_is_broken_between_its_parts() {

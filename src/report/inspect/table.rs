@@ -4,8 +4,9 @@
 
 use std::fmt::Write as _;
 
-use super::lines::{clean, count, line, size};
+use super::lines::{clean, line};
 use crate::inspect::{SegmentPoints, SegmentReport, SegmentVector, Storage};
+use crate::report::words::{count, size};
 
 /// One row a vector; what is the segment's stands in its first.
 pub(super) fn table(segments: &[SegmentReport], out: &mut String) {
