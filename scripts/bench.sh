@@ -10,7 +10,7 @@
 #   scripts/bench.sh --points N --dims N --sources N --indexed --cold --runs N --stages LIST
 #
 # LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap,graft-ids,
-# graft-uuids,stamp,archive-add,archive-get,archive-check,archive-add-warm,archive-get-warm,verify,
+# graft-uuids,stamp,consolidate,many-sources,archive-add,archive-get,archive-check,archive-add-warm,archive-get-warm,verify,
 # verify-deep,live: merge is by
 # rebuild without graphs, whole with them; an archive is compared with copying on the disk, and, where
 # it says warm, out of the page cache; live needs a Qdrant (QDRANT_BIN, or qdrant on PATH), and
@@ -55,7 +55,8 @@ if [ "$full" = 1 ]; then
   bench "${graft[@]}" --stages graft,graft-checked,graft-tail,graft-overlap --cold
   bench "${graft[@]}" --stages verify,verify-deep
   bench "${graft[@]}" --stages archive-add,archive-get,archive-check,archive-add-warm,archive-get-warm
-  bench --points 300000 --indexed --runs 1 --stages graft,stamp,whole
+  bench --points 300000 --indexed --runs 1 --stages graft,stamp,consolidate,whole
+  bench --points 300000 --dims 64 --sources 1000 --runs 1 --stages many-sources
   for points in 100000 300000 1000000; do
     bench --points "$points" --dims 128 --runs 5 --stages graft
   done

@@ -28,7 +28,7 @@ use crate::merge::scratch_collection;
 use crate::point::Digest;
 use crate::server::Connection;
 use crate::source::{OpenedShards, Opening, Purpose, Source};
-use crate::stream::{Scan, point_streams};
+use crate::stream::{digest, point_streams};
 use crate::verify::{ExpectedConfig, SettingDifference, config_differences};
 
 /// A server that entries are restored on, too.
@@ -214,18 +214,7 @@ fn by_engine(
 
 /// The digest of every point of `source`, be it in shards that are `settled` or in a collection.
 fn read(source: &Source, settled: &OpenedShards, stage: &Stage) -> Result<Digest> {
-    let point_streams = point_streams(0, source, settled);
-    std::thread::scope(|scope| {
-        let mut scan = Scan::start(scope, &point_streams, None)?;
-        let (mut digest, mut group, mut buffer) = (Digest::default(), Vec::new(), Vec::new());
-        while scan.next_group(&mut group)?.is_some() {
-            for scanned in &group {
-                digest.add(&scanned.record, &mut buffer);
-                stage.add(1);
-            }
-        }
-        Ok(digest)
-    })
+    digest(&point_streams(0, source, settled), stage)
 }
 
 /// Has a server restore `source` into a collection that is removed again, and compares what is

@@ -3,6 +3,7 @@
 //! Invariants: everything here is scratch; what is changed in it is only how the engine opens a
 //! segment, never what its points are.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
@@ -21,8 +22,13 @@ const SEGMENTS: &str = "segments";
 const STATE: &str = "segment.json";
 /// The storage of vectors that no point has.
 const EMPTY: &str = "Empty";
-/// The folder of a segment that holds its payload indexes.
-const PAYLOAD_INDEX: &str = "payload_index";
+/// Storages that the engine reads into memory when it opens a segment, all 32 MiB of one with a single vector
+/// too, and the same where it does not.
+const IN_MEMORY: [(&str, &str); 3] = [
+    ("InRamChunkedMmap", "ChunkedMmap"),
+    ("InRamMmap", "Mmap"),
+    ("in_ram_mmap", "mmap"),
+];
 /// Storages of vectors in segments that nothing is added to, whatever their index is.
 const FIXED: [&str; 2] = ["Mmap", "InRamMmap"];
 /// Indexes of sparse vectors in such segments.
@@ -37,10 +43,36 @@ pub struct ClosedSegment {
     pub folder: PathBuf,
     /// The highest operation number that it holds.
     pub version: u64,
-    /// True if any of its vectors has an index.
+    /// Kind of the segment.
+    pub kind: SegmentKind,
+}
+
+/// Kind of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentKind {
+    /// True if any of its dense vectors has a graph.
     pub indexed: bool,
     /// True if points may be added to it; the engine then keeps ids and versions in another form.
     pub appendable: bool,
+}
+
+impl SegmentKind {
+    /// The kind of a segment whose `segment.json` is `state`.
+    pub fn of(state: &Value) -> Self {
+        let vectors = |key: &str| state["config"][key].as_object().into_iter().flatten();
+        let indexed = vectors("vector_data").any(|(_, vector)| vector["index"]["type"] == "hnsw");
+        // As `SegmentConfig::is_appendable` in segment/types.rs has it.
+        let fixed = indexed
+            || vectors("vector_data").any(|(_, vector)| is_fixed(vector))
+            || vectors("sparse_vector_data").any(|(_, vector)| {
+                let kind = vector["index"]["index_type"].as_str();
+                kind.is_some_and(|kind| FIXED_SPARSE.contains(&kind))
+            });
+        Self {
+            indexed,
+            appendable: !fixed,
+        }
+    }
 }
 
 /// The segments of the closed shard in `folder`, by UUID.
@@ -59,20 +91,10 @@ pub fn closed_segments(folder: &Path) -> Result<Vec<ClosedSegment>> {
             continue;
         };
         let state = read_state(&folder)?;
-        let vectors = |key: &str| state["config"][key].as_object().into_iter().flatten();
-        let indexed = vectors("vector_data").any(|(_, vector)| vector["index"]["type"] == "hnsw");
-        // As `SegmentConfig::is_appendable` in segment/types.rs has it.
-        let fixed = indexed
-            || vectors("vector_data").any(|(_, vector)| is_fixed(vector))
-            || vectors("sparse_vector_data").any(|(_, vector)| {
-                let kind = vector["index"]["index_type"].as_str();
-                kind.is_some_and(|kind| FIXED_SPARSE.contains(&kind))
-            });
         found.push(ClosedSegment {
             uuid,
             version: state["version"].as_u64().unwrap_or(0),
-            indexed,
-            appendable: !fixed,
+            kind: SegmentKind::of(&state),
             folder,
         });
     }
@@ -173,20 +195,87 @@ pub fn store_empty_vectors(folder: &Path, config: &CollectionConfig) -> Result<(
     Ok(())
 }
 
-/// Makes the closed shard in `folder` cheaper to open for who only reads points: without graphs
-/// and quantized vectors where the segment does not become another kind by that, and without
+/// Has the engine leave the storages of the closed shard in `folder` on the disk when it opens them, until
+/// [`OnDisk::undo`]; payload indexes are removed unless `keeps_payload_indexes`.
+pub fn leave_on_disk(folder: &Path, keeps_payload_indexes: bool) -> Result<OnDisk> {
+    let mut configs = BTreeMap::new();
+    for segment in closed_segments(folder)? {
+        if !keeps_payload_indexes {
+            remove_payload_indexes(&segment)?;
+        }
+        let mut state = read_state(&segment.folder)?;
+        let before = state["config"].clone();
+        if place_on_disk(&mut state) {
+            write_state(&segment.folder, &state)?;
+            configs.insert(segment.uuid, before);
+        }
+    }
+    Ok(OnDisk { configs })
+}
+
+/// Storages that were left on the disk.
+#[derive(Debug)]
+pub struct OnDisk {
+    /// The config of each segment, as it was.
+    configs: BTreeMap<Uuid, Value>,
+}
+
+impl OnDisk {
+    /// Gives the segments that are still in the closed shard in `folder` their own places of storages back.
+    pub fn undo(self, folder: &Path) -> Result<()> {
+        for (uuid, config) in self.configs {
+            let segment = folder.join(SEGMENTS).join(uuid.to_string());
+            if segment.exists() {
+                let mut state = read_state(&segment)?;
+                state["config"] = config;
+                write_state(&segment, &state)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove_payload_indexes(segment: &ClosedSegment) -> Result<()> {
+    let indexes = segment.folder.join(layout::PAYLOAD_INDEXES);
+    match indexes.exists() {
+        false => Ok(()),
+        true => std::fs::remove_dir_all(&indexes)
+            .map_err(|err| Error::io("removing scratch folder", &indexes, &err)),
+    }
+}
+
+/// Returns true if it changed anything.
+fn place_on_disk(state: &mut Value) -> bool {
+    let mut changed = false;
+    let mut place = |kind: &mut Value| {
+        let other = IN_MEMORY.iter().find(|(in_memory, _)| kind == in_memory);
+        if let Some((_, on_disk)) = other {
+            *kind = Value::from(*on_disk);
+            changed = true;
+        }
+    };
+    let vectors = state.pointer_mut("/config/vector_data");
+    let vectors = vectors.and_then(Value::as_object_mut);
+    for (_, vector) in vectors.into_iter().flatten() {
+        vector.get_mut("storage_type").map(&mut place);
+    }
+    state
+        .pointer_mut("/config/payload_storage_type/type")
+        .map(place);
+    changed
+}
+
+/// Makes the closed shard in `folder` cheaper to open for who only reads points: with storages left on the disk,
+/// without graphs and quantized vectors where the segment does not become another kind by that, and without
 /// payload indexes unless `keeps_payload_indexes`. The engine would hold them in memory.
 pub fn lighten(folder: &Path, keeps_payload_indexes: bool) -> Result<()> {
     for segment in closed_segments(folder)? {
         if !keeps_payload_indexes {
-            let indexes = segment.folder.join(PAYLOAD_INDEX);
-            if indexes.exists() {
-                std::fs::remove_dir_all(&indexes)
-                    .map_err(|err| Error::io("removing scratch folder", &indexes, &err))?;
-            }
+            remove_payload_indexes(&segment)?;
         }
         let mut state = read_state(&segment.folder)?;
-        if forget_graphs(&mut state) {
+        let placed = place_on_disk(&mut state);
+        if forget_graphs(&mut state) || placed {
             write_state(&segment.folder, &state)?;
         }
     }

@@ -126,6 +126,15 @@ impl ShardConfig {
         Self { inner, ..*self }
     }
 
+    /// The same for what is merged but not indexed.
+    pub fn without_graphs(&self) -> Self {
+        let mut inner = self.inner.clone();
+        let mut optimizers = inner.optimizers.unwrap_or_default();
+        optimizers.indexing_threshold = Some(0);
+        inner.optimizers = Some(optimizers);
+        Self { inner, ..*self }
+    }
+
     /// Returns the maximum number of segments that a shard may have before a server merges them.
     pub fn segments_max(&self) -> usize {
         let configured = self.inner.optimizers().default_segment_number.unwrap_or(0);

@@ -298,6 +298,13 @@ impl Shard {
             .map(|info| info.indexed_vectors_count as u64)
     }
 
+    /// The number of its segments.
+    pub fn segments(&self) -> Result<usize> {
+        let doing = || format!("looking at {}", self.what);
+        self.contain(&doing, |inner| inner.info())
+            .map(|info| info.segments_count)
+    }
+
     /// Flushes everything to disk, so that the engine holds nothing back in memory.
     pub fn flush(&self) -> Result<()> {
         let doing = || format!("flushing {}", self.what);

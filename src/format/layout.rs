@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 /// The folder of a shard that holds its segments.
 pub const SEGMENTS: &str = "segments";
+/// The folder of a segment that holds its payload indexes.
+pub const PAYLOAD_INDEXES: &str = "payload_index";
 /// The folder of a shard that holds its log.
 pub const LOG: &str = "wal";
 /// The folder inside a segment's tar that holds its files.

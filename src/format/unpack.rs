@@ -49,6 +49,10 @@ pub struct Unpacking<'a> {
     pub apart: bool,
     /// True if segments are left out.
     pub logs_only: bool,
+    /// Segments to unpack, by shard, and no log; `None` for all of them, and the logs.
+    pub segments: Option<&'a BTreeSet<(u32, Uuid)>>,
+    /// True if payload indexes are left out: most of the files of a small segment.
+    pub no_payload_indexes: bool,
 }
 
 /// Unpacks the segments and logs of `snapshot` under `folder`, which exists. `passed` counts the
@@ -64,6 +68,8 @@ pub fn unpack(
         hash,
         apart,
         logs_only,
+        segments,
+        no_payload_indexes,
     } = unpacking;
     let databases: BTreeSet<(u32, Uuid)> = (snapshot.shards.iter())
         .flat_map(|(number, shard)| {
@@ -76,8 +82,12 @@ pub fn unpack(
         .map(|(number, uuid, _)| (number, uuid))
         .collect();
     let place_of = |shard: u32, uuid: Uuid, name: &str| {
+        if segments.is_some_and(|wanted| !wanted.contains(&(shard, uuid))) {
+            return None;
+        }
         match name.split_once('/') {
             Some((layout::INDEX_DATABASE, _)) => return None,
+            Some((layout::PAYLOAD_INDEXES, _)) if no_payload_indexes => return None,
             Some((layout::DATABASE, _)) if !databases.contains(&(shard, uuid)) => return None,
             _ => {}
         }
@@ -111,7 +121,9 @@ pub fn unpack(
                     sink.file(&mut walker, &member, &to)?;
                 }
             }
-            ShardMember::Log(_) if apart => {}
+            ShardMember::SegmentTar(uuid)
+                if segments.is_some_and(|wanted| !wanted.contains(&(shard, uuid))) => {}
+            ShardMember::Log(_) if apart || segments.is_some() => {}
             ShardMember::Log(name) => {
                 let to = format!("{shard}/{}/{name}", layout::LOG);
                 sink.file(&mut walker, &member, &to)?;
@@ -138,7 +150,7 @@ pub fn unpack(
         }
     }
     // A shard without points may have no segment at all; the engine wants the folder.
-    let unpacked = |shard: &&u32| !apart && is_wanted(shard);
+    let unpacked = |shard: &&u32| !apart && segments.is_none() && is_wanted(shard);
     for shard in snapshot.shards.keys().filter(unpacked) {
         sink.folder(&folder.join(shard.to_string()).join(layout::SEGMENTS))?;
     }

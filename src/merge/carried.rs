@@ -35,7 +35,7 @@ pub struct CarriedCounts {
     /// are large enough for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_index: Option<ToIndex>,
-    /// Result of `--consolidate`.
+    /// Segments that were merged, if there was a number to come down to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consolidated: Option<Consolidated>,
 }
@@ -50,12 +50,23 @@ pub struct ToIndex {
 }
 
 /// Result of merging a master's segments offline.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Consolidated {
     /// Segments that the sources brought.
     pub segments_before: u64,
     /// Segments that the master has.
     pub segments_after: u64,
+    /// Segments of the sources that were carried.
+    pub carried_segments: u64,
+    /// Segments of the sources that have no points and were left out.
+    pub empty_segments: u64,
+    /// Segments of the sources that were merged.
+    pub merged_segments: u64,
+    /// Their points.
+    pub merged_points: u64,
+    /// Vectors of them that lie in an index now; approximate, as Qdrant's own.
+    pub indexed_vectors: u64,
 }
 
 impl fmt::Display for CarriedCounts {
@@ -83,11 +94,20 @@ impl fmt::Display for CarriedCounts {
                 size(self.settled_bytes)
             )?;
         }
-        if let Some(done) = &self.consolidated {
+        if let Some(done) = &self.consolidated
+            && done.segments_before > done.carried_segments
+        {
             write!(
                 f,
-                "; {} segments consolidated into {}",
-                done.segments_before, done.segments_after
+                "\n           {} segments became {}: {} were carried, {} without points left out, {} with {} \
+                 points merged, {} vectors indexed anew",
+                done.segments_before,
+                done.segments_after,
+                done.carried_segments,
+                done.empty_segments,
+                done.merged_segments,
+                done.merged_points,
+                done.indexed_vectors
             )?;
         }
         if let Some(ToIndex { segments, points }) = self.to_index {

@@ -141,23 +141,7 @@ pub fn run(
             proven,
             points: if proven { proof.points } else { 0 },
             bytes: proof.bytes,
-            compared: match (&built.carried, proven) {
-                (_, false) => "NOTHING: --no-verify was given",
-                (None, true) => {
-                    "ids, vectors, payloads, shards and config are what was to be written"
-                }
-                (Some(carried), true)
-                    if carried.rewritten_segments > 0 || !built.changes.is_none() =>
-                {
-                    "its bytes are what was carried, payloads that were written anew read back as they \
-                     were meant, no id is in it twice, and config and shards are as planned"
-                }
-                (Some(_), true) => {
-                    "its bytes are what was carried, no id is in it twice, and config and shards \
-                     are as planned"
-                }
-            }
-            .into(),
+            compared: compared(&built, proven),
         },
         findings: plan.united.findings,
         decisions: plan.united.decisions,
@@ -169,6 +153,26 @@ pub fn run(
         stages: stages.into_reports(),
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// What was compared when the master was read back, in words.
+fn compared(built: &Built, proven: bool) -> String {
+    if !proven {
+        return "NOTHING: --no-verify was given".into();
+    }
+    let Some(carried) = &built.carried else {
+        return "ids, vectors, payloads, shards and config are what was to be written".into();
+    };
+    let mut compared = vec!["its bytes are what was carried"];
+    if carried.rewritten_segments > 0 || !built.changes.is_none() {
+        compared.push("payloads that were written anew read back as they were meant");
+    }
+    if (carried.consolidated).is_some_and(|done| done.merged_segments > 0) {
+        compared.push("segments that were merged have the records that they had, bit by bit");
+    }
+    compared.push("no id is in it twice");
+    compared.push("and config and shards are as planned");
+    compared.join(", ")
 }
 
 fn shard_reports(plan: &Plan, built: &Built) -> Vec<ShardReport> {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Route, Settings};
+use super::settings::{Route, Segments, Settings};
 use crate::base::error::{Error, Result};
 use crate::format::schema::{Overrides, UserConfig};
 use crate::stream::{RecordOptions, UnionOptions};
@@ -45,13 +45,13 @@ pub struct MergeOptions {
         hide_possible_values = true
     )]
     pub route: RouteChoice,
-    /// Keep the sources' default_segment_number, so that a server merges carried segments
-    #[arg(long, conflicts_with = "consolidate")]
-    pub server_consolidates: bool,
-    /// By the route graft, merge the carried segments now, until there are as few as the config
-    /// wants: slower, and one graph to search instead of many
-    #[arg(long)]
-    pub consolidate: bool,
+    /// By the route graft, how many segments each of the master's shards has [default: keep]: keep (those
+    /// of the sources, and default_segment_number allows for them), server (those of the sources, which a
+    /// server then merges), auto (as many as default_segment_number says, at least 2 and at most 8) or a
+    /// number. The largest with graphs are carried, the others are merged and indexed now: slower to
+    /// make, faster to search. A rebuild makes as few as it can
+    #[arg(long, value_name = "N")]
+    pub segments: Option<Segments>,
     #[command(flatten)]
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -94,8 +94,7 @@ impl MergeOptions {
                 RouteChoice::Replay => Some(Route::Replay),
             },
             live_target,
-            server_consolidates: self.server_consolidates,
-            consolidate: self.consolidate,
+            segments: self.segments.unwrap_or_default(),
             rebuild_payload_indexes: self.rebuild_payload_indexes,
         })
     }

@@ -9,6 +9,7 @@
 
 use serde_json::Value;
 
+use super::settings::Segments;
 use crate::base::error::Result;
 use crate::engine::ShardConfig;
 use crate::format::schema::United;
@@ -49,6 +50,7 @@ impl Parts {
 pub fn keep_parts(
     sources: &[Source],
     shards: usize,
+    segments: Segments,
     united: &mut United,
 ) -> Result<Option<String>> {
     let config = ShardConfig::new(&united.config)?;
@@ -65,6 +67,10 @@ pub fn keep_parts(
         .sum();
     let wanted = wanted(points / shards.max(1) as u64);
     let stated = config.segments_max() as u64;
+    let wanted = match segments {
+        Segments::AtMost(most) => wanted.min(most.get().into()),
+        Segments::By(_) => wanted,
+    };
     if wanted <= stated {
         return Ok(None);
     }
@@ -72,7 +78,7 @@ pub fn keep_parts(
     united.set("optimizer_config", &number)?;
     Ok(Some(format!(
         "the master's default_segment_number is {wanted} instead of {stated}: without graphs it is \
-         written in that many segments, for memory not to grow with its points; --server-consolidates \
+         written in that many segments, for memory not to grow with its points; --segments server \
          keeps {stated}, at the cost of memory"
     )))
 }

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::keep_parts;
 use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route};
-use super::settings::{Route, Settings};
+use super::settings::{Route, SegmentRule, Segments, Settings};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::scratch;
-use crate::engine::refuse_index;
+use crate::engine::{ShardConfig, refuse_index};
 use crate::format::schema::{Datatype, United, vector_label};
 use crate::source::{Source, SourceLabel};
 use crate::stream::{Layout, Stamp, master_shape};
@@ -56,6 +56,8 @@ pub struct Plan {
     pub targets: Targets,
     /// Number of segments that a server is to leave alone, if that is asked for.
     pub kept: Option<KeptSegments>,
+    /// By `graft`, maximum number of segments of a shard, if there is one.
+    pub segments_max: Option<usize>,
     /// Parts that the sources lack, if that was allowed.
     pub missing: Vec<String>,
     /// Notes worth reading before the merge.
@@ -98,20 +100,28 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
     let mut notes = notes(sources);
     notes.extend(unindexed(settings, &united));
     let mut kept = None;
+    let mut segments_max = None;
     let (route, because, targets) = route(sources, settings, &layout)?;
     match route {
         Route::Graft => {
-            if !settings.server_consolidates && !settings.consolidate {
+            segments_max = settings
+                .segments
+                .most(ShardConfig::new(&united.config)?.segments_max());
+            if settings.segments != Segments::By(SegmentRule::Server) {
                 let mut keep = KeptSegments::new(&united);
-                keep.allow(most_segments(sources, &targets), &mut united, &mut notes)?;
+                // How many are left where some are merged is known afterwards.
+                if segments_max.is_none() {
+                    keep.allow(most_segments(sources, &targets), &mut united, &mut notes)?;
+                }
                 kept = Some(keep);
             }
             notes.extend(built_otherwise(sources, &united));
         }
         Route::Rebuild => {
             refuse_lossy(route, &united)?;
-            if !settings.server_consolidates {
-                notes.extend(keep_parts(sources, layout.shards.len(), &mut united)?);
+            if settings.segments != Segments::By(SegmentRule::Server) {
+                let shards = layout.shards.len();
+                notes.extend(keep_parts(sources, shards, settings.segments, &mut united)?);
             }
         }
         Route::Replay => refuse_lossy(route, &united)?,
@@ -135,7 +145,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
                 output_bytes: 0,
             },
             Route::Graft | Route::Rebuild => {
-                let builds = route == Route::Rebuild || settings.consolidate;
+                let builds = route == Route::Rebuild || settings.segments.merges();
                 let mut needs = needs(sources, &united, builds);
                 // Stamped payloads lie in scratch, then in the master.
                 let stamps = stamped_bytes(sources, settings);
@@ -148,6 +158,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         layout,
         targets,
         kept,
+        segments_max,
         missing,
     })
 }

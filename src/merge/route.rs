@@ -304,7 +304,8 @@ impl KeptSegments {
         let text = format!(
             "the master's default_segment_number is {most} instead of {stated}, so that a server \
              leaves the carried segments and their graphs alone; a search looks into each of them, \
-             which costs some time for some recall; --server-consolidates keeps {stated}"
+             which costs some time for some recall; --segments auto merges the small ones now, \
+             --segments server keeps {stated}"
         );
         match self.note.and_then(|at| notes.get_mut(at)) {
             Some(note) => *note = text,

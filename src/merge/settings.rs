@@ -1,8 +1,10 @@
 //! Settings of a merge: every option parsed and valid.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +24,74 @@ pub struct Settings {
     pub route: Option<Route>,
     /// True if the master is a live collection.
     pub live_target: bool,
-    /// True if a server may merge the segments that were carried over.
-    pub server_consolidates: bool,
+    /// Number of segments of a shard.
+    pub segments: Segments,
     /// True if no payload index is carried: who loads the master builds all of them.
     pub rebuild_payload_indexes: bool,
-    /// True if carried segments are merged offline until there are as few as the config wants.
-    pub consolidate: bool,
+}
+
+/// Number of segments of each of the master's shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "none of keep, server, auto, and no number above 0"
+)]
+pub enum Segments {
+    /// So many at the most.
+    AtMost(NonZeroU32),
+    /// By a rule.
+    By(SegmentRule),
+}
+
+/// Rule for the number of segments.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentRule {
+    /// Those of the sources, and the config allows for them.
+    #[default]
+    Keep,
+    /// Those of the sources, and the config stays, so that a server may merge them.
+    Server,
+    /// As many as the config allows for, at least 2 and at most 8.
+    Auto,
+}
+
+impl Segments {
+    /// Maximum number of a shard, if there is one, where the config `stated` allows for that many.
+    pub fn most(self, stated: usize) -> Option<usize> {
+        match self {
+            Self::AtMost(most) => Some(most.get() as usize),
+            Self::By(SegmentRule::Auto) => Some(stated.clamp(2, 8)),
+            Self::By(SegmentRule::Keep | SegmentRule::Server) => None,
+        }
+    }
+
+    /// Returns true if segments may be merged.
+    pub fn merges(self) -> bool {
+        self.most(0).is_some()
+    }
+}
+
+impl Default for Segments {
+    fn default() -> Self {
+        Self::By(SegmentRule::default())
+    }
+}
+
+impl FromStr for Segments {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.parse().map(Self::AtMost);
+        number.or_else(|_| {
+            let rule = SegmentRule::from_str(text, false);
+            rule.map(Self::By).map_err(|_| {
+                format!("'{text}' is none of keep, server, auto, and no number above 0")
+            })
+        })
+    }
 }
 
 /// Route by which a master is made.

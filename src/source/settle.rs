@@ -145,8 +145,7 @@ impl Source {
         let unpacking = Unpacking {
             wanted,
             hash: self.to_hash(),
-            apart: false,
-            logs_only: false,
+            ..Unpacking::default()
         };
         let unpacked = unpack(&self.snapshot, folder, unpacking, passed)?;
         if let Some(hashes) = &unpacked.hashes {
@@ -233,6 +232,32 @@ impl Source {
             });
         }
         Ok(shards)
+    }
+
+    /// Unpacks the segments `wanted`, by shard and UUID, each under `folder/SHARD/segments/UUID`, and compares
+    /// the checksum if that is still to be done. They keep nothing in RocksDB. Payload indexes are left out if
+    /// there is no use for them.
+    pub fn unpack_segments(
+        &mut self,
+        folder: &Path,
+        wanted: &BTreeSet<(u32, Uuid)>,
+        no_payload_indexes: bool,
+    ) -> Result<()> {
+        let unpacking = Unpacking {
+            segments: Some(wanted),
+            no_payload_indexes,
+            hash: self.to_hash(),
+            ..Unpacking::default()
+        };
+        let unpacked = unpack(&self.snapshot, folder, unpacking, None)?;
+        if let Some(hashes) = &unpacked.hashes {
+            self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;
+        }
+        let shards: BTreeSet<u32> = wanted.iter().map(|(number, _)| *number).collect();
+        for number in shards {
+            store_empty_vectors(&folder.join(number.to_string()), &self.config)?;
+        }
+        Ok(())
     }
 
     /// Unpacks the source under `folder`, each segment as a shard of its own, to be read and
@@ -354,7 +379,7 @@ fn leave_ids_on_disk(folder: &Path, has_payload_indexes: bool) -> Result<()> {
         if ids::are_none(&segment.folder)? {
             continue;
         }
-        if !segment.appendable || (!has_payload_indexes && forbid_additions(&segment)?) {
+        if !segment.kind.appendable || (!has_payload_indexes && forbid_additions(&segment)?) {
             ids::to_disk(&segment.folder)?;
         }
     }

@@ -36,9 +36,9 @@ pub use resolve::{Resolver, Tally};
 pub use ring::ShardRing;
 pub use sampled::sampled;
 pub use scan::{
-    Groups, Hashed, PointStream, Scan, Scanned, identity_key, in_master, point_streams,
+    Groups, Hashed, PointStream, Scan, Scanned, digest, identity_key, in_master, point_streams,
 };
-pub use segments::{Expectations, SegmentPlan, ShardPlan, Tail, plan_segments};
+pub use segments::{Expectations, SegmentPlan, ShardPlan, Tail, gets_index, plan_segments};
 pub use shape::master_shape;
 pub use sides::{Sides, count};
 pub use union::Union;

@@ -12,6 +12,7 @@ use std::thread::Scope;
 
 use super::options::UnionOptions;
 use crate::base::error::{Error, Result};
+use crate::base::progress::Stage;
 use crate::engine::Filter;
 use crate::point::ShardKey;
 use crate::point::{Digest, Hash, Identity, PointId, Record, RecordHashes, hashes};
@@ -93,6 +94,21 @@ pub fn in_master<'a>(
         point_stream.identity = identity_key(options, keeps_keys, name, point_stream.key.as_ref());
     }
     point_streams
+}
+
+/// The digest of all records of `point_streams`, which `stage` counts.
+pub fn digest(point_streams: &[PointStream<'_>], stage: &Stage) -> Result<Digest> {
+    std::thread::scope(|scope| {
+        let mut scan = Scan::start(scope, point_streams, None)?;
+        let (mut digest, mut group, mut buffer) = (Digest::default(), Vec::new(), Vec::new());
+        while scan.next_group(&mut group)?.is_some() {
+            for scanned in &group {
+                digest.add(&scanned.record, &mut buffer);
+                stage.add(1);
+            }
+        }
+        Ok(digest)
+    })
 }
 
 /// Records in the order of identities, those of one identity together: a scan, or what is made of one.

@@ -9,9 +9,12 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::base::error::Result;
+use crate::engine::SegmentKind;
 use crate::format::payloads::Splice;
 use crate::format::rocks::InRocks;
-use crate::format::schema::{CollectionConfig, PayloadSchema, vector_label};
+use crate::format::schema::{
+    CollectionConfig, Datatype, PayloadSchema, VectorParams, vector_label,
+};
 use crate::format::wal::{Log, Op};
 use crate::format::{Bits, Segment, Shard, ToPack, ids, wal};
 use crate::point::PointId;
@@ -58,6 +61,10 @@ pub struct SegmentPlan {
     pub uuid: Uuid,
     /// Highest operation number.
     pub version: u64,
+    /// Number of its points; 0 until it is counted, if it was settled.
+    pub points: u64,
+    /// Kind of the segment.
+    pub kind: SegmentKind,
     /// Vectors of it that lie in an index; of a segment that travels untouched, no more than that.
     pub indexed_vectors: u64,
     /// Points of it that a server will index, since it has no graph and is large enough for one.
@@ -288,6 +295,8 @@ fn carriage(
     SegmentPlan {
         uuid,
         version: state["version"].as_u64().unwrap_or(0),
+        points,
+        kind: SegmentKind::of(&state),
         indexed_vectors: (graphs + sparse) as u64 * points,
         to_index: if large { points } else { 0 },
         settled: None,
@@ -296,17 +305,38 @@ fn carriage(
     }
 }
 
-/// From how many bytes of vectors on a server builds a graph for the vector called `name`; none if
-/// it never does.
-fn indexed_from(config: &CollectionConfig, name: &str) -> Option<u64> {
+/// Returns true if a segment with that many `points` of a collection with `config` may be given an index that no
+/// points can be added to. The size of multivectors and of sparse vectors is not known here.
+pub fn gets_index(config: &CollectionConfig, points: u64) -> bool {
+    let from = indexing_threshold(config);
+    let is_large = |vector: &VectorParams| {
+        let bytes_each = match vector.datatype() {
+            Datatype::Uint8 => 1,
+            Datatype::Float16 => 2,
+            _ => 4,
+        };
+        let bytes = points.saturating_mul(vector.size);
+        vector.multivector.is_some() || bytes.saturating_mul(bytes_each) >= from
+    };
+    from > 0 && (!config.sparse_vectors().is_empty() || config.vectors().values().any(is_large))
+}
+
+/// From how many bytes of vectors on a segment is given an index; 0 if it never is.
+fn indexing_threshold(config: &CollectionConfig) -> u64 {
     /// In KB (`DEFAULT_INDEXING_THRESHOLD_KB` in Qdrant since 1.16).
     const DEFAULT_KB: u64 = 10_000;
     let stated = config
         .optimizer_config()
         .and_then(|map| map.get("indexing_threshold"))
-        .and_then(Value::as_u64)
-        .unwrap_or(DEFAULT_KB);
-    (stated > 0 && config.effective_hnsw(name).m != 0).then_some(stated * 1024)
+        .and_then(Value::as_u64);
+    stated.unwrap_or(DEFAULT_KB) * 1024
+}
+
+/// From how many bytes of vectors on a server builds a graph for the vector called `name`; none if
+/// it never does.
+fn indexed_from(config: &CollectionConfig, name: &str) -> Option<u64> {
+    let from = indexing_threshold(config);
+    (from > 0 && config.effective_hnsw(name).m != 0).then_some(from)
 }
 
 /// Returns true if a log does nothing but write whole points.

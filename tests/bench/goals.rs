@@ -13,6 +13,8 @@ pub const GRAFT_CHECKED: &str = "graft, sources' SHA-256 checked";
 pub const GRAFT_TAIL: &str = "graft, logs to take in";
 pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
 pub const STAMP: &str = "graft, payloads stamped";
+pub const CONSOLIDATE: &str = "graft into two segments";
+pub const MANY_SOURCES: &str = "graft of many sources, stamped, into few segments";
 pub const GRAFT_IDS: &str = "graft, tiny vectors, numbers";
 pub const GRAFT_UUIDS: &str = "graft, tiny vectors, UUIDs";
 
@@ -167,6 +169,28 @@ pub fn judge(rows: &[Row]) -> Vec<String> {
         let megabytes = stamp.anon_bytes as f64 / 1e6;
         judged(
             format!("{STAMP}, RssAnon in MB under 300"),
+            megabytes,
+            megabytes < 300.0,
+        );
+    }
+    if let (Some(few), Some(whole)) = (find(CONSOLIDATE), find(WHOLE)) {
+        let part = few.seconds / whole.seconds;
+        judged(
+            format!("{CONSOLIDATE}, of the time of building anew at most 0.7"),
+            part,
+            part <= 0.7,
+        );
+    }
+    if let Some(row) = find(MANY_SOURCES) {
+        let rate = row.sources as f64 / row.seconds;
+        judged(
+            format!("{MANY_SOURCES}, sources a second at least 200"),
+            rate,
+            rate >= 200.0,
+        );
+        let megabytes = row.anon_bytes as f64 / 1e6;
+        judged(
+            format!("{MANY_SOURCES}, RssAnon in MB under 300"),
             megabytes,
             megabytes < 300.0,
         );

@@ -20,6 +20,8 @@ pub struct Row {
     pub points: u64,
     /// Dimensions of their vectors.
     pub dims: usize,
+    /// Sources.
+    pub sources: u64,
     /// Ids that were in two sources.
     pub conflicts: u64,
     /// Bytes of the source files.
@@ -45,6 +47,7 @@ pub fn rows(
             cpu_seconds,
             points: shape.points,
             dims: shape.dims,
+            sources: shape.sources,
             conflicts: shape.conflicts(),
             bytes,
             anon_bytes,
@@ -62,6 +65,8 @@ pub fn rows(
         "graft-tail" => goals::GRAFT_TAIL,
         "graft-overlap" => goals::GRAFT_OVERLAP,
         "stamp" => goals::STAMP,
+        "consolidate" => goals::CONSOLIDATE,
+        "many-sources" => goals::MANY_SOURCES,
         "graft-ids" => goals::GRAFT_IDS,
         "graft-uuids" => goals::GRAFT_UUIDS,
         "archive-add" => goals::ARCHIVE_ADD,

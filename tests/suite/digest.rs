@@ -147,7 +147,7 @@ fn routes(env: &Env) -> Outcome {
     let mut seen = Vec::new();
     for flags in [
         vec!["--route", "graft"],
-        vec!["--route", "graft", "--consolidate"],
+        vec!["--route", "graft", "--segments", "auto"],
         vec!["--route", "rebuild"],
         vec!["--route", "rebuild", "--shards", "3"],
         vec!["--route", "rebuild", "--indexing-threshold", "0"],

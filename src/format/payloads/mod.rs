@@ -33,7 +33,7 @@ use crate::base::scratch;
 /// The folder of a segment that holds its payloads.
 pub const STORAGE: &str = "payload_storage";
 /// The folder of a segment that holds its payload indexes.
-pub(super) const INDEXES: &str = "payload_index";
+pub(super) const INDEXES: &str = layout::PAYLOAD_INDEXES;
 /// Their config, in that folder.
 pub(super) const INDEXES_CONFIG: &str = "config.json";
 /// The folder that a storage is written in until it is whole.

@@ -22,7 +22,7 @@ use crate::format::layout;
 const DATABASE_FOLDER: &str = "rocksdb";
 const PAYLOAD_FOLDER: &str = "payload_storage";
 /// The payload indexes.
-const INDEXES: &str = "payload_index";
+const INDEXES: &str = layout::PAYLOAD_INDEXES;
 /// Their config.
 const INDEXES_CONFIG: &str = "payload_index/config.json";
 

@@ -1,6 +1,6 @@
 //! Carrying segments from the sources' tars into the master's.
 //!
-//! Invariants: each source is read once, and hashed on the way if its checksum was not compared yet;
+//! Invariants: each source is read once here, and hashed on the way if its checksum was not compared yet;
 //! a mismatch, or a change while it is read, ends the merge before the master has a name; no two
 //! segments of a shard have one UUID.
 

@@ -1,7 +1,8 @@
 //! The route `graft`: segments carried over whole, with their graphs.
 //!
 //! A shard is a set of segments, so the shards of several sources become one by lying side by side.
-//! Nothing is indexed again, and a segment's bytes go from tar to tar without being unpacked.
+//! Nothing is indexed again, and a segment's bytes go from tar to tar without being unpacked; unless fewer
+//! segments are asked for than the sources have: then the smaller ones are merged, and indexed.
 //!
 //! Invariants: a segment travels untouched only if its shard's log holds nothing that the segments
 //! do not, none of its points loses a conflict, and it has every payload index of the master; a log
@@ -10,7 +11,9 @@
 //! that changes of a segment. An id is in one source's segments only. The log of a
 //! master begins above every segment's version.
 
+mod budget;
 mod carry;
+mod consolidate;
 mod payloads;
 mod rewrite;
 
@@ -19,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::payloads::PayloadRewriter;
 use self::rewrite::ShardRewriter;
 use super::built::{Built, BuiltShard, Made, Target};
-use super::carried::{CarriedCounts, Consolidated};
+use super::carried::CarriedCounts;
 use super::plan::Plan;
 use super::settings::Settings;
 use crate::base::Workspace;
@@ -55,11 +58,6 @@ pub fn graft(
     let mut shard_plans = shard_plans(&mut sources, &plan, &payloads, &spill)?;
     let mut rewriter = ShardRewriter::new(site, &plan, &payloads, &spill);
     // Entries still in the log decide which ids exist.
-    if settings.consolidate {
-        for shard_plan in &mut shard_plans {
-            shard_plan.because("--consolidate merges its segments");
-        }
-    }
     rewriter.settle(&mut sources, &mut shard_plans)?;
     rewriter.settle_tails(&sources, &mut shard_plans)?;
     // Logs of which the engine refuses a part do not become segments.
@@ -91,21 +89,18 @@ pub fn graft(
     stages.end("find").points(ids);
 
     rewriter.settle(&mut sources, &mut shard_plans)?;
-    let mut consolidated = None;
-    let settled_bytes = if settings.consolidate {
-        let (bytes, before, after) = rewriter.consolidate(&mut shard_plans)?;
-        consolidated = Some(Consolidated {
-            segments_before: before,
-            segments_after: after,
-        });
-        bytes
-    } else {
-        rewriter.finish(&mut shard_plans)?
-    };
+    let settled_bytes = rewriter.finish(&mut shard_plans)?;
     if rewriter.was_used() {
         stages.end("settle").bytes(settled_bytes);
     }
     drop(rewriter);
+    let mut consolidated = None;
+    if let Some(most) = plan.segments_max {
+        let done =
+            consolidate::consolidate(&mut sources, &mut shard_plans, &plan, &payloads, most, site)?;
+        stages.end("consolidate").points(done.merged_points);
+        consolidated = Some(done);
+    }
     if payloads.is_needed() {
         let bytes = payloads.splice(&sources, &mut shard_plans)?;
         stages.end("rewrite").bytes(bytes);
@@ -119,6 +114,12 @@ pub fn graft(
         }
         let most = by_target.values().copied().max().unwrap_or(0);
         kept.allow(most, &mut plan.united, &mut plan.notes)?;
+        if let Some(wanted) = plan.segments_max.filter(|wanted| most > *wanted as u64) {
+            plan.notes.push(format!(
+                "a shard has {most} segments instead of {wanted}: a server adds points to no segment with a \
+                 graph, so that one may come on top, and none grows above the config's max_segment_size"
+            ));
+        }
         plan.kept = Some(kept);
     }
     // Only their number is needed from here on.
@@ -134,6 +135,7 @@ pub fn graft(
     let packed = carry::carry(&mut sources, &shard_plans, &plan, target, site)?;
     stages.end("carry").bytes(packed.written.bytes());
 
+    let is_whole = consolidated.is_some_and(|done| done.carried_segments == 0);
     let shards = points
         .into_iter()
         .map(|(number, points)| BuiltShard {
@@ -147,10 +149,10 @@ pub fn graft(
         shards,
         digest: None,
         carried: Some(CarriedCounts {
-            // What is consolidated has its indexes built.
-            rebuilt_indexes: match consolidated {
-                Some(_) => Vec::new(),
-                None => rebuilt,
+            // What is merged has its indexes built.
+            rebuilt_indexes: match is_whole {
+                true => Vec::new(),
+                false => rebuilt,
             },
             consolidated,
             ..packed.carried

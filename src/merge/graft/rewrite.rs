@@ -12,8 +12,8 @@ use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::scratch;
-use crate::engine::{ClosedSegment, Shard, ShardConfig, closed_segments};
-use crate::format::{Bits, ToPack, layout};
+use crate::engine::{ClosedSegment, Shard, closed_segments};
+use crate::format::{Bits, ToPack};
 use crate::merge::plan::Plan;
 use crate::source::{IdSet, IdSetBuilder, Source, Spill};
 use crate::stream::{SegmentPlan, ShardPlan};
@@ -31,7 +31,7 @@ pub struct ShardRewriter<'a> {
     spill: Spill,
     open: BTreeMap<(usize, u32), Shard>,
     /// Shards made of a log alone.
-    tails: BTreeMap<(usize, u32), Shard>,
+    tails: BTreeMap<(usize, u32), Shut>,
     rounds: u32,
 }
 
@@ -113,68 +113,73 @@ impl<'a> ShardRewriter<'a> {
         sources: &[Source],
         shard_plans: &mut [ShardPlan],
     ) -> Result<()> {
+        let mut by_source: BTreeMap<usize, BTreeMap<u32, &mut ShardPlan>> = BTreeMap::new();
+        for shard_plan in shard_plans.iter_mut().filter(|one| one.has_tail()) {
+            let of_source = by_source.entry(shard_plan.source).or_default();
+            of_source.insert(shard_plan.number, shard_plan);
+        }
         let mut waiting = Vec::new();
-        for (at, source) in sources.iter().enumerate() {
-            let wanted: BTreeSet<u32> = shard_plans
-                .iter()
-                .filter(|shard_plan| shard_plan.source == at && shard_plan.has_tail())
-                .map(|shard_plan| shard_plan.number)
-                .collect();
-            if !wanted.is_empty() {
+        for (at, shard_plans) in by_source {
+            if let Some(source) = sources.get(at) {
                 self.rounds += 1;
-                let name = format!("settle-{}", self.rounds);
-                waiting.push((at, source, wanted, self.site.scratch.folder(&name)?));
+                let folder = self
+                    .site
+                    .scratch
+                    .folder(&format!("settle-{}", self.rounds))?;
+                waiting.push((at, source, shard_plans, folder));
             }
         }
-        let settled = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
-            let mut shards = Vec::new();
+        let this = &*self;
+        // They are closed at once: thousands of sources would have too many files open.
+        let settled = in_parallel(waiting, AT_ONCE, |(at, source, mut shard_plans, folder)| {
+            let wanted: BTreeSet<u32> = shard_plans.keys().copied().collect();
+            let mut tails = Vec::new();
             for settled in source.settle_logs(&folder, &wanted)? {
-                shards.push(((at, settled.number), settled.shard));
+                if let Some(shard_plan) = shard_plans.get_mut(&settled.number) {
+                    let tail = this.settle_tail(shard_plan, settled.shard)?;
+                    tails.extend(tail.map(|tail| ((at, settled.number), tail)));
+                }
             }
-            Ok(shards)
+            Ok(tails)
         })?;
-        for (key, shard) in settled.into_iter().flatten() {
-            let shard_plan = shard_plans
-                .iter_mut()
-                .find(|shard_plan| (shard_plan.source, shard_plan.number) == key);
-            if let Some(shard_plan) = shard_plan {
-                if !shard.passed_over().is_empty() {
-                    shard_plan.because("an entry of its log is refused");
-                    shard.discard()?;
-                    continue;
-                }
-                // Beside those in the segments they would be the same points twice.
-                let held = shard_plan
-                    .tail
-                    .iter()
-                    .flat_map(|tail| tail.held.chunks(IDS_AT_ONCE));
-                for held in held {
-                    shard.delete(held)?;
-                }
-                let (ids, _) = ids_of(&shard, &self.spill)?;
-                shard_plan.ids.append(ids);
-                shard_plan.points = shard_plan.ids.count()?;
-            }
-            self.tails.insert(key, shard);
-        }
+        self.tails.extend(settled.into_iter().flatten());
         Ok(())
     }
 
-    /// Closes the shards that were made of logs, and gives their segments to their shard plans. Those of
-    /// shard plans that had to be settled after all are of no use any more.
+    /// The shard that was made of a log, with the indexes of the master, closed; none if the log has an entry that
+    /// is refused.
+    fn settle_tail(&self, shard_plan: &mut ShardPlan, shard: Shard) -> Result<Option<Shut>> {
+        if !shard.passed_over().is_empty() {
+            shard_plan.because("an entry of its log is refused");
+            shard.discard()?;
+            return Ok(None);
+        }
+        // Beside those in the segments they would be the same points twice.
+        let held = (shard_plan.tail.iter()).flat_map(|tail| tail.held.chunks(IDS_AT_ONCE));
+        for held in held {
+            shard.delete(held)?;
+        }
+        let (ids, _) = ids_of(&shard, &self.spill)?;
+        shard_plan.ids.append(ids);
+        shard_plan.points = shard_plan.ids.count()?;
+        create_indexes(self.plan, self.payloads, &shard)?;
+        shut(shard).map(Some)
+    }
+
+    /// Gives the segments that were made of logs to their shard plans. Those of shard plans that had to be
+    /// settled after all are of no use any more.
     fn finish_tails(&mut self, shard_plans: &mut [ShardPlan]) -> Result<u64> {
         let mut waiting = Vec::new();
         for shard_plan in shard_plans {
             match self.tails.remove(&(shard_plan.source, shard_plan.number)) {
-                Some(shard) if shard_plan.has_tail() => waiting.push((shard_plan, shard)),
-                Some(shard) => shard.discard()?,
+                Some(tail) if shard_plan.has_tail() => waiting.push((shard_plan, tail)),
+                Some(tail) => scratch::remove_folder(&tail.folder)?,
                 None => {}
             }
         }
-        let (plan, payloads) = (self.plan, self.payloads);
-        let bytes = in_parallel(waiting, AT_ONCE, |(shard_plan, shard)| {
-            create_indexes(plan, payloads, &shard)?;
-            let closed = close(shard, payloads, shard_plan.source)?;
+        let payloads = self.payloads;
+        let bytes = in_parallel(waiting, AT_ONCE, |(shard_plan, tail)| {
+            let closed = change_payloads(tail, payloads, shard_plan.source)?;
             take(shard_plan, closed)
         })?;
         Ok(bytes.into_iter().sum())
@@ -196,59 +201,6 @@ impl<'a> ShardRewriter<'a> {
             take(shard_plan, closed)
         })?;
         Ok(bytes.into_iter().sum::<u64>() + self.finish_tails(shard_plans)?)
-    }
-
-    /// The same, with the segments of each of the master's shards merged until there are no more
-    /// than its config wants, and indexed as it wants; every shard plan was settled. Returns the bytes
-    /// that were packed, and the segments before and after.
-    pub fn consolidate(&mut self, shard_plans: &mut [ShardPlan]) -> Result<(u64, u64, u64)> {
-        let config = ShardConfig::new(&self.plan.united.config)?.without_log();
-        let (mut bytes, mut before, mut after) = (0, 0, 0);
-        for target in &self.plan.layout.shards {
-            let home = self.site.scratch.path().join(format!("whole-{target}"));
-            let segments = home.join(layout::SEGMENTS);
-            std::fs::create_dir_all(&segments)
-                .map_err(|err| Error::io("making scratch folder", &segments, &err))?;
-            let mut first = None;
-            for (at, shard_plan) in shard_plans.iter_mut().enumerate() {
-                if shard_plan.target != *target {
-                    continue;
-                }
-                let Some(shard) = self.open.remove(&(shard_plan.source, shard_plan.number)) else {
-                    continue;
-                };
-                let closed = change(self.plan, self.payloads, shard_plan, shard)?;
-                shard_plan.segments = Vec::new();
-                first.get_or_insert(at);
-                for segment in closed.segments {
-                    // Two sources may have segments with one UUID.
-                    let to = segments.join(uuid::Uuid::new_v4().to_string());
-                    scratch::move_folder(&segment.folder, &to)?;
-                    before += 1;
-                }
-                scratch::remove_folder(&closed.folder)?;
-            }
-            let Some(shard_plan) = first.and_then(|at| shard_plans.get_mut(at)) else {
-                continue;
-            };
-            let what = format!("shard {target} of the master");
-            let shard = Shard::reopen(&home, &config, what)?;
-            // Those that were left to be built are built by now; here it is said of all segments alike.
-            for (field, schema) in self.plan.united.payload.fields() {
-                shard.create_index(field, schema)?;
-            }
-            shard.optimize()?;
-            let indexed_vectors = shard.indexed_vectors()?;
-            shard.close()?;
-            let closed = Closed {
-                segments: closed_segments(&home)?,
-                folder: home,
-                indexed_vectors,
-            };
-            after += closed.segments.len() as u64;
-            bytes += take(shard_plan, closed)?;
-        }
-        Ok((bytes, before, after))
     }
 }
 
@@ -279,7 +231,7 @@ fn change(
         )
         .next("use --route rebuild, and please report this"));
     }
-    close(shard, payloads, shard_plan.source)
+    change_payloads(shut(shard)?, payloads, shard_plan.source)
 }
 
 /// Makes the payload indexes of the master that the engine is to make here.
@@ -291,27 +243,39 @@ fn create_indexes(plan: &Plan, payloads: &PayloadRewriter<'_>, shard: &Shard) ->
     Ok(())
 }
 
-/// Closes a shard of the source at the place `source`, and changes the payloads of its segments.
-fn close(shard: Shard, payloads: &PayloadRewriter<'_>, source: usize) -> Result<Closed> {
-    // The engine tells it of the whole shard only.
-    let indexed_vectors = shard.indexed_vectors()?;
-    let folder = shard.folder().to_owned();
-    let what = shard.what().to_owned();
+/// A shard of scratch that was closed.
+struct Shut {
+    folder: PathBuf,
+    what: String,
+    indexed_vectors: u64,
+}
+
+fn shut(shard: Shard) -> Result<Shut> {
+    let shut = Shut {
+        // The engine tells it of the whole shard only.
+        indexed_vectors: shard.indexed_vectors()?,
+        folder: shard.folder().to_owned(),
+        what: shard.what().to_owned(),
+    };
     shard.close()?;
-    let segments = closed_segments(&folder)?;
+    Ok(shut)
+}
+
+/// Changes the payloads of the segments of a closed shard of the source at the place `source`.
+fn change_payloads(shut: Shut, payloads: &PayloadRewriter<'_>, source: usize) -> Result<Closed> {
+    let segments = closed_segments(&shut.folder)?;
     for segment in &segments {
-        let what = format!("segment {} of {what}", segment.uuid);
+        let what = format!("segment {} of {}", segment.uuid, shut.what);
         payloads.in_folder(source, &segment.folder, &what)?;
     }
     Ok(Closed {
         segments,
-        folder,
-        indexed_vectors,
+        indexed_vectors: shut.indexed_vectors,
     })
 }
 
 /// Gives `shard_plan` the segments of a closed shard; returns their bytes when packed.
-fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
+pub(super) fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
     let mut bytes = 0;
     let mut indexed_vectors = closed.indexed_vectors;
     for segment in closed.segments {
@@ -320,6 +284,8 @@ fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
         shard_plan.segments.push(SegmentPlan {
             uuid: segment.uuid,
             version: segment.version,
+            points: 0,
+            kind: segment.kind,
             indexed_vectors: std::mem::take(&mut indexed_vectors),
             // The engine tells of the whole shard only, so this is not known by segment.
             to_index: 0,
@@ -332,8 +298,9 @@ fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
 }
 
 /// A settled shard, closed.
-struct Closed {
-    segments: Vec<ClosedSegment>,
-    folder: PathBuf,
-    indexed_vectors: u64,
+pub struct Closed {
+    /// Its segments.
+    pub segments: Vec<ClosedSegment>,
+    /// Vectors of all of them that lie in an index.
+    pub indexed_vectors: u64,
 }

@@ -33,15 +33,31 @@ impl<'a> Walk<'a> {
             return self.meant(found);
         }
         let choices = schema.get("anyOf").and_then(Value::as_array);
-        let some = choices.and_then(|choices| choices.iter().find(|one| one["type"] != "null"));
-        match some {
-            Some(one) => self.meant(one),
-            None => schema,
+        let some = choices.map(|choices| {
+            let is_some = |one: &&Value| one["type"] != "null";
+            choices.iter().filter(is_some).collect::<Vec<_>>()
+        });
+        match some.as_deref() {
+            Some([one]) => self.meant(one),
+            _ => schema,
         }
     }
 
     fn value(&self, at: &str, value: &Value, schema: &'a Value, found: &mut Vec<String>) {
         let schema = self.meant(schema);
+        let choices = schema.get("anyOf").and_then(Value::as_array);
+        if let Some(choices) = choices {
+            // A word or a number: what is of the value's kind is meant, else the last.
+            let is_of_kind = |one: &&Value| match words(one) {
+                Some(_) => value.is_string(),
+                None => kinds(one).is_some_and(|kinds| kinds.iter().any(|kind| is(value, kind))),
+            };
+            let mut choices = choices.iter().map(|one| self.meant(one));
+            if let Some(one) = choices.clone().find(is_of_kind).or(choices.next_back()) {
+                self.value(at, value, one, found);
+            }
+            return;
+        }
         if let Some(words) = words(schema) {
             let is_one = value.as_str().is_some_and(|text| words.contains(&text));
             if !is_one {

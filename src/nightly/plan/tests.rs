@@ -158,7 +158,7 @@ stamp = \"year\"
 stamp_values = {{ album_2017 = 2017, b = \"x\" }}
 filter = {{ must = [{{ key = \"a\", match = {{ value = true }} }}] }}
 shards = 2
-consolidate = true
+segments = 4
 "
     );
     let master = read(&text).unwrap().master.unwrap();
@@ -173,7 +173,7 @@ consolidate = true
         json!({"must": [{"key": "a", "match": {"value": true}}]})
     );
     assert_eq!(options["shards"], 2);
-    assert_eq!(options["consolidate"], true);
+    assert_eq!(options["segments"], 4);
     assert!(!master.live);
     let live = text.replace("stamp =", "route = \"replay\"\nstamp =");
     let live = format!("{live}[publish]\nserver = \"prod\"\nalias = \"m_now\"\n");
@@ -188,10 +188,8 @@ fn an_option_of_the_merge_that_is_not_there_is_told_with_the_nearest() {
         ("filter = { mst = [] }", "mst"),
         ("on_conflict = \"newest\"", "newest needs a payload field"),
         ("quantization = \"octal\"", "octal is no kind"),
-        (
-            "consolidate = true\nserver_consolidates = true",
-            "give one of them",
-        ),
+        ("segments = 0", "it is too small"),
+        ("segments = \"few\"", "it is one of keep, server, auto"),
         ("stamp_values = { a = 1 }", "they belong to a stamp"),
     ] {
         let err = read(&format!("{SMALL}[master]\nname = \"m\"\n{line}\n")).unwrap_err();

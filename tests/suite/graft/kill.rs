@@ -39,6 +39,10 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("graft/kill/rebuild", || {
             killed(env, &["--route", "rebuild"], None, 6)
         }),
+        Trial::new("graft/kill/few_segments", || {
+            let args = ["--route", "graft", "--segments", "2"];
+            killed(env, &args, None, 12)
+        }),
         Trial::new("graft/kill/stamped", || {
             let args = ["--route", "graft", "--stamp", "from"];
             killed(env, &args, Some("from"), 12)

@@ -48,14 +48,19 @@ fn restore(server: &Server, name: &str, master: &Path, expected: &Points) -> Out
     holds(server, name, expected)
 }
 
-fn holds(server: &Server, name: &str, expected: &Points) -> Outcome {
+pub(super) fn holds(server: &Server, name: &str, expected: &Points) -> Outcome {
     ensure_eq!(server.count(name)?, expected.len() as u64, "points");
     ensure_same(&server.scroll(name)?, expected.values())?;
     Ok(())
 }
 
 /// Changes, deletes and inserts points of every source, on the server and in `expected`.
-fn change(server: &Server, name: &str, sources: &[Given], expected: &mut Points) -> Outcome {
+pub(super) fn change(
+    server: &Server,
+    name: &str,
+    sources: &[Given],
+    expected: &mut Points,
+) -> Outcome {
     let path = format!("/collections/{name}/points");
     for (at, given) in sources.iter().enumerate() {
         let ids: Vec<&PointId> = given.points.keys().collect();

@@ -11,6 +11,7 @@ mod live;
 mod made;
 mod model;
 mod pairs;
+mod segments;
 mod stamped;
 mod stamped_engine;
 mod stamped_live;
@@ -30,6 +31,7 @@ use crate::support::{Env, Outcome, Trial};
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     [
         pairs::trials(env),
+        segments::trials(env),
         whole::trials(env),
         keyed::trials(env),
         edges::trials(env),

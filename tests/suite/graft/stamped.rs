@@ -372,7 +372,7 @@ fn consolidated(env: &Env) -> Outcome {
     let dir = temp_dir()?;
     let sources = given(env, dir.path(), &["album_2017", "album_2018"])?;
     let output = dir.path().join("master.snapshot");
-    let args: Vec<&str> = [&ARGS[..], &["--consolidate"]].concat();
+    let args: Vec<&str> = [&ARGS[..], &["--segments", "auto"]].concat();
     let report = graft(&sources.iter().collect::<Vec<_>>(), &output, &args)?;
     let left = &report["carried"]["rebuilt_indexes"];
     ensure!(left.is_null(), "left to be built: {left}");

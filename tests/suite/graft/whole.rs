@@ -186,13 +186,13 @@ fn server_consolidates(env: &Env) -> Outcome {
     let b = given(env, dir.path(), "album_2018")?;
     for (args, number, noted) in [
         (&[][..], 4, true),
-        (&["--server-consolidates"][..], 2, false),
+        (&["--segments", "server"][..], 2, false),
     ] {
         let output = dir.path().join(format!("{number}.snapshot"));
         let report = graft(&[&a, &b], &output, args)?;
         let note = [
             "default_segment_number is 4 instead of 2",
-            "--server-consolidates",
+            "--segments server",
         ];
         ensure_eq!(has_note(&report, &note), noted, "{args:?}: the note");
         let parts = members(File::open(&output)?)?;

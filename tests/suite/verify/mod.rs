@@ -59,7 +59,7 @@ const GROUPS: [&[&str]; 13] = [
 const FLAGS: [&[&str]; 9] = [
     &["--route", "rebuild"],
     &["--route", "graft"],
-    &["--route", "graft", "--consolidate"],
+    &["--route", "graft", "--segments", "auto"],
     &["--on-conflict", "first"],
     &["--on-conflict", "remap"],
     &["--stamp", "source", "--drop-payload", "neg"],
@@ -98,7 +98,7 @@ fn hundred_right(env: &'static Env) -> Outcome {
                 proven(&sources, &master, flags)
                     .map_err(|err| format!("{group:?}: {}", err.message().unwrap_or_default()))?;
                 let way = match flags {
-                    [.., "--consolidate"] => "consolidate".into(),
+                    [.., "--segments", "auto"] => "consolidate".into(),
                     ["--layout", "by-source"] => "by-source".into(),
                     _ => master.report["route"].as_str().unwrap_or("?").to_owned(),
                 };

@@ -34,12 +34,6 @@ impl PlanResolver<'_> {
             config: part.options.config.as_deref().map(|path| self.path(path)),
             ..part.options.clone()
         };
-        if options.consolidate && options.server_consolidates {
-            self.find(
-                "master.consolidate",
-                "server_consolidates is given too; give one of them",
-            );
-        }
         if options.records.stamp.is_none() && !options.records.stamp_values.is_empty() {
             self.find(
                 "master.stamp_values",

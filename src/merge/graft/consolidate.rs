@@ -1,0 +1,394 @@
+//! Segments merged until each of the master's shards has as few as were asked for.
+//!
+//! Invariants: what is merged holds the same records before and after, bit by bit, which is compared; a
+//! segment that is not merged stays as it is; no more than [`AT_ONCE`] segments are open at once, whatever
+//! the number of sources, unless the config's `max_segment_size` keeps more of them apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::budget::{Candidate, Fate, choose};
+use super::payloads::PayloadRewriter;
+use super::rewrite::{Closed, take};
+use crate::base::Workspace;
+use crate::base::error::{Error, Result};
+use crate::base::parallel::in_parallel;
+use crate::base::progress::{Stage, Unit};
+use crate::base::scratch;
+use crate::engine::{Shard, ShardConfig, closed_segments, leave_on_disk};
+use crate::format::ids::{self, TrackerFiles};
+use crate::format::layout;
+use crate::merge::carried::Consolidated;
+use crate::merge::plan::Plan;
+use crate::source::Source;
+use crate::stream::{self, PointStream, SegmentPlan, ShardPlan, gets_index};
+
+/// Segments that are merged at once.
+const AT_ONCE: usize = 64;
+/// Points of segments that are merged at once on the way to the last round, ...
+const POINTS_AT_ONCE: u64 = 1 << 20;
+/// ... unless they are in so few.
+const FEW: usize = 4;
+/// Sources that are unpacked at once.
+const UNPACKED_AT_ONCE: usize = 2;
+
+/// Merges segments of `shard_plans`, which are settled where they have to be, until no shard of the master has
+/// more than `most`, or as few as the config's `max_segment_size` allows.
+pub fn consolidate(
+    sources: &mut [Source],
+    shard_plans: &mut [ShardPlan],
+    plan: &Plan,
+    payloads: &PayloadRewriter<'_>,
+    most: usize,
+    site: Workspace<'_>,
+) -> Result<Consolidated> {
+    let mut done = Consolidated {
+        segments_before: count(shard_plans),
+        ..Consolidated::default()
+    };
+    for shard_plan in &mut *shard_plans {
+        count_settled(shard_plan)?;
+    }
+    let picked = pick(shard_plans, plan, most, site)?;
+    done.carried_segments = count(shard_plans);
+    done.empty_segments = done.segments_before - done.carried_segments - picked.len() as u64;
+    unpack(sources, shard_plans, &picked, payloads, site)?;
+    let stage = site.progress.stage("consolidate", None, Unit::Points);
+    let mut by_target: BTreeMap<u32, Vec<Picked>> = BTreeMap::new();
+    for one in picked {
+        by_target.entry(one.target).or_default().push(one);
+    }
+    let mut rounds = 0;
+    for (target, picked) in by_target {
+        let Some(first) = picked.first().map(|one| one.shard_plan) else {
+            continue;
+        };
+        let points: u64 = picked.iter().map(|one| one.segment.points).sum();
+        let merger = Merger {
+            what: format!("shard {target} of the master, of {} segments", picked.len()),
+            config: ShardConfig::for_points(&plan.united.config, points)?
+                .without_log()
+                .with_segments(1),
+            plan,
+            site,
+            stage: &stage,
+        };
+        let parts = picked.into_iter().map(|one| Part {
+            points: one.segment.points,
+            folder: one.folder,
+        });
+        let parts: Vec<Part> = parts.collect();
+        let count = parts.len();
+        let mut closed = merger.merge(parts, &mut rounds).map_err(|err| {
+            err.next(
+                "--segments keep carries segments as they are; if no source is damaged, please report this",
+            )
+        })?;
+        if closed.segments.len() < count {
+            done.merged_segments += count as u64;
+            done.merged_points += points;
+        }
+        done.indexed_vectors += closed.indexed_vectors;
+        let carried = shard_plans.iter().filter(|one| one.target == target);
+        let takes_points = carried
+            .flat_map(|one| &one.segments)
+            .any(|segment| segment.kind.appendable);
+        leave_out_empty(&mut closed, takes_points)?;
+        if let Some(shard_plan) = shard_plans.get_mut(first) {
+            take(shard_plan, closed)?;
+        }
+    }
+    done.segments_after = count(shard_plans);
+    Ok(done)
+}
+
+/// A segment that is to be merged.
+struct Picked {
+    /// Index of its shard plan, which has it no more.
+    shard_plan: usize,
+    target: u32,
+    segment: SegmentPlan,
+    /// Where it lies unpacked.
+    folder: PathBuf,
+}
+
+fn count(shard_plans: &[ShardPlan]) -> u64 {
+    shard_plans
+        .iter()
+        .map(|one| one.segments.len() as u64)
+        .sum()
+}
+
+/// Number of live points in the unpacked segment in `folder`.
+fn points_in(folder: &Path) -> Result<u64> {
+    let what = folder.display().to_string();
+    let read = ids::read(&TrackerFiles::in_folder(folder)?, &what)?;
+    Ok(read.entries.len() as u64)
+}
+
+/// Counts the points of the segments of `shard_plan` that were settled, and tells which of them have the vectors
+/// that lie in an index: the engine knows that of the whole shard only.
+fn count_settled(shard_plan: &mut ShardPlan) -> Result<()> {
+    let mut settled: Vec<&mut SegmentPlan> = (shard_plan.segments.iter_mut())
+        .filter(|segment| segment.settled.is_some())
+        .collect();
+    let mut indexed = 0;
+    for segment in &mut settled {
+        if let Some(settled) = &segment.settled {
+            segment.points = points_in(&settled.folder)?;
+        }
+        indexed += std::mem::take(&mut segment.indexed_vectors);
+    }
+    // Those of sparse vectors lie in an index in every segment.
+    let has_graph = settled.iter().any(|segment| segment.kind.indexed);
+    settled.retain(|segment| segment.kind.indexed || !has_graph);
+    let points: u64 = settled.iter().map(|segment| segment.points).sum();
+    for segment in settled {
+        segment.indexed_vectors = indexed * segment.points / points.max(1);
+    }
+    Ok(())
+}
+
+/// Takes the segments out of `shard_plans` that are to be merged, and those that are not needed.
+fn pick(
+    shard_plans: &mut [ShardPlan],
+    plan: &Plan,
+    most: usize,
+    site: Workspace<'_>,
+) -> Result<Vec<Picked>> {
+    let mut picked = Vec::new();
+    for target in &plan.layout.shards {
+        let of_target = || {
+            let plans = shard_plans.iter().filter(|one| one.target == *target);
+            plans.flat_map(|one| &one.segments)
+        };
+        let candidates: Vec<Candidate> = of_target()
+            .map(|segment| Candidate {
+                points: segment.points,
+                kind: segment.kind,
+            })
+            .collect();
+        let config = &plan.united.config;
+        let fates = choose(&candidates, most, |points| gets_index(config, points));
+        let mut fates = fates.into_iter();
+        for (at, shard_plan) in shard_plans.iter_mut().enumerate() {
+            if shard_plan.target != *target {
+                continue;
+            }
+            for segment in std::mem::take(&mut shard_plan.segments) {
+                match fates.next().unwrap_or(Fate::Carried) {
+                    Fate::Carried => shard_plan.segments.push(segment),
+                    Fate::LeftOut => {}
+                    Fate::Merged => picked.push(Picked {
+                        shard_plan: at,
+                        target: *target,
+                        folder: match &segment.settled {
+                            Some(settled) => settled.folder.clone(),
+                            None => site
+                                .scratch
+                                .path()
+                                .join(format!("merge-{}", shard_plan.source))
+                                .join(shard_plan.number.to_string())
+                                .join(layout::SEGMENTS)
+                                .join(segment.uuid.to_string()),
+                        },
+                        segment,
+                    }),
+                }
+            }
+        }
+    }
+    Ok(picked)
+}
+
+/// Unpacks what is `picked` and not settled, and changes its payloads.
+fn unpack(
+    sources: &mut [Source],
+    shard_plans: &[ShardPlan],
+    picked: &[Picked],
+    payloads: &PayloadRewriter<'_>,
+    site: Workspace<'_>,
+) -> Result<()> {
+    // On the way to the last round there is no use for payload indexes.
+    let goes_rounds = picked.len() > AT_ONCE;
+    let mut wanted: BTreeMap<usize, BTreeSet<(u32, Uuid)>> = BTreeMap::new();
+    for one in picked.iter().filter(|one| one.segment.settled.is_none()) {
+        if let Some(shard_plan) = shard_plans.get(one.shard_plan) {
+            let of_source = wanted.entry(shard_plan.source).or_default();
+            of_source.insert((shard_plan.number, one.segment.uuid));
+        }
+    }
+    let waiting: Vec<_> = (sources.iter_mut().enumerate())
+        .filter_map(|(at, source)| Some((at, source, wanted.remove(&at)?)))
+        .collect();
+    in_parallel(waiting, UNPACKED_AT_ONCE, |(at, source, wanted)| {
+        let folder = site.scratch.folder(&format!("merge-{at}"))?;
+        source.unpack_segments(&folder, &wanted, goes_rounds)?;
+        for (number, uuid) in wanted {
+            let folder = folder.join(number.to_string()).join(layout::SEGMENTS);
+            let what = format!("segment {uuid} of shard {number} of {}", source.name);
+            payloads.in_folder(at, &folder.join(uuid.to_string()), &what)?;
+        }
+        Ok(())
+    })
+    .map(drop)
+}
+
+/// Removes segments without points from a closed shard; one stays for a server to add to, where no other
+/// segment of the shard `takes_points`.
+fn leave_out_empty(closed: &mut Closed, takes_points: bool) -> Result<()> {
+    let mut takes_points = takes_points;
+    let mut empty = Vec::new();
+    for segment in std::mem::take(&mut closed.segments) {
+        if ids::are_none(&segment.folder)? {
+            empty.push(segment);
+        } else {
+            takes_points |= segment.kind.appendable;
+            closed.segments.push(segment);
+        }
+    }
+    if !takes_points {
+        let first = empty.into_iter().find(|segment| segment.kind.appendable);
+        closed.segments.extend(first);
+    }
+    Ok(())
+}
+
+/// An unpacked segment.
+struct Part {
+    points: u64,
+    folder: PathBuf,
+}
+
+/// `parts`, so many together as are merged at once.
+fn chunks(parts: Vec<Part>) -> Vec<Vec<Part>> {
+    let mut chunks: Vec<Vec<Part>> = Vec::new();
+    let mut points = 0;
+    for part in parts {
+        points += part.points;
+        match chunks.last_mut() {
+            Some(last)
+                if last.len() < FEW || (last.len() < AT_ONCE && points <= POINTS_AT_ONCE) =>
+            {
+                last.push(part);
+            }
+            _ => {
+                points = part.points;
+                chunks.push(vec![part]);
+            }
+        }
+    }
+    chunks
+}
+
+/// Merges the segments of one shard of the master.
+struct Merger<'a> {
+    what: String,
+    config: ShardConfig,
+    plan: &'a Plan,
+    site: Workspace<'a>,
+    /// Counts points that are compared.
+    stage: &'a Stage,
+}
+
+impl Merger<'_> {
+    /// Merges unpacked segments, the small ones in rounds until no more than [`AT_ONCE`] are left for the last.
+    fn merge(&self, mut parts: Vec<Part>, rounds: &mut u64) -> Result<Closed> {
+        let plain = self.config.without_graphs();
+        while parts.len() > AT_ONCE {
+            let before = parts.len();
+            parts.sort_by_key(|part| part.points);
+            let mut next = Vec::new();
+            for some in chunks(parts) {
+                if let [_] = *some {
+                    next.extend(some);
+                    continue;
+                }
+                let mut closed = self.round(&some, &plain, false, rounds)?;
+                leave_out_empty(&mut closed, true)?;
+                for segment in closed.segments {
+                    next.push(Part {
+                        points: points_in(&segment.folder)?,
+                        folder: segment.folder,
+                    });
+                }
+            }
+            parts = next;
+            // Large ones, and a max_segment_size, leave them as they are.
+            if parts.len() == before {
+                break;
+            }
+        }
+        self.round(&parts, &self.config, true, rounds)
+    }
+
+    /// Merges unpacked segments, and compares the records before and after.
+    fn round(
+        &self,
+        parts: &[Part],
+        config: &ShardConfig,
+        is_last: bool,
+        rounds: &mut u64,
+    ) -> Result<Closed> {
+        *rounds += 1;
+        let home = self.site.scratch.folder(&format!("whole-{rounds}"))?;
+        let segments = home.join(layout::SEGMENTS);
+        std::fs::create_dir_all(&segments)
+            .map_err(|err| Error::io("making scratch folder", &segments, &err))?;
+        // Two sources may have segments with one UUID.
+        let bring = |folder: &Path| {
+            scratch::move_folder(folder, &segments.join(Uuid::new_v4().to_string()))
+        };
+        for part in parts {
+            bring(&part.folder)?;
+        }
+        // The engine makes fewer of three, but not of two, since it may have to add one for new points
+        // (merge_optimizer.rs).
+        if parts.len() == 2 {
+            let empty = self.site.scratch.folder(&format!("empty-{rounds}"))?;
+            Shard::create(&empty, config, &*self.what)?.close()?;
+            for segment in closed_segments(&empty)? {
+                bring(&segment.folder)?;
+            }
+        }
+        let on_disk = leave_on_disk(&home, is_last)?;
+        let shard = Shard::open(&home, config, &*self.what)?;
+        if is_last {
+            // A graph is built for filters by the indexes that are there. Those that were left to be built are built by now; here it is said of all segments alike.
+            for (field, schema) in self.plan.united.payload.fields() {
+                shard.create_index(field, schema)?;
+            }
+        }
+        let digest = || stream::digest(&[PointStream::new(0, &shard, None)], self.stage);
+        let before = digest()?;
+        shard.optimize()?;
+        let after = digest()?;
+        if before != after {
+            return Err(Error::failed(
+                format!("merging segments of {}", self.what),
+                format!(
+                    "the records are others than before: {} differ",
+                    after.differing(&before).join(", ")
+                ),
+            ));
+        }
+        let indexed_vectors = shard.indexed_vectors()?;
+        let count = shard.segments()?;
+        shard.close()?;
+        on_disk.undo(&home)?;
+        let segments = closed_segments(&home)?;
+        // What was merged is removed when the engine finds the time.
+        if segments.len() != count {
+            return Err(Error::failed(
+                format!("merging segments of {}", self.what),
+                format!("{} segments are there instead of {count}", segments.len()),
+            ));
+        }
+        Ok(Closed {
+            segments,
+            indexed_vectors,
+        })
+    }
+}
