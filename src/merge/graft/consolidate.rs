@@ -81,21 +81,21 @@ pub fn consolidate(
         });
         let parts: Vec<Part> = parts.collect();
         let count = parts.len();
-        let mut closed = merger.merge(parts, &mut rounds).map_err(|err| {
-            err.next(
-                "--segments keep carries segments as they are; if no source is damaged, please report this",
-            )
-        })?;
-        if closed.segments.len() < count {
-            done.merged_segments += count as u64;
-            done.merged_points += points;
-        }
+        let mut closed = merger
+            .merge(parts, &mut rounds)
+            .map_err(|err| match err.next_step() {
+                Some(_) => err,
+                None => err.next("--segments keep carries segments as they are"),
+            })?;
         done.indexed_vectors += closed.indexed_vectors;
         let carried = shard_plans.iter().filter(|one| one.target == target);
         let takes_points = carried
             .flat_map(|one| &one.segments)
             .any(|segment| segment.kind.appendable);
-        leave_out_empty(&mut closed, takes_points)?;
+        if leave_out_empty(&mut closed, takes_points)? < count {
+            done.merged_segments += count as u64;
+            done.merged_points += points;
+        }
         if let Some(shard_plan) = shard_plans.get_mut(first) {
             take(shard_plan, closed)?;
         }
@@ -237,8 +237,8 @@ fn unpack(
 }
 
 /// Removes segments without points from a closed shard; one stays for a server to add to, where no other
-/// segment of the shard `takes_points`.
-fn leave_out_empty(closed: &mut Closed, takes_points: bool) -> Result<()> {
+/// segment of the shard `takes_points`. Returns the number of those with points.
+fn leave_out_empty(closed: &mut Closed, takes_points: bool) -> Result<usize> {
     let mut takes_points = takes_points;
     let mut empty = Vec::new();
     for segment in std::mem::take(&mut closed.segments) {
@@ -249,11 +249,12 @@ fn leave_out_empty(closed: &mut Closed, takes_points: bool) -> Result<()> {
             closed.segments.push(segment);
         }
     }
+    let count = closed.segments.len();
     if !takes_points {
         let first = empty.into_iter().find(|segment| segment.kind.appendable);
         closed.segments.extend(first);
     }
-    Ok(())
+    Ok(count)
 }
 
 /// An unpacked segment.
