@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::metadata::{file_name, free_id, read_sidecar, taken};
+use self::metadata::{free_id, read_sidecar, taken};
 use self::pipeline::{Stored, store_all};
 use super::chain::{Chain, Entry, Event};
 use super::check::Loss;
@@ -36,7 +36,7 @@ use crate::base::printable::is_unprintable;
 use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
 use crate::format::{Algorithm, Input, TarExtents, source_name};
-use crate::source::{Checksum, Expectation, compare, expectations};
+use crate::source::{Checksum, Expectation, compare, expectations, file_name, required};
 
 /// A snapshot to be stored.
 #[derive(Debug, Clone, Default)]
@@ -93,17 +93,8 @@ struct Known {
 impl Known {
     fn of(adding: &Adding) -> Result<Self> {
         let path = &adding.path;
-        let expected = expectations(path, adding.sha256.as_deref())?;
-        if adding.require_checksum && expected.is_empty() {
-            return Err(Error::damaged(
-                format!("checking {}", path.display()),
-                "there is no checksum for it, and --require-checksum was given",
-            )
-            .next(format!(
-                "put Qdrant's checksum beside it as {}.checksum, or give --sha256",
-                file_name(path)
-            )));
-        }
+        let given = adding.sha256.as_deref();
+        let expected = required(path, given, adding.require_checksum, "--sha256")?;
         let name = adding.name.clone().unwrap_or_else(|| source_name(path));
         refuse_word("name", &name)?;
         for tag in &adding.tags {

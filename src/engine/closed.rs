@@ -16,10 +16,6 @@ use crate::base::error::{Error, Result};
 use crate::format::layout;
 use crate::format::schema::CollectionConfig;
 
-/// The folder of a shard that holds its segments.
-const SEGMENTS: &str = "segments";
-/// The file of a segment that says how it is stored.
-const STATE: &str = "segment.json";
 /// The storage of vectors that no point has.
 const EMPTY: &str = "Empty";
 /// Storages that the engine reads into memory when it opens a segment, all 32 MiB of one with a single vector
@@ -77,7 +73,7 @@ impl SegmentKind {
 
 /// The segments of the closed shard in `folder`, by UUID.
 pub fn closed_segments(folder: &Path) -> Result<Vec<ClosedSegment>> {
-    let segments = folder.join(SEGMENTS);
+    let segments = folder.join(layout::SEGMENTS);
     let failed = |err: std::io::Error| Error::io("listing segments in", &segments, &err);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&segments).map_err(failed)? {
@@ -224,7 +220,7 @@ impl OnDisk {
     /// Gives the segments that are still in the closed shard in `folder` their own places of storages back.
     pub fn undo(self, folder: &Path) -> Result<()> {
         for (uuid, config) in self.configs {
-            let segment = folder.join(SEGMENTS).join(uuid.to_string());
+            let segment = folder.join(layout::SEGMENTS).join(uuid.to_string());
             if segment.exists() {
                 let mut state = read_state(&segment)?;
                 state["config"] = config;
@@ -374,14 +370,14 @@ pub(super) fn empty(folder: &Path) -> Result<()> {
 }
 
 fn read_state(segment: &Path) -> Result<Value> {
-    let path = segment.join(STATE);
+    let path = segment.join(layout::SEGMENT_STATE);
     let bytes = std::fs::read(&path).map_err(|err| Error::io("reading", &path, &err))?;
     serde_json::from_slice(&bytes)
         .map_err(|err| Error::failed(format!("reading {}", path.display()), err))
 }
 
 fn write_state(segment: &Path, state: &Value) -> Result<()> {
-    let path = segment.join(STATE);
+    let path = segment.join(layout::SEGMENT_STATE);
     let bytes = serde_json::to_vec(state)
         .map_err(|err| Error::failed(format!("writing {}", path.display()), err))?;
     std::fs::write(&path, bytes).map_err(|err| Error::io("writing", &path, &err))

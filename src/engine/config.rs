@@ -3,11 +3,11 @@
 //! Invariants: the engine always gets a full config. With a derived one its optimizer would drop
 //! quantization and build the index again without it.
 
-use qdrant_edge::{Distance, EdgeConfig};
+use qdrant_edge::{Distance, EdgeConfig, EdgeOptimizersConfig};
 use serde_json::{Map, Value, json};
 
 use crate::base::error::{Error, Result};
-use crate::format::schema::{CollectionConfig, Datatype};
+use crate::format::schema::CollectionConfig;
 
 /// Segments up to this size are built as one, in KB: the engine's own bound depends on the number
 /// of processors, and a master must not depend on the machine that it was made on.
@@ -119,19 +119,17 @@ impl ShardConfig {
 
     /// The same with segments merged until there are at most `segments`.
     pub fn with_segments(&self, segments: usize) -> Self {
-        let mut inner = self.inner.clone();
-        let mut optimizers = inner.optimizers.unwrap_or_default();
-        optimizers.default_segment_number = Some(segments);
-        inner.optimizers = Some(optimizers);
-        Self { inner, ..*self }
+        self.with_optimizers(|optimizers| optimizers.default_segment_number = Some(segments))
     }
 
     /// The same for what is merged but not indexed.
     pub fn without_graphs(&self) -> Self {
+        self.with_optimizers(|optimizers| optimizers.indexing_threshold = Some(0))
+    }
+
+    fn with_optimizers(&self, change: impl FnOnce(&mut EdgeOptimizersConfig)) -> Self {
         let mut inner = self.inner.clone();
-        let mut optimizers = inner.optimizers.unwrap_or_default();
-        optimizers.indexing_threshold = Some(0);
-        inner.optimizers = Some(optimizers);
+        change(inner.optimizers.get_or_insert_default());
         Self { inner, ..*self }
     }
 
@@ -177,14 +175,7 @@ fn is_memory_mapped(config: &CollectionConfig, points: u64) -> bool {
         .and_then(|map| map.get("memmap_threshold"))
         .and_then(Value::as_u64)
         .filter(|kb| *kb > 0);
-    let bytes = config.vectors().values().map(|params| {
-        let element = match params.datatype() {
-            Datatype::Uint8 => 1,
-            Datatype::Float16 => 2,
-            _ => 4,
-        };
-        points.saturating_mul(params.size).saturating_mul(element)
-    });
+    let bytes = (config.vectors().values()).map(|params| params.bytes(points));
     threshold_kb.is_some_and(|kb| bytes.max().unwrap_or(0) >= kb.saturating_mul(1024))
 }
 

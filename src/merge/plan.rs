@@ -101,13 +101,14 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
     notes.extend(unindexed(settings, &united));
     let mut kept = None;
     let mut segments_max = None;
+    let by_server = settings.segments == Segments::By(SegmentRule::Server);
     let (route, because, targets) = route(sources, settings, &layout)?;
     match route {
         Route::Graft => {
             segments_max = settings
                 .segments
                 .most(ShardConfig::new(&united.config)?.segments_max());
-            if settings.segments != Segments::By(SegmentRule::Server) {
+            if !by_server {
                 let mut keep = KeptSegments::new(&united);
                 // How many are left where some are merged is known afterwards.
                 if segments_max.is_none() {
@@ -119,7 +120,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         }
         Route::Rebuild => {
             refuse_lossy(route, &united)?;
-            if settings.segments != Segments::By(SegmentRule::Server) {
+            if !by_server {
                 let shards = layout.shards.len();
                 notes.extend(keep_parts(sources, shards, settings.segments, &mut united)?);
             }

@@ -96,6 +96,28 @@ fn parse_hash(text: &str, digits: usize) -> Option<String> {
         .then(|| word.to_ascii_lowercase())
 }
 
+/// The checksums that the snapshot at `path` must have, as [`expectations`] finds them; that there is none is an
+/// error where one `is_required`, which tells of the `option` that gives one.
+pub fn required(
+    path: &Path,
+    given: Option<&str>,
+    is_required: bool,
+    option: &str,
+) -> Result<Vec<Expectation>> {
+    let expected = expectations(path, given)?;
+    if is_required && expected.is_empty() {
+        return Err(Error::damaged(
+            format!("checking {}", path.display()),
+            "there is no checksum for it, and --require-checksum was given",
+        )
+        .next(format!(
+            "put Qdrant's checksum beside it as {}.checksum, or give {option}",
+            file_name(path)
+        )));
+    }
+    Ok(expected)
+}
+
 /// Every checksum that is to be found for the snapshot at `path`: Qdrant's own `FILE.checksum`
 /// beside it, snapmerge's `FILE.manifest.json` and `FILE.provenance.json`, the first two for the
 /// file without `.gz`, too, and what was `given` on the command line.
@@ -259,7 +281,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn file_name(path: &Path) -> String {
+/// The name of the file at `path`, without its folder.
+pub fn file_name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()

@@ -21,7 +21,9 @@ use std::sync::atomic::AtomicU64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use checksum::{Checksum, Expectation, compare, expectations, parse_sha256};
+pub use checksum::{
+    Checksum, Expectation, compare, expectations, file_name, parse_sha256, required,
+};
 pub use id_set::{IdSet, IdSetBuilder, InSegment, SegmentCount, Span, Spill, Twice, walk};
 pub use live::{Live, LivePoints};
 pub use ordered::{Ordered, Reading, Take};
@@ -98,25 +100,15 @@ pub struct SourceLabel {
     pub checksum: Checksum,
 }
 
-/// The checksums that the file at `path` must have; that there is none is an error where one is required.
-fn required(path: &Path, opening: &Opening) -> Result<Vec<Expectation>> {
-    let expected = checksum::expectations(path, opening.sha256.as_deref())?;
-    if opening.require_checksum && expected.is_empty() {
-        return Err(Error::damaged(
-            format!("checking {}", path.display()),
-            "there is no checksum for it, and --require-checksum was given",
-        )
-        .next(format!(
-            "put Qdrant's checksum beside it as {}.checksum, or give --sha256 FILE=HEX",
-            source_file(path)
-        )));
-    }
-    Ok(expected)
+/// The checksums that the file at `path` must have.
+fn expected_of(path: &Path, opening: &Opening) -> Result<Vec<Expectation>> {
+    let given = opening.sha256.as_deref();
+    checksum::required(path, given, opening.require_checksum, "--sha256 FILE=HEX")
 }
 
 /// Compares the file at `path` with the checksums that it must have, of whatever it is a snapshot.
 pub fn check_file(path: &Path, opening: &Opening) -> Result<Checksum> {
-    let expected = required(path, opening)?;
+    let expected = expected_of(path, opening)?;
     if expected.is_empty() {
         return Ok(Checksum::Unverified);
     }
@@ -130,7 +122,7 @@ impl Source {
     /// Opens the snapshot at `path`; `passed` counts its bytes for a progress bar. A .gz with a
     /// checksum is compared with it at once, since all of it is read anyway.
     pub fn open(path: &Path, opening: &Opening, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
-        let expected = required(path, opening)?;
+        let expected = expected_of(path, opening)?;
         let want = Want {
             trackers: opening.trackers,
             log: opening.log,
@@ -319,10 +311,4 @@ impl Source {
 
 fn is_gz(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "gz")
-}
-
-fn source_file(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
 }

@@ -12,9 +12,7 @@ use crate::base::error::Result;
 use crate::engine::SegmentKind;
 use crate::format::payloads::Splice;
 use crate::format::rocks::InRocks;
-use crate::format::schema::{
-    CollectionConfig, Datatype, PayloadSchema, VectorParams, vector_label,
-};
+use crate::format::schema::{CollectionConfig, PayloadSchema, VectorParams, vector_label};
 use crate::format::wal::{Log, Op};
 use crate::format::{Bits, Segment, Shard, ToPack, ids, wal};
 use crate::point::PointId;
@@ -309,15 +307,8 @@ fn carriage(
 /// points can be added to. The size of multivectors and of sparse vectors is not known here.
 pub fn gets_index(config: &CollectionConfig, points: u64) -> bool {
     let from = indexing_threshold(config);
-    let is_large = |vector: &VectorParams| {
-        let bytes_each = match vector.datatype() {
-            Datatype::Uint8 => 1,
-            Datatype::Float16 => 2,
-            _ => 4,
-        };
-        let bytes = points.saturating_mul(vector.size);
-        vector.multivector.is_some() || bytes.saturating_mul(bytes_each) >= from
-    };
+    let is_large =
+        |vector: &VectorParams| vector.multivector.is_some() || vector.bytes(points) >= from;
     from > 0 && (!config.sparse_vectors().is_empty() || config.vectors().values().any(is_large))
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::archive::chain::Chain;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::sidecar::Sidecar;
+use crate::source::file_name;
 
 /// Largest manifest that is kept with an entry, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 3 << 20;
@@ -26,13 +27,6 @@ pub fn free_id(chain: &Chain, name: &str, time: DateTime<Utc>) -> String {
         .map(|n| format!("{id}.{n}"))
         .find(|id| !taken(id))
         .unwrap_or(id)
-}
-
-/// The last part of a path.
-pub fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
 }
 
 /// Reads the content of this `sidecar` of a snapshot; `None` if there is no such file.

@@ -32,9 +32,7 @@ use crate::base::scratch;
 
 /// The folder of a segment that holds its payloads.
 pub const STORAGE: &str = "payload_storage";
-/// The folder of a segment that holds its payload indexes.
-pub(super) const INDEXES: &str = layout::PAYLOAD_INDEXES;
-/// Their config, in that folder.
+/// The config of payload indexes, in their folder.
 pub(super) const INDEXES_CONFIG: &str = "config.json";
 /// The folder that a storage is written in until it is whole.
 const NEW_STORAGE: &str = "payload_storage.new";
@@ -68,7 +66,7 @@ impl PayloadRewrite<'_> {
             scratch::remove_folder(&old)?;
             scratch::move_folder(&new, &old)?;
         }
-        let indexes = folder.join(INDEXES);
+        let indexes = folder.join(layout::PAYLOAD_INDEXES);
         let path = indexes.join(INDEXES_CONFIG);
         let config = match std::fs::read(&path) {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => Value::Null,
@@ -180,7 +178,7 @@ pub(super) fn index_folder(name: &str) -> Option<&str> {
     let (first, rest) = name.split_once('/')?;
     match first {
         layout::INDEX_DATABASE => Some(""),
-        INDEXES => Some(rest.split_once('/').map_or("", |(folder, _)| folder)),
+        layout::PAYLOAD_INDEXES => Some(rest.split_once('/').map_or("", |(folder, _)| folder)),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{Declared, INDEXES, STORAGE, index_folder};
+use super::{Declared, STORAGE, index_folder};
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
 use crate::format::input::Input;
@@ -129,7 +129,7 @@ pub fn take_out(
 /// payload storage in the folder `storage`, if it was written anew; that is gone then.
 pub fn splice(taken: &TakenOut, declared: &Declared, storage: Option<&Path>) -> Result<Splice> {
     let folder = taken.folder.join("added");
-    let indexes = folder.join(INDEXES);
+    let indexes = folder.join(layout::PAYLOAD_INDEXES);
     std::fs::create_dir_all(&indexes)
         .map_err(|err| Error::io("making scratch folder", &indexes, &err))?;
     super::write_config(&indexes, declared)?;

@@ -21,9 +21,7 @@ use crate::format::layout;
 /// The folder in a segment's that its database is put together in.
 const DATABASE_FOLDER: &str = "rocksdb";
 const PAYLOAD_FOLDER: &str = "payload_storage";
-/// The payload indexes.
-const INDEXES: &str = layout::PAYLOAD_INDEXES;
-/// Their config.
+/// The config of payload indexes.
 const INDEXES_CONFIG: &str = "payload_index/config.json";
 
 /// Converts the unpacked segment in `folder`, called `what` in errors, if it keeps anything in RocksDB.
@@ -86,8 +84,8 @@ pub fn convert(folder: &Path, what: &str) -> Result<()> {
         database.close();
     }
     if inside.payload_indexes {
-        scratch::remove_folder(&folder.join(INDEXES))?;
-        std::fs::create_dir(folder.join(INDEXES))
+        scratch::remove_folder(&folder.join(layout::PAYLOAD_INDEXES))?;
+        std::fs::create_dir(folder.join(layout::PAYLOAD_INDEXES))
             .map_err(|err| Error::io("making scratch folder", folder, &err))?;
         let fields = json!({"indexed_fields": indexes["indexed_fields"]});
         write_json(&folder.join(INDEXES_CONFIG), &fields)?;

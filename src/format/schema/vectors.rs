@@ -43,6 +43,17 @@ impl VectorParams {
         self.datatype.clone().unwrap_or(Datatype::Float32)
     }
 
+    /// Returns the size of the vectors of `points` points in bytes; how many a multivector has is not known here:
+    /// it counts as one.
+    pub fn bytes(&self, points: u64) -> u64 {
+        let element = match self.datatype() {
+            Datatype::Uint8 => 1,
+            Datatype::Float16 => 2,
+            _ => 4,
+        };
+        points.saturating_mul(self.size).saturating_mul(element)
+    }
+
     /// Returns the placement of the vectors while served, `memory` and `on_disk` resolved as Qdrant
     /// does.
     pub fn placement(&self) -> Memory {

@@ -4,7 +4,7 @@
 //! segment that is not merged stays as it is; no more than [`AT_ONCE`] segments are open at once, whatever
 //! the number of sources, unless the config's `max_segment_size` keeps more of them apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -54,19 +54,19 @@ pub fn consolidate(
     let picked = pick(shard_plans, plan, most, site)?;
     done.carried_segments = count(shard_plans);
     done.empty_segments = done.segments_before - done.carried_segments - picked.len() as u64;
-    unpack(sources, shard_plans, &picked, payloads, site)?;
+    unpack(sources, &picked, payloads, site)?;
     let stage = site.progress.stage("consolidate", None, Unit::Points);
     let mut by_target: BTreeMap<u32, Vec<Picked>> = BTreeMap::new();
     for one in picked {
         by_target.entry(one.target).or_default().push(one);
     }
-    let mut rounds = 0;
     for (target, picked) in by_target {
         let Some(first) = picked.first().map(|one| one.shard_plan) else {
             continue;
         };
         let points: u64 = picked.iter().map(|one| one.segment.points).sum();
-        let merger = Merger {
+        let mut merger = Merger {
+            target,
             what: format!("shard {target} of the master, of {} segments", picked.len()),
             config: ShardConfig::for_points(&plan.united.config, points)?
                 .without_log()
@@ -74,6 +74,7 @@ pub fn consolidate(
             plan,
             site,
             stage: &stage,
+            rounds: 0,
         };
         let parts = picked.into_iter().map(|one| Part {
             points: one.segment.points,
@@ -81,12 +82,10 @@ pub fn consolidate(
         });
         let parts: Vec<Part> = parts.collect();
         let count = parts.len();
-        let mut closed = merger
-            .merge(parts, &mut rounds)
-            .map_err(|err| match err.next_step() {
-                Some(_) => err,
-                None => err.next("--segments keep carries segments as they are"),
-            })?;
+        let mut closed = merger.merge(parts).map_err(|err| match err.next_step() {
+            Some(_) => err,
+            None => err.next("--segments keep carries segments as they are"),
+        })?;
         done.indexed_vectors += closed.indexed_vectors;
         let carried = shard_plans.iter().filter(|one| one.target == target);
         let takes_points = carried
@@ -108,6 +107,10 @@ pub fn consolidate(
 struct Picked {
     /// Index of its shard plan, which has it no more.
     shard_plan: usize,
+    source: usize,
+    /// Number of its shard in the source.
+    number: u32,
+    /// The shard of the master that it joins.
     target: u32,
     segment: SegmentPlan,
     /// Where it lies unpacked.
@@ -183,13 +186,15 @@ fn pick(
                     Fate::LeftOut => {}
                     Fate::Merged => picked.push(Picked {
                         shard_plan: at,
+                        source: shard_plan.source,
+                        number: shard_plan.number,
                         target: *target,
                         folder: match &segment.settled {
                             Some(settled) => settled.folder.clone(),
                             None => site
                                 .scratch
                                 .path()
-                                .join(format!("merge-{}", shard_plan.source))
+                                .join(unpacked(shard_plan.source))
                                 .join(shard_plan.number.to_string())
                                 .join(layout::SEGMENTS)
                                 .join(segment.uuid.to_string()),
@@ -206,34 +211,42 @@ fn pick(
 /// Unpacks what is `picked` and not settled, and changes its payloads.
 fn unpack(
     sources: &mut [Source],
-    shard_plans: &[ShardPlan],
     picked: &[Picked],
     payloads: &PayloadRewriter<'_>,
     site: Workspace<'_>,
 ) -> Result<()> {
     // On the way to the last round there is no use for payload indexes.
     let goes_rounds = picked.len() > AT_ONCE;
-    let mut wanted: BTreeMap<usize, BTreeSet<(u32, Uuid)>> = BTreeMap::new();
+    let mut by_source: BTreeMap<usize, Vec<&Picked>> = BTreeMap::new();
     for one in picked.iter().filter(|one| one.segment.settled.is_none()) {
-        if let Some(shard_plan) = shard_plans.get(one.shard_plan) {
-            let of_source = wanted.entry(shard_plan.source).or_default();
-            of_source.insert((shard_plan.number, one.segment.uuid));
-        }
+        by_source.entry(one.source).or_default().push(one);
     }
     let waiting: Vec<_> = (sources.iter_mut().enumerate())
-        .filter_map(|(at, source)| Some((at, source, wanted.remove(&at)?)))
+        .filter_map(|(at, source)| Some((at, source, by_source.remove(&at)?)))
         .collect();
-    in_parallel(waiting, UNPACKED_AT_ONCE, |(at, source, wanted)| {
-        let folder = site.scratch.folder(&format!("merge-{at}"))?;
-        source.unpack_segments(&folder, &wanted, goes_rounds)?;
-        for (number, uuid) in wanted {
-            let folder = folder.join(number.to_string()).join(layout::SEGMENTS);
+    in_parallel(waiting, UNPACKED_AT_ONCE, |(at, source, picked)| {
+        let wanted = picked.iter().map(|one| (one.number, one.segment.uuid));
+        let folder = site.scratch.folder(&unpacked(at))?;
+        source.unpack_segments(&folder, &wanted.collect(), goes_rounds)?;
+        for Picked {
+            number,
+            segment,
+            folder,
+            ..
+        } in picked
+        {
+            let uuid = segment.uuid;
             let what = format!("segment {uuid} of shard {number} of {}", source.name);
-            payloads.in_folder(at, &folder.join(uuid.to_string()), &what)?;
+            payloads.in_folder(at, folder, &what)?;
         }
         Ok(())
     })
     .map(drop)
+}
+
+/// Name of the folder that segments of the source at the place `source` are unpacked in.
+fn unpacked(source: usize) -> String {
+    format!("merge-{source}")
 }
 
 /// Removes segments without points from a closed shard; one stays for a server to add to, where no other
@@ -286,18 +299,20 @@ fn chunks(parts: Vec<Part>) -> Vec<Vec<Part>> {
 
 /// Merges the segments of one shard of the master.
 struct Merger<'a> {
+    target: u32,
     what: String,
     config: ShardConfig,
     plan: &'a Plan,
     site: Workspace<'a>,
     /// Counts points that are compared.
     stage: &'a Stage,
+    /// Rounds that were begun.
+    rounds: u64,
 }
 
 impl Merger<'_> {
     /// Merges unpacked segments, the small ones in rounds until no more than [`AT_ONCE`] are left for the last.
-    fn merge(&self, mut parts: Vec<Part>, rounds: &mut u64) -> Result<Closed> {
-        let plain = self.config.without_graphs();
+    fn merge(&mut self, mut parts: Vec<Part>) -> Result<Closed> {
         while parts.len() > AT_ONCE {
             let before = parts.len();
             parts.sort_by_key(|part| part.points);
@@ -307,7 +322,7 @@ impl Merger<'_> {
                     next.extend(some);
                     continue;
                 }
-                let mut closed = self.round(&some, &plain, false, rounds)?;
+                let mut closed = self.round(&some, false)?;
                 leave_out_empty(&mut closed, true)?;
                 for segment in closed.segments {
                     next.push(Part {
@@ -322,19 +337,18 @@ impl Merger<'_> {
                 break;
             }
         }
-        self.round(&parts, &self.config, true, rounds)
+        self.round(&parts, true)
     }
 
-    /// Merges unpacked segments, and compares the records before and after.
-    fn round(
-        &self,
-        parts: &[Part],
-        config: &ShardConfig,
-        is_last: bool,
-        rounds: &mut u64,
-    ) -> Result<Closed> {
-        *rounds += 1;
-        let home = self.site.scratch.folder(&format!("whole-{rounds}"))?;
+    /// Merges unpacked segments, and compares the records before and after; indexes are built in the last round.
+    fn round(&mut self, parts: &[Part], is_last: bool) -> Result<Closed> {
+        self.rounds += 1;
+        let name = format!("{}-{}", self.target, self.rounds);
+        let config = match is_last {
+            true => self.config.clone(),
+            false => self.config.without_graphs(),
+        };
+        let home = self.site.scratch.folder(&format!("whole-{name}"))?;
         let segments = home.join(layout::SEGMENTS);
         std::fs::create_dir_all(&segments)
             .map_err(|err| Error::io("making scratch folder", &segments, &err))?;
@@ -348,16 +362,16 @@ impl Merger<'_> {
         // The engine makes fewer of three, but not of two, since it may have to add one for new points
         // (merge_optimizer.rs).
         if parts.len() == 2 {
-            let empty = self.site.scratch.folder(&format!("empty-{rounds}"))?;
-            Shard::create(&empty, config, &*self.what)?.close()?;
+            let empty = self.site.scratch.folder(&format!("empty-{name}"))?;
+            Shard::create(&empty, &config, &*self.what)?.close()?;
             for segment in closed_segments(&empty)? {
                 bring(&segment.folder)?;
             }
         }
         let on_disk = leave_on_disk(&home, is_last)?;
-        let shard = Shard::open(&home, config, &*self.what)?;
+        let shard = Shard::open(&home, &config, &*self.what)?;
         if is_last {
-            // A graph is built for filters by the indexes that are there. Those that were left to be built are built by now; here it is said of all segments alike.
+            // A graph is built for filters by the indexes that are there, in all segments alike.
             for (field, schema) in self.plan.united.payload.fields() {
                 shard.create_index(field, schema)?;
             }

@@ -32,30 +32,25 @@ impl<'a> Walk<'a> {
         if let Some(found) = name.and_then(|name| self.definitions?.get(name)) {
             return self.meant(found);
         }
-        let choices = schema.get("anyOf").and_then(Value::as_array);
-        let some = choices.map(|choices| {
-            let is_some = |one: &&Value| one["type"] != "null";
-            choices.iter().filter(is_some).collect::<Vec<_>>()
-        });
-        match some.as_deref() {
-            Some([one]) => self.meant(one),
+        match *choices(schema) {
+            [one] => self.meant(one),
             _ => schema,
         }
     }
 
     fn value(&self, at: &str, value: &Value, schema: &'a Value, found: &mut Vec<String>) {
         let schema = self.meant(schema);
-        let choices = schema.get("anyOf").and_then(Value::as_array);
-        if let Some(choices) = choices {
+        let choices: Vec<&Value> = (choices(schema).into_iter())
+            .map(|one| self.meant(one))
+            .collect();
+        if let Some(last) = choices.last() {
             // A word or a number: what is of the value's kind is meant, else the last.
-            let is_of_kind = |one: &&Value| match words(one) {
+            let is_of_kind = |one: &&&Value| match words(one) {
                 Some(_) => value.is_string(),
                 None => kinds(one).is_some_and(|kinds| kinds.iter().any(|kind| is(value, kind))),
             };
-            let mut choices = choices.iter().map(|one| self.meant(one));
-            if let Some(one) = choices.clone().find(is_of_kind).or(choices.next_back()) {
-                self.value(at, value, one, found);
-            }
+            let meant = choices.iter().find(is_of_kind).unwrap_or(last);
+            self.value(at, value, meant, found);
             return;
         }
         if let Some(words) = words(schema) {
@@ -165,6 +160,13 @@ fn words(schema: &Value) -> Option<Vec<&str>> {
         .iter()
         .map(|one| one.get("const")?.as_str())
         .collect()
+}
+
+/// What a schema allows one of, nothing not counted: in TOML nothing is null.
+fn choices(schema: &Value) -> Vec<&Value> {
+    let choices = schema.get("anyOf").and_then(Value::as_array);
+    let choices = choices.into_iter().flatten();
+    choices.filter(|one| one["type"] != "null").collect()
 }
 
 /// The kinds that a value may have; none if any.
