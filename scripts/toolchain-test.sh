@@ -42,6 +42,7 @@ apt-get)
   *cargo-web*) mkdir -p "$STATE/system/bin" && cat "$STATE/candidate" >"$STATE/system/version" &&
     ln -sf "$STAND_IN" "$STATE/system/bin/cargo" && ln -sf "$STAND_IN" "$STATE/system/bin/rustc" ;;
   *build-essential*) ln -sf "$STAND_IN" "$BIN/cc" ;;
+  *libclang-dev*) mkdir -p "$STATE/system/lib/llvm-14/lib" && : >"$STATE/system/lib/llvm-14/lib/libclang-14.so.1" ;;
   esac ;;
 sudo) exec "$@" ;;
 esac
@@ -52,7 +53,8 @@ chmod +x "$work/stand-in"
 machine() {
   case_name=$1 STATE=$work/$1 BIN=$work/$1/bin
   shift
-  mkdir -p "$BIN" "$STATE/toolchains" "$STATE/checkout/scripts" "$STATE/user"
+  mkdir -p "$BIN" "$STATE/toolchains" "$STATE/checkout/scripts" "$STATE/user" "$STATE/system/lib"
+  : >"$STATE/system/lib/libclang.so"
   local tool
   for tool in bash env sed cat dirname mkdir rm mv ln timeout id; do ln -s "$(command -v "$tool")" "$BIN/$tool"; done
   for tool in "$@"; do ln -s "$work/stand-in" "$BIN/$tool"; done
@@ -178,6 +180,23 @@ echo x >"$STATE/default"; echo 1.96.0 >"$STATE/toolchains/x"
 source_it
 expect "stops" fails
 expect "says what is missing" said "no C compiler"
+
+machine no-libclang cargo rustc apt-get apt-cache sudo cc
+echo x >"$STATE/default"; echo 1.96.0 >"$STATE/toolchains/x"; rm "$STATE/system/lib/libclang.so"
+source_it LIBCLANG_PATH=/elsewhere
+expect "believes LIBCLANG_PATH" never_asked apt
+source_it
+expect "installs it" asked 'apt-get install .*libclang-dev'
+expect "and goes on" succeeds_with 1.96.0
+source_it
+expect "once" silent
+
+machine no-libclang-elsewhere cargo rustc cc
+echo x >"$STATE/default"; echo 1.96.0 >"$STATE/toolchains/x"; rm "$STATE/system/lib/libclang.so"
+source_it
+expect "stops" fails
+expect "says what is missing" said "no libclang"
+expect "and the way out" said "LIBCLANG_PATH"
 
 printf 'toolchain-test: %d checks passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

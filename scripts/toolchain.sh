@@ -1,9 +1,10 @@
 # Sourced by the other scripts: makes sure that this machine can build snapmerge.
 #
 # After it, plain `cargo` is at least as new as rust-version in Cargo.toml and has rustfmt and clippy,
-# a C compiler is there (the engine builds C), and build output has a folder outside the checkout, so
-# that a fresh clone starts warm. What is there already is used as it is, silently; whatever has to be
-# changed is announced in one line each. Network: rustup's own server and Debian's packages, no other.
+# a C compiler and libclang are there (the engine builds C, libclang makes the bindings to RocksDB), and
+# build output has a folder outside the checkout, so that a fresh clone starts warm. What is there already
+# is used as it is, silently; whatever has to be changed is announced in one line each. Network: rustup's
+# own server and Debian's packages, no other.
 #
 # The caller has `set -euo pipefail`. Nothing here is meant for any other shell than bash.
 
@@ -167,6 +168,27 @@ toolchain_c() {
     "install one (Debian: build-essential, Fedora: gcc, macOS: xcode-select --install), then run this again"
 }
 
+# toolchain_has_libclang: where bindgen looks (clang-sys: LIBCLANG_PATH, llvm-config, the usual folders).
+toolchain_has_libclang() {
+  [ -z "${LIBCLANG_PATH:-}" ] && ! command -v llvm-config >/dev/null 2>&1 || return 0
+  local file
+  for file in "$toolchain_system"/{lib,lib64,lib/*-linux-gnu,lib/llvm*/lib,local/lib}/libclang{,-*}.so*; do
+    [ ! -e "$file" ] || return 0
+  done
+  # Apple's command line tools have one.
+  [[ $OSTYPE == darwin* ]]
+}
+
+toolchain_libclang() {
+  toolchain_has_libclang && return 0
+  if command -v apt-get >/dev/null 2>&1; then
+    toolchain_apt libclang-dev || { toolchain_root_run apt-get update -q >/dev/null && toolchain_apt libclang-dev; } || true
+    toolchain_has_libclang && return 0
+  fi
+  toolchain_fail "there is no libclang, which makes the bindings to RocksDB (snapshots of Qdrant before 1.16)" \
+    "install it (Debian: libclang-dev, Fedora: clang-devel) or name its folder in LIBCLANG_PATH, then run this again"
+}
+
 # toolchain_target: one folder for build output, for these scripts and for plain cargo afterwards.
 toolchain_target() {
   [ -z "${CARGO_TARGET_DIR:-}" ] || return 0
@@ -184,4 +206,5 @@ toolchain_target() {
 toolchain_min=$(toolchain_needed)
 toolchain_rust
 toolchain_c
+toolchain_libclang
 toolchain_target

@@ -105,7 +105,7 @@ fn killed() -> Outcome {
     }
     let mut random = ChaCha8Rng::seed_from_u64(9);
     let mut moments = [Duration::from_millis(150), Duration::from_millis(80)];
-    let (mut kills, mut hits, mut committed, mut night_no) = ([0, 0], 0, 0, 0);
+    let (mut kills, mut hits, mut done, mut night_no) = ([0, 0], 0, 0, 0);
     while kills.iter().any(|kills| *kills < KILLS) {
         // More is stored than given up: there is something to give up then.
         let stored = entries(&root)?;
@@ -126,15 +126,12 @@ fn killed() -> Outcome {
         let which = usize::from(forgets);
         if kills[which] < KILLS {
             let mut running = run().start()?;
-            let moment = moments[which].mul_f64(random.random_range(0.0..1.1));
+            let moment = moments[which].mul_f64(random.random_range(0.5..1.5));
             std::thread::sleep(moment);
-            if running.ended()? {
-                moments[which] = moments[which].mul_f64(0.95);
-            } else {
-                // With all that it started.
-                drop(running);
-                kills[which] += 1;
-            }
+            let was_killed = !running.ended()?;
+            // With all that it started.
+            drop(running);
+            kills[which] += u32::from(was_killed);
             let check = archive("check", &root).arg("--json").run()?;
             let code = check.status.code();
             ensure!(
@@ -144,7 +141,6 @@ fn killed() -> Outcome {
                 run = ["add", "forget"][which]
             );
             let told = check.json()?;
-            hits += u32::from(code == Some(3));
             let now = entries(&root)?;
             // All of it, or nothing.
             let whole = match forgets {
@@ -152,24 +148,29 @@ fn killed() -> Outcome {
                 false => now == stored || now[..stored.len()] == stored[..],
             };
             ensure!(whole, "after {moment:?}: {told}");
-            committed += u32::from(now != stored);
-            if now != stored {
+            let was_done = now != stored;
+            let left_something = code == Some(3);
+            if was_killed {
+                hits += u32::from(left_something);
+                done += u32::from(was_done);
+            }
+            // Towards the moments at which something is half done, however fast the machine is.
+            moments[which] = match (was_done, left_something) {
+                (true, _) => moments[which].mul_f64(0.8),
+                (false, true) => moments[which],
+                (false, false) => moments[which].mul_f64(1.25),
+            };
+            if was_done {
                 night_no += usize::from(!forgets);
                 continue;
             }
         }
         // The next one does it.
-        let ended = run().run()?.ok()?;
-        moments[which] = (moments[which] + ended.elapsed) / 2;
+        run().run()?.ok()?;
         night_no += usize::from(!forgets);
     }
     // Otherwise it was always killed before it began, or when all was done.
-    // How many depends on the machine and on what else it does.
     ensure!(hits >= 5, "only {hits} of {kills:?} left anything");
-    ensure!(
-        committed <= 2 * KILLS - 10,
-        "{committed} of {kills:?} were done already"
-    );
     archive("forget", &root).arg("--leftovers").run()?.ok()?;
     archive("check", &root).run()?.ok()?;
     let mut root_names = crate::support::names_in(&root)?;
@@ -190,6 +191,6 @@ fn killed() -> Outcome {
         .arg(&got)
         .run()?
         .ok()?;
-    println!("archive: {kills:?} kills, {hits} left something, {committed} had committed");
+    println!("archive: {kills:?} kills, {hits} left something, {done} were done already");
     Ok(())
 }
