@@ -34,6 +34,9 @@ pub struct Search<'a> {
     pub top: usize,
     /// True to compare every stored vector instead of using an index.
     pub exact: bool,
+    /// Of quantized vectors, how many times as many are found by their codes, and then compared as they were
+    /// stored; what the engine does by default if none.
+    pub oversampling: Option<f64>,
     /// Only among points that match it.
     pub filter: Option<&'a Filter>,
 }
@@ -60,10 +63,18 @@ impl Shard {
         request.filter = search.filter.map(Filter::inner);
         request.params = Some(SearchParams {
             exact: search.exact,
-            quantization: search.exact.then(|| QuantizationSearchParams {
-                ignore: true,
-                ..QuantizationSearchParams::default()
-            }),
+            quantization: match (search.exact, search.oversampling) {
+                (false, None) => None,
+                (true, _) => Some(QuantizationSearchParams {
+                    ignore: true,
+                    ..QuantizationSearchParams::default()
+                }),
+                (false, oversampling) => Some(QuantizationSearchParams {
+                    rescore: Some(true),
+                    oversampling,
+                    ..QuantizationSearchParams::default()
+                }),
+            },
             ..SearchParams::default()
         });
         let doing = || format!("searching {}", self.what());

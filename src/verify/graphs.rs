@@ -19,6 +19,9 @@ const ASKED: usize = 8;
 const DRAWN_FROM: usize = 64;
 /// Nearest points that are wanted of each.
 const TOP: usize = 10;
+/// Of quantized vectors, times as many as are wanted that are found by their codes: a graph may lead to what is near
+/// although the codes of few dimensions tell little apart.
+const OVERSAMPLING: f64 = 10.0;
 /// Bytes of a page that is read for them.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -80,6 +83,7 @@ fn look_for(point_stream: &PointStream<'_>, name: &str, vector: &Vector) -> Resu
         vector,
         top: TOP,
         exact,
+        oversampling: Some(OVERSAMPLING),
         filter: None,
     };
     let nearest = point_stream.records.nearest(search(true))?;

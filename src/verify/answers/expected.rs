@@ -63,6 +63,7 @@ impl<'a, 'env> Expected<'a, 'env> {
                     vector: &question.vector,
                     top: asked,
                     exact: true,
+                    oversampling: None,
                     filter: filter.as_ref(),
                 })?;
                 if hits.len() == asked {

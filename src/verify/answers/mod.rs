@@ -246,6 +246,7 @@ fn ask(
             vector: &question.vector,
             top,
             exact,
+            oversampling: None,
             filter: question.filter.as_ref(),
         })?);
     }

@@ -22,6 +22,7 @@ use crate::support::{Env, Outcome, Trial, names_in};
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     let mut trials = vec![
         Trial::new("verify/right/100", move || hundred_right(env)),
+        Trial::new("verify/quantized_is_itself", || quantized_is_itself(env)),
         Trial::new("verify/nothing_is_no_pass", || nothing_is_no_pass(env)),
         Trial::new("verify/provenance", || provenance(env)),
         Trial::new("verify/other_sources", || other_sources(env)),
@@ -192,6 +193,23 @@ fn proven(sources: &Sources, master: &Master, flags: &[&str]) -> Outcome {
             ensure_eq!(report["points"]["how"], "walk", "with {flags:?}");
             ensure_eq!(report["points"]["compared"], *points, "with {flags:?}");
         }
+    }
+    Ok(())
+}
+
+/// Graphs of quantized vectors are good ones, also where codes of few dimensions tell little apart.
+fn quantized_is_itself(env: &Env) -> Outcome {
+    for name in ["quant_binary", "quant_product", "quant_scalar"] {
+        let snapshot = env.case(name).snapshot_gz;
+        let run = cli![
+            "verify",
+            &snapshot,
+            "--no-provenance",
+            "--deep",
+            "--against",
+            &snapshot
+        ];
+        run.run()?.ok()?.prints(&[": PROVEN"])?;
     }
     Ok(())
 }
