@@ -20,13 +20,17 @@
 //! | [`drill`] | archived snapshots restored and compared, as after a disaster |
 //! | [`publish`] | aliases moved to a new master and back |
 //! | [`merge`] | plan, route, and the master made by `graft`, `rebuild` or `replay` |
+//! | [`ingest`] | rows of files into collections, by the value of a field |
+//! | [`split`] | one snapshot into several, by the value of a field |
+//! | [`build`] | collections made of records: written, indexed, packed, proven |
 //! | [`restore`] | a master restored onto a server and compared |
 //! | [`verify`] | a master compared with its sources; two snapshots compared |
 //! | [`inspect`] | what snapshots hold and whether they can be merged |
-//! | [`export`] | points as JSON lines |
+//! | [`export`] | points as JSON lines, Parquet or Arrow |
 //! | [`capture`] | snapshots taken off running servers |
 //! | [`input`] | files, archive entries and live collections found and opened for an operation |
 //! | [`archive`] | many snapshots kept once each: store, objects, recipes, chain, retention |
+//! | [`table`] | the only user of `parquet` and `arrow`: points as columns |
 //! | [`stream`] | sources as ordered points: scan, union, conflicts, ledger, hash ring |
 //! | [`source`] | snapshot files and live collections: checksums, opening |
 //! | [`server`] | the only user of `reqwest` and `qdrant_client`: REST, points over gRPC |
@@ -38,6 +42,7 @@
 
 pub mod archive;
 pub mod base;
+pub mod build;
 pub mod capture;
 pub mod cli;
 pub mod commands;
@@ -45,6 +50,7 @@ pub mod drill;
 pub mod engine;
 pub mod export;
 pub mod format;
+pub mod ingest;
 pub mod input;
 pub mod inspect;
 pub mod manual;
@@ -56,6 +62,8 @@ pub mod report;
 pub mod restore;
 pub mod server;
 pub mod source;
+pub mod split;
 pub mod stream;
+pub mod table;
 pub mod verify;
 pub mod worker;

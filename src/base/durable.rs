@@ -6,10 +6,12 @@
 
 mod batch;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use digest_io::IoWrapper;
@@ -35,7 +37,7 @@ const COPY_BYTES: usize = 256 * 1024;
 /// A file on its way to its final name.
 #[derive(Debug)]
 pub struct Staged {
-    _staging: Scratch,
+    staging: Arc<Scratch>,
     path: PathBuf,
     target: PathBuf,
 }
@@ -44,18 +46,7 @@ impl Staged {
     /// Stages a file that is to become `target`. With `replace` an existing `target` is replaced at
     /// the end; without, it is an error now and then.
     pub fn new(target: &Path, replace: bool) -> Result<Self> {
-        if target.is_dir() {
-            return Err(
-                Error::usage(format!("writing {}", target.display()), "it is a folder")
-                    .next("name a file with -o"),
-            );
-        }
-        if !replace && target.symlink_metadata().is_ok() {
-            return Err(exists(target));
-        }
-        let name = target.file_name().ok_or_else(|| {
-            Error::usage(format!("writing {}", target.display()), "it names no file")
-        })?;
+        let name = name_of(target, replace)?;
         let folder = folder_of(target);
         if !folder.is_dir() {
             return Err(Error::usage(
@@ -64,11 +55,19 @@ impl Staged {
             )
             .next("make the folder first"));
         }
-        let staging = Scratch::new(folder)?;
-        let path = staging.path().join(name);
+        let staging = Arc::new(Scratch::new(folder)?);
         Ok(Self {
-            _staging: staging,
-            path,
+            path: staging.path().join(name),
+            staging,
+            target: target.to_owned(),
+        })
+    }
+
+    /// Stages one more file beside this one, which is to become `target` in the same folder.
+    pub fn another(&self, target: &Path, replace: bool) -> Result<Self> {
+        Ok(Self {
+            path: self.staging.path().join(name_of(target, replace)?),
+            staging: Arc::clone(&self.staging),
             target: target.to_owned(),
         })
     }
@@ -125,6 +124,18 @@ impl Staged {
     pub fn publish(self, replace: bool) -> Result<()> {
         publish(&self.path, &self.target, replace)
     }
+}
+
+/// The name of a file that may be written as `target`.
+fn name_of(target: &Path, replace: bool) -> Result<&OsStr> {
+    let refuse = |why| Error::usage(format!("writing {}", target.display()), why);
+    if target.is_dir() {
+        return Err(refuse("it is a folder").next("name a file with -o"));
+    }
+    if !replace && target.symlink_metadata().is_ok() {
+        return Err(exists(target));
+    }
+    target.file_name().ok_or_else(|| refuse("it names no file"))
 }
 
 /// Syncs the file at `path`, gives it the name `target` on the same disk, and syncs its folder.
@@ -390,7 +401,7 @@ fn exists(target: &Path) -> Error {
 }
 
 /// The folder that `target` lies in.
-fn folder_of(target: &Path) -> &Path {
+pub fn folder_of(target: &Path) -> &Path {
     match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

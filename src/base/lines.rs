@@ -1,10 +1,12 @@
-//! Standard output, a line of JSON for each thing that a command tells.
+//! Lines of JSON, one for each thing that a command tells, on standard output or elsewhere.
 //!
 //! Invariants: a reader that has seen enough (`| head`) is no failure, and the rest is left out; any
 //! other trouble with writing is one.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 
+use flate2::write::GzEncoder;
 use serde::Serialize;
 
 use super::error::{Error, Kind, Result};
@@ -12,17 +14,46 @@ use super::error::{Error, Kind, Result};
 /// Bytes of output that are held back.
 const OUTPUT_BYTES: usize = 256 * 1024;
 
+/// A writer that has something to do at its end.
+pub trait Finish: io::Write {
+    /// Writes what is left.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+impl Finish for io::StdoutLock<'_> {
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+impl Finish for File {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Finish for GzEncoder<File> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        GzEncoder::finish(*self).map(drop)
+    }
+}
+
 /// The lines.
 pub struct Lines<'a> {
-    out: Option<BufWriter<io::StdoutLock<'a>>>,
+    out: Option<BufWriter<Box<dyn Finish + 'a>>>,
     doing: &'static str,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
     /// To standard output; `doing` is what fails if that does.
     pub fn new(doing: &'static str) -> Self {
+        Self::to(Box::new(io::stdout().lock()), doing)
+    }
+
+    /// To `out`.
+    pub fn to(out: Box<dyn Finish + 'a>, doing: &'static str) -> Self {
         Self {
-            out: Some(BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock())),
+            out: Some(BufWriter::with_capacity(OUTPUT_BYTES, out)),
             doing,
         }
     }
@@ -41,11 +72,14 @@ impl Lines<'_> {
 
     /// Writes what was held back.
     pub fn end(mut self) -> Result<()> {
-        let flushed = match &mut self.out {
-            Some(out) => out.flush(),
+        let finished = match self.out.take() {
+            Some(out) => out
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)
+                .and_then(Finish::finish),
             None => Ok(()),
         };
-        self.check(flushed)
+        self.check(finished)
     }
 
     fn check(&mut self, written: io::Result<()>) -> Result<()> {

@@ -98,7 +98,7 @@ impl From<Kind> for Outcome {
 }
 
 /// Header of every report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
     /// The report's structure and its version: `snapmerge-merge/2`. Within a version fields are
     /// added, never removed or given another meaning.

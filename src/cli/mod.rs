@@ -17,6 +17,7 @@ use crate::commands::capture::CaptureArgs;
 use crate::commands::diff::DiffArgs;
 use crate::commands::drill::DrillArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::ingest::IngestArgs;
 use crate::commands::init::InitPlanArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::merge::MergeArgs;
@@ -26,10 +27,11 @@ use crate::commands::restore::RestoreArgs;
 use crate::commands::rollback::RollbackArgs;
 use crate::commands::run::RunArgs;
 use crate::commands::schema::SchemaArgs;
+use crate::commands::split::SplitArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
-    Ended, archive, capture, diff, drill, export, init, inspect, merge, publish, report, restore,
-    rollback, run, schema, verify,
+    Ended, archive, capture, diff, drill, export, ingest, init, inspect, merge, publish, report,
+    restore, rollback, run, schema, split, verify,
 };
 
 /// Merge the snapshots of many Qdrant collections into one verified master, offline.
@@ -60,8 +62,12 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Merge snapshots into one master snapshot
     Merge(Box<MergeArgs>),
-    /// Print the points of a snapshot as JSON lines, in the shape of Qdrant's scroll answer
+    /// Write the points of a snapshot as JSON lines, in the shape of Qdrant's scroll answer, Parquet or Arrow
     Export(ExportArgs),
+    /// Make snapshots out of JSON lines, Parquet or Arrow, one for each value of a field, without a server
+    Ingest(Box<IngestArgs>),
+    /// Split a snapshot into several by the value of a field: the inverse of merge
+    Split(Box<SplitArgs>),
     /// Take snapshots off a running server, without leaving a trace there
     Capture(Box<CaptureArgs>),
     /// Bring a snapshot onto a server as a new collection, and compare
@@ -114,6 +120,8 @@ impl Command {
             Self::Inspect(args) => inspect::run(args),
             Self::Merge(args) => merge::run(*args),
             Self::Export(args) => export::run(args),
+            Self::Ingest(args) => ingest::run(*args),
+            Self::Split(args) => split::run(*args),
             Self::Capture(args) => capture::run(*args),
             Self::Restore(args) => restore::run(*args),
             Self::Publish(args) => publish::run(*args),

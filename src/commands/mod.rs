@@ -7,6 +7,7 @@ pub mod capture;
 pub mod diff;
 pub mod drill;
 pub mod export;
+pub mod ingest;
 pub mod init;
 pub mod inspect;
 pub mod merge;
@@ -16,6 +17,7 @@ pub mod restore;
 pub mod rollback;
 pub mod run;
 pub mod schema;
+pub mod split;
 pub mod verify;
 
 use std::io::{self, Write as _};

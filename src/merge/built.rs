@@ -1,36 +1,12 @@
 //! A master that was made and packed, with its statistics.
 
-use std::fs::File;
-use std::path::PathBuf;
-
 use super::carried::CarriedCounts;
 use super::plan::Plan;
+use crate::build::BuiltShard;
 use crate::format::Written;
 use crate::point::Digest;
 use crate::source::Source;
 use crate::stream::{Changed, Ledger, Tally};
-
-/// The new file that a master is packed into.
-#[derive(Debug)]
-pub struct Target {
-    /// The file.
-    pub file: File,
-    /// Where it is.
-    pub path: PathBuf,
-}
-
-/// A shard of the master, built.
-#[derive(Debug, Clone)]
-pub struct BuiltShard {
-    /// Number of the shard.
-    pub number: u32,
-    /// Number of points.
-    pub points: u64,
-    /// Number of segments.
-    pub segments: u64,
-    /// Vectors of it that lie in an index; approximate, as Qdrant's own.
-    pub indexed_vectors: u64,
-}
 
 /// A master, built and packed, not yet proven.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ mod route;
 mod scratch_collection;
 mod settings;
 mod tell;
-mod write;
 
 use std::time::Instant;
 

@@ -6,22 +6,21 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::built::{Built, Made, Target};
+use super::built::{Built, Made};
 use super::graft::graft;
 use super::plan::{Plan, require_disk};
 use super::rebuild::rebuild;
 use super::report::{MasterReport, MergeReport, ProofReport, ShardReport};
-use super::request::{MergeRequest, Prepared, folder_of};
+use super::request::{MergeRequest, Prepared};
 use super::settings::{Route, Settings};
 use super::tell::{conflicts, missing, notes, refuse_untallied, source_reports};
 use crate::base::Workspace;
-use crate::base::durable::{self, Staged};
+use crate::base::durable::{self, Staged, folder_of};
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Outcome};
-use crate::base::progress::Unit;
 use crate::base::scratch::Scratch;
-use crate::base::sidecar::Sidecar;
 use crate::base::stage::Stages;
+use crate::build::{BuiltShard, Sealed, Target, publish, seal};
 use crate::format::{Sums, Written};
 use crate::source::Source;
 use crate::stream::Ledger;
@@ -44,7 +43,7 @@ pub fn run(
     } = prepared;
     let output_folder = folder_of(output);
     let scratch_folder = request.scratch_parent();
-    require_disk(&plan.needs, &scratch_folder, &output_folder)?;
+    require_disk(&plan.needs, &scratch_folder, output_folder)?;
 
     let staged = Staged::new(output, request.force)?;
     let scratch = Scratch::new(&scratch_folder)?;
@@ -82,22 +81,15 @@ pub fn run(
         true => stages.end("hash"),
         false => stages.end("verify").points(proof.points).bytes(proof.bytes),
     };
-    // The file that was read back must be the one that is published: it is not written again, only
-    // renamed, or compressed and compared once more.
-    let compressed = output.extension().is_some_and(|ending| ending == "gz");
-    let sha256 = if compressed {
-        let stage = context.progress.stage("compress", None, Unit::None);
-        let sha256 = staged.compress(&packed, &proof.sha256)?;
-        drop(stage);
+    let sealed = seal(&staged, &packed, &proof.sha256, output, context.progress)?;
+    if sealed.compressed {
         stages.end("compress").bytes(proof.bytes);
-        sha256
-    } else {
-        staged.take(&packed)?;
-        proof.sha256.clone()
-    };
-    let file_bytes = std::fs::metadata(staged.path())
-        .map_err(|err| Error::io("looking at", staged.path(), &err))?
-        .len();
+    }
+    let Sealed {
+        sha256,
+        file_bytes,
+        compressed,
+    } = sealed;
     let outcome = verify::Outcome {
         points: proof.points,
         digest: proof.digest.as_ref().map(ToString::to_string),
@@ -108,7 +100,7 @@ pub fn run(
     let provenance = provenance(&sources, &plan, &settings, outcome);
     let conflicts = conflicts(&settings, &ledger);
     ledger.publish()?;
-    publish(output, request.force, staged, &sha256, &provenance)?;
+    publish(output, request.force, staged, &sha256, Some(&provenance))?;
     drop(scratch);
 
     let mut changed = Vec::new();
@@ -176,7 +168,7 @@ fn compared(built: &Built, proven: bool) -> String {
 }
 
 fn shard_reports(plan: &Plan, built: &Built) -> Vec<ShardReport> {
-    let report = |shard: &super::built::BuiltShard| ShardReport {
+    let report = |shard: &BuiltShard| ShardReport {
         shard: shard.number,
         key: plan
             .layout
@@ -261,29 +253,4 @@ fn refuse_lost(sources: &[Source], built: &Built) -> Result<()> {
         "with --on-conflict remap a new id may be one that a source has already: merge the \
          original sources instead of an earlier master",
     ))
-}
-
-/// Gives the master its name, with its sidecars.
-fn publish(
-    output: &Path,
-    replace: bool,
-    staged: Staged,
-    sha256: &str,
-    provenance: &Provenance,
-) -> Result<()> {
-    // Sidecars of another file would make the master look damaged, or made otherwise.
-    for old in Sidecar::ALL.map(|sidecar| sidecar.of(output)) {
-        match std::fs::remove_file(&old) {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("removing old file", &old, &err));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    let mut bytes = serde_json::to_vec_pretty(provenance)
-        .map_err(|err| Error::failed("writing the provenance", err))?;
-    bytes.push(b'\n');
-    staged.publish(replace)?;
-    durable::write(&Sidecar::Provenance.of(output), &bytes, true)?;
-    durable::write(&Sidecar::Checksum.of(output), sha256.as_bytes(), true)
 }

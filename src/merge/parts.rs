@@ -1,49 +1,13 @@
-//! Division of a master's shards into segments while they are written.
-//!
-//! To a segment that points are added to, the engine holds some 60 bytes a point in memory, and
-//! some 100 more for each payload index. So a shard that stays as it is written, because it gets no
-//! graph, is written as several parts, one after the other, each with a segment of its own.
-//!
-//! Invariants: a shard has no more parts than segments that a server leaves alone by the master's
-//! config; how many there are depends on the points and the config, not on the machine.
-
-use serde_json::Value;
+//! The number of segments that a rebuilt master is written in.
 
 use super::settings::Segments;
 use crate::base::error::Result;
-use crate::engine::ShardConfig;
+use crate::build::{Raised, allow_parts};
 use crate::format::schema::United;
 use crate::source::Source;
 
-/// A part with fewer points than this is not worth its segment.
-const POINTS_MIN: u64 = 50_000;
-/// A part with more points than this takes too much memory, ...
-const POINTS_MAX: u64 = 1 << 17;
-/// ... but with more segments than this, searching would take too long.
-const PARTS_MAX: u64 = 16;
 /// The file of an id tracker that has 8 bytes a point, in every form of it.
 const VERSIONS: &str = "id_tracker.versions";
-
-/// Division of shards into parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parts {
-    /// Maximum number of parts of a shard.
-    pub at_most: usize,
-    /// Number of points with which a part is full, unless it is the last.
-    pub points_each: u64,
-}
-
-impl Parts {
-    /// Shards of about `points` points in `at_most` parts.
-    pub fn new(points: u64, at_most: usize) -> Self {
-        let at_most = at_most.max(1);
-        let parts = points.div_ceil(POINTS_MIN).clamp(1, at_most as u64);
-        Self {
-            at_most,
-            points_each: points.div_ceil(parts).max(1),
-        }
-    }
-}
 
 /// Has the master's config allow as many segments as `shards` shards are to be written in, so that
 /// memory does not grow with the points of `sources`. Returns what to tell.
@@ -53,10 +17,6 @@ pub fn keep_parts(
     segments: Segments,
     united: &mut United,
 ) -> Result<Option<String>> {
-    let config = ShardConfig::new(&united.config)?;
-    if !config.stays_plain() {
-        return Ok(None);
-    }
     let points: u64 = sources
         .iter()
         .flat_map(|source| source.snapshot.shards.values())
@@ -65,47 +25,16 @@ pub fn keep_parts(
         .filter(|(name, _)| name.ends_with(VERSIONS))
         .map(|(_, file)| file.bytes / 8)
         .sum();
-    let wanted = wanted(points / shards.max(1) as u64);
-    let stated = config.segments_max() as u64;
-    let wanted = match segments {
-        Segments::AtMost(most) => wanted.min(most.get().into()),
-        Segments::By(_) => wanted,
+    let segments_max = match segments {
+        Segments::AtMost(most) => Some(most.get().into()),
+        Segments::By(_) => None,
     };
-    if wanted <= stated {
-        return Ok(None);
-    }
-    let number = [("default_segment_number", Value::from(wanted))];
-    united.set("optimizer_config", &number)?;
-    Ok(Some(format!(
-        "the master's default_segment_number is {wanted} instead of {stated}: without graphs it is \
-         written in that many segments, for memory not to grow with its points; --segments server \
-         keeps {stated}, at the cost of memory"
-    )))
-}
-
-fn wanted(points: u64) -> u64 {
-    points.div_ceil(POINTS_MAX).min(PARTS_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shard_has_as_many_parts_as_it_may_and_as_are_worth_it() {
-        let each = |points, at_most| Parts::new(points, at_most).points_each;
-        assert_eq!(each(0, 2), 1);
-        assert_eq!(each(1, 1), 1);
-        assert_eq!(each(49_999, 8), 49_999);
-        assert_eq!(each(100_001, 2), 50_001);
-        assert_eq!(each(1_000_000, 2), 500_000);
-        assert_eq!(each(1_000_000, 8), 125_000);
-        assert_eq!(each(1_000_000, 1), 1_000_000);
-    }
-
-    #[test]
-    fn more_parts_are_wanted_for_more_points_up_to_a_bound() {
-        let cases = [0, 1, 131_072, 131_073, 1_000_000, 2_097_152, u64::MAX];
-        assert_eq!(cases.map(wanted), [0, 1, 1, 2, 8, 16, 16]);
-    }
+    let raised = allow_parts(points, shards, segments_max, united)?;
+    Ok(raised.map(|Raised { stated, wanted }| {
+        format!(
+            "the master's default_segment_number is {wanted} instead of {stated}: without graphs it is \
+             written in that many segments, for memory not to grow with its points; --segments server \
+             keeps {stated}, at the cost of memory"
+        )
+    }))
 }

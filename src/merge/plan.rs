@@ -14,22 +14,14 @@ use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route}
 use super::settings::{Route, SegmentRule, Segments, Settings};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::scratch;
+use crate::build::{Shape, engine_bytes, lossy};
 use crate::engine::{ShardConfig, refuse_index};
-use crate::format::schema::{Datatype, United, vector_label};
+use crate::format::schema::United;
 use crate::source::{Source, SourceLabel};
 use crate::stream::{Layout, Stamp, master_shape};
 
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 const BASE_BYTES: u64 = 16 << 20;
-/// Free disk space that the engine requires to begin with a shard's indexes, however small the
-/// shard is, in bytes: it makes its files ahead in pieces of 32 MiB, and wants twice of what a
-/// shard takes. Measured.
-const ENGINE_SHARD_BYTES: u64 = 48 << 20;
-/// The same for each vector of a point.
-const ENGINE_VECTOR_BYTES: u64 = 80 << 20;
-/// The same for each payload index.
-const ENGINE_INDEX_BYTES: u64 = 6 << 20;
-
 /// Disk space that a merge needs, in bytes, at the most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Needs {
@@ -64,6 +56,17 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Disk space.
     pub needs: Needs,
+}
+
+impl Plan {
+    /// The master's config, payload indexes and shards.
+    pub fn shape(&self) -> Shape<'_> {
+        Shape {
+            config: &self.united.config,
+            payload: &self.united.payload,
+            layout: &self.layout,
+        }
+    }
 }
 
 /// Plans the merge of `sources` under `settings`.
@@ -179,18 +182,7 @@ fn refuse_all(mut reasons: Vec<Error>) -> Result<()> {
 
 /// Refuses vectors that are stored lossily: they cannot be read and written again without a change.
 fn refuse_lossy(route: Route, united: &United) -> Result<()> {
-    let lossy: Vec<String> = united
-        .config
-        .vectors()
-        .iter()
-        .filter(|(_, params)| {
-            matches!(
-                params.datatype(),
-                Datatype::Turbo4 | Datatype::Turbo8 | Datatype::Turbo16
-            )
-        })
-        .map(|(name, params)| format!("{} is stored as {}", vector_label(name), params.datatype()))
-        .collect();
+    let lossy = lossy(&united.config);
     if lossy.is_empty() {
         return Ok(());
     }
@@ -299,16 +291,8 @@ fn needs(sources: &[Source], united: &United, builds: bool) -> Needs {
     let segments = stored + live_bytes(sources);
     // Ids of the sources, and then of the master, that are too many for memory.
     let ids: u64 = sources.iter().map(Source::ids_bytes_max).sum();
-    let vectors: u64 = united
-        .config
-        .vectors()
-        .values()
-        .map(|vector| if vector.multivector.is_some() { 2 } else { 1 })
-        .sum();
-    let indexes = united.payload.fields().len() as u64;
-    // Shards are built one after the other.
     let engine = match builds {
-        true => ENGINE_SHARD_BYTES + vectors * ENGINE_VECTOR_BYTES + indexes * ENGINE_INDEX_BYTES,
+        true => engine_bytes(&united.config, &united.payload),
         false => 0,
     };
     // Built, and indexed beside; then, when the sources are gone, unpacked again to be proven.

@@ -14,7 +14,7 @@ use super::plan::{Plan, plan};
 use super::replay::{ExistingTarget, Target};
 use super::scratch_collection::{ScratchCollection, scratch_collection};
 use super::settings::Settings;
-use crate::base::durable::Staged;
+use crate::base::durable::{Staged, folder_of};
 use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::base::scratch::Scratch;
@@ -129,7 +129,7 @@ impl MergeRequest {
     pub(super) fn scratch_parent(&self) -> PathBuf {
         match (&self.scratch, &self.output) {
             (Some(scratch), _) => scratch.clone(),
-            (None, Some(output)) => folder_of(output),
+            (None, Some(output)) => folder_of(output).to_owned(),
             (None, None) => std::env::temp_dir(),
         }
     }
@@ -321,13 +321,5 @@ impl Prepared<'_> {
             scratch.path(),
             context.progress,
         )
-    }
-}
-
-/// The folder that the file at `path` lies in.
-pub(super) fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
     }
 }

@@ -11,6 +11,7 @@ mod record;
 mod sample;
 mod scrolled;
 mod shard_key;
+mod stored;
 
 pub use canonical::{Hash, RecordHashes, hashes};
 pub use compare::Differing;

@@ -26,9 +26,9 @@ impl Record {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Object(named)) => named
                 .iter()
-                .map(|(name, vector)| Ok((name.clone(), vector_from(vector)?)))
+                .map(|(name, vector)| Ok((name.clone(), Vector::from_json(vector)?)))
                 .collect::<Result<Vec<_>, String>>()?,
-            Some(unnamed) => vec![(String::new(), vector_from(unnamed)?)],
+            Some(unnamed) => vec![(String::new(), Vector::from_json(unnamed)?)],
         };
         vectors.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let shard_key = match point.get("shard_key") {
@@ -46,34 +46,37 @@ impl Record {
     }
 }
 
-fn vector_from(value: &Value) -> Result<Vector, String> {
-    match value {
-        Value::Array(rows) if rows.iter().any(Value::is_array) => {
-            let mut dim = None;
-            let mut flat = Vec::new();
-            for row in rows {
-                let row = floats(row)?;
-                if *dim.get_or_insert(row.len()) != row.len() {
-                    return Err("the vectors of a multivector differ in length".into());
+impl Vector {
+    /// The vector that `value` is in a scroll's answer.
+    pub fn from_json(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Array(rows) if rows.iter().any(Value::is_array) => {
+                let mut dim = None;
+                let mut flat = Vec::new();
+                for row in rows {
+                    let row = floats(row)?;
+                    if *dim.get_or_insert(row.len()) != row.len() {
+                        return Err("the vectors of a multivector differ in length".into());
+                    }
+                    flat.extend(row);
                 }
-                flat.extend(row);
+                Ok(Self::Multi {
+                    dim: dim.unwrap_or(0),
+                    flat,
+                })
             }
-            Ok(Vector::Multi {
-                dim: dim.unwrap_or(0),
-                flat,
-            })
-        }
-        Value::Array(_) => floats(value).map(Vector::Dense),
-        Value::Object(sparse) => {
-            let indices = sparse.get("indices").ok_or("a vector has no indices")?;
-            let indices = Vec::<u32>::deserialize(indices).map_err(|err| err.to_string())?;
-            let values = floats(sparse.get("values").ok_or("a vector has no values")?)?;
-            if indices.len() != values.len() {
-                return Err("a sparse vector has more indices than values, or fewer".into());
+            Value::Array(_) => floats(value).map(Self::Dense),
+            Value::Object(sparse) => {
+                let indices = sparse.get("indices").ok_or("a vector has no indices")?;
+                let indices = Vec::<u32>::deserialize(indices).map_err(|err| err.to_string())?;
+                let values = floats(sparse.get("values").ok_or("a vector has no values")?)?;
+                if indices.len() != values.len() {
+                    return Err("a sparse vector has more indices than values, or fewer".into());
+                }
+                Ok(Self::sparse(indices, values))
             }
-            Ok(Vector::sparse(indices, values))
+            other => Err(format!("a vector is {other}")),
         }
-        other => Err(format!("a vector is {other}")),
     }
 }
 

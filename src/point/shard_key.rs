@@ -4,6 +4,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The name of one group of shards, given by the user.
 #[derive(
@@ -15,6 +16,20 @@ pub enum ShardKey {
     Number(u64),
     /// A word; it may look like a number and is still a word.
     Word(String),
+}
+
+impl ShardKey {
+    /// The key that a table has: a number, or text that is JSON of a key, or else a word.
+    pub fn of_table(value: &Value) -> Result<Self, String> {
+        let read = match value {
+            Value::String(text) => {
+                let json = serde_json::from_str(text);
+                return Ok(json.unwrap_or_else(|_| Self::Word(text.clone())));
+            }
+            value => Self::deserialize(value),
+        };
+        read.map_err(|err| format!("its shard key {value}: {err}"))
+    }
 }
 
 impl fmt::Display for ShardKey {

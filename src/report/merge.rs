@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::words::size;
+use crate::base::stage::StageReport;
 use crate::merge::{MergeReport, PlanReport};
 use crate::stream::Lacking;
 
@@ -136,28 +137,7 @@ impl MergeReport {
         list(out, "MISSING", &self.missing)?;
         list(out, "NOT AS IT SHOULD BE", &self.differences)?;
         list(out, "notes", &self.notes)?;
-        writeln!(
-            out,
-            "\nstage        seconds       points/s            bytes/s"
-        )?;
-        for stage in &self.stages {
-            let points = stage.per_second(stage.points);
-            let points = points.map_or_else(|| "-".into(), |rate| format!("{rate:.0}"));
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a rate for people"
-            )]
-            let bytes = stage
-                .per_second(stage.bytes)
-                .map_or_else(|| "-".into(), |rate| size(rate as u64));
-            writeln!(
-                out,
-                "  {:<10} {:>8.2} {points:>14} {bytes:>18}",
-                stage.stage, stage.seconds
-            )?;
-        }
-        writeln!(out, "  {:<10} {:>8.2}", "total", self.seconds)
+        stages(out, &self.stages, self.seconds)
     }
 
     fn write_sources(&self, out: &mut String) -> fmt::Result {
@@ -231,4 +211,30 @@ pub(super) fn list<T: fmt::Display>(out: &mut String, title: &str, items: &[T]) 
         writeln!(out, "  - {}", item.to_string().replace('\n', "\n    "))?;
     }
     Ok(())
+}
+
+/// The stages of an operation and how long each took.
+pub(super) fn stages(out: &mut String, stages: &[StageReport], seconds: f64) -> fmt::Result {
+    writeln!(
+        out,
+        "\nstage        seconds       points/s            bytes/s"
+    )?;
+    for stage in stages {
+        let points = stage.per_second(stage.points);
+        let points = points.map_or_else(|| "-".into(), |rate| format!("{rate:.0}"));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate for people"
+        )]
+        let bytes = stage
+            .per_second(stage.bytes)
+            .map_or_else(|| "-".into(), |rate| size(rate as u64));
+        writeln!(
+            out,
+            "  {:<10} {:>8.2} {points:>14} {bytes:>18}",
+            stage.stage, stage.seconds
+        )?;
+    }
+    writeln!(out, "  {:<10} {:>8.2}", "total", seconds)
 }

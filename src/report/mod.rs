@@ -9,6 +9,7 @@ pub mod drill;
 pub mod html;
 pub mod inspect;
 pub mod merge;
+pub mod parts;
 pub mod publish;
 pub mod restore;
 pub mod run;
@@ -23,11 +24,13 @@ use crate::archive::{
 use crate::base::operation::Outcome;
 use crate::capture::CaptureReport;
 use crate::drill::DrillReport;
+use crate::ingest::IngestReport;
 use crate::inspect::Inspection;
 use crate::merge::{MergeReport, PlanReport};
 use crate::nightly::{DryRun, RunReport};
 use crate::publish::AliasReport;
 use crate::restore::{RestoreManyReport, RestoreReport};
+use crate::split::SplitReport;
 use crate::verify::{DiffReport, VerifyReport};
 
 /// A report that can be printed.
@@ -67,12 +70,14 @@ render!(
     ForgetReport,
     GetReport,
     InitReport,
+    IngestReport,
     Inspection,
     ListReport,
     MergeReport,
     PlanReport,
     RunReport,
     ShowReport,
+    SplitReport,
     UnlockReport,
     VerifyChainReport,
     VerifyReport

@@ -13,11 +13,13 @@ use crate::archive::{
 use crate::base::progress::event::Event;
 use crate::capture::{CaptureReport, Manifest};
 use crate::drill::DrillReport;
+use crate::ingest::IngestReport;
 use crate::inspect::Inspection;
 use crate::merge::{MergeReport, PlanReport};
 use crate::nightly::{self, DryRun, RunReport};
 use crate::publish::AliasReport;
 use crate::restore::{RestoreManyReport, RestoreReport};
+use crate::split::SplitReport;
 use crate::stream::Conflict;
 use crate::verify::{Change, DiffReport, Difference, Provenance, SyncStep, VerifyReport};
 
@@ -43,7 +45,7 @@ impl Schema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [Schema; 31] = [
+pub const SCHEMAS: [Schema; 33] = [
     written::<AddReport>("archive-add", "archive add --json"),
     written::<CheckReport>("archive-check", "archive check --json"),
     written::<CopyReport>("archive-copy", "archive copy --json"),
@@ -57,6 +59,7 @@ pub const SCHEMAS: [Schema; 31] = [
     written::<CaptureReport>("capture", "capture --json"),
     written::<DiffReport>("diff", "diff --json"),
     written::<DrillReport>("drill", "drill --json"),
+    written::<IngestReport>("ingest", "ingest --json"),
     written::<Inspection>("inspect", "inspect --json"),
     written::<MergeReport>("merge", "merge --json"),
     written::<PlanReport>("merge-plan", "merge --dry-run --json"),
@@ -66,6 +69,7 @@ pub const SCHEMAS: [Schema; 31] = [
     written::<AliasReport>("rollback", "rollback --json"),
     written::<RunReport>("run", "run --json, files of [report], webhooks"),
     written::<DryRun>("run-plan", "run --dry-run --json"),
+    written::<SplitReport>("split", "split --json"),
     written::<VerifyReport>("verify", "verify --json"),
     written::<Conflict>("conflict", "a line of merge --ledger"),
     written::<Difference>("difference", "a line of verify --ledger"),

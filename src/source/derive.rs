@@ -77,8 +77,6 @@ pub fn derive(snapshot: &Snapshot) -> Result<(CollectionConfig, PayloadSchema)> 
         )
         .next("take a snapshot of the collection, which has its config"));
     }
-    let hnsw = hnsw
-        .unwrap_or_else(|| json!({"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}));
     // As a server writes it: the vector without a name stands alone.
     let vectors = match (vectors.len(), vectors.remove("")) {
         (1, Some(unnamed)) => unnamed,
@@ -87,31 +85,12 @@ pub fn derive(snapshot: &Snapshot) -> Result<(CollectionConfig, PayloadSchema)> 
             Value::Object(vectors)
         }
     };
-    let config = json!({
-        "params": {
-            "vectors": vectors,
-            "sparse_vectors": sparse,
-            "shard_number": 1,
-            "replication_factor": 1,
-            "write_consistency_factor": 1,
-            "on_disk_payload": on_disk_payload,
-        },
-        "hnsw_config": hnsw,
-        "optimizer_config": {
-            "deleted_threshold": 0.2,
-            "vacuum_min_vector_number": 1000,
-            "default_segment_number": 0,
-            "max_segment_size": null,
-            "memmap_threshold": null,
-            "indexing_threshold": 10_000,
-            "flush_interval_sec": 5,
-            "max_optimization_threads": null,
-        },
-        "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
-        "quantization_config": null,
-    });
+    let config = CollectionConfig::by_default(&what, &vectors, &Value::Object(sparse))?;
+    let mut raw = config.raw().clone();
+    raw["params"]["on_disk_payload"] = json!(on_disk_payload);
+    raw["hnsw_config"] = hnsw.unwrap_or_else(|| raw["hnsw_config"].clone());
     Ok((
-        CollectionConfig::parse(&what, config.to_string().as_bytes())?,
+        CollectionConfig::parse(&what, Value::Object(raw).to_string().as_bytes())?,
         segment_indexes(snapshot)?,
     ))
 }

@@ -20,6 +20,7 @@ mod scan;
 mod segments;
 mod shape;
 mod sides;
+mod sort;
 mod union;
 
 pub use change::{Changed, PayloadChange};
@@ -41,4 +42,5 @@ pub use scan::{
 pub use segments::{Expectations, SegmentPlan, ShardPlan, Tail, gets_index, plan_segments};
 pub use shape::master_shape;
 pub use sides::{Sides, count};
+pub use sort::{Placed, Sorted, Sorter};
 pub use union::Union;

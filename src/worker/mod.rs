@@ -20,7 +20,9 @@ use crate::base::progress::{Form, Progress};
 use crate::base::status;
 use crate::drill::DrillRequest;
 use crate::export::ExportRequest;
+use crate::ingest::IngestRequest;
 use crate::merge::{MergeRequest, PlanRequest};
+use crate::split::SplitRequest;
 use crate::verify::{DiffRequest, VerifyRequest};
 
 /// A request on its way to a child.
@@ -75,6 +77,8 @@ fn dispatch(message: Message) -> Result<Value> {
         VerifyRequest::NAME => answer::<VerifyRequest>,
         DiffRequest::NAME => answer::<DiffRequest>,
         ExportRequest::NAME => answer::<ExportRequest>,
+        IngestRequest::NAME => answer::<IngestRequest>,
+        SplitRequest::NAME => answer::<SplitRequest>,
         DrillRequest::NAME => answer::<DrillRequest>,
         archive::InitRequest::NAME => answer::<archive::InitRequest>,
         archive::AddRequest::NAME => answer::<archive::AddRequest>,
@@ -131,6 +135,10 @@ mod tests {
         no_key_is_there_twice::<VerifyRequest>("m.snapshot --against archive:a --archive b");
         no_key_is_there_twice::<DiffRequest>("archive:a b.snapshot --archive b");
         no_key_is_there_twice::<ExportRequest>("archive:a --archive b");
+        no_key_is_there_twice::<IngestRequest>(
+            "a.jsonl -o b.snapshot --like archive:a --archive b",
+        );
+        no_key_is_there_twice::<SplitRequest>("archive:a --by y -o {y}.snapshot --archive b");
         no_key_is_there_twice::<InspectRequest>("archive:a --archive b");
         no_key_is_there_twice::<DrillRequest>("--archive b --state s");
         no_key_is_there_twice::<RestoreOptions>("--archive b --state s");

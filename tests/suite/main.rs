@@ -19,6 +19,7 @@ mod export;
 mod fixtures;
 mod graft;
 mod house;
+mod ingest;
 mod inspect;
 mod live;
 mod manual;
@@ -30,6 +31,7 @@ mod report;
 mod schema;
 mod server;
 mod settle;
+mod split;
 mod verify;
 mod versions;
 
@@ -48,6 +50,8 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         inspect::trials(env),
         settle::trials(env),
         export::trials(env),
+        ingest::trials(env),
+        split::trials(env),
         manual::trials(env),
         merge::trials(env),
         live::trials(env),

@@ -13,6 +13,7 @@
 mod compare;
 mod config;
 mod config_keys;
+mod defaults;
 mod enums;
 mod new_index;
 mod overrides;

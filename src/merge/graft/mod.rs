@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::payloads::PayloadRewriter;
 use self::rewrite::ShardRewriter;
-use super::built::{Built, BuiltShard, Made, Target};
+use super::built::{Built, Made};
 use super::carried::CarriedCounts;
 use super::plan::Plan;
 use super::settings::Settings;
@@ -29,6 +29,7 @@ use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Unit;
 use crate::base::stage::Stages;
+use crate::build::{BuiltShard, Target};
 use crate::engine::Columns;
 use crate::format::Bits;
 use crate::point::{Identity, PointId, ShardKey};

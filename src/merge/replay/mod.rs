@@ -10,7 +10,7 @@
 
 mod decide;
 mod journal;
-mod lookup;
+mod orphans;
 mod prove;
 mod sync;
 mod target;
@@ -22,7 +22,6 @@ use serde_json::json;
 
 use self::decide::{Action, decide};
 use self::journal::{Journal, Line, Mark};
-use self::lookup::by_key;
 use super::plan::Plan;
 use super::rebuild::settle_all;
 use super::settings::Settings;
@@ -184,14 +183,14 @@ fn replayed(
             journal.begin(&address, &fingerprint)?;
             target.make(plan)?;
             journal.add(&Line::Made)?;
-            target.furnish(plan)?;
+            target.furnish(plan.shape())?;
             stages.end("make");
         }
         Action::GoOn(_) => {
             journal.add(&Line::Made)?;
-            target.furnish(plan)?;
+            target.furnish(plan.shape())?;
         }
-        Action::Sync => target.furnish(plan)?,
+        Action::Sync => target.furnish(plan.shape())?,
         Action::Compare(_) => {}
     }
     let mut resolver = work.resolver(ledger);

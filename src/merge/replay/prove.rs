@@ -4,9 +4,9 @@
 //! compared, and what is only near is counted; the exact count must be that of the points in any case.
 
 use super::Work;
-use super::lookup::{ByKey, LookupBatcher, by_key};
 use crate::base::error::Result;
 use crate::base::progress::Unit;
+use crate::build::{ByKey, LookupBatcher, Pair, by_key};
 use crate::point::Digest;
 use crate::stream::Flow;
 use crate::stream::Ledger;
@@ -118,7 +118,7 @@ fn compare(work: &Work<'_>, flow: &Flow<'_>, there: &ByKey, checked: &mut Checke
         .stage("compare", Some(flow.total()), Unit::Points);
     let mut resolver = work.resolver(Ledger::new(None, false)?);
     let mut beside = LookupBatcher::new(there);
-    let mut on = |(given, own): super::lookup::Pair| {
+    let mut on = |(given, own): Pair| {
         let like = own.as_ref().map(|own| nearness.compare(&given, own));
         match like {
             Some(Likeness::Equal) => return Ok(()),

@@ -3,12 +3,13 @@
 //! Invariants: points that are right already are not written; nothing is deleted before all sources
 //! were read to their end.
 
-use super::lookup::{LookupBatcher, OrphanScan, Pair};
+use super::orphans::OrphanScan;
 use super::target::Target;
-use super::{Work, Written, by_key};
+use super::{Work, Written};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::stage::Stages;
+use crate::build::{LookupBatcher, Pair, by_key};
 use crate::merge::plan::Plan;
 use crate::merge::settings::Settings;
 use crate::server::CollectionInfo;

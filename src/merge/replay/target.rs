@@ -8,14 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::base::error::{Error, Kind, Result};
+use crate::base::error::{Error, Result};
 use crate::base::progress::{Progress, Unit};
-use crate::format::schema::{CollectionConfig, ShardingMethod, same_index, show_index};
+pub use crate::build::LiveTarget as Target;
+use crate::format::schema::{CollectionConfig, same_index, show_index};
 use crate::merge::plan::Plan;
-use crate::point::ShardKey;
-use crate::server::{
-    CollectionAddress, CollectionInfo, Connection, Feature, Polling, create_body, index_for,
-};
+use crate::server::{CollectionInfo, Polling, create_body, index_for};
 
 const POLLING: Polling = Polling::every(Duration::from_millis(300));
 /// Number of consecutive polls in which the server must report green.
@@ -28,127 +26,10 @@ const INDEXING_THRESHOLD: u64 = 10_000;
 /// ever.
 const THREADS: &str = "max_optimization_threads";
 
-/// The collection that is written.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The server.
-    pub connection: Connection,
-    /// The collection.
-    pub address: CollectionAddress,
-}
-
 impl Target {
-    /// Returns the collection's state; none if it does not exist. A name that is an alias is
-    /// refused: points written to it would go to the collection behind it.
-    pub fn look(&self) -> Result<Option<CollectionInfo>> {
-        let name = self.name();
-        let aliases = self.connection.aliases()?;
-        if let Some(behind) = aliases.get(name) {
-            return Err(Error::new(
-                Kind::Refused,
-                format!("writing to {}", self.address),
-                format!("the name is an alias of {behind}"),
-            )
-            .next("write to a new collection, and let `snapmerge publish` move the alias"));
-        }
-        Ok(self.connection.collection(name)?)
-    }
-
-    /// The collection's name.
-    pub fn name(&self) -> &str {
-        &self.address.collection
-    }
-
-    /// Makes the collection of `plan`, with its shard keys and payload indexes.
+    /// Makes the collection of `plan`, with indexing held back.
     pub fn make(&self, plan: &Plan) -> Result<()> {
-        let config = &plan.united.config;
-        self.refuse_keys_without_cluster(config)?;
-        self.refuse_multivectors(config)?;
-        Ok(self
-            .connection
-            .create_collection(self.name(), creation(config))?)
-    }
-
-    /// Creates the shard keys and payload indexes of `plan` that the collection does not have yet.
-    pub fn furnish(&self, plan: &Plan) -> Result<()> {
-        let name = self.name();
-        if *plan.united.config.sharding_method() == ShardingMethod::Custom {
-            let topology = self.connection.topology(name)?;
-            let there = topology.shard_keys()?;
-            let mut keys: Vec<(&ShardKey, &Vec<u32>)> = plan.layout.keys.keys().iter().collect();
-            // In the order of their shards' numbers, so that a server numbers them the same.
-            keys.sort_by_key(|(_, shards)| shards.first().copied());
-            for (key, shards) in keys {
-                if !there.keys().contains_key(key) {
-                    let shards = u32::try_from(shards.len()).unwrap_or(u32::MAX);
-                    self.connection.create_shard_key(name, key, shards)?;
-                }
-            }
-        }
-        let info = self.info()?;
-        let there = info.payload_schema(&self.address.to_string())?;
-        let version = self.connection.server_info()?.numbers();
-        for (field, index) in plan.united.payload.fields() {
-            // What the server does not know is not asked for, and told at the end.
-            if let Some(index) = index_for(version, index)
-                && !there.fields().contains_key(field)
-            {
-                self.connection.create_payload_index(name, field, &index)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// An old server would take a multivector for one long vector.
-    fn refuse_multivectors(&self, config: &CollectionConfig) -> Result<()> {
-        let mut vectors = config.vectors().values();
-        if vectors.all(|one| one.multivector.is_none()) {
-            return Ok(());
-        }
-        let server = self.connection.server_info()?;
-        if Feature::Multivectors.is_in(server.numbers()) {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Refused,
-            format!("making {}", self.address),
-            format!(
-                "it has multivectors, and Qdrant {} knows none",
-                server.version
-            ),
-        )
-        .next("write to a server of 1.10 or later"))
-    }
-
-    fn refuse_keys_without_cluster(&self, config: &CollectionConfig) -> Result<()> {
-        if *config.sharding_method() != ShardingMethod::Custom {
-            return Ok(());
-        }
-        let cluster = self.connection.cluster()?;
-        if cluster.is_enabled() {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Refused,
-            format!("making {} with shard keys", self.address),
-            "the server is not in cluster mode, which shard keys need",
-        )
-        .next(
-            "start it with QDRANT__CLUSTER__ENABLED=true and --uri (one member is enough), or \
-             merge without shard keys",
-        ))
-    }
-
-    /// Returns the collection's current state; refused if it does not exist any more.
-    pub fn info(&self) -> Result<CollectionInfo> {
-        let info = self.connection.collection(self.name())?;
-        info.ok_or_else(|| {
-            Error::new(
-                Kind::Refused,
-                format!("looking at {}", self.address),
-                "it is not there any more: somebody removed it",
-            )
-        })
+        self.create(plan.shape(), creation(&plan.united.config))
     }
 
     /// Lets the optimizers do what they were held back from.
@@ -244,25 +125,7 @@ impl Target {
             };
             differences.push(difference + &why);
         }
-        let config = info.config(&what)?;
-        let (own, planned) = (config.vectors(), plan.united.config.vectors());
-        for (name, params) in planned {
-            let same = own.get(name).is_some_and(|own| {
-                own.size == params.size
-                    && own.distance == params.distance
-                    && own.datatype() == params.datatype()
-                    && own.multivector == params.multivector
-            });
-            if !same {
-                let label = crate::format::schema::vector_label(name);
-                differences.push(format!("{label} is not as planned"));
-            }
-        }
-        let missing = plan.united.config.sparse_vectors().keys();
-        for name in missing.filter(|name| !config.sparse_vectors().contains_key(*name)) {
-            let label = crate::format::schema::vector_label(name);
-            differences.push(format!("there is no {label}"));
-        }
+        differences.extend(self.vector_differences(&plan.united.config, info)?);
         Ok(differences)
     }
 }

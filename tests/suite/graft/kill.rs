@@ -151,7 +151,7 @@ fn killed(env: &Env, args: &[&str], stamp: Option<&str>, times: u32) -> Outcome 
 }
 
 /// Empties the folder, so that a run starts as if it were the first.
-fn clear(folder: &Path) -> Outcome {
+pub fn clear(folder: &Path) -> Outcome {
     for name in names_in(folder)? {
         let path = folder.join(name);
         match path.is_dir() {
@@ -162,14 +162,14 @@ fn clear(folder: &Path) -> Outcome {
     Ok(())
 }
 
-fn left(folder: &Path) -> Outcome<Vec<String>> {
+pub fn left(folder: &Path) -> Outcome<Vec<String>> {
     let mut names = names_in(folder)?;
     names.retain(|name| name.starts_with(PREFIX));
     Ok(names)
 }
 
 /// Waits until no lock in the folder is held: what was killed is gone then.
-fn wait_for_locks(folder: &Path) -> Outcome {
+pub fn wait_for_locks(folder: &Path) -> Outcome {
     let start = Instant::now();
     for name in left(folder)? {
         let path = folder.join(&name).join("lock");

@@ -6,7 +6,7 @@
 
 mod edges;
 mod keyed;
-mod kill;
+pub mod kill;
 mod live;
 mod made;
 mod model;

@@ -275,6 +275,18 @@ impl Run {
         Ok(self)
     }
 
+    /// Fails unless stdout has all `parts` in it.
+    pub fn prints(self, parts: &[&str]) -> Outcome<Self> {
+        for part in parts {
+            ensure!(
+                self.stdout.contains(part),
+                "stdout lacks {part:?}\n{}",
+                self.told()
+            );
+        }
+        Ok(self)
+    }
+
     /// Stdout as one JSON value.
     pub fn json(&self) -> Outcome<Value> {
         serde_json::from_str(&self.stdout)

@@ -1,11 +1,11 @@
-//! Writing records into the master's shards, each in a thread of its own.
+//! Writing records into a collection's shards, each in a thread of its own.
 //!
 //! A shard that stays as it is written is written as several parts, one after the other, each with
 //! a segment of its own: what the engine holds in memory grows with the points of a segment.
 //!
 //! Invariants: every record is written once, in the order in which it came; records that come by
 //! ascending id make parts whose ids are apart; how many parts there are depends on the points and
-//! the master's config, not on the machine.
+//! the collection's config, not on the machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub struct Making<'a> {
 
 impl Making<'_> {
     fn part(self, number: u32, part: usize) -> Result<Shard> {
-        let what = format!("shard {number} of the master");
+        let what = format!("shard {number} of the collection");
         let folder = self.folder.join(format!("{number}.{part}"));
         let shard = Shard::create(&folder, self.config, what)?;
         for (field, schema) in self.indexes.fields() {
@@ -62,7 +62,7 @@ pub struct Part {
     pub points: u64,
 }
 
-/// The threads that write the master's shards.
+/// The threads that write the shards.
 pub struct Writers<'layout, 'scope> {
     layout: &'layout Layout,
     point_streams: BTreeMap<u32, Writer<'scope>>,
@@ -112,7 +112,7 @@ impl<'layout, 'scope> Writers<'layout, 'scope> {
         let writer = self.point_streams.get_mut(&number).ok_or_else(|| {
             Error::failed(
                 format!("placing point {}", record.id),
-                format!("the master has no shard {number}"),
+                format!("the collection has no shard {number}"),
             )
         })?;
         writer.batch_bytes += record.weight_bytes();

@@ -1,7 +1,9 @@
-//! The points of a snapshot as JSON lines.
+//! The points of a snapshot as JSON lines, Parquet or Arrow IPC.
 //!
 //! Invariants: a line is what Qdrant's scroll would have answered for the point; an id that is asked
 //! for and not there is told, and changes the outcome.
+
+mod out;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,27 +13,37 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::lines::Lines;
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::scratch::{Scratch, require_free};
 use crate::engine::{Columns, Filter};
 use crate::input::{InputOptions, Inputs};
-use crate::point::{AsScrolled, PointId, Record};
+use crate::point::{PointId, Record};
 use crate::source::{OpenedShards, Purpose, Source};
 use crate::stream::{Scan, point_streams};
+use crate::table::FileForm;
+use out::{Out, Target};
 
 /// Ids that are read at once.
 const IDS_AT_ONCE: usize = 256;
 /// Ids of points with numbers that JSON cannot write that are told.
 const NOT_FINITE_SHOWN: usize = 10;
 
-/// An export to standard output.
+/// An export.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExportRequest {
     /// A snapshot file, plain or .gz, or archive:NAME@DATE
     #[arg(value_name = "SNAPSHOT")]
     pub snapshot: PathBuf,
+    /// The file to write [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Form of what is written [default: by the name of the file, else jsonl]
+    #[arg(long, value_name = "FORM")]
+    pub format: Option<FileForm>,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub force: bool,
     /// Only these points, by id
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     pub ids: Option<Vec<String>>,
@@ -45,7 +57,8 @@ pub struct ExportRequest {
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// What is done with a point whose vectors have NaN or an infinite number, which JSON cannot
-    /// write: null in place of the number, and exit with 3; fail; or skip the point, and exit with 3
+    /// write: null in place of the number, and exit with 3; fail; or skip the point, and exit with 3.
+    /// Parquet and Arrow write them as they are
     #[arg(long, value_name = "HOW", default_value = "null")]
     pub on_nan: OnNan,
     /// Where to unpack [default: the system's folder for temporary files]
@@ -81,6 +94,9 @@ pub struct ExportReport {
     pub envelope: Envelope,
     /// The file.
     pub file: String,
+    /// The file that was written, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// Points that were written.
     pub points: u64,
     /// Ids that were asked for and are not there.
@@ -113,6 +129,13 @@ impl Operation for ExportRequest {
             )
             .next("put the ids into the filter: {\"must\":[{\"has_id\":[1,2]}]}"));
         }
+        let target = Target {
+            output: self.output.as_deref(),
+            form: self.format,
+            force: self.force,
+            with_vectors: !self.no_vectors,
+        };
+        let staged = target.check()?;
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
         let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input, &parent)?;
         let Some(path) = inputs.paths().first() else {
@@ -132,7 +155,7 @@ impl Operation for ExportRequest {
 
         let limit = self.limit.unwrap_or(u64::MAX);
         let mut points = Points {
-            lines: Lines::new("writing points to standard output"),
+            out: Out::new(target, staged, &source, &settled)?,
             with_vectors: !self.no_vectors,
             on_nan: self.on_nan,
             left: limit,
@@ -148,13 +171,14 @@ impl Operation for ExportRequest {
         };
         let written = points.written;
         let not_finite = std::mem::take(&mut points.not_finite);
-        points.lines.end()?;
+        points.out.end(self.force)?;
         drop(settled);
         drop(scratch);
         let differs = !missing.is_empty() || !absent.is_empty() || not_finite.points > 0;
         Ok(ExportReport {
             envelope: Envelope::new("export", 1, Outcome::differs_if(differs)),
             file: self.snapshot.display().to_string(),
+            output: (self.output.as_ref()).map(|output| output.display().to_string()),
             points: written,
             absent,
             missing,
@@ -227,7 +251,7 @@ fn all(
 
 /// The points that are printed.
 struct Points<'a> {
-    lines: Lines<'a>,
+    out: Out<'a>,
     with_vectors: bool,
     on_nan: OnNan,
     left: u64,
@@ -247,7 +271,7 @@ impl Points<'_> {
         if self.left == 0 {
             return Ok(());
         }
-        if self.with_vectors && !record.is_finite() {
+        if self.with_vectors && !self.out.says_nan() && !record.is_finite() {
             self.not_finite.points += 1;
             if self.not_finite.ids.len() < NOT_FINITE_SHOWN {
                 self.not_finite.ids.push(record.id);
@@ -266,11 +290,7 @@ impl Points<'_> {
             }
         }
         self.left -= 1;
-        let line = AsScrolled {
-            record,
-            with_vectors: self.with_vectors,
-        };
-        match self.lines.print(&line)? {
+        match self.out.write(record, self.with_vectors)? {
             true => self.written += 1,
             false => self.left = 0,
         }

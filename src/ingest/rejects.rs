@@ -1,0 +1,69 @@
+//! Rows that are no points.
+//!
+//! Invariants: each of them is written with its file, its number and the reason, or ends the ingest.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::request::Input;
+use crate::base::durable::Staged;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::lines::Lines;
+
+/// Where rows go that are no points.
+pub struct Rejects {
+    out: Option<(Lines<'static>, Staged)>,
+    /// Number of them.
+    pub count: u64,
+}
+
+#[derive(Serialize)]
+struct Rejected<'a> {
+    file: &'a str,
+    row: u64,
+    why: &'a str,
+}
+
+impl Rejects {
+    /// To the file at `path`, if there is one.
+    pub fn new(path: Option<&Path>, replace: bool) -> Result<Self> {
+        let out = match path {
+            None => None,
+            Some(path) => {
+                let staged = Staged::new(path, replace)?;
+                let file = Box::new(staged.create()?);
+                Some((Lines::to(file, "writing rejected rows"), staged))
+            }
+        };
+        Ok(Self { out, count: 0 })
+    }
+
+    /// Takes the row `row` of `input`, which is no point because of `why`.
+    pub fn add(&mut self, input: &Input, row: u64, why: &str) -> Result<()> {
+        self.count += 1;
+        match &mut self.out {
+            Some((lines, _)) => {
+                let file = input.name.as_str();
+                lines.print(&Rejected { file, row, why }).map(drop)
+            }
+            None => Err(Error::new(
+                Kind::Refused,
+                format!("reading row {row} of {}", input.name),
+                why,
+            )
+            .next("correct it, or have such rows written to a file with --reject FILE")),
+        }
+    }
+
+    /// Writes the rest; the file gets its name.
+    pub fn finish(self, replace: bool) -> Result<()> {
+        match self.out {
+            None => Ok(()),
+            Some((lines, staged)) => {
+                lines.end()?;
+                staged.publish(replace)
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! An ingest as a request, and what its options mean for each file.
+//!
+//! Invariants: what can be refused is refused before a row is read.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::shape::Found;
+use crate::base::durable::folder_of;
+use crate::base::error::{Error, Result};
+use crate::base::text::serde_as_text;
+use crate::build::Pattern;
+use crate::format::schema::{CollectionConfig, Overrides};
+use crate::input::InputOptions;
+use crate::server::{ConnectionOptions, Rate};
+use crate::table::{Fields, FileForm, Mapping, TableMeta, TableReader, VectorColumn};
+
+/// The column of the unnamed vector, or of all of them, where nothing else is said.
+const VECTOR: &str = "vector";
+/// The column of whole payloads.
+const PAYLOAD: &str = "payload";
+
+/// What is done with a row whose id came before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExisting {
+    /// It takes the place of the earlier one
+    #[default]
+    Replace,
+    /// The earlier one stays
+    Skip,
+    /// Nothing is written
+    Fail,
+}
+
+/// An ingest.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct IngestRequest {
+    /// Files of rows: JSON lines, plain or .gz, in the shape of Qdrant's scroll answer or flat; Parquet; Arrow IPC.
+    /// '-' is standard input, with JSON lines
+    #[arg(required = true, value_name = "FILE")]
+    pub inputs: Vec<PathBuf>,
+    /// The snapshots to write without a server; with a payload field in braces, one for each value of it:
+    /// 'album_{year}.snapshot'. Compressed if it ends in .gz
+    #[arg(
+        short,
+        long,
+        value_name = "PATTERN",
+        required_unless_present = "to",
+        conflicts_with = "to"
+    )]
+    pub output: Option<Pattern>,
+    /// The value under which rows go that have none, or a list or an object; without this they are refused
+    #[arg(long, value_name = "VALUE")]
+    pub rest: Option<String>,
+    /// Refuse to write more snapshots than this
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub max_parts: usize,
+    /// Replace outputs that exist
+    #[arg(long)]
+    pub force: bool,
+    /// Where to sort and build [default: the folder of the output; with --to the system's folder for temporary
+    /// files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Form of the files [default: by their names, else jsonl]
+    #[arg(long, value_name = "FORM")]
+    pub format: Option<FileForm>,
+    /// What is done with a row whose id came before in the same collection: replace the earlier one, skip this one,
+    /// or fail
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "replace",
+        hide_possible_values = true
+    )]
+    pub on_existing: OnExisting,
+    /// Write rows that are no points to this file, as JSON lines with the reason, and exit with 3; without this
+    /// the first of them ends the ingest
+    #[arg(long, value_name = "FILE")]
+    pub reject: Option<PathBuf>,
+    /// Vectors are as a server stores them, as in an export: they are not normalized again. So it is with tables
+    /// that export wrote
+    #[arg(long)]
+    pub as_stored: bool,
+    /// Take vectors with NaN or infinite numbers
+    #[arg(long)]
+    pub allow_nan: bool,
+    #[command(flatten, next_help_heading = "Into a running server")]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub live: LiveIngestOptions,
+    #[command(flatten, next_help_heading = "Columns")]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub columns: ColumnOptions,
+    #[command(flatten, next_help_heading = "Config of the collections")]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub origin: OriginOptions,
+    #[command(flatten, next_help_heading = "Config of the collections")]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub overrides: Overrides,
+    #[command(flatten, next_help_heading = "Checksums and archive of --like")]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub input: InputOptions,
+}
+
+/// Where rows go that go into a running server.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LiveIngestOptions {
+    /// Write into collections of this running Qdrant instead: http://HOST:6333. Those that are not there are made;
+    /// every point that is written is read back and compared. A run that was killed is gone on with by the same
+    /// command
+    #[arg(long, value_name = "URL", requires = "collection")]
+    pub to: Option<String>,
+    /// The collections; with a payload field in braces, one for each value of it: 'album_{year}'
+    #[arg(long, value_name = "PATTERN", requires = "to")]
+    pub collection: Option<Pattern>,
+    /// Send at most so many bytes a second, as 500k, 20M or 1G
+    #[arg(long, value_name = "RATE", requires = "to")]
+    pub limit_rate: Option<Rate>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub connection: ConnectionOptions,
+}
+
+/// What the columns of a table are, or the keys of JSON lines.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+pub struct ColumnOptions {
+    /// The column of the ids: numbers, or UUIDs as text
+    #[arg(long, value_name = "COLUMN", default_value = "id")]
+    pub id: String,
+    /// A column of vectors and the vector's name; without a name it is the unnamed one; repeat it for more
+    /// [default: columns that are called as the config's vectors, 'vector' for the unnamed one]
+    #[arg(long, value_name = "[NAME=]COLUMN")]
+    pub vector: Vec<GivenVector>,
+    /// Columns that become payload fields, or '*' for all that are nothing else [default: the object, or its JSON,
+    /// in the column 'payload'; where there is none, all]
+    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',')]
+    pub payload: Option<Vec<String>>,
+    /// The column of the shard keys, with custom sharding
+    #[arg(long, value_name = "COLUMN", default_value = "shard_key")]
+    pub shard_key: String,
+}
+
+/// Where the config of the collections comes from.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+pub struct OriginOptions {
+    /// Take config, payload indexes and shard keys of this snapshot, a file or archive:NAME@DATE
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["config", "size"])]
+    pub like: Option<PathBuf>,
+    /// Take the config from this file: a collection's config.json, or what PUT /collections/NAME takes
+    #[arg(long, value_name = "FILE", conflicts_with = "size")]
+    pub config: Option<PathBuf>,
+    /// Dimensions of the unnamed vector
+    #[arg(long, value_name = "N", requires = "distance")]
+    pub size: Option<u64>,
+    /// Its distance: Cosine, Dot, Euclid or Manhattan
+    #[arg(long, value_name = "DISTANCE", requires = "size")]
+    pub distance: Option<String>,
+}
+
+/// A column of vectors, as it is typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenVector(VectorColumn);
+
+impl FromStr for GivenVector {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (name, column) = text.split_once('=').unwrap_or(("", text));
+        match column {
+            "" => Err(format!("'{text}' names no column")),
+            column => Ok(Self(VectorColumn {
+                name: name.to_owned(),
+                column: column.to_owned(),
+            })),
+        }
+    }
+}
+
+impl std::fmt::Display for GivenVector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.0.name, self.0.column)
+    }
+}
+
+serde_as_text!(GivenVector, "GivenVector", "NAME=COLUMN");
+
+/// A file that rows are read from.
+pub struct Input {
+    /// Path.
+    pub path: PathBuf,
+    /// Name in reports.
+    pub name: String,
+    /// Form.
+    pub form: FileForm,
+    /// Size in bytes; 0 where that is not known.
+    pub bytes: u64,
+    /// Description that a table carries.
+    pub meta: Option<TableMeta>,
+}
+
+impl IngestRequest {
+    /// The names of what is written.
+    pub(super) fn pattern(&self) -> Result<&Pattern> {
+        let pattern = self.output.as_ref().or(self.live.collection.as_ref());
+        pattern.ok_or_else(|| {
+            Error::usage("ingesting", "nothing says where to")
+                .next("name snapshots with -o, or a server with --to and --collection")
+        })
+    }
+
+    /// The folder that scratch is made in.
+    pub(super) fn scratch_parent(&self) -> PathBuf {
+        match (&self.scratch, &self.output) {
+            (Some(scratch), _) => scratch.clone(),
+            (None, Some(output)) => folder_of(&output.path("")).to_owned(),
+            (None, None) => std::env::temp_dir(),
+        }
+    }
+
+    /// Looks at the files.
+    pub(super) fn files(&self) -> Result<Vec<Input>> {
+        let look = |path: &PathBuf| {
+            let meta = std::fs::metadata(path).map_err(|err| Error::io("opening", path, &err))?;
+            if meta.is_dir() {
+                let why = format!("{} is a folder", path.display());
+                return Err(Error::usage("opening the files", why).next("name the files in it"));
+            }
+            let form = self.format.unwrap_or_else(|| FileForm::of(path));
+            let meta_of_table = match form {
+                FileForm::Jsonl => None,
+                FileForm::Parquet | FileForm::Arrow => {
+                    TableReader::open(path, form)?.meta().cloned()
+                }
+            };
+            Ok(Input {
+                name: match path.starts_with("/proc/") {
+                    true => "standard input".into(),
+                    false => path.display().to_string(),
+                },
+                path: path.clone(),
+                form,
+                bytes: meta.len(),
+                meta: meta_of_table,
+            })
+        };
+        self.inputs.iter().map(look).collect()
+    }
+
+    /// Finds the config of the collections.
+    pub(super) fn found(&self, inputs: &[Input], scratch: &Path) -> Result<Found> {
+        let origin = &self.origin;
+        if let Some(like) = &origin.like {
+            return Found::like(like, &self.input, scratch);
+        }
+        if let Some(config) = &origin.config {
+            return Found::file(config);
+        }
+        if let (Some(size), Some(distance)) = (origin.size, &origin.distance) {
+            return Found::flags(size, distance);
+        }
+        let mut carried = inputs
+            .iter()
+            .filter_map(|input| Some((input, input.meta.as_ref()?)));
+        let Some((first, meta)) = carried.next() else {
+            return Err(Error::usage(
+                "looking for the config of the collections",
+                "none of the files carries one",
+            )
+            .next("give --like SNAPSHOT, --config FILE, or --size N --distance Cosine"));
+        };
+        let params = |meta: &TableMeta| {
+            let params = &meta.config["params"];
+            (params["vectors"].clone(), params["sparse_vectors"].clone())
+        };
+        if let Some((other, _)) = carried.find(|(_, other)| params(other) != params(meta)) {
+            return Err(Error::usage(
+                "looking for the config of the collections",
+                format!("{} and {} carry different vectors", first.name, other.name),
+            )
+            .next("give --like SNAPSHOT or --config FILE"));
+        }
+        Found::table(&first.path, meta)
+    }
+
+    /// What the columns of `input` are, which are `columns` if it is a table, for collections with `config`.
+    pub(super) fn mapping(
+        &self,
+        input: &Input,
+        columns: Option<&[&str]>,
+        config: &CollectionConfig,
+    ) -> Result<Mapping> {
+        let given = &self.columns;
+        let names = || {
+            config
+                .vectors()
+                .keys()
+                .chain(config.sparse_vectors().keys())
+        };
+        for GivenVector(one) in &given.vector {
+            if !names().any(|name| *name == one.name) {
+                let names: Vec<&str> = names().map(String::as_str).collect();
+                return Err(Error::usage(
+                    format!("reading --vector {}={}", one.name, one.column),
+                    format!(
+                        "the config has no such vector; it has '{}'",
+                        names.join("', '")
+                    ),
+                ));
+            }
+        }
+        let carried = input.meta.as_ref().filter(|_| given.vector.is_empty());
+        let vectors: Vec<VectorColumn> = match (carried, given.vector.is_empty()) {
+            (Some(meta), _) => (meta.vectors.iter())
+                .map(|(name, column)| VectorColumn {
+                    name: name.clone(),
+                    column: column.clone(),
+                })
+                .collect(),
+            (None, false) => given
+                .vector
+                .iter()
+                .map(|GivenVector(one)| one.clone())
+                .collect(),
+            (None, true) => names()
+                .map(|name| VectorColumn {
+                    name: name.clone(),
+                    column: if name.is_empty() {
+                        VECTOR.into()
+                    } else {
+                        name.clone()
+                    },
+                })
+                .filter(|one| columns.is_none_or(|columns| columns.contains(&one.column.as_str())))
+                .collect(),
+        };
+        if let Some(columns) = columns
+            && vectors.is_empty()
+        {
+            return Err(Error::usage(
+                format!("looking for the vectors in {}", input.name),
+                format!(
+                    "none of its columns is called as one: {}",
+                    columns.join(", ")
+                ),
+            )
+            .next("say which it is with --vector NAME=COLUMN"));
+        }
+        let fields = match &given.payload {
+            None => Fields::Whole,
+            Some(all) if all.iter().any(|one| one == "*") => Fields::All,
+            Some(only) => {
+                Fields::Only(only.iter().filter(|one| !one.is_empty()).cloned().collect())
+            }
+        };
+        Ok(Mapping {
+            id: given.id.clone(),
+            shard_key: given.shard_key.clone(),
+            payload: PAYLOAD.into(),
+            vectors,
+            fields,
+            ignored: Vec::new(),
+        })
+    }
+}

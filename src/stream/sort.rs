@@ -1,0 +1,274 @@
+//! Records of many collections in any order, sorted by collection and identity on the scratch disk.
+//!
+//! Invariants: memory is bounded, whatever the number of records and collections; every record that goes in
+//! comes out once; those of one identity come out in the order in which they went in; a file that is not
+//! what was written is an error, never other records.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::base::error::{Error, Result};
+use crate::base::scratch;
+use crate::point::{Identity, Record};
+
+/// Bytes of records that are sorted at once, at about.
+const RUN_BYTES: usize = 96 << 20;
+/// Runs that are merged at once.
+const RUNS_MAX: usize = 64;
+/// Bytes of a run that are read, or written, at once.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// A record, and the number of the collection that it goes to.
+pub type Placed = (u32, Record);
+
+/// Place of a record in the order.
+type Key = (u32, Identity);
+
+/// Takes records.
+#[derive(Debug)]
+pub struct Sorter {
+    folder: PathBuf,
+    records: Vec<Placed>,
+    bytes: usize,
+    run_bytes: usize,
+    /// In the order in which their records went in.
+    runs: Vec<File>,
+    made: u64,
+}
+
+impl Sorter {
+    /// Sorts in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            records: Vec::new(),
+            bytes: 0,
+            run_bytes: RUN_BYTES,
+            runs: Vec::new(),
+            made: 0,
+        }
+    }
+
+    /// Takes in the next record, which goes to the collection `collection`.
+    pub fn push(&mut self, collection: u32, record: Record) -> Result<()> {
+        self.bytes += record.weight_bytes() + size_of::<u32>();
+        self.records.push((collection, record));
+        if self.bytes >= self.run_bytes {
+            self.spill()?;
+        }
+        Ok(())
+    }
+
+    /// Gives them back in order.
+    pub fn finish(mut self) -> Result<Sorted> {
+        if self.runs.is_empty() {
+            sort(&mut self.records);
+            return Ok(Sorted::InMemory(self.records.into_iter()));
+        }
+        self.spill()?;
+        Ok(Sorted::Merged(Merge::new(self.runs)?))
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        let mut records = std::mem::take(&mut self.records);
+        self.bytes = 0;
+        sort(&mut records);
+        let run = self.write(records.into_iter().map(Ok))?;
+        self.runs.push(run);
+        if self.runs.len() >= RUNS_MAX {
+            let runs = std::mem::take(&mut self.runs);
+            let merged = self.write(Merge::new(runs)?)?;
+            self.runs.push(merged);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, records: impl Iterator<Item = Result<Placed>>) -> Result<File> {
+        self.made += 1;
+        let path = self.folder.join(format!("run-{}", self.made));
+        let failed = |err: std::io::Error| Error::io("writing", &path, &err);
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, scratch::create_unnamed(&path)?);
+        let mut bytes = Vec::new();
+        for placed in records {
+            let (collection, record) = placed?;
+            bytes.clear();
+            bytes.extend_from_slice(&collection.to_le_bytes());
+            let stored = record.store(&mut bytes);
+            stored.map_err(|why| Error::failed(format!("sorting point {}", record.id), why))?;
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            out.write_all(&length.to_le_bytes()).map_err(failed)?;
+            out.write_all(&crc32c::crc32c(&bytes).to_le_bytes())
+                .map_err(failed)?;
+            out.write_all(&bytes).map_err(failed)?;
+        }
+        let mut file = out.into_inner().map_err(|err| failed(err.into_error()))?;
+        file.rewind().map_err(failed)?;
+        Ok(file)
+    }
+}
+
+fn key((collection, record): &Placed) -> Key {
+    (*collection, identity(record))
+}
+
+/// Identity of a record.
+fn identity(record: &Record) -> Identity {
+    Identity {
+        id: record.id,
+        shard_key: record.shard_key.clone(),
+    }
+}
+
+fn sort(records: &mut [Placed]) {
+    records.sort_by(|(collection, record), (other_collection, other)| {
+        let order = (collection, record.id, &record.shard_key);
+        order.cmp(&(other_collection, other.id, &other.shard_key))
+    });
+}
+
+/// The records in order.
+pub enum Sorted {
+    /// There were few.
+    InMemory(std::vec::IntoIter<Placed>),
+    /// They come from runs.
+    Merged(Merge),
+}
+
+impl Iterator for Sorted {
+    type Item = Result<Placed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::InMemory(records) => records.next().map(Ok),
+            Self::Merged(merge) => merge.next(),
+        }
+    }
+}
+
+/// Runs that are merged.
+pub struct Merge {
+    runs: Vec<Run>,
+    /// Next record of each run, with the run's number: of equal ones the earlier run's comes first.
+    heads: BinaryHeap<Reverse<(Key, usize)>>,
+}
+
+struct Run {
+    file: BufReader<File>,
+    head: Option<Record>,
+}
+
+impl Merge {
+    fn new(files: Vec<File>) -> Result<Self> {
+        let mut merge = Self {
+            runs: Vec::new(),
+            heads: BinaryHeap::new(),
+        };
+        for file in files {
+            merge.runs.push(Run {
+                file: BufReader::with_capacity(BUFFER_BYTES, file),
+                head: None,
+            });
+            merge.advance(merge.runs.len() - 1)?;
+        }
+        Ok(merge)
+    }
+
+    fn advance(&mut self, at: usize) -> Result<()> {
+        if let Some(run) = self.runs.get_mut(at)
+            && let Some(placed) = run.read()?
+        {
+            self.heads.push(Reverse((key(&placed), at)));
+            run.head = Some(placed.1);
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Merge {
+    type Item = Result<Placed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Reverse(((collection, _), at)) = self.heads.pop()?;
+        let record = self.runs.get_mut(at)?.head.take()?;
+        Some(self.advance(at).map(|()| (collection, record)))
+    }
+}
+
+impl Run {
+    fn read(&mut self) -> Result<Option<Placed>> {
+        const DOING: &str = "reading records back from scratch";
+        let failed = |err: std::io::Error| Error::failed(DOING, err);
+        if self.file.fill_buf().map_err(failed)?.is_empty() {
+            return Ok(None);
+        }
+        let (mut length, mut checksum) = ([0; 8], [0; 4]);
+        self.file.read_exact(&mut length).map_err(failed)?;
+        self.file.read_exact(&mut checksum).map_err(failed)?;
+        let mut bytes = Vec::new();
+        let length = u64::from_le_bytes(length);
+        (&mut self.file)
+            .take(length)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        let wrong = || {
+            Error::failed(
+                DOING,
+                "they are not what was written: the disk may be failing",
+            )
+        };
+        if bytes.len() as u64 != length || crc32c::crc32c(&bytes) != u32::from_le_bytes(checksum) {
+            return Err(wrong());
+        }
+        let (collection, record) = bytes.split_first_chunk().ok_or_else(wrong)?;
+        let record = Record::restore(record).map_err(|why| Error::failed(DOING, why))?;
+        Ok(Some((u32::from_le_bytes(*collection), record)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::point::{PointId, Vector};
+
+    fn record(id: u64, mark: f32) -> Record {
+        Record {
+            vectors: vec![(String::new(), Vector::Dense(vec![mark]))],
+            ..Record::bare(PointId::Num(id))
+        }
+    }
+
+    #[test]
+    fn records_come_out_in_order_and_equal_ones_as_they_went_in() {
+        // In memory; in a few runs; and in so many that they are merged on the way.
+        for run_bytes in [usize::MAX, 20_000, 1] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut sorter = Sorter::new(folder.path());
+            sorter.run_bytes = run_bytes;
+            let mut wanted = Vec::new();
+            for n in 0..1000_u64 {
+                let (collection, id, mark) = (n % 3, n * 7919 % 250, n as f32);
+                let collection = u32::try_from(collection).unwrap();
+                sorter.push(collection, record(id, mark)).unwrap();
+                wanted.push((collection, id, mark));
+            }
+            wanted.sort_by_key(|(collection, id, _)| (*collection, *id));
+            let sorted = sorter.finish().unwrap();
+            let found: Vec<_> = sorted
+                .map(|placed| {
+                    let (collection, found) = placed.unwrap();
+                    let (PointId::Num(id), Some((_, Vector::Dense(values)))) =
+                        (found.id, found.vectors.first())
+                    else {
+                        unreachable!("another record");
+                    };
+                    (collection, id, values[0])
+                })
+                .collect();
+            assert_eq!(found, wanted, "{run_bytes}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Which columns of a file are what of a point.
+//!
+//! Invariants: every column of a file is either used or left out because that was asked for.
+
+/// The column of a vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorColumn {
+    /// Name of the vector; empty for the unnamed one.
+    pub name: String,
+    /// Name of the column.
+    pub column: String,
+}
+
+/// Columns that become payload fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fields {
+    /// All that are nothing else.
+    All,
+    /// All that are nothing else, unless there is a column that has whole payloads: then none, and others are
+    /// refused.
+    Whole,
+    /// These.
+    Only(Vec<String>),
+}
+
+/// What the columns of a file are. In a file of JSON lines, they are the keys of its objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// Column of the ids.
+    pub id: String,
+    /// Column of the shard keys.
+    pub shard_key: String,
+    /// Column of whole payloads, where a file has it.
+    pub payload: String,
+    /// Columns of the vectors; none where a column `vector` has all of them, as in a scroll answer.
+    pub vectors: Vec<VectorColumn>,
+    /// Columns that become payload fields.
+    pub fields: Fields,
+    /// Columns that are left out.
+    pub ignored: Vec<String>,
+}
+
+impl Mapping {
+    /// Returns true if `column` is an id, a shard key, a vector, or left out.
+    pub fn is_taken(&self, column: &str) -> bool {
+        column == self.id
+            || column == self.shard_key
+            || self.vectors.iter().any(|vector| vector.column == column)
+            || self.ignored.iter().any(|ignored| ignored == column)
+    }
+}
