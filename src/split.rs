@@ -100,7 +100,7 @@ impl Operation for SplitRequest {
         let started = Instant::now();
         let mut stages = Stages::since(started);
         self.refuse_pattern()?;
-        let first = self.output.path("");
+        let first = self.output.path("x");
         let parent = self
             .scratch
             .clone()

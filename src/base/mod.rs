@@ -6,6 +6,7 @@
 //! | [`operation`] | typed requests and reports |
 //! | [`durable`] | files published whole: staged, synced, renamed |
 //! | [`scratch`] | working folders that go away, and free disk space |
+//! | [`overwrite`] | files that are read, which nothing may overwrite |
 //! | [`own`] | files and folders that are this user's alone |
 //! | [`parallel`] | pieces of work side by side |
 //! | [`progress`], [`stage`] | progress while work lasts, times when it is done |
@@ -18,6 +19,7 @@ pub mod durable;
 pub mod error;
 pub mod lines;
 pub mod operation;
+pub mod overwrite;
 pub mod own;
 pub mod parallel;
 pub mod printable;

@@ -4,11 +4,13 @@
 //! number; none gets its name before all are proven.
 
 use std::iter::Peekable;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Builder, Shape, Snapshot, allow_parts};
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
+use crate::base::overwrite;
+use crate::base::sidecar::Sidecar;
 use crate::format::schema::United;
 use crate::point::Record;
 use crate::stream::{Layout, Placed};
@@ -22,18 +24,31 @@ pub struct Wanted {
     pub points: u64,
 }
 
-/// Refuses outputs that exist, unless they are to be replaced, or that are one of `inputs`.
+/// Bytes of a file's name, at the most.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Refuses outputs that exist, unless they are to be replaced, that are one of `inputs`, or that cannot have sidecars.
 pub fn stage(wanted: &[Wanted], inputs: &[PathBuf], replace: bool) -> Result<Vec<Staged>> {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let inputs: Vec<PathBuf> = inputs.iter().filter_map(|path| real(path)).collect();
     let mut staged: Vec<Staged> = Vec::new();
     for Wanted { output, .. } in wanted {
-        if real(output).is_some_and(|output| inputs.contains(&output)) {
-            return Err(Error::usage(
-                format!("writing {}", output.display()),
-                "it is read, and would be lost",
-            )
-            .next("choose another name"));
+        overwrite::refuse(output, inputs)?;
+        let refuse = |why: String| {
+            Error::usage(format!("writing {}", output.display()), why)
+                .next("choose another pattern, or another field")
+        };
+        for sidecar in Sidecar::ALL.map(|sidecar| sidecar.of(output)) {
+            if wanted.iter().any(|other| other.output == sidecar) {
+                return Err(refuse(format!(
+                    "{} would be its sidecar",
+                    sidecar.display()
+                )));
+            }
+            if sidecar
+                .file_name()
+                .is_some_and(|name| name.len() > NAME_BYTES_MAX)
+            {
+                return Err(refuse("its name is too long".into()));
+            }
         }
         staged.push(match staged.first() {
             None => Staged::new(output, replace)?,

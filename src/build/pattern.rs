@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::base::text::serde_as_text;
 use crate::engine::PayloadField;
@@ -58,11 +58,23 @@ impl Pattern {
     pub fn value(&self, payload: &Map<String, Value>) -> Option<String> {
         let text = match self.field.as_ref()?.value(payload)? {
             Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
+            Value::Number(number) => whole(number),
             Value::Bool(truth) => truth.to_string(),
             Value::Null | Value::Array(_) | Value::Object(_) => return None,
         };
         (!text.is_empty() && text.len() <= VALUE_BYTES_MAX).then_some(text)
+    }
+}
+
+/// The text of a number; of a whole one without a point, since a column with gaps has 2017.0 for 2017.
+fn whole(number: &Number) -> String {
+    /// Up to here every whole number is a float.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < EXACT => {
+            format!("{float:.0}")
+        }
+        _ => number.to_string(),
     }
 }
 
@@ -133,6 +145,7 @@ mod tests {
             (json!({"exif": {"year": 2017}}), Some("2017")),
             (json!({"exif": {"year": "2017"}}), Some("2017")),
             (json!({"exif": {"year": -0.5}}), Some("-0.5")),
+            (json!({"exif": {"year": 2017.0}}), Some("2017")),
             (json!({"exif": {"year": true}}), Some("true")),
             (json!({"exif": {"year": [2017]}}), None),
             (json!({"exif": {"year": null}}), None),

@@ -64,7 +64,7 @@ pub enum Command {
     Merge(Box<MergeArgs>),
     /// Write the points of a snapshot as JSON lines, in the shape of Qdrant's scroll answer, Parquet or Arrow
     Export(ExportArgs),
-    /// Make snapshots out of JSON lines, Parquet or Arrow, one for each value of a field, without a server
+    /// Put rows of JSON lines, Parquet or Arrow into snapshots, without a server, or into a running one, by a field
     Ingest(Box<IngestArgs>),
     /// Split a snapshot into several by the value of a field: the inverse of merge
     Split(Box<SplitArgs>),

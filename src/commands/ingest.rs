@@ -1,4 +1,4 @@
-//! `snapmerge ingest`: rows of files into snapshots.
+//! `snapmerge ingest`: rows of files into snapshots, or collections of a running server.
 
 use std::path::Path;
 

@@ -9,6 +9,7 @@ use qdrant_edge::{
     VectorInternal, VectorPersisted, VectorStructInternal, VectorStructPersisted,
 };
 
+use crate::point::numbers::to_be_read_back;
 use crate::point::{PointId, Record, Vector};
 
 /// Our id for the engine's.
@@ -67,7 +68,8 @@ fn vector_from(vector: VectorInternal) -> Vector {
 }
 
 /// The engine's point for our record.
-pub(super) fn point_to(record: Record) -> PointStructPersisted {
+pub(super) fn point_to(mut record: Record) -> PointStructPersisted {
+    to_be_read_back(&mut record.payload);
     let mut vectors = record.vectors;
     let unnamed_dense = matches!(
         vectors.as_slice(),

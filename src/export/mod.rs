@@ -135,7 +135,7 @@ impl Operation for ExportRequest {
             force: self.force,
             with_vectors: !self.no_vectors,
         };
-        let staged = target.check()?;
+        let staged = target.check(&self.snapshot)?;
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
         let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input, &parent)?;
         let Some(path) = inputs.paths().first() else {

@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
 use crate::base::lines::{Finish, Lines};
+use crate::base::overwrite;
 use crate::engine::Columns;
 use crate::point::{AsScrolled, PointId, Record};
 use crate::source::{OpenedShards, Source};
@@ -40,7 +41,10 @@ impl Target<'_> {
     }
 
     /// Refuses what cannot be written, before anything is read.
-    pub fn check(&self) -> Result<Option<Staged>> {
+    pub fn check(&self, source: &Path) -> Result<Option<Staged>> {
+        if let Some(output) = self.output {
+            overwrite::refuse(output, &[source.to_owned()])?;
+        }
         let staged = self
             .output
             .map(|output| Staged::new(output, self.force))

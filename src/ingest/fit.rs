@@ -4,21 +4,45 @@
 //! spaces/simple.rs), numbers are rounded to what the config says. The same is done here, so that what is
 //! proven afterwards is what a server would have; what was stored already is left as it is.
 //!
+//! A payload is stored as JSON text, and what a server reads back of a number with many digits may be its neighbour:
+//! that one is taken at once.
+//!
 //! Invariants: a point that fits has vectors that the config knows, of the right kind and length, and every
 //! number of them is one that is stored as it is.
+
+use std::collections::BTreeSet;
 
 use half::f16;
 
 use crate::format::schema::{CollectionConfig, Datatype, Distance, VectorParams, vector_label};
+use crate::point::numbers::{change_floats, read_back};
 use crate::point::{Record, Vector};
+
+/// Vectors that are as a server stores them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AsStored {
+    /// All.
+    All,
+    /// These.
+    Only(BTreeSet<String>),
+}
+
+impl AsStored {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+}
 
 /// How points are fitted.
 #[derive(Debug, Clone, Copy)]
 pub struct Fitting<'a> {
     /// Config of the collection.
     pub config: &'a CollectionConfig,
-    /// True if the vectors are as a server stores them.
-    pub as_stored: bool,
+    /// Which vectors are as a server stores them.
+    pub as_stored: &'a AsStored,
     /// True if numbers that are not finite are taken.
     pub allow_nan: bool,
 }
@@ -26,9 +50,10 @@ pub struct Fitting<'a> {
 impl Fitting<'_> {
     /// Makes `record` what is stored.
     pub fn fit(self, record: &mut Record) -> Result<(), String> {
+        change_floats(&mut record.payload, read_back);
         for (name, vector) in &mut record.vectors {
             let fitted = match self.config.vectors().get(name) {
-                Some(params) => self.dense(params, vector),
+                Some(params) => self.dense(params, self.as_stored.has(name), vector),
                 None if self.config.sparse_vectors().contains_key(name) => sparse(vector),
                 None => Err("the collection has no such vector".into()),
             };
@@ -43,7 +68,12 @@ impl Fitting<'_> {
         Ok(())
     }
 
-    fn dense(self, params: &VectorParams, vector: &mut Vector) -> Result<(), String> {
+    fn dense(
+        self,
+        params: &VectorParams,
+        as_stored: bool,
+        vector: &mut Vector,
+    ) -> Result<(), String> {
         let size = usize::try_from(params.size).unwrap_or(usize::MAX);
         let is_multi = params.multivector.is_some();
         // A list of one list and one of numbers are told apart by what is in them; an empty one by nothing.
@@ -62,7 +92,7 @@ impl Fitting<'_> {
             ));
         }
         let datatype = params.datatype();
-        if params.distance == Distance::Cosine && datatype != Datatype::Uint8 && !self.as_stored {
+        if params.distance == Distance::Cosine && datatype != Datatype::Uint8 && !as_stored {
             flat.chunks_mut(size.max(1)).for_each(normalize);
         }
         match datatype {
@@ -88,16 +118,17 @@ fn normalize(values: &mut [f32]) {
     values.iter_mut().for_each(|value| *value /= length);
 }
 
-fn bytes(values: &[f32]) -> Result<(), String> {
-    match values
-        .iter()
-        .find(|value| !(0.0..=255.0).contains(*value) || value.fract() != 0.0)
-    {
-        None => Ok(()),
-        Some(value) => Err(format!(
-            "it is stored as uint8, and {value} is no whole number from 0 to 255"
-        )),
+fn bytes(values: &mut [f32]) -> Result<(), String> {
+    for value in values {
+        if !(0.0..=255.0).contains(value) || value.fract() != 0.0 {
+            return Err(format!(
+                "it is stored as uint8, and {value} is no whole number from 0 to 255"
+            ));
+        }
+        // A byte has no sign.
+        *value = value.abs();
     }
+    Ok(())
 }
 
 fn sparse(vector: &Vector) -> Result<(), String> {
@@ -119,7 +150,7 @@ mod tests {
 
     fn fit(
         config: &CollectionConfig,
-        as_stored: bool,
+        as_stored: &AsStored,
         name: &str,
         vector: Vector,
     ) -> Result<Vector, String> {
@@ -148,6 +179,7 @@ mod tests {
             &json!({"s": {}}),
         )
         .unwrap();
+        let none = AsStored::Only(BTreeSet::new());
         let dense = |values: &[f32]| Vector::Dense(values.to_vec());
         let multi = |flat: &[f32]| Vector::Multi {
             dim: 2,
@@ -159,16 +191,16 @@ mod tests {
             ("c", dense(&[0.6, 0.8]), dense(&[0.6, 0.8])),
             ("d", dense(&[3.0, 4.0]), dense(&[3.0, 4.0])),
             ("h", dense(&[0.1, 4.0]), dense(&[0.099_975_586, 4.0])),
-            ("b", dense(&[3.0, 255.0]), dense(&[3.0, 255.0])),
+            ("b", dense(&[-0.0, 255.0]), dense(&[0.0, 255.0])),
             (
                 "m",
                 multi(&[3.0, 4.0, 0.0, 2.0]),
                 multi(&[0.6, 0.8, 0.0, 1.0]),
             ),
         ] {
-            assert_eq!(fit(&config, false, name, given).unwrap(), stored, "{name}");
+            assert_eq!(fit(&config, &none, name, given).unwrap(), stored, "{name}");
         }
-        let stored = fit(&config, true, "c", dense(&[3.0, 4.0])).unwrap();
+        let stored = fit(&config, &AsStored::All, "c", dense(&[3.0, 4.0])).unwrap();
         assert_eq!(stored, dense(&[3.0, 4.0]));
         for (name, given, says) in [
             ("x", dense(&[1.0, 2.0]), "no such vector"),
@@ -183,7 +215,7 @@ mod tests {
             ("s", Vector::sparse(vec![3, 3], vec![1.0, 2.0]), "twice"),
             ("d", Vector::sparse(vec![3], vec![1.0]), "sparse"),
         ] {
-            let why = fit(&config, false, name, given).unwrap_err();
+            let why = fit(&config, &none, name, given).unwrap_err();
             assert!(why.contains(says), "{name}: {why}");
         }
     }

@@ -3,6 +3,7 @@
 //! Invariants: a line that is no point is told with its number; a line is bounded; what a line has is in its
 //! point, or was asked to be left out, or is refused.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, Read as _};
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Result};
 use crate::point::{PointId, Record, ShardKey, Vector};
-use crate::table::{Fields, Mapping, TableRow};
+use crate::table::{Fields, Mapping, TableRow, whole_payload};
 
 /// Bytes of a line, at the most: twice what a server takes in a request.
 const LINE_BYTES_MAX: u64 = 64 << 20;
@@ -30,13 +31,14 @@ pub fn read(
     let doing = || format!("reading {}", path.display());
     let mut line = Vec::new();
     let mut number = 0;
+    let mut seen = BTreeSet::new();
     loop {
         line.clear();
         let read = (&mut lines)
             .take(LINE_BYTES_MAX + 1)
             .read_until(b'\n', &mut line);
         match read {
-            Ok(0) => return Ok(()),
+            Ok(0) => break,
             Ok(_) => number += 1,
             Err(err) => return Err(Error::damaged(doing(), err)),
         }
@@ -51,49 +53,77 @@ pub fn read(
         let object = serde_json::from_slice::<Map<String, Value>>(&line);
         let record = object
             .map_err(|err| err.to_string())
-            .and_then(|map| record(map, mapping));
+            .and_then(|map| record(map, mapping, &mut seen));
         take((number, record))?;
+    }
+    let never =
+        (mapping.vectors.iter()).find(|one| mapping.is_given && !seen.contains(&one.column));
+    match never.filter(|_| number > 0) {
+        None => Ok(()),
+        Some(one) => Err(Error::usage(
+            doing(),
+            format!("no row has {}, which --vector names", one.column),
+        )
+        .next("correct the name of the column")),
     }
 }
 
-/// The point that `map` is.
-fn record(mut map: Map<String, Value>, mapping: &Mapping) -> Result<Record, String> {
-    let id = map.shift_remove(&mapping.id);
-    let id = id.ok_or_else(|| format!("it has no {}", mapping.id))?;
-    let id = PointId::deserialize(&id)
+/// The point that `map` is; tells `seen` which columns of vectors it has.
+fn record(
+    mut map: Map<String, Value>,
+    mapping: &Mapping,
+    seen: &mut BTreeSet<String>,
+) -> Result<Record, String> {
+    let id = map
+        .get(&mapping.id)
+        .ok_or_else(|| format!("it has no {}", mapping.id))?;
+    let id = PointId::deserialize(id)
         .map_err(|_| format!("its id is {id}, neither a whole number from 0 on nor a UUID"))?;
     let mut record = Record::bare(id);
-    record.shard_key = match map.shift_remove(&mapping.shard_key) {
+    record.shard_key = match map.get(&mapping.shard_key) {
         None | Some(Value::Null) => None,
         Some(key) => {
-            Some(ShardKey::deserialize(&key).map_err(|err| format!("its shard key {key}: {err}"))?)
+            Some(ShardKey::deserialize(key).map_err(|err| format!("its shard key {key}: {err}"))?)
         }
     };
-    let is_named = mapping.vectors.iter().any(|vector| vector.column == VECTOR);
-    if !is_named && let Some(Value::Object(named)) = map.get(VECTOR) {
+    let mut has_vectors = false;
+    if !mapping.is_given
+        && let Some(Value::Object(named)) = map.get(VECTOR)
+        && !(named.contains_key("indices") && named.contains_key("values"))
+    {
+        has_vectors = true;
         for (name, vector) in named {
             let vector = Vector::from_json(vector);
             let vector = vector.map_err(|why| format!("vector '{name}': {why}"))?;
             record.vectors.push((name.clone(), vector));
         }
-        map.shift_remove(VECTOR);
-    }
-    for one in &mapping.vectors {
-        match map.shift_remove(&one.column) {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(named)) if one.name.is_empty() => {
-                for (name, vector) in &named {
-                    record
-                        .vectors
-                        .push((name.clone(), Vector::from_json(vector)?));
-                }
+    } else {
+        for one in &mapping.vectors {
+            let Some(vector) = map.get(&one.column) else {
+                continue;
+            };
+            has_vectors = true;
+            if !seen.contains(&one.column) {
+                seen.insert(one.column.clone());
             }
-            Some(vector) => {
-                let vector = Vector::from_json(&vector);
+            if !vector.is_null() {
+                let vector = Vector::from_json(vector);
                 let vector = vector.map_err(|why| format!("{}: {why}", one.column))?;
                 record.vectors.push((one.name.clone(), vector));
             }
         }
+    }
+    if !has_vectors && !mapping.vectors.is_empty() {
+        let columns: Vec<&str> = mapping
+            .vectors
+            .iter()
+            .map(|one| one.column.as_str())
+            .collect();
+        return Err(format!(
+            "it has no vector: neither {} by name nor {}; --vector NAME=COLUMN says which it is",
+            VECTOR,
+            columns.join(", ")
+        ));
     }
     record.vectors.sort_by(|(a, _), (b, _)| a.cmp(b));
     if record
@@ -103,36 +133,40 @@ fn record(mut map: Map<String, Value>, mapping: &Mapping) -> Result<Record, Stri
     {
         return Err("it has one vector twice".into());
     }
+    if let Fields::Only(only) = &mapping.fields {
+        map.retain(|key, _| only.contains(key));
+        record.payload = map;
+        return Ok(record);
+    }
+    let is_vectors = |key: &str| key == VECTOR && !mapping.is_given;
+    map.retain(|key, _| !mapping.is_taken(key) && !is_vectors(key));
     record.payload = payload(map, mapping)?;
     Ok(record)
 }
 
+/// The payload of what is left of a row.
 fn payload(mut map: Map<String, Value>, mapping: &Mapping) -> Result<Map<String, Value>, String> {
-    for column in &mapping.ignored {
-        map.shift_remove(column);
+    let Some(whole) = map.shift_remove(&mapping.payload) else {
+        return Ok(map);
+    };
+    let mut whole = whole_payload(whole)?;
+    if mapping.fields == Fields::Whole {
+        map.retain(|key, _| !NOT_OF_A_POINT.contains(&key.as_str()));
+        return match map.keys().next() {
+            None => Ok(whole),
+            Some(key) => Err(format!(
+                "it has {key}, which is none of id, vector and payload; --payload '*' takes it for one more field of \
+                 the payload"
+            )),
+        };
     }
-    match &mapping.fields {
-        Fields::Only(only) => {
-            map.retain(|key, _| only.contains(key));
-            Ok(map)
+    for (key, value) in map {
+        if whole.contains_key(&key) {
+            return Err(format!("its payload has {key} already"));
         }
-        Fields::All => Ok(map),
-        Fields::Whole => match map.shift_remove(&mapping.payload) {
-            None => Ok(map),
-            Some(whole) => {
-                map.retain(|key, _| !NOT_OF_A_POINT.contains(&key.as_str()));
-                match (map.keys().next(), whole) {
-                    (Some(key), _) => Err(format!(
-                        "it has {key}, which is none of id, vector and payload; --payload '*' takes it for a \
-                         field of the payload"
-                    )),
-                    (None, Value::Null) => Ok(Map::new()),
-                    (None, Value::Object(whole)) => Ok(whole),
-                    (None, other) => Err(format!("its payload is {other}")),
-                }
-            }
-        },
+        whole.insert(key, value);
     }
+    Ok(whole)
 }
 
 #[cfg(test)]
@@ -151,7 +185,8 @@ mod tests {
                 column: "embedding".into(),
             }],
             fields,
-            ignored: Vec::new(),
+            is_given: false,
+            is_ours: false,
         }
     }
 
@@ -197,13 +232,14 @@ mod tests {
             ("[]", "expected a map"),
             (r#"{"id":-1}"#, "-1"),
             (r#"{"payload":{}}"#, "no id"),
-            (r#"{"id":1,"payload":{},"year":2017}"#, "year"),
-            (r#"{"id":1,"payload":[]}"#, "payload"),
-            (r#"{"id":1,"embedding":"x"}"#, "embedding"),
             (
-                r#"{"id":1,"embedding":[1],"vector":{"image":[1]}}"#,
-                "twice",
+                r#"{"id":1,"embedding":[1],"payload":{},"year":2017}"#,
+                "year",
             ),
+            (r#"{"id":1,"payload":{}}"#, "no vector"),
+            (r#"{"id":1,"vector":[1,2]}"#, "no vector"),
+            (r#"{"id":1,"vector":{},"payload":[]}"#, "payload"),
+            (r#"{"id":1,"embedding":"x"}"#, "embedding"),
         ] {
             let why = read_one(line, Fields::Whole).unwrap_err();
             assert!(why.contains(says), "{line}: {why}");

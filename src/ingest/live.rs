@@ -1,11 +1,12 @@
 //! Rows into collections of a running server.
 //!
-//! Invariants: everything that can be refused is refused before anything is written; a collection that is there is
+//! Invariants: what can be told without the points that are there is refused before anything is written; a collection that is there is
 //! not changed but for the points that are given; every point that was written is read back and compared; the same
 //! ingest again writes nothing that is right already, so that a killed one is gone on with by running it again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::build::{ByKey, LiveTarget, LookupBatcher, Pair, Shape, by_key};
 use crate::format::schema::{CollectionConfig, ShardingMethod};
 use crate::point::{PointId, Record, ShardKey};
 use crate::server::points::{Points, Upserts};
-use crate::server::{Connection, Rate, create_body, index_for};
+use crate::server::{Connection, Polling, Rate, Selection, create_body, index_for};
 use crate::verify::{Likeness, Nearness};
 
 /// Bytes of points that are written before they are read back, at about.
@@ -27,6 +28,15 @@ const WINDOW_BYTES: usize = 16 << 20;
 const WINDOWS: usize = 2;
 /// Ids of points that differ which are told.
 const SHOWN: usize = 10;
+/// How often points that seemed to differ are read again.
+const POLLING: Polling = Polling::every(Duration::from_millis(200));
+/// Times in a row that the server has nothing left to do before a point that still differs does.
+const RESTS: u32 = 5;
+/// For how long, unless the server says before that it has nothing left to do: while it optimizes, a point that moves
+/// from one segment to another is not always found.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of points that seemed to differ, at the most; more are not read again.
+const DOUBTED_BYTES: usize = 64 << 20;
 
 /// A live collection in the report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -119,7 +129,11 @@ impl Writing<'_> {
             }
             if custom(&own) {
                 let there = self.connection.topology(name)?.shard_keys()?;
-                if let Some(key) = keys.iter().find(|key| !there.keys().contains_key(*key)) {
+                let lacking = keys.iter().find(|key| !there.keys().contains_key(*key));
+                // An empty one may be what a killed run made, and gets them.
+                if let Some(key) = lacking
+                    && self.connection.count(Selection::all(name))? > 0
+                {
                     return Err(refuse(format!("it has no shard key {key}")));
                 }
             }
@@ -185,6 +199,8 @@ impl Writing<'_> {
             open: Vec::new(),
             bytes: 0,
             waiting: VecDeque::new(),
+            doubted: Vec::new(),
+            doubted_bytes: 0,
             there: &there,
             nearness: Nearness::new(self.shape.config),
             stage: &stage,
@@ -200,7 +216,7 @@ impl Writing<'_> {
             }
         }
         beside.flush(|pair| self.decide(pair, &mut sending, &mut report))?;
-        sending.finish(&mut report)?;
+        sending.finish(&target, &mut report)?;
         drop(stage);
         report.points = Points::new(self.connection, name, None)?.count(None)?;
         report.status = target.info()?.status;
@@ -251,6 +267,9 @@ struct Sending<'a> {
     open: Vec<Record>,
     bytes: usize,
     waiting: VecDeque<Vec<Record>>,
+    /// Points that seemed to differ, to be read again.
+    doubted: Vec<Record>,
+    doubted_bytes: usize,
     there: &'a ByKey,
     nearness: Nearness,
     stage: &'a Stage,
@@ -287,37 +306,82 @@ impl Sending<'_> {
         if self.windows.recv().is_err() {
             return Ok(false);
         }
+        let window = self.waiting.pop_front().unwrap_or_default();
+        self.stage.add(window.len() as u64);
+        let differing = self.compare(window, report)?;
+        for record in differing {
+            self.doubted_bytes += record.weight_bytes();
+            match self.doubted_bytes <= DOUBTED_BYTES {
+                true => self.doubted.push(record),
+                false => report.differs(record.id),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Compares `given` with what is there; returns those that differ.
+    fn compare(
+        &self,
+        given: Vec<Record>,
+        report: &mut LiveCollectionReport,
+    ) -> Result<Vec<Record>> {
+        let mut differing = Vec::new();
         let mut lookup = LookupBatcher::new(self.there);
         let mut on = |(given, own): Pair| {
-            let likeness = own.map(|own| self.nearness.compare(&given, &own));
-            match likeness {
+            match own.map(|own| self.nearness.compare(&given, &own)) {
                 Some(Likeness::Equal) => report.proven += 1,
                 Some(Likeness::Near(_)) => {
                     report.proven += 1;
                     report.near += 1;
                 }
-                Some(Likeness::Different) | None => {
-                    report.differing += 1;
-                    if report.differing_ids.len() < SHOWN {
-                        report.differing_ids.push(given.id);
-                    }
-                }
+                Some(Likeness::Different) | None => differing.push(given),
             }
-            self.stage.add(1);
             Ok(())
         };
-        for record in self.waiting.pop_front().into_iter().flatten() {
+        for record in given {
             lookup.add(record, &mut on)?;
         }
         lookup.flush(&mut on)?;
-        Ok(true)
+        Ok(differing)
     }
 
-    fn finish(mut self, report: &mut LiveCollectionReport) -> Result<()> {
+    /// Reads points that seemed to differ again, until they do not or the server has nothing left to do.
+    fn settle(&mut self, target: &LiveTarget, report: &mut LiveCollectionReport) -> Result<()> {
+        let doing = format!("reading points of {} again", target.address);
+        let started = Instant::now();
+        let mut rests = 0;
+        target
+            .connection
+            .wait_until::<_, Error>(&doing, POLLING, || {
+                if self.doubted.is_empty() {
+                    return Ok(Some(()));
+                }
+                let info = target.info()?;
+                // What is still in the queue is not told by the first green.
+                rests = if info.is_green() && info.queued() == 0 {
+                    rests + 1
+                } else {
+                    0
+                };
+                let is_last = rests >= RESTS || started.elapsed() > PATIENCE;
+                let doubted = std::mem::take(&mut self.doubted);
+                self.doubted = self.compare(doubted, report)?;
+                Ok(is_last.then_some(()))
+            })?;
+        std::mem::take(&mut self.doubted)
+            .iter()
+            .for_each(|record| report.differs(record.id));
+        Ok(())
+    }
+
+    fn finish(mut self, target: &LiveTarget, report: &mut LiveCollectionReport) -> Result<()> {
         self.close_window(report)?;
         let mut comes = true;
         while comes && !self.waiting.is_empty() {
             comes = self.read_back(report)?;
+        }
+        if self.waiting.is_empty() {
+            self.settle(target, report)?;
         }
         // What ended it early is told here.
         self.upserts.finish()?;
@@ -327,6 +391,16 @@ impl Sending<'_> {
                 format!("writing points to {}", report.collection),
                 "the server did not say that it has them",
             )),
+        }
+    }
+}
+
+impl LiveCollectionReport {
+    /// Takes in a point that is not what was given.
+    fn differs(&mut self, id: PointId) {
+        self.differing += 1;
+        if self.differing_ids.len() < SHOWN {
+            self.differing_ids.push(id);
         }
     }
 }

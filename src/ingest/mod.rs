@@ -1,4 +1,5 @@
-//! Rows of files into collections: offline snapshots, one for each value of a payload field.
+//! Rows of files into collections, one for each value of a payload field: snapshots, or collections of a running
+//! server.
 //!
 //! Invariants: a row is in a collection, or was replaced by a later one, or is told as refused; the collections have
 //! what was read, bit by bit, and nothing else; none gets its name before all are proven.
@@ -14,7 +15,7 @@ mod unique;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use flate2::bufread::MultiGzDecoder;
@@ -30,6 +31,7 @@ use self::rejects::Rejects;
 use self::request::Input;
 use self::shape::SeenKeys;
 use self::unique::Unique;
+use crate::base::durable::folder_of;
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::progress::{Stage, Unit};
@@ -45,9 +47,6 @@ use crate::point::{Record, ShardKey};
 use crate::server::Address;
 use crate::stream::{Layout, Sorted, Sorter};
 use crate::table::{FileForm, TableReader, TableRow};
-
-/// Bytes of rows of a table that are read at once, at about.
-const BATCH_BYTES: u64 = 8 << 20;
 
 /// The report of an ingest.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -102,14 +101,22 @@ impl Operation for IngestRequest {
         let parent = self.scratch_parent();
         let inputs = self.files()?;
         let found = self.found(&inputs, &parent)?;
-        let refused = lossy(found.config());
-        if let Some(first) = refused.first() {
-            return Err(Error::usage("planning the collections", first.clone())
-                .next("such vectors are made by a server alone; choose another datatype"));
-        }
         let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
-        let needed = 4 * bytes + engine_bytes(found.config(), found.payload());
-        require_free(&parent, needed, "sorting and building")?;
+        let read = self.read_files(&inputs);
+        if self.live.to.is_none() {
+            refuse_lossy(found.config())?;
+            let needed = 2 * bytes + engine_bytes(found.config(), found.payload());
+            require_free(&parent, needed, "sorting and building")?;
+        }
+        if let (Some(output), true) = (&self.output, self.pattern()?.field().is_none()) {
+            // Tried now, so that hours of reading do not end with this.
+            let wanted = [Wanted {
+                output: output.path(""),
+                points: 0,
+            }];
+            drop(stage(&wanted, &read, self.force)?);
+        }
+        let rejects = Rejects::new(self.reject.as_deref(), &read, self.force)?;
         stages.end("open").bytes(bytes);
 
         let scratch = Scratch::new(&parent)?;
@@ -119,7 +126,7 @@ impl Operation for IngestRequest {
             sorter: Sorter::new(scratch.path()),
             values: Values::new(self.max_parts, self.rest.clone()),
             keys: SeenKeys::default(),
-            rejects: Rejects::new(self.reject.as_deref(), self.force)?,
+            rejects,
             rows: 0,
         };
         let shown = context.progress.stage("read", None, Unit::Points);
@@ -145,6 +152,16 @@ impl Operation for IngestRequest {
         stages.end("read").points(rows).bytes(bytes);
 
         let (united, layout) = found.shape(&self.overrides, &keys)?;
+        if let Some(output) = &self.output {
+            // What is built lies beside what was sorted, and all snapshots are there before the first has its name.
+            let needed = engine_bytes(&united.config, &united.payload);
+            require_free(&parent, sorter.bytes() + needed, "building")?;
+            require_free(
+                folder_of(&output.path("x")),
+                sorter.bytes(),
+                "the snapshots",
+            )?;
+        }
         let (mut values, rest) = values.finish("ingesting")?;
         if self.pattern()?.field().is_none() && values.is_empty() {
             // Of no rows, a collection without points.
@@ -176,16 +193,6 @@ impl Operation for IngestRequest {
             None => {
                 work.offline(&inputs, sorter.finish()?, rejects, &mut report, &mut stages)?;
             }
-        }
-        let accounted = report.points + report.replaced + report.rejected;
-        if rows != accounted {
-            return Err(Error::failed(
-                "accounting for the rows",
-                format!(
-                    "{rows} were read; {} are points, {} were replaced, {} refused",
-                    report.points, report.replaced, report.rejected
-                ),
-            ));
         }
         report.stages = stages.into_reports();
         report.seconds = started.elapsed().as_secs_f64();
@@ -225,8 +232,7 @@ impl Work<'_> {
                 points: *points,
             })
             .collect();
-        let paths: Vec<PathBuf> = inputs.iter().map(|input| input.path.clone()).collect();
-        let staged = stage(&wanted, &paths, request.force)?;
+        let staged = stage(&wanted, &request.read_files(inputs), request.force)?;
         let builder = Builder {
             scratch: self.scratch,
             progress: self.context.progress,
@@ -235,6 +241,7 @@ impl Work<'_> {
         let built = build_all(builder, self.united, self.layout, &wanted, staged, records)?;
         report.points = built.iter().map(|built| built.digest.points()).sum();
         stages.end("build").points(report.points);
+        report.account()?;
         report.collections = (values.into_iter().zip(&built))
             .map(|((value, _), built)| PartReport::new(value, built))
             .collect();
@@ -293,10 +300,41 @@ impl Work<'_> {
         let sum = |one: &LiveCollectionReport| one.added + one.changed + one.same + one.skipped;
         report.points = report.live.iter().map(sum).sum();
         stages.end("write").points(report.points);
+        report.account()?;
         rejects.finish(request.force)?;
         let differing = report.live.iter().any(|one| one.differing > 0);
         report.envelope.outcome = Outcome::differs_if(report.rejected > 0 || differing);
         Ok(())
+    }
+}
+
+impl IngestReport {
+    /// Every row is in a collection, was replaced, or was refused.
+    fn account(&self) -> Result<()> {
+        let Self {
+            rows,
+            points,
+            replaced,
+            rejected,
+            ..
+        } = self;
+        if *rows == points + replaced + rejected {
+            return Ok(());
+        }
+        Err(Error::failed(
+            "accounting for the rows",
+            format!(
+                "{rows} were read; {points} are points, {replaced} were replaced, {rejected} refused"
+            ),
+        ))
+    }
+}
+
+fn refuse_lossy(config: &CollectionConfig) -> Result<()> {
+    match lossy(config).first() {
+        None => Ok(()),
+        Some(first) => Err(Error::usage("planning the collections", first.clone())
+            .next("such vectors are made by a server alone: write into one with --to, or choose another datatype")),
     }
 }
 
@@ -314,16 +352,17 @@ struct Taking<'a> {
 impl Taking<'_> {
     /// Takes in all rows of `input`.
     fn read(&mut self, input: &Input, stage: &Stage) -> Result<()> {
+        let as_stored = self.request.as_stored(input, self.config)?;
         let fitting = Fitting {
             config: self.config,
-            as_stored: self.request.as_stored || input.meta.is_some(),
+            as_stored: &as_stored,
             allow_nan: self.request.allow_nan,
         };
         if input.form != FileForm::Jsonl {
             let table = TableReader::open(&input.path, input.form)?;
             let columns = table.columns();
             let mapping = self.request.mapping(input, Some(&columns), self.config)?;
-            return table.read(&mapping, rows_at_once(self.config), |row| {
+            return table.read(&mapping, |row| {
                 self.take(input, row, fitting)?;
                 stage.add(1);
                 Ok(())
@@ -357,7 +396,7 @@ impl Taking<'_> {
         };
         match self.values.number(record.id, value)? {
             Some(collection) => {
-                self.keys.add(record.id, record.shard_key.as_ref());
+                self.keys.add(record.id, record.shard_key.as_ref())?;
                 self.sorter.push(collection, record)
             }
             None => Ok(()),
@@ -377,18 +416,6 @@ impl Taking<'_> {
             value => Ok(value),
         }
     }
-}
-
-/// Rows of a table that are read at once.
-fn rows_at_once(config: &CollectionConfig) -> usize {
-    let row: u64 = config
-        .vectors()
-        .values()
-        .map(|vector| 4 * vector.size)
-        .sum();
-    usize::try_from(BATCH_BYTES / row.max(1))
-        .unwrap_or(1)
-        .clamp(1, 4096)
 }
 
 /// Opens a file of lines, compressed if its name ends in .gz.

@@ -2,7 +2,7 @@
 //!
 //! Invariants: each of them is written with its file, its number and the reason, or ends the ingest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -10,6 +10,16 @@ use super::request::Input;
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::lines::Lines;
+use crate::base::overwrite;
+
+/// A reason with at most as many characters as are of use: it may have the row's value in it.
+fn shortened(why: &str) -> String {
+    const CHARS_MAX: usize = 500;
+    match why.char_indices().nth(CHARS_MAX) {
+        None => why.to_owned(),
+        Some((at, _)) => format!("{}…", why.get(..at).unwrap_or_default()),
+    }
+}
 
 /// Where rows go that are no points.
 pub struct Rejects {
@@ -26,11 +36,12 @@ struct Rejected<'a> {
 }
 
 impl Rejects {
-    /// To the file at `path`, if there is one.
-    pub fn new(path: Option<&Path>, replace: bool) -> Result<Self> {
+    /// To the file at `path`, if there is one, which is none of those that are `read`.
+    pub fn new(path: Option<&Path>, read: &[PathBuf], replace: bool) -> Result<Self> {
         let out = match path {
             None => None,
             Some(path) => {
+                overwrite::refuse(path, read)?;
                 let staged = Staged::new(path, replace)?;
                 let file = Box::new(staged.create()?);
                 Some((Lines::to(file, "writing rejected rows"), staged))
@@ -42,6 +53,7 @@ impl Rejects {
     /// Takes the row `row` of `input`, which is no point because of `why`.
     pub fn add(&mut self, input: &Input, row: u64, why: &str) -> Result<()> {
         self.count += 1;
+        let why = &shortened(why);
         match &mut self.out {
             Some((lines, _)) => {
                 let file = input.name.as_str();

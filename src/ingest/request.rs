@@ -2,18 +2,20 @@
 //!
 //! Invariants: what can be refused is refused before a row is read.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::fit::AsStored;
 use super::shape::Found;
 use crate::base::durable::folder_of;
 use crate::base::error::{Error, Result};
 use crate::base::text::serde_as_text;
 use crate::build::Pattern;
-use crate::format::schema::{CollectionConfig, Overrides};
+use crate::format::schema::{CollectionConfig, Overrides, VectorParams};
 use crate::input::InputOptions;
 use crate::server::{ConnectionOptions, Rate};
 use crate::table::{Fields, FileForm, Mapping, TableMeta, TableReader, VectorColumn};
@@ -32,7 +34,7 @@ pub enum OnExisting {
     Replace,
     /// The earlier one stays
     Skip,
-    /// Nothing is written
+    /// It ends the ingest
     Fail,
 }
 
@@ -69,8 +71,8 @@ pub struct IngestRequest {
     /// Form of the files [default: by their names, else jsonl]
     #[arg(long, value_name = "FORM")]
     pub format: Option<FileForm>,
-    /// What is done with a row whose id came before in the same collection: replace the earlier one, skip this one,
-    /// or fail
+    /// What is done with a row whose id came before in the same collection, or is there with --to: replace the
+    /// earlier one, skip this one, or fail (of a running server, what was written before stays)
     #[arg(
         long,
         value_name = "HOW",
@@ -83,7 +85,7 @@ pub struct IngestRequest {
     #[arg(long, value_name = "FILE")]
     pub reject: Option<PathBuf>,
     /// Vectors are as a server stores them, as in an export: they are not normalized again. So it is with tables
-    /// that export wrote
+    /// that export wrote, for collections with the same distance and datatype
     #[arg(long)]
     pub as_stored: bool,
     /// Take vectors with NaN or infinite numbers
@@ -222,7 +224,7 @@ impl IngestRequest {
     pub(super) fn scratch_parent(&self) -> PathBuf {
         match (&self.scratch, &self.output) {
             (Some(scratch), _) => scratch.clone(),
-            (None, Some(output)) => folder_of(&output.path("")).to_owned(),
+            (None, Some(output)) => folder_of(&output.path("x")).to_owned(),
             (None, None) => std::env::temp_dir(),
         }
     }
@@ -256,6 +258,45 @@ impl IngestRequest {
         self.inputs.iter().map(look).collect()
     }
 
+    /// Everything that is read, which nothing may overwrite.
+    pub(super) fn read_files(&self, inputs: &[Input]) -> Vec<PathBuf> {
+        let inputs = inputs.iter().map(|input| &input.path);
+        inputs
+            .chain(&self.origin.like)
+            .chain(&self.origin.config)
+            .cloned()
+            .collect()
+    }
+
+    /// Which vectors of `input` are as a server stores them: those of a table that was written here, if they go into
+    /// a collection that stores them in the same way.
+    pub(super) fn as_stored(&self, input: &Input, config: &CollectionConfig) -> Result<AsStored> {
+        if self.as_stored {
+            return Ok(AsStored::All);
+        }
+        let Some(meta) = input
+            .meta
+            .as_ref()
+            .filter(|_| self.columns.vector.is_empty())
+        else {
+            return Ok(AsStored::Only(BTreeSet::new()));
+        };
+        let own = meta.config()?;
+        let how = |params: &VectorParams| {
+            (
+                params.distance.clone(),
+                params.datatype(),
+                params.multivector.clone(),
+            )
+        };
+        let same = (config.vectors().iter()).filter(|(name, params)| {
+            own.vectors()
+                .get(*name)
+                .is_some_and(|own| how(own) == how(params))
+        });
+        Ok(AsStored::Only(same.map(|(name, _)| name.clone()).collect()))
+    }
+
     /// Finds the config of the collections.
     pub(super) fn found(&self, inputs: &[Input], scratch: &Path) -> Result<Found> {
         let origin = &self.origin;
@@ -280,12 +321,16 @@ impl IngestRequest {
         };
         let params = |meta: &TableMeta| {
             let params = &meta.config["params"];
-            (params["vectors"].clone(), params["sparse_vectors"].clone())
+            let vectors = (params["vectors"].clone(), params["sparse_vectors"].clone());
+            (vectors, meta.payload_index.clone(), meta.shard_keys.clone())
         };
         if let Some((other, _)) = carried.find(|(_, other)| params(other) != params(meta)) {
             return Err(Error::usage(
                 "looking for the config of the collections",
-                format!("{} and {} carry different vectors", first.name, other.name),
+                format!(
+                    "{} and {} carry different vectors, payload indexes or shard keys",
+                    first.name, other.name
+                ),
             )
             .next("give --like SNAPSHOT or --config FILE"));
         }
@@ -340,11 +385,15 @@ impl IngestRequest {
                         name.clone()
                     },
                 })
+                .filter(|one| {
+                    ![&given.id, &given.shard_key].contains(&&one.column) && one.column != PAYLOAD
+                })
                 .filter(|one| columns.is_none_or(|columns| columns.contains(&one.column.as_str())))
                 .collect(),
         };
         if let Some(columns) = columns
             && vectors.is_empty()
+            && carried.is_none()
         {
             return Err(Error::usage(
                 format!("looking for the vectors in {}", input.name),
@@ -368,7 +417,8 @@ impl IngestRequest {
             payload: PAYLOAD.into(),
             vectors,
             fields,
-            ignored: Vec::new(),
+            is_given: !given.vector.is_empty(),
+            is_ours: input.meta.is_some(),
         })
     }
 }

@@ -3,10 +3,10 @@
 //! Invariants: it comes from one place, which is told: a snapshot, a file, flags, or what a table carries; flags of
 //! the collection's config win over it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::format::schema::{
     CollectionConfig, Overrides, PayloadSchema, ShardKeys, ShardingMethod, United, UserConfig,
     unite,
@@ -16,6 +16,9 @@ use crate::point::{PointId, ShardKey};
 use crate::source::Source;
 use crate::stream::Layout;
 use crate::table::TableMeta;
+
+/// Shard keys, at the most: each is a shard, with files and a thread of its own.
+const KEYS_MAX: usize = 1000;
 
 /// Config, payload indexes and shard keys as they were found.
 pub struct Found {
@@ -132,7 +135,7 @@ impl Found {
         let mut all: Vec<(ShardKey, u32)> = (own.iter())
             .map(|(key, shards)| ((*key).clone(), each.unwrap_or_else(|| count(shards))))
             .collect();
-        for key in keys.seen.keys() {
+        for key in &keys.seen {
             if !self.shard_keys.keys().contains_key(key) {
                 all.push((key.clone(), each.unwrap_or(1)));
             }
@@ -144,8 +147,7 @@ impl Found {
 /// Shard keys of the points that came.
 #[derive(Debug, Default)]
 pub struct SeenKeys {
-    /// With the number of points under each.
-    seen: BTreeMap<ShardKey, u64>,
+    seen: BTreeSet<ShardKey>,
     /// The first point without one.
     without: Option<PointId>,
 }
@@ -153,21 +155,27 @@ pub struct SeenKeys {
 impl SeenKeys {
     /// The keys.
     pub fn keys(&self) -> BTreeSet<ShardKey> {
-        self.seen.keys().cloned().collect()
+        self.seen.clone()
     }
 
     /// Takes in the key of the point `id`.
-    pub fn add(&mut self, id: PointId, key: Option<&ShardKey>) {
-        match key {
-            None => {
-                self.without.get_or_insert(id);
-            }
-            Some(key) => match self.seen.get_mut(key) {
-                Some(count) => *count += 1,
-                None => {
-                    self.seen.insert(key.clone(), 1);
-                }
-            },
+    pub fn add(&mut self, id: PointId, key: Option<&ShardKey>) -> Result<()> {
+        let Some(key) = key else {
+            self.without.get_or_insert(id);
+            return Ok(());
+        };
+        if self.seen.contains(key) {
+            return Ok(());
         }
+        if self.seen.len() >= KEYS_MAX {
+            return Err(Error::new(
+                Kind::Refused,
+                "taking in shard keys",
+                format!("there are more than {KEYS_MAX} of them, the last is {key}"),
+            )
+            .next("choose another column with --shard-key, or a payload index with is_tenant"));
+        }
+        self.seen.insert(key.clone());
+        Ok(())
     }
 }

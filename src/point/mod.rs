@@ -7,6 +7,7 @@ mod compare;
 mod digest;
 mod id;
 mod identity;
+pub mod numbers;
 mod record;
 mod sample;
 mod scrolled;

@@ -19,13 +19,10 @@ pub enum ShardKey {
 }
 
 impl ShardKey {
-    /// The key that a table has: a number, or text that is JSON of a key, or else a word.
-    pub fn of_table(value: &Value) -> Result<Self, String> {
+    /// The key that a table has: a number or a word, or in one of our own, JSON of either.
+    pub fn of_table(value: &Value, is_json: bool) -> Result<Self, String> {
         let read = match value {
-            Value::String(text) => {
-                let json = serde_json::from_str(text);
-                return Ok(json.unwrap_or_else(|_| Self::Word(text.clone())));
-            }
+            Value::String(text) if is_json => serde_json::from_str(text),
             value => Self::deserialize(value),
         };
         read.map_err(|err| format!("its shard key {value}: {err}"))

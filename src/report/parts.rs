@@ -56,7 +56,13 @@ impl IngestReport {
             live => (live, ("live collection", "live collections")),
         };
         let verdict = match self.live.iter().map(|one| one.differing).sum() {
-            0 => "proven: read back and compared".to_owned(),
+            0 => match self.live.iter().map(|one| one.skipped).sum() {
+                0 => "proven: read back and compared".to_owned(),
+                skipped => format!(
+                    "proven: read back and compared, but for {} that stayed as they were",
+                    counted(skipped, "point", "points")
+                ),
+            },
             differing => format!(
                 "{} DIFFER from what was written: does somebody else write to them?",
                 counted(differing, "point", "points")

@@ -33,6 +33,7 @@ pub struct Sorter {
     folder: PathBuf,
     records: Vec<Placed>,
     bytes: usize,
+    all_bytes: u64,
     run_bytes: usize,
     /// In the order in which their records went in.
     runs: Vec<File>,
@@ -46,6 +47,7 @@ impl Sorter {
             folder: folder.to_owned(),
             records: Vec::new(),
             bytes: 0,
+            all_bytes: 0,
             run_bytes: RUN_BYTES,
             runs: Vec::new(),
             made: 0,
@@ -54,12 +56,19 @@ impl Sorter {
 
     /// Takes in the next record, which goes to the collection `collection`.
     pub fn push(&mut self, collection: u32, record: Record) -> Result<()> {
-        self.bytes += record.weight_bytes() + size_of::<u32>();
+        let bytes = record.weight_bytes() + size_of::<u32>();
+        self.bytes += bytes;
+        self.all_bytes += bytes as u64;
         self.records.push((collection, record));
         if self.bytes >= self.run_bytes {
             self.spill()?;
         }
         Ok(())
+    }
+
+    /// Bytes of all records that came, at about.
+    pub fn bytes(&self) -> u64 {
+        self.all_bytes
     }
 
     /// Gives them back in order.

@@ -14,7 +14,7 @@ pub struct VectorColumn {
 /// Columns that become payload fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fields {
-    /// All that are nothing else.
+    /// All that are nothing else, beside what a column of whole payloads has.
     All,
     /// All that are nothing else, unless there is a column that has whole payloads: then none, and others are
     /// refused.
@@ -36,16 +36,17 @@ pub struct Mapping {
     pub vectors: Vec<VectorColumn>,
     /// Columns that become payload fields.
     pub fields: Fields,
-    /// Columns that are left out.
-    pub ignored: Vec<String>,
+    /// True if the columns of the vectors were given, and not guessed.
+    pub is_given: bool,
+    /// True if the file is a table that was written here.
+    pub is_ours: bool,
 }
 
 impl Mapping {
-    /// Returns true if `column` is an id, a shard key, a vector, or left out.
+    /// Returns true if `column` is an id, a shard key or a vector.
     pub fn is_taken(&self, column: &str) -> bool {
         column == self.id
             || column == self.shard_key
             || self.vectors.iter().any(|vector| vector.column == column)
-            || self.ignored.iter().any(|ignored| ignored == column)
     }
 }

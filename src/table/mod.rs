@@ -21,8 +21,11 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::base::error::Result;
+use crate::format::schema::CollectionConfig;
+
 pub use self::columns::{Fields, Mapping, VectorColumn};
-pub use self::read::{TableReader, TableRow};
+pub use self::read::{TableReader, TableRow, whole_payload};
 pub use self::write::{TableShape, TableWriter};
 
 /// The key of [`TableMeta`] in a table's metadata.
@@ -89,6 +92,11 @@ pub struct TableMeta {
 }
 
 impl TableMeta {
+    /// The collection's config.
+    pub fn config(&self) -> Result<CollectionConfig> {
+        CollectionConfig::parse("a table", self.config.to_string().as_bytes())
+    }
+
     /// Reads the description in a table's metadata; none if it is not of this version, or not ours.
     fn parse(text: Option<&String>) -> Option<Self> {
         let meta: Self = serde_json::from_str(text?).ok()?;

@@ -23,6 +23,10 @@ use crate::point::{Record, ShardKey};
 
 /// What an Arrow IPC file begins with; a stream does not.
 const ARROW_FILE: &[u8; 6] = b"ARROW1";
+/// Bytes of rows that are read at once, at about.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Rows that are read at once, at the most.
+const BATCH_ROWS: usize = 4096;
 /// Columns of a file, at the most.
 const COLUMNS_MAX: usize = 4096;
 
@@ -68,6 +72,7 @@ impl TableReader {
                 match start == ARROW_FILE {
                     true => contained(path, || FileReader::try_new(file, None)).map(Inner::File)?,
                     false => {
+                        refuse_cut(path)?;
                         contained(path, || StreamReader::try_new(file, None)).map(Inner::Stream)?
                     }
                 }
@@ -130,11 +135,11 @@ impl TableReader {
         self.rows
     }
 
-    /// Calls `take` with every row, read `at_once` at a time.
+    /// Calls `take` with every row. Those of a Parquet file are read a few at a time, those of an Arrow file by its
+    /// batches.
     pub fn read(
         self,
         mapping: &Mapping,
-        at_once: usize,
         mut take: impl FnMut(TableRow) -> Result<()>,
     ) -> Result<()> {
         let Self {
@@ -157,11 +162,30 @@ impl TableReader {
         let mut batches: Batches = match inner {
             Inner::Parquet(builder) => {
                 let mask = ProjectionMask::roots(builder.parquet_schema(), used.iter().copied());
+                let groups = builder.metadata().row_groups();
+                let bytes = groups
+                    .iter()
+                    .map(|group| group.total_byte_size().unsigned_abs());
+                let rows = builder.metadata().file_metadata().num_rows().unsigned_abs();
+                let each = bytes.sum::<u64>() / rows.max(1);
+                let fitting = usize::try_from(BATCH_BYTES / each.max(1)).unwrap_or(1);
+                let at_once = fitting.clamp(1, BATCH_ROWS);
                 let builder = builder.with_projection(mask).with_batch_size(at_once);
                 Box::new(contained(&path, || builder.build())?)
             }
-            Inner::File(reader) => Box::new(reader),
-            Inner::Stream(reader) => Box::new(reader),
+            // Once more, without the columns that are not used.
+            Inner::File(reader) => {
+                drop(reader);
+                Box::new(contained(&path, || {
+                    FileReader::try_new(buffered(&path)?, Some(used))
+                })?)
+            }
+            Inner::Stream(reader) => {
+                drop(reader);
+                Box::new(contained(&path, || {
+                    StreamReader::try_new(buffered(&path)?, Some(used))
+                })?)
+            }
         };
         let mut number = 0;
         while let Some(batch) = contained(&path, || batches.next().transpose())? {
@@ -172,6 +196,31 @@ impl TableReader {
             }
         }
         Ok(())
+    }
+}
+
+fn buffered(path: &Path) -> std::result::Result<BufReader<File>, ArrowError> {
+    let file = File::open(path).map_err(|err| ArrowError::IoError(err.to_string(), err))?;
+    Ok(BufReader::new(file))
+}
+
+/// Refuses a stream that does not say that it ends: one that was cut off between two batches looks the same.
+fn refuse_cut(path: &Path) -> Result<()> {
+    /// A message of no bytes, as streams end since Arrow 0.15.
+    const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+    let failed = |err: std::io::Error| Error::io("reading", path, &err);
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut end = Vec::new();
+    file.seek(std::io::SeekFrom::Start(length.saturating_sub(8)))
+        .map_err(failed)?;
+    file.read_to_end(&mut end).map_err(failed)?;
+    match end == END {
+        true => Ok(()),
+        false => Err(damaged(
+            path,
+            "it does not end as an Arrow stream does: it may be cut off".into(),
+        )),
     }
 }
 
@@ -188,7 +237,10 @@ fn contained<T, E: std::fmt::Display>(
 
 fn damaged(path: &Path, why: String) -> Error {
     Error::damaged(format!("reading {}", path.display()), why)
-        .next("write the file again, without compression other than snappy, gzip or zstd")
+        .next(
+            "copy or write the file again: Parquet with no compression other than snappy, gzip or zstd, Arrow IPC \
+             with none",
+        )
 }
 
 /// The places of the columns that are used, or what is wrong with them.
@@ -223,14 +275,13 @@ fn used(names: &[&str], mapping: &Mapping) -> Result<Vec<usize>, String> {
             Fields::All => true,
             Fields::Whole if is_whole && *name != mapping.payload => {
                 return Err(format!(
-                    "the column {name} is none of id, vectors and payload; --payload '*' takes it for a field \
+                    "the column {name} is none of id, vectors and payload; --payload '*' takes it for one more field \
                      of the payload"
                 ));
             }
             Fields::Whole => true,
         };
-        let is_other = mapping.is_taken(name) && !mapping.ignored.iter().any(|one| one == name);
-        if is_field || is_other {
+        if is_field || mapping.is_taken(name) {
             used.push(at);
         }
     }
@@ -245,6 +296,7 @@ struct BatchPlan<'a> {
     payload: Option<usize>,
     vectors: Vec<(&'a str, usize)>,
     fields: Vec<usize>,
+    is_ours: bool,
 }
 
 impl<'a> BatchPlan<'a> {
@@ -253,8 +305,8 @@ impl<'a> BatchPlan<'a> {
         let place = |column: &str| schema.index_of(column).ok();
         let missing = || Error::failed("reading a batch of rows", "it lacks a column");
         let payload = match mapping.fields {
-            Fields::Whole => place(&mapping.payload),
-            Fields::All | Fields::Only(_) => None,
+            Fields::Whole | Fields::All => place(&mapping.payload),
+            Fields::Only(_) => None,
         };
         let mut vectors = Vec::new();
         for one in &mapping.vectors {
@@ -263,7 +315,9 @@ impl<'a> BatchPlan<'a> {
         vectors.sort_unstable();
         let is_field = |name: &str| match &mapping.fields {
             Fields::Only(only) => only.iter().any(|one| one == name),
-            Fields::All | Fields::Whole => payload.is_none() && !mapping.is_taken(name),
+            Fields::All | Fields::Whole => {
+                !mapping.is_taken(name) && (payload.is_none() || name != mapping.payload)
+            }
         };
         let names = schema.fields().iter().enumerate();
         Ok(Self {
@@ -272,6 +326,7 @@ impl<'a> BatchPlan<'a> {
             shard_key: place(&mapping.shard_key),
             payload,
             vectors,
+            is_ours: mapping.is_ours,
             fields: names
                 .filter(|(_, field)| is_field(field.name()))
                 .map(|(at, _)| at)
@@ -286,7 +341,7 @@ impl<'a> BatchPlan<'a> {
         if let Some(at) = self.shard_key {
             record.shard_key = match value::json(column(at), row)? {
                 Value::Null => None,
-                key => Some(ShardKey::of_table(&key)?),
+                key => Some(ShardKey::of_table(&key, self.is_ours)?),
             };
         }
         for (name, at) in &self.vectors {
@@ -297,14 +352,14 @@ impl<'a> BatchPlan<'a> {
                 .extend(vector.map(|vector| ((*name).to_owned(), vector)));
         }
         if let Some(at) = self.payload {
-            record.payload = whole(value::json(column(at), row)?)?;
+            record.payload = whole_payload(value::json(column(at), row)?)?;
         }
         for at in &self.fields {
             let value = value::json(column(*at), row);
             let value = value.map_err(|why| format!("column {}: {why}", named(*at)))?;
             // What a row lacks is null in a table.
-            if !value.is_null() {
-                record.payload.insert(named(*at), value);
+            if !value.is_null() && record.payload.insert(named(*at), value).is_some() {
+                return Err(format!("its payload has {} already", named(*at)));
             }
         }
         Ok(record)
@@ -312,7 +367,7 @@ impl<'a> BatchPlan<'a> {
 }
 
 /// A whole payload: an object, or its text.
-fn whole(value: Value) -> Result<Map<String, Value>, String> {
+pub fn whole_payload(value: Value) -> Result<Map<String, Value>, String> {
     match value {
         Value::Null => Ok(Map::new()),
         Value::Object(map) => Ok(map),

@@ -36,7 +36,13 @@ pub(super) fn id(column: &dyn Array, row: usize) -> Result<PointId, String> {
             .as_u64()
             .map(PointId::Num)
             .ok_or_else(|| format!("its id is {number}, and no whole number from 0 on")),
-        Value::String(text) => text.parse(),
+        Value::String(text) => match text.parse()? {
+            // "007" is no other way to write 7.
+            PointId::Num(number) if number.to_string() != text => Err(format!(
+                "its id is '{text}', which is not how the number {number} is written"
+            )),
+            id => Ok(id),
+        },
         other => Err(format!("its id is {other}")),
     }
 }

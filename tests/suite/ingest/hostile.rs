@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow_array::builder::{FixedSizeListBuilder, Float32Builder};
+use arrow_array::{Array as _, ArrayRef, RecordBatch, UInt64Array};
+use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use rand::{Rng, SeedableRng};
@@ -128,10 +130,47 @@ fn cut(env: &Env, form: &str) -> Outcome {
         let run = ingest(dir.path(), &path)?.code(13)?;
         run.says(&[&format!("cut.{form}")])?;
     }
+    if form == "arrow" {
+        // A stream, cut between two of its batches.
+        let bytes = stream_of(3)?;
+        std::fs::write(&path, &bytes)?;
+        let run = cli!["ingest", &path, "-o", dir.path().join("whole.snapshot")];
+        let flags = ["--size", "1", "--distance", "Dot", "--vector", "vector"];
+        run.args(flags).run()?.ok()?.prints(&["6 rows"])?;
+        std::fs::write(&path, &bytes[..bytes.len() - 8])?;
+        ingest(dir.path(), &path)?.code(13)?.says(&["cut off"])?;
+    }
     // Another thing altogether.
     std::fs::write(&path, "id,year\n1,2017\n".repeat(1000))?;
     ingest(dir.path(), &path)?.code(13)?;
     Ok(())
+}
+
+/// An Arrow stream of so many batches of two points.
+fn stream_of(batches: u64) -> Outcome<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut vectors = FixedSizeListBuilder::new(Float32Builder::new(), 1);
+    for _ in 0..2 {
+        vectors.values().append_value(1.0);
+        vectors.append(true);
+    }
+    let vectors: ArrayRef = Arc::new(vectors.finish());
+    let fields = vec![
+        Field::new("id", DataType::UInt64, false),
+        Field::new("vector", vectors.data_type().clone(), true),
+    ];
+    let schema = Arc::new(Schema::new(fields));
+    let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
+    for batch in 0..batches {
+        let ids: ArrayRef = Arc::new(UInt64Array::from(vec![2 * batch, 2 * batch + 1]));
+        writer.write(&RecordBatch::try_new(
+            Arc::clone(&schema),
+            vec![ids, Arc::clone(&vectors)],
+        )?)?;
+    }
+    writer.finish()?;
+    drop(writer);
+    Ok(bytes)
 }
 
 fn many_columns() -> Outcome {

@@ -31,16 +31,13 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 fn ingest(server: &Server, file: &Path, more: &[&str]) -> Cli {
-    cli![
-        "ingest",
-        file,
-        "--to",
-        server.url(),
-        "--collection",
-        "album_{year}",
-        "--json"
-    ]
-    .args(more)
+    // Other tests here are without it, and go over REST.
+    let grpc = ["--grpc", &server.grpc_url()];
+    let ingest = cli!["ingest", file, "--to", server.url(), "--json"];
+    ingest
+        .args(["--collection", "album_{year}"])
+        .args(grpc)
+        .args(more)
 }
 
 /// Vectors that a server leaves as they are.

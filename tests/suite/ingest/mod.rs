@@ -1,6 +1,7 @@
 //! `ingest`, seen from outside: what was exported comes back bit by bit, rows become what a server would store,
 //! and what is no point is told.
 
+mod exact;
 mod hostile;
 pub mod kill;
 mod live;
@@ -34,6 +35,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     }
     trials.extend(env.per_old_case("ingest/old", |case| comes_back(&case, "parquet")));
     trials.extend(rows::trials(env));
+    trials.extend(exact::trials(env));
     trials.extend(tables::trials(env));
     trials.extend(hostile::trials(env));
     trials.extend(live::trials(env));
