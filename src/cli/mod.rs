@@ -63,7 +63,7 @@ pub enum Command {
     /// Merge snapshots into one master snapshot
     Merge(Box<MergeArgs>),
     /// Write the points of a snapshot as JSON lines, in the shape of Qdrant's scroll answer, Parquet or Arrow
-    Export(ExportArgs),
+    Export(Box<ExportArgs>),
     /// Put rows of JSON lines, Parquet or Arrow into snapshots, without a server, or into a running one, by a field
     Ingest(Box<IngestArgs>),
     /// Split a snapshot into several by the value of a field: the inverse of merge
@@ -119,7 +119,7 @@ impl Command {
         match self {
             Self::Inspect(args) => inspect::run(args),
             Self::Merge(args) => merge::run(*args),
-            Self::Export(args) => export::run(args),
+            Self::Export(args) => export::run(*args),
             Self::Ingest(args) => ingest::run(*args),
             Self::Split(args) => split::run(*args),
             Self::Capture(args) => capture::run(*args),

@@ -21,7 +21,7 @@ pub(super) enum Out<'a> {
     /// JSON lines on standard output, or in a file.
     Lines(Lines<'a>, Option<Staged>),
     /// A table.
-    Table(TableWriter, Staged),
+    Table(Box<TableWriter>, Staged),
 }
 
 /// What is to be written where.
@@ -95,7 +95,7 @@ impl<'a> Out<'a> {
             with_vectors: target.with_vectors,
         };
         let writer = TableWriter::new(file, staged.path(), form, shape)?;
-        Ok(Self::Table(writer, staged))
+        Ok(Self::Table(Box::new(writer), staged))
     }
 
     /// Returns true if it can say NaN.

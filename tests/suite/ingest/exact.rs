@@ -68,10 +68,8 @@ fn numbers() -> Outcome {
                     .unwrap_or(f64::NAN)
             };
             let (found, given) = (of(found), of(given));
-            ensure!(
-                (found - given).abs() <= given.abs() * 1e-14,
-                "{found} for {given}"
-            );
+            let is_near = (found - given).abs() <= given.abs() * 1e-14;
+            ensure!(is_near, "{found} for {given}");
         }
     }
     let mut last = out;

@@ -111,10 +111,8 @@ fn as_a_server(env: &Env) -> Outcome {
             ensure_eq!(found.len(), truth.len(), "{name}: dimensions");
             for (found, truth) in found.iter().zip(&truth) {
                 let apart = (found - truth).abs();
-                ensure!(
-                    apart <= 1e-3 * truth.abs() + 1e-6,
-                    "{name}: {found} for {truth}"
-                );
+                let is_near = apart <= 1e-3 * truth.abs() + 1e-6;
+                ensure!(is_near, "{name}: {found} for {truth}");
             }
         }
     }

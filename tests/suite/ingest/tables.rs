@@ -158,16 +158,16 @@ fn written_by_others(python: &Path) -> Outcome {
         .to_string(),
     )?;
     let point = |i: u64| {
-        let camera = if i % 2 == 0 { "x100" } else { "gr" };
+        let camera = if i.is_multiple_of(2) { "x100" } else { "gr" };
         let mut payload = json!({
-            "year": 2017 + i % 3, "camera": camera, "fav": i % 5 == 0,
+            "year": 2017 + i % 3, "camera": camera, "fav": i.is_multiple_of(5),
             "day": "2017-03-01T00:00:00", "tags": vec!["a"; usize::try_from(i % 3)?],
             "exif": {"iso": 100}, "big": (1_u64 << 63) + i,
         });
         let taken = chrono::DateTime::parse_from_rfc3339("2017-03-01T12:30:00.250Z")?;
         let taken = taken + chrono::Duration::days(i64::try_from(i)?);
         payload["taken"] = taken.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string().into();
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             payload["score"] = json!(f64::from(u32::try_from(i)?) / 4.0);
         }
         if i == 0 {
