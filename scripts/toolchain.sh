@@ -101,6 +101,12 @@ toolchain_apt() {
   toolchain_root_run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >&2
 }
 
+# toolchain_apt_fresh PACKAGE...: the same where there may be no package lists yet, or old ones.
+toolchain_apt_fresh() {
+  toolchain_apt "$@" || { toolchain_root_run apt-get update -q >/dev/null && toolchain_apt "$@"; } || true
+  hash -r
+}
+
 toolchain_candidate() {
   apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9].*\)/\1/p'
 }
@@ -160,8 +166,7 @@ toolchain_rust() {
 toolchain_c() {
   command -v cc >/dev/null 2>&1 && return 0
   if command -v apt-get >/dev/null 2>&1; then
-    toolchain_apt build-essential || { toolchain_root_run apt-get update -q >/dev/null && toolchain_apt build-essential; } || true
-    hash -r
+    toolchain_apt_fresh build-essential
     command -v cc >/dev/null 2>&1 && return 0
   fi
   toolchain_fail "no C compiler: there is no 'cc', and the storage engine builds C" \
@@ -182,7 +187,7 @@ toolchain_has_libclang() {
 toolchain_libclang() {
   toolchain_has_libclang && return 0
   if command -v apt-get >/dev/null 2>&1; then
-    toolchain_apt libclang-dev || { toolchain_root_run apt-get update -q >/dev/null && toolchain_apt libclang-dev; } || true
+    toolchain_apt_fresh libclang-dev
     toolchain_has_libclang && return 0
   fi
   toolchain_fail "there is no libclang, which makes the bindings to RocksDB (snapshots of Qdrant before 1.16)" \

@@ -10,16 +10,14 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::durable::folder_of;
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
+use crate::base::overwrite::ReadFiles;
+use crate::base::path::folder_of;
 use crate::base::progress::Unit;
 use crate::base::scratch::{Scratch, require_free};
 use crate::base::stage::{StageReport, Stages};
-use crate::build::{
-    Builder, PartReport, Pattern, Snapshot, Values, Wanted, build_all, engine_bytes, lossy,
-    stage as stage_all,
-};
+use crate::build::{Builder, PartReport, Pattern, Staging, Values, engine_bytes, refuse_lossy};
 use crate::engine::PayloadField;
 use crate::format::schema::Overrides;
 use crate::input::{InputOptions, Inputs};
@@ -114,7 +112,8 @@ impl Operation for SplitRequest {
         let options = UnionOptions::default();
         let (united, layout) =
             master_shape(std::slice::from_ref(&source), &options, &self.overrides)?;
-        refuse_lossy(&lossy(&united.config))?;
+        let next = "restore it, and split it by its filters on the server";
+        refuse_lossy(&united.config, "planning the split", next)?;
         let engine_bytes = engine_bytes(&united.config, &united.payload);
         // Unpacked, sorted, and one part after the other built; and packed.
         let needed = 3 * source.snapshot.unpacked_bytes + engine_bytes;
@@ -143,27 +142,16 @@ impl Operation for SplitRequest {
         let doing = format!("splitting {} by {}", self.snapshot.display(), self.by);
         let (values, rest) = values.finish(&doing)?;
 
-        let wanted: Vec<Wanted> = (values.iter())
-            .map(|(value, points)| Wanted {
-                output: self.output.path(value),
-                points: *points,
-            })
-            .collect();
-        let staged = stage_all(&wanted, std::slice::from_ref(path), self.force)?;
+        let read = ReadFiles::new([path]);
+        let staging = Staging::new(&self.output, values, &read, self.force)?;
         let builder = Builder {
             scratch: &parent,
             progress: context.progress,
         };
-        let built = build_all(builder, &united, &layout, &wanted, staged, sorted.finish()?)?;
+        let built = staging.build(builder, &united, &layout, sorted.finish()?)?;
         stages.end("build").points(points);
-        refuse_other_sum(&digest, &built)?;
-        let parts: Vec<PartReport> = (values.into_iter().zip(&built))
-            .map(|((value, _), built)| PartReport::new(value, built))
-            .collect();
-        for part in built {
-            part.publish(self.force)?;
-        }
-        let bytes = parts.iter().map(|part| part.file_bytes).sum();
+        refuse_other_sum(&digest, &built.digest)?;
+        let (parts, bytes) = built.publish(self.force)?;
         stages.end("publish").bytes(bytes);
         let differs = !missing.is_empty() || !source.refused.is_empty();
         Ok(SplitReport {
@@ -224,25 +212,9 @@ fn read(
     Ok(flowed.digest)
 }
 
-fn refuse_lossy(lossy: &[String]) -> Result<()> {
-    if lossy.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(
-        "planning the split",
-        format!(
-            "{}: the originals are not in the snapshot, and writing again what was read would change it",
-            lossy.join(", ")
-        ),
-    )
-    .next("restore it, and split it by its filters on the server"))
-}
-
 /// The parts together are the source, or something is wrong with this program or the disk.
-fn refuse_other_sum(digest: &Digest, built: &[Snapshot]) -> Result<()> {
-    let mut sum = Digest::default();
-    built.iter().for_each(|part| sum.join(&part.digest));
-    if sum == *digest {
+fn refuse_other_sum(digest: &Digest, sum: &Digest) -> Result<()> {
+    if sum == digest {
         return Ok(());
     }
     Err(Error::failed(

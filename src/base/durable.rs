@@ -26,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::own;
+use crate::base::path::folder_of;
 use crate::base::scratch::Scratch;
 use crate::base::status;
 
@@ -398,14 +399,6 @@ fn exists(target: &Path) -> Error {
         "it exists already",
     )
     .next("choose another name with -o, or give --force to replace it")
-}
-
-/// The folder that `target` lies in.
-pub fn folder_of(target: &Path) -> &Path {
-    match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! | [`scratch`] | working folders that go away, and free disk space |
 //! | [`overwrite`] | files that are read, which nothing may overwrite |
 //! | [`own`] | files and folders that are this user's alone |
+//! | [`path`] | what a path tells of its file |
 //! | [`parallel`] | pieces of work side by side |
 //! | [`progress`], [`stage`] | progress while work lasts, times when it is done |
 //! | [`printable`] | text of others as it may be shown |
@@ -22,6 +23,7 @@ pub mod operation;
 pub mod overwrite;
 pub mod own;
 pub mod parallel;
+pub mod path;
 pub mod printable;
 pub mod progress;
 pub mod scratch;

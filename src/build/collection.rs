@@ -13,7 +13,6 @@ use crate::base::durable::{self, Staged};
 use crate::base::error::Result;
 use crate::base::progress::{Progress, Unit};
 use crate::base::scratch::{self, Scratch};
-use crate::engine::ShardConfig;
 use crate::point::{Digest, Record};
 use crate::verify::{Expected, read_back};
 
@@ -55,12 +54,7 @@ impl Builder<'_> {
     ) -> Result<Snapshot> {
         let scratch = Scratch::new(self.scratch)?;
         let folder = scratch.folder("collection")?;
-        let config = ShardConfig::new(shape.config)?;
-        let at_most = match config.stays_plain() {
-            true => config.segments_max(),
-            false => 1,
-        };
-        let parts = Parts::new(points / shape.layout.shards.len().max(1) as u64, at_most);
+        let parts = Parts::of(shape.config, points, shape.layout.shards.len())?;
         let stage = self.progress.stage("write", Some(points), Unit::Points);
         let (parts, digest) = write(shape, parts, &folder, |write| {
             let (mut digest, mut buffer) = (Digest::default(), Vec::new());

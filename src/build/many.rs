@@ -3,92 +3,134 @@
 //! Invariants: they are built one after the other, so that memory and open files do not grow with their
 //! number; none gets its name before all are proven.
 
+use std::collections::BTreeSet;
 use std::iter::Peekable;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Builder, Shape, Snapshot, allow_parts};
+use super::{Builder, PartReport, Pattern, Shape, Snapshot, allow_parts};
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
-use crate::base::overwrite;
+use crate::base::overwrite::ReadFiles;
 use crate::base::sidecar::Sidecar;
 use crate::format::schema::United;
-use crate::point::Record;
+use crate::point::{Digest, Record};
 use crate::stream::{Layout, Placed};
-
-/// A collection that is to be built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Path of its snapshot.
-    pub output: PathBuf,
-    /// Number of its points, at about.
-    pub points: u64,
-}
 
 /// Bytes of a file's name, at the most.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Refuses outputs that exist, unless they are to be replaced, that are one of `inputs`, or that cannot have sidecars.
-pub fn stage(wanted: &[Wanted], inputs: &[PathBuf], replace: bool) -> Result<Vec<Staged>> {
-    let mut staged: Vec<Staged> = Vec::new();
-    for Wanted { output, .. } in wanted {
-        overwrite::refuse(output, inputs)?;
-        let refuse = |why: String| {
-            Error::usage(format!("writing {}", output.display()), why)
-                .next("choose another pattern, or another field")
-        };
-        for sidecar in Sidecar::ALL.map(|sidecar| sidecar.of(output)) {
-            if wanted.iter().any(|other| other.output == sidecar) {
-                return Err(refuse(format!(
-                    "{} would be its sidecar",
-                    sidecar.display()
-                )));
-            }
-            if sidecar
-                .file_name()
-                .is_some_and(|name| name.len() > NAME_BYTES_MAX)
-            {
-                return Err(refuse("its name is too long".into()));
-            }
-        }
-        staged.push(match staged.first() {
-            None => Staged::new(output, replace)?,
-            Some(first) => first.another(output, replace)?,
-        });
-    }
-    Ok(staged)
+/// Collections that are told apart by a value, to be built.
+#[derive(Debug)]
+pub struct Staging {
+    /// By their numbers: the value, about how many points, the path, and the file that gets it.
+    parts: Vec<(String, u64, PathBuf, Staged)>,
 }
 
-/// Builds the collections `wanted`, each of which has the config and payload indexes of `united` and the
-/// shards of `layout`, out of `records`, which come by collection and identity, each identity once.
-pub fn build_all(
-    builder: Builder<'_>,
-    united: &United,
-    layout: &Layout,
-    wanted: &[Wanted],
-    staged: Vec<Staged>,
-    records: impl Iterator<Item = Result<Placed>>,
-) -> Result<Vec<Snapshot>> {
-    let mut records = records.peekable();
-    let mut built = Vec::new();
-    for ((number, wanted), staged) in (0..).zip(wanted).zip(staged) {
-        let mut united = united.clone();
-        allow_parts(wanted.points, layout.shards.len(), None, &mut united)?;
-        let shape = Shape {
-            config: &united.config,
-            payload: &united.payload,
-            layout,
-        };
-        let mut next = || next_of(number, &mut records);
-        built.push(builder.build(shape, wanted.points, &mut next, staged, &wanted.output)?);
+impl Staging {
+    /// Of `values` with about their points, in the order of their numbers, under the names that `pattern` gives. Refuses
+    /// outputs that exist, unless they are to be replaced, that are `read`, or that cannot have sidecars.
+    pub fn new(
+        pattern: &Pattern,
+        values: Vec<(String, u64)>,
+        read: &ReadFiles,
+        replace: bool,
+    ) -> Result<Self> {
+        let outputs: BTreeSet<PathBuf> = values
+            .iter()
+            .map(|(value, _)| pattern.path(value))
+            .collect();
+        let mut parts: Vec<(String, u64, PathBuf, Staged)> = Vec::new();
+        for (value, points) in values {
+            let output = pattern.path(&value);
+            read.refuse(&output)?;
+            refuse_sidecars(&output, &outputs)?;
+            let staged = match parts.first() {
+                None => Staged::new(&output, replace)?,
+                Some((.., first)) => first.another(&output, replace)?,
+            };
+            parts.push((value, points, output, staged));
+        }
+        Ok(Self { parts })
     }
-    match records.next() {
-        None => Ok(built),
-        Some(Err(err)) => Err(err),
-        Some(Ok((number, record))) => Err(Error::failed(
-            format!("placing point {}", record.id),
-            format!("there is no collection {number}"),
-        )),
+
+    /// Builds them, each with the config and payload indexes of `united` and the shards of `layout`, out of `records`,
+    /// which come by collection and identity, each identity once.
+    pub fn build(
+        self,
+        builder: Builder<'_>,
+        united: &United,
+        layout: &Layout,
+        records: impl Iterator<Item = Result<Placed>>,
+    ) -> Result<Built> {
+        let mut records = records.peekable();
+        let mut built = Built::default();
+        for (number, (value, points, output, staged)) in (0..).zip(self.parts) {
+            let mut united = united.clone();
+            allow_parts(points, layout.shards.len(), None, &mut united)?;
+            let shape = Shape {
+                config: &united.config,
+                payload: &united.payload,
+                layout,
+            };
+            let mut next = || next_of(number, &mut records);
+            let snapshot = builder.build(shape, points, &mut next, staged, &output)?;
+            built.digest.join(&snapshot.digest);
+            built.reports.push(PartReport::new(value, &snapshot));
+            built.snapshots.push(snapshot);
+        }
+        match records.next() {
+            None => Ok(built),
+            Some(Err(err)) => Err(err),
+            Some(Ok((number, record))) => Err(Error::failed(
+                format!("placing point {}", record.id),
+                format!("there is no collection {number}"),
+            )),
+        }
     }
+}
+
+/// Collections that were built and proven, and have no names yet.
+#[derive(Debug, Default)]
+pub struct Built {
+    snapshots: Vec<Snapshot>,
+    /// Digest of the points of all of them.
+    pub digest: Digest,
+    reports: Vec<PartReport>,
+}
+
+impl Built {
+    /// Gives them their names; returns what is to be told of each, and how many bytes they have.
+    pub fn publish(self, replace: bool) -> Result<(Vec<PartReport>, u64)> {
+        let bytes = self
+            .snapshots
+            .iter()
+            .map(|snapshot| snapshot.file_bytes)
+            .sum();
+        for snapshot in self.snapshots {
+            snapshot.publish(replace)?;
+        }
+        Ok((self.reports, bytes))
+    }
+}
+
+/// Refuses an output whose sidecars would be one of the `outputs`, or have names that are too long.
+fn refuse_sidecars(output: &Path, outputs: &BTreeSet<PathBuf>) -> Result<()> {
+    let refuse = |why: String| {
+        Err(Error::usage(format!("writing {}", output.display()), why)
+            .next("choose another pattern, or another field"))
+    };
+    for sidecar in Sidecar::ALL.map(|sidecar| sidecar.of(output)) {
+        if outputs.contains(&sidecar) {
+            return refuse(format!("{} would be its sidecar", sidecar.display()));
+        }
+        if sidecar
+            .file_name()
+            .is_some_and(|name| name.len() > NAME_BYTES_MAX)
+        {
+            return refuse("its name is too long".into());
+        }
+    }
+    Ok(())
 }
 
 /// The next record of the collection `number`; none if the next one is of another.

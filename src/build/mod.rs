@@ -20,11 +20,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-pub use self::collection::{Builder, PartReport, Snapshot};
+use self::collection::Snapshot;
+pub use self::collection::{Builder, PartReport};
 pub use self::live::LiveTarget;
 pub use self::lookup::{ByKey, LookupBatcher, Pair, by_key};
-pub use self::many::{Wanted, build_all, next_of, stage};
-pub use self::needs::{engine_bytes, lossy};
+pub use self::many::{Staging, next_of};
+pub use self::needs::{engine_bytes, lossy, refuse_lossy};
 pub use self::parts::{Parts, Raised, allow_parts};
 pub use self::pattern::Pattern;
 pub use self::publish::{Sealed, publish, seal};

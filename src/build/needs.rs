@@ -1,5 +1,6 @@
 //! What building a collection needs, and what cannot be built.
 
+use crate::base::error::{Error, Result};
 use crate::format::schema::{CollectionConfig, Datatype, PayloadSchema, vector_label};
 
 /// Free disk space that the engine requires to begin with a shard's indexes, however small the
@@ -34,4 +35,17 @@ pub fn lossy(config: &CollectionConfig) -> Vec<String> {
         })
         .map(|(name, params)| format!("{} is stored as {}", vector_label(name), params.datatype()))
         .collect()
+}
+
+/// Refuses vectors that are stored lossily, in what is being `done`; `next` is what to do instead.
+pub fn refuse_lossy(config: &CollectionConfig, doing: &str, next: &str) -> Result<()> {
+    let lossy = lossy(config);
+    if lossy.is_empty() {
+        return Ok(());
+    }
+    let why = format!(
+        "{}: the originals are not in the snapshot, and writing again what was read would change it",
+        lossy.join(", ")
+    );
+    Err(Error::usage(doing, why).next(next))
 }

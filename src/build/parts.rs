@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::base::error::Result;
 use crate::engine::ShardConfig;
-use crate::format::schema::United;
+use crate::format::schema::{CollectionConfig, United};
 
 /// A part with fewer points than this is not worth its segment.
 const POINTS_MIN: u64 = 50_000;
@@ -30,8 +30,24 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Division of about `points` points of a collection with `config` in `shards` shards: what gets graphs is written
+    /// as one.
+    pub fn of(config: &CollectionConfig, points: u64, shards: usize) -> Result<Self> {
+        let config = ShardConfig::new(config)?;
+        let at_most = match config.stays_plain() {
+            true => config.segments_max(),
+            false => 1,
+        };
+        Ok(Self::new(points / shards.max(1) as u64, at_most))
+    }
+
+    /// The same, as one whatever it is.
+    pub fn whole(self) -> Self {
+        Self { at_most: 1, ..self }
+    }
+
     /// Shards of about `points` points in `at_most` parts.
-    pub fn new(points: u64, at_most: usize) -> Self {
+    fn new(points: u64, at_most: usize) -> Self {
         let at_most = at_most.max(1);
         let parts = points.div_ceil(POINTS_MIN).clamp(1, at_most as u64);
         Self {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::base::durable::{self, Staged};
 use crate::base::error::{Error, Result};
+use crate::base::path::is_gz;
 use crate::base::progress::{Progress, Unit};
 use crate::base::sidecar::Sidecar;
 use crate::verify::Provenance;
@@ -31,7 +32,7 @@ pub fn seal(
     output: &Path,
     progress: Progress,
 ) -> Result<Sealed> {
-    let compressed = output.extension().is_some_and(|ending| ending == "gz");
+    let compressed = is_gz(output);
     let sha256 = if compressed {
         let _stage = progress.stage("compress", None, Unit::None);
         staged.compress(packed, content)?

@@ -10,7 +10,8 @@ use flate2::write::GzEncoder;
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
 use crate::base::lines::{Finish, Lines};
-use crate::base::overwrite;
+use crate::base::overwrite::ReadFiles;
+use crate::base::path::is_gz;
 use crate::engine::Columns;
 use crate::point::{AsScrolled, PointId, Record};
 use crate::source::{OpenedShards, Source};
@@ -43,7 +44,7 @@ impl Target<'_> {
     /// Refuses what cannot be written, before anything is read.
     pub fn check(&self, source: &Path) -> Result<Option<Staged>> {
         if let Some(output) = self.output {
-            overwrite::refuse(output, &[source.to_owned()])?;
+            ReadFiles::new([source]).refuse(output)?;
         }
         let staged = self
             .output
@@ -77,11 +78,7 @@ impl<'a> Out<'a> {
         };
         let file = staged.create()?;
         if form == FileForm::Jsonl {
-            let is_gz = staged
-                .path()
-                .extension()
-                .is_some_and(|ending| ending == "gz");
-            let out: Box<dyn Finish> = match is_gz {
+            let out: Box<dyn Finish> = match is_gz(staged.path()) {
                 true => Box::new(GzEncoder::new(file, Compression::default())),
                 false => Box::new(file),
             };

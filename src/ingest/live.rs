@@ -19,7 +19,7 @@ use crate::build::{ByKey, LiveTarget, LookupBatcher, Pair, Shape, by_key};
 use crate::format::schema::{CollectionConfig, ShardingMethod};
 use crate::point::{PointId, Record, ShardKey};
 use crate::server::points::{Points, Upserts};
-use crate::server::{Connection, Polling, Rate, Selection, create_body, index_for};
+use crate::server::{Connection, Polling, Rate, Selection, check_name, create_body, index_for};
 use crate::verify::{Likeness, Nearness};
 
 /// Bytes of points that are written before they are read back, at about.
@@ -96,7 +96,7 @@ pub struct Ready {
 impl Writing<'_> {
     /// Looks at the collection `name` of the points with `value`, which lie under `keys`.
     pub fn look(self, name: &str, value: String, keys: &BTreeSet<ShardKey>) -> Result<Ready> {
-        crate::server::check_name(name).map_err(|why| {
+        check_name(name).map_err(|why| {
             Error::usage(format!("writing to the collection {name}"), why)
                 .next("choose another --collection, or another field")
         })?;

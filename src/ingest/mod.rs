@@ -31,16 +31,15 @@ use self::rejects::Rejects;
 use self::request::Input;
 use self::shape::SeenKeys;
 use self::unique::Unique;
-use crate::base::durable::folder_of;
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
+use crate::base::overwrite::ReadFiles;
+use crate::base::path::{folder_of, is_gz};
 use crate::base::progress::{Stage, Unit};
 use crate::base::scratch::{Scratch, require_free};
 use crate::base::stage::{StageReport, Stages};
 use crate::base::status;
-use crate::build::{
-    Builder, PartReport, Shape, Values, Wanted, build_all, engine_bytes, lossy, next_of, stage,
-};
+use crate::build::{Builder, PartReport, Shape, Staging, Values, engine_bytes, lossy, next_of};
 use crate::format::schema::{CollectionConfig, Decision, United};
 use crate::input::connect;
 use crate::point::{Record, ShardKey};
@@ -110,11 +109,12 @@ impl Operation for IngestRequest {
         }
         if let (Some(output), true) = (&self.output, self.pattern()?.field().is_none()) {
             // Tried now, so that hours of reading do not end with this.
-            let wanted = [Wanted {
-                output: output.path(""),
-                points: 0,
-            }];
-            drop(stage(&wanted, &read, self.force)?);
+            drop(Staging::new(
+                output,
+                vec![(String::new(), 0)],
+                &read,
+                self.force,
+            )?);
         }
         let rejects = Rejects::new(self.reject.as_deref(), &read, self.force)?;
         stages.end("open").bytes(bytes);
@@ -191,7 +191,7 @@ impl Operation for IngestRequest {
                 work.live(server, sorter.finish()?, rejects, &mut report, &mut stages)?;
             }
             None => {
-                work.offline(&inputs, sorter.finish()?, rejects, &mut report, &mut stages)?;
+                work.offline(&read, sorter.finish()?, rejects, &mut report, &mut stages)?;
             }
         }
         report.stages = stages.into_reports();
@@ -216,7 +216,7 @@ impl Work<'_> {
     /// Makes a snapshot of each collection.
     fn offline(
         self,
-        inputs: &[Input],
+        read: &ReadFiles,
         sorted: Sorted,
         rejects: Rejects,
         report: &mut IngestReport,
@@ -225,32 +225,20 @@ impl Work<'_> {
         let Self {
             request, values, ..
         } = self;
-        let pattern = request.pattern()?;
-        let wanted: Vec<Wanted> = (values.iter())
-            .map(|(value, points)| Wanted {
-                output: pattern.path(value),
-                points: *points,
-            })
-            .collect();
-        let staged = stage(&wanted, &request.read_files(inputs), request.force)?;
+        let staging = Staging::new(request.pattern()?, values, read, request.force)?;
         let builder = Builder {
             scratch: self.scratch,
             progress: self.context.progress,
         };
         let records = Unique::new(sorted, request.on_existing, &mut report.replaced);
-        let built = build_all(builder, self.united, self.layout, &wanted, staged, records)?;
-        report.points = built.iter().map(|built| built.digest.points()).sum();
+        let built = staging.build(builder, self.united, self.layout, records)?;
+        report.points = built.digest.points();
         stages.end("build").points(report.points);
         report.account()?;
-        report.collections = (values.into_iter().zip(&built))
-            .map(|((value, _), built)| PartReport::new(value, built))
-            .collect();
         report.envelope.outcome = Outcome::differs_if(report.rejected > 0);
         rejects.finish(request.force)?;
-        for one in built {
-            one.publish(request.force)?;
-        }
-        let bytes = report.collections.iter().map(|one| one.file_bytes).sum();
+        let (collections, bytes) = built.publish(request.force)?;
+        report.collections = collections;
         stages.end("publish").bytes(bytes);
         Ok(())
     }
@@ -422,13 +410,11 @@ impl Taking<'_> {
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     let file = File::open(path).map_err(|err| Error::io("opening", path, &err))?;
     let file = BufReader::with_capacity(256 << 10, file);
-    Ok(
-        match path.extension().is_some_and(|ending| ending == "gz") {
-            true => Box::new(BufReader::with_capacity(
-                256 << 10,
-                MultiGzDecoder::new(file),
-            )),
-            false => Box::new(file),
-        },
-    )
+    Ok(match is_gz(path) {
+        true => Box::new(BufReader::with_capacity(
+            256 << 10,
+            MultiGzDecoder::new(file),
+        )),
+        false => Box::new(file),
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: each of them is written with its file, its number and the reason, or ends the ingest.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::request::Input;
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::lines::Lines;
-use crate::base::overwrite;
+use crate::base::overwrite::ReadFiles;
 
 /// A reason with at most as many characters as are of use: it may have the row's value in it.
 fn shortened(why: &str) -> String {
@@ -37,11 +37,11 @@ struct Rejected<'a> {
 
 impl Rejects {
     /// To the file at `path`, if there is one, which is none of those that are `read`.
-    pub fn new(path: Option<&Path>, read: &[PathBuf], replace: bool) -> Result<Self> {
+    pub fn new(path: Option<&Path>, read: &ReadFiles, replace: bool) -> Result<Self> {
         let out = match path {
             None => None,
             Some(path) => {
-                overwrite::refuse(path, read)?;
+                read.refuse(path)?;
                 let staged = Staged::new(path, replace)?;
                 let file = Box::new(staged.create()?);
                 Some((Lines::to(file, "writing rejected rows"), staged))

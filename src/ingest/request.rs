@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fit::AsStored;
 use super::shape::Found;
-use crate::base::durable::folder_of;
 use crate::base::error::{Error, Result};
+use crate::base::overwrite::ReadFiles;
+use crate::base::path::folder_of;
 use crate::base::text::serde_as_text;
 use crate::build::Pattern;
 use crate::format::schema::{CollectionConfig, Overrides, VectorParams};
@@ -259,13 +260,9 @@ impl IngestRequest {
     }
 
     /// Everything that is read, which nothing may overwrite.
-    pub(super) fn read_files(&self, inputs: &[Input]) -> Vec<PathBuf> {
+    pub(super) fn read_files(&self, inputs: &[Input]) -> ReadFiles {
         let inputs = inputs.iter().map(|input| &input.path);
-        inputs
-            .chain(&self.origin.like)
-            .chain(&self.origin.config)
-            .cloned()
-            .collect()
+        ReadFiles::new(inputs.chain(&self.origin.like).chain(&self.origin.config))
     }
 
     /// Which vectors of `input` are as a server stores them: those of a table that was written here, if they go into

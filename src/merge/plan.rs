@@ -14,12 +14,14 @@ use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route}
 use super::settings::{Route, SegmentRule, Segments, Settings};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::scratch;
-use crate::build::{Shape, engine_bytes, lossy};
+use crate::build::{Shape, engine_bytes, refuse_lossy};
 use crate::engine::{ShardConfig, refuse_index};
 use crate::format::schema::United;
 use crate::source::{Source, SourceLabel};
 use crate::stream::{Layout, Stamp, master_shape};
 
+/// What to do about vectors that cannot be written again.
+const CARRIES: &str = "use --route graft, which carries what is stored";
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 const BASE_BYTES: u64 = 16 << 20;
 /// Disk space that a merge needs, in bytes, at the most.
@@ -122,13 +124,13 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
             notes.extend(built_otherwise(sources, &united));
         }
         Route::Rebuild => {
-            refuse_lossy(route, &united)?;
+            refuse_lossy(&united.config, "planning the route rebuild", CARRIES)?;
             if !by_server {
                 let shards = layout.shards.len();
                 notes.extend(keep_parts(sources, shards, settings.segments, &mut united)?);
             }
         }
-        Route::Replay => refuse_lossy(route, &united)?,
+        Route::Replay => refuse_lossy(&united.config, "planning the route replay", CARRIES)?,
     }
     if settings.union.by_source && route != Route::Replay {
         notes.push(
@@ -178,23 +180,6 @@ fn refuse_all(mut reasons: Vec<Error>) -> Result<()> {
         format!("reading {} sources", reasons.len()),
         text.join("\n"),
     ))
-}
-
-/// Refuses vectors that are stored lossily: they cannot be read and written again without a change.
-fn refuse_lossy(route: Route, united: &United) -> Result<()> {
-    let lossy = lossy(&united.config);
-    if lossy.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(
-        format!("planning the route {route}"),
-        format!(
-            "{}: the originals are not in the snapshot, and writing again what was read would \
-             change it",
-            lossy.join(", ")
-        ),
-    )
-    .next("use --route graft, which carries what is stored"))
 }
 
 fn refuse_unknown_stamps(stamp: &Stamp, sources: &[Source]) -> Result<()> {

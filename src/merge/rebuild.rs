@@ -14,7 +14,6 @@ use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::base::stage::Stages;
 use crate::build::{self, Part, Parts, Target};
-use crate::engine::ShardConfig;
 use crate::source::{OpenedShards, Purpose, Source};
 use crate::stream::Ledger;
 use crate::stream::Policy;
@@ -122,14 +121,12 @@ fn write(
 ) -> Result<(Vec<Part>, Flowed)> {
     let total = flow.total();
     let stage = site.progress.stage("merge", Some(total), Unit::Points);
-    let config = ShardConfig::new(&plan.united.config)?;
-    // A new id may be one that comes later; only within one part the engine finds that out.
-    let at_most = if config.stays_plain() && settings.union.on_conflict != Policy::Remap {
-        config.segments_max()
-    } else {
-        1
+    let parts = Parts::of(&plan.united.config, total, plan.layout.shards.len())?;
+    let parts = match settings.union.on_conflict {
+        // A new id may be one that comes later; only within one part the engine finds that out.
+        Policy::Remap => parts.whole(),
+        _ => parts,
     };
-    let parts = Parts::new(total / plan.layout.shards.len().max(1) as u64, at_most);
     build::write(plan.shape(), parts, folder, |write| {
         flow.run(resolver, &stage, |record, _| write(record))
     })

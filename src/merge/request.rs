@@ -2,8 +2,6 @@
 //!
 //! Invariants: what can be refused is refused before a byte is written.
 
-use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,9 +12,11 @@ use super::plan::{Plan, plan};
 use super::replay::{ExistingTarget, Target};
 use super::scratch_collection::{ScratchCollection, scratch_collection};
 use super::settings::Settings;
-use crate::base::durable::{Staged, folder_of};
+use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
+use crate::base::overwrite::ReadFiles;
+use crate::base::path::folder_of;
 use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
 use crate::base::stage::Stages;
@@ -191,22 +191,14 @@ impl MergeRequest {
 
     /// Refuses an output that would be lost or would cost a source, before anything is read.
     fn refuse_output(&self) -> Result<()> {
-        // By device and inode: a hard link is the same file under another name.
-        let real = |path: &Path| {
-            let meta = std::fs::metadata(path).ok()?;
-            Some((meta.dev(), meta.ino()))
-        };
         let sidecars = |path: &PathBuf| Sidecar::ALL.map(|sidecar| sidecar.of(path));
         let of_sources = self.sources.iter().flat_map(sidecars);
-        let of_sources: BTreeSet<(u64, u64)> = (self.sources.iter().cloned())
-            .chain(of_sources)
-            .filter_map(|path| real(&path))
-            .collect();
+        let read = ReadFiles::new(self.sources.iter().cloned().chain(of_sources));
         let of_output: Vec<PathBuf> = (self.output.iter())
             .flat_map(|output| std::iter::once(output.clone()).chain(sidecars(output)))
             .collect();
         for file in of_output.iter().chain(&self.ledger) {
-            if real(file).is_some_and(|file| of_sources.contains(&file)) {
+            if read.has(file) {
                 return Err(Error::usage(
                     format!("writing {}", file.display()),
                     "it is one of the sources, or lies beside one with its checksum; sources are only \

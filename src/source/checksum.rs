@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
+use crate::base::path::is_gz;
 use crate::format::{Algorithm, Hashes, Sha256Hex};
 
 /// Largest checksum or manifest file that is read, in bytes.
@@ -131,7 +132,7 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
         });
     }
     let mut bases = vec![path.to_owned()];
-    if path.extension().is_some_and(|ending| ending == "gz") {
+    if is_gz(path) {
         bases.push(path.with_extension(""));
     }
     for base in bases {

@@ -32,6 +32,7 @@ pub use shard_ids::{Lacking, SegmentCounts, ShardIds, Survey, lacking_indexes, n
 pub use together::{join_nodes, refuse_twice, tell_apart};
 
 use crate::base::error::{Error, Result};
+use crate::base::path::is_gz;
 use crate::format::readable::{Obstacle, in_rocks, obstacles};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, ShardingMethod};
@@ -307,8 +308,4 @@ impl Source {
             checksum: self.checksum.clone(),
         }
     }
-}
-
-fn is_gz(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "gz")
 }

@@ -35,14 +35,14 @@ pub struct TableReader {
     path: PathBuf,
     schema: SchemaRef,
     meta: Option<TableMeta>,
-    rows: Option<u64>,
     inner: Inner,
 }
 
 enum Inner {
     Parquet(ParquetRecordBatchReaderBuilder<File>),
-    File(FileReader<BufReader<File>>),
-    Stream(StreamReader<BufReader<File>>),
+    /// Arrow IPC, which is opened when it is read, for the columns that are used.
+    File,
+    Stream,
 }
 
 /// A row: its number from 1 on, and the point that it is, or why it is none.
@@ -53,29 +53,24 @@ type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowErr
 impl TableReader {
     /// Opens the file at `path`.
     pub fn open(path: &Path, form: FileForm) -> Result<Self> {
-        let open = || File::open(path).map_err(|err| Error::io("opening", path, &err));
-        let inner = match form {
+        let (inner, schema, meta) = match form {
             FileForm::Parquet => {
-                let file = open()?;
-                contained(path, || ParquetRecordBatchReaderBuilder::try_new(file))
-                    .map(Inner::Parquet)?
+                let file = File::open(path).map_err(|err| Error::io("opening", path, &err))?;
+                let builder = contained(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
+                let schema = builder.schema().clone();
+                let pairs = builder.metadata().file_metadata().key_value_metadata();
+                let mut pairs = pairs.into_iter().flatten().filter(|pair| pair.key == KEY);
+                let meta = pairs.find_map(|pair| pair.value.clone());
+                (Inner::Parquet(builder), schema, meta)
+            }
+            FileForm::Arrow if is_arrow_file(path)? => {
+                let reader = contained(path, || FileReader::try_new(buffered(path)?, None))?;
+                (Inner::File, reader.schema(), None)
             }
             FileForm::Arrow => {
-                let mut file = open()?;
-                let mut start = Vec::new();
-                let read = (&mut file)
-                    .take(ARROW_FILE.len() as u64)
-                    .read_to_end(&mut start);
-                read.and_then(|_| file.rewind())
-                    .map_err(|err| Error::io("reading", path, &err))?;
-                let file = BufReader::new(file);
-                match start == ARROW_FILE {
-                    true => contained(path, || FileReader::try_new(file, None)).map(Inner::File)?,
-                    false => {
-                        refuse_cut(path)?;
-                        contained(path, || StreamReader::try_new(file, None)).map(Inner::Stream)?
-                    }
-                }
+                refuse_cut(path)?;
+                let reader = contained(path, || StreamReader::try_new(buffered(path)?, None))?;
+                (Inner::Stream, reader.schema(), None)
             }
             FileForm::Jsonl => {
                 return Err(Error::failed(
@@ -83,22 +78,6 @@ impl TableReader {
                     "it has no columns",
                 ));
             }
-        };
-        let (schema, meta, rows) = match &inner {
-            Inner::Parquet(builder) => {
-                let file = builder.metadata().file_metadata();
-                let pairs = file.key_value_metadata().into_iter().flatten();
-                let ours = pairs
-                    .filter(|pair| pair.key == KEY)
-                    .find_map(|pair| pair.value.clone());
-                (
-                    builder.schema().clone(),
-                    ours,
-                    u64::try_from(file.num_rows()).ok(),
-                )
-            }
-            Inner::File(reader) => (reader.schema(), None, None),
-            Inner::Stream(reader) => (reader.schema(), None, None),
         };
         if schema.fields().len() > COLUMNS_MAX {
             return Err(damaged(
@@ -114,7 +93,6 @@ impl TableReader {
             path: path.to_owned(),
             schema,
             meta,
-            rows,
             inner,
         })
     }
@@ -128,11 +106,6 @@ impl TableReader {
     pub fn columns(&self) -> Vec<&str> {
         let fields = self.schema.fields().iter();
         fields.map(|field| field.name().as_str()).collect()
-    }
-
-    /// The number of its rows, where its header tells it.
-    pub fn rows(&self) -> Option<u64> {
-        self.rows
     }
 
     /// Calls `take` with every row. Those of a Parquet file are read a few at a time, those of an Arrow file by its
@@ -173,19 +146,12 @@ impl TableReader {
                 let builder = builder.with_projection(mask).with_batch_size(at_once);
                 Box::new(contained(&path, || builder.build())?)
             }
-            // Once more, without the columns that are not used.
-            Inner::File(reader) => {
-                drop(reader);
-                Box::new(contained(&path, || {
-                    FileReader::try_new(buffered(&path)?, Some(used))
-                })?)
-            }
-            Inner::Stream(reader) => {
-                drop(reader);
-                Box::new(contained(&path, || {
-                    StreamReader::try_new(buffered(&path)?, Some(used))
-                })?)
-            }
+            Inner::File => Box::new(contained(&path, || {
+                FileReader::try_new(buffered(&path)?, Some(used))
+            })?),
+            Inner::Stream => Box::new(contained(&path, || {
+                StreamReader::try_new(buffered(&path)?, Some(used))
+            })?),
         };
         let mut number = 0;
         while let Some(batch) = contained(&path, || batches.next().transpose())? {
@@ -202,6 +168,17 @@ impl TableReader {
 fn buffered(path: &Path) -> std::result::Result<BufReader<File>, ArrowError> {
     let file = File::open(path).map_err(|err| ArrowError::IoError(err.to_string(), err))?;
     Ok(BufReader::new(file))
+}
+
+/// Returns true if the file at `path` is an Arrow IPC file, and not a stream.
+fn is_arrow_file(path: &Path) -> Result<bool> {
+    let failed = |err: std::io::Error| Error::io("reading", path, &err);
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(ARROW_FILE.len() as u64)
+        .read_to_end(&mut start)
+        .map_err(failed)?;
+    Ok(start == ARROW_FILE)
 }
 
 /// Refuses a stream that does not say that it ends: one that was cut off between two batches looks the same.

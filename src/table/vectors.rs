@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    FixedSizeListBuilder, Float32Builder, ListBuilder, UInt8Builder, UInt32Builder,
+    ArrayBuilder, FixedSizeListBuilder, Float32Builder, ListBuilder, UInt8Builder, UInt32Builder,
 };
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
@@ -58,8 +58,12 @@ impl VectorBuilder {
     /// Adds the vector of the next point.
     pub fn push(&mut self, vector: Option<&Vector>) -> Result<(), String> {
         match (self, vector) {
-            (Self::Dense(builder), vector) => dense(builder, vector),
-            (Self::Bytes(builder), vector) => bytes(builder, vector),
+            (Self::Dense(list), vector) => {
+                dense(list, vector, append_floats, Float32Builder::append_nulls)
+            }
+            (Self::Bytes(list), vector) => {
+                dense(list, vector, append_bytes, UInt8Builder::append_nulls)
+            }
             (Self::Multi(builder), None) => {
                 builder.append(false);
                 Ok(())
@@ -125,44 +129,37 @@ impl VectorBuilder {
     }
 }
 
-fn dense(
-    builder: &mut FixedSizeListBuilder<Float32Builder>,
+/// Adds a dense vector to `list`: its values by `add`, or as many nulls by `add_nulls` if it is none.
+fn dense<B: ArrayBuilder>(
+    list: &mut FixedSizeListBuilder<B>,
     vector: Option<&Vector>,
+    add: impl FnOnce(&mut B, &[f32]) -> Result<(), String>,
+    add_nulls: impl FnOnce(&mut B, usize),
 ) -> Result<(), String> {
     match vector {
         Some(Vector::Dense(values)) => {
-            refuse_length(values.len(), builder.value_length())?;
-            builder.values().append_slice(values);
+            refuse_length(values.len(), list.value_length())?;
+            add(list.values(), values)?;
         }
         Some(_) => return Err("a vector is not dense".into()),
         None => {
-            let length = usize::try_from(builder.value_length()).unwrap_or_default();
-            builder.values().append_nulls(length);
+            let length = usize::try_from(list.value_length()).unwrap_or_default();
+            add_nulls(list.values(), length);
         }
     }
-    builder.append(vector.is_some());
+    list.append(vector.is_some());
     Ok(())
 }
 
-fn bytes(
-    builder: &mut FixedSizeListBuilder<UInt8Builder>,
-    vector: Option<&Vector>,
-) -> Result<(), String> {
-    match vector {
-        Some(Vector::Dense(values)) => {
-            refuse_length(values.len(), builder.value_length())?;
-            for value in values {
-                let byte = byte(*value).ok_or_else(|| format!("{value} is no byte"))?;
-                builder.values().append_value(byte);
-            }
-        }
-        Some(_) => return Err("a vector is not dense".into()),
-        None => {
-            let length = usize::try_from(builder.value_length()).unwrap_or_default();
-            builder.values().append_nulls(length);
-        }
+fn append_floats(builder: &mut Float32Builder, values: &[f32]) -> Result<(), String> {
+    builder.append_slice(values);
+    Ok(())
+}
+
+fn append_bytes(builder: &mut UInt8Builder, values: &[f32]) -> Result<(), String> {
+    for value in values {
+        builder.append_value(byte(*value).ok_or_else(|| format!("{value} is no byte"))?);
     }
-    builder.append(vector.is_some());
     Ok(())
 }
 

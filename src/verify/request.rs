@@ -14,6 +14,7 @@ use super::{Asking, ExpectedConfig, ProofRequest, Provenance, frame_differences,
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
+use crate::base::path::is_gz;
 use crate::base::scratch::{Scratch, require_free};
 use crate::base::sidecar::Sidecar;
 use crate::base::stage::Stages;
@@ -263,11 +264,7 @@ fn find_provenance(request: &VerifyRequest) -> Result<(Option<Provenance>, Strin
         return Ok((Some(found), path.display().to_string()));
     }
     let mut places = vec![Sidecar::Provenance.of(&request.master)];
-    if request
-        .master
-        .extension()
-        .is_some_and(|ending| ending == "gz")
-    {
+    if is_gz(&request.master) {
         places.push(Sidecar::Provenance.of(&request.master.with_extension("")));
     }
     for path in places {

@@ -1,0 +1,18 @@
+//! What a path tells of its file.
+//!
+//! Invariants: nothing here looks at the disk.
+
+use std::path::Path;
+
+/// The folder that the file at `path` lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Returns true if the name says that the file is compressed by gzip.
+pub fn is_gz(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "gz")
+}
