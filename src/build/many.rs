@@ -53,6 +53,14 @@ impl Staging {
         Ok(Self { parts })
     }
 
+    /// Returns true if one of them is to be the file at `path`, or a sidecar of it.
+    pub fn has(&self, path: &Path) -> bool {
+        let names = |output: &PathBuf| Sidecar::ALL.map(|sidecar| sidecar.of(output));
+        (self.parts.iter()).any(|(_, _, output, _)| {
+            output == path || names(output).iter().any(|sidecar| sidecar == path)
+        })
+    }
+
     /// Builds them, each with the config and payload indexes of `united` and the shards of `layout`, out of `records`,
     /// which come by collection and identity, each identity once.
     pub fn build(

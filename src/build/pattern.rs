@@ -72,7 +72,8 @@ fn whole(number: &Number) -> String {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match number.as_f64() {
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < EXACT => {
-            format!("{float:.0}")
+            // Without the sign of zero.
+            format!("{:.0}", float + 0.0)
         }
         _ => number.to_string(),
     }
@@ -146,6 +147,7 @@ mod tests {
             (json!({"exif": {"year": "2017"}}), Some("2017")),
             (json!({"exif": {"year": -0.5}}), Some("-0.5")),
             (json!({"exif": {"year": 2017.0}}), Some("2017")),
+            (json!({"exif": {"year": -0.0}}), Some("0")),
             (json!({"exif": {"year": true}}), Some("true")),
             (json!({"exif": {"year": [2017]}}), None),
             (json!({"exif": {"year": null}}), None),

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use half::f16;
 
 use crate::format::schema::{CollectionConfig, Datatype, Distance, VectorParams, vector_label};
-use crate::point::numbers::{change_floats, read_back};
+use crate::point::numbers::{change_floats, read_back, written_for};
 use crate::point::{Record, Vector};
 
 /// Vectors that are as a server stores them.
@@ -50,7 +50,7 @@ pub struct Fitting<'a> {
 impl Fitting<'_> {
     /// Makes `record` what is stored.
     pub fn fit(self, record: &mut Record) -> Result<(), String> {
-        change_floats(&mut record.payload, read_back);
+        change_floats(&mut record.payload, storable);
         for (name, vector) in &mut record.vectors {
             let fitted = match self.config.vectors().get(name) {
                 Some(params) => self.dense(params, self.as_stored.has(name), vector),
@@ -104,6 +104,14 @@ impl Fitting<'_> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The number that is read of what is stored for `float`: itself, if some text gives it.
+fn storable(float: f64) -> f64 {
+    match written_for(float) {
+        Some(_) => float,
+        None => read_back(float),
     }
 }
 

@@ -21,24 +21,25 @@ const NOT_OF_A_POINT: [&str; 3] = ["score", "version", "order_value"];
 /// The key of all vectors in a scroll's answer.
 const VECTOR: &str = "vector";
 
-/// Calls `take` with the point of every line of `lines`, which come from `path`.
+/// Calls `take` with the point of every line of `lines`, which come from `path`; tells `seen` which columns of vectors
+/// there are.
 pub fn read(
     mut lines: impl BufRead,
     path: &Path,
     mapping: &Mapping,
+    seen: &mut BTreeSet<String>,
     mut take: impl FnMut(TableRow) -> Result<()>,
 ) -> Result<()> {
     let doing = || format!("reading {}", path.display());
     let mut line = Vec::new();
     let mut number = 0;
-    let mut seen = BTreeSet::new();
     loop {
         line.clear();
         let read = (&mut lines)
             .take(LINE_BYTES_MAX + 1)
             .read_until(b'\n', &mut line);
         match read {
-            Ok(0) => break,
+            Ok(0) => return Ok(()),
             Ok(_) => number += 1,
             Err(err) => return Err(Error::damaged(doing(), err)),
         }
@@ -53,18 +54,8 @@ pub fn read(
         let object = serde_json::from_slice::<Map<String, Value>>(&line);
         let record = object
             .map_err(|err| err.to_string())
-            .and_then(|map| record(map, mapping, &mut seen));
+            .and_then(|map| record(map, mapping, seen));
         take((number, record))?;
-    }
-    let never =
-        (mapping.vectors.iter()).find(|one| mapping.is_given && !seen.contains(&one.column));
-    match never.filter(|_| number > 0) {
-        None => Ok(()),
-        Some(one) => Err(Error::usage(
-            doing(),
-            format!("no row has {}, which --vector names", one.column),
-        )
-        .next("correct the name of the column")),
     }
 }
 
@@ -86,45 +77,8 @@ fn record(
             Some(ShardKey::deserialize(key).map_err(|err| format!("its shard key {key}: {err}"))?)
         }
     };
-    let mut has_vectors = false;
-    if !mapping.is_given
-        && let Some(Value::Object(named)) = map.get(VECTOR)
-        && !(named.contains_key("indices") && named.contains_key("values"))
-    {
-        has_vectors = true;
-        for (name, vector) in named {
-            let vector = Vector::from_json(vector);
-            let vector = vector.map_err(|why| format!("vector '{name}': {why}"))?;
-            record.vectors.push((name.clone(), vector));
-        }
-    } else {
-        for one in &mapping.vectors {
-            let Some(vector) = map.get(&one.column) else {
-                continue;
-            };
-            has_vectors = true;
-            if !seen.contains(&one.column) {
-                seen.insert(one.column.clone());
-            }
-            if !vector.is_null() {
-                let vector = Vector::from_json(vector);
-                let vector = vector.map_err(|why| format!("{}: {why}", one.column))?;
-                record.vectors.push((one.name.clone(), vector));
-            }
-        }
-    }
-    if !has_vectors && !mapping.vectors.is_empty() {
-        let columns: Vec<&str> = mapping
-            .vectors
-            .iter()
-            .map(|one| one.column.as_str())
-            .collect();
-        return Err(format!(
-            "it has no vector: neither {} by name nor {}; --vector NAME=COLUMN says which it is",
-            VECTOR,
-            columns.join(", ")
-        ));
-    }
+    let (vectors, by_name) = vectors(&map, mapping, seen)?;
+    record.vectors = vectors;
     record.vectors.sort_by(|(a, _), (b, _)| a.cmp(b));
     if record
         .vectors
@@ -138,10 +92,77 @@ fn record(
         record.payload = map;
         return Ok(record);
     }
-    let is_vectors = |key: &str| key == VECTOR && !mapping.is_given;
-    map.retain(|key, _| !mapping.is_taken(key) && !is_vectors(key));
+    map.retain(|key, _| !mapping.is_taken(key) && !(by_name && key == VECTOR));
     record.payload = payload(map, mapping)?;
     Ok(record)
+}
+
+/// The vectors of the row `map`, and whether its key `vector` has them by name; tells `seen` which columns it has.
+fn vectors(
+    map: &Map<String, Value>,
+    mapping: &Mapping,
+    seen: &mut BTreeSet<String>,
+) -> Result<(Vec<(String, Vector)>, bool), String> {
+    let read = |name: &str, label: &str, vector: &Value| {
+        let vector = Vector::from_json(vector).map_err(|why| format!("{label}: {why}"))?;
+        Ok::<_, String>((name.to_owned(), vector))
+    };
+    let columns = || {
+        let columns = mapping.vectors.iter();
+        columns.filter_map(|one| Some((one, map.get(&one.column)?)))
+    };
+    let by_name = match map.get(VECTOR).filter(|_| !mapping.is_given) {
+        // A sparse vector that is called 'vector'.
+        Some(Value::Object(one)) if one.contains_key("indices") && one.contains_key("values") => {
+            None
+        }
+        Some(Value::Object(named)) => Some(
+            named
+                .iter()
+                .map(|(name, one)| read(name, &format!("vector '{name}'"), one))
+                .collect::<Result<Vec<_>, _>>()?,
+        ),
+        // As scroll answers without vectors.
+        Some(Value::Null) => Some(Vec::new()),
+        _ => None,
+    };
+    if let Some(vectors) = by_name {
+        let beside = columns().find(|(one, value)| one.column != VECTOR && !value.is_null());
+        return match beside {
+            None => Ok((vectors, true)),
+            Some((one, _)) => Err(format!(
+                "it has {} beside {VECTOR}, and both name vectors",
+                one.column
+            )),
+        };
+    }
+    let mut vectors = Vec::new();
+    for (one, vector) in columns() {
+        if !seen.contains(&one.column) {
+            seen.insert(one.column.clone());
+        }
+        if !vector.is_null() {
+            vectors.push(read(&one.name, &one.column, vector)?);
+        }
+    }
+    let is_list = map.get(VECTOR).is_some_and(Value::is_array);
+    if is_list && !mapping.is_given && !mapping.is_taken(VECTOR) && columns().next().is_some() {
+        return Err(format!(
+            "its {VECTOR} is a list of numbers that is taken by none of the config's vectors"
+        ));
+    }
+    if columns().next().is_none() && !mapping.vectors.is_empty() {
+        let columns: Vec<&str> = mapping
+            .vectors
+            .iter()
+            .map(|one| one.column.as_str())
+            .collect();
+        return Err(format!(
+            "it has no vector: neither {VECTOR} by name nor {}; --vector NAME=COLUMN says which it is",
+            columns.join(", ")
+        ));
+    }
+    Ok((vectors, false))
 }
 
 /// The payload of what is left of a row.
@@ -193,10 +214,16 @@ mod tests {
     fn read_one(line: &str, fields: Fields) -> Result<String, String> {
         let mut found = Vec::new();
         let mapping = mapping(fields);
-        read(line.as_bytes(), Path::new("x"), &mapping, |row| {
-            found.push(row);
-            Ok(())
-        })
+        read(
+            line.as_bytes(),
+            Path::new("x"),
+            &mapping,
+            &mut BTreeSet::new(),
+            |row| {
+                found.push(row);
+                Ok(())
+            },
+        )
         .unwrap();
         let (number, record) = found.pop().unwrap();
         assert_eq!((number, found.len()), (1, 0));
@@ -223,6 +250,13 @@ mod tests {
                 format!(r#"{{"id":7,"payload":{payload},"vector":{{"image":[1.0,2.0]}}}}"#);
             assert_eq!(read_one(flat, fields).unwrap(), wanted);
         }
+        // A field that is only called so, and vectors that were not asked for.
+        let named = r#"{"id":7,"embedding":[1,2],"vector":"V8"}"#;
+        let wanted = r#"{"id":7,"payload":{"vector":"V8"},"vector":{"image":[1.0,2.0]}}"#;
+        assert_eq!(read_one(named, Fields::Whole).unwrap(), wanted);
+        let none = r#"{"id":7,"payload":{"a":1},"vector":null}"#;
+        let wanted = r#"{"id":7,"payload":{"a":1},"vector":{}}"#;
+        assert_eq!(read_one(none, Fields::Whole).unwrap(), wanted);
     }
 
     #[test]
@@ -238,6 +272,18 @@ mod tests {
             ),
             (r#"{"id":1,"payload":{}}"#, "no vector"),
             (r#"{"id":1,"vector":[1,2]}"#, "no vector"),
+            (
+                r#"{"id":1,"embedding":[1],"vector":{"text":[3]}}"#,
+                "beside",
+            ),
+            (
+                r#"{"id":1,"embedding":[1],"vector":[9,9]}"#,
+                "is taken by none",
+            ),
+            (
+                r#"{"id":1,"embedding":"a caption","vector":{"text":[3]}}"#,
+                "beside",
+            ),
             (r#"{"id":1,"vector":{},"payload":[]}"#, "payload"),
             (r#"{"id":1,"embedding":"x"}"#, "embedding"),
         ] {

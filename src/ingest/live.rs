@@ -358,7 +358,7 @@ impl Sending<'_> {
                 }
                 let info = target.info()?;
                 // What is still in the queue is not told by the first green.
-                rests = if info.is_green() && info.queued() == 0 {
+                rests = if info.is_green() && info.queued() == 0 && info.deferred() == 0 {
                     rests + 1
                 } else {
                     0

@@ -127,6 +127,7 @@ impl Operation for IngestRequest {
             values: Values::new(self.max_parts, self.rest.clone()),
             keys: SeenKeys::default(),
             rejects,
+            seen: BTreeSet::new(),
             rows: 0,
         };
         let shown = context.progress.stage("read", None, Unit::Points);
@@ -141,6 +142,10 @@ impl Operation for IngestRequest {
             });
         }
         drop(shown);
+        let all_lines = inputs.iter().all(|input| input.form == FileForm::Jsonl);
+        if all_lines && taking.rows > taking.rejects.count {
+            self.columns.refuse_unseen(&taking.seen)?;
+        }
         let Taking {
             sorter,
             values,
@@ -226,6 +231,13 @@ impl Work<'_> {
             request, values, ..
         } = self;
         let staging = Staging::new(request.pattern()?, values, read, request.force)?;
+        if let Some(reject) = request.reject.as_ref().filter(|reject| staging.has(reject)) {
+            return Err(Error::usage(
+                format!("writing {}", reject.display()),
+                "it is the file of --reject, and one of the snapshots",
+            )
+            .next("choose another name for --reject"));
+        }
         let builder = Builder {
             scratch: self.scratch,
             progress: self.context.progress,
@@ -334,6 +346,8 @@ struct Taking<'a> {
     values: Values,
     keys: SeenKeys,
     rejects: Rejects,
+    /// Columns of vectors that lines have.
+    seen: BTreeSet<String>,
     rows: u64,
 }
 
@@ -357,16 +371,15 @@ impl Taking<'_> {
             });
         }
         let mapping = self.request.mapping(input, None, self.config)?;
-        lines::read(
-            open(&input.path)?,
-            Path::new(&input.name),
-            &mapping,
-            |row| {
-                self.take(input, row, fitting)?;
-                stage.add(1);
-                Ok(())
-            },
-        )
+        let mut seen = std::mem::take(&mut self.seen);
+        let name = Path::new(&input.name);
+        lines::read(open(&input.path)?, name, &mapping, &mut seen, |row| {
+            self.take(input, row, fitting)?;
+            stage.add(1);
+            Ok(())
+        })?;
+        self.seen = seen;
+        Ok(())
     }
 
     /// Takes in a row.

@@ -153,6 +153,21 @@ pub struct ColumnOptions {
     pub shard_key: String,
 }
 
+impl ColumnOptions {
+    /// Refuses a column that was given and that no row has: a name that was typed wrongly.
+    pub(super) fn refuse_unseen(&self, seen: &BTreeSet<String>) -> Result<()> {
+        let given = self.vector.iter().map(|GivenVector(one)| &one.column);
+        match given.into_iter().find(|column| !seen.contains(*column)) {
+            None => Ok(()),
+            Some(column) => Err(Error::usage(
+                "reading the rows",
+                format!("none has {column}, which --vector names"),
+            )
+            .next("correct the name of the column")),
+        }
+    }
+}
+
 /// Where the config of the collections comes from.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 pub struct OriginOptions {

@@ -17,6 +17,10 @@ pub enum Feature {
     SnapshotTelemetry,
     /// Points have multivectors.
     Multivectors,
+    /// Payloads that are left on disk are kept as JSON text, not as CBOR in RocksDB.
+    PayloadsOnDiskAsText,
+    /// The same of all payloads.
+    PayloadsAsText,
     /// Payload fields are indexed as dates.
     DatetimeIndexes,
     /// Payload fields are indexed as UUIDs.
@@ -34,6 +38,8 @@ impl Feature {
             // lib/collection/src/collection/snapshots.rs
             Self::ShardsRestored => (1, 14, 0),
             // lib/segment/src/types.rs
+            Self::PayloadsOnDiskAsText => (1, 13, 0),
+            Self::PayloadsAsText => (1, 16, 0),
             Self::DatetimeIndexes => (1, 8, 0),
             Self::Multivectors => (1, 10, 0),
             Self::UuidIndexes | Self::IndexParameters => (1, 11, 0),

@@ -4,7 +4,7 @@
 //! others are read all the same; a panic of the libraries is an error.
 
 use std::fs::File;
-use std::io::{BufReader, Read as _, Seek as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -140,7 +140,7 @@ impl TableReader {
                     .iter()
                     .map(|group| group.total_byte_size().unsigned_abs());
                 let rows = builder.metadata().file_metadata().num_rows().unsigned_abs();
-                let each = bytes.sum::<u64>() / rows.max(1);
+                let each = bytes.fold(0, u64::saturating_add) / rows.max(1);
                 let fitting = usize::try_from(BATCH_BYTES / each.max(1)).unwrap_or(1);
                 let at_once = fitting.clamp(1, BATCH_ROWS);
                 let builder = builder.with_projection(mask).with_batch_size(at_once);
@@ -149,9 +149,9 @@ impl TableReader {
             Inner::File => Box::new(contained(&path, || {
                 FileReader::try_new(buffered(&path)?, Some(used))
             })?),
-            Inner::Stream => Box::new(contained(&path, || {
+            Inner::Stream => Box::new(WholeStream(contained(&path, || {
                 StreamReader::try_new(buffered(&path)?, Some(used))
-            })?),
+            })?)),
         };
         let mut number = 0;
         while let Some(batch) = contained(&path, || batches.next().transpose())? {
@@ -168,6 +168,28 @@ impl TableReader {
 fn buffered(path: &Path) -> std::result::Result<BufReader<File>, ArrowError> {
     let file = File::open(path).map_err(|err| ArrowError::IoError(err.to_string(), err))?;
     Ok(BufReader::new(file))
+}
+
+/// A stream of batches behind which nothing may follow: of two streams one after the other, the reader takes the first
+/// for all.
+struct WholeStream(StreamReader<BufReader<File>>);
+
+impl Iterator for WholeStream {
+    type Item = std::result::Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(batch) = self.0.next() {
+            return Some(batch);
+        }
+        match self.0.get_mut().fill_buf() {
+            Ok([]) => None,
+            Ok(_) => Some(Err(ArrowError::IpcError(
+                "something follows the end of its stream: is it several, one after the other?"
+                    .into(),
+            ))),
+            Err(err) => Some(Err(ArrowError::IoError(err.to_string(), err))),
+        }
+    }
 }
 
 /// Returns true if the file at `path` is an Arrow IPC file, and not a stream.

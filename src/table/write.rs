@@ -23,6 +23,7 @@ use super::vectors::VectorBuilder;
 use super::{FileForm, KEY, TableMeta, VERSION};
 use crate::base::error::{Error, Result};
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
+use crate::point::numbers::to_be_read_back;
 use crate::point::{PointId, Record};
 
 /// Bytes of points in a batch, at about.
@@ -174,7 +175,10 @@ impl TableWriter {
                 return Err(failed("it is a UUID among numbers".into()));
             }
         }
-        let payload = serde_json::to_string(&record.payload);
+        // The text of which a reader of this program, or a server, reads the same numbers.
+        let mut payload = record.payload.clone();
+        to_be_read_back(&mut payload);
+        let payload = serde_json::to_string(&payload);
         self.payloads
             .append_value(payload.map_err(|err| failed(err.to_string()))?);
         if let Some(keys) = &mut self.shard_keys {

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use crate::point::numbers::to_be_read_back;
+
 /// Returns the JSON object `text` with those of its members that have one of `keys` as `change` leaves
 /// them; it gets no others, and may add some.
 pub fn change_members(
@@ -55,6 +57,8 @@ pub fn change_members(
     }
     change(&mut changed);
     if !changed.is_empty() {
+        // What stays beside the change is to be read as it was read here.
+        to_be_read_back(&mut changed);
         let text = serde_json::to_vec(&changed).map_err(|err| err.to_string())?;
         if out.len() > 1 {
             out.push(b',');

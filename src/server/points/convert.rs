@@ -17,7 +17,6 @@ use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
 use crate::point::ShardKey;
-use crate::point::numbers::to_be_read_back;
 use crate::point::{PointId, Record, Vector};
 use crate::server::answers::ServerVersion;
 
@@ -120,8 +119,7 @@ impl VectorForm {
 }
 
 /// gRPC's point for our record, which [`fits`]; its shard key goes with the request.
-pub(super) fn point_to(mut record: Record, form: VectorForm) -> proto::PointStruct {
-    to_be_read_back(&mut record.payload);
+pub(super) fn point_to(record: Record, form: VectorForm) -> proto::PointStruct {
     let vector_to = match form {
         VectorForm::Messages => vector_to,
         VectorForm::Flat => flat_vector_to,

@@ -31,12 +31,14 @@ pub use upsert::{Sent, Upserts};
 
 use self::convert::{id_to, record_from_json, selector};
 use super::Connection;
+use super::answers::ServerVersion;
 use super::call::{Call, CallTimeout};
 use super::connection::GrpcChannel;
 use super::failure::Failure;
 use super::rest::LONG;
 use super::retry::{Retry, RetryOn};
 use super::selection::{Selection, StrictMode};
+use super::versions::Feature;
 use crate::base::error::{Error, Result};
 use crate::point::ShardKey;
 use crate::point::{PointId, Record};
@@ -82,6 +84,18 @@ impl Points {
             strict: connection.strict_mode(collection)?,
             by_rest: connection.is_rest_alone()?,
             what,
+        })
+    }
+
+    /// Returns true if a server of `version` keeps the payloads of the collection as JSON text (segments that an older
+    /// one made may still have CBOR).
+    fn stores_text(&self, version: Option<ServerVersion>) -> Result<bool> {
+        if Feature::PayloadsAsText.is_in(version) || !Feature::PayloadsOnDiskAsText.is_in(version) {
+            return Ok(Feature::PayloadsAsText.is_in(version));
+        }
+        let info = self.connection.collection(&self.collection)?;
+        info.map_or(Ok(true), |info| {
+            Ok(info.config(&self.what)?.on_disk_payload())
         })
     }
 

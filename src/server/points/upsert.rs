@@ -56,6 +56,8 @@ pub struct Sent {
 pub struct Upserts<M> {
     points: Points,
     form: VectorForm,
+    /// True if the server keeps payloads as JSON text, out of which it reads some numbers otherwise.
+    stores_text: bool,
     pace: Arc<Mutex<RateController>>,
     open: BTreeMap<Option<ShardKey>, Open>,
     queue: Option<mpsc::Sender<Batch<M>>>,
@@ -86,6 +88,7 @@ impl<M: Send + 'static> Upserts<M> {
         reached: impl FnMut(M, Sent) -> Result<()> + Send + 'static,
     ) -> Result<Self> {
         let server = points.connection.server_info()?;
+        let stores_text = points.stores_text(server.numbers())?;
         let pace = Arc::new(Mutex::new(RateController::new(limit)));
         let (queue, batches) = mpsc::channel(WAITING);
         let driver = Driver {
@@ -100,6 +103,7 @@ impl<M: Send + 'static> Upserts<M> {
         Ok(Self {
             points: points.clone(),
             form: VectorForm::of(server.numbers()),
+            stores_text,
             pace,
             open: BTreeMap::new(),
             queue: Some(queue),
@@ -112,7 +116,7 @@ impl<M: Send + 'static> Upserts<M> {
         if !self.points.by_rest && !fits(&record) {
             let bytes = record.weight_bytes();
             let key = record.shard_key.clone();
-            let points = vec![for_rest(record)?];
+            let points = vec![self.for_rest(record)?];
             return self.push(Content::Rest { points, key }, bytes, None);
         }
         let limit = lock(&self.pace).batch_bytes();
@@ -159,15 +163,44 @@ impl<M: Send + 'static> Upserts<M> {
         let records = open.records.into_iter();
         let content = match self.points.by_rest {
             true => Content::Rest {
-                points: records.map(for_rest).collect::<Result<_>>()?,
+                points: records
+                    .map(|record| self.for_rest(record))
+                    .collect::<Result<_>>()?,
                 key,
             },
             false => Content::Grpc {
-                points: records.map(|record| point_to(record, self.form)).collect(),
+                points: records
+                    .map(|mut record| {
+                        self.before_storage(&mut record);
+                        point_to(record, self.form)
+                    })
+                    .collect(),
                 key,
             },
         };
         self.push(content, open.bytes, mark)
+    }
+
+    /// Has the record's numbers be those of whose stored text a server reads them.
+    fn before_storage(&self, record: &mut Record) {
+        if self.stores_text {
+            to_be_read_back(&mut record.payload);
+        }
+    }
+
+    /// A point as REST takes it; its shard key goes beside it.
+    fn for_rest(&self, mut record: Record) -> Result<Value> {
+        self.before_storage(&mut record);
+        // And once more, since the request is text, too.
+        to_be_read_back(&mut record.payload);
+        let shown = AsScrolled {
+            record: &Record {
+                shard_key: None,
+                ..record
+            },
+            with_vectors: true,
+        };
+        serde_json::to_value(&shown).map_err(|err| Error::failed("preparing a point for REST", err))
     }
 
     fn push(&mut self, content: Content, bytes: usize, mark: Option<M>) -> Result<()> {
@@ -216,21 +249,6 @@ impl<M> Drop for Upserts<M> {
             driver.abort();
         }
     }
-}
-
-/// A point as REST takes it; its shard key goes beside it.
-fn for_rest(mut record: Record) -> Result<Value> {
-    // Read once out of the request, and once out of what is stored.
-    to_be_read_back(&mut record.payload);
-    to_be_read_back(&mut record.payload);
-    let shown = AsScrolled {
-        record: &Record {
-            shard_key: None,
-            ..record
-        },
-        with_vectors: true,
-    };
-    serde_json::to_value(&shown).map_err(|err| Error::failed("preparing a point for REST", err))
 }
 
 /// Sends batches as the pace allows, and calls out marks.

@@ -84,6 +84,24 @@ fn numbers() -> Outcome {
         super::is_proven(&next, &last)?;
         last = next;
     }
+    // So it is with a table, and with what stays beside a field that is left out.
+    let table = dir.path().join("digits.parquet");
+    let back = dir.path().join("back.snapshot");
+    cli!["export", &last, "-o", &table].run()?.ok()?;
+    cli!["ingest", &table, "-o", &back].run()?.ok()?;
+    super::is_proven(&back, &last)?;
+    let less = dir.path().join("less.snapshot");
+    let merge = cli![
+        "merge",
+        &back,
+        "--route",
+        "graft",
+        "--drop-payload",
+        "gps.lat"
+    ];
+    merge.arg("-o").arg(&less).run()?.ok()?;
+    let verify = cli!["verify", &less, "--deep", "--against", &back];
+    verify.run()?.ok()?.prints(&[": PROVEN"])?;
     Ok(())
 }
 
@@ -156,6 +174,8 @@ fn vectors() -> Outcome {
     ingest(&["--vector", "embeding"])?
         .code(12)?
         .says(&["embeding"])?;
+    let two = ["--vector", "embedding", "--vector", "embeding"];
+    ingest(&two)?.code(2)?.says(&["none has embeding"])?;
     ingest(&["--vector", "embedding"])?.ok()?;
     let normalized = json!({"id": 1, "payload": {"year": 2017}, "vector": [0.6, 0.8]});
     ensure_same(&exported(&out)?, [&normalized])?;
@@ -213,6 +233,10 @@ fn keeps_what_it_reads(env: &Env) -> Outcome {
         .run()?
         .code(2)?
         .says(&["it is read"])?;
+    let both = ingest().arg("--reject").arg(&other).arg("-o").arg(&other);
+    both.run()?
+        .code(2)?
+        .says(&["--reject", "one of the snapshots"])?;
     ensure!(
         std::fs::read(&like)? == before,
         "the snapshot was overwritten"

@@ -139,6 +139,11 @@ fn cut(env: &Env, form: &str) -> Outcome {
         run.args(flags).run()?.ok()?.prints(&["6 rows"])?;
         std::fs::write(&path, &bytes[..bytes.len() - 8])?;
         ingest(dir.path(), &path)?.code(13)?.says(&["cut off"])?;
+        // And two of them, one after the other.
+        std::fs::write(&path, [bytes.clone(), bytes].concat())?;
+        let again = dir.path().join("again.snapshot");
+        let run = cli!["ingest", &path, "-o", &again].args(flags).run()?;
+        run.code(13)?.says(&["one after the other"])?;
     }
     // Another thing altogether.
     std::fs::write(&path, "id,year\n1,2017\n".repeat(1000))?;
