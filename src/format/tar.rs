@@ -95,6 +95,9 @@ pub struct Walker<S> {
     /// Zero bytes after them.
     padding: u64,
     current: String,
+    /// The header of the current member, and where it ends.
+    header: Header,
+    header_end: u64,
     names: Names,
     /// True if the tar may end without a trailer.
     may_just_end: bool,
@@ -111,6 +114,8 @@ impl<S: Stream> Walker<S> {
             unread: 0,
             padding: 0,
             current: String::new(),
+            header: Header::new_gnu(),
+            header_end: 0,
             names: Names::default(),
             may_just_end: false,
             ended: false,
@@ -162,9 +167,22 @@ impl<S: Stream> Walker<S> {
                 long_name = Some(self.long_name(stored_bytes)?);
                 continue;
             }
+            self.header_end = self.position;
             let member = self.member(&header, stored_bytes, long_name)?;
+            self.header = header;
             return Ok(Some(member));
         }
+    }
+
+    /// The header of the current member, without that of a long name, and without the further map of a sparse
+    /// file.
+    pub fn header_read(&self) -> &Header {
+        &self.header
+    }
+
+    /// Offset of the byte after that header.
+    pub fn header_end(&self) -> u64 {
+        self.header_end
     }
 
     /// The stored bytes of the current member, as far as they are unread.

@@ -81,7 +81,7 @@ impl MergeOptions {
             UserConfig::parse(&path.display().to_string(), &bytes)
         });
         Ok(Settings {
-            union: self.records.over(UnionOptions::default()),
+            union: self.records.over(UnionOptions::default())?,
             overrides: Overrides {
                 config: config.transpose()?,
                 ..self.overrides.clone()

@@ -121,7 +121,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
                 }
                 kept = Some(keep);
             }
-            notes.extend(built_otherwise(sources, &united));
+            notes.extend(built_otherwise(sources, &settings.union.vectors, &united));
         }
         Route::Rebuild => {
             refuse_lossy(&united.config, "planning the route rebuild", CARRIES)?;

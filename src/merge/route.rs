@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::settings::{Route, Settings};
 use crate::base::error::{Error, Result};
 use crate::format::Segment;
-use crate::format::payloads::unsuitable;
-use crate::format::schema::{Overrides, ShardingMethod, United, vector_label};
+use crate::format::payloads::{unrenamable, unsuitable};
+use crate::format::schema::{Overrides, ShardingMethod, United, VectorChanges, vector_label};
 use crate::point::ShardKey;
 use crate::source::Source;
 use crate::stream::Layout;
@@ -36,7 +36,7 @@ fn graft_targets(
     if changes_payloads(settings) {
         payloads(sources, &mut reasons);
     }
-    schemas(sources, &mut reasons);
+    vectors(sources, &settings.union.vectors, &mut reasons);
     let targets = if settings.union.by_source {
         by_source(sources, layout, &mut reasons)
     } else if layout.keys.is_empty() {
@@ -94,19 +94,25 @@ fn payloads(sources: &[Source], reasons: &mut Vec<String>) {
     }
 }
 
-/// Segments of one shard must have the same vectors.
-fn schemas(sources: &[Source], reasons: &mut Vec<String>) {
-    let names = |source: &Source| -> BTreeSet<String> {
+/// Segments of one shard must have the same vectors, and where some are renamed, files that can be.
+fn vectors(sources: &[Source], changes: &VectorChanges, reasons: &mut Vec<String>) {
+    let own = |source: &Source| -> Vec<String> {
         let dense = source.config.vectors().keys();
-        dense
-            .chain(source.config.sparse_vectors().keys())
-            .cloned()
-            .collect()
+        let sparse = source.config.sparse_vectors().keys();
+        dense.chain(sparse).cloned().collect()
+    };
+    let names = |source: &Source| -> BTreeSet<String> {
+        let own = own(source);
+        let kept = own.iter().filter_map(|name| changes.name(name));
+        kept.map(str::to_owned).collect()
     };
     let all: BTreeSet<String> = sources.iter().flat_map(names).collect();
     for source in sources {
         for name in all.difference(&names(source)) {
             reasons.push(format!("{} has no {}", source.name, vector_label(name)));
+        }
+        if let Some(why) = unrenamable(&own(source)).filter(|_| !changes.is_none()) {
+            reasons.push(format!("of {}, {why}", source.name));
         }
     }
 }
@@ -230,12 +236,17 @@ pub fn route(
         .next("leave --route out, or give --route rebuild")),
         (None, Ok(targets)) => Ok((
             Route::Graft,
-            match changes_payloads(settings) {
-                false => {
+            match (changes_payloads(settings), settings.union.vectors.is_none()) {
+                (false, true) => {
                     "the sources' vectors and shards line up and no record is changed, so segments can \
                      be carried over with their graphs"
                 }
-                true => {
+                (false, false) => {
+                    "the sources' vectors and shards line up and vectors only get other names or are \
+                     left out, so segments can be carried over with their graphs, the files of these \
+                     renamed"
+                }
+                (true, _) => {
                     "the sources' vectors and shards line up and only payloads are changed, so segments \
                      can be carried over with their graphs, their payloads written anew"
                 }
@@ -319,13 +330,20 @@ impl KeptSegments {
 }
 
 /// Sources whose segments were built with other settings than the master has.
-pub fn built_otherwise(sources: &[Source], united: &United) -> Option<String> {
+pub fn built_otherwise(
+    sources: &[Source],
+    changes: &VectorChanges,
+    united: &United,
+) -> Option<String> {
     let master = &united.config;
     let differs = |source: &&Source| {
         source.config.vectors().keys().any(|name| {
+            let Some(new) = changes.name(name) else {
+                return false;
+            };
             let (own, its) = (
                 source.config.effective_hnsw(name),
-                master.effective_hnsw(name),
+                master.effective_hnsw(new),
             );
             (
                 own.m,
@@ -339,7 +357,7 @@ pub fn built_otherwise(sources: &[Source], united: &United) -> Option<String> {
                 its.full_scan_threshold,
                 its.payload_m,
                 its.on_disk,
-            ) || source.config.effective_quantization(name) != master.effective_quantization(name)
+            ) || source.config.effective_quantization(name) != master.effective_quantization(new)
         })
     };
     let names: Vec<&str> = sources

@@ -44,6 +44,12 @@ impl fmt::Display for MadeWith {
         for key in &self.drop_payload {
             write!(f, " --drop-payload {key}")?;
         }
+        for (old, new) in &self.rename_vector {
+            write!(f, " --rename-vector {old}={new}")?;
+        }
+        for name in &self.drop_vector {
+            write!(f, " --drop-vector '{name}'")?;
+        }
         if self.by_source {
             write!(f, " --layout by-source")?;
         }

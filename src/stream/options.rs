@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conflict::Policy;
+use crate::base::error::Result;
 use crate::engine::{Filter, PayloadField};
+use crate::format::schema::VectorChanges;
 
 /// Everything that decides which records the union of some sources has.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,8 @@ pub struct UnionOptions {
     pub filter: Option<Filter>,
     /// Payload fields that are left out.
     pub drop_payload: Vec<PayloadField>,
+    /// Vectors that have another name in the master, or are left out.
+    pub vectors: VectorChanges,
     /// True if the master has a shard key for each source.
     pub by_source: bool,
 }
@@ -81,6 +85,51 @@ impl FromStr for StampValue {
     }
 }
 
+/// New name of a vector, as typed: `OLD=NEW`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorRename {
+    old: String,
+    new: String,
+}
+
+impl FromStr for VectorRename {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (old, new) = text.split_once('=').ok_or(
+            "there is no '=': give it as OLD=NEW, and the unnamed vector as the empty name",
+        )?;
+        Ok(Self {
+            old: old.to_owned(),
+            new: new.to_owned(),
+        })
+    }
+}
+
+/// New names as a table by old ones, in plans and requests.
+mod vector_renames {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::{BTreeMap, VectorRename};
+
+    pub fn serialize<S: Serializer>(
+        renames: &[VectorRename],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(renames.iter().map(|one| (&one.old, &one.new)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<VectorRename>, D::Error> {
+        let table = BTreeMap::<String, String>::deserialize(deserializer)?;
+        let renames = table
+            .into_iter()
+            .map(|(old, new)| VectorRename { old, new });
+        Ok(renames.collect())
+    }
+}
+
 /// Stamps as a table by source, in plans and requests.
 mod stamp_values {
     use serde::{Deserialize as _, Deserializer, Serializer};
@@ -128,6 +177,15 @@ pub struct RecordOptions {
     /// Leave this payload field out: a key, or a path like exif.gps; repeat it for more
     #[arg(long, value_name = "FIELD")]
     pub drop_payload: Vec<PayloadField>,
+    /// Give a vector another name: OLD=NEW, where the unnamed vector has the empty name, as =image;
+    /// repeat it for more
+    #[arg(long, value_name = "OLD=NEW")]
+    #[serde(with = "vector_renames")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub rename_vector: Vec<VectorRename>,
+    /// Leave this vector out; repeat it for more
+    #[arg(long, value_name = "NAME")]
+    pub drop_vector: Vec<String>,
     /// How the master is laid out [default: same]: same (as the sources) or by-source (a shard key
     /// for each source)
     #[arg(long, value_name = "LAYOUT", hide_possible_values = true)]
@@ -136,7 +194,7 @@ pub struct RecordOptions {
 
 impl RecordOptions {
     /// These options laid over `base`, which counts where nothing is given.
-    pub fn over(&self, mut base: UnionOptions) -> UnionOptions {
+    pub fn over(&self, mut base: UnionOptions) -> Result<UnionOptions> {
         if let Some(policy) = &self.on_conflict {
             base.on_conflict = policy.clone();
         }
@@ -155,9 +213,16 @@ impl RecordOptions {
         if !self.drop_payload.is_empty() {
             base.drop_payload.clone_from(&self.drop_payload);
         }
+        if !self.rename_vector.is_empty() || !self.drop_vector.is_empty() {
+            let renames = self.rename_vector.iter();
+            base.vectors = VectorChanges::new(
+                renames.map(|one| (one.old.clone(), one.new.clone())),
+                self.drop_vector.iter().cloned(),
+            )?;
+        }
         if let Some(layout) = self.layout {
             base.by_source = layout == LayoutChoice::BySource;
         }
-        base
+        Ok(base)
     }
 }

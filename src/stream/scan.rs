@@ -13,7 +13,8 @@ use std::thread::Scope;
 use super::options::UnionOptions;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Stage;
-use crate::engine::Filter;
+use crate::engine::{Columns, Filter, Hit, Search};
+use crate::format::schema::{CollectionConfig, VectorChanges};
 use crate::point::ShardKey;
 use crate::point::{Digest, Hash, Identity, PointId, Record, RecordHashes, hashes};
 use crate::source::{OpenedShards, Ordered, Reading, Source};
@@ -34,6 +35,10 @@ pub struct PointStream<'a> {
     pub key: Option<ShardKey>,
     /// The key that is part of their identity: [`Self::key`], unless it is dropped or replaced.
     pub identity: Option<ShardKey>,
+    /// Config of their collection, if it is known.
+    config: Option<&'a CollectionConfig>,
+    /// Vectors that have other names than they are stored under, or are left out.
+    vectors: Option<&'a VectorChanges>,
 }
 
 impl<'a> PointStream<'a> {
@@ -44,7 +49,51 @@ impl<'a> PointStream<'a> {
             records,
             identity: key.clone(),
             key,
+            config: None,
+            vectors: None,
         }
+    }
+
+    /// The records with `ids`, ascending by id; ids that are not there are left out.
+    pub fn get(&self, ids: &[PointId], columns: Columns) -> Result<Vec<Record>> {
+        let mut records = self.records.get(ids, columns)?;
+        rename(&mut records, self.vectors);
+        Ok(records)
+    }
+
+    /// The nearest points, the best first; none if they have no such vector.
+    pub fn nearest(&self, search: Search<'_>) -> Result<Vec<Hit>> {
+        let nothing = VectorChanges::default();
+        let changes = self.vectors.unwrap_or(&nothing);
+        match self
+            .config
+            .map(|config| changes.name_in(config, search.name))
+        {
+            Some(None) => Ok(Vec::new()),
+            Some(Some(name)) => self.records.nearest(Search { name, ..search }),
+            None => self.records.nearest(search),
+        }
+    }
+}
+
+/// Gives the vectors of `records` their names in the master.
+fn rename(records: &mut [Record], changes: Option<&VectorChanges>) {
+    let Some(changes) = changes else {
+        return;
+    };
+    for record in records {
+        record.vectors.retain_mut(|(name, _)| {
+            let Some(new) = changes.name(name) else {
+                return false;
+            };
+            if new != name {
+                *name = new.to_owned();
+            }
+            true
+        });
+        record
+            .vectors
+            .sort_by(|(one, _), (other, _)| one.cmp(other));
     }
 }
 
@@ -63,7 +112,9 @@ pub fn point_streams<'a>(
         .live_lanes()
         .iter()
         .map(|point_stream| PointStream::new(at, point_stream, point_stream.key().cloned()));
-    of_shards.chain(of_collection).collect()
+    let config = Some(&source.config);
+    let all = of_shards.chain(of_collection);
+    all.map(|stream| PointStream { config, ..stream }).collect()
 }
 
 /// The shard key in the identities that points of the source called `name` under `key` have in a master
@@ -82,16 +133,17 @@ pub fn identity_key(
 }
 
 /// Gives the point streams of sources called `names` the identities that their points have in the master, which
-/// has shard keys if it `keeps_keys`.
+/// has shard keys if it `keeps_keys`, and the names that their vectors have there.
 pub fn in_master<'a>(
     mut point_streams: Vec<PointStream<'a>>,
-    options: &UnionOptions,
+    options: &'a UnionOptions,
     names: &[&str],
     keeps_keys: bool,
 ) -> Vec<PointStream<'a>> {
     for point_stream in &mut point_streams {
         let name = names.get(point_stream.source).copied().unwrap_or_default();
         point_stream.identity = identity_key(options, keeps_keys, name, point_stream.key.as_ref());
+        point_stream.vectors = Some(&options.vectors).filter(|changes| !changes.is_none());
     }
     point_streams
 }
@@ -210,8 +262,8 @@ impl Scan {
         let mut running = Vec::new();
         for point_stream in point_streams {
             let (sender, pages) = sync_channel(1);
-            let (records, key) = (point_stream.records, point_stream.key.clone());
-            scope.spawn(move || read_pages(records, key.as_ref(), reading, page_bytes, &sender));
+            let stream = point_stream.clone();
+            scope.spawn(move || read_pages(&stream, reading, page_bytes, &sender));
             running.push(Running {
                 source: point_stream.source,
                 key: keys.binary_search(&point_stream.identity).unwrap_or(0),
@@ -291,8 +343,7 @@ impl Groups for Scan {
 
 /// Reads pages of `point_stream` and sends them, until the end, an error, or until nobody listens.
 fn read_pages(
-    point_stream: &dyn Ordered,
-    key: Option<&ShardKey>,
+    point_stream: &PointStream<'_>,
     reading: Reading<'_>,
     page_bytes: usize,
     pages: &SyncSender<Result<Vec<Read>>>,
@@ -308,17 +359,19 @@ fn read_pages(
         });
         (record, hashed)
     };
-    let read = point_stream.read(reading, page_bytes, &mut |mut records| {
-        if let Some(key) = key {
-            for record in &mut records {
+    let records = point_stream.records;
+    let read = records.read(reading, page_bytes, &mut |mut page| {
+        rename(&mut page, point_stream.vectors);
+        if let Some(key) = &point_stream.key {
+            for record in &mut page {
                 record.shard_key = Some(key.clone());
             }
         }
-        if let Err(err) = ascending(point_stream, &mut last, &records) {
+        if let Err(err) = ascending(records, &mut last, &page) {
             disorder = Some(err);
             return false;
         }
-        let page = records.into_iter().map(&mut hash).collect();
+        let page = page.into_iter().map(&mut hash).collect();
         pages.send(Ok(page)).is_ok()
     });
     if let Err(err) = disorder.map_or(read, Err) {

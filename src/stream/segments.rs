@@ -10,9 +10,11 @@ use uuid::Uuid;
 
 use crate::base::error::Result;
 use crate::engine::SegmentKind;
-use crate::format::payloads::Splice;
+use crate::format::payloads::{Splice, renamed_state};
 use crate::format::rocks::InRocks;
-use crate::format::schema::{CollectionConfig, PayloadSchema, VectorParams, vector_label};
+use crate::format::schema::{
+    CollectionConfig, PayloadSchema, VectorChanges, VectorParams, vector_label,
+};
 use crate::format::wal::{Log, Op};
 use crate::format::{Bits, Segment, Shard, ToPack, ids, wal};
 use crate::point::PointId;
@@ -84,6 +86,8 @@ pub struct Expectations<'a> {
     pub rebuilt: &'a BTreeSet<String>,
     /// The master's config, as far as it is known.
     pub config: Option<&'a CollectionConfig>,
+    /// Vectors that have another name in the master, or are left out.
+    pub vectors: &'a VectorChanges,
     /// True if the offsets of live points are wanted.
     pub offsets: bool,
 }
@@ -151,6 +155,7 @@ fn look(
         indexes,
         rebuilt,
         config,
+        vectors,
         offsets,
     } = expected;
     let mut held_ids = ShardIds::new(spill);
@@ -163,7 +168,7 @@ fn look(
         if inside.ids {
             shard_plan
                 .segments
-                .push(carriage(*uuid, segment, 0, config));
+                .push(carriage(*uuid, segment, 0, config, vectors));
             held_ids.add_unread();
             continue;
         }
@@ -190,12 +195,12 @@ fn look(
             shard_plan.because(&format!("it lacks the payload index of '{field}'"));
         }
         for name in config
-            .map(|config| without_storage(segment, config))
+            .map(|config| without_storage(segment, config, vectors))
             .unwrap_or_default()
         {
             shard_plan.because(&format!("a segment has nothing for the {name}"));
         }
-        let mut carriage = carriage(*uuid, segment, held.points, config);
+        let mut carriage = carriage(*uuid, segment, held.points, config, vectors);
         // Of a segment that was not closed in order, a point may be newer than what it says.
         carriage.version = carriage.version.max(held.newest.unwrap_or(0));
         carriage.live = live;
@@ -231,8 +236,12 @@ fn look(
 
 /// The vectors of `config` that `segment` knows nothing of, in words: a server that restores it would not
 /// find them.
-fn without_storage(segment: &Segment, config: &CollectionConfig) -> Vec<String> {
-    let state = segment.state_json();
+fn without_storage(
+    segment: &Segment,
+    config: &CollectionConfig,
+    vectors: &VectorChanges,
+) -> Vec<String> {
+    let state = renamed_state(vectors, segment.state_json());
     let lacks = |kind: &str, name: &String| state["config"][kind].get(name).is_none();
     let dense = config.vectors().keys();
     let sparse = config.sparse_vectors().keys();
@@ -263,12 +272,9 @@ fn carriage(
     segment: &Segment,
     points: u64,
     config: Option<&CollectionConfig>,
+    vectors: &VectorChanges,
 ) -> SegmentPlan {
-    let state: Value = segment
-        .state
-        .as_deref()
-        .and_then(|bytes| serde_json::from_slice(bytes).ok())
-        .unwrap_or_default();
+    let state = renamed_state(vectors, segment.state_json());
     let of = |kind: &str| {
         let map = state["config"][kind].as_object();
         map.into_iter().flatten()

@@ -21,10 +21,19 @@ pub fn master_shape(
     // one.
     let mut stated: Vec<&Source> = sources.iter().collect();
     stated.sort_by_key(|source| source.config_is_derived);
-    let described: Vec<_> = stated
-        .into_iter()
+    let mut described: Vec<_> = (stated.iter())
         .map(|source| (source.name.clone(), &source.config, &source.payload))
         .collect();
+    let mut changed = Vec::new();
+    if !options.vectors.is_none() {
+        options.vectors.refuse_unknown(&described)?;
+        for (name, config, _) in &described {
+            changed.push(options.vectors.config(name, config)?);
+        }
+    }
+    for ((_, config, _), changed) in described.iter_mut().zip(&changed) {
+        *config = changed;
+    }
     let mut united = unite(&described, overrides)?;
     if options.by_source {
         let params = [

@@ -118,7 +118,7 @@ impl<'a, 'env> Union<'a, 'env> {
             if ids.is_empty() {
                 continue;
             }
-            let records = point_stream.records.get(&ids, Columns::ALL)?;
+            let records = point_stream.get(&ids, Columns::ALL)?;
             for mut record in records {
                 let Some(moved) = mine.iter().find(|moved| moved.old == record.id) else {
                     continue;

@@ -86,8 +86,8 @@ fn look_for(point_stream: &PointStream<'_>, name: &str, vector: &Vector) -> Resu
         oversampling: Some(OVERSAMPLING),
         filter: None,
     };
-    let nearest = point_stream.records.nearest(search(true))?;
-    let by_index = point_stream.records.nearest(search(false))?;
+    let nearest = point_stream.nearest(search(true))?;
+    let by_index = point_stream.nearest(search(false))?;
     let is_near = |hit: &&crate::engine::Hit| {
         (nearest.iter()).any(|near| near.id == hit.id || near.score.total_cmp(&hit.score).is_eq())
     };

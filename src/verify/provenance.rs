@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Result};
 use crate::engine::{Filter, PayloadField};
-use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, United};
+use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, United, VectorChanges};
 use crate::source::{Checksum, Source};
 use crate::stream::{Stamp, UnionOptions};
 
@@ -44,6 +44,12 @@ pub struct Provenance {
     /// Payload fields that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop_payload: Vec<String>,
+    /// New names of vectors, by the names that the sources have for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rename_vector: BTreeMap<String, String>,
+    /// Vectors that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drop_vector: Vec<String>,
     /// True if the master has a shard key for each source.
     #[serde(default)]
     pub by_source: bool,
@@ -136,6 +142,8 @@ impl Provenance {
             drop_payload: (options.drop_payload.iter())
                 .map(ToString::to_string)
                 .collect(),
+            rename_vector: options.vectors.renamed().clone(),
+            drop_vector: options.vectors.dropped().iter().cloned().collect(),
             by_source: options.by_source,
             config: united.config.raw().clone(),
             payload_index: united.payload.to_json(),
@@ -203,6 +211,7 @@ impl Provenance {
             drop_payload: (self.drop_payload.iter())
                 .map(|field| field.parse().map_err(refuse))
                 .collect::<Result<_>>()?,
+            vectors: VectorChanges::new(self.rename_vector.clone(), self.drop_vector.clone())?,
             by_source: self.by_source,
         })
     }

@@ -3,6 +3,8 @@
 //! Invariants: the verdict is "proven" only if all was looked at, or a sample with points, and nothing
 //! differs; what was looked at, and how, stands in it with numbers.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +62,12 @@ pub struct MadeWith {
     /// Payload fields that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop_payload: Vec<String>,
+    /// New names of vectors, by the names that the sources have for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rename_vector: BTreeMap<String, String>,
+    /// Vectors that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drop_vector: Vec<String>,
     /// True if there is a shard key for each source.
     pub by_source: bool,
 }
@@ -78,6 +86,8 @@ impl MadeWith {
             drop_payload: (settings.drop_payload.iter())
                 .map(ToString::to_string)
                 .collect(),
+            rename_vector: settings.vectors.renamed().clone(),
+            drop_vector: settings.vectors.dropped().iter().cloned().collect(),
             by_source: settings.by_source,
         }
     }

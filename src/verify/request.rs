@@ -161,7 +161,7 @@ impl Operation for VerifyRequest {
             Some(provenance) => provenance.options()?,
             None => UnionOptions::default(),
         };
-        let options = self.records.over(base);
+        let options = self.records.over(base)?;
         let (wanted, mut notes) = wanted(&sources, &options, provenance.as_ref())?;
         notes.extend(joined);
 

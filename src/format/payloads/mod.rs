@@ -1,7 +1,8 @@
-//! Segments whose payloads or payload indexes change, and nothing else of them.
+//! Segments whose payloads, payload indexes or names of vectors change, and nothing else of them.
 //!
 //! The payload storage is written anew, value by value, and the payload indexes that it concerns are left
-//! to be built by who loads the segment; ids, vectors and graphs stay what they are. Of a packed segment
+//! to be built by who loads the segment; ids, vectors and graphs stay what they are, and move as they are
+//! where they get another name. Of a packed segment
 //! they are not even unpacked: [`take_out`] takes what is changed out of its tar, and a [`Splice`] is the
 //! tar with what took its place.
 //!
@@ -12,6 +13,7 @@
 mod indexes;
 mod splice;
 mod text;
+mod vectors;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -23,9 +25,10 @@ use xxhash_rust::xxh3::Xxh3;
 pub use self::indexes::Declared;
 pub use self::splice::{Splice, TakenOut, splice, take_out};
 use self::text::change_members;
+pub use self::vectors::{renamed_state, unrenamable};
 use super::ids::{TrackerFiles, read};
 use super::layout;
-use super::schema::PayloadSchema;
+use super::schema::{PayloadSchema, VectorChanges};
 use super::storage::{Bits, GridstoreReader, GridstoreWriter};
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
@@ -37,21 +40,23 @@ pub(super) const INDEXES_CONFIG: &str = "config.json";
 /// The folder that a storage is written in until it is whole.
 const NEW_STORAGE: &str = "payload_storage.new";
 
-/// What becomes of a payload: it gets the members with the keys of [`PayloadRewrite::keys`] alone.
+/// What becomes of a payload: it gets the members with the keys of [`SegmentRewrite::keys`] alone.
 pub type Change<'a> = dyn FnMut(&mut Map<String, Value>) + 'a;
 
 /// What is to be changed in segments.
 #[derive(Debug, Clone)]
-pub struct PayloadRewrite<'a> {
+pub struct SegmentRewrite<'a> {
     /// Keys of the payload members that may change; none if payloads stay as they are.
     pub keys: BTreeSet<String>,
     /// Payload indexes of the master.
     pub wanted: &'a PayloadSchema,
     /// Fields of them whose index is built by who loads the segment.
     pub rebuilt: BTreeSet<String>,
+    /// Vectors that have another name in the master, or are left out.
+    pub vectors: &'a VectorChanges,
 }
 
-impl PayloadRewrite<'_> {
+impl SegmentRewrite<'_> {
     /// The payload indexes of a segment that has this `payload_index/config.json`.
     pub fn declared(&self, config: &Value) -> Declared {
         Declared::new(config, self.wanted, |field| self.rebuilt.contains(field))
@@ -86,15 +91,18 @@ impl PayloadRewrite<'_> {
                 false => std::fs::remove_file(entry.path()).map_err(failed)?,
             }
         }
-        write_config(&indexes, &declared)
+        write_json(&path, &declared.config)?;
+        match self.vectors.is_none() {
+            true => Ok(()),
+            false => vectors::rename_in_folder(self.vectors, folder),
+        }
     }
 }
 
-/// Writes the config of a segment's payload indexes into `folder`, which has none.
-pub(super) fn write_config(folder: &Path, declared: &Declared) -> Result<()> {
-    let path = folder.join(INDEXES_CONFIG);
-    let written = scratch::create(&path)?.write_all(declared.config.to_string().as_bytes());
-    written.map_err(|err| Error::io("writing", &path, &err))
+/// Writes `value` into the scratch file at `path`.
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let written = scratch::create(path)?.write_all(value.to_string().as_bytes());
+    written.map_err(|err| Error::io("writing", path, &err))
 }
 
 /// Offsets of the live points of the unpacked segment in `folder`.

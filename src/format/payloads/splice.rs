@@ -1,7 +1,8 @@
 //! A packed segment with some of its files replaced, the others not even unpacked.
 //!
-//! Invariants: what stays is the same bytes in the same order, headers and holes included; the length of
-//! the result is known before a byte of it is written; what is replaced is left out whole.
+//! Invariants: what stays is the same bytes in the same order, holes included, and headers but for the names
+//! that change; the length of the result is known before a byte of it is written; what is replaced is left
+//! out whole.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,9 +10,12 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+use tar::Header;
 use uuid::Uuid;
 
-use super::{Declared, STORAGE, index_folder};
+use super::vectors::renamed_file;
+use super::{Declared, INDEXES_CONFIG, STORAGE, SegmentRewrite, index_folder, write_json};
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
 use crate::format::input::Input;
@@ -29,20 +33,38 @@ const ADDED: &str = "added.tar";
 pub struct TakenOut {
     /// The folder in which the payload storage lies, if it was unpacked.
     pub folder: PathBuf,
-    kept: Vec<Range<u64>>,
+    kept: Vec<Piece>,
+}
+
+/// A part of a tar that is made of another.
+#[derive(Debug, Clone)]
+enum Piece {
+    /// Bytes of the other.
+    Kept(Range<u64>),
+    /// A header in place of one of the other's.
+    Header(Vec<u8>),
+}
+
+impl Piece {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Kept(range) => range.end - range.start,
+            Self::Header(bytes) => bytes.len() as u64,
+        }
+    }
 }
 
 /// A tar that consists of parts of another and of files that were added.
 #[derive(Debug, Clone)]
 pub struct Splice {
-    kept: Vec<Range<u64>>,
+    kept: Vec<Piece>,
     added: PathBuf,
     bytes: u64,
     added_bytes: u64,
 }
 
 /// Takes what is `replaced` out of the packed segments of `snapshot`, by shard and UUID, into folders of
-/// their own under `folder`.
+/// their own under `folder`, as `rewrite` says.
 ///
 /// # Errors
 /// [`crate::base::error::Kind::Damaged`] if the snapshot cannot be read, or has not all of these segments
@@ -50,7 +72,7 @@ pub struct Splice {
 pub fn take_out(
     snapshot: &Snapshot,
     replaced: &BTreeMap<(u32, Uuid), Declared>,
-    payloads: bool,
+    rewrite: &SegmentRewrite<'_>,
     folder: &Path,
 ) -> Result<BTreeMap<(u32, Uuid), TakenOut>> {
     let mut taken = BTreeMap::new();
@@ -72,7 +94,7 @@ pub fn take_out(
         let home = format!("{}/{uuid}", key.0);
         let what = format!("{} of {}", member.path, walker.what());
         let mut inner = Walker::inner(walker.data(), what);
-        let mut kept: Vec<Range<u64>> = Vec::new();
+        let mut kept: Vec<Piece> = Vec::new();
         let mut end = 0;
         while let Some(file) = inner.next_member()? {
             let start = std::mem::replace(
@@ -94,8 +116,9 @@ pub fn take_out(
             };
             let is_payload = |name: &str| {
                 let rest = name.strip_prefix(STORAGE);
-                payloads && rest.is_some_and(|rest| rest.starts_with('/'))
+                !rewrite.keys.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
             };
+            let mut start = start;
             match name {
                 Some(name) if is_payload(name) => {
                     sink.file(&mut inner, &file, &format!("{home}/{name}"))?;
@@ -104,11 +127,22 @@ pub fn take_out(
                 Some(name) if index_folder(name).is_some_and(|one| !declared.keeps(one)) => {
                     continue;
                 }
-                _ => {}
+                Some(layout::SEGMENT_STATE) if !rewrite.vectors.is_none() => continue,
+                Some(name) => match renamed_file(rewrite.vectors, name) {
+                    None => continue,
+                    Some(new) if new == name => {}
+                    Some(new) => {
+                        kept.push(Piece::Header(renamed_header(inner.header_read(), &new)?));
+                        start = inner.header_end();
+                    }
+                },
+                None => {}
             }
             match kept.last_mut() {
-                Some(last) if last.end == start => last.end = end,
-                _ => kept.push(start..end),
+                Some(Piece::Kept(last)) if last.end == start => last.end = end,
+                // An empty file has nothing behind its header.
+                _ if start == end => {}
+                _ => kept.push(Piece::Kept(start..end)),
             }
         }
         let folder = folder.join(&home);
@@ -125,14 +159,34 @@ pub fn take_out(
     }
 }
 
-/// Packs what takes the place of what was `taken` out: its payload indexes as they are `declared`, and the
-/// payload storage in the folder `storage`, if it was written anew; that is gone then.
-pub fn splice(taken: &TakenOut, declared: &Declared, storage: Option<&Path>) -> Result<Splice> {
+/// The header of a member that is called `name` within its segment, made of the `header` that it had.
+fn renamed_header(header: &Header, name: &str) -> Result<Vec<u8>> {
+    let path = format!("{}/{name}", layout::SEGMENT_TAR_ROOT);
+    let mut header = header.clone();
+    // A name that is too long for it gets a header of its own before it.
+    let mut tar = tar::Builder::new(Vec::new());
+    let appended = tar.append_data(&mut header, &path, io::empty());
+    appended.map_err(|err| Error::failed(format!("writing the tar header of {path}"), err))?;
+    Ok(std::mem::take(tar.get_mut()))
+}
+
+/// Packs what takes the place of what was `taken` out: its payload indexes as they are `declared`, the
+/// `segment.json` that is its new `state`, if there is one, and the payload storage in the folder `storage`,
+/// if it was written anew; that is gone then.
+pub fn splice(
+    taken: &TakenOut,
+    declared: &Declared,
+    state: Option<&Value>,
+    storage: Option<&Path>,
+) -> Result<Splice> {
     let folder = taken.folder.join("added");
     let indexes = folder.join(layout::PAYLOAD_INDEXES);
     std::fs::create_dir_all(&indexes)
         .map_err(|err| Error::io("making scratch folder", &indexes, &err))?;
-    super::write_config(&indexes, declared)?;
+    write_json(&indexes.join(INDEXES_CONFIG), &declared.config)?;
+    if let Some(state) = state {
+        write_json(&folder.join(layout::SEGMENT_STATE), state)?;
+    }
     if let Some(storage) = storage {
         scratch::move_folder(storage, &folder.join(STORAGE))?;
     }
@@ -143,7 +197,7 @@ pub fn splice(taken: &TakenOut, declared: &Declared, storage: Option<&Path>) -> 
         .map_err(|err| Error::io("writing", &added, &err))?
         .len();
     scratch::remove_folder(&folder)?;
-    let kept: u64 = taken.kept.iter().map(|range| range.end - range.start).sum();
+    let kept: u64 = taken.kept.iter().map(Piece::bytes).sum();
     Ok(Splice {
         kept: taken.kept.clone(),
         added,
@@ -179,6 +233,7 @@ impl Splice {
             source,
             at: 0,
             kept: &self.kept,
+            written: 0,
             added: added.map_err(|err| Error::io("reading scratch file", &self.added, &err))?,
         })
     }
@@ -195,13 +250,28 @@ pub struct SpliceReader<'a> {
     source: &'a mut dyn Read,
     /// Bytes of the source that were passed.
     at: u64,
-    kept: &'a [Range<u64>],
+    kept: &'a [Piece],
+    /// Bytes of the first of these that were yielded, if it is a header.
+    written: usize,
     added: File,
 }
 
 impl Read for SpliceReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let Some((range, later)) = self.kept.split_first() {
+        while let Some((piece, later)) = self.kept.split_first() {
+            let range = match piece {
+                Piece::Kept(range) => range,
+                Piece::Header(header) => {
+                    let mut left = header.get(self.written..).unwrap_or_default();
+                    if left.is_empty() {
+                        (self.kept, self.written) = (later, 0);
+                        continue;
+                    }
+                    let count = left.read(buffer)?;
+                    self.written += count;
+                    return Ok(count);
+                }
+            };
             if self.at >= range.end {
                 self.kept = later;
                 continue;

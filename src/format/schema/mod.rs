@@ -20,6 +20,7 @@ mod overrides;
 mod payload;
 mod shard_keys;
 mod unite;
+mod vector_changes;
 mod vectors;
 
 pub use compare::{Finding, Severity, SourceValue, compare};
@@ -30,6 +31,7 @@ pub use overrides::{Overrides, Quantization, UserConfig};
 pub use payload::{INDEX_TYPES, PayloadSchema, index_type, same_index, show_index};
 pub use shard_keys::ShardKeys;
 pub use unite::{Decision, United, unite};
+pub use vector_changes::VectorChanges;
 pub use vectors::{SparseParams, VectorParams, vector_label};
 
 /// One source of a merge as this module sees it: its name, its config, its payload indexes. The

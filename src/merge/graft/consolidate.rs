@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::budget::{Candidate, Fate, choose};
-use super::payloads::PayloadRewriter;
+use super::payloads::SegmentRewriter;
 use super::rewrite::{Closed, take};
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
@@ -40,7 +40,7 @@ pub fn consolidate(
     sources: &mut [Source],
     shard_plans: &mut [ShardPlan],
     plan: &Plan,
-    payloads: &PayloadRewriter<'_>,
+    payloads: &SegmentRewriter<'_>,
     most: usize,
     site: Workspace<'_>,
 ) -> Result<Consolidated> {
@@ -212,7 +212,7 @@ fn pick(
 fn unpack(
     sources: &mut [Source],
     picked: &[Picked],
-    payloads: &PayloadRewriter<'_>,
+    payloads: &SegmentRewriter<'_>,
     site: Workspace<'_>,
 ) -> Result<()> {
     // On the way to the last round there is no use for payload indexes.

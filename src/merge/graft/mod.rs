@@ -19,7 +19,7 @@ mod rewrite;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::payloads::PayloadRewriter;
+use self::payloads::SegmentRewriter;
 use self::rewrite::ShardRewriter;
 use super::built::{Built, Made};
 use super::carried::CarriedCounts;
@@ -54,7 +54,7 @@ pub fn graft(
 ) -> Result<Made> {
     let stage = site.progress.stage("find conflicts", None, Unit::None);
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let payloads = PayloadRewriter::new(site, &plan.united.payload, settings, &names);
+    let payloads = SegmentRewriter::new(site, &plan.united.payload, settings, &names);
     let spill = Spill::into_scratch(site.scratch);
     let mut shard_plans = shard_plans(&mut sources, &plan, &payloads, &spill)?;
     let mut rewriter = ShardRewriter::new(site, &plan, &payloads, &spill);
@@ -174,13 +174,14 @@ pub fn graft(
 fn shard_plans(
     sources: &mut [Source],
     plan: &Plan,
-    payloads: &PayloadRewriter<'_>,
+    payloads: &SegmentRewriter<'_>,
     spill: &Spill,
 ) -> Result<Vec<ShardPlan>> {
     let expected = Expectations {
         indexes: &plan.united.payload,
         rebuilt: payloads.rebuilt(),
         config: Some(&plan.united.config),
+        vectors: payloads.vectors(),
         offsets: payloads.changes_payloads(),
     };
     let target = |at, number, what: &str| {

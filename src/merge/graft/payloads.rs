@@ -1,13 +1,15 @@
-//! Payloads and payload indexes that are to be other than the sources', of segments that are carried.
+//! Payloads, payload indexes and names of vectors that are to be other than the sources', of segments that
+//! are carried.
 //!
-//! Invariants: a segment's payloads change once, before it is packed or while it is carried; its ids,
-//! vectors and graphs stay as they are; a payload index that a change may concern is left to be built by
+//! Invariants: a segment changes once, before it is packed or while it is carried; its ids, vectors and
+//! graphs stay as they are; a payload index that a change may concern is left to be built by
 //! who loads the master, never carried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::base::Workspace;
@@ -16,9 +18,9 @@ use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::format::payloads::{
-    Declared, PayloadRewrite, STORAGE, rewrite_storage, splice, take_out,
+    Declared, STORAGE, SegmentRewrite, renamed_state, rewrite_storage, splice, take_out,
 };
-use crate::format::schema::PayloadSchema;
+use crate::format::schema::{PayloadSchema, VectorChanges};
 use crate::merge::settings::Settings;
 use crate::source::Source;
 use crate::stream::{Changed, PayloadChange, ShardPlan};
@@ -27,15 +29,15 @@ use crate::stream::{Changed, PayloadChange, ShardPlan};
 const AT_ONCE: usize = 4;
 
 /// What is to be changed, and what was.
-pub struct PayloadRewriter<'a> {
+pub struct SegmentRewriter<'a> {
     site: Workspace<'a>,
     settings: &'a Settings,
-    rewrite: PayloadRewrite<'a>,
+    rewrite: SegmentRewrite<'a>,
     changes: Vec<PayloadChange<'a>>,
     changed: Mutex<Changed>,
 }
 
-impl<'a> PayloadRewriter<'a> {
+impl<'a> SegmentRewriter<'a> {
     /// Of a master with the payload indexes `wanted`, made under `settings` of sources called `names`.
     pub fn new(
         site: Workspace<'a>,
@@ -53,10 +55,11 @@ impl<'a> PayloadRewriter<'a> {
                 || changes.iter().any(|change| change.concerns(field))
         };
         Self {
-            rewrite: PayloadRewrite {
+            rewrite: SegmentRewrite {
                 keys: changes.iter().flat_map(PayloadChange::keys).collect(),
                 wanted,
                 rebuilt: wanted.fields().keys().filter(is_rebuilt).cloned().collect(),
+                vectors: &settings.union.vectors,
             },
             site,
             settings,
@@ -72,7 +75,17 @@ impl<'a> PayloadRewriter<'a> {
 
     /// Returns true if anything changes.
     pub fn is_needed(&self) -> bool {
-        self.changes_payloads() || !self.rewrite.rebuilt.is_empty()
+        self.changes_payloads() || !self.rewrite.rebuilt.is_empty() || self.renames()
+    }
+
+    /// Returns true if vectors get other names, or are left out.
+    fn renames(&self) -> bool {
+        !self.rewrite.vectors.is_none()
+    }
+
+    /// Vectors that get another name, and those that are left out.
+    pub fn vectors(&self) -> &VectorChanges {
+        self.rewrite.vectors
     }
 
     /// Fields whose index is built by who loads the master.
@@ -128,6 +141,7 @@ impl<'a> PayloadRewriter<'a> {
         shard_plans: Vec<&mut ShardPlan>,
     ) -> Result<u64> {
         let mut replaced: BTreeMap<(u32, Uuid), Declared> = BTreeMap::new();
+        let mut states: BTreeMap<(u32, Uuid), Value> = BTreeMap::new();
         for shard_plan in &shard_plans {
             let shard = source.snapshot.shards.get(&shard_plan.number);
             for segment in shard_plan
@@ -138,7 +152,12 @@ impl<'a> PayloadRewriter<'a> {
                 let held = shard.and_then(|shard| shard.segments.get(&segment.uuid));
                 let config = held.map(|held| held.payload_index_json());
                 let declared = self.rewrite.declared(&config.unwrap_or_default());
-                replaced.insert((shard_plan.number, segment.uuid), declared);
+                let key = (shard_plan.number, segment.uuid);
+                replaced.insert(key, declared);
+                if let Some(held) = held.filter(|_| self.renames()) {
+                    let state = renamed_state(self.rewrite.vectors, held.state_json());
+                    states.insert(key, state);
+                }
             }
         }
         if replaced.is_empty() {
@@ -146,7 +165,7 @@ impl<'a> PayloadRewriter<'a> {
         }
         let payloads = self.changes_payloads();
         let folder = self.site.scratch.folder(&format!("payloads-{at}"))?;
-        let taken = take_out(&source.snapshot, &replaced, payloads, &folder)?;
+        let taken = take_out(&source.snapshot, &replaced, &self.rewrite, &folder)?;
         let mut bytes = 0;
         let mut changed = Changed::none(&self.settings.union);
         for shard_plan in shard_plans {
@@ -173,7 +192,8 @@ impl<'a> PayloadRewriter<'a> {
                     rewrite_storage(&old, &new, &segment.live, keys, &mut change, &what)?;
                     scratch::remove_folder(&old)?;
                 }
-                let made = splice(taken, declared, payloads.then_some(&*new))?;
+                let storage = payloads.then_some(&*new);
+                let made = splice(taken, declared, states.get(&key), storage)?;
                 bytes += made.added_bytes();
                 segment.splice = Some(made);
             }

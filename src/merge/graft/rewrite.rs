@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::payloads::PayloadRewriter;
+use super::payloads::SegmentRewriter;
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 4;
 pub struct ShardRewriter<'a> {
     site: Workspace<'a>,
     plan: &'a Plan,
-    payloads: &'a PayloadRewriter<'a>,
+    payloads: &'a SegmentRewriter<'a>,
     spill: Spill,
     open: BTreeMap<(usize, u32), Shard>,
     /// Shards made of a log alone.
@@ -40,7 +40,7 @@ impl<'a> ShardRewriter<'a> {
     pub fn new(
         site: Workspace<'a>,
         plan: &'a Plan,
-        payloads: &'a PayloadRewriter<'a>,
+        payloads: &'a SegmentRewriter<'a>,
         spill: &Spill,
     ) -> Self {
         Self {
@@ -215,7 +215,7 @@ fn ids_of(shard: &Shard, spill: &Spill) -> Result<(IdSet, u64)> {
 /// Makes a settled shard what it is to be in the master, and closes it.
 fn change(
     plan: &Plan,
-    payloads: &PayloadRewriter<'_>,
+    payloads: &SegmentRewriter<'_>,
     shard_plan: &ShardPlan,
     shard: Shard,
 ) -> Result<Closed> {
@@ -235,7 +235,7 @@ fn change(
 }
 
 /// Makes the payload indexes of the master that the engine is to make here.
-fn create_indexes(plan: &Plan, payloads: &PayloadRewriter<'_>, shard: &Shard) -> Result<()> {
+fn create_indexes(plan: &Plan, payloads: &SegmentRewriter<'_>, shard: &Shard) -> Result<()> {
     let fields = plan.united.payload.fields().iter();
     for (field, schema) in fields.filter(|(field, _)| !payloads.rebuilt().contains(*field)) {
         shard.create_index(field, schema)?;
@@ -262,7 +262,7 @@ fn shut(shard: Shard) -> Result<Shut> {
 }
 
 /// Changes the payloads of the segments of a closed shard of the source at the place `source`.
-fn change_payloads(shut: Shut, payloads: &PayloadRewriter<'_>, source: usize) -> Result<Closed> {
+fn change_payloads(shut: Shut, payloads: &SegmentRewriter<'_>, source: usize) -> Result<Closed> {
     let segments = closed_segments(&shut.folder)?;
     for segment in &segments {
         let what = format!("segment {} of {}", segment.uuid, shut.what);

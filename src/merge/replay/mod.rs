@@ -402,7 +402,7 @@ fn fingerprint(plan: &Plan, settings: &Settings) -> String {
         .iter()
         .map(|source| source.name.as_str())
         .collect();
-    let said = json!({
+    let mut said = json!({
         "sources": names,
         "policy": settings.union.on_conflict,
         "stamp": settings.union.stamp,
@@ -412,6 +412,10 @@ fn fingerprint(plan: &Plan, settings: &Settings) -> String {
         "config": plan.united.config.raw(),
         "payload": plan.united.payload,
     });
+    let vectors = &settings.union.vectors;
+    if !vectors.is_none() {
+        said["vectors"] = json!({"renamed": vectors.renamed(), "dropped": vectors.dropped()});
+    }
     blake3::hash(said.to_string().as_bytes())
         .to_hex()
         .to_string()

@@ -58,7 +58,7 @@ impl<'a, 'env> Expected<'a, 'env> {
                 let Some(point_stream) = self.point_streams.get(at) else {
                     continue;
                 };
-                let hits = point_stream.records.nearest(Search {
+                let hits = point_stream.nearest(Search {
                     name: &question.name,
                     vector: &question.vector,
                     top: asked,
@@ -115,7 +115,7 @@ impl<'a, 'env> Expected<'a, 'env> {
                 continue;
             }
             let here = number == at;
-            let Some(mut record) = point_stream.records.get(&[id], DECIDING)?.pop() else {
+            let Some(mut record) = point_stream.get(&[id], DECIDING)?.pop() else {
                 if here {
                     return Err(Error::damaged(
                         format!("reading point {id} of {}", point_stream.records.what()),

@@ -241,7 +241,7 @@ fn ask(
 ) -> Result<Vec<Hit>> {
     let mut hits = Vec::new();
     for point_stream in point_streams {
-        hits.extend(point_stream.records.nearest(Search {
+        hits.extend(point_stream.nearest(Search {
             name: &question.name,
             vector: &question.vector,
             top,

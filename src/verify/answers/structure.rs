@@ -107,7 +107,7 @@ pub fn structure(
         of_sources.push(look(name, &drawn.rows, asking.clusters)?);
         // The last source that has a point counts here, whoever won it.
         for point_stream in &own {
-            for record in point_stream.records.get(&of_master.ids, Columns::IDS)? {
+            for record in point_stream.get(&of_master.ids, Columns::IDS)? {
                 homes.insert(record.id, at);
             }
         }

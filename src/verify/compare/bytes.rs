@@ -56,6 +56,7 @@ pub fn by_bytes(
     if settings.stamp.is_some()
         || settings.filter.is_some()
         || !settings.drop_payload.is_empty()
+        || !settings.vectors.is_none()
         || settings.on_conflict == Policy::Remap
     {
         return Ok(Err("records were changed or left out on the way".into()));
@@ -74,6 +75,7 @@ pub fn by_bytes(
         indexes: wanted,
         rebuilt: &BTreeSet::new(),
         config: None,
+        vectors: &settings.vectors,
         offsets: false,
     };
     let spill = Spill::into_scratch(scratch);

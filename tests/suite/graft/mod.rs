@@ -15,6 +15,7 @@ mod segments;
 mod stamped;
 mod stamped_engine;
 mod stamped_live;
+mod vectors;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         stamped::trials(env),
         stamped_engine::trials(),
         stamped_live::trials(env),
+        vectors::trials(env),
     ]
     .into_iter()
     .flatten()

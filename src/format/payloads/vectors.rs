@@ -1,0 +1,175 @@
+//! The names of a segment's vectors: keys of its `segment.json`, and parts of the names of two folders for
+//! each vector (`get_vector_storage_path` and `get_vector_index_path` in
+//! lib/segment/src/segment_constructor/segment_constructor_base.rs). Nothing else in a segment has them.
+//!
+//! Invariants: what lies in the folders is moved and never read; a folder of no vector stays.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::base::error::{Error, Result};
+use crate::base::scratch;
+use crate::format::layout;
+use crate::format::schema::{VectorChanges, vector_label};
+
+/// Added to the names of folders on their way, since two vectors may change places.
+const MOVING: &str = ".renamed";
+
+/// `segment.json` with the vectors that the master has, under their names there.
+pub fn renamed_state(changes: &VectorChanges, mut state: Value) -> Value {
+    for kind in ["vector_data", "sparse_vector_data"] {
+        if let Some(Value::Object(vectors)) = state.pointer_mut(&format!("/config/{kind}")) {
+            // Names that would become one are refused with the config of the source.
+            if let Ok(renamed) = changes.keys(std::mem::take(vectors)) {
+                *vectors = renamed;
+            }
+        }
+    }
+    state
+}
+
+/// Returns why the vectors of a segment with these `names` cannot be renamed there, if so.
+pub fn unrenamable<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<String> {
+    let mut names = names.into_iter();
+    let name = names.find(|name| name.contains('/'))?;
+    Some(format!(
+        "{} lies in a folder of a folder, which is not renamed",
+        vector_label(name)
+    ))
+}
+
+/// What becomes of the file called `name` of a segment: its new name; none if it is left out.
+pub(super) fn renamed_file(changes: &VectorChanges, name: &str) -> Option<String> {
+    let Some((folder, rest)) = name.split_once('/') else {
+        return Some(name.to_owned());
+    };
+    renamed_folder(changes, folder).map(|folder| format!("{folder}/{rest}"))
+}
+
+fn renamed_folder(changes: &VectorChanges, folder: &str) -> Option<String> {
+    for of_vector in [layout::vector_storage, layout::vector_index] {
+        let unnamed = of_vector("");
+        let name = match folder.strip_prefix(unnamed.as_str()) {
+            Some("") => "",
+            Some(rest) => match rest.strip_prefix('-') {
+                Some(name) => name,
+                None => continue,
+            },
+            None => continue,
+        };
+        return changes.name(name).map(of_vector);
+    }
+    Some(folder.to_owned())
+}
+
+/// Renames the vectors of the unpacked segment in `folder`, and leaves out those that the master does not
+/// have.
+pub(super) fn rename_in_folder(changes: &VectorChanges, folder: &Path) -> Result<()> {
+    let failed = |err: std::io::Error| Error::io("listing", folder, &err);
+    let mut moved = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if !entry.file_type().map_err(failed)?.is_dir() {
+            continue;
+        }
+        match renamed_folder(changes, &name) {
+            Some(same) if same == name => {}
+            Some(new) => moved.push((name, new)),
+            None => scratch::remove_folder(&entry.path())?,
+        }
+    }
+    let moving = |new: &str| folder.join(format!("{new}{MOVING}"));
+    for (old, new) in &moved {
+        scratch::move_folder(&folder.join(old), &moving(new))?;
+    }
+    for (_, new) in &moved {
+        scratch::move_folder(&moving(new), &folder.join(new))?;
+    }
+    let path = folder.join(layout::SEGMENT_STATE);
+    let bytes = std::fs::read(&path).map_err(|err| Error::io("reading", &path, &err))?;
+    let state: Value = serde_json::from_slice(&bytes)
+        .map_err(|err| Error::damaged(format!("reading {}", path.display()), err))?;
+    std::fs::remove_file(&path).map_err(|err| Error::io("removing", &path, &err))?;
+    super::write_json(&path, &renamed_state(changes, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn changes(renamed: &[(&str, &str)], dropped: &[&str]) -> VectorChanges {
+        let renamed = renamed
+            .iter()
+            .map(|(old, new)| ((*old).to_owned(), (*new).to_owned()));
+        VectorChanges::new(renamed, dropped.iter().map(ToString::to_string)).unwrap()
+    }
+
+    #[test]
+    fn files_go_with_their_vectors() {
+        let changes = changes(&[("a", "b"), ("b", "a"), ("", "c")], &["old"]);
+        for (name, wanted) in [
+            (
+                "vector_storage-a/vectors/chunk_0.mmap",
+                Some("vector_storage-b/vectors/chunk_0.mmap"),
+            ),
+            ("vector_index-b/graph.bin", Some("vector_index-a/graph.bin")),
+            (
+                "vector_storage/deleted.dat",
+                Some("vector_storage-c/deleted.dat"),
+            ),
+            ("vector_index-old/graph.bin", None),
+            (
+                "vector_storage-a-2/matrix.dat",
+                Some("vector_storage-a-2/matrix.dat"),
+            ),
+            ("vector_storage_a/x", Some("vector_storage_a/x")),
+            (
+                "payload_storage/page_0.dat",
+                Some("payload_storage/page_0.dat"),
+            ),
+            ("segment.json", Some("segment.json")),
+        ] {
+            assert_eq!(renamed_file(&changes, name).as_deref(), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn two_vectors_of_a_folder_change_places() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path();
+        for name in ["a", "b", "old"] {
+            for of_vector in [layout::vector_storage, layout::vector_index] {
+                fs::create_dir(folder.join(of_vector(name))).unwrap();
+                fs::write(folder.join(of_vector(name)).join("is"), name).unwrap();
+            }
+        }
+        let state = json!({"version": 7, "config": {
+            "vector_data": {"a": {"size": 1}, "b": {"size": 2}},
+            "sparse_vector_data": {"old": {}},
+            "payload_storage_type": {"type": "mmap"},
+        }});
+        fs::write(folder.join("segment.json"), state.to_string()).unwrap();
+        let changes = changes(&[("a", "b"), ("b", "a")], &["old"]);
+        rename_in_folder(&changes, folder).unwrap();
+        let of = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        assert_eq!(of("vector_storage-a/is"), "b");
+        assert_eq!(of("vector_index-b/is"), "a");
+        assert!(!folder.join("vector_storage-old").exists());
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 5);
+        let state: Value = serde_json::from_str(&of("segment.json")).unwrap();
+        let wanted = json!({"version": 7, "config": {
+            "vector_data": {"b": {"size": 1}, "a": {"size": 2}},
+            "sparse_vector_data": {},
+            "payload_storage_type": {"type": "mmap"},
+        }});
+        assert_eq!(state, wanted);
+    }
+}
