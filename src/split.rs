@@ -199,7 +199,7 @@ fn read(
     let keeps_keys = !layout.keys.is_empty();
     let ledger = Ledger::new(None::<&Path>, false)?;
     let names = vec![source.name.as_str()];
-    let mut resolver = Resolver::new(options, names, keeps_keys, ledger);
+    let mut resolver = Resolver::new(options, names, ledger);
     let flow = Flow::new(sources, &settled, options, keeps_keys)?;
     let stage = context
         .progress

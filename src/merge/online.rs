@@ -30,7 +30,7 @@ pub fn run(
     let Prepared {
         settings,
         mut sources,
-        plan,
+        mut plan,
         ..
     } = prepared;
     let folder = request.scratch_parent();
@@ -57,7 +57,7 @@ pub fn run(
     };
     let (replayed, ledger) = replay(
         &mut sources,
-        &plan,
+        &mut plan,
         &settings,
         ledger,
         &onto,

@@ -12,13 +12,16 @@ use serde::{Deserialize, Serialize};
 use super::parts::keep_parts;
 use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route};
 use super::settings::{Route, SegmentRule, Segments, Settings};
+use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::build::{Shape, engine_bytes, refuse_lossy};
 use crate::engine::{ShardConfig, refuse_index};
 use crate::format::schema::United;
-use crate::source::{Source, SourceLabel};
-use crate::stream::{Layout, Stamp, master_shape};
+use crate::point::ShardKey;
+use crate::source::{OpenedShards, Source, SourceLabel};
+use crate::stream::{Flow, Layout, LayoutChoice, Stamp, master_shape};
 
 /// What to do about vectors that cannot be written again.
 const CARRIES: &str = "use --route graft, which carries what is stored";
@@ -69,12 +72,39 @@ impl Plan {
             layout: &self.layout,
         }
     }
+
+    /// Gives the master the shards for the values of the field by which it is laid out, if it is, out of
+    /// `sources`, which are `settled`.
+    pub fn lay_out_by_field(
+        &mut self,
+        sources: &[Source],
+        settled: &[OpenedShards],
+        settings: &Settings,
+        site: Workspace<'_>,
+    ) -> Result<()> {
+        if settings.union.layout.field().is_none() {
+            return Ok(());
+        }
+        let stage = site.progress.stage("read keys", None, Unit::Points);
+        let flow = Flow::new(sources, settled, &settings.union, true)?;
+        let shards = settings.overrides.shard_number.unwrap_or(1);
+        let keys = flow.keys_by_field(&stage)?;
+        let keys: Vec<(ShardKey, u32)> = keys.into_iter().map(|key| (key, shards)).collect();
+        self.layout = Layout::by_key(&keys)?;
+        let by_server = settings.segments == Segments::By(SegmentRule::Server);
+        if self.route == Route::Rebuild && !by_server {
+            let shards = self.layout.shards.len();
+            let note = keep_parts(sources, shards, settings.segments, &mut self.united)?;
+            self.notes.extend(note);
+        }
+        Ok(())
+    }
 }
 
 /// Plans the merge of `sources` under `settings`.
 pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
     if let Some(part) = sources.iter().find(|source| source.is_part())
-        && settings.union.by_source
+        && settings.union.layout.is_by_source()
     {
         return Err(Error::usage(
             "planning a shard key for each source",
@@ -125,14 +155,15 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         }
         Route::Rebuild => {
             refuse_lossy(&united.config, "planning the route rebuild", CARRIES)?;
-            if !by_server {
+            // By a field, the shards are known when the sources are read.
+            if !by_server && settings.union.layout.field().is_none() {
                 let shards = layout.shards.len();
                 notes.extend(keep_parts(sources, shards, settings.segments, &mut united)?);
             }
         }
         Route::Replay => refuse_lossy(&united.config, "planning the route replay", CARRIES)?,
     }
-    if settings.union.by_source && route != Route::Replay {
+    if settings.union.layout != LayoutChoice::Same && route != Route::Replay {
         notes.push(
             "a server restores a master with shard keys only into a collection that was made with \
              sharding_method custom, and whose keys were made in the order of their shards' \

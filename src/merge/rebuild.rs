@@ -26,7 +26,7 @@ const AT_ONCE: usize = 2;
 /// Builds the master of `plan` from `sources` and packs it into `target`, which is being read back.
 pub fn rebuild(
     mut sources: Vec<Source>,
-    plan: Plan,
+    mut plan: Plan,
     settings: &Settings,
     ledger: Ledger,
     target: Target,
@@ -34,11 +34,12 @@ pub fn rebuild(
     stages: &mut Stages,
 ) -> Result<Made> {
     let settled = settle_all(&mut sources, settings, site, stages)?;
+    plan.lay_out_by_field(&sources, &settled, settings, site)?;
     let folder = site.scratch.folder("master")?;
 
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let keeps_keys = !plan.layout.keys.is_empty();
-    let mut resolver = Resolver::new(&settings.union, names, keeps_keys, ledger);
+    let mut resolver = Resolver::new(&settings.union, names, ledger);
     let flow = Flow::new(&sources, &settled, &settings.union, keeps_keys)?;
     let (parts, flowed) = write(&flow, &plan, settings, &folder, &mut resolver, site)?;
     stages

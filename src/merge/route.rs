@@ -37,7 +37,7 @@ fn graft_targets(
         payloads(sources, &mut reasons);
     }
     vectors(sources, &settings.union.vectors, &mut reasons);
-    let targets = if settings.union.by_source {
+    let targets = if settings.union.layout.is_by_source() {
         by_source(sources, layout, &mut reasons)
     } else if layout.keys.is_empty() {
         automatic(sources, layout, &mut reasons)
@@ -62,6 +62,11 @@ fn changes(settings: &Settings, reasons: &mut Vec<String>) {
         settings.union.on_conflict == Policy::Remap,
         "--on-conflict remap",
     );
+    if let Some(field) = settings.union.layout.field() {
+        reasons.push(format!(
+            "the points of a segment may have several values of '{field}'"
+        ));
+    }
     // The number of shards is looked at with the layout; payload indexes are no part of what a graph is
     // built by.
     let others = Overrides {

@@ -53,6 +53,9 @@ impl fmt::Display for MadeWith {
         if self.by_source {
             write!(f, " --layout by-source")?;
         }
+        if let Some(field) = &self.by_field {
+            write!(f, " --layout by-field:{field}")?;
+        }
         write!(f, ", by {}", self.told_by)
     }
 }

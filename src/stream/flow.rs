@@ -5,6 +5,9 @@
 //! digested on its way; the same sources and settings give the same records in the same order, so
 //! that a flow that was broken off can be taken up where it was.
 
+use std::collections::BTreeSet;
+
+use super::by_field::keys_by_field;
 use super::newest::refuse_unknown_field;
 use super::options::UnionOptions;
 use super::resolve::Resolver;
@@ -12,7 +15,7 @@ use super::scan::{PointStream, Scan, in_master, point_streams};
 use crate::base::error::{Error, Result};
 use crate::base::progress::Stage;
 use crate::engine::Filter;
-use crate::point::{Digest, Record};
+use crate::point::{Digest, Record, ShardKey};
 use crate::source::Reading;
 use crate::source::{OpenedShards, Source};
 
@@ -75,6 +78,11 @@ impl<'a> Flow<'a> {
     /// Points that are to be read.
     pub fn total(&self) -> u64 {
         self.counts.iter().map(|(_, matching)| matching).sum()
+    }
+
+    /// The keys that the points have by the field by which the master is laid out.
+    pub fn keys_by_field(&self, stage: &Stage) -> Result<BTreeSet<ShardKey>> {
+        keys_by_field(&self.point_streams, self.filter, stage)
     }
 
     /// Lets all flow, and calls `sink` with every record that comes out and the digest of all

@@ -3,6 +3,7 @@
 //! Invariants: memory is bounded by the number of streams times a page; every record of every stream
 //! is yielded once; the same sources and options give the same records in the same order.
 
+mod by_field;
 mod change;
 mod conflict;
 mod flow;

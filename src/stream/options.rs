@@ -2,15 +2,17 @@
 //! line, a plan and a request give it, and as it is meant.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conflict::Policy;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
+use crate::base::text::serde_as_text;
 use crate::engine::{Filter, PayloadField};
 use crate::format::schema::VectorChanges;
 
@@ -27,8 +29,8 @@ pub struct UnionOptions {
     pub drop_payload: Vec<PayloadField>,
     /// Vectors that have another name in the master, or are left out.
     pub vectors: VectorChanges,
-    /// True if the master has a shard key for each source.
-    pub by_source: bool,
+    /// How the master is laid out.
+    pub layout: LayoutChoice,
 }
 
 /// A payload field that tells each point's source.
@@ -51,17 +53,62 @@ impl Stamp {
 }
 
 /// How the master's shards are laid out.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum LayoutChoice {
-    /// As the sources
+    /// As the sources.
     #[default]
     Same,
-    /// A shard key for each source
+    /// A shard key for each source.
     BySource,
+    /// A shard key for each value of a payload field.
+    ByField(PayloadField),
 }
+
+impl LayoutChoice {
+    /// Returns true if there is a shard key for each source.
+    pub fn is_by_source(&self) -> bool {
+        *self == Self::BySource
+    }
+
+    /// The field that tells the keys, if one does.
+    pub fn field(&self) -> Option<&PayloadField> {
+        match self {
+            Self::ByField(field) => Some(field),
+            Self::Same | Self::BySource => None,
+        }
+    }
+}
+
+impl FromStr for LayoutChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.split_once(':')) {
+            ("same", _) => Ok(Self::Same),
+            ("by-source", _) => Ok(Self::BySource),
+            (_, Some(("by-field", field))) => PayloadField::of_keys(field).map(Self::ByField),
+            _ => Err(format!(
+                "'{text}' is none of same, by-source, by-field:FIELD"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for LayoutChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => f.write_str("same"),
+            Self::BySource => f.write_str("by-source"),
+            Self::ByField(field) => write!(f, "by-field:{field}"),
+        }
+    }
+}
+
+serde_as_text!(
+    LayoutChoice,
+    "LayoutChoice",
+    "same, by-source (a shard key for each source) or by-field:FIELD (one for each value of a payload field)"
+);
 
 /// Value of a stamp for one source, as typed: `album_2017=2017`.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,9 +233,10 @@ pub struct RecordOptions {
     /// Leave this vector out; repeat it for more
     #[arg(long, value_name = "NAME")]
     pub drop_vector: Vec<String>,
-    /// How the master is laid out [default: same]: same (as the sources) or by-source (a shard key
-    /// for each source)
-    #[arg(long, value_name = "LAYOUT", hide_possible_values = true)]
+    /// How the master is laid out [default: same]: same (as the sources), by-source (a shard key
+    /// for each source) or by-field:FIELD (a shard key for each value of a payload field, as
+    /// by-field:tenant)
+    #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<LayoutChoice>,
 }
 
@@ -220,8 +268,15 @@ impl RecordOptions {
                 self.drop_vector.iter().cloned(),
             )?;
         }
-        if let Some(layout) = self.layout {
-            base.by_source = layout == LayoutChoice::BySource;
+        if let Some(layout) = &self.layout {
+            base.layout = layout.clone();
+        }
+        if base.layout.field().is_some() && base.on_conflict == Policy::Remap {
+            return Err(Error::usage(
+                format!("reading --layout {}", base.layout),
+                "with --on-conflict remap it is not known in time which key a new id is under",
+            )
+            .next("choose another policy, or lay the master out in a second merge"));
         }
         Ok(base)
     }

@@ -41,7 +41,6 @@ pub struct Resolver<'a> {
     names: Vec<&'a str>,
     /// Declared changes of payloads, by source.
     payloads: Vec<PayloadChange<'a>>,
-    keeps_keys: bool,
     /// Counts of each source so far; `read` and `filtered` are set by `finish`.
     pub tallies: Vec<Tally>,
     /// The conflicts so far.
@@ -51,20 +50,14 @@ pub struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    /// A resolver over sources called `names`. With `keeps_keys` the master has shard keys.
-    pub fn new(
-        settings: &'a UnionOptions,
-        names: Vec<&'a str>,
-        keeps_keys: bool,
-        ledger: Ledger,
-    ) -> Self {
+    /// A resolver over sources called `names`.
+    pub fn new(settings: &'a UnionOptions, names: Vec<&'a str>, ledger: Ledger) -> Self {
         let payloads = names.iter().map(|name| PayloadChange::new(settings, name));
         Self {
             settings,
             tallies: vec![Tally::default(); names.len()],
             payloads: payloads.collect(),
             names,
-            keeps_keys,
             ledger,
             changed: Changed::none(settings),
         }
@@ -126,7 +119,7 @@ impl<'a> Resolver<'a> {
                     tally.remapped += 1;
                 }
             }
-            self.change(&mut record, scanned.source);
+            self.change(&mut record, scanned.source, id.shard_key.as_ref());
             write(scanned.source, record)?;
         }
         Ok(())
@@ -181,14 +174,10 @@ impl<'a> Resolver<'a> {
         Ok(verdict)
     }
 
-    /// Makes the changes that were declared, and no other.
-    pub fn change(&mut self, record: &mut Record, source: usize) {
-        if self.settings.by_source {
-            let name = self.names.get(source).copied().unwrap_or_default();
-            record.shard_key = Some(ShardKey::Word(name.to_owned()));
-        } else if !self.keeps_keys {
-            record.shard_key = None;
-        }
+    /// Makes the changes that were declared, and no other, and gives `record` the `key` that it has in the
+    /// master.
+    pub fn change(&mut self, record: &mut Record, source: usize, key: Option<&ShardKey>) {
+        record.shard_key = key.cloned();
         if let Some(change) = self.payloads.get(source) {
             change.apply(&mut record.payload, &mut self.changed);
         }

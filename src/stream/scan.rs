@@ -6,10 +6,11 @@
 //! of every stream is yielded exactly once.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
+use super::by_field::KeyField;
 use super::options::UnionOptions;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Stage;
@@ -39,6 +40,8 @@ pub struct PointStream<'a> {
     config: Option<&'a CollectionConfig>,
     /// Vectors that have other names than they are stored under, or are left out.
     vectors: Option<&'a VectorChanges>,
+    /// The field that tells the key of each point's identity, in place of [`Self::identity`].
+    by_field: Option<KeyField<'a>>,
 }
 
 impl<'a> PointStream<'a> {
@@ -51,6 +54,15 @@ impl<'a> PointStream<'a> {
             key,
             config: None,
             vectors: None,
+            by_field: None,
+        }
+    }
+
+    /// The key of the identity of `record`.
+    pub fn identity_of(&self, record: &Record) -> Result<Option<ShardKey>> {
+        match &self.by_field {
+            None => Ok(self.identity.clone()),
+            Some(field) => field.key(record, self.records.what()).map(Some),
         }
     }
 
@@ -125,8 +137,11 @@ pub fn identity_key(
     name: &str,
     key: Option<&ShardKey>,
 ) -> Option<ShardKey> {
-    if options.by_source {
+    if options.layout.is_by_source() {
         Some(ShardKey::Word(name.to_owned()))
+    } else if options.layout.field().is_some() {
+        // Each point has its own.
+        None
     } else {
         key.filter(|_| keeps_keys).cloned()
     }
@@ -144,6 +159,7 @@ pub fn in_master<'a>(
         let name = names.get(point_stream.source).copied().unwrap_or_default();
         point_stream.identity = identity_key(options, keeps_keys, name, point_stream.key.as_ref());
         point_stream.vectors = Some(&options.vectors).filter(|changes| !changes.is_none());
+        point_stream.by_field = KeyField::new(options, name);
     }
     point_streams
 }
@@ -209,7 +225,13 @@ pub struct Hashed {
 }
 
 /// A record as it comes from a point stream.
-type Read = (Record, Option<Box<Hashed>>);
+#[derive(Debug)]
+struct Read {
+    record: Record,
+    hashed: Option<Box<Hashed>>,
+    /// The key of its identity, where that is by a field.
+    key: Option<ShardKey>,
+}
 
 /// The merged scan over some point streams.
 pub struct Scan {
@@ -218,6 +240,8 @@ pub struct Scan {
     keys: Vec<Option<ShardKey>>,
     /// The next id of each point stream, with the place of its key and the point stream's.
     heap: BinaryHeap<Reverse<(PointId, usize, usize)>>,
+    /// Groups of one id under several keys by a field, of which the first was yielded.
+    waiting: VecDeque<(Identity, Vec<Scanned>)>,
 }
 
 /// A point stream whose pages come from a thread.
@@ -276,6 +300,7 @@ impl Scan {
             point_streams: running,
             keys,
             heap: BinaryHeap::new(),
+            waiting: VecDeque::new(),
         };
         for point_stream in 0..scan.point_streams.len() {
             scan.advance(point_stream)?;
@@ -287,6 +312,11 @@ impl Scan {
     /// cleared and filled.
     pub fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>> {
         group.clear();
+        if let Some((id, next)) = self.waiting.pop_front() {
+            *group = next;
+            return Ok(Some(id));
+        }
+        let mut by_key: BTreeMap<ShardKey, Vec<Scanned>> = BTreeMap::new();
         let Some(Reverse((id, key, _))) = self.heap.peek().copied() else {
             return Ok(None);
         };
@@ -296,16 +326,29 @@ impl Scan {
             }
             self.heap.pop();
             if let Some(running) = self.point_streams.get_mut(point_stream)
-                && let Some((record, hashed)) = running.head.take()
+                && let Some(read) = running.head.take()
             {
-                group.push(Scanned {
+                let scanned = Scanned {
                     point_stream,
                     source: running.source,
-                    record,
-                    hashed,
-                });
+                    record: read.record,
+                    hashed: read.hashed,
+                };
+                match read.key {
+                    None => group.push(scanned),
+                    Some(key) => by_key.entry(key).or_default().push(scanned),
+                }
             }
             self.advance(point_stream)?;
+        }
+        let under = |(key, group): (ShardKey, Vec<Scanned>)| {
+            let shard_key = Some(key);
+            (Identity { id, shard_key }, group)
+        };
+        self.waiting.extend(by_key.into_iter().map(under));
+        if let Some((id, first)) = self.waiting.pop_front() {
+            *group = first;
+            return Ok(Some(id));
         }
         let shard_key = self.keys.get(key).cloned().flatten();
         Ok(Some(Identity { id, shard_key }))
@@ -328,7 +371,7 @@ impl Scan {
         };
         if let Some(read) = read {
             self.heap
-                .push(Reverse((read.0.id, running.key, point_stream)));
+                .push(Reverse((read.record.id, running.key, point_stream)));
             running.head = Some(read);
         }
         Ok(())
@@ -348,18 +391,25 @@ fn read_pages(
     page_bytes: usize,
     pages: &SyncSender<Result<Vec<Read>>>,
 ) {
+    let records = point_stream.records;
     let mut last: Option<PointId> = None;
-    let mut disorder = None;
+    let mut failed = None;
     let mut buffer = Vec::new();
-    let mut hash = |record: Record| -> Read {
+    let mut finish = |record: Record| -> Result<Read> {
         let hashed = reading.hashed.then(|| {
             let hashes = hashes(&record, &mut buffer);
             let bytes = buffer.len() as u64;
             Box::new(Hashed { hashes, bytes })
         });
-        (record, hashed)
+        // Who reads no payloads does not ask for keys by them.
+        let by_field = (point_stream.by_field.as_ref()).filter(|_| reading.columns.payload);
+        let key = by_field.map(|field| field.key(&record, records.what()));
+        Ok(Read {
+            key: key.transpose()?,
+            record,
+            hashed,
+        })
     };
-    let records = point_stream.records;
     let read = records.read(reading, page_bytes, &mut |mut page| {
         rename(&mut page, point_stream.vectors);
         if let Some(key) = &point_stream.key {
@@ -368,13 +418,18 @@ fn read_pages(
             }
         }
         if let Err(err) = ascending(records, &mut last, &page) {
-            disorder = Some(err);
+            failed = Some(err);
             return false;
         }
-        let page = page.into_iter().map(&mut hash).collect();
-        pages.send(Ok(page)).is_ok()
+        match page.into_iter().map(&mut finish).collect() {
+            Ok(page) => pages.send(Ok(page)).is_ok(),
+            Err(err) => {
+                failed = Some(err);
+                false
+            }
+        }
     });
-    if let Err(err) = disorder.map_or(read, Err) {
+    if let Err(err) = failed.map_or(read, Err) {
         // Nobody listens any more when the merge has failed elsewhere.
         let _ = pages.send(Err(err));
     }

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::layout::Layout;
-use super::options::UnionOptions;
+use super::options::{LayoutChoice, UnionOptions};
 use crate::base::error::Result;
 use crate::format::schema::{Overrides, ShardingMethod, United, unite};
 use crate::point::ShardKey;
@@ -35,7 +35,7 @@ pub fn master_shape(
         *config = changed;
     }
     let mut united = unite(&described, overrides)?;
-    if options.by_source {
+    if options.layout != LayoutChoice::Same {
         let params = [
             ("sharding_method", Value::from("custom")),
             (
@@ -62,7 +62,11 @@ fn layout(
     // shards as the first source's.
     let mut keys: Vec<(ShardKey, u32)> = Vec::new();
     for source in sources {
-        if options.by_source {
+        if options.layout.field().is_some() {
+            // The values of the field are known when the sources are read.
+            break;
+        }
+        if options.layout.is_by_source() {
             keys.push((ShardKey::Word(source.name.clone()), stated.unwrap_or(1)));
             continue;
         }

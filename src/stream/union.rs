@@ -124,8 +124,8 @@ impl<'a, 'env> Union<'a, 'env> {
                     continue;
                 };
                 record.id = moved.new.id;
-                record.shard_key.clone_from(&point_stream.key);
-                self.resolver.change(&mut record, point_stream.source);
+                let key = moved.new.shard_key.as_ref();
+                self.resolver.change(&mut record, point_stream.source, key);
                 self.read.push_back(Scanned {
                     point_stream: number,
                     source: point_stream.source,

@@ -206,7 +206,7 @@ pub fn verify(
                 placement: Placement::of(master, &layout),
                 near: asked.near.then(|| Nearness::new(&master.config)),
             };
-            let walked = compare_lanes(&found, &expected, &rules, &layout, asked, ledger, site)?;
+            let walked = compare_lanes(&found, &expected, &rules, asked, ledger, site)?;
             Points::Walk(Box::new(walked))
         }
     };
@@ -246,7 +246,6 @@ pub fn compare_lanes(
     found: &[PointStream<'_>],
     expected: &[PointStream<'_>],
     rules: &Rules<'_>,
-    layout: &Layout,
     asked: ProofRequest<'_>,
     ledger: &mut Ledger<Difference>,
     site: Workspace<'_>,
@@ -261,8 +260,7 @@ pub fn compare_lanes(
         let words: Vec<&str> = rules.names.iter().map(String::as_str).collect();
         // Conflicts of this union are the merge's business, and told there.
         let conflicts = Ledger::new(None::<&Path>, false)?;
-        let keeps_keys = !layout.keys.is_empty();
-        let resolver = Resolver::new(asked.settings, words, keeps_keys, conflicts);
+        let resolver = Resolver::new(asked.settings, words, conflicts);
         let mut union = Union::start(scope, expected, asked.settings, resolver, asked.sample)?;
         let reading = Reading {
             sample: asked.sample,

@@ -15,7 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::engine::{Filter, PayloadField};
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, United, VectorChanges};
 use crate::source::{Checksum, Source};
-use crate::stream::{Stamp, UnionOptions};
+use crate::stream::{LayoutChoice, Stamp, UnionOptions};
 
 /// The name and version of the structure.
 pub const FORMAT: &str = "snapmerge-provenance/1";
@@ -53,6 +53,9 @@ pub struct Provenance {
     /// True if the master has a shard key for each source.
     #[serde(default)]
     pub by_source: bool,
+    /// The payload field that has a shard key for each of its values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_field: Option<String>,
     /// The master's config as it was planned.
     pub config: Map<String, Value>,
     /// Payload indexes, as in `payload_index.json`.
@@ -144,7 +147,8 @@ impl Provenance {
                 .collect(),
             rename_vector: options.vectors.renamed().clone(),
             drop_vector: options.vectors.dropped().iter().cloned().collect(),
-            by_source: options.by_source,
+            by_source: options.layout.is_by_source(),
+            by_field: options.layout.field().map(ToString::to_string),
             config: united.config.raw().clone(),
             payload_index: united.payload.to_json(),
             shard_keys: serde_json::to_value(keys).unwrap_or_default(),
@@ -212,7 +216,13 @@ impl Provenance {
                 .map(|field| field.parse().map_err(refuse))
                 .collect::<Result<_>>()?,
             vectors: VectorChanges::new(self.rename_vector.clone(), self.drop_vector.clone())?,
-            by_source: self.by_source,
+            layout: match (&self.by_field, self.by_source) {
+                (Some(field), _) => {
+                    LayoutChoice::ByField(PayloadField::of_keys(field).map_err(refuse)?)
+                }
+                (None, true) => LayoutChoice::BySource,
+                (None, false) => LayoutChoice::Same,
+            },
         })
     }
 

@@ -70,6 +70,9 @@ pub struct MadeWith {
     pub drop_vector: Vec<String>,
     /// True if there is a shard key for each source.
     pub by_source: bool,
+    /// The payload field that has a shard key for each of its values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_field: Option<String>,
 }
 
 impl MadeWith {
@@ -88,7 +91,8 @@ impl MadeWith {
                 .collect(),
             rename_vector: settings.vectors.renamed().clone(),
             drop_vector: settings.vectors.dropped().iter().cloned().collect(),
-            by_source: settings.by_source,
+            by_source: settings.layout.is_by_source(),
+            by_field: settings.layout.field().map(ToString::to_string),
         }
     }
 }

@@ -162,7 +162,7 @@ impl Operation for VerifyRequest {
             None => UnionOptions::default(),
         };
         let options = self.records.over(base)?;
-        let (wanted, mut notes) = wanted(&sources, &options, provenance.as_ref())?;
+        let (wanted, mut notes) = wanted(&master, &sources, &options, provenance.as_ref())?;
         notes.extend(joined);
 
         let scratch = Scratch::new(&parent)?;
@@ -279,6 +279,7 @@ fn find_provenance(request: &VerifyRequest) -> Result<(Option<Provenance>, Strin
 /// The config that the master must have: the planned one, as the provenance says; without one, what
 /// merge would plan now.
 fn wanted(
+    master: &Source,
     sources: &[Source],
     options: &UnionOptions,
     provenance: Option<&Provenance>,
@@ -300,7 +301,11 @@ fn wanted(
     let wanted = ExpectedConfig {
         config: united.config,
         payload: united.payload,
-        keys: layout.keys,
+        // Which values a field has is known when the points are compared, each with its key.
+        keys: match options.layout.field() {
+            None => layout.keys,
+            Some(_) => master.shard_keys.clone(),
+        },
         ignored: vec!["optimizer_config.default_segment_number".into()],
     };
     Ok((wanted, vec![note.into()]))

@@ -108,8 +108,7 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn resolver(&self, ledger: Ledger) -> Resolver<'a> {
         let names = self.sources.iter().map(|source| source.name.as_str());
-        let keeps_keys = !self.plan.layout.keys.is_empty();
-        Resolver::new(&self.settings.union, names.collect(), keeps_keys, ledger)
+        Resolver::new(&self.settings.union, names.collect(), ledger)
     }
 
     fn flow(&self) -> Result<Flow<'a>> {
@@ -129,7 +128,7 @@ impl<'a> Work<'a> {
 /// Writes the master of `plan` into the collection that `onto` names.
 pub fn replay(
     sources: &mut [Source],
-    plan: &Plan,
+    plan: &mut Plan,
     settings: &Settings,
     ledger: Ledger,
     onto: &ReplayTarget,
@@ -144,7 +143,7 @@ pub fn replay(
 
 fn replayed(
     sources: &mut [Source],
-    plan: &Plan,
+    plan: &mut Plan,
     settings: &Settings,
     ledger: Ledger,
     onto: &ReplayTarget,
@@ -166,6 +165,8 @@ fn replayed(
         sync::refuse(target, plan, settings, info)?;
     }
     let settled = settle_all(sources, settings, site, stages)?;
+    plan.lay_out_by_field(sources, &settled, settings, site)?;
+    let plan = &*plan;
     let work = Work {
         sources,
         settled: &settled,
@@ -408,13 +409,16 @@ fn fingerprint(plan: &Plan, settings: &Settings) -> String {
         "stamp": settings.union.stamp,
         "filter": settings.union.filter.as_ref().map(crate::engine::Filter::text),
         "drop": settings.union.drop_payload,
-        "by_source": settings.union.by_source,
+        "by_source": settings.union.layout.is_by_source(),
         "config": plan.united.config.raw(),
         "payload": plan.united.payload,
     });
     let vectors = &settings.union.vectors;
     if !vectors.is_none() {
         said["vectors"] = json!({"renamed": vectors.renamed(), "dropped": vectors.dropped()});
+    }
+    if let Some(field) = settings.union.layout.field() {
+        said["by_field"] = json!(field);
     }
     blake3::hash(said.to_string().as_bytes())
         .to_hex()

@@ -10,7 +10,7 @@ use super::Order;
 use super::questions::Question;
 use crate::base::error::{Error, Result};
 use crate::engine::{Columns, Filter, Hit, Search};
-use crate::point::{Identity, PointId};
+use crate::point::{Identity, PointId, ShardKey};
 use crate::stream::{Ledger, PointStream, Resolver, Scanned, UnionOptions, Verdict};
 
 /// Points beyond those wanted that are asked for at first, for losers among them.
@@ -42,7 +42,7 @@ impl<'a, 'env> Expected<'a, 'env> {
         Ok(Self {
             point_streams,
             settings,
-            resolver: Resolver::new(settings, words, false, conflicts),
+            resolver: Resolver::new(settings, words, conflicts),
         })
     }
 
@@ -101,17 +101,14 @@ impl<'a, 'env> Expected<'a, 'env> {
 
     /// The id that the point `id` of the point stream `at` has in the master, if it is there.
     fn in_master(&mut self, id: PointId, at: usize) -> Result<Option<PointId>> {
-        let mut group: Vec<Scanned> = Vec::new();
+        let mut all: Vec<(Option<ShardKey>, Scanned)> = Vec::new();
+        let mut own_key = None;
         let identity = self
             .point_streams
             .get(at)
             .and_then(|point_stream| point_stream.identity.clone());
-        let identity = Identity {
-            id,
-            shard_key: identity,
-        };
         for (number, point_stream) in self.point_streams.iter().enumerate() {
-            if point_stream.identity != identity.shard_key {
+            if point_stream.identity != identity {
                 continue;
             }
             let here = number == at;
@@ -137,13 +134,25 @@ impl<'a, 'env> Expected<'a, 'env> {
                 }
             }
             record.shard_key.clone_from(&point_stream.key);
-            group.push(Scanned {
+            let key = point_stream.identity_of(&record)?;
+            if here {
+                own_key.clone_from(&key);
+            }
+            let scanned = Scanned {
                 point_stream: number,
                 source: point_stream.source,
                 record,
                 hashed: None,
-            });
+            };
+            all.push((key, scanned));
         }
+        // By a field, points of one id may be several of the master's.
+        let same = all.into_iter().filter(|(key, _)| *key == own_key);
+        let group: Vec<Scanned> = same.map(|(_, scanned)| scanned).collect();
+        let identity = Identity {
+            id,
+            shard_key: own_key,
+        };
         if group.len() < 2 {
             return Ok(Some(id));
         }

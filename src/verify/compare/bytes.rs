@@ -58,8 +58,11 @@ pub fn by_bytes(
         || !settings.drop_payload.is_empty()
         || !settings.vectors.is_none()
         || settings.on_conflict == Policy::Remap
+        || settings.layout.field().is_some()
     {
-        return Ok(Err("records were changed or left out on the way".into()));
+        return Ok(Err(
+            "records were changed, laid out anew or left out on the way".into(),
+        ));
     }
     if master.live.is_some() || sources.iter().any(|source| source.live.is_some()) {
         return Ok(Err("a live collection has no files to look at".into()));

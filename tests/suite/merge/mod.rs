@@ -1,6 +1,7 @@
 //! `merge`, seen from outside: sources in, a master out, and the master held to what a test computes
 //! from the truth files on its own.
 
+mod by_field;
 mod changes;
 mod config;
 pub mod policies;
@@ -28,6 +29,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         trials.push(Trial::new(name_of, move || compressed(&env.case(name))));
     }
     trials.extend(policies::trials(env));
+    trials.extend(by_field::trials(env));
     trials.extend(changes::trials(env));
     trials.extend(vectors::trials(env));
     trials.extend(shards::trials(env));

@@ -1,4 +1,4 @@
-//! Shard keys: of a live source, of a live master, and one for each source.
+//! Shard keys: of a live source, of a live master, one for each source, and one for each value of a field.
 
 use std::path::Path;
 
@@ -11,6 +11,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         env.live("replay/keyed/same", |bin| same(env, bin)),
         env.live("replay/keyed/by_source", |bin| by_source(env, bin)),
+        env.live("replay/keyed/by_field", |bin| by_field(env, bin)),
     ]
 }
 
@@ -103,5 +104,42 @@ fn by_source(env: &Env, bin: &Path) -> Outcome {
         json!(0),
         "requests of the second run"
     );
+    Ok(())
+}
+
+/// A key for each year; with `--sync` a year that comes later gets its own.
+fn by_field(env: &Env, bin: &Path) -> Outcome {
+    let place = Place::cluster(bin)?;
+    let case = env.case("album_2017");
+    let file = case.unpack(place.dir.path())?;
+    let mut all = points_of(&case)?;
+    all.retain(|_, point| point["payload"]["year"].is_u64());
+    for point in all.values_mut() {
+        point["shard_key"] = point["payload"]["year"].clone();
+    }
+    let merge = |filter: Value| {
+        let filter = filter.to_string();
+        let args = ["--layout", "by-field:year", "--filter", &filter];
+        place.merging(&[&file], "master").args(args)
+    };
+    let year = |bounds: Value| json!({"must": [{"key": "year", "range": bounds}]});
+    merge(year(json!({"lte": 2018}))).run()?.ok()?;
+    let mut early = all.clone();
+    early.retain(|_, point| point["shard_key"].as_u64() <= Some(2018));
+    place.ensure_holds("master", early.values())?;
+    let run = merge(year(json!({"gte": 0}))).arg("--sync").run()?.ok()?;
+    place.ensure_holds("master", all.values())?;
+    let written = json!(all.len() - early.len());
+    ensure_eq!(live(&run.json()?)["written"], written, "written");
+    for year in [2017, 2020] {
+        let answer = place.server.post(
+            "/collections/master/points/count",
+            &json!({"exact": true, "shard_key": year}),
+        )?;
+        let wanted = all
+            .values()
+            .filter(|point| point["shard_key"] == json!(year));
+        ensure_eq!(answer["count"], json!(wanted.count()), "points of {year}");
+    }
     Ok(())
 }

@@ -23,7 +23,7 @@ use snapmerge::base::scratch::Scratch;
 use snapmerge::engine::{Columns, Shard, ShardConfig};
 use snapmerge::point::Record;
 use snapmerge::source::{OpenedShard, OpenedShards, Opening, Purpose, Source};
-use snapmerge::stream::{Layout, Ledger, PointStream, point_streams};
+use snapmerge::stream::{Layout, Ledger, PointStream, in_master, point_streams};
 use snapmerge::verify::Provenance;
 use snapmerge::verify::{ExpectedConfig, Placement, ProofRequest, Rules, compare_lanes};
 
@@ -222,11 +222,13 @@ impl Open {
         let expected: Vec<PointStream<'_>> = sources
             .flat_map(|(at, (source, settled))| point_streams(at, source, settled))
             .collect();
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let keeps_keys = !self.layout.keys.is_empty();
+        let expected = in_master(expected, &settings, &names, keeps_keys);
         let walked = compare_lanes(
             &point_streams(0, &self.source, &self.master),
             &expected,
             &rules,
-            &self.layout,
             asked,
             &mut ledger,
             site,
