@@ -148,7 +148,8 @@ impl Operation for SplitRequest {
             scratch: &parent,
             progress: context.progress,
         };
-        let built = staging.build(builder, &united, &layout, sorted.finish()?)?;
+        let sorted = sorted.finish()?;
+        let built = staging.build(builder, &united, &layout, &|| sorted.records())?;
         stages.end("build").points(points);
         refuse_other_sum(&digest, &built.digest)?;
         let (parts, bytes) = built.publish(self.force)?;

@@ -96,6 +96,11 @@ impl Staged {
         std::fs::rename(path, &self.path).map_err(|err| Error::io("renaming", path, &err))
     }
 
+    /// Moves the file to `path` in the same file system, where it outlives the staging. It is synced already.
+    pub fn put_aside(&self, path: &Path) -> Result<()> {
+        std::fs::rename(&self.path, path).map_err(|err| Error::io("renaming", &self.path, &err))
+    }
+
     /// Compresses the file at `path` in its place, and reads that back; what is decompressed must
     /// have the SHA-256 `content`. Returns the SHA-256 of the compressed file.
     pub fn compress(&self, path: &Path, content: &str) -> Result<String> {

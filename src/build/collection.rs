@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kept::KeptPart;
 use super::{BuiltShard, Parts, Shape, Target, finish, pack, publish, seal, write};
 use crate::base::Workspace;
 use crate::base::durable::{self, Staged};
 use crate::base::error::Result;
 use crate::base::progress::{Progress, Unit};
 use crate::base::scratch::{self, Scratch};
+use crate::base::sidecar::Sidecar;
 use crate::point::{Digest, Record};
 use crate::verify::{Expected, read_back};
 
@@ -29,6 +31,8 @@ pub struct Builder<'a> {
 #[derive(Debug)]
 pub struct Snapshot {
     staged: Staged,
+    /// Place of the file until it is published.
+    waits: Waits,
     /// Path that it is to have.
     pub output: PathBuf,
     /// Digest of its points.
@@ -39,6 +43,17 @@ pub struct Snapshot {
     pub sha256: String,
     /// The file's size in bytes.
     pub file_bytes: u64,
+}
+
+/// Place of a snapshot that is not published.
+#[derive(Debug)]
+enum Waits {
+    /// Where it was built.
+    Staged,
+    /// Somewhere else.
+    Aside(PathBuf),
+    /// It has its name already.
+    Published,
 }
 
 impl Builder<'_> {
@@ -95,6 +110,7 @@ impl Builder<'_> {
         let sealed = seal(&staged, &packed, &proof.sha256, output, self.progress)?;
         Ok(Snapshot {
             staged,
+            waits: Waits::Staged,
             output: output.to_owned(),
             digest,
             shards,
@@ -105,8 +121,40 @@ impl Builder<'_> {
 }
 
 impl Snapshot {
+    /// The snapshot `kept` of an earlier run, whose file is at `path`.
+    pub(super) fn of_kept(kept: KeptPart, path: PathBuf, staged: Staged, output: &Path) -> Self {
+        Self {
+            staged,
+            waits: match path == output {
+                true => Waits::Published,
+                false => Waits::Aside(path),
+            },
+            output: output.to_owned(),
+            digest: kept.digest,
+            shards: kept.shards,
+            sha256: kept.sha256,
+            file_bytes: kept.file_bytes,
+        }
+    }
+
+    /// Moves its file to `path`.
+    pub(super) fn put_aside(&mut self, path: PathBuf) -> Result<()> {
+        self.staged.put_aside(&path)?;
+        self.waits = Waits::Aside(path);
+        Ok(())
+    }
+
     /// Gives it its name, with its checksum beside it.
     pub fn publish(self, replace: bool) -> Result<()> {
+        match &self.waits {
+            Waits::Staged => {}
+            Waits::Aside(path) => self.staged.take(path)?,
+            // The run may have been killed before it wrote the checksum.
+            Waits::Published => {
+                let checksum = Sidecar::Checksum.of(&self.output);
+                return durable::write(&checksum, self.sha256.as_bytes(), true);
+            }
+        }
         publish(&self.output, replace, self.staged, &self.sha256, None)
     }
 }
@@ -130,13 +178,17 @@ pub struct PartReport {
     pub segments: u64,
     /// Vectors that lie in an index; approximate, as Qdrant's own.
     pub indexed_vectors: u64,
+    /// True if an earlier run, which did not come to its end, had made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 impl PartReport {
     /// Of the snapshot of the points with `value`.
-    pub fn new(value: String, built: &Snapshot) -> Self {
+    pub fn new(value: String, built: &Snapshot, kept: bool) -> Self {
         Self {
             value,
+            kept,
             file: built.output.display().to_string(),
             file_bytes: built.file_bytes,
             sha256: built.sha256.clone(),

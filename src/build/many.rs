@@ -1,12 +1,13 @@
 //! Several collections of one shape, out of one stream of sorted records.
 //!
 //! Invariants: they are built one after the other, so that memory and open files do not grow with their
-//! number; none gets its name before all are proven.
+//! number; none gets its name before all are proven; those that an earlier run finished are not built again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
+use super::kept::Kept;
 use super::{Builder, PartReport, Pattern, Shape, Snapshot, allow_parts};
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::base::overwrite::ReadFiles;
 use crate::base::sidecar::Sidecar;
 use crate::format::schema::United;
 use crate::point::{Digest, Record};
-use crate::stream::{Layout, Placed};
+use crate::stream::{Layout, Placed, Records};
 
 /// Bytes of a file's name, at the most.
 const NAME_BYTES_MAX: usize = 255;
@@ -24,6 +25,9 @@ const NAME_BYTES_MAX: usize = 255;
 pub struct Staging {
     /// By their numbers: the value, about how many points, the path, and the file that gets it.
     parts: Vec<(String, u64, PathBuf, Staged)>,
+    /// Those that are there already, since an earlier run was killed while it gave names.
+    published: BTreeSet<PathBuf>,
+    kept: Option<Kept>,
 }
 
 impl Staging {
@@ -40,17 +44,32 @@ impl Staging {
             .map(|(value, _)| pattern.path(value))
             .collect();
         let mut parts: Vec<(String, u64, PathBuf, Staged)> = Vec::new();
+        let mut published = BTreeSet::new();
+        // One alone is published as soon as it is finished.
+        let kept = (values.len() > 1).then(|| Kept::open(pattern));
+        let kept = kept.transpose()?;
         for (value, points) in values {
             let output = pattern.path(&value);
             read.refuse(&output)?;
             refuse_sidecars(&output, &outputs)?;
+            let mut replace = replace;
+            if let Some(kept) = kept.as_ref().filter(|_| !replace)
+                && kept.has_published(&value, &output)?
+            {
+                published.insert(output.clone());
+                replace = true;
+            }
             let staged = match parts.first() {
                 None => Staged::new(&output, replace)?,
                 Some((.., first)) => first.another(&output, replace)?,
             };
             parts.push((value, points, output, staged));
         }
-        Ok(Self { parts })
+        Ok(Self {
+            parts,
+            published,
+            kept,
+        })
     }
 
     /// Returns true if one of them is to be the file at `path`, or a sidecar of it.
@@ -61,31 +80,62 @@ impl Staging {
         })
     }
 
-    /// Builds them, each with the config and payload indexes of `united` and the shards of `layout`, out of `records`,
-    /// which come by collection and identity, each identity once.
-    pub fn build(
-        self,
+    /// Builds them, each with the config and payload indexes of `united` and the shards of `layout`, out of what
+    /// `records` gives each time that it is called: records by collection and identity, each identity once.
+    pub fn build<'r>(
+        mut self,
         builder: Builder<'_>,
         united: &United,
         layout: &Layout,
-        records: impl Iterator<Item = Result<Placed>>,
+        records: &'r dyn Fn() -> Result<Records<'r>>,
     ) -> Result<Built> {
-        let mut records = records.peekable();
-        let mut built = Built::default();
-        for (number, (value, points, output, staged)) in (0..).zip(self.parts) {
+        let digests = match &self.kept {
+            Some(kept) if kept.has_some() => digests(records()?)?,
+            _ => BTreeMap::new(),
+        };
+        let mut ready = Vec::new();
+        for (number, (value, points, output, _)) in (0..).zip(&self.parts) {
             let mut united = united.clone();
-            allow_parts(points, layout.shards.len(), None, &mut united)?;
-            let shape = Shape {
-                config: &united.config,
-                payload: &united.payload,
-                layout,
+            allow_parts(*points, layout.shards.len(), None, &mut united)?;
+            let kept = match (&self.kept, digests.get(&number)) {
+                (Some(kept), Some(digest)) => {
+                    kept.part(value, shape(&united, layout), digest, output)?
+                }
+                _ => None,
             };
+            if kept.is_none() && self.published.contains(output) {
+                return Err(Error::usage(
+                    format!("writing {}", output.display()),
+                    "it exists, of an earlier run that was killed, and has other points than this one would",
+                )
+                .next("choose another name or give --force"));
+            }
+            ready.push((united, kept));
+        }
+        let mut records = records()?.peekable();
+        let mut built = Built::default();
+        let parts = std::mem::take(&mut self.parts).into_iter().zip(ready);
+        for (number, ((value, points, output, staged), (united, kept))) in (0..).zip(parts) {
+            let shape = shape(&united, layout);
             let mut next = || next_of(number, &mut records);
-            let snapshot = builder.build(shape, points, &mut next, staged, &output)?;
+            let is_kept = kept.is_some();
+            let mut snapshot = match kept {
+                Some((part, path)) => {
+                    while next()?.is_some() {}
+                    Snapshot::of_kept(part, path, staged, &output)
+                }
+                None => builder.build(shape, points, &mut next, staged, &output)?,
+            };
+            if let Some(kept) = self.kept.as_mut().filter(|_| !is_kept) {
+                kept.keep(&value, shape, &mut snapshot)?;
+            }
             built.digest.join(&snapshot.digest);
-            built.reports.push(PartReport::new(value, &snapshot));
+            built
+                .reports
+                .push(PartReport::new(value, &snapshot, is_kept));
             built.snapshots.push(snapshot);
         }
+        built.kept = self.kept.take();
         match records.next() {
             None => Ok(built),
             Some(Err(err)) => Err(err),
@@ -104,6 +154,7 @@ pub struct Built {
     /// Digest of the points of all of them.
     pub digest: Digest,
     reports: Vec<PartReport>,
+    kept: Option<Kept>,
 }
 
 impl Built {
@@ -117,8 +168,28 @@ impl Built {
         for snapshot in self.snapshots {
             snapshot.publish(replace)?;
         }
+        self.kept.map_or(Ok(()), Kept::remove)?;
         Ok((self.reports, bytes))
     }
+}
+
+/// The shape of a collection.
+fn shape<'a>(united: &'a United, layout: &'a Layout) -> Shape<'a> {
+    Shape {
+        config: &united.config,
+        payload: &united.payload,
+        layout,
+    }
+}
+
+/// The digests of the collections by their numbers.
+fn digests(records: impl Iterator<Item = Result<Placed>>) -> Result<BTreeMap<u32, Digest>> {
+    let (mut digests, mut buffer) = (BTreeMap::<u32, Digest>::new(), Vec::new());
+    for placed in records {
+        let (number, record) = placed?;
+        digests.entry(number).or_default().add(&record, &mut buffer);
+    }
+    Ok(digests)
 }
 
 /// Refuses an output whose sidecars would be one of the `outputs`, or have names that are too long.

@@ -6,6 +6,7 @@
 //! with its sidecars beside it.
 
 mod collection;
+mod kept;
 mod live;
 mod lookup;
 mod many;
@@ -33,6 +34,8 @@ pub use self::values::Values;
 pub use self::write::Part;
 
 use self::write::{Making, Writers};
+use serde::{Deserialize, Serialize};
+
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Unit;
@@ -63,7 +66,7 @@ pub struct Target {
 }
 
 /// A shard, built.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuiltShard {
     /// Number of the shard.
     pub number: u32,

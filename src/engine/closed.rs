@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::config::ShardConfig;
 use crate::base::error::{Error, Result};
-use crate::format::layout;
 use crate::format::schema::CollectionConfig;
+use crate::format::{SegmentKind, is_fixed, layout};
 
 /// The storage of vectors that no point has.
 const EMPTY: &str = "Empty";
@@ -25,11 +25,6 @@ const IN_MEMORY: [(&str, &str); 3] = [
     ("InRamMmap", "Mmap"),
     ("in_ram_mmap", "mmap"),
 ];
-/// Storages of vectors in segments that nothing is added to, whatever their index is.
-const FIXED: [&str; 2] = ["Mmap", "InRamMmap"];
-/// Indexes of sparse vectors in such segments.
-const FIXED_SPARSE: [&str; 2] = ["ImmutableRam", "Mmap"];
-
 /// A segment of a closed shard, as it lies in its folder.
 #[derive(Debug, Clone)]
 pub struct ClosedSegment {
@@ -41,34 +36,6 @@ pub struct ClosedSegment {
     pub version: u64,
     /// Kind of the segment.
     pub kind: SegmentKind,
-}
-
-/// Kind of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SegmentKind {
-    /// True if any of its dense vectors has a graph.
-    pub indexed: bool,
-    /// True if points may be added to it; the engine then keeps ids and versions in another form.
-    pub appendable: bool,
-}
-
-impl SegmentKind {
-    /// The kind of a segment whose `segment.json` is `state`.
-    pub fn of(state: &Value) -> Self {
-        let vectors = |key: &str| state["config"][key].as_object().into_iter().flatten();
-        let indexed = vectors("vector_data").any(|(_, vector)| vector["index"]["type"] == "hnsw");
-        // As `SegmentConfig::is_appendable` in segment/types.rs has it.
-        let fixed = indexed
-            || vectors("vector_data").any(|(_, vector)| is_fixed(vector))
-            || vectors("sparse_vector_data").any(|(_, vector)| {
-                let kind = vector["index"]["index_type"].as_str();
-                kind.is_some_and(|kind| FIXED_SPARSE.contains(&kind))
-            });
-        Self {
-            indexed,
-            appendable: !fixed,
-        }
-    }
 }
 
 /// The segments of the closed shard in `folder`, by UUID.
@@ -310,12 +277,6 @@ pub fn forbid_additions(segment: &ClosedSegment) -> Result<bool> {
     vector["index"] = json!({"type": "hnsw", "options": options});
     write_state(&segment.folder, &state)?;
     Ok(true)
-}
-
-/// Returns true if the vectors lie in a storage that nothing is added to.
-fn is_fixed(vector: &Value) -> bool {
-    let kind = vector["storage_type"].as_str();
-    kind.is_some_and(|kind| FIXED.contains(&kind))
 }
 
 /// Removes graphs and quantization from `state`; returns true if it changed anything. A segment

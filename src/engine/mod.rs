@@ -16,8 +16,8 @@ mod search;
 mod shard;
 
 pub use closed::{
-    ClosedSegment, SegmentKind, closed_segments, forbid_additions, leave_on_disk, lighten,
-    restore_distances, store_empty_vectors,
+    ClosedSegment, closed_segments, forbid_additions, leave_on_disk, lighten, restore_distances,
+    store_empty_vectors,
 };
 pub use config::ShardConfig;
 pub use contain::{install, panic_message, take_warnings};

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use self::state::of_state;
 use super::ids;
+use super::kind::SegmentKind;
 use super::layout;
 use super::rocks::{self, InRocks};
 use super::snapshot::{Segment, Shard, Snapshot, Strays};
@@ -257,7 +258,25 @@ fn of_segment(segment: &Segment) -> Vec<(String, String)> {
         return found;
     };
     match serde_json::from_slice::<Value>(state) {
-        Ok(state) => of_state(&state, &mut found),
+        Ok(state) => {
+            // A server that finds it to take points looks for ids in other files, and makes these without a
+            // word (lib/segment/src/id_tracker).
+            if SegmentKind::of(&state).appendable
+                && !inside.ids
+                && InRocks::has_fixed_ids(is_there)
+                && !is_there(ids::MUTABLE_MAPPINGS)
+            {
+                found.push((
+                    format!(
+                        "{} says that it takes points, and its ids are those of a segment that takes none: it \
+                         would be taken for an empty one",
+                        layout::SEGMENT_STATE
+                    ),
+                    AGAIN.into(),
+                ));
+            }
+            of_state(&state, &mut found);
+        }
         Err(err) => found.push((
             format!("{} cannot be read: {err}", layout::SEGMENT_STATE),
             AGAIN.into(),

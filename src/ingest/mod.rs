@@ -12,6 +12,7 @@ mod request;
 mod shape;
 mod unique;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -242,8 +243,16 @@ impl Work<'_> {
             scratch: self.scratch,
             progress: self.context.progress,
         };
-        let records = Unique::new(sorted, request.on_existing, &mut report.replaced);
-        let built = staging.build(builder, self.united, self.layout, records)?;
+        let replaced = Cell::new(0);
+        let built = staging.build(builder, self.united, self.layout, &|| {
+            let records = sorted.records()?;
+            Ok(Box::new(Unique::new(
+                records,
+                request.on_existing,
+                &replaced,
+            )))
+        })?;
+        report.replaced = replaced.get();
         report.points = built.digest.points();
         stages.end("build").points(report.points);
         report.account()?;
@@ -291,12 +300,15 @@ impl Work<'_> {
         let _told = status::remote(&format!(
             "collections of {address}, which do not have all rows yet,"
         ));
-        let mut records = Unique::new(sorted, request.on_existing, &mut report.replaced).peekable();
+        let replaced = Cell::new(0);
+        let records = sorted.records()?;
+        let mut records = Unique::new(records, request.on_existing, &replaced).peekable();
         for (number, (ready, points)) in (0..).zip(ready) {
             let mut next = || next_of(number, &mut records);
             report.live.push(writing.write(ready, points, &mut next)?);
         }
         drop(records);
+        report.replaced = replaced.get();
         let sum = |one: &LiveCollectionReport| one.added + one.changed + one.same + one.skipped;
         report.points = report.live.iter().map(sum).sum();
         stages.end("write").points(report.points);

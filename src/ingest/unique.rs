@@ -2,6 +2,7 @@
 //!
 //! Invariants: of records with one identity, the rule decides which stays, and the others are counted.
 
+use std::cell::Cell;
 use std::iter::Peekable;
 
 use super::request::OnExisting;
@@ -13,12 +14,13 @@ use crate::stream::Placed;
 pub struct Unique<'a, I: Iterator<Item = Result<Placed>>> {
     records: Peekable<I>,
     rule: OnExisting,
-    dropped: &'a mut u64,
+    dropped: &'a Cell<u64>,
 }
 
 impl<'a, I: Iterator<Item = Result<Placed>>> Unique<'a, I> {
-    /// Of `records`, which are sorted; counts in `dropped`.
-    pub fn new(records: I, rule: OnExisting, dropped: &'a mut u64) -> Self {
+    /// Of `records`, which are sorted; counts in `dropped`, from 0 on.
+    pub fn new(records: I, rule: OnExisting, dropped: &'a Cell<u64>) -> Self {
+        dropped.set(0);
         Self {
             records: records.peekable(),
             rule,
@@ -45,7 +47,7 @@ impl<I: Iterator<Item = Result<Placed>>> Iterator for Unique<'_, I> {
         let mut last = None;
         while let Some(placed) = self.records.next_if(same) {
             last = placed.ok();
-            *self.dropped += 1;
+            self.dropped.set(self.dropped.get() + 1);
         }
         if let Some((_, last)) = last {
             match self.rule {
@@ -88,8 +90,8 @@ mod tests {
             record(0, 2, 4.0),
             record(1, 2, 5.0),
         ];
-        let mut dropped = 0;
-        let found = Unique::new(records.into_iter(), rule, &mut dropped)
+        let dropped = Cell::new(0);
+        let found = Unique::new(records.into_iter(), rule, &dropped)
             .map(|placed| {
                 placed.map(|(collection, record)| {
                     let Some((_, Vector::Dense(values))) = record.vectors.first() else {
@@ -99,7 +101,7 @@ mod tests {
                 })
             })
             .collect();
-        (found, dropped)
+        (found, dropped.get())
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl fmt::Display for CarriedCounts {
         if self.rewritten_segments > 0 {
             write!(
                 f,
-                ", {} ({}) with payloads or payload indexes written anew, vectors and graphs untouched",
+                ", {} ({}) with payloads, payload indexes or names of vectors written anew, vectors and graphs \
+                 untouched",
                 self.rewritten_segments,
                 size(self.rewritten_bytes)
             )?;

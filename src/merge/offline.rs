@@ -134,7 +134,7 @@ pub fn run(
             proven,
             points: if proven { proof.points } else { 0 },
             bytes: proof.bytes,
-            compared: compared(&built, proven),
+            compared: compared(&built, &settings, proven),
         },
         findings: plan.united.findings,
         decisions: plan.united.decisions,
@@ -149,7 +149,7 @@ pub fn run(
 }
 
 /// What was compared when the master was read back, in words.
-fn compared(built: &Built, proven: bool) -> String {
+fn compared(built: &Built, settings: &Settings, proven: bool) -> String {
     if !proven {
         return "NOTHING: --no-verify was given".into();
     }
@@ -157,7 +157,7 @@ fn compared(built: &Built, proven: bool) -> String {
         return "ids, vectors, payloads, shards and config are what was to be written".into();
     };
     let mut compared = vec!["its bytes are what was carried"];
-    if carried.rewritten_segments > 0 || !built.changes.is_none() {
+    if settings.changes_payloads() {
         compared.push("payloads that were written anew read back as they were meant");
     }
     if (carried.consolidated).is_some_and(|done| done.merged_segments > 0) {

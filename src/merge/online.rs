@@ -14,8 +14,9 @@ use crate::base::error::Result;
 use crate::base::operation::{Context, Envelope, Outcome};
 use crate::base::scratch::{Scratch, require_free};
 use crate::base::stage::Stages;
+use crate::format::schema::ShardingMethod;
 use crate::server::About;
-use crate::stream::Ledger;
+use crate::stream::{Layout, Ledger};
 use crate::verify;
 
 /// Merges into the collection `target`.
@@ -65,6 +66,11 @@ pub fn run(
         &mut stages,
     )?;
     refuse_untallied(&sources, &replayed.tallies)?;
+    if *plan.united.config.sharding_method() == ShardingMethod::Custom {
+        // The server numbers shards as keys come, and keeps keys without points.
+        let topology = onto.target.connection.topology(onto.target.name())?;
+        plan.layout = Layout::of(topology.shard_keys()?, plan.united.config.shard_number());
+    }
     let conflicts = conflicts(&settings, &ledger);
     ledger.publish()?;
     drop(scratch);

@@ -88,7 +88,7 @@ impl Plan {
         let stage = site.progress.stage("read keys", None, Unit::Points);
         let flow = Flow::new(sources, settled, &settings.union, true)?;
         let shards = settings.overrides.shard_number.unwrap_or(1);
-        let keys = flow.keys_by_field(&stage)?;
+        let keys = flow.keys_by_field(shards, &stage)?;
         let keys: Vec<(ShardKey, u32)> = keys.into_iter().map(|key| (key, shards)).collect();
         self.layout = Layout::by_key(&keys)?;
         let by_server = settings.segments == Segments::By(SegmentRule::Server);

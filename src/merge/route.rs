@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::settings::{Route, Settings};
 use crate::base::error::{Error, Result};
 use crate::format::Segment;
-use crate::format::payloads::{unrenamable, unsuitable};
+use crate::format::payloads::{unrenamable, unrenamable_state, unsuitable};
 use crate::format::schema::{Overrides, ShardingMethod, United, VectorChanges, vector_label};
 use crate::point::ShardKey;
 use crate::source::Source;
@@ -33,11 +33,14 @@ fn graft_targets(
         reasons.push(format!("{} is read from a server", source.name));
     }
     changes(settings, &mut reasons);
-    if changes_payloads(settings) {
+    if settings.changes_payloads() {
         payloads(sources, &mut reasons);
     }
     vectors(sources, &settings.union.vectors, &mut reasons);
-    let targets = if settings.union.layout.is_by_source() {
+    let targets = if settings.union.layout.field().is_some() {
+        // Which shards there are is not known yet.
+        Targets::new()
+    } else if settings.union.layout.is_by_source() {
         by_source(sources, layout, &mut reasons)
     } else if layout.keys.is_empty() {
         automatic(sources, layout, &mut reasons)
@@ -79,11 +82,6 @@ fn changes(settings: &Settings, reasons: &mut Vec<String>) {
     }
 }
 
-/// Returns true if payloads are written anew.
-fn changes_payloads(settings: &Settings) -> bool {
-    settings.union.stamp.is_some() || !settings.union.drop_payload.is_empty()
-}
-
 /// Payloads that are written anew must be of a form that is known.
 fn payloads(sources: &[Source], reasons: &mut Vec<String>) {
     for source in sources {
@@ -116,8 +114,20 @@ fn vectors(sources: &[Source], changes: &VectorChanges, reasons: &mut Vec<String
         for name in all.difference(&names(source)) {
             reasons.push(format!("{} has no {}", source.name, vector_label(name)));
         }
-        if let Some(why) = unrenamable(&own(source)).filter(|_| !changes.is_none()) {
+        if changes.is_none() {
+            continue;
+        }
+        if let Some(why) = unrenamable(&own(source)) {
             reasons.push(format!("of {}, {why}", source.name));
+        }
+        for (number, shard) in &source.snapshot.shards {
+            let mut states = shard.segments.values().map(Segment::state_json);
+            if let Some(why) = states.find_map(|state| unrenamable_state(changes, state)) {
+                reasons.push(format!(
+                    "a segment of shard {number} of {}: {why}",
+                    source.name
+                ));
+            }
         }
     }
 }
@@ -241,7 +251,7 @@ pub fn route(
         .next("leave --route out, or give --route rebuild")),
         (None, Ok(targets)) => Ok((
             Route::Graft,
-            match (changes_payloads(settings), settings.union.vectors.is_none()) {
+            match (settings.changes_payloads(), settings.union.vectors.is_none()) {
                 (false, true) => {
                     "the sources' vectors and shards line up and no record is changed, so segments can \
                      be carried over with their graphs"
@@ -252,8 +262,8 @@ pub fn route(
                      renamed"
                 }
                 (true, _) => {
-                    "the sources' vectors and shards line up and only payloads are changed, so segments \
-                     can be carried over with their graphs, their payloads written anew"
+                    "the sources' vectors and shards line up and only payloads and names of vectors are \
+                     changed, so segments can be carried over with their graphs, their payloads written anew"
                 }
             }
             .into(),

@@ -20,7 +20,10 @@ impl PlanReport {
                 source.checksum.words()
             );
         }
-        text += &format!("\nmaster: {} shards\n", self.shards.len());
+        text += &match self.shards.len() {
+            0 => "\nmaster: a shard key for each value of the field, known when the sources are read\n".into(),
+            shards => format!("\nmaster: {shards} shards\n"),
+        };
         let mut list = |title: &str, items: Vec<String>| {
             if !items.is_empty() {
                 text += &format!("\n{title}\n");

@@ -132,7 +132,13 @@ fn parts(out: &mut String, parts: &[PartReport]) -> fmt::Result {
             part.indexed_vectors
         )?;
     }
-    Ok(())
+    match parts.iter().filter(|part| part.kept).count() {
+        0 => Ok(()),
+        kept => writeln!(
+            out,
+            "  {kept} of them had been finished by an earlier run that was broken off"
+        ),
+    }
 }
 
 fn live(out: &mut String, collections: &[LiveCollectionReport]) -> fmt::Result {

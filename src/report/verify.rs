@@ -45,7 +45,7 @@ impl fmt::Display for MadeWith {
             write!(f, " --drop-payload {key}")?;
         }
         for (old, new) in &self.rename_vector {
-            write!(f, " --rename-vector {old}={new}")?;
+            write!(f, " --rename-vector '{old}={new}'")?;
         }
         for name in &self.drop_vector {
             write!(f, " --drop-vector '{name}'")?;

@@ -15,8 +15,8 @@ use crate::engine::{Columns, Filter, PayloadField};
 use crate::point::{Record, ShardKey};
 use crate::source::Reading;
 
-/// Most keys that a master may have: each has a shard of its own, all of which are written at once.
-const KEYS_MAX: usize = 256;
+/// Most shards that the keys of a master may have, all of which are written at once.
+const SHARDS_MAX: usize = 256;
 
 /// The field that tells the keys of one source's points.
 #[derive(Debug, Clone)]
@@ -30,7 +30,8 @@ impl<'a> KeyField<'a> {
     /// Of the source called `name`; none if keys are not given by a field.
     pub fn new(options: &'a UnionOptions, name: &str) -> Option<Self> {
         let field = options.layout.field()?;
-        let stamp = options.stamp.as_ref().filter(|stamp| stamp.field == *field);
+        let stamp = options.stamp.as_ref();
+        let stamp = stamp.filter(|stamp| stamp.field.keys() == field.keys());
         Some(Self {
             field,
             stamped: stamp.map(|stamp| stamp.value(name)),
@@ -49,7 +50,7 @@ impl<'a> KeyField<'a> {
                 Kind::Refused,
                 format!("giving point {} of {what} a shard key", record.id),
                 format!(
-                    "a key is a word or a number from 0 on, and at {} it has {has}",
+                    "a key is a word, a number from 0 on, true or false, and at {} it has {has}",
                     self.field
                 ),
             )
@@ -72,10 +73,12 @@ fn key_of(value: &Value) -> Option<ShardKey> {
     }
 }
 
-/// The keys in the master of all points of `point_streams` that match `filter`; `stage` counts them.
+/// The keys in the master of all points of `point_streams` that match `filter`; each key gets so many
+/// `shards`. `stage` counts the points.
 pub fn keys_by_field(
     point_streams: &[PointStream<'_>],
     filter: Option<&Filter>,
+    shards: u32,
     stage: &Stage,
 ) -> Result<BTreeSet<ShardKey>> {
     let reading = Reading {
@@ -94,12 +97,13 @@ pub fn keys_by_field(
             if let Some(key) = id.shard_key.filter(|key| !keys.contains(key)) {
                 keys.insert(key);
             }
-            if keys.len() > KEYS_MAX {
+            if keys.len().saturating_mul(shards as usize) > SHARDS_MAX {
                 return Err(Error::new(
                     Kind::Refused,
                     "giving each value a shard key",
                     format!(
-                        "there are more than {KEYS_MAX} values, and each key has its own shard"
+                        "there are {} values or more, and each key has its own shards, {SHARDS_MAX} in all",
+                        keys.len()
                     ),
                 )
                 .next("choose another field, or give that field a payload index with is_tenant"));

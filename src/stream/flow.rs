@@ -80,9 +80,10 @@ impl<'a> Flow<'a> {
         self.counts.iter().map(|(_, matching)| matching).sum()
     }
 
-    /// The keys that the points have by the field by which the master is laid out.
-    pub fn keys_by_field(&self, stage: &Stage) -> Result<BTreeSet<ShardKey>> {
-        keys_by_field(&self.point_streams, self.filter, stage)
+    /// The keys that the points have by the field by which the master is laid out, each with so many
+    /// `shards`.
+    pub fn keys_by_field(&self, shards: u32, stage: &Stage) -> Result<BTreeSet<ShardKey>> {
+        keys_by_field(&self.point_streams, self.filter, shards, stage)
     }
 
     /// Lets all flow, and calls `sink` with every record that comes out and the digest of all

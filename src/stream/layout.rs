@@ -114,6 +114,7 @@ impl Layout {
                     format!("placing point {}", record.id),
                     format!("the master has no shard for {key}"),
                 )
+                .next("a source changed while it was read: run the same again")
             })
     }
 }

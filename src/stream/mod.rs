@@ -43,5 +43,5 @@ pub use scan::{
 pub use segments::{Expectations, SegmentPlan, ShardPlan, Tail, gets_index, plan_segments};
 pub use shape::master_shape;
 pub use sides::{Sides, count};
-pub use sort::{Placed, Sorted, Sorter};
+pub use sort::{Placed, Records, Sorted, Sorter};
 pub use union::Union;

@@ -120,9 +120,13 @@ fn first_conflict(
     options: &UnionOptions,
 ) -> Result<Option<Identity>> {
     std::thread::scope(|scope| {
-        let reading = Reading {
-            columns: Columns::IDS,
-            ..payloads(options)
+        // Keys that are given by a field are in the payloads.
+        let reading = match options.layout.field() {
+            Some(_) => payloads(options),
+            None => Reading {
+                columns: Columns::IDS,
+                ..payloads(options)
+            },
         };
         let mut scan = Scan::start_reading(scope, point_streams, reading)?;
         let mut group = Vec::new();

@@ -262,14 +262,35 @@ impl RecordOptions {
             base.drop_payload.clone_from(&self.drop_payload);
         }
         if !self.rename_vector.is_empty() || !self.drop_vector.is_empty() {
-            let renames = self.rename_vector.iter();
-            base.vectors = VectorChanges::new(
-                renames.map(|one| (one.old.clone(), one.new.clone())),
-                self.drop_vector.iter().cloned(),
-            )?;
+            let renamed = match self.rename_vector.as_slice() {
+                [] => base.vectors.renamed().clone().into_iter().collect(),
+                given => given
+                    .iter()
+                    .map(|one| (one.old.clone(), one.new.clone()))
+                    .collect::<Vec<_>>(),
+            };
+            let dropped = match self.drop_vector.as_slice() {
+                [] => base.vectors.dropped().iter().cloned().collect(),
+                given => given.to_vec(),
+            };
+            base.vectors = VectorChanges::new(renamed, dropped)?;
         }
         if let Some(layout) = &self.layout {
             base.layout = layout.clone();
+        }
+        if let (Some(field), Some(stamp)) = (base.layout.field(), &base.stamp)
+            && let (Some(keys), Some(stamped)) = (field.keys(), stamp.field.keys())
+            && keys != stamped
+            && (keys.starts_with(&stamped) || stamped.starts_with(&keys))
+        {
+            return Err(Error::usage(
+                format!("reading --layout {}", base.layout),
+                format!(
+                    "--stamp {} changes a part of that field, or what it is in",
+                    stamp.field
+                ),
+            )
+            .next("stamp the field itself, or another"));
         }
         if base.layout.field().is_some() && base.on_conflict == Policy::Remap {
             return Err(Error::usage(

@@ -9,14 +9,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::base::error::Result;
-use crate::engine::SegmentKind;
 use crate::format::payloads::{Splice, renamed_state};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{
     CollectionConfig, PayloadSchema, VectorChanges, VectorParams, vector_label,
 };
 use crate::format::wal::{Log, Op};
-use crate::format::{Bits, Segment, Shard, ToPack, ids, wal};
+use crate::format::{Bits, Segment, SegmentKind, Shard, ToPack, ids, wal};
 use crate::point::PointId;
 use crate::source::{IdSet, ShardIds, Source, Spill, Survey, lacking_indexes, not_taken_in};
 
@@ -234,6 +233,11 @@ fn look(
     Ok(())
 }
 
+/// `segment.json` as the master has it; null where names would become one, for which no segment is carried.
+fn state_in_master(segment: &Segment, vectors: &VectorChanges) -> Value {
+    renamed_state(vectors, segment.state_json()).unwrap_or_default()
+}
+
 /// The vectors of `config` that `segment` knows nothing of, in words: a server that restores it would not
 /// find them.
 fn without_storage(
@@ -241,7 +245,7 @@ fn without_storage(
     config: &CollectionConfig,
     vectors: &VectorChanges,
 ) -> Vec<String> {
-    let state = renamed_state(vectors, segment.state_json());
+    let state = state_in_master(segment, vectors);
     let lacks = |kind: &str, name: &String| state["config"][kind].get(name).is_none();
     let dense = config.vectors().keys();
     let sparse = config.sparse_vectors().keys();
@@ -274,7 +278,7 @@ fn carriage(
     config: Option<&CollectionConfig>,
     vectors: &VectorChanges,
 ) -> SegmentPlan {
-    let state = renamed_state(vectors, segment.state_json());
+    let state = state_in_master(segment, vectors);
     let of = |kind: &str| {
         let map = state["config"][kind].as_object();
         map.into_iter().flatten()

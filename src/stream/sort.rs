@@ -20,6 +20,7 @@ const RUN_BYTES: usize = 96 << 20;
 const RUNS_MAX: usize = 64;
 /// Bytes of a run that are read, or written, at once.
 const BUFFER_BYTES: usize = 256 << 10;
+const READING: &str = "reading records back from scratch";
 
 /// A record, and the number of the collection that it goes to.
 pub type Placed = (u32, Record);
@@ -75,10 +76,10 @@ impl Sorter {
     pub fn finish(mut self) -> Result<Sorted> {
         if self.runs.is_empty() {
             sort(&mut self.records);
-            return Ok(Sorted::InMemory(self.records.into_iter()));
+            return Ok(Sorted::InMemory(self.records));
         }
         self.spill()?;
-        Ok(Sorted::Merged(Merge::new(self.runs)?))
+        Ok(Sorted::Merged(self.runs))
     }
 
     fn spill(&mut self) -> Result<()> {
@@ -138,22 +139,30 @@ fn sort(records: &mut [Placed]) {
     });
 }
 
-/// The records in order.
+/// Records in order.
+pub type Records<'a> = Box<dyn Iterator<Item = Result<Placed>> + 'a>;
+
+/// The records in order, to be read as often as is wanted, but once at a time.
+#[derive(Debug)]
 pub enum Sorted {
     /// There were few.
-    InMemory(std::vec::IntoIter<Placed>),
+    InMemory(Vec<Placed>),
     /// They come from runs.
-    Merged(Merge),
+    Merged(Vec<File>),
 }
 
-impl Iterator for Sorted {
-    type Item = Result<Placed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::InMemory(records) => records.next().map(Ok),
-            Self::Merged(merge) => merge.next(),
-        }
+impl Sorted {
+    /// The records from the first on.
+    pub fn records(&self) -> Result<Records<'_>> {
+        Ok(match self {
+            Self::InMemory(records) => Box::new(records.iter().cloned().map(Ok)),
+            Self::Merged(runs) => {
+                let again = |mut run: &File| run.rewind().and_then(|()| run.try_clone());
+                let runs: std::io::Result<Vec<File>> = runs.iter().map(again).collect();
+                let runs = runs.map_err(|err| Error::failed(READING, err))?;
+                Box::new(Merge::new(runs)?)
+            }
+        })
     }
 }
 
@@ -208,8 +217,7 @@ impl Iterator for Merge {
 
 impl Run {
     fn read(&mut self) -> Result<Option<Placed>> {
-        const DOING: &str = "reading records back from scratch";
-        let failed = |err: std::io::Error| Error::failed(DOING, err);
+        let failed = |err: std::io::Error| Error::failed(READING, err);
         if self.file.fill_buf().map_err(failed)?.is_empty() {
             return Ok(None);
         }
@@ -224,7 +232,7 @@ impl Run {
             .map_err(failed)?;
         let wrong = || {
             Error::failed(
-                DOING,
+                READING,
                 "they are not what was written: the disk may be failing",
             )
         };
@@ -232,7 +240,7 @@ impl Run {
             return Err(wrong());
         }
         let (collection, record) = bytes.split_first_chunk().ok_or_else(wrong)?;
-        let record = Record::restore(record).map_err(|why| Error::failed(DOING, why))?;
+        let record = Record::restore(record).map_err(|why| Error::failed(READING, why))?;
         Ok(Some((u32::from_le_bytes(*collection), record)))
     }
 }
@@ -265,18 +273,21 @@ mod tests {
             }
             wanted.sort_by_key(|(collection, id, _)| (*collection, *id));
             let sorted = sorter.finish().unwrap();
-            let found: Vec<_> = sorted
-                .map(|placed| {
-                    let (collection, found) = placed.unwrap();
-                    let (PointId::Num(id), Some((_, Vector::Dense(values)))) =
-                        (found.id, found.vectors.first())
-                    else {
-                        unreachable!("another record");
-                    };
-                    (collection, id, values[0])
-                })
-                .collect();
-            assert_eq!(found, wanted, "{run_bytes}");
+            let told = |placed: Result<Placed>| {
+                let (collection, found) = placed.unwrap();
+                let (PointId::Num(id), Some((_, Vector::Dense(values)))) =
+                    (found.id, found.vectors.first())
+                else {
+                    unreachable!("another record");
+                };
+                (collection, id, values[0])
+            };
+            // Not all of them at first, then all, twice.
+            assert_eq!(sorted.records().unwrap().take(7).count(), 7);
+            for _ in 0..2 {
+                let found: Vec<_> = sorted.records().unwrap().map(told).collect();
+                assert_eq!(found, wanted, "{run_bytes}");
+            }
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }
     }

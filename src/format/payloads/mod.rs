@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub use self::indexes::Declared;
 pub use self::splice::{Splice, TakenOut, splice, take_out};
 use self::text::change_members;
-pub use self::vectors::{renamed_state, unrenamable};
+pub use self::vectors::{renamed_state, unrenamable, unrenamable_state};
 use super::ids::{TrackerFiles, read};
 use super::layout;
 use super::schema::{PayloadSchema, VectorChanges};

@@ -163,6 +163,10 @@ pub fn take_out(
 fn renamed_header(header: &Header, name: &str) -> Result<Vec<u8>> {
     let path = format!("{}/{name}", layout::SEGMENT_TAR_ROOT);
     let mut header = header.clone();
+    // The part of a name that the other form of headers has in a field of its own.
+    if let Some(ustar) = header.as_ustar_mut() {
+        ustar.prefix.fill(0);
+    }
     // A name that is too long for it gets a header of its own before it.
     let mut tar = tar::Builder::new(Vec::new());
     let appended = tar.append_data(&mut header, &path, io::empty());

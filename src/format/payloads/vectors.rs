@@ -2,31 +2,46 @@
 //! each vector (`get_vector_storage_path` and `get_vector_index_path` in
 //! lib/segment/src/segment_constructor/segment_constructor_base.rs). Nothing else in a segment has them.
 //!
-//! Invariants: what lies in the folders is moved and never read; a folder of no vector stays.
+//! Invariants: what lies in the folders is moved and never read; a folder of no vector stays; a segment stays of
+//! its kind, since a server looks for the ids of the other kind in other files.
 
 use std::path::Path;
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
-use crate::format::layout;
 use crate::format::schema::{VectorChanges, vector_label};
+use crate::format::{SegmentKind, layout};
 
-/// Added to the names of folders on their way, since two vectors may change places.
-const MOVING: &str = ".renamed";
-
-/// `segment.json` with the vectors that the master has, under their names there.
-pub fn renamed_state(changes: &VectorChanges, mut state: Value) -> Value {
+/// `segment.json` with the vectors that the master has, under their names there; or why two of them would
+/// have one name, as one that the collection's config does not have any more.
+pub fn renamed_state(changes: &VectorChanges, mut state: Value) -> Result<Value, String> {
     for kind in ["vector_data", "sparse_vector_data"] {
         if let Some(Value::Object(vectors)) = state.pointer_mut(&format!("/config/{kind}")) {
-            // Names that would become one are refused with the config of the source.
-            if let Ok(renamed) = changes.keys(std::mem::take(vectors)) {
-                *vectors = renamed;
-            }
+            let renamed = changes.keys(std::mem::take(vectors));
+            *vectors = renamed.map_err(|(one, other)| {
+                let (one, other) = (vector_label(&one), vector_label(&other));
+                format!("{one} and {other} of a segment would get the same name")
+            })?;
         }
     }
-    state
+    Ok(state)
+}
+
+/// Returns why the vectors of a segment with this `state` cannot be renamed, or left out, there, if so.
+pub fn unrenamable_state(changes: &VectorChanges, state: Value) -> Option<String> {
+    let takes_points = SegmentKind::of(&state).appendable;
+    let renamed = match renamed_state(changes, state) {
+        Ok(renamed) => renamed,
+        Err(why) => return Some(why),
+    };
+    (SegmentKind::of(&renamed).appendable != takes_points).then(|| {
+        "of the vectors that are left, none tells that nothing is added to it, so a server would look for \
+         its ids in files that it does not have"
+            .into()
+    })
 }
 
 /// Returns why the vectors of a segment with these `names` cannot be renamed there, if so.
@@ -82,19 +97,25 @@ pub(super) fn rename_in_folder(changes: &VectorChanges, folder: &Path) -> Result
             None => scratch::remove_folder(&entry.path())?,
         }
     }
-    let moving = |new: &str| folder.join(format!("{new}{MOVING}"));
-    for (old, new) in &moved {
-        scratch::move_folder(&folder.join(old), &moving(new))?;
+    // Two may change places.
+    let moving: Vec<_> = moved
+        .into_iter()
+        .map(|(old, new)| (old, folder.join(Uuid::new_v4().to_string()), new))
+        .collect();
+    for (old, between, _) in &moving {
+        scratch::move_folder(&folder.join(old), between)?;
     }
-    for (_, new) in &moved {
-        scratch::move_folder(&moving(new), &folder.join(new))?;
+    for (_, between, new) in &moving {
+        scratch::move_folder(between, &folder.join(new))?;
     }
     let path = folder.join(layout::SEGMENT_STATE);
     let bytes = std::fs::read(&path).map_err(|err| Error::io("reading", &path, &err))?;
     let state: Value = serde_json::from_slice(&bytes)
         .map_err(|err| Error::damaged(format!("reading {}", path.display()), err))?;
     std::fs::remove_file(&path).map_err(|err| Error::io("removing", &path, &err))?;
-    super::write_json(&path, &renamed_state(changes, state))
+    let state = renamed_state(changes, state)
+        .map_err(|why| Error::failed(format!("renaming vectors in {}", path.display()), why))?;
+    super::write_json(&path, &state)
 }
 
 #[cfg(test)]
@@ -139,6 +160,21 @@ mod tests {
         ] {
             assert_eq!(renamed_file(&changes, name).as_deref(), wanted, "{name}");
         }
+    }
+
+    #[test]
+    fn a_segment_stays_of_its_kind() {
+        let fixed = json!({"storage_type": "Mmap", "index": {"type": "hnsw"}});
+        let takes = json!({"storage_type": "InRamChunkedMmap", "index": {"type": "plain"}});
+        let state = json!({"config": {"vector_data": {"a": fixed, "b": takes}}});
+        let why = |renamed: &[(&str, &str)], dropped: &[&str]| {
+            unrenamable_state(&changes(renamed, dropped), state.clone())
+        };
+        assert_eq!(why(&[("a", "c"), ("b", "a")], &[]), None);
+        assert_eq!(why(&[], &["b"]), None);
+        assert!(why(&[], &["a"]).unwrap().contains("nothing is added to it"));
+        assert!(why(&[], &["a", "b"]).is_some());
+        assert!(why(&[("a", "b")], &[]).unwrap().contains("the same name"));
     }
 
     #[test]

@@ -12,6 +12,11 @@ use super::config::CollectionConfig;
 use super::vectors::vector_label;
 use crate::base::error::{Error, Result};
 
+/// Bytes of a vector's name, at the most.
+const NAME_BYTES_MAX: usize = 200;
+/// Characters that are in no name of a vector.
+const NOT_IN_NAMES: [char; 11] = ['<', '>', ':', '"', '/', '\\', '|', '?', '*', '\0', '\u{1F}'];
+
 /// Vectors that have another name in the master, and those that are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VectorChanges {
@@ -39,9 +44,13 @@ impl VectorChanges {
                     why,
                 ))
             };
-            // A segment has files that are called after its vectors.
-            if new.contains(['/', '\0']) || new == ".." {
+            // As a server has it, since segments have files that are called after their vectors
+            // (`validate_vector_name` in lib/common/common/src/validation.rs).
+            if new.contains(NOT_IN_NAMES) || [".", ".."].contains(&new.as_str()) {
                 return refuse("the new name cannot be that of a file".into());
+            }
+            if new.len() > NAME_BYTES_MAX {
+                return refuse(format!("a name has at most {NAME_BYTES_MAX} bytes"));
             }
             if changes.dropped.contains(&old) {
                 return refuse(format!(
@@ -264,6 +273,7 @@ mod tests {
         for (renamed, dropped, why) in [
             (&[("a", "b/c")][..], &[][..], "cannot be that of a file"),
             (&[("a", "..")], &[], "cannot be that of a file"),
+            (&[("a", "b\\c")], &[], "cannot be that of a file"),
             (&[("a", "b")], &["a"], "left out by --drop-vector"),
             (&[("a", "b"), ("a", "c")], &[], "renamed to 'b' too"),
         ] {

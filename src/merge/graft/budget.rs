@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use crate::engine::SegmentKind;
+use crate::format::SegmentKind;
 
 /// A segment, as far as the choice goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::base::Workspace;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::base::scratch;
@@ -115,10 +115,7 @@ impl<'a> SegmentRewriter<'a> {
     /// Makes what takes the place of payloads and payload indexes in the segments that are not settled;
     /// returns its bytes.
     pub fn splice(&self, sources: &[Source], shard_plans: &mut [ShardPlan]) -> Result<u64> {
-        let stage = self
-            .site
-            .progress
-            .stage("rewrite payloads", None, Unit::None);
+        let stage = self.site.progress.stage("rewrite", None, Unit::None);
         let mut waiting: BTreeMap<usize, Vec<&mut ShardPlan>> = BTreeMap::new();
         for shard_plan in shard_plans.iter_mut().filter(|one| one.reasons.is_empty()) {
             let of_source = waiting.entry(shard_plan.source).or_default();
@@ -156,7 +153,8 @@ impl<'a> SegmentRewriter<'a> {
                 replaced.insert(key, declared);
                 if let Some(held) = held.filter(|_| self.renames()) {
                     let state = renamed_state(self.rewrite.vectors, held.state_json());
-                    states.insert(key, state);
+                    let doing = || format!("renaming vectors of {}", source.name);
+                    states.insert(key, state.map_err(|why| Error::failed(doing(), why))?);
                 }
             }
         }

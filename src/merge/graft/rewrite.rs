@@ -269,7 +269,8 @@ fn change_payloads(shut: Shut, payloads: &SegmentRewriter<'_>, source: usize) ->
         payloads.in_folder(source, &segment.folder, &what)?;
     }
     Ok(Closed {
-        segments,
+        // Without some vectors they may be of another kind.
+        segments: closed_segments(&shut.folder)?,
         indexed_vectors: shut.indexed_vectors,
     })
 }

@@ -30,6 +30,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::stage::Stages;
 use crate::base::status;
+use crate::format::schema::ShardingMethod;
 use crate::point::Digest;
 use crate::server::points::{Sent, Upserts};
 use crate::server::{CollectionInfo, Rate, Selection};
@@ -121,7 +122,7 @@ impl<'a> Work<'a> {
     }
 
     fn keyed(&self) -> bool {
-        !self.plan.layout.keys.is_empty()
+        *self.plan.united.config.sharding_method() == ShardingMethod::Custom
     }
 }
 

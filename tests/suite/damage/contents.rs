@@ -1,6 +1,8 @@
 //! Snapshots that are whole tars and yet cannot be read whole: parts missing, of older or unknown
 //! kinds, or of replicas that were not complete. And those that can, with what is to be said.
 
+use serde_json::{Value, json};
+
 use crate::support::craft::{Member, Tar, gz};
 use crate::support::{Env, Outcome, Trial, points};
 
@@ -189,6 +191,19 @@ pub(super) fn bad() -> Vec<Bad> {
             &["segment.json", "cannot be read"],
             "{\"initial",
             "(\"initial",
+        ),
+        // Its ids are in the files of a segment that takes no points: a server would find none, and count 0.
+        Bad::new(
+            "segment_state_of_another_kind",
+            &["segment.json says that it takes points", "empty one"],
+            |env| {
+                in_state(env, "named", |member| {
+                    let mut state: Value = serde_json::from_slice(&member.data)?;
+                    state["config"]["vector_data"] = json!({});
+                    member.set(state.to_string().into_bytes());
+                    Ok(())
+                })
+            },
         ),
         Bad::new(
             "segment_state_missing",

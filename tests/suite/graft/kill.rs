@@ -19,6 +19,8 @@ use super::{Given, Points, export, merging, sha256, union};
 
 /// How the names of leftovers begin.
 const PREFIX: &str = ".snapmerge-";
+/// Begin of the name of a folder with parts that a killed run had finished.
+const BUILDING: &str = ".building-";
 /// After so many killed runs one may come to its end; what they left has piled up until then.
 const KILLED_BETWEEN: u32 = 5;
 /// A killed process is gone by then, with its locks.
@@ -164,7 +166,7 @@ pub fn clear(folder: &Path) -> Outcome {
 
 pub fn left(folder: &Path) -> Outcome<Vec<String>> {
     let mut names = names_in(folder)?;
-    names.retain(|name| name.starts_with(PREFIX));
+    names.retain(|name| name.starts_with(PREFIX) || name.starts_with(BUILDING));
     Ok(names)
 }
 

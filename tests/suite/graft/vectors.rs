@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::support::cases::Case;
+use crate::support::craft::Tar;
 use crate::support::points::ensure_same;
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
@@ -30,6 +31,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         trial("conflicts", conflicts),
         trial("consolidated", consolidated),
         trial("stamped_too", stamped_too),
+        trial("stays_of_its_kind", stays_of_its_kind),
         trial("refuses", refuses),
     ]);
     trials.push(env.live("graft/live/vectors", |bin| live(env, bin)));
@@ -357,6 +359,62 @@ fn stamped_too(env: &Env) -> Outcome {
     }
     ensure_same(&export(&output)?, expected.values())?;
     proven(&output, &[&sources[0].file])
+}
+
+/// Without the vector that keeps a segment from taking points, a server would look for its ids elsewhere and
+/// find none: such a master is rebuilt.
+fn stays_of_its_kind(env: &Env) -> Outcome {
+    let dir = temp_dir()?;
+    let sources = given(env, dir.path(), &["named"])?;
+    let file = &sources[0].file;
+    let output = dir.path().join("master.snapshot");
+    let arguments = ["--drop-vector", "image", "--drop-vector", "text"];
+    let refused = merging([file], &output)
+        .args(arguments)
+        .args(["--route", "graft"])
+        .run()?
+        .code(2)?;
+    refused.says(&["nothing is added to it"])?;
+    let run = merging([file], &output).args(arguments).run()?.ok()?;
+    let report = run.json()?;
+    ensure_eq!(report["route"], "rebuild", "the route");
+    let names = Names::from([("image".to_owned(), None), ("text".to_owned(), None)]);
+    let expected = renamed(&sources[0].points, &names);
+    ensure_same(&export(&output)?, expected.values())?;
+    // As a server opens it.
+    let run = cli![
+        "export",
+        &output,
+        "--filter",
+        r#"{"must_not":[{"has_id":[999999]}]}"#
+    ]
+    .run()?
+    .ok()?;
+    ensure_same(&run.json_lines()?, expected.values())?;
+    cli!["verify", &output, "-q", "--deep", "--against", file]
+        .run()?
+        .ok()?;
+    // A vector that was added to the collection later, as servers since 1.18 write it into segments that they
+    // do not build anew.
+    let mut tar = Tar::parse(&std::fs::read(file)?)?;
+    tar.segment("id_tracker.mappings", |segment| {
+        let member = segment.find("segment.json")?;
+        let mut state: Value = serde_json::from_slice(&member.data)?;
+        let text = &mut state["config"]["vector_data"]["text"];
+        text["storage_type"] = json!("InRamChunkedMmap");
+        text["index"] = json!({"type": "plain", "options": {}});
+        member.set(state.to_string().into_bytes());
+        Ok(())
+    })?;
+    let added = dir.path().join("added.snapshot");
+    std::fs::write(&added, tar.bytes())?;
+    let other = dir.path().join("other.snapshot");
+    let refused = merging([&added], &other)
+        .args(["--drop-vector", "image", "--route", "graft"])
+        .run()?
+        .code(2)?;
+    refused.says(&["nothing is added to it"])?;
+    Ok(())
 }
 
 fn refuses(env: &Env) -> Outcome {

@@ -40,6 +40,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(hostile::trials(env));
     trials.extend(live::trials(env));
     trials.push(Trial::new("ingest/kill", || kill::killed_ingest(env)));
+    trials.push(Trial::new("ingest/goes_on", || kill::goes_on(env)));
     trials
 }
 

@@ -131,6 +131,21 @@ fn by_field(env: &Env, bin: &Path) -> Outcome {
     place.ensure_holds("master", all.values())?;
     let written = json!(all.len() - early.len());
     ensure_eq!(live(&run.json()?)["written"], written, "written");
+    // The server numbers shards as keys come, and the provenance says its numbers.
+    let report = place.dir.path().join("report.json");
+    std::fs::write(&report, run.json()?.to_string())?;
+    let master = place.at("master");
+    cli![
+        "verify",
+        &master,
+        "-q",
+        "--provenance",
+        &report,
+        "--against",
+        &file
+    ]
+    .run()?
+    .ok()?;
     for year in [2017, 2020] {
         let answer = place.server.post(
             "/collections/master/points/count",
@@ -141,5 +156,12 @@ fn by_field(env: &Env, bin: &Path) -> Outcome {
             .filter(|point| point["shard_key"] == json!(year));
         ensure_eq!(answer["count"], json!(wanted.count()), "points of {year}");
     }
+    // Nothing is left, under no key.
+    let run = merge(year(json!({"gte": 9999})))
+        .arg("--sync")
+        .run()?
+        .ok()?;
+    ensure_eq!(live(&run.json()?)["deleted"], json!(all.len()), "deleted");
+    place.ensure_holds("master", [])?;
     Ok(())
 }

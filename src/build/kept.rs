@@ -1,0 +1,180 @@
+//! Snapshots of a run that makes several, kept until all have their names, so that the next run goes on where
+//! this one was killed.
+//!
+//! Invariants: a snapshot of an earlier run is used only if it has the very points, config and shards that
+//! this run would give it, by their digests, and its file is the one that was proven, by its SHA-256; two
+//! runs do not write the same outputs at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::collection::Snapshot;
+use super::{BuiltShard, Pattern, Shape};
+use crate::base::durable;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::path::folder_of;
+use crate::base::scratch::KeptFolder;
+use crate::format::hash_file;
+use crate::point::Digest;
+
+/// Begin of the name of a folder that is kept; what begins otherwise is removed by the next run.
+const PREFIX: &str = ".building-";
+/// The file that says what is kept.
+const LIST: &str = "parts.json";
+
+/// The snapshots that are kept, in a folder beside the outputs.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// None when it is removed.
+    folder: Option<KeptFolder>,
+    parts: BTreeMap<String, KeptPart>,
+}
+
+/// A snapshot that was built and proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptPart {
+    /// Name of the file in the folder, until it is published.
+    file: String,
+    /// Hash of config, payload indexes and shards.
+    shape: String,
+    pub digest: Digest,
+    pub shards: Vec<BuiltShard>,
+    pub sha256: String,
+    pub file_bytes: u64,
+}
+
+impl Kept {
+    /// Opens the folder for outputs of `pattern`.
+    ///
+    /// # Errors
+    /// [`Kind::Locked`] if another run writes outputs of the same pattern.
+    pub fn open(pattern: &Pattern) -> Result<Self> {
+        let parent = folder_of(&pattern.path("x")).to_owned();
+        let id = blake3::hash(pattern.to_string().as_bytes()).to_hex();
+        let name = format!("{PREFIX}{}", id.get(..16).unwrap_or_default());
+        let Some(folder) = KeptFolder::open(&parent, &name)? else {
+            return Err(Error::new(
+                Kind::Locked,
+                format!("writing {pattern}"),
+                format!(
+                    "another run writes it, and has {} open",
+                    parent.join(name).display()
+                ),
+            )
+            .next("wait for it, or choose another pattern"));
+        };
+        let parts = match durable::read_json(&folder.path().join(LIST)) {
+            Ok(parts) => parts.unwrap_or_default(),
+            // What cannot be read, as of another version, is made anew.
+            Err(_) => BTreeMap::new(),
+        };
+        Ok(Self {
+            folder: Some(folder),
+            parts,
+        })
+    }
+
+    /// Returns true if there are snapshots of an earlier run.
+    pub fn has_some(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Returns true if `output` is the snapshot of `value` that an earlier run made and gave its name.
+    pub fn has_published(&self, value: &str, output: &Path) -> Result<bool> {
+        match self.parts.get(value) {
+            Some(part) => part.is_at(output),
+            None => Ok(false),
+        }
+    }
+
+    /// The snapshot of `value` if it has the shape and the points that are wanted, and where it is: in the
+    /// folder, or under its name `output`.
+    pub fn part(
+        &self,
+        value: &str,
+        shape: Shape<'_>,
+        digest: &Digest,
+        output: &Path,
+    ) -> Result<Option<(KeptPart, PathBuf)>> {
+        let Some(part) = self.parts.get(value) else {
+            return Ok(None);
+        };
+        if part.digest != *digest || part.shape != shape_hash(shape) {
+            return Ok(None);
+        }
+        for path in [self.path(&part.file), output.to_owned()] {
+            if part.is_at(&path)? {
+                return Ok(Some((part.clone(), path)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps the snapshot of `value`, of this `shape`.
+    pub fn keep(&mut self, value: &str, shape: Shape<'_>, snapshot: &mut Snapshot) -> Result<()> {
+        let name = blake3::hash(value.as_bytes()).to_hex();
+        let file = format!("{}.part", name.get(..32).unwrap_or_default());
+        snapshot.put_aside(self.path(&file))?;
+        let part = KeptPart {
+            file,
+            shape: shape_hash(shape),
+            digest: snapshot.digest.clone(),
+            shards: snapshot.shards.clone(),
+            sha256: snapshot.sha256.clone(),
+            file_bytes: snapshot.file_bytes,
+        };
+        self.parts.insert(value.to_owned(), part);
+        durable::write_private_json(&self.path(LIST), &self.parts)
+    }
+
+    /// Removes the folder, when all snapshots have their names.
+    pub fn remove(mut self) -> Result<()> {
+        self.folder.take().map_or(Ok(()), KeptFolder::remove)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        let folder = self.folder.as_ref().map(KeptFolder::path);
+        folder.unwrap_or(Path::new("")).join(name)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(folder) = self.folder.take()
+            && self.parts.is_empty()
+        {
+            // A folder that cannot be removed now is used, and removed, by the next run.
+            let _ = folder.remove();
+        }
+    }
+}
+
+impl KeptPart {
+    /// Returns true if the file at `path` is it.
+    fn is_at(&self, path: &Path) -> Result<bool> {
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_file() && meta.len() == self.file_bytes => {
+                Ok(hash_file(path)? == self.sha256)
+            }
+            Ok(_) => Ok(false),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(Error::io("looking at", path, &err)),
+        }
+    }
+}
+
+/// Hash of everything of a snapshot but its points.
+fn shape_hash(shape: Shape<'_>) -> String {
+    let said = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "config": shape.config.raw(),
+        "payload": shape.payload.to_json(),
+        "keys": shape.layout.keys,
+        "shards": shape.layout.shards,
+    });
+    blake3::hash(said.to_string().as_bytes())
+        .to_hex()
+        .to_string()
+}
