@@ -206,6 +206,7 @@ mod tests {
                 column: "embedding".into(),
             }],
             fields,
+            repeats: BTreeSet::new(),
             is_given: false,
             is_ours: false,
         }

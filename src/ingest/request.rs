@@ -429,6 +429,9 @@ impl IngestRequest {
             payload: PAYLOAD.into(),
             vectors,
             fields,
+            repeats: (input.meta.iter())
+                .flat_map(|meta| meta.repeats.keys().cloned())
+                .collect(),
             is_given: !given.vector.is_empty(),
             is_ours: input.meta.is_some(),
         })

@@ -5,8 +5,8 @@ mod exact;
 mod hostile;
 pub mod kill;
 mod live;
-mod rows;
-mod tables;
+pub mod rows;
+pub mod tables;
 
 use std::path::Path;
 

@@ -39,7 +39,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 /// A Python that has the libraries.
-fn python() -> Result<PathBuf, String> {
+pub fn python() -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|dir| dir.join("python3"))
@@ -53,7 +53,7 @@ fn python() -> Result<PathBuf, String> {
         })
 }
 
-fn run(python: &Path, script: &str, args: &[&Path]) -> Outcome<String> {
+pub fn run(python: &Path, script: &str, args: &[&Path]) -> Outcome<String> {
     let output = Command::new(python)
         .arg("-c")
         .arg(script)
