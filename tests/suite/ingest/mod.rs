@@ -6,7 +6,9 @@ mod hostile;
 pub mod kill;
 mod live;
 pub mod rows;
+mod several;
 pub mod tables;
+mod unsure;
 
 use std::path::Path;
 
@@ -39,6 +41,8 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(tables::trials(env));
     trials.extend(hostile::trials(env));
     trials.extend(live::trials(env));
+    trials.extend(several::trials());
+    trials.extend(unsure::trials(env));
     trials.push(Trial::new("ingest/kill", || kill::killed_ingest(env)));
     trials
 }
