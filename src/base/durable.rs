@@ -5,6 +5,7 @@
 //! when that was asked for.
 
 mod batch;
+mod folder;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -31,6 +32,7 @@ use crate::base::scratch::Scratch;
 use crate::base::status;
 
 pub use self::batch::{BatchWriter, Block};
+pub use self::folder::StagedFolder;
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 * 1024;

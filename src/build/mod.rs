@@ -26,7 +26,7 @@ pub use self::collection::{Builder, PartReport};
 pub use self::live::LiveTarget;
 pub use self::lookup::{ByKey, LookupBatcher, Pair, by_key};
 pub use self::many::{Staging, next_of};
-pub use self::needs::{engine_bytes, lossy, refuse_lossy};
+pub use self::needs::{Needs, engine_bytes, lossy, refuse_lossy};
 pub use self::parts::{Parts, Raised, allow_parts};
 pub use self::pattern::Pattern;
 pub use self::publish::{Sealed, publish, seal};

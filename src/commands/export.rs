@@ -1,4 +1,4 @@
-//! `snapmerge export`: a snapshot's points as JSON lines.
+//! `snapmerge export`: a snapshot's points as JSON lines, a table, or a folder of tables.
 
 use clap::Args;
 
@@ -14,7 +14,9 @@ use crate::worker;
   snapmerge export archive:album_2017@latest --archive backups --limit 10
   snapmerge export album_master.snapshot --ids 7,550e8400-e29b-41d4-a716-446655440000
   snapmerge export album_2017.snapshot --no-vectors --filter '{"must":[{"key":"year","match":{"value":2017}}]}' --limit 10
-  snapmerge export album_2017.snapshot --on-nan skip > points.jsonl"#)]
+  snapmerge export album_2017.snapshot --on-nan skip > points.jsonl
+  snapmerge export album_master.snapshot -o points.parquet --columns year,exif.taken
+  snapmerge export album_master.snapshot --vdf -o album_vdf"#)]
 pub struct ExportArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -28,6 +30,9 @@ pub fn run(args: ExportArgs) -> Result<Ended> {
         quiet: true,
     };
     let report = worker::call(&args.request, &quiet.context(), None)?;
+    for note in &report.notes {
+        super::warn(note);
+    }
     for what in &report.missing {
         super::warn(&format!("{}: {what}", report.file));
     }

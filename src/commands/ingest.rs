@@ -15,6 +15,7 @@ Examples:
   snapmerge ingest points.jsonl --size 512 --distance Cosine -o 'album_{year}.snapshot'
   snapmerge ingest embeddings.parquet --id asset --vector image=embedding --payload '*' --like album_2016.snapshot -o 'album_{year}.snapshot'
   snapmerge ingest points.parquet -o album.snapshot
+  snapmerge ingest 'data/*.parquet' --config collection.json -o 'album_{year}.snapshot'
   snapmerge ingest a.jsonl.gz b.jsonl.gz --config collection.json --rest undated --reject bad.jsonl -o 'album_{exif.year}.snapshot'
   snapmerge ingest points.jsonl --to http://prod:6333 --collection 'album_{year}' --size 512 --distance Cosine
   snapmerge ingest - --size 4 --distance Dot --payload-index year=integer -o test.snapshot

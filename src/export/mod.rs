@@ -1,11 +1,12 @@
-//! The points of a snapshot as JSON lines, Parquet or Arrow IPC.
+//! The points of a snapshot as JSON lines, Parquet, Arrow IPC, or a folder in the Vector Dataset Format.
 //!
 //! Invariants: a line is what Qdrant's scroll would have answered for the point; an id that is asked
 //! for and not there is told, and changes the outcome.
 
 mod out;
+mod vdf;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -16,11 +17,13 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::scratch::{Scratch, require_free};
 use crate::engine::{Columns, Filter};
+use crate::format::schema::PayloadSchema;
 use crate::input::{InputOptions, Inputs};
 use crate::point::{PointId, Record};
+use crate::source::Reading;
 use crate::source::{OpenedShards, Purpose, Source};
 use crate::stream::{Scan, point_streams};
-use crate::table::FileForm;
+use crate::table::{FileForm, Survey, TypedColumn, refuse_taken, vector_columns};
 use out::{Out, Target};
 
 /// Ids that are read at once.
@@ -35,13 +38,21 @@ pub struct ExportRequest {
     /// A snapshot file, plain or .gz, or archive:NAME@DATE
     #[arg(value_name = "SNAPSHOT")]
     pub snapshot: PathBuf,
-    /// The file to write [default: standard output]
+    /// The file to write, or the folder with --vdf [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Form of what is written [default: by the name of the file, else jsonl]
-    #[arg(long, value_name = "FORM")]
+    #[arg(long, value_name = "FORM", conflicts_with = "vdf")]
     pub format: Option<FileForm>,
-    /// Replace the output if it exists
+    /// Give these payload fields, as year,exif.taken, columns of their own in a table, with the type that all their
+    /// values have; '*' for every key that occurs. The payloads are read once more for it
+    #[arg(long, value_name = "FIELD,FIELD", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Write a folder in the Vector Dataset Format, which vector-io imports into other databases; with the payload
+    /// in columns, those of --columns, else all
+    #[arg(long)]
+    pub vdf: bool,
+    /// Replace the output if it exists; of folders, only one that --vdf wrote
     #[arg(long)]
     pub force: bool,
     /// Only these points, by id
@@ -105,6 +116,12 @@ pub struct ExportReport {
     pub missing: Vec<String>,
     /// Points that have NaN or an infinite number in a vector, whether they were written or not.
     pub not_finite: NotFinite,
+    /// Columns of payload fields that were written, with their types.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+    /// What is not as in the snapshot, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Points with numbers that JSON cannot write.
@@ -134,8 +151,10 @@ impl Operation for ExportRequest {
             form: self.format,
             force: self.force,
             with_vectors: !self.no_vectors,
+            vdf: self.vdf,
         };
-        let staged = target.check(&self.snapshot)?;
+        let survey = self.survey(target)?;
+        let place = target.check(&self.snapshot)?;
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
         let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input, &parent)?;
         let Some(path) = inputs.paths().first() else {
@@ -153,28 +172,43 @@ impl Operation for ExportRequest {
         let settled = source.settle(&folder, purpose, None)?;
         missing.extend(source.refused.clone());
 
-        let limit = self.limit.unwrap_or(u64::MAX);
+        let selection = Selection {
+            source: &source,
+            settled: &settled,
+            ids,
+            filter: self.filter.as_ref(),
+            limit: self.limit.unwrap_or(u64::MAX),
+        };
+        let columns = match survey {
+            Some(survey) => selection.survey(survey, target)?,
+            None => Vec::new(),
+        };
+        let told_columns = (columns.iter())
+            .map(|one| (one.name.clone(), one.kind.to_string()))
+            .collect();
         let mut points = Points {
-            out: Out::new(target, staged, &source, &settled)?,
+            out: Out::new(target, place, &source, &settled, columns)?,
             with_vectors: !self.no_vectors,
             on_nan: self.on_nan,
-            left: limit,
             written: 0,
             not_finite: NotFinite::default(),
         };
-        let absent = match ids {
-            Some(ids) => by_ids(&settled, ids, &mut points)?,
-            None => {
-                all(&source, &settled, self.filter.as_ref(), &mut points)?;
-                Vec::new()
-            }
+        let read = Columns {
+            vectors: points.with_vectors,
+            payload: true,
         };
-        let written = points.written;
-        let not_finite = std::mem::take(&mut points.not_finite);
-        points.out.end(self.force)?;
+        let absent = selection.each(read, &mut |record| points.print(record))?;
+        let Points {
+            out,
+            written,
+            not_finite,
+            ..
+        } = points;
+        let held = out.end(self.force)?;
         drop(settled);
         drop(scratch);
-        let differs = !missing.is_empty() || !absent.is_empty() || not_finite.points > 0;
+        let is_less = !missing.is_empty() || !absent.is_empty() || held.leaves_out;
+        let differs = is_less || not_finite.points > 0;
         Ok(ExportReport {
             envelope: Envelope::new("export", 1, Outcome::differs_if(differs)),
             file: self.snapshot.display().to_string(),
@@ -183,7 +217,29 @@ impl Operation for ExportRequest {
             absent,
             missing,
             not_finite,
+            columns: told_columns,
+            notes: held.notes,
         })
+    }
+}
+
+impl ExportRequest {
+    /// What has to be looked at in the payloads before a table is written; nothing without typed columns.
+    fn survey(&self, target: Target<'_>) -> Result<Option<Survey>> {
+        if self.vdf && self.columns.is_empty() {
+            return Survey::new(&["*".into()]).map(Some);
+        }
+        if self.columns.is_empty() {
+            return Ok(None);
+        }
+        if !target.is_table() {
+            return Err(
+                Error::usage("reading --columns", "JSON lines have no columns").next(
+                    "write a table: -o FILE.parquet or --format parquet; or leave --columns out",
+                ),
+            );
+        }
+        Survey::new(&self.columns).map(Some)
     }
 }
 
@@ -198,55 +254,130 @@ fn parse_ids(texts: &[String]) -> Result<BTreeSet<PointId>> {
         .collect()
 }
 
-/// Prints the points with `ids`; returns the ids that are not there.
-fn by_ids(
-    settled: &OpenedShards,
-    ids: BTreeSet<PointId>,
-    points: &mut Points<'_>,
-) -> Result<Vec<PointId>> {
-    let mut absent = Vec::new();
-    let ids: Vec<PointId> = ids.into_iter().collect();
-    for some in ids.chunks(IDS_AT_ONCE) {
-        let mut records = Vec::new();
-        for shard in &settled.shards {
-            for mut record in shard.shard.retrieve(some, points.columns())? {
-                record.shard_key.clone_from(&shard.key);
-                records.push(record);
-            }
-        }
-        records.sort_by_key(|record| record.id);
-        for id in some {
-            if records
-                .binary_search_by_key(id, |record| record.id)
-                .is_err()
-            {
-                absent.push(*id);
-            }
-        }
-        for record in &records {
-            points.print(record)?;
-        }
-    }
-    Ok(absent)
+/// The points that are exported.
+struct Selection<'a> {
+    source: &'a Source,
+    settled: &'a OpenedShards,
+    ids: Option<BTreeSet<PointId>>,
+    filter: Option<&'a Filter>,
+    limit: u64,
 }
 
-fn all(
-    source: &Source,
-    settled: &OpenedShards,
-    filter: Option<&Filter>,
-    points: &mut Points<'_>,
-) -> Result<()> {
-    let point_streams = point_streams(0, source, settled);
-    std::thread::scope(|scope| {
-        let mut scan = Scan::start(scope, &point_streams, filter)?;
-        let mut group = Vec::new();
-        while points.left > 0 && scan.next_group(&mut group)?.is_some() {
-            for scanned in &group {
-                points.print(&scanned.record)?;
+impl Selection<'_> {
+    /// Types of the columns that `survey` asks for.
+    fn survey(&self, mut survey: Survey, target: Target<'_>) -> Result<Vec<TypedColumn>> {
+        let payloads = Columns {
+            vectors: false,
+            payload: true,
+        };
+        let vectors = match target.with_vectors {
+            true => vector_columns(&self.source.config),
+            false => Vec::new(),
+        };
+        let refuse = |names: &mut dyn Iterator<Item = &str>| match target.vdf {
+            true => Ok(()),
+            false => refuse_taken(names, &vectors),
+        };
+        refuse(&mut survey.names())?;
+        self.each(payloads, &mut |record| {
+            survey.add(&record.payload).map(|()| Taken::Yes)
+        })?;
+        // Pandas has a time that is none for null, which vector-io's importer for Qdrant cannot send: text stays text.
+        let no_times = PayloadSchema::default();
+        let columns = survey.finish(match target.vdf {
+            true => &no_times,
+            false => &self.source.payload,
+        })?;
+        refuse(&mut columns.iter().map(|one| one.name.as_str()))?;
+        Ok(columns)
+    }
+
+    /// Calls `take` with the `columns` of every point, until as many were taken as are to be; returns the ids that
+    /// are not there.
+    fn each(
+        &self,
+        columns: Columns,
+        take: &mut dyn FnMut(&Record) -> Result<Taken>,
+    ) -> Result<Vec<PointId>> {
+        let mut left = self.limit;
+        let mut one = |record: &Record| {
+            if left > 0 {
+                match take(record)? {
+                    Taken::Yes => left -= 1,
+                    Taken::Skipped => {}
+                    Taken::Last => left = 0,
+                }
+            }
+            Ok(left > 0)
+        };
+        match &self.ids {
+            Some(ids) => self.by_ids(ids, columns, &mut one),
+            None => self.all(columns, &mut one).map(|()| Vec::new()),
+        }
+    }
+
+    fn by_ids(
+        &self,
+        ids: &BTreeSet<PointId>,
+        columns: Columns,
+        take: &mut dyn FnMut(&Record) -> Result<bool>,
+    ) -> Result<Vec<PointId>> {
+        let mut absent = Vec::new();
+        let ids: Vec<PointId> = ids.iter().copied().collect();
+        for some in ids.chunks(IDS_AT_ONCE) {
+            let mut records = Vec::new();
+            for shard in &self.settled.shards {
+                for mut record in shard.shard.retrieve(some, columns)? {
+                    record.shard_key.clone_from(&shard.key);
+                    records.push(record);
+                }
+            }
+            records.sort_by_key(|record| record.id);
+            let is_absent = |id: &&PointId| {
+                records
+                    .binary_search_by_key(*id, |record| record.id)
+                    .is_err()
+            };
+            absent.extend(some.iter().filter(is_absent));
+            for record in &records {
+                take(record)?;
             }
         }
-        Ok(())
-    })
+        Ok(absent)
+    }
+
+    fn all(&self, columns: Columns, take: &mut dyn FnMut(&Record) -> Result<bool>) -> Result<()> {
+        let point_streams = point_streams(0, self.source, self.settled);
+        let reading = Reading {
+            filter: self.filter,
+            columns,
+            ..Reading::default()
+        };
+        if self.limit == 0 {
+            return Ok(());
+        }
+        std::thread::scope(|scope| {
+            let mut scan = Scan::start_reading(scope, &point_streams, reading)?;
+            let mut group = Vec::new();
+            while scan.next_group(&mut group)?.is_some() {
+                for scanned in &group {
+                    if !take(&scanned.record)? {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What became of a point.
+enum Taken {
+    Yes,
+    /// It does not count.
+    Skipped,
+    /// Nobody reads on.
+    Last,
 }
 
 /// The points that are printed.
@@ -254,23 +385,12 @@ struct Points<'a> {
     out: Out<'a>,
     with_vectors: bool,
     on_nan: OnNan,
-    left: u64,
     written: u64,
     not_finite: NotFinite,
 }
 
 impl Points<'_> {
-    fn columns(&self) -> Columns {
-        Columns {
-            vectors: self.with_vectors,
-            payload: true,
-        }
-    }
-
-    fn print(&mut self, record: &Record) -> Result<()> {
-        if self.left == 0 {
-            return Ok(());
-        }
+    fn print(&mut self, record: &Record) -> Result<Taken> {
         if self.with_vectors && !self.out.says_nan() && !record.is_finite() {
             self.not_finite.points += 1;
             if self.not_finite.ids.len() < NOT_FINITE_SHOWN {
@@ -278,7 +398,7 @@ impl Points<'_> {
             }
             match self.on_nan {
                 OnNan::Null => {}
-                OnNan::Skip => return Ok(()),
+                OnNan::Skip => return Ok(Taken::Skipped),
                 OnNan::Fail => {
                     return Err(Error::new(
                         Kind::Refused,
@@ -289,11 +409,12 @@ impl Points<'_> {
                 }
             }
         }
-        self.left -= 1;
         match self.out.write(record, self.with_vectors)? {
-            true => self.written += 1,
-            false => self.left = 0,
+            true => {
+                self.written += 1;
+                Ok(Taken::Yes)
+            }
+            false => Ok(Taken::Last),
         }
-        Ok(())
     }
 }

@@ -1,13 +1,14 @@
-//! Where exported points go: lines on standard output or in a file, or a table.
+//! Where exported points go: lines on standard output or in a file, a table, or a folder of tables.
 //!
-//! Invariants: a file gets its name when it is whole.
+//! Invariants: a file or folder gets its name when it is whole.
 
 use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::base::durable::Staged;
+use super::vdf::{self, Held, Vdf};
+use crate::base::durable::{Staged, StagedFolder};
 use crate::base::error::{Error, Result};
 use crate::base::lines::{Finish, Lines};
 use crate::base::overwrite::ReadFiles;
@@ -15,7 +16,7 @@ use crate::base::path::is_gz;
 use crate::engine::Columns;
 use crate::point::{AsScrolled, PointId, Record};
 use crate::source::{OpenedShards, Source};
-use crate::table::{FileForm, TableShape, TableWriter};
+use crate::table::{FileForm, TableShape, TableWriter, TypedColumn, vector_columns};
 
 /// Where points go.
 pub(super) enum Out<'a> {
@@ -23,6 +24,18 @@ pub(super) enum Out<'a> {
     Lines(Lines<'a>, Option<Staged>),
     /// A table.
     Table(Box<TableWriter>, Staged),
+    /// A folder of tables.
+    Vdf(Box<Vdf<'a>>),
+}
+
+/// What waits for its name.
+pub(super) enum Place {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(Staged),
+    /// A folder.
+    Folder(StagedFolder),
 }
 
 /// What is to be written where.
@@ -32,6 +45,7 @@ pub(super) struct Target<'a> {
     pub form: Option<FileForm>,
     pub force: bool,
     pub with_vectors: bool,
+    pub vdf: bool,
 }
 
 impl Target<'_> {
@@ -41,40 +55,61 @@ impl Target<'_> {
             .unwrap_or_else(|| self.output.map_or(FileForm::Jsonl, FileForm::of))
     }
 
+    /// Returns true if a table is to be written.
+    pub fn is_table(&self) -> bool {
+        self.vdf || self.form() != FileForm::Jsonl
+    }
+
     /// Refuses what cannot be written, before anything is read.
-    pub fn check(&self, source: &Path) -> Result<Option<Staged>> {
+    pub fn check(&self, source: &Path) -> Result<Place> {
+        let nowhere = |what: String| {
+            Error::usage(
+                format!("writing {what}"),
+                "it cannot be written to standard output",
+            )
+        };
         if let Some(output) = self.output {
             ReadFiles::new([source]).refuse(output)?;
         }
-        let staged = self
-            .output
-            .map(|output| Staged::new(output, self.force))
-            .transpose()?;
-        match (self.form(), &staged) {
-            (FileForm::Jsonl, _) | (_, Some(_)) => Ok(staged),
-            (form, None) => Err(Error::usage(
-                format!("writing {form}"),
-                "it cannot be written to standard output",
-            )
-            .next("name a file with -o")),
+        match (self.output, self.form()) {
+            (Some(output), _) if self.vdf => {
+                StagedFolder::new(output, vdf::META, self.force).map(Place::Folder)
+            }
+            (Some(output), _) => Staged::new(output, self.force).map(Place::File),
+            (None, _) if self.vdf => Err(nowhere("VDF".into()).next("name a folder with -o")),
+            (None, FileForm::Jsonl) => Ok(Place::Stdout),
+            (None, form) => Err(nowhere(form.to_string()).next("name a file with -o")),
         }
     }
 }
 
 impl<'a> Out<'a> {
-    /// Begins to write the points of `source`.
+    /// Begins to write the points of `source`, in a table with `columns` of its payload.
     pub fn new(
-        target: Target<'a>,
-        staged: Option<Staged>,
-        source: &Source,
+        target: Target<'_>,
+        place: Place,
+        source: &'a Source,
         settled: &OpenedShards,
+        columns: Vec<TypedColumn>,
     ) -> Result<Self> {
         let form = target.form();
-        let Some(staged) = staged else {
-            return Ok(Self::Lines(
-                Lines::new("writing points to standard output"),
-                None,
-            ));
+        let staged = match place {
+            Place::Stdout => {
+                return Ok(Self::Lines(
+                    Lines::new("writing points to standard output"),
+                    None,
+                ));
+            }
+            Place::Folder(staged) => {
+                let numbers_only = numbers_only(settled)?;
+                if !target.with_vectors {
+                    return Err(Error::usage("writing VDF", "it is made of vectors")
+                        .next("leave --no-vectors out, or write a table: -o FILE.parquet"));
+                }
+                let vdf = Vdf::new(staged, source, numbers_only, columns)?;
+                return Ok(Self::Vdf(Box::new(vdf)));
+            }
+            Place::File(staged) => staged,
         };
         let file = staged.create()?;
         if form == FileForm::Jsonl {
@@ -84,12 +119,19 @@ impl<'a> Out<'a> {
             };
             return Ok(Self::Lines(Lines::to(out, "writing points"), Some(staged)));
         }
+        let vectors = match target.with_vectors {
+            true => vector_columns(&source.config),
+            false => Vec::new(),
+        };
         let shape = TableShape {
             config: &source.config,
             payload: &source.payload,
             shard_keys: &source.shard_keys,
             numbers_only: numbers_only(settled)?,
-            with_vectors: target.with_vectors,
+            vectors: &vectors,
+            columns: &columns,
+            id: "id",
+            is_whole: true,
         };
         let writer = TableWriter::new(file, staged.path(), form, shape)?;
         Ok(Self::Table(Box::new(writer), staged))
@@ -97,7 +139,7 @@ impl<'a> Out<'a> {
 
     /// Returns true if it can say NaN.
     pub fn says_nan(&self) -> bool {
-        matches!(self, Self::Table(..))
+        matches!(self, Self::Table(..) | Self::Vdf(_))
     }
 
     /// Writes a point. False if nobody reads on.
@@ -108,11 +150,12 @@ impl<'a> Out<'a> {
                 with_vectors,
             }),
             Self::Table(table, _) => table.push(record).map(|()| true),
+            Self::Vdf(vdf) => vdf.push(record).map(|()| true),
         }
     }
 
-    /// Writes what was held back, and gives a file its name.
-    pub fn end(self, replace: bool) -> Result<()> {
+    /// Writes what was held back, and gives a file or folder its name.
+    pub fn end(self, replace: bool) -> Result<Held> {
         let staged = match self {
             Self::Lines(lines, staged) => {
                 lines.end()?;
@@ -122,8 +165,10 @@ impl<'a> Out<'a> {
                 table.finish()?;
                 Some(staged)
             }
+            Self::Vdf(vdf) => return vdf.finish(replace),
         };
-        staged.map_or(Ok(()), |staged| staged.publish(replace))
+        staged.map_or(Ok(()), |staged| staged.publish(replace))?;
+        Ok(Held::default())
     }
 }
 

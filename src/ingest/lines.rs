@@ -21,14 +21,14 @@ const NOT_OF_A_POINT: [&str; 3] = ["score", "version", "order_value"];
 /// The key of all vectors in a scroll's answer.
 const VECTOR: &str = "vector";
 
-/// Calls `take` with the point of every line of `lines`, which come from `path`; tells `seen` which columns of vectors
-/// there are.
+/// Calls `take` with the point of every line of `lines`, which come from `path`; it says whether the point is taken.
+/// Keys that a taken one has are no longer `unseen`.
 pub fn read(
     mut lines: impl BufRead,
     path: &Path,
     mapping: &Mapping,
-    seen: &mut BTreeSet<String>,
-    mut take: impl FnMut(TableRow) -> Result<()>,
+    unseen: &mut BTreeSet<String>,
+    mut take: impl FnMut(TableRow) -> Result<bool>,
 ) -> Result<()> {
     let doing = || format!("reading {}", path.display());
     let mut line = Vec::new();
@@ -51,20 +51,20 @@ pub fn read(
         if line.trim_ascii().is_empty() {
             continue;
         }
+        let mut has = Vec::new();
         let object = serde_json::from_slice::<Map<String, Value>>(&line);
-        let record = object
-            .map_err(|err| err.to_string())
-            .and_then(|map| record(map, mapping, seen));
-        take((number, record))?;
+        let record = object.map_err(|err| err.to_string()).and_then(|map| {
+            has.extend(unseen.iter().filter(|key| map.contains_key(*key)).cloned());
+            record(map, mapping)
+        });
+        if take((number, record))? {
+            unseen.retain(|key| !has.contains(key));
+        }
     }
 }
 
-/// The point that `map` is; tells `seen` which columns of vectors it has.
-fn record(
-    mut map: Map<String, Value>,
-    mapping: &Mapping,
-    seen: &mut BTreeSet<String>,
-) -> Result<Record, String> {
+/// The point that `map` is.
+fn record(mut map: Map<String, Value>, mapping: &Mapping) -> Result<Record, String> {
     let id = map
         .get(&mapping.id)
         .ok_or_else(|| format!("it has no {}", mapping.id))?;
@@ -77,7 +77,7 @@ fn record(
             Some(ShardKey::deserialize(key).map_err(|err| format!("its shard key {key}: {err}"))?)
         }
     };
-    let (vectors, by_name) = vectors(&map, mapping, seen)?;
+    let (vectors, by_name) = vectors(&map, mapping)?;
     record.vectors = vectors;
     record.vectors.sort_by(|(a, _), (b, _)| a.cmp(b));
     if record
@@ -97,11 +97,10 @@ fn record(
     Ok(record)
 }
 
-/// The vectors of the row `map`, and whether its key `vector` has them by name; tells `seen` which columns it has.
+/// The vectors of the row `map`, and whether its key `vector` has them by name.
 fn vectors(
     map: &Map<String, Value>,
     mapping: &Mapping,
-    seen: &mut BTreeSet<String>,
 ) -> Result<(Vec<(String, Vector)>, bool), String> {
     let read = |name: &str, label: &str, vector: &Value| {
         let vector = Vector::from_json(vector).map_err(|why| format!("{label}: {why}"))?;
@@ -138,9 +137,6 @@ fn vectors(
     }
     let mut vectors = Vec::new();
     for (one, vector) in columns() {
-        if !seen.contains(&one.column) {
-            seen.insert(one.column.clone());
-        }
         if !vector.is_null() {
             vectors.push(read(&one.name, &one.column, vector)?);
         }
@@ -206,6 +202,7 @@ mod tests {
                 column: "embedding".into(),
             }],
             fields,
+            repeats: BTreeSet::new(),
             is_given: false,
             is_ours: false,
         }
@@ -221,7 +218,7 @@ mod tests {
             &mut BTreeSet::new(),
             |row| {
                 found.push(row);
-                Ok(())
+                Ok(true)
             },
         )
         .unwrap();

@@ -4,11 +4,16 @@
 //! Invariants: a row is in a collection, or was replaced by a later one, or is told as refused; the collections have
 //! what was read, bit by bit, and nothing else; none gets its name before all are proven.
 
+mod columns;
 mod fit;
+mod input;
 mod lines;
 mod live;
+mod needs;
 mod rejects;
+mod report;
 mod request;
+mod sending;
 mod shape;
 mod unique;
 
@@ -20,16 +25,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use flate2::bufread::MultiGzDecoder;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-pub use self::live::LiveCollectionReport;
+pub use self::report::{IngestReport, InputReport, LiveCollectionReport};
 pub use self::request::{IngestRequest, OnExisting};
 
 use self::fit::Fitting;
+use self::input::Input;
 use self::live::Writing;
+use self::needs::ByCollection;
 use self::rejects::Rejects;
-use self::request::Input;
 use self::shape::SeenKeys;
 use self::unique::Unique;
 use crate::base::error::{Error, Result};
@@ -38,58 +42,15 @@ use crate::base::overwrite::ReadFiles;
 use crate::base::path::{folder_of, is_gz};
 use crate::base::progress::{Stage, Unit};
 use crate::base::scratch::{Scratch, require_free};
-use crate::base::stage::{StageReport, Stages};
+use crate::base::stage::Stages;
 use crate::base::status;
-use crate::build::{Builder, PartReport, Shape, Staging, Values, engine_bytes, lossy, next_of};
-use crate::format::schema::{CollectionConfig, Decision, United};
+use crate::build::{Builder, Shape, Staging, Values, engine_bytes, lossy, next_of};
+use crate::format::schema::{CollectionConfig, United};
 use crate::input::connect;
 use crate::point::{Record, ShardKey};
 use crate::server::Address;
 use crate::stream::{Layout, Sorted, Sorter};
 use crate::table::{FileForm, TableReader, TableRow};
-
-/// The report of an ingest.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-pub struct IngestReport {
-    #[serde(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub envelope: Envelope,
-    /// The files, in their order.
-    pub inputs: Vec<InputReport>,
-    /// Where the config comes from.
-    pub config: String,
-    /// Rows that were read.
-    pub rows: u64,
-    /// Rows whose id came again, so that one of them counts.
-    pub replaced: u64,
-    /// Rows that are no points, which were written to the file of `--reject`.
-    pub rejected: u64,
-    /// Points without a value, which went into the collection of `--rest`.
-    pub rest: u64,
-    /// Points of all collections.
-    pub points: u64,
-    /// The snapshots, if these were written.
-    pub collections: Vec<PartReport>,
-    /// The collections of a running server, if these were written.
-    pub live: Vec<LiveCollectionReport>,
-    /// Settings that were given in place of the config's.
-    pub decisions: Vec<Decision>,
-    /// Duration and volume of each stage.
-    pub stages: Vec<StageReport>,
-    /// Wall-clock time of the whole, in seconds.
-    pub seconds: f64,
-}
-
-/// A file in the report.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct InputReport {
-    /// The file.
-    pub file: String,
-    /// Form of it.
-    pub form: String,
-    /// Rows that it has.
-    pub rows: u64,
-}
 
 impl Operation for IngestRequest {
     const NAME: &'static str = "ingest";
@@ -128,7 +89,9 @@ impl Operation for IngestRequest {
             values: Values::new(self.max_parts, self.rest.clone()),
             keys: SeenKeys::default(),
             rejects,
-            seen: BTreeSet::new(),
+            unseen: self.columns.unseen(&inputs),
+            needs: ByCollection::new(found.config()),
+            inputs: &inputs,
             rows: 0,
         };
         let shown = context.progress.stage("read", None, Unit::Points);
@@ -143,28 +106,29 @@ impl Operation for IngestRequest {
             });
         }
         drop(shown);
-        let all_lines = inputs.iter().all(|input| input.form == FileForm::Jsonl);
-        if all_lines && taking.rows > taking.rejects.count {
-            self.columns.refuse_unseen(&taking.seen)?;
+        if taking.rows > taking.rejects.count {
+            self.columns.refuse(&taking.unseen)?;
         }
         let Taking {
             sorter,
             values,
             keys,
             rejects,
+            needs,
             rows,
             ..
         } = taking;
         stages.end("read").points(rows).bytes(bytes);
 
         let (united, layout) = found.shape(&self.overrides, &keys)?;
+        // What is sorted lies on the disk already.
+        let sorted = sorter.finish()?;
         if let Some(output) = &self.output {
-            // What is built lies beside what was sorted, and all snapshots are there before the first has its name.
-            let needed = engine_bytes(&united.config, &united.payload);
-            require_free(&parent, sorter.bytes() + needed, "building")?;
-            require_free(
-                folder_of(&output.path("x")),
-                sorter.bytes(),
+            let output = output.path("x");
+            let engine = engine_bytes(&united.config, &united.payload);
+            needs.needs(engine, is_gz(&output)).require(
+                &parent,
+                folder_of(&output),
                 "the snapshots",
             )?;
         }
@@ -194,10 +158,10 @@ impl Operation for IngestRequest {
         };
         match &self.live.to {
             Some(server) => {
-                work.live(server, sorter.finish()?, rejects, &mut report, &mut stages)?;
+                work.live(server, sorted, rejects, &mut report, &mut stages)?;
             }
             None => {
-                work.offline(&read, sorter.finish()?, rejects, &mut report, &mut stages)?;
+                work.offline(&read, sorted, rejects, &mut report, &mut stages)?;
             }
         }
         report.stages = stages.into_reports();
@@ -257,9 +221,12 @@ impl Work<'_> {
         stages.end("build").points(report.points);
         report.account()?;
         report.envelope.outcome = Outcome::differs_if(report.rejected > 0);
-        rejects.finish(request.force)?;
+        let rejected = rejects.close()?;
         let (collections, bytes) = built.publish(request.force)?;
         report.collections = collections;
+        if let Some(rejected) = rejected {
+            rejected.publish(request.force)?;
+        }
         stages.end("publish").bytes(bytes);
         Ok(())
     }
@@ -313,32 +280,12 @@ impl Work<'_> {
         report.points = report.live.iter().map(sum).sum();
         stages.end("write").points(report.points);
         report.account()?;
-        rejects.finish(request.force)?;
-        let differing = report.live.iter().any(|one| one.differing > 0);
+        if let Some(rejected) = rejects.close()? {
+            rejected.publish(request.force)?;
+        }
+        let differing = (report.live.iter()).any(|one| one.differing > 0 || one.unsure > 0);
         report.envelope.outcome = Outcome::differs_if(report.rejected > 0 || differing);
         Ok(())
-    }
-}
-
-impl IngestReport {
-    /// Every row is in a collection, was replaced, or was refused.
-    fn account(&self) -> Result<()> {
-        let Self {
-            rows,
-            points,
-            replaced,
-            rejected,
-            ..
-        } = self;
-        if *rows == points + replaced + rejected {
-            return Ok(());
-        }
-        Err(Error::failed(
-            "accounting for the rows",
-            format!(
-                "{rows} were read; {points} are points, {replaced} were replaced, {rejected} refused"
-            ),
-        ))
     }
 }
 
@@ -358,8 +305,10 @@ struct Taking<'a> {
     values: Values,
     keys: SeenKeys,
     rejects: Rejects,
-    /// Columns of vectors that lines have.
-    seen: BTreeSet<String>,
+    /// Columns that were given, and that no point has yet.
+    unseen: BTreeSet<String>,
+    needs: ByCollection,
+    inputs: &'a [Input],
     rows: u64,
 }
 
@@ -375,27 +324,33 @@ impl Taking<'_> {
         if input.form != FileForm::Jsonl {
             let table = TableReader::open(&input.path, input.form)?;
             let columns = table.columns();
-            let mapping = self.request.mapping(input, Some(&columns), self.config)?;
+            let mapping =
+                self.request
+                    .columns
+                    .mapping(input, self.inputs, Some(&columns), self.config)?;
             return table.read(&mapping, |row| {
                 self.take(input, row, fitting)?;
                 stage.add(1);
                 Ok(())
             });
         }
-        let mapping = self.request.mapping(input, None, self.config)?;
-        let mut seen = std::mem::take(&mut self.seen);
+        let mapping = self
+            .request
+            .columns
+            .mapping(input, self.inputs, None, self.config)?;
+        let mut unseen = std::mem::take(&mut self.unseen);
         let name = Path::new(&input.name);
-        lines::read(open(&input.path)?, name, &mapping, &mut seen, |row| {
-            self.take(input, row, fitting)?;
+        lines::read(open(&input.path)?, name, &mapping, &mut unseen, |row| {
+            let is_taken = self.take(input, row, fitting)?;
             stage.add(1);
-            Ok(())
+            Ok(is_taken)
         })?;
-        self.seen = seen;
+        self.unseen = unseen;
         Ok(())
     }
 
-    /// Takes in a row.
-    fn take(&mut self, input: &Input, row: TableRow, fitting: Fitting<'_>) -> Result<()> {
+    /// Takes in a row; returns false if it is no point.
+    fn take(&mut self, input: &Input, row: TableRow, fitting: Fitting<'_>) -> Result<bool> {
         self.rows += 1;
         let (number, read) = row;
         let fitted = read.and_then(|mut record| {
@@ -405,15 +360,14 @@ impl Taking<'_> {
         });
         let (record, value) = match fitted {
             Ok(fitted) => fitted,
-            Err(why) => return self.rejects.add(input, number, &why),
+            Err(why) => return self.rejects.add(input, number, &why).map(|()| false),
         };
-        match self.values.number(record.id, value)? {
-            Some(collection) => {
-                self.keys.add(record.id, record.shard_key.as_ref())?;
-                self.sorter.push(collection, record)
-            }
-            None => Ok(()),
+        if let Some(collection) = self.values.number(record.id, value)? {
+            self.keys.add(record.id, record.shard_key.as_ref())?;
+            self.needs.add(collection, &record);
+            self.sorter.push(collection, record)?;
         }
+        Ok(true)
     }
 
     /// The value that says which collection a point goes to; none if that is the one of `--rest`.

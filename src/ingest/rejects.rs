@@ -1,12 +1,13 @@
 //! Rows that are no points.
 //!
-//! Invariants: each of them is written with its file, its number and the reason, or ends the ingest.
+//! Invariants: each of them is written with its file, its number and the reason, or ends the ingest; the file of them
+//! gets its name when the points have theirs.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::request::Input;
+use super::input::Input;
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::lines::Lines;
@@ -68,14 +69,12 @@ impl Rejects {
         }
     }
 
-    /// Writes the rest; the file gets its name.
-    pub fn finish(self, replace: bool) -> Result<()> {
-        match self.out {
-            None => Ok(()),
-            Some((lines, staged)) => {
-                lines.end()?;
-                staged.publish(replace)
-            }
-        }
+    /// Writes the rest of them; the file waits for its name.
+    pub fn close(self) -> Result<Option<Staged>> {
+        let Some((lines, staged)) = self.out else {
+            return Ok(None);
+        };
+        lines.end()?;
+        Ok(Some(staged))
     }
 }

@@ -4,27 +4,23 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use glob::{MatchOptions, glob_with};
 use serde::{Deserialize, Serialize};
 
+use super::columns::ColumnOptions;
 use super::fit::AsStored;
+use super::input::Input;
 use super::shape::Found;
 use crate::base::error::{Error, Result};
 use crate::base::overwrite::ReadFiles;
 use crate::base::path::folder_of;
-use crate::base::text::serde_as_text;
 use crate::build::Pattern;
 use crate::format::schema::{CollectionConfig, Overrides, VectorParams};
 use crate::input::InputOptions;
 use crate::server::{ConnectionOptions, Rate};
-use crate::table::{Fields, FileForm, Mapping, TableMeta, TableReader, VectorColumn};
-
-/// The column of the unnamed vector, or of all of them, where nothing else is said.
-const VECTOR: &str = "vector";
-/// The column of whole payloads.
-const PAYLOAD: &str = "payload";
+use crate::table::{FileForm, TableMeta, TableReader};
 
 /// What is done with a row whose id came before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -43,7 +39,8 @@ pub enum OnExisting {
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct IngestRequest {
     /// Files of rows: JSON lines, plain or .gz, in the shape of Qdrant's scroll answer or flat; Parquet; Arrow IPC.
-    /// '-' is standard input, with JSON lines
+    /// A pattern in quotes, as 'data/*.parquet', names all that match, in the order of their names; '-' is standard
+    /// input, with JSON lines
     #[arg(required = true, value_name = "FILE")]
     pub inputs: Vec<PathBuf>,
     /// The snapshots to write without a server; with a payload field in braces, one for each value of it:
@@ -134,40 +131,6 @@ pub struct LiveIngestOptions {
     pub connection: ConnectionOptions,
 }
 
-/// What the columns of a table are, or the keys of JSON lines.
-#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
-pub struct ColumnOptions {
-    /// The column of the ids: numbers, or UUIDs as text
-    #[arg(long, value_name = "COLUMN", default_value = "id")]
-    pub id: String,
-    /// A column of vectors and the vector's name; without a name it is the unnamed one; repeat it for more
-    /// [default: columns that are called as the config's vectors, 'vector' for the unnamed one]
-    #[arg(long, value_name = "[NAME=]COLUMN")]
-    pub vector: Vec<GivenVector>,
-    /// Columns that become payload fields, or '*' for all that are nothing else [default: the object, or its JSON,
-    /// in the column 'payload'; where there is none, all]
-    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',')]
-    pub payload: Option<Vec<String>>,
-    /// The column of the shard keys, with custom sharding
-    #[arg(long, value_name = "COLUMN", default_value = "shard_key")]
-    pub shard_key: String,
-}
-
-impl ColumnOptions {
-    /// Refuses a column that was given and that no row has: a name that was typed wrongly.
-    pub(super) fn refuse_unseen(&self, seen: &BTreeSet<String>) -> Result<()> {
-        let given = self.vector.iter().map(|GivenVector(one)| &one.column);
-        match given.into_iter().find(|column| !seen.contains(*column)) {
-            None => Ok(()),
-            Some(column) => Err(Error::usage(
-                "reading the rows",
-                format!("none has {column}, which --vector names"),
-            )
-            .next("correct the name of the column")),
-        }
-    }
-}
-
 /// Where the config of the collections comes from.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 pub struct OriginOptions {
@@ -183,47 +146,6 @@ pub struct OriginOptions {
     /// Its distance: Cosine, Dot, Euclid or Manhattan
     #[arg(long, value_name = "DISTANCE", requires = "size")]
     pub distance: Option<String>,
-}
-
-/// A column of vectors, as it is typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GivenVector(VectorColumn);
-
-impl FromStr for GivenVector {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (name, column) = text.split_once('=').unwrap_or(("", text));
-        match column {
-            "" => Err(format!("'{text}' names no column")),
-            column => Ok(Self(VectorColumn {
-                name: name.to_owned(),
-                column: column.to_owned(),
-            })),
-        }
-    }
-}
-
-impl std::fmt::Display for GivenVector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}={}", self.0.name, self.0.column)
-    }
-}
-
-serde_as_text!(GivenVector, "GivenVector", "NAME=COLUMN");
-
-/// A file that rows are read from.
-pub struct Input {
-    /// Path.
-    pub path: PathBuf,
-    /// Name in reports.
-    pub name: String,
-    /// Form.
-    pub form: FileForm,
-    /// Size in bytes; 0 where that is not known.
-    pub bytes: u64,
-    /// Description that a table carries.
-    pub meta: Option<TableMeta>,
 }
 
 impl IngestRequest {
@@ -245,6 +167,34 @@ impl IngestRequest {
         }
     }
 
+    /// The files, those that a pattern names in the order of their names.
+    fn paths(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for input in &self.inputs {
+            let pattern = input.to_str().filter(|text| text.contains(['*', '?', '[']));
+            // A file that is called so is meant, as by a shell.
+            let Some(pattern) = pattern.filter(|_| input.symlink_metadata().is_err()) else {
+                paths.push(input.clone());
+                continue;
+            };
+            let doing = || format!("looking for files that match {pattern}");
+            let hidden = MatchOptions {
+                require_literal_leading_dot: true,
+                ..MatchOptions::new()
+            };
+            let found = glob_with(pattern, hidden).map_err(|err| Error::usage(doing(), err))?;
+            let found: std::result::Result<Vec<_>, _> = found.collect();
+            let mut found = found.map_err(|err| Error::failed(doing(), err))?;
+            if found.is_empty() {
+                return Err(Error::usage(doing(), "there is none")
+                    .next("correct the pattern; in quotes, it is read here and not by the shell"));
+            }
+            found.sort();
+            paths.extend(found);
+        }
+        Ok(paths)
+    }
+
     /// Looks at the files.
     pub(super) fn files(&self) -> Result<Vec<Input>> {
         let look = |path: &PathBuf| {
@@ -254,12 +204,12 @@ impl IngestRequest {
                 return Err(Error::usage("opening the files", why).next("name the files in it"));
             }
             let form = self.format.unwrap_or_else(|| FileForm::of(path));
-            let meta_of_table = match form {
+            let table = match form {
                 FileForm::Jsonl => None,
-                FileForm::Parquet | FileForm::Arrow => {
-                    TableReader::open(path, form)?.meta().cloned()
-                }
+                FileForm::Parquet | FileForm::Arrow => Some(TableReader::open(path, form)?),
             };
+            let columns =
+                |table: &TableReader| table.columns().into_iter().map(ToOwned::to_owned).collect();
             Ok(Input {
                 name: match path.starts_with("/proc/") {
                     true => "standard input".into(),
@@ -268,10 +218,11 @@ impl IngestRequest {
                 path: path.clone(),
                 form,
                 bytes: meta.len(),
-                meta: meta_of_table,
+                columns: table.as_ref().map(columns),
+                meta: table.and_then(|table| table.meta().cloned()),
             })
         };
-        self.inputs.iter().map(look).collect()
+        self.paths()?.iter().map(look).collect()
     }
 
     /// Everything that is read, which nothing may overwrite.
@@ -347,90 +298,5 @@ impl IngestRequest {
             .next("give --like SNAPSHOT or --config FILE"));
         }
         Found::table(&first.path, meta)
-    }
-
-    /// What the columns of `input` are, which are `columns` if it is a table, for collections with `config`.
-    pub(super) fn mapping(
-        &self,
-        input: &Input,
-        columns: Option<&[&str]>,
-        config: &CollectionConfig,
-    ) -> Result<Mapping> {
-        let given = &self.columns;
-        let names = || {
-            config
-                .vectors()
-                .keys()
-                .chain(config.sparse_vectors().keys())
-        };
-        for GivenVector(one) in &given.vector {
-            if !names().any(|name| *name == one.name) {
-                let names: Vec<&str> = names().map(String::as_str).collect();
-                return Err(Error::usage(
-                    format!("reading --vector {}={}", one.name, one.column),
-                    format!(
-                        "the config has no such vector; it has '{}'",
-                        names.join("', '")
-                    ),
-                ));
-            }
-        }
-        let carried = input.meta.as_ref().filter(|_| given.vector.is_empty());
-        let vectors: Vec<VectorColumn> = match (carried, given.vector.is_empty()) {
-            (Some(meta), _) => (meta.vectors.iter())
-                .map(|(name, column)| VectorColumn {
-                    name: name.clone(),
-                    column: column.clone(),
-                })
-                .collect(),
-            (None, false) => given
-                .vector
-                .iter()
-                .map(|GivenVector(one)| one.clone())
-                .collect(),
-            (None, true) => names()
-                .map(|name| VectorColumn {
-                    name: name.clone(),
-                    column: if name.is_empty() {
-                        VECTOR.into()
-                    } else {
-                        name.clone()
-                    },
-                })
-                .filter(|one| {
-                    ![&given.id, &given.shard_key].contains(&&one.column) && one.column != PAYLOAD
-                })
-                .filter(|one| columns.is_none_or(|columns| columns.contains(&one.column.as_str())))
-                .collect(),
-        };
-        if let Some(columns) = columns
-            && vectors.is_empty()
-            && carried.is_none()
-        {
-            return Err(Error::usage(
-                format!("looking for the vectors in {}", input.name),
-                format!(
-                    "none of its columns is called as one: {}",
-                    columns.join(", ")
-                ),
-            )
-            .next("say which it is with --vector NAME=COLUMN"));
-        }
-        let fields = match &given.payload {
-            None => Fields::Whole,
-            Some(all) if all.iter().any(|one| one == "*") => Fields::All,
-            Some(only) => {
-                Fields::Only(only.iter().filter(|one| !one.is_empty()).cloned().collect())
-            }
-        };
-        Ok(Mapping {
-            id: given.id.clone(),
-            shard_key: given.shard_key.clone(),
-            payload: PAYLOAD.into(),
-            vectors,
-            fields,
-            is_given: !given.vector.is_empty(),
-            is_ours: input.meta.is_some(),
-        })
     }
 }

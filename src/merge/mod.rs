@@ -26,7 +26,6 @@ use serde::{Deserialize, Serialize};
 
 pub use self::carried::{CarriedCounts, Consolidated};
 pub use self::options::{MergeOptions, RouteChoice};
-pub use self::plan::Needs;
 pub use self::report::{
     ConflictReport, LiveReport, MasterReport, MergeReport, PlanReport, ProofReport, ShardReport,
     SourceReport,

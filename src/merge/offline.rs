@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::built::{Built, Made};
 use super::graft::graft;
-use super::plan::{Plan, require_disk};
+use super::plan::Plan;
 use super::rebuild::rebuild;
 use super::report::{MasterReport, MergeReport, ProofReport, ShardReport};
 use super::request::{MergeRequest, Prepared};
@@ -44,7 +44,8 @@ pub fn run(
     } = prepared;
     let output_folder = folder_of(output);
     let scratch_folder = request.scratch_parent();
-    require_disk(&plan.needs, &scratch_folder, output_folder)?;
+    plan.needs
+        .require(&scratch_folder, output_folder, "the master")?;
 
     let staged = Staged::new(output, request.force)?;
     let scratch = Scratch::new(&scratch_folder)?;

@@ -3,20 +3,13 @@
 //! Invariants: everything that can be refused is refused here, all reasons at once; the plan
 //! depends on the sources' headers and the settings alone.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::parts::keep_parts;
 use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route};
 use super::settings::{Route, SegmentRule, Segments, Settings};
 use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
-use crate::base::scratch;
-use crate::build::{Shape, engine_bytes, refuse_lossy};
+use crate::build::{Needs, Shape, engine_bytes, refuse_lossy};
 use crate::engine::{ShardConfig, refuse_index};
 use crate::format::schema::United;
 use crate::point::ShardKey;
@@ -27,14 +20,6 @@ use crate::stream::{Flow, Layout, LayoutChoice, Stamp, master_shape};
 const CARRIES: &str = "use --route graft, which carries what is stored";
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 const BASE_BYTES: u64 = 16 << 20;
-/// Disk space that a merge needs, in bytes, at the most.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Needs {
-    /// In the scratch folder.
-    pub scratch_bytes: u64,
-    /// In the output's folder.
-    pub output_bytes: u64,
-}
 
 /// A planned merge.
 #[derive(Debug)]
@@ -351,25 +336,4 @@ fn unindexed(settings: &Settings, united: &United) -> Option<String> {
              {field}=TYPE gives it one"
         )
     })
-}
-
-/// Refuses a merge that `needs` more than the disks have free.
-pub fn require_disk(needs: &Needs, scratch: &Path, output_folder: &Path) -> Result<()> {
-    let device = |folder: &Path| {
-        let mut folder = PathBuf::from(folder);
-        loop {
-            if let Ok(meta) = std::fs::metadata(&folder) {
-                return Some(meta.dev());
-            }
-            if !folder.pop() {
-                return None;
-            }
-        }
-    };
-    if device(scratch) == device(output_folder) {
-        let both = needs.scratch_bytes + needs.output_bytes;
-        return scratch::require_free(scratch, both, "the merge");
-    }
-    scratch::require_free(scratch, needs.scratch_bytes, "unpacking and building")?;
-    scratch::require_free(output_folder, needs.output_bytes, "the master")
 }

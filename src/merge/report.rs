@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::carried::CarriedCounts;
-use super::plan::{Needs, Plan};
+use super::plan::Plan;
 use super::settings::Route;
 use crate::base::operation::{Envelope, Outcome};
 use crate::base::stage::StageReport;
+use crate::build::Needs;
 use crate::format::schema::{Decision, Finding};
 use crate::point::Digest;
 use crate::source::SourceLabel;

@@ -173,6 +173,13 @@ fn live(out: &mut String, collections: &[LiveCollectionReport]) -> fmt::Result {
                 one.near
             )?;
         }
+        if one.unsure > 0 {
+            writeln!(
+                out,
+                "    {} WERE WRITTEN that the server did not find while it optimized, and that may have been there",
+                one.unsure
+            )?;
+        }
         if one.differing > 0 {
             let ids: Vec<String> = one.differing_ids.iter().map(ToString::to_string).collect();
             writeln!(

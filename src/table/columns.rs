@@ -1,6 +1,9 @@
 //! Which columns of a file are what of a point.
 //!
-//! Invariants: every column of a file is either used or left out because that was asked for.
+//! Invariants: every column of a file is either used, or left out because that was asked for or because it only
+//! repeats what another has.
+
+use std::collections::BTreeSet;
 
 /// The column of a vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Mapping {
     pub vectors: Vec<VectorColumn>,
     /// Columns that become payload fields.
     pub fields: Fields,
+    /// Columns that only repeat parts of the payloads, as the table says that was written here.
+    pub repeats: BTreeSet<String>,
     /// True if the columns of the vectors were given, and not guessed.
     pub is_given: bool,
     /// True if the file is a table that was written here.
@@ -43,6 +48,14 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Returns true if `column` becomes a field of the payload, where no column has whole ones.
+    pub(super) fn is_field(&self, column: &str) -> bool {
+        match &self.fields {
+            Fields::Only(only) => only.iter().any(|one| one == column),
+            Fields::All | Fields::Whole => !self.is_taken(column) && !self.repeats.contains(column),
+        }
+    }
+
     /// Returns true if `column` is an id, a shard key or a vector.
     pub fn is_taken(&self, column: &str) -> bool {
         column == self.id

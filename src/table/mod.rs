@@ -8,7 +8,9 @@
 //! never a panic; memory is bounded by a batch of rows, or a row group.
 
 mod columns;
+mod kind;
 mod read;
+mod typed;
 mod value;
 mod vectors;
 mod write;
@@ -26,7 +28,8 @@ use crate::format::schema::CollectionConfig;
 
 pub use self::columns::{Fields, Mapping, VectorColumn};
 pub use self::read::{TableReader, TableRow, whole_payload};
-pub use self::write::{TableShape, TableWriter};
+pub use self::typed::{Survey, TypedColumn};
+pub use self::write::{TableShape, TableWriter, refuse_taken, vector_columns};
 
 /// The key of [`TableMeta`] in a table's metadata.
 const KEY: &str = "snapmerge";
@@ -83,6 +86,9 @@ pub struct TableMeta {
     pub shard_key: Option<String>,
     /// Columns of the vectors, by their names; the unnamed one has the empty name.
     pub vectors: BTreeMap<String, String>,
+    /// Columns that only repeat parts of the payloads, with their types.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub repeats: BTreeMap<String, String>,
     /// The collection's config, as in `config.json`, without its uuid.
     pub config: Value,
     /// The collection's payload indexes, as in `payload_index.json`.

@@ -238,7 +238,7 @@ fn damaged(path: &Path, why: String) -> Error {
     Error::damaged(format!("reading {}", path.display()), why)
         .next(
             "copy or write the file again: Parquet with no compression other than snappy, gzip or zstd, Arrow IPC \
-             with none",
+             with none or zstd",
         )
 }
 
@@ -268,18 +268,13 @@ fn used(names: &[&str], mapping: &Mapping) -> Result<Vec<usize>, String> {
     let is_whole = has(&mapping.payload) && !matches!(mapping.fields, Fields::Only(_));
     let mut used = Vec::new();
     for (at, name) in names.iter().enumerate() {
-        let is_field = match &mapping.fields {
-            Fields::Only(only) => only.iter().any(|one| one == name),
-            _ if mapping.is_taken(name) => false,
-            Fields::All => true,
-            Fields::Whole if is_whole && *name != mapping.payload => {
-                return Err(format!(
-                    "the column {name} is none of id, vectors and payload; --payload '*' takes it for one more field \
-                     of the payload"
-                ));
-            }
-            Fields::Whole => true,
-        };
+        let is_field = mapping.is_field(name);
+        if is_field && mapping.fields == Fields::Whole && is_whole && *name != mapping.payload {
+            return Err(format!(
+                "the column {name} is none of id, vectors and payload; --payload '*' takes it for one more field \
+                 of the payload"
+            ));
+        }
         if is_field || mapping.is_taken(name) {
             used.push(at);
         }
@@ -312,12 +307,8 @@ impl<'a> BatchPlan<'a> {
             vectors.push((one.name.as_str(), place(&one.column).ok_or_else(missing)?));
         }
         vectors.sort_unstable();
-        let is_field = |name: &str| match &mapping.fields {
-            Fields::Only(only) => only.iter().any(|one| one == name),
-            Fields::All | Fields::Whole => {
-                !mapping.is_taken(name) && (payload.is_none() || name != mapping.payload)
-            }
-        };
+        let is_field =
+            |name: &str| mapping.is_field(name) && (payload.is_none() || name != mapping.payload);
         let names = schema.fields().iter().enumerate();
         Ok(Self {
             batch,

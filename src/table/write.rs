@@ -19,6 +19,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde_json::Value;
 
+use super::columns::VectorColumn;
+use super::typed::{TypedBuilder, TypedColumn};
 use super::vectors::VectorBuilder;
 use super::{FileForm, KEY, TableMeta, VERSION};
 use crate::base::error::{Error, Result};
@@ -45,9 +47,12 @@ pub struct TableWriter {
     schema: SchemaRef,
     out: Out,
     ids: Ids,
-    payloads: StringBuilder,
+    payloads: Option<StringBuilder>,
     shard_keys: Option<StringBuilder>,
     vectors: Vec<(String, VectorBuilder)>,
+    typed: Vec<(TypedColumn, TypedBuilder)>,
+    /// True if some of the collection's vectors are not written.
+    leaves_vectors_out: bool,
     points: usize,
     bytes: usize,
 }
@@ -75,44 +80,79 @@ pub struct TableShape<'a> {
     pub shard_keys: &'a ShardKeys,
     /// True if all ids are numbers.
     pub numbers_only: bool,
-    /// True to write vectors.
-    pub with_vectors: bool,
+    /// Columns of vectors that are written.
+    pub vectors: &'a [VectorColumn],
+    /// Columns of parts of the payloads that are written.
+    pub columns: &'a [TypedColumn],
+    /// Column of the ids.
+    pub id: &'a str,
+    /// True for a column of whole payloads and a description of the table.
+    pub is_whole: bool,
+}
+
+/// The columns of the vectors that `config` has.
+pub fn vector_columns(config: &CollectionConfig) -> Vec<VectorColumn> {
+    let names = (config.vectors().keys()).chain(config.sparse_vectors().keys());
+    let column = |name: &String| VectorColumn {
+        name: name.clone(),
+        column: match name.as_str() {
+            "" => UNNAMED.to_owned(),
+            ID | PAYLOAD | SHARD_KEY | UNNAMED => format!("{UNNAMED}.{name}"),
+            name => name.to_owned(),
+        },
+    };
+    names.map(column).collect()
+}
+
+/// Refuses `names` of columns for parts of the payload that other columns have, the `vectors`' among them.
+pub fn refuse_taken<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    vectors: &[VectorColumn],
+) -> Result<()> {
+    let is_taken = |name: &str| {
+        [ID, PAYLOAD, SHARD_KEY].contains(&name) || vectors.iter().any(|one| one.column == name)
+    };
+    match names.into_iter().find(|name| is_taken(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::usage(
+            format!("giving the payload field {name} a column"),
+            "another column has that name: id, payload, shard_key, or a vector's",
+        )
+        .next("leave it out of --columns, and name the others there; the column payload has it")),
+    }
 }
 
 impl TableWriter {
     /// Writes to `file`, which is new and empty; `path` names it.
     pub fn new(file: File, path: &Path, form: FileForm, shape: TableShape<'_>) -> Result<Self> {
         let failed = |why: String| Error::failed(format!("writing {}", path.display()), why);
-        let dense = shape
-            .config
-            .vectors()
-            .iter()
-            .map(|(name, params)| (name, Some(params)));
-        let sparse = shape
-            .config
-            .sparse_vectors()
-            .keys()
-            .map(|name| (name, None));
         let mut meta = TableMeta {
             version: VERSION,
-            id: ID.into(),
+            id: shape.id.into(),
             payload: Some(PAYLOAD.into()),
+            repeats: (shape.columns.iter())
+                .map(|one| (one.name.clone(), one.kind.to_string()))
+                .collect(),
             config: without_uuid(shape.config),
             payload_index: shape.payload.to_json(),
             shard_keys: serde_json::to_value(shape.shard_keys).unwrap_or_default(),
             ..TableMeta::default()
         };
         let mut vectors = Vec::new();
-        for (name, params) in dense.chain(sparse).filter(|_| shape.with_vectors) {
-            let column = match name.as_str() {
-                "" => UNNAMED.to_owned(),
-                ID | PAYLOAD | SHARD_KEY | UNNAMED => format!("{UNNAMED}.{name}"),
-                name => name.to_owned(),
-            };
+        for VectorColumn { name, column } in shape.vectors {
+            let params = shape.config.vectors().get(name);
             let mut builder = VectorBuilder::new(params).map_err(failed)?;
             let kind = builder.finish().map_err(failed)?.data_type().clone();
             meta.vectors.insert(name.clone(), column.clone());
             vectors.push((name.clone(), builder, Field::new(column, kind, true)));
+        }
+        let mut typed = Vec::new();
+        let mut typed_fields = Vec::new();
+        for column in shape.columns {
+            let mut builder = TypedBuilder::new(column.kind);
+            let kind = builder.data_type().map_err(failed)?;
+            typed_fields.push(Field::new(&column.name, kind, true));
+            typed.push((column.clone(), builder));
         }
         let has_keys = !shape.shard_keys.is_empty();
         meta.shard_key = has_keys.then(|| SHARD_KEY.to_owned());
@@ -125,12 +165,14 @@ impl TableWriter {
             Ids::Numbers(_) => DataType::UInt64,
             Ids::Words(_) => text(),
         };
-        let mut fields = vec![Field::new(ID, id_kind, false)];
+        let mut fields = vec![Field::new(shape.id, id_kind, false)];
         fields.extend(vectors.iter().map(|(.., field)| field.clone()));
-        fields.push(Field::new(PAYLOAD, text(), false));
+        fields.extend((shape.is_whole).then(|| Field::new(PAYLOAD, text(), false)));
         fields.extend(has_keys.then(|| Field::new(SHARD_KEY, text(), true)));
+        fields.extend(typed_fields);
         let told = serde_json::to_string(&meta).map_err(|err| failed(err.to_string()))?;
-        let pairs = [(KEY.to_owned(), told)].into_iter().collect();
+        let described = (shape.is_whole).then(|| (KEY.to_owned(), told));
+        let pairs = described.into_iter().collect();
         let plain = Arc::new(Schema::new(fields.clone()));
         let out = match form {
             FileForm::Arrow => {
@@ -154,12 +196,14 @@ impl TableWriter {
             schema,
             out,
             ids,
-            payloads: StringBuilder::new(),
+            payloads: shape.is_whole.then(StringBuilder::new),
             shard_keys: has_keys.then(StringBuilder::new),
             vectors: vectors
                 .into_iter()
                 .map(|(name, builder, _)| (name, builder))
                 .collect(),
+            typed,
+            leaves_vectors_out: shape.vectors.len() < vector_columns(shape.config).len(),
             points: 0,
             bytes: 0,
         })
@@ -175,12 +219,17 @@ impl TableWriter {
                 return Err(failed("it is a UUID among numbers".into()));
             }
         }
-        // The text of which a reader of this program, or a server, reads the same numbers.
-        let mut payload = record.payload.clone();
-        to_be_read_back(&mut payload);
-        let payload = serde_json::to_string(&payload);
-        self.payloads
-            .append_value(payload.map_err(|err| failed(err.to_string()))?);
+        if let Some(payloads) = &mut self.payloads {
+            // The text of which a reader of this program, or a server, reads the same numbers.
+            let mut payload = record.payload.clone();
+            to_be_read_back(&mut payload);
+            let payload = serde_json::to_string(&payload);
+            payloads.append_value(payload.map_err(|err| failed(err.to_string()))?);
+        }
+        for (column, builder) in &mut self.typed {
+            let pushed = builder.push(column.value(&record.payload));
+            pushed.map_err(|why| failed(format!("column {}: {why}", column.name)))?;
+        }
         if let Some(keys) = &mut self.shard_keys {
             let key = record
                 .shard_key
@@ -199,7 +248,7 @@ impl TableWriter {
             known += usize::from(vector.is_some());
             builder.push(vector).map_err(failed)?;
         }
-        if known < record.vectors.len() && !self.vectors.is_empty() {
+        if known < record.vectors.len() && !self.leaves_vectors_out {
             return Err(failed(
                 "it has a vector that the config does not know".into(),
             ));
@@ -226,9 +275,14 @@ impl TableWriter {
         for (_, builder) in &mut self.vectors {
             columns.push(builder.finish().map_err(failed)?);
         }
-        columns.push(Arc::new(self.payloads.finish()));
+        if let Some(payloads) = &mut self.payloads {
+            columns.push(Arc::new(payloads.finish()));
+        }
         if let Some(keys) = &mut self.shard_keys {
             columns.push(Arc::new(keys.finish()));
+        }
+        for (_, builder) in &mut self.typed {
+            columns.push(builder.finish().map_err(failed)?);
         }
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
         let batch = batch.map_err(|err| failed(err.to_string()))?;

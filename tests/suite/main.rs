@@ -16,6 +16,7 @@ mod deploy;
 mod diff;
 mod digest;
 mod export;
+mod export_tables;
 mod fixtures;
 mod graft;
 mod house;
@@ -50,6 +51,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         inspect::trials(env),
         settle::trials(env),
         export::trials(env),
+        export_tables::trials(env),
         ingest::trials(env),
         split::trials(env),
         manual::trials(env),

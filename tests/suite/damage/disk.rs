@@ -60,6 +60,26 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             ensure!(left.is_empty(), "left: {left:?}");
             bed.is_clean()
         }),
+        // 40 MB of vectors out of 100 KB: known when they are read, and the disk has to hold them several times.
+        Trial::needs("damage/disk_too_small_for_ingest", &mounts, move |how| {
+            let bed = bed()?;
+            let vector = vec!["0.5"; 4096].join(",");
+            let rows = (0..2500).map(|id| format!("{{\"id\":{id},\"vector\":[{vector}]}}\n"));
+            let file = bed.folder("rows.jsonl.gz");
+            std::fs::write(&file, gz(rows.collect::<String>().as_bytes())?)?;
+            let disk = bed.folder("out");
+            let out = disk.join("out.snapshot");
+            let ingest =
+                || cli!["ingest", &file, "-o", &out].args(["--size", "4096", "--distance", "Dot"]);
+            let (run, left) = on_disk(&how, &disk, "size=256m", ingest(), "")?;
+            let run = run
+                .code(14)?
+                .says(&["needs up to", "the snapshots", "are free"])?;
+            is_one_error(&run, &disk.display().to_string())?;
+            ensure!(left.is_empty(), "left: {left:?}");
+            on_disk(&how, &disk, "size=420m", ingest(), "")?.0.ok()?;
+            bed.is_clean()
+        }),
         // 300 MB that come out of 300 KB: what is unpacked counts.
         Trial::needs("damage/gz_that_unfolds", &mounts, move |how| {
             let mut tar = Tar::parse(&plain(env, "uint8")?)?;

@@ -59,7 +59,7 @@ fn of_year(rows: &[Value], year: u64) -> Vec<Value> {
     points
 }
 
-fn sum(report: &Value, key: &str) -> u64 {
+pub fn sum(report: &Value, key: &str) -> u64 {
     let live = report["live"].as_array();
     live.into_iter()
         .flatten()

@@ -5,8 +5,10 @@ mod exact;
 mod hostile;
 pub mod kill;
 mod live;
-mod rows;
-mod tables;
+pub mod rows;
+mod several;
+pub mod tables;
+mod unsure;
 
 use std::path::Path;
 
@@ -39,6 +41,8 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(tables::trials(env));
     trials.extend(hostile::trials(env));
     trials.extend(live::trials(env));
+    trials.extend(several::trials());
+    trials.extend(unsure::trials(env));
     trials.push(Trial::new("ingest/kill", || kill::killed_ingest(env)));
     trials.push(Trial::new("ingest/goes_on", || kill::goes_on(env)));
     trials

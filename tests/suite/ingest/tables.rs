@@ -39,7 +39,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 /// A Python that has the libraries.
-fn python() -> Result<PathBuf, String> {
+pub fn python() -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|dir| dir.join("python3"))
@@ -53,7 +53,7 @@ fn python() -> Result<PathBuf, String> {
         })
 }
 
-fn run(python: &Path, script: &str, args: &[&Path]) -> Outcome<String> {
+pub fn run(python: &Path, script: &str, args: &[&Path]) -> Outcome<String> {
     let output = Command::new(python)
         .arg("-c")
         .arg(script)
@@ -142,6 +142,12 @@ with pyarrow.ipc.new_file(f"{sys.argv[1]}/file.arrow", table.schema) as out:
     out.write_table(table, 50)
 with pyarrow.ipc.new_stream(f"{sys.argv[1]}/stream.arrows", table.schema) as out:
     out.write_table(table, 50)
+for codec in ["zstd", "lz4"]:
+    options = pyarrow.ipc.IpcWriteOptions(compression=codec)
+    with pyarrow.ipc.new_file(f"{sys.argv[1]}/{codec}.arrow", table.schema, options=options) as out:
+        out.write_table(table, 50)
+    with pyarrow.ipc.new_stream(f"{sys.argv[1]}/{codec}.arrows", table.schema, options=options) as out:
+        out.write_table(table, 50)
 polars.from_arrow(table.drop_columns(["half", "left"])).write_parquet(f"{sys.argv[1]}/polars.parquet")
 "#;
 
@@ -191,6 +197,8 @@ fn written_by_others(python: &Path) -> Outcome {
         "none.parquet",
         "file.arrow",
         "stream.arrows",
+        "zstd.arrow",
+        "zstd.arrows",
     ] {
         let out = dir.path().join("out.snapshot");
         let ingest = cli![
@@ -220,6 +228,26 @@ fn written_by_others(python: &Path) -> Outcome {
         let found: Vec<Value> = exported(&out)?.iter().map(sorted).collect();
         ensure_same(&found, &wanted)
             .map_err(|e| format!("{file}: {}", e.message().unwrap_or("?")))?;
+    }
+    for file in ["lz4.arrow", "lz4.arrows"] {
+        let out = dir.path().join("lz4.snapshot");
+        let ingest = cli![
+            "ingest",
+            dir.path().join(file),
+            "-o",
+            &out,
+            "--config",
+            &config
+        ];
+        let ingest = ingest.args([
+            "--id",
+            "asset",
+            "--vector",
+            "image=embedding",
+            "--payload",
+            fields,
+        ]);
+        ingest.run()?.code(13)?.says(&[file, "lz4", "zstd"])?;
     }
     // Everything else, of which one column is nothing that JSON has.
     let out = dir.path().join("all.snapshot");
