@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::kept::KeptPart;
 use super::{BuiltShard, Parts, Shape, Target, finish, pack, publish, seal, write};
 use crate::base::Workspace;
 use crate::base::durable::{self, Staged};
@@ -35,6 +34,13 @@ pub struct Snapshot {
     waits: Waits,
     /// Path that it is to have.
     pub output: PathBuf,
+    /// Content and hash.
+    pub finished: Finished,
+}
+
+/// Content of a snapshot that was built and proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
     /// Digest of its points.
     pub digest: Digest,
     /// Shards.
@@ -112,17 +118,24 @@ impl Builder<'_> {
             staged,
             waits: Waits::Staged,
             output: output.to_owned(),
-            digest,
-            shards,
-            sha256: sealed.sha256,
-            file_bytes: sealed.file_bytes,
+            finished: Finished {
+                digest,
+                shards,
+                sha256: sealed.sha256,
+                file_bytes: sealed.file_bytes,
+            },
         })
     }
 }
 
 impl Snapshot {
-    /// The snapshot `kept` of an earlier run, whose file is at `path`.
-    pub(super) fn of_kept(kept: KeptPart, path: PathBuf, staged: Staged, output: &Path) -> Self {
+    /// One that an earlier run finished, whose file is at `path`.
+    pub(super) fn of_kept(
+        finished: Finished,
+        path: PathBuf,
+        staged: Staged,
+        output: &Path,
+    ) -> Self {
         Self {
             staged,
             waits: match path == output {
@@ -130,10 +143,7 @@ impl Snapshot {
                 false => Waits::Aside(path),
             },
             output: output.to_owned(),
-            digest: kept.digest,
-            shards: kept.shards,
-            sha256: kept.sha256,
-            file_bytes: kept.file_bytes,
+            finished,
         }
     }
 
@@ -152,10 +162,16 @@ impl Snapshot {
             // The run may have been killed before it wrote the checksum.
             Waits::Published => {
                 let checksum = Sidecar::Checksum.of(&self.output);
-                return durable::write(&checksum, self.sha256.as_bytes(), true);
+                return durable::write(&checksum, self.finished.sha256.as_bytes(), true);
             }
         }
-        publish(&self.output, replace, self.staged, &self.sha256, None)
+        publish(
+            &self.output,
+            replace,
+            self.staged,
+            &self.finished.sha256,
+            None,
+        )
     }
 }
 
@@ -186,16 +202,22 @@ pub struct PartReport {
 impl PartReport {
     /// Of the snapshot of the points with `value`.
     pub fn new(value: String, built: &Snapshot, kept: bool) -> Self {
+        let Finished {
+            digest,
+            shards,
+            sha256,
+            file_bytes,
+        } = &built.finished;
         Self {
             value,
             kept,
             file: built.output.display().to_string(),
-            file_bytes: built.file_bytes,
-            sha256: built.sha256.clone(),
-            points: built.digest.points(),
-            digest: built.digest.to_string(),
-            segments: built.shards.iter().map(|shard| shard.segments).sum(),
-            indexed_vectors: built.shards.iter().map(|shard| shard.indexed_vectors).sum(),
+            file_bytes: *file_bytes,
+            sha256: sha256.clone(),
+            points: digest.points(),
+            digest: digest.to_string(),
+            segments: shards.iter().map(|shard| shard.segments).sum(),
+            indexed_vectors: shards.iter().map(|shard| shard.indexed_vectors).sum(),
         }
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::collection::Snapshot;
-use super::{BuiltShard, Pattern, Shape};
+use super::collection::{Finished, Snapshot};
+use super::{Pattern, Shape};
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::path::folder_of;
@@ -39,10 +39,8 @@ pub(super) struct KeptPart {
     file: String,
     /// Hash of config, payload indexes and shards.
     shape: String,
-    pub digest: Digest,
-    pub shards: Vec<BuiltShard>,
-    pub sha256: String,
-    pub file_bytes: u64,
+    #[serde(flatten)]
+    pub finished: Finished,
 }
 
 impl Kept {
@@ -101,7 +99,7 @@ impl Kept {
         let Some(part) = self.parts.get(value) else {
             return Ok(None);
         };
-        if part.digest != *digest || part.shape != shape_hash(shape) {
+        if part.finished.digest != *digest || part.shape != shape_hash(shape) {
             return Ok(None);
         }
         for path in [self.path(&part.file), output.to_owned()] {
@@ -120,10 +118,7 @@ impl Kept {
         let part = KeptPart {
             file,
             shape: shape_hash(shape),
-            digest: snapshot.digest.clone(),
-            shards: snapshot.shards.clone(),
-            sha256: snapshot.sha256.clone(),
-            file_bytes: snapshot.file_bytes,
+            finished: snapshot.finished.clone(),
         };
         self.parts.insert(value.to_owned(), part);
         durable::write_private_json(&self.path(LIST), &self.parts)
@@ -155,8 +150,8 @@ impl KeptPart {
     /// Returns true if the file at `path` is it.
     fn is_at(&self, path: &Path) -> Result<bool> {
         match std::fs::metadata(path) {
-            Ok(meta) if meta.is_file() && meta.len() == self.file_bytes => {
-                Ok(hash_file(path)? == self.sha256)
+            Ok(meta) if meta.is_file() && meta.len() == self.finished.file_bytes => {
+                Ok(hash_file(path)? == self.finished.sha256)
             }
             Ok(_) => Ok(false),
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(false),

@@ -122,14 +122,14 @@ impl Staging {
             let mut snapshot = match kept {
                 Some((part, path)) => {
                     while next()?.is_some() {}
-                    Snapshot::of_kept(part, path, staged, &output)
+                    Snapshot::of_kept(part.finished, path, staged, &output)
                 }
                 None => builder.build(shape, points, &mut next, staged, &output)?,
             };
             if let Some(kept) = self.kept.as_mut().filter(|_| !is_kept) {
                 kept.keep(&value, shape, &mut snapshot)?;
             }
-            built.digest.join(&snapshot.digest);
+            built.digest.join(&snapshot.finished.digest);
             built
                 .reports
                 .push(PartReport::new(value, &snapshot, is_kept));
@@ -163,7 +163,7 @@ impl Built {
         let bytes = self
             .snapshots
             .iter()
-            .map(|snapshot| snapshot.file_bytes)
+            .map(|snapshot| snapshot.finished.file_bytes)
             .sum();
         for snapshot in self.snapshots {
             snapshot.publish(replace)?;

@@ -3,20 +3,12 @@
 //! Invariants: the key depends on the point and its source alone; a point without a key is an error, never
 //! put somewhere.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::options::UnionOptions;
-use super::scan::{PointStream, Scan};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::progress::Stage;
-use crate::engine::{Columns, Filter, PayloadField};
+use crate::engine::PayloadField;
 use crate::point::{Record, ShardKey};
-use crate::source::Reading;
-
-/// Most shards that the keys of a master may have, all of which are written at once.
-const SHARDS_MAX: usize = 256;
 
 /// The field that tells the keys of one source's points.
 #[derive(Debug, Clone)]
@@ -71,46 +63,6 @@ fn key_of(value: &Value) -> Option<ShardKey> {
         }
         _ => None,
     }
-}
-
-/// The keys in the master of all points of `point_streams` that match `filter`; each key gets so many
-/// `shards`. `stage` counts the points.
-pub fn keys_by_field(
-    point_streams: &[PointStream<'_>],
-    filter: Option<&Filter>,
-    shards: u32,
-    stage: &Stage,
-) -> Result<BTreeSet<ShardKey>> {
-    let reading = Reading {
-        filter,
-        columns: Columns {
-            vectors: false,
-            payload: true,
-        },
-        ..Reading::default()
-    };
-    std::thread::scope(|scope| {
-        let mut scan = Scan::start_reading(scope, point_streams, reading)?;
-        let (mut keys, mut group) = (BTreeSet::new(), Vec::new());
-        while let Some(id) = scan.next_group(&mut group)? {
-            stage.add(group.len() as u64);
-            if let Some(key) = id.shard_key.filter(|key| !keys.contains(key)) {
-                keys.insert(key);
-            }
-            if keys.len().saturating_mul(shards as usize) > SHARDS_MAX {
-                return Err(Error::new(
-                    Kind::Refused,
-                    "giving each value a shard key",
-                    format!(
-                        "there are {} values or more, and each key has its own shards, {SHARDS_MAX} in all",
-                        keys.len()
-                    ),
-                )
-                .next("choose another field, or give that field a payload index with is_tenant"));
-            }
-        }
-        Ok(keys)
-    })
 }
 
 #[cfg(test)]

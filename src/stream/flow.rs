@@ -7,17 +7,19 @@
 
 use std::collections::BTreeSet;
 
-use super::by_field::keys_by_field;
 use super::newest::refuse_unknown_field;
 use super::options::UnionOptions;
 use super::resolve::Resolver;
 use super::scan::{PointStream, Scan, in_master, point_streams};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Stage;
-use crate::engine::Filter;
+use crate::engine::{Columns, Filter};
 use crate::point::{Digest, Record, ShardKey};
 use crate::source::Reading;
 use crate::source::{OpenedShards, Source};
+
+/// Most shards that the keys of a field may have, all of which are written at once.
+const SHARDS_MAX: usize = 256;
 
 /// Streams of all sources that are to be merged.
 pub struct Flow<'a> {
@@ -81,9 +83,38 @@ impl<'a> Flow<'a> {
     }
 
     /// The keys that the points have by the field by which the master is laid out, each with so many
-    /// `shards`.
+    /// `shards`; `stage` counts points.
     pub fn keys_by_field(&self, shards: u32, stage: &Stage) -> Result<BTreeSet<ShardKey>> {
-        keys_by_field(&self.point_streams, self.filter, shards, stage)
+        let reading = Reading {
+            filter: self.filter,
+            columns: Columns {
+                vectors: false,
+                payload: true,
+            },
+            ..Reading::default()
+        };
+        std::thread::scope(|scope| {
+            let mut scan = Scan::start_reading(scope, &self.point_streams, reading)?;
+            let (mut keys, mut group) = (BTreeSet::new(), Vec::new());
+            while let Some(id) = scan.next_group(&mut group)? {
+                stage.add(group.len() as u64);
+                keys.extend(id.shard_key);
+                if keys.len().saturating_mul(shards as usize) > SHARDS_MAX {
+                    return Err(Error::new(
+                        Kind::Refused,
+                        "giving each value a shard key",
+                        format!(
+                            "there are {} values or more, and each key has its own shards, {SHARDS_MAX} in all",
+                            keys.len()
+                        ),
+                    )
+                    .next(
+                        "choose another field, or give that field a payload index with is_tenant",
+                    ));
+                }
+            }
+            Ok(keys)
+        })
     }
 
     /// Lets all flow, and calls `sink` with every record that comes out and the digest of all

@@ -16,6 +16,7 @@ mod stamped;
 mod stamped_engine;
 mod stamped_live;
 mod vectors;
+mod vectors_live;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         stamped_engine::trials(),
         stamped_live::trials(env),
         vectors::trials(env),
+        vectors_live::trials(env),
     ]
     .into_iter()
     .flatten()

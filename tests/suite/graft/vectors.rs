@@ -13,7 +13,7 @@ use crate::support::craft::Tar;
 use crate::support::points::ensure_same;
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
-use super::{Given, Points, export, given, graft, members, merging, segments, union};
+use super::{Points, export, given, graft, members, merging, segments, union};
 
 /// So long that a tar has it in a header of its own.
 const LONG: &str = "a-name-that-is-longer-than-what-fits-into-the-header-of-a-member-of-a-tar-which-is-one-hundred";
@@ -34,12 +34,11 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         trial("stays_of_its_kind", stays_of_its_kind),
         trial("refuses", refuses),
     ]);
-    trials.push(env.live("graft/live/vectors", |bin| live(env, bin)));
     trials
 }
 
 /// New names by old ones; none for a vector that is left out.
-type Names<'a> = BTreeMap<String, Option<&'a str>>;
+pub type Names<'a> = BTreeMap<String, Option<&'a str>>;
 
 /// The names of the vectors of a case, as its server told its config.
 fn names_of(case: &Case) -> Vec<String> {
@@ -57,7 +56,7 @@ fn names_of(case: &Case) -> Vec<String> {
 }
 
 /// `points` with other names of vectors.
-fn renamed(points: &Points, names: &Names<'_>) -> Points {
+pub fn renamed(points: &Points, names: &Names<'_>) -> Points {
     let mut points = points.clone();
     for point in points.values_mut() {
         let had = match point["vector"].take() {
@@ -81,7 +80,7 @@ fn renamed(points: &Points, names: &Names<'_>) -> Points {
     points
 }
 
-fn args(names: &Names<'_>) -> Vec<String> {
+pub fn args(names: &Names<'_>) -> Vec<String> {
     let one = |(old, new): (&String, &Option<&str>)| match new {
         Some(new) => ["--rename-vector".to_owned(), format!("{old}={new}")],
         None => ["--drop-vector".to_owned(), old.clone()],
@@ -120,7 +119,7 @@ fn alone(case: &Case) -> Outcome {
     let mut names: Names<'_> = Names::new();
     for (at, (old, new)) in own.iter().zip(&new).enumerate() {
         let is_left_out = at > 0 && at == own.len() - 1;
-        names.insert(old.clone(), Some(new.as_str()).filter(|_| !is_left_out));
+        names.insert(old.clone(), (!is_left_out).then_some(new.as_str()));
     }
     let mut points = renamed(&case.truth_by_id()?, &names);
     // Servers before 1.13.1 wrote shard keys as text, and answered with numbers as long as they ran.
@@ -453,61 +452,5 @@ fn refuses(env: &Env) -> Outcome {
             .says(&[says])?;
         ensure!(!output.exists(), "{arguments:?} left a file");
     }
-    Ok(())
-}
-
-/// A server that restores the master has the vectors under their new names, green, with the graphs that
-/// were built under the old ones; `replay` with the same flags gives the same collection.
-fn live(env: &Env, bin: &Path) -> Outcome {
-    let dir = temp_dir()?;
-    let sources: Vec<Given> = given(env, dir.path(), &["named"])?;
-    let names = Names::from([
-        ("image".to_owned(), Some("photo")),
-        ("text".to_owned(), None),
-    ]);
-    let expected = renamed(&sources[0].points, &names);
-    let master = dir.path().join("master.snapshot");
-    let arguments = args(&names);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    graft(&[&sources[0]], &master, &arguments)?;
-    let server = crate::support::qdrant::Server::start(bin)?;
-    server.upload("grafted", &master)?;
-    let info = server.wait_green("grafted", std::time::Duration::from_secs(10))?;
-    let vectors = &info["config"]["params"]["vectors"];
-    ensure!(
-        vectors["photo"].is_object() && vectors.as_object().map(Map::len) == Some(1),
-        "{vectors}"
-    );
-    ensure!(
-        info["indexed_vectors_count"].as_u64() > Some(0),
-        "no graph: {info}"
-    );
-    ensure_same(&server.scroll("grafted")?, expected.values())?;
-    let into = format!("{}/replayed", server.url());
-    let state = dir.path().join("state");
-    cli![
-        "merge",
-        &sources[0].file,
-        "--into",
-        &into,
-        "-q",
-        "--state",
-        &state
-    ]
-    .args(&arguments)
-    .run()?
-    .ok()?;
-    ensure_same(&server.scroll("replayed")?, expected.values())?;
-    // From a live source, offline.
-    let back = dir.path().join("back.snapshot");
-    merging([format!("{}/grafted", server.url())], &back)
-        .args(["--rename-vector", "photo=image"])
-        .run()?
-        .ok()?;
-    let names = Names::from([("text".to_owned(), None)]);
-    ensure_same(
-        &export(&back)?,
-        renamed(&sources[0].points, &names).values(),
-    )?;
     Ok(())
 }

@@ -126,7 +126,7 @@ fn words(env: &Env) -> Outcome {
         .filter(|one| one["payload"]["camera"].is_string());
     ensure_eq!(lost as usize, read.count() - wanted.len(), "lost");
     let mut by_key: BTreeMap<String, u64> = BTreeMap::new();
-    for ((_, (_, _, word)), _) in &wanted {
+    for (_, (_, _, word)) in wanted.keys() {
         *by_key.entry(format!("\"{word}\"")).or_default() += 1;
     }
     let told: BTreeMap<String, u64> = (report["master"]["shards"].as_array().into_iter().flatten())
