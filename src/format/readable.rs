@@ -261,7 +261,8 @@ fn of_segment(segment: &Segment) -> Vec<(String, String)> {
         Ok(state) => {
             // A server that finds it to take points looks for ids in other files, and makes these without a
             // word (lib/segment/src/id_tracker).
-            if SegmentKind::of(&state).appendable
+            if state["config"].is_object()
+                && SegmentKind::of(&state).appendable
                 && !inside.ids
                 && InRocks::has_fixed_ids(is_there)
                 && !is_there(ids::MUTABLE_MAPPINGS)

@@ -149,15 +149,14 @@ impl VectorChanges {
         }
         let dense = dense.remove("").unwrap_or(Value::Object(dense));
         params.insert("vectors".into(), dense);
-        if let Some(Value::Object(sparse)) = params.remove("sparse_vectors") {
-            let sparse = self.keys(sparse).map_err(both)?;
-            params.insert("sparse_vectors".into(), sparse.into());
+        if let Some(Value::Object(sparse)) = params.get_mut("sparse_vectors") {
+            *sparse = self.keys(std::mem::take(sparse)).map_err(both)?;
         }
         // Limits of the strict mode by vector.
         if let Some(Value::Object(strict)) = raw.get_mut("strict_mode_config") {
             for key in ["multivector_config", "sparse_config"] {
-                if let Some(Value::Object(limits)) = strict.remove(key) {
-                    strict.insert(key.into(), self.keys(limits).map_err(both)?.into());
+                if let Some(Value::Object(limits)) = strict.get_mut(key) {
+                    *limits = self.keys(std::mem::take(limits)).map_err(both)?;
                 }
             }
         }

@@ -215,7 +215,7 @@ fn keyed(env: &Env, bin: &Path) -> Outcome {
     };
     let report = against()?.ok()?.json()?;
     ensure_eq!(report["looked_at"], sources.truths[0].len(), "looked at");
-    // The same point under another key, too.
+    // Under another key it is another point, which no source has.
     let point = &sources.truths[0][0];
     let other = sources.truths[0]
         .iter()
@@ -229,9 +229,9 @@ fn keyed(env: &Env, bin: &Path) -> Outcome {
         }),
     )?;
     let report = against()?.code(3)?.json()?;
-    ensure_eq!(report["first"][0]["difference"], "twice", "{report}");
+    ensure_eq!(report["first"][0]["difference"], "extra", "{report}");
     ensure_eq!(report["first"][0]["id"], point["id"], "{report}");
-    ensure_eq!(report["points"]["twice"], 1, "{report}");
+    ensure_eq!(report["points"]["extra"], 1, "{report}");
     Ok(())
 }
 
