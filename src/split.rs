@@ -152,7 +152,7 @@ impl Operation for SplitRequest {
         let built = staging.build(builder, &united, &layout, &|| sorted.records())?;
         stages.end("build").points(points);
         refuse_other_sum(&digest, &built.digest)?;
-        let (parts, bytes) = built.publish(self.force)?;
+        let (parts, bytes) = built.publish(self.force, || Ok(()))?;
         stages.end("publish").bytes(bytes);
         let differs = !missing.is_empty() || !source.refused.is_empty();
         Ok(SplitReport {

@@ -98,7 +98,7 @@ impl Staged {
         std::fs::rename(path, &self.path).map_err(|err| Error::io("renaming", path, &err))
     }
 
-    /// Moves the file to `path` in the same file system, where it outlives the staging. It is synced already.
+    /// Moves the file to `path` in the same file system, where it outlives the staging.
     pub fn put_aside(&self, path: &Path) -> Result<()> {
         std::fs::rename(&self.path, path).map_err(|err| Error::io("renaming", &self.path, &err))
     }

@@ -50,7 +50,15 @@ impl Kept {
     /// [`Kind::Locked`] if another run writes outputs of the same pattern.
     pub fn open(pattern: &Pattern) -> Result<Self> {
         let parent = folder_of(&pattern.path("x")).to_owned();
-        let id = blake3::hash(pattern.to_string().as_bytes()).to_hex();
+        // However the folder is spelled.
+        let failed = |err: std::io::Error| Error::io("looking at", &parent, &err);
+        let real = std::fs::canonicalize(&parent).map_err(failed)?;
+        let text = pattern.to_string();
+        let name = text
+            .rsplit_once('/')
+            .map_or(text.as_str(), |(_, name)| name);
+        let place = real.join(name);
+        let id = blake3::hash(place.as_os_str().as_encoded_bytes()).to_hex();
         let name = format!("{PREFIX}{}", id.get(..16).unwrap_or_default());
         let Some(folder) = KeptFolder::open(&parent, &name)? else {
             return Err(Error::new(
@@ -63,10 +71,12 @@ impl Kept {
             )
             .next("wait for it, or choose another pattern"));
         };
-        let parts = match durable::read_json(&folder.path().join(LIST)) {
-            Ok(parts) => parts.unwrap_or_default(),
-            // What cannot be read, as of another version, is made anew.
-            Err(_) => BTreeMap::new(),
+        let list = folder.path().join(LIST);
+        let parts = match std::fs::read(&list) {
+            // What another version wrote is made anew.
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(err) => return Err(Error::io("reading", &list, &err)),
         };
         Ok(Self {
             folder: Some(folder),
@@ -124,9 +134,32 @@ impl Kept {
         durable::write_private_json(&self.path(LIST), &self.parts)
     }
 
+    /// Bytes of the snapshots of an earlier run that are there, by `outputs`.
+    pub fn bytes(&self, outputs: &BTreeMap<&str, &Path>) -> u64 {
+        let is_there = |(value, part): &(&String, &KeptPart)| {
+            let output = outputs.get(value.as_str());
+            self.path(&part.file).exists() || output.is_some_and(|output| output.exists())
+        };
+        let there = self.parts.iter().filter(is_there);
+        there.map(|(_, part)| part.finished.file_bytes).sum()
+    }
+
+    /// What to do when a run ends before all snapshots have their names; none if nothing is kept.
+    pub fn next_step(&self) -> Option<String> {
+        let count = self.parts.len();
+        let folder = self.folder.as_ref().filter(|_| count > 0)?;
+        Some(format!(
+            "run the same again to go on: {count} finished snapshots are kept in {}",
+            folder.path().display()
+        ))
+    }
+
     /// Removes the folder, when all snapshots have their names.
-    pub fn remove(mut self) -> Result<()> {
-        self.folder.take().map_or(Ok(()), KeptFolder::remove)
+    pub fn remove(mut self) {
+        if let Some(folder) = self.folder.take() {
+            // All is done; what cannot be removed now, the next run of the same outputs removes.
+            let _ = folder.remove();
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -139,6 +172,7 @@ impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(folder) = self.folder.take()
             && self.parts.is_empty()
+            && KeptFolder::names(folder.path(), "").is_ok_and(|names| names.len() <= 1)
         {
             // A folder that cannot be removed now is used, and removed, by the next run.
             let _ = folder.remove();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::kept::Kept;
 use super::{Builder, PartReport, Pattern, Shape, Snapshot, allow_parts};
 use crate::base::durable::Staged;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::overwrite::ReadFiles;
 use crate::base::sidecar::Sidecar;
 use crate::format::schema::United;
@@ -80,10 +80,34 @@ impl Staging {
         })
     }
 
+    /// Bytes of those that an earlier run made, and that lie in the folder of the outputs.
+    pub fn kept_bytes(&self) -> u64 {
+        let outputs = self.parts.iter();
+        let outputs = outputs.map(|(value, _, output, _)| (value.as_str(), output.as_path()));
+        let outputs = outputs.collect();
+        (self.kept.as_ref()).map_or(0, |kept| kept.bytes(&outputs))
+    }
+
     /// Builds them, each with the config and payload indexes of `united` and the shards of `layout`, out of what
     /// `records` gives each time that it is called: records by collection and identity, each identity once.
     pub fn build<'r>(
         mut self,
+        builder: Builder<'_>,
+        united: &United,
+        layout: &Layout,
+        records: &'r dyn Fn() -> Result<Records<'r>>,
+    ) -> Result<Built> {
+        let built = self.build_parts(builder, united, layout, records);
+        built.map_err(|err| match self.kept.as_ref().and_then(Kept::next_step) {
+            Some(next) if err.next_step().is_none() || err.kind() == Kind::Cancelled => {
+                err.next(next)
+            }
+            _ => err,
+        })
+    }
+
+    fn build_parts<'r>(
+        &mut self,
         builder: Builder<'_>,
         united: &United,
         layout: &Layout,
@@ -158,8 +182,13 @@ pub struct Built {
 }
 
 impl Built {
-    /// Gives them their names; returns what is to be told of each, and how many bytes they have.
-    pub fn publish(self, replace: bool) -> Result<(Vec<PartReport>, u64)> {
+    /// Gives them their names, and then does what comes `last`, before which a run that is killed can be
+    /// taken up; returns what is to be told of each, and how many bytes they have.
+    pub fn publish(
+        self,
+        replace: bool,
+        last: impl FnOnce() -> Result<()>,
+    ) -> Result<(Vec<PartReport>, u64)> {
         let bytes = self
             .snapshots
             .iter()
@@ -168,7 +197,10 @@ impl Built {
         for snapshot in self.snapshots {
             snapshot.publish(replace)?;
         }
-        self.kept.map_or(Ok(()), Kept::remove)?;
+        last()?;
+        if let Some(kept) = self.kept {
+            kept.remove();
+        }
         Ok((self.reports, bytes))
     }
 }

@@ -59,8 +59,10 @@ pub fn publish(
     provenance: Option<&Provenance>,
 ) -> Result<()> {
     // Sidecars of another file would make the snapshot look damaged, or made otherwise.
-    for old in Sidecar::ALL.map(|sidecar| sidecar.of(output)) {
-        durable::remove(&old)?;
+    if replace || output.symlink_metadata().is_err() {
+        for old in Sidecar::ALL.map(|sidecar| sidecar.of(output)) {
+            durable::remove(&old)?;
+        }
     }
     staged.publish(replace)?;
     if let Some(provenance) = provenance {

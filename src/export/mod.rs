@@ -52,7 +52,7 @@ pub struct ExportRequest {
     /// in columns, those of --columns, else all
     #[arg(long)]
     pub vdf: bool,
-    /// Replace the output if it exists; of folders, only one that --vdf wrote
+    /// Replace the output if it exists and is a file
     #[arg(long)]
     pub force: bool,
     /// Only these points, by id

@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::vdf::{self, Held, Vdf};
+use super::vdf::{Held, Vdf};
 use crate::base::durable::{Staged, StagedFolder};
 use crate::base::error::{Error, Result};
 use crate::base::lines::{Finish, Lines};
@@ -72,9 +72,7 @@ impl Target<'_> {
             ReadFiles::new([source]).refuse(output)?;
         }
         match (self.output, self.form()) {
-            (Some(output), _) if self.vdf => {
-                StagedFolder::new(output, vdf::META, self.force).map(Place::Folder)
-            }
+            (Some(output), _) if self.vdf => StagedFolder::new(output).map(Place::Folder),
             (Some(output), _) => Staged::new(output, self.force).map(Place::File),
             (None, _) if self.vdf => Err(nowhere("VDF".into()).next("name a folder with -o")),
             (None, FileForm::Jsonl) => Ok(Place::Stdout),
@@ -165,7 +163,7 @@ impl<'a> Out<'a> {
                 table.finish()?;
                 Some(staged)
             }
-            Self::Vdf(vdf) => return vdf.finish(replace),
+            Self::Vdf(vdf) => return vdf.finish(),
         };
         staged.map_or(Ok(()), |staged| staged.publish(replace))?;
         Ok(Held::default())

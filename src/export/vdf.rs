@@ -2,7 +2,8 @@
 //!
 //! `VDF_META.json` says what is where; the points lie in `COLLECTION/1.parquet` and so on: their ids, a column for
 //! each vector, called as it, and a column for each key of the payload. VDF has one size and one metric for all
-//! vectors of a namespace: where they differ, each kind is a namespace, in `COLLECTION/VECTORS/1.parquet` and so on.
+//! vectors of a namespace: where they differ, each kind is a namespace, in `COLLECTION/1/1.parquet`,
+//! `COLLECTION/2/1.parquet` and so on.
 //!
 //! Invariants: the folder has its name when it is whole; what the format cannot hold is told or refused; memory is
 //! bounded by a row group of each namespace.
@@ -21,7 +22,7 @@ use crate::source::Source;
 use crate::table::{FileForm, TableShape, TableWriter, TypedColumn, VectorColumn};
 
 /// The file that makes a folder a data set.
-pub(super) const META: &str = "VDF_META.json";
+const META: &str = "VDF_META.json";
 /// The release of vector-io whose form this is.
 const VERSION: &str = "0.1.247";
 /// Bytes of points in a file, at about: its importer reads each as a whole.
@@ -63,6 +64,8 @@ struct Folder<'a> {
 
 /// Vectors of one size and metric, and the points that have one of them.
 struct Namespace {
+    /// Name; no other namespace has it.
+    name: String,
     dimensions: u64,
     metric: String,
     vectors: Vec<VectorColumn>,
@@ -160,7 +163,7 @@ impl<'a> Vdf<'a> {
     }
 
     /// Writes the rest; the folder gets its name.
-    pub fn finish(self, replace: bool) -> Result<Held> {
+    pub fn finish(self) -> Result<Held> {
         let Self {
             mut folder,
             mut namespaces,
@@ -196,7 +199,7 @@ impl<'a> Vdf<'a> {
                 "{lacking} points lack a vector, which is null there: vector-io's importer for Qdrant fails at these"
             ));
         }
-        folder.staged.publish(replace)?;
+        folder.staged.publish()?;
         Ok(held)
     }
 }
@@ -227,6 +230,7 @@ fn namespaces(source: &Source, held: &mut Held) -> Vec<Namespace> {
             continue;
         }
         namespaces.push(Namespace {
+            name: String::new(),
             dimensions,
             metric,
             vectors: vec![vector],
@@ -241,7 +245,15 @@ fn namespaces(source: &Source, held: &mut Held) -> Vec<Namespace> {
         leave_out(name, "sparse");
     }
     let is_one = namespaces.len() == 1;
+    let mut names = BTreeSet::new();
     for (at, namespace) in namespaces.iter_mut().enumerate() {
+        let columns: Vec<&str> = (namespace.vectors.iter())
+            .map(|one| one.column.as_str())
+            .collect();
+        namespace.name = columns.join("_");
+        while !names.insert(namespace.name.clone()) {
+            namespace.name.push('_');
+        }
         namespace.path = match is_one {
             true => source.name.clone(),
             false => format!("{}/{}", source.name, at + 1),
@@ -249,7 +261,7 @@ fn namespaces(source: &Source, held: &mut Held) -> Vec<Namespace> {
     }
     if namespaces.len() > 1 {
         let kinds = namespaces.iter().map(|one| {
-            let (name, dimensions, metric) = (one.name(), one.dimensions, &one.metric);
+            let (name, dimensions, metric) = (&one.name, one.dimensions, &one.metric);
             format!("{name} ({dimensions} dimensions, {metric})")
         });
         held.notes.push(format!(
@@ -261,11 +273,6 @@ fn namespaces(source: &Source, held: &mut Held) -> Vec<Namespace> {
 }
 
 impl Namespace {
-    fn name(&self) -> String {
-        let columns: Vec<&str> = self.vectors.iter().map(|one| one.column.as_str()).collect();
-        columns.join("_")
-    }
-
     /// How many of its vectors a point has.
     fn has_of(&self, record: &Record) -> usize {
         let has = |one: &&VectorColumn| record.vectors.iter().any(|(name, _)| *name == one.name);
@@ -303,7 +310,7 @@ impl Namespace {
     fn describe(&self, is_one: bool, source: &Source) -> Value {
         let columns: Vec<&str> = self.vectors.iter().map(|one| one.column.as_str()).collect();
         json!({
-            "namespace": if is_one { String::new() } else { self.name() },
+            "namespace": if is_one { String::new() } else { self.name.clone() },
             "index_name": source.name,
             "total_vector_count": self.points,
             "exported_vector_count": self.points,

@@ -135,7 +135,9 @@ impl ColumnOptions {
             payload: PAYLOAD.into(),
             vectors,
             fields,
+            // Without the column that they repeat, they are all that is left.
             repeats: (input.meta.iter())
+                .filter(|_| columns.is_some_and(|columns| columns.contains(&PAYLOAD)))
                 .flat_map(|meta| meta.repeats.keys().cloned())
                 .collect(),
             is_given: !given.vector.is_empty(),

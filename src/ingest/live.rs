@@ -202,14 +202,21 @@ impl Writing<'_> {
         }
         let mut lookup = LookupBatcher::new(sending.there);
         let unfound = sending.unfound.take();
-        let mut decide = |pair: Pair| {
-            report.unsure += u64::from(is_sure.is_none() && pair.1.is_none());
-            self.decide_surely(pair, sending, report)
+        // Nothing is written until all are looked for: that would have the server optimize again.
+        let mut pairs: Vec<Pair> = Vec::new();
+        let mut found = |pair: Pair| {
+            pairs.push(pair);
+            Ok(())
         };
         for record in unfound {
-            lookup.add(record, &mut decide)?;
+            lookup.add(record, &mut found)?;
         }
-        lookup.flush(decide)
+        lookup.flush(found)?;
+        for pair in pairs {
+            report.unsure += u64::from(is_sure.is_none() && pair.1.is_none());
+            self.decide_surely(pair, sending, report)?;
+        }
+        Ok(())
     }
 
     fn decide_surely(

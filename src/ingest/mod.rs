@@ -44,7 +44,7 @@ use crate::base::progress::{Stage, Unit};
 use crate::base::scratch::{Scratch, require_free};
 use crate::base::stage::Stages;
 use crate::base::status;
-use crate::build::{Builder, Shape, Staging, Values, engine_bytes, lossy, next_of};
+use crate::build::{Builder, Needs, Shape, Staging, Values, engine_bytes, lossy, next_of};
 use crate::format::schema::{CollectionConfig, United};
 use crate::input::connect;
 use crate::point::{Record, ShardKey};
@@ -123,15 +123,12 @@ impl Operation for IngestRequest {
         let (united, layout) = found.shape(&self.overrides, &keys)?;
         // What is sorted lies on the disk already.
         let sorted = sorter.finish()?;
-        if let Some(output) = &self.output {
-            let output = output.path("x");
-            let engine = engine_bytes(&united.config, &united.payload);
-            needs.needs(engine, is_gz(&output)).require(
-                &parent,
-                folder_of(&output),
-                "the snapshots",
-            )?;
-        }
+        let engine = engine_bytes(&united.config, &united.payload);
+        let is_gz = self
+            .output
+            .as_ref()
+            .is_some_and(|output| is_gz(&output.path("x")));
+        let needs = needs.needs(engine, is_gz);
         let (mut values, rest) = values.finish("ingesting")?;
         if self.pattern()?.field().is_none() && values.is_empty() {
             // Of no rows, a collection without points.
@@ -154,6 +151,7 @@ impl Operation for IngestRequest {
             values,
             keys: keys.keys(),
             scratch: &parent,
+            needs,
             context,
         };
         match &self.live.to {
@@ -179,6 +177,8 @@ struct Work<'a> {
     values: Vec<(String, u64)>,
     keys: BTreeSet<ShardKey>,
     scratch: &'a Path,
+    /// Disk space that snapshots need.
+    needs: Needs,
     context: &'a Context,
 }
 
@@ -203,6 +203,11 @@ impl Work<'_> {
             )
             .next("choose another name for --reject"));
         }
+        // Those of an earlier run take no more.
+        let mut needs = self.needs;
+        needs.output_bytes = needs.output_bytes.saturating_sub(staging.kept_bytes());
+        let output = request.pattern()?.path("x");
+        needs.require(self.scratch, folder_of(&output), "the snapshots")?;
         let builder = Builder {
             scratch: self.scratch,
             progress: self.context.progress,
@@ -222,11 +227,9 @@ impl Work<'_> {
         report.account()?;
         report.envelope.outcome = Outcome::differs_if(report.rejected > 0);
         let rejected = rejects.close()?;
-        let (collections, bytes) = built.publish(request.force)?;
+        let last = || rejected.map_or(Ok(()), |rejected| rejected.publish(request.force));
+        let (collections, bytes) = built.publish(request.force, last)?;
         report.collections = collections;
-        if let Some(rejected) = rejected {
-            rejected.publish(request.force)?;
-        }
         stages.end("publish").bytes(bytes);
         Ok(())
     }

@@ -17,6 +17,7 @@ mod diff;
 mod digest;
 mod export;
 mod export_tables;
+mod export_vdf;
 mod fixtures;
 mod graft;
 mod house;
@@ -52,6 +53,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         settle::trials(env),
         export::trials(env),
         export_tables::trials(env),
+        export_vdf::trials(env),
         ingest::trials(env),
         split::trials(env),
         manual::trials(env),

@@ -1,15 +1,13 @@
 //! A folder that is published whole.
 //!
-//! Invariants: it has its name when everything in it is written and synced; a folder that is there is replaced in one
-//! step, only when that was asked for, and only if it is one of the same kind.
+//! Invariants: it has its name when everything in it is written and synced; nothing that is there is replaced: a folder
+//! may hold what nobody thinks of.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
-
-use super::{create, exists, make_folder, rename_new};
+use super::{create, make_folder, rename_new};
 use crate::base::error::{Error, Result};
 use crate::base::own;
 use crate::base::path::folder_of;
@@ -26,23 +24,14 @@ pub struct StagedFolder {
 }
 
 impl StagedFolder {
-    /// Stages a folder that is to become `target`. With `replace` a folder that is there and has a file `mark` is
-    /// replaced at the end; everything else that is there is an error.
-    pub fn new(target: &Path, mark: &str, replace: bool) -> Result<Self> {
+    /// Stages a folder that is to become `target`, which is not there.
+    pub fn new(target: &Path) -> Result<Self> {
         let refuse = |why: String| Error::usage(format!("writing {}", target.display()), why);
         let name = target
             .file_name()
             .ok_or_else(|| refuse("it names no folder".into()))?;
         if target.symlink_metadata().is_ok() {
-            if !replace {
-                return Err(exists(target));
-            }
-            if !own::is_folder(target) || !target.join(mark).is_file() {
-                return Err(refuse(format!(
-                    "it is no folder with {mark}, and --force replaces no other"
-                ))
-                .next("choose another name"));
-            }
+            return Err(is_there(target));
         }
         let parent = folder_of(target);
         if !parent.is_dir() {
@@ -70,7 +59,7 @@ impl StagedFolder {
     }
 
     /// Syncs everything in it, and gives it its final name.
-    pub fn publish(self, replace: bool) -> Result<()> {
+    pub fn publish(self) -> Result<()> {
         let Self {
             path,
             target,
@@ -85,18 +74,20 @@ impl StagedFolder {
             }
         }
         status::publishing(&path, &target);
-        let failed = |err: io::Error| match err.kind() {
-            io::ErrorKind::AlreadyExists => exists(&target),
+        rename_new(&path, &target).map_err(|err| match err.kind() {
+            io::ErrorKind::AlreadyExists => is_there(&target),
             _ => Error::io("publishing", &target, &err),
-        };
-        match replace && target.symlink_metadata().is_ok() {
-            // What was there goes away with the staging.
-            true => rustix::fs::renameat_with(CWD, &path, CWD, &target, RenameFlags::EXCHANGE)
-                .map_err(|err| failed(err.into()))?,
-            false => rename_new(&path, &target).map_err(failed)?,
-        }
+        })?;
         sync(folder_of(&target))
     }
+}
+
+fn is_there(target: &Path) -> Error {
+    Error::usage(
+        format!("writing {}", target.display()),
+        "it exists already, and folders are not replaced",
+    )
+    .next("choose another name, or remove it")
 }
 
 fn sync(path: &Path) -> Result<()> {
@@ -111,14 +102,14 @@ mod tests {
 
     use super::*;
 
-    fn write(target: &Path, text: &str, replace: bool) -> Result<()> {
-        let mut staged = StagedFolder::new(target, "MARK", replace)?;
+    fn write(target: &Path, text: &str) -> Result<()> {
+        let mut staged = StagedFolder::new(target)?;
         for name in ["MARK", "deep/er/file"] {
             let (mut file, _) = staged.create(Path::new(name))?;
             file.write_all(text.as_bytes()).unwrap();
         }
-        assert!(replace || !target.exists());
-        staged.publish(replace)
+        assert!(!target.exists());
+        staged.publish()
     }
 
     #[test]
@@ -126,17 +117,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
         let text = || std::fs::read_to_string(target.join("deep/er/file")).unwrap();
-        write(&target, "1", false).unwrap();
+        write(&target, "1").unwrap();
         assert_eq!(text(), "1");
-        assert!(write(&target, "2", false).is_err());
+        let err = write(&target, "2").unwrap_err().to_string();
+        assert!(err.contains("exists already"), "{err}");
+        // One that comes in between stays.
+        let late = dir.path().join("late");
+        let staged = StagedFolder::new(&late).unwrap();
+        std::fs::create_dir(&late).unwrap();
+        assert!(staged.publish().is_err());
+        assert_eq!(std::fs::read_dir(&late).unwrap().count(), 0);
         assert_eq!(text(), "1");
-        write(&target, "3", true).unwrap();
-        assert_eq!(text(), "3");
-        std::fs::remove_file(target.join("MARK")).unwrap();
-        let err = write(&target, "4", true).unwrap_err().to_string();
-        assert!(err.contains("MARK"), "{err}");
-        assert_eq!(text(), "3");
         let left = std::fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(left, 1, "what is left beside it");
+        assert_eq!(left, 2, "what is left beside it");
     }
 }

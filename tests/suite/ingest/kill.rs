@@ -142,8 +142,9 @@ pub fn goes_on(env: &Env) -> Outcome {
             _ => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    // Another run at the same time.
-    command(&first)
+    // Another run at the same time, however the folder is spelled.
+    cli!["ingest", &second, "--rest", "none", "-q", "-o"]
+        .arg(out.join("../out/./p_{year}.snapshot"))
         .run()?
         .code(11)?
         .says(&["another run writes it"])?;
