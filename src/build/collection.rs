@@ -130,7 +130,7 @@ impl Builder<'_> {
 
 impl Snapshot {
     /// One that an earlier run finished, whose file is at `path`.
-    pub(super) fn of_kept(
+    pub(super) fn of_finished(
         finished: Finished,
         path: PathBuf,
         staged: Staged,
@@ -194,14 +194,14 @@ pub struct PartReport {
     pub segments: u64,
     /// Vectors that lie in an index; approximate, as Qdrant's own.
     pub indexed_vectors: u64,
-    /// True if an earlier run, which did not come to its end, had made it.
+    /// True if an interrupted run had finished it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub kept: bool,
+    pub resumed: bool,
 }
 
 impl PartReport {
     /// Of the snapshot of the points with `value`.
-    pub fn new(value: String, built: &Snapshot, kept: bool) -> Self {
+    pub fn new(value: String, built: &Snapshot, resumed: bool) -> Self {
         let Finished {
             digest,
             shards,
@@ -210,7 +210,7 @@ impl PartReport {
         } = &built.finished;
         Self {
             value,
-            kept,
+            resumed,
             file: built.output.display().to_string(),
             file_bytes: *file_bytes,
             sha256: sha256.clone(),

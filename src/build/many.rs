@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
-use super::kept::Kept;
+use super::resume::ResumeState;
 use super::{Builder, PartReport, Pattern, Shape, Snapshot, allow_parts};
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Kind, Result};
@@ -27,7 +27,7 @@ pub struct Staging {
     parts: Vec<(String, u64, PathBuf, Staged)>,
     /// Those that are there already, since an earlier run was killed while it gave names.
     published: BTreeSet<PathBuf>,
-    kept: Option<Kept>,
+    resume: Option<ResumeState>,
 }
 
 impl Staging {
@@ -46,15 +46,15 @@ impl Staging {
         let mut parts: Vec<(String, u64, PathBuf, Staged)> = Vec::new();
         let mut published = BTreeSet::new();
         // One alone is published as soon as it is finished.
-        let kept = (values.len() > 1).then(|| Kept::open(pattern));
-        let kept = kept.transpose()?;
+        let resume = (values.len() > 1).then(|| ResumeState::open(pattern));
+        let resume = resume.transpose()?;
         for (value, points) in values {
             let output = pattern.path(&value);
             read.refuse(&output)?;
             refuse_sidecars(&output, &outputs)?;
             let mut replace = replace;
-            if let Some(kept) = kept.as_ref().filter(|_| !replace)
-                && kept.has_published(&value, &output)?
+            if let Some(resume) = resume.as_ref().filter(|_| !replace)
+                && resume.has_published(&value, &output)?
             {
                 published.insert(output.clone());
                 replace = true;
@@ -68,7 +68,7 @@ impl Staging {
         Ok(Self {
             parts,
             published,
-            kept,
+            resume,
         })
     }
 
@@ -81,11 +81,11 @@ impl Staging {
     }
 
     /// Bytes of those that an earlier run made, and that lie in the folder of the outputs.
-    pub fn kept_bytes(&self) -> u64 {
+    pub fn resumed_bytes(&self) -> u64 {
         let outputs = self.parts.iter();
         let outputs = outputs.map(|(value, _, output, _)| (value.as_str(), output.as_path()));
         let outputs = outputs.collect();
-        (self.kept.as_ref()).map_or(0, |kept| kept.bytes(&outputs))
+        (self.resume.as_ref()).map_or(0, |resume| resume.bytes(&outputs))
     }
 
     /// Builds them, each with the config and payload indexes of `united` and the shards of `layout`, out of what
@@ -98,12 +98,14 @@ impl Staging {
         records: &'r dyn Fn() -> Result<Records<'r>>,
     ) -> Result<Built> {
         let built = self.build_parts(builder, united, layout, records);
-        built.map_err(|err| match self.kept.as_ref().and_then(Kept::next_step) {
-            Some(next) if err.next_step().is_none() || err.kind() == Kind::Cancelled => {
-                err.next(next)
-            }
-            _ => err,
-        })
+        built.map_err(
+            |err| match self.resume.as_ref().and_then(ResumeState::next_step) {
+                Some(next) if err.next_step().is_none() || err.kind() == Kind::Cancelled => {
+                    err.next(next)
+                }
+                _ => err,
+            },
+        )
     }
 
     fn build_parts<'r>(
@@ -113,53 +115,53 @@ impl Staging {
         layout: &Layout,
         records: &'r dyn Fn() -> Result<Records<'r>>,
     ) -> Result<Built> {
-        let digests = match &self.kept {
-            Some(kept) if kept.has_some() => digests(records()?)?,
+        let digests = match &self.resume {
+            Some(resume) if resume.has_some() => digests(records()?)?,
             _ => BTreeMap::new(),
         };
         let mut ready = Vec::new();
         for (number, (value, points, output, _)) in (0..).zip(&self.parts) {
             let mut united = united.clone();
             allow_parts(*points, layout.shards.len(), None, &mut united)?;
-            let kept = match (&self.kept, digests.get(&number)) {
-                (Some(kept), Some(digest)) => {
-                    kept.part(value, shape(&united, layout), digest, output)?
+            let finished = match (&self.resume, digests.get(&number)) {
+                (Some(resume), Some(digest)) => {
+                    resume.part(value, shape(&united, layout), digest, output)?
                 }
                 _ => None,
             };
-            if kept.is_none() && self.published.contains(output) {
+            if finished.is_none() && self.published.contains(output) {
                 return Err(Error::usage(
                     format!("writing {}", output.display()),
                     "it exists, of an earlier run that was killed, and has other points than this one would",
                 )
                 .next("choose another name or give --force"));
             }
-            ready.push((united, kept));
+            ready.push((united, finished));
         }
         let mut records = records()?.peekable();
         let mut built = Built::default();
         let parts = std::mem::take(&mut self.parts).into_iter().zip(ready);
-        for (number, ((value, points, output, staged), (united, kept))) in (0..).zip(parts) {
+        for (number, ((value, points, output, staged), (united, finished))) in (0..).zip(parts) {
             let shape = shape(&united, layout);
             let mut next = || next_of(number, &mut records);
-            let is_kept = kept.is_some();
-            let mut snapshot = match kept {
+            let is_resumed = finished.is_some();
+            let mut snapshot = match finished {
                 Some((part, path)) => {
                     while next()?.is_some() {}
-                    Snapshot::of_kept(part.finished, path, staged, &output)
+                    Snapshot::of_finished(part.finished, path, staged, &output)
                 }
                 None => builder.build(shape, points, &mut next, staged, &output)?,
             };
-            if let Some(kept) = self.kept.as_mut().filter(|_| !is_kept) {
-                kept.keep(&value, shape, &mut snapshot)?;
+            if let Some(resume) = self.resume.as_mut().filter(|_| !is_resumed) {
+                resume.add(&value, shape, &mut snapshot)?;
             }
             built.digest.join(&snapshot.finished.digest);
             built
                 .reports
-                .push(PartReport::new(value, &snapshot, is_kept));
+                .push(PartReport::new(value, &snapshot, is_resumed));
             built.snapshots.push(snapshot);
         }
-        built.kept = self.kept.take();
+        built.resume = self.resume.take();
         match records.next() {
             None => Ok(built),
             Some(Err(err)) => Err(err),
@@ -178,7 +180,7 @@ pub struct Built {
     /// Digest of the points of all of them.
     pub digest: Digest,
     reports: Vec<PartReport>,
-    kept: Option<Kept>,
+    resume: Option<ResumeState>,
 }
 
 impl Built {
@@ -198,8 +200,8 @@ impl Built {
             snapshot.publish(replace)?;
         }
         last()?;
-        if let Some(kept) = self.kept {
-            kept.remove();
+        if let Some(resume) = self.resume {
+            resume.remove();
         }
         Ok((self.reports, bytes))
     }

@@ -6,7 +6,6 @@
 //! with its sidecars beside it.
 
 mod collection;
-mod kept;
 mod live;
 mod lookup;
 mod many;
@@ -14,6 +13,7 @@ mod needs;
 mod parts;
 mod pattern;
 mod publish;
+mod resume;
 mod values;
 mod write;
 

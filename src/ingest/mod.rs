@@ -205,7 +205,7 @@ impl Work<'_> {
         }
         // Those of an earlier run take no more.
         let mut needs = self.needs;
-        needs.output_bytes = needs.output_bytes.saturating_sub(staging.kept_bytes());
+        needs.output_bytes = needs.output_bytes.saturating_sub(staging.resumed_bytes());
         let output = request.pattern()?.path("x");
         needs.require(self.scratch, folder_of(&output), "the snapshots")?;
         let builder = Builder {

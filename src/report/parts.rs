@@ -132,11 +132,11 @@ fn parts(out: &mut String, parts: &[PartReport]) -> fmt::Result {
             part.indexed_vectors
         )?;
     }
-    match parts.iter().filter(|part| part.kept).count() {
+    match parts.iter().filter(|part| part.resumed).count() {
         0 => Ok(()),
-        kept => writeln!(
+        resumed => writeln!(
             out,
-            "  {kept} of them had been finished by an earlier run that was broken off"
+            "  {resumed} of them had been finished by an interrupted run"
         ),
     }
 }

@@ -89,7 +89,7 @@ fn killed(env: &Env, out: &Path, command: impl Fn() -> Cli) -> Outcome {
             kept += parts
                 .into_iter()
                 .flatten()
-                .filter(|part| part["kept"] == true)
+                .filter(|part| part["resumed"] == true)
                 .count();
         }
         for value in parts.keys() {
@@ -172,7 +172,7 @@ pub fn goes_on(env: &Env) -> Outcome {
         Ok(parts
             .into_iter()
             .flatten()
-            .filter(|part| part["kept"] == true)
+            .filter(|part| part["resumed"] == true)
             .count())
     };
     let restored = || -> Outcome {

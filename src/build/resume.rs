@@ -1,5 +1,5 @@
-//! Snapshots of a run that makes several, kept until all have their names, so that the next run goes on where
-//! this one was killed.
+//! Finished snapshots of a run that makes several, kept until all have their names, so that an interrupted run is
+//! resumed.
 //!
 //! Invariants: a snapshot of an earlier run is used only if it has the very points, config and shards that
 //! this run would give it, by their digests, and its file is the one that was proven, by its SHA-256; two
@@ -26,15 +26,15 @@ const LIST: &str = "parts.json";
 
 /// The snapshots that are kept, in a folder beside the outputs.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct ResumeState {
     /// None when it is removed.
     folder: Option<KeptFolder>,
-    parts: BTreeMap<String, KeptPart>,
+    parts: BTreeMap<String, FinishedPart>,
 }
 
 /// A snapshot that was built and proven.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptPart {
+pub(super) struct FinishedPart {
     /// Name of the file in the folder, until it is published.
     file: String,
     /// Hash of config, payload indexes and shards.
@@ -43,7 +43,7 @@ pub(super) struct KeptPart {
     pub finished: Finished,
 }
 
-impl Kept {
+impl ResumeState {
     /// Opens the folder for outputs of `pattern`.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Kept {
         shape: Shape<'_>,
         digest: &Digest,
         output: &Path,
-    ) -> Result<Option<(KeptPart, PathBuf)>> {
+    ) -> Result<Option<(FinishedPart, PathBuf)>> {
         let Some(part) = self.parts.get(value) else {
             return Ok(None);
         };
@@ -121,11 +121,11 @@ impl Kept {
     }
 
     /// Keeps the snapshot of `value`, of this `shape`.
-    pub fn keep(&mut self, value: &str, shape: Shape<'_>, snapshot: &mut Snapshot) -> Result<()> {
+    pub fn add(&mut self, value: &str, shape: Shape<'_>, snapshot: &mut Snapshot) -> Result<()> {
         let name = blake3::hash(value.as_bytes()).to_hex();
         let file = format!("{}.part", name.get(..32).unwrap_or_default());
         snapshot.put_aside(self.path(&file))?;
-        let part = KeptPart {
+        let part = FinishedPart {
             file,
             shape: shape_hash(shape),
             finished: snapshot.finished.clone(),
@@ -136,7 +136,7 @@ impl Kept {
 
     /// Bytes of the snapshots of an earlier run that are there, by `outputs`.
     pub fn bytes(&self, outputs: &BTreeMap<&str, &Path>) -> u64 {
-        let is_there = |(value, part): &(&String, &KeptPart)| {
+        let is_there = |(value, part): &(&String, &FinishedPart)| {
             let output = outputs.get(value.as_str());
             self.path(&part.file).exists() || output.is_some_and(|output| output.exists())
         };
@@ -149,7 +149,7 @@ impl Kept {
         let count = self.parts.len();
         let folder = self.folder.as_ref().filter(|_| count > 0)?;
         Some(format!(
-            "run the same again to go on: {count} finished snapshots are kept in {}",
+            "run the same again to resume: {count} finished snapshots are kept in {}",
             folder.path().display()
         ))
     }
@@ -168,7 +168,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for ResumeState {
     fn drop(&mut self) {
         if let Some(folder) = self.folder.take()
             && self.parts.is_empty()
@@ -180,7 +180,7 @@ impl Drop for Kept {
     }
 }
 
-impl KeptPart {
+impl FinishedPart {
     /// Returns true if the file at `path` is it.
     fn is_at(&self, path: &Path) -> Result<bool> {
         match std::fs::metadata(path) {
