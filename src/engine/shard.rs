@@ -58,6 +58,11 @@ impl Columns {
         vectors: true,
         payload: true,
     };
+    /// Ids and payloads.
+    pub const PAYLOADS: Self = Self {
+        vectors: false,
+        payload: true,
+    };
     /// Ids only.
     pub const IDS: Self = Self {
         vectors: false,

@@ -266,10 +266,6 @@ struct Selection<'a> {
 impl Selection<'_> {
     /// Types of the columns that `survey` asks for.
     fn survey(&self, mut survey: Survey, target: Target<'_>) -> Result<Vec<TypedColumn>> {
-        let payloads = Columns {
-            vectors: false,
-            payload: true,
-        };
         let vectors = match target.with_vectors {
             true => vector_columns(&self.source.config),
             false => Vec::new(),
@@ -279,7 +275,7 @@ impl Selection<'_> {
             false => refuse_taken(names, &vectors),
         };
         refuse(&mut survey.names())?;
-        self.each(payloads, &mut |record| {
+        self.each(Columns::PAYLOADS, &mut |record| {
             survey.add(&record.payload).map(|()| Taken::Yes)
         })?;
         // Pandas has a time that is none for null, which vector-io's importer for Qdrant cannot send: text stays text.

@@ -158,7 +158,7 @@ fn compared(built: &Built, settings: &Settings, proven: bool) -> String {
         return "ids, vectors, payloads, shards and config are what was to be written".into();
     };
     let mut compared = vec!["its bytes are what was carried"];
-    if settings.changes_payloads() {
+    if settings.union.changes_payloads() {
         compared.push("payloads that were written anew read back as they were meant");
     }
     if (carried.consolidated).is_some_and(|done| done.merged_segments > 0) {

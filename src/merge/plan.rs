@@ -13,7 +13,7 @@ use crate::build::{Needs, Shape, engine_bytes, refuse_lossy};
 use crate::engine::{ShardConfig, refuse_index};
 use crate::format::schema::United;
 use crate::point::ShardKey;
-use crate::source::{OpenedShards, Source, SourceLabel};
+use crate::source::{Source, SourceLabel};
 use crate::stream::{Flow, Layout, LayoutChoice, Stamp, master_shape};
 
 /// What to do about vectors that cannot be written again.
@@ -58,12 +58,12 @@ impl Plan {
         }
     }
 
-    /// Gives the master the shards for the values of the field by which it is laid out, if it is, out of
-    /// `sources`, which are `settled`.
+    /// Gives the master the shards for the values of the field by which it is laid out, if it is, out of the
+    /// `flow` of `sources`.
     pub fn lay_out_by_field(
         &mut self,
+        flow: &Flow<'_>,
         sources: &[Source],
-        settled: &[OpenedShards],
         settings: &Settings,
         site: Workspace<'_>,
     ) -> Result<()> {
@@ -71,7 +71,6 @@ impl Plan {
             return Ok(());
         }
         let stage = site.progress.stage("read keys", None, Unit::Points);
-        let flow = Flow::new(sources, settled, &settings.union, true)?;
         let shards = settings.overrides.shard_number.unwrap_or(1);
         let keys = flow.keys_by_field(shards, &stage)?;
         let keys: Vec<(ShardKey, u32)> = keys.into_iter().map(|key| (key, shards)).collect();

@@ -34,13 +34,13 @@ pub fn rebuild(
     stages: &mut Stages,
 ) -> Result<Made> {
     let settled = settle_all(&mut sources, settings, site, stages)?;
-    plan.lay_out_by_field(&sources, &settled, settings, site)?;
     let folder = site.scratch.folder("master")?;
 
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let keeps_keys = !plan.layout.keys.is_empty();
     let mut resolver = Resolver::new(&settings.union, names, ledger);
     let flow = Flow::new(&sources, &settled, &settings.union, keeps_keys)?;
+    plan.lay_out_by_field(&flow, &sources, settings, site)?;
     let (parts, flowed) = write(&flow, &plan, settings, &folder, &mut resolver, site)?;
     stages
         .end("merge")

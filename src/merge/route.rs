@@ -33,7 +33,7 @@ fn graft_targets(
         reasons.push(format!("{} is read from a server", source.name));
     }
     changes(settings, &mut reasons);
-    if settings.changes_payloads() {
+    if settings.union.changes_payloads() {
         payloads(sources, &mut reasons);
     }
     vectors(sources, &settings.union.vectors, &mut reasons);
@@ -251,7 +251,7 @@ pub fn route(
         .next("leave --route out, or give --route rebuild")),
         (None, Ok(targets)) => Ok((
             Route::Graft,
-            match (settings.changes_payloads(), settings.union.vectors.is_none()) {
+            match (settings.union.changes_payloads(), settings.union.vectors.is_none()) {
                 (false, true) => {
                     "the sources' vectors and shards line up and no record is changed, so segments can \
                      be carried over with their graphs"

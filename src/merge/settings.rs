@@ -30,13 +30,6 @@ pub struct Settings {
     pub rebuild_payload_indexes: bool,
 }
 
-impl Settings {
-    /// Returns true if payloads are written anew.
-    pub fn changes_payloads(&self) -> bool {
-        self.union.stamp.is_some() || !self.union.drop_payload.is_empty()
-    }
-}
-
 /// Number of segments of each of the master's shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(

@@ -86,7 +86,10 @@ impl IngestReport {
                 self.rejected,
                 "ARE NO POINTS and were written to the file of --reject",
             ),
-            (self.rest, "have no value and are in the collection of --rest"),
+            (
+                self.rest,
+                "have no value and are in the collection of --rest",
+            ),
         ] {
             if count > 0 {
                 writeln!(out, "  {} {what}", counted(count, "row", "rows"))?;

@@ -87,10 +87,7 @@ impl<'a> Flow<'a> {
     pub fn keys_by_field(&self, shards: u32, stage: &Stage) -> Result<BTreeSet<ShardKey>> {
         let reading = Reading {
             filter: self.filter,
-            columns: Columns {
-                vectors: false,
-                payload: true,
-            },
+            columns: Columns::PAYLOADS,
             ..Reading::default()
         };
         std::thread::scope(|scope| {

@@ -107,10 +107,7 @@ pub fn find(
 fn payloads(options: &UnionOptions) -> Reading<'_> {
     Reading {
         filter: options.filter.as_ref(),
-        columns: Columns {
-            vectors: false,
-            payload: true,
-        },
+        columns: Columns::PAYLOADS,
         ..Reading::default()
     }
 }

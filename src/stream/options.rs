@@ -33,6 +33,13 @@ pub struct UnionOptions {
     pub layout: LayoutChoice,
 }
 
+impl UnionOptions {
+    /// Returns true if payloads are written anew.
+    pub fn changes_payloads(&self) -> bool {
+        self.stamp.is_some() || !self.drop_payload.is_empty()
+    }
+}
+
 /// A payload field that tells each point's source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamp {
@@ -110,94 +117,67 @@ serde_as_text!(
     "same, by-source (a shard key for each source) or by-field:FIELD (one for each value of a payload field)"
 );
 
-/// Value of a stamp for one source, as typed: `album_2017=2017`.
+/// What is assigned to a name, as typed: `NAME=VALUE`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StampValue {
-    source: String,
-    /// JSON, or else text.
-    value: Value,
+pub struct Assignment<V> {
+    name: String,
+    value: V,
 }
+
+/// Value of a stamp for one source: JSON, or else text.
+pub type StampValue = Assignment<Value>;
+/// New name of a vector.
+pub type VectorRename = Assignment<String>;
 
 impl FromStr for StampValue {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (source, value) = text
+        let (name, value) = text
             .split_once('=')
             .ok_or("there is no '=': give it as SOURCE=VALUE")?;
         Ok(Self {
-            source: source.to_owned(),
+            name: name.to_owned(),
             value: serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())),
         })
     }
-}
-
-/// New name of a vector, as typed: `OLD=NEW`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VectorRename {
-    old: String,
-    new: String,
 }
 
 impl FromStr for VectorRename {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (old, new) = text.split_once('=').ok_or(
+        let (name, value) = text.split_once('=').ok_or(
             "there is no '=': give it as OLD=NEW, and the unnamed vector as the empty name",
         )?;
         Ok(Self {
-            old: old.to_owned(),
-            new: new.to_owned(),
+            name: name.to_owned(),
+            value: value.to_owned(),
         })
     }
 }
 
-/// New names as a table by old ones, in plans and requests.
-mod vector_renames {
-    use serde::{Deserialize as _, Deserializer, Serializer};
+/// Assignments as a table by name, in plans and requests.
+mod table {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{BTreeMap, VectorRename};
+    use super::{Assignment, BTreeMap};
 
-    pub fn serialize<S: Serializer>(
-        renames: &[VectorRename],
+    pub fn serialize<V: Serialize, S: Serializer>(
+        assignments: &[Assignment<V>],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(renames.iter().map(|one| (&one.old, &one.new)))
+        serializer.collect_map(assignments.iter().map(|one| (&one.name, &one.value)))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
+    pub fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Vec<VectorRename>, D::Error> {
-        let table = BTreeMap::<String, String>::deserialize(deserializer)?;
-        let renames = table
+    ) -> Result<Vec<Assignment<V>>, D::Error> {
+        let table = BTreeMap::<String, V>::deserialize(deserializer)?;
+        let assignments = table
             .into_iter()
-            .map(|(old, new)| VectorRename { old, new });
-        Ok(renames.collect())
-    }
-}
-
-/// Stamps as a table by source, in plans and requests.
-mod stamp_values {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use super::{BTreeMap, StampValue, Value};
-
-    pub fn serialize<S: Serializer>(
-        values: &[StampValue],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(values.iter().map(|one| (&one.source, &one.value)))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<StampValue>, D::Error> {
-        let table = BTreeMap::<String, Value>::deserialize(deserializer)?;
-        let values = table
-            .into_iter()
-            .map(|(source, value)| StampValue { source, value });
-        Ok(values.collect())
+            .map(|(name, value)| Assignment { name, value });
+        Ok(assignments.collect())
     }
 }
 
@@ -215,7 +195,7 @@ pub struct RecordOptions {
     pub stamp: Option<PayloadField>,
     /// What --stamp writes for a source instead of its name: JSON, else text; repeat it for more
     #[arg(long = "stamp-value", value_name = "SOURCE=VALUE", requires = "stamp")]
-    #[serde(with = "stamp_values")]
+    #[serde(with = "table")]
     #[schemars(with = "BTreeMap<String, Value>")]
     pub stamp_values: Vec<StampValue>,
     /// Only points that match this filter, in Qdrant's filter language
@@ -227,7 +207,7 @@ pub struct RecordOptions {
     /// Give a vector another name: OLD=NEW, where the unnamed vector has the empty name, as =image;
     /// repeat it for more
     #[arg(long, value_name = "OLD=NEW")]
-    #[serde(with = "vector_renames")]
+    #[serde(with = "table")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub rename_vector: Vec<VectorRename>,
     /// Leave this vector out; repeat it for more
@@ -251,7 +231,7 @@ impl RecordOptions {
             base.stamp = Some(Stamp {
                 field: field.clone(),
                 values: values
-                    .map(|one| (one.source.clone(), one.value.clone()))
+                    .map(|one| (one.name.clone(), one.value.clone()))
                     .collect(),
             });
         }
@@ -266,7 +246,7 @@ impl RecordOptions {
                 [] => base.vectors.renamed().clone().into_iter().collect(),
                 given => given
                     .iter()
-                    .map(|one| (one.old.clone(), one.new.clone()))
+                    .map(|one| (one.name.clone(), one.value.clone()))
                     .collect::<Vec<_>>(),
             };
             let dropped = match self.drop_vector.as_slice() {

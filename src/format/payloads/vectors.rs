@@ -126,16 +126,9 @@ mod tests {
 
     use super::*;
 
-    fn changes(renamed: &[(&str, &str)], dropped: &[&str]) -> VectorChanges {
-        let renamed = renamed
-            .iter()
-            .map(|(old, new)| ((*old).to_owned(), (*new).to_owned()));
-        VectorChanges::new(renamed, dropped.iter().map(ToString::to_string)).unwrap()
-    }
-
     #[test]
     fn files_go_with_their_vectors() {
-        let changes = changes(&[("a", "b"), ("b", "a"), ("", "c")], &["old"]);
+        let changes = VectorChanges::of(&[("a", "b"), ("b", "a"), ("", "c")], &["old"]).unwrap();
         for (name, wanted) in [
             (
                 "vector_storage-a/vectors/chunk_0.mmap",
@@ -168,7 +161,7 @@ mod tests {
         let takes = json!({"storage_type": "InRamChunkedMmap", "index": {"type": "plain"}});
         let state = json!({"config": {"vector_data": {"a": fixed, "b": takes}}});
         let why = |renamed: &[(&str, &str)], dropped: &[&str]| {
-            unrenamable_state(&changes(renamed, dropped), state.clone())
+            unrenamable_state(&VectorChanges::of(renamed, dropped).unwrap(), state.clone())
         };
         assert_eq!(why(&[("a", "c"), ("b", "a")], &[]), None);
         assert_eq!(why(&[], &["b"]), None);
@@ -193,7 +186,7 @@ mod tests {
             "payload_storage_type": {"type": "mmap"},
         }});
         fs::write(folder.join("segment.json"), state.to_string()).unwrap();
-        let changes = changes(&[("a", "b"), ("b", "a")], &["old"]);
+        let changes = VectorChanges::of(&[("a", "b"), ("b", "a")], &["old"]).unwrap();
         rename_in_folder(&changes, folder).unwrap();
         let of = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
         assert_eq!(of("vector_storage-a/is"), "b");

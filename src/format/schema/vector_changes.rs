@@ -67,6 +67,15 @@ impl VectorChanges {
         Ok(changes)
     }
 
+    /// The same of literals, in tests.
+    #[cfg(test)]
+    pub fn of(renamed: &[(&str, &str)], dropped: &[&str]) -> Result<Self> {
+        let renamed = renamed
+            .iter()
+            .map(|(old, new)| ((*old).to_owned(), (*new).to_owned()));
+        Self::new(renamed, dropped.iter().map(ToString::to_string))
+    }
+
     /// Returns true if every vector stays as it is.
     pub fn is_none(&self) -> bool {
         self.renamed.is_empty() && self.dropped.is_empty()
@@ -200,10 +209,7 @@ mod tests {
     use super::*;
 
     fn changes(renamed: &[(&str, &str)], dropped: &[&str]) -> VectorChanges {
-        let renamed = renamed
-            .iter()
-            .map(|(old, new)| ((*old).to_owned(), (*new).to_owned()));
-        VectorChanges::new(renamed, dropped.iter().map(ToString::to_string)).unwrap()
+        VectorChanges::of(renamed, dropped).unwrap()
     }
 
     fn config(vectors: Value, sparse: Value) -> CollectionConfig {
@@ -263,12 +269,6 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_are_refused() {
-        let new = |renamed: &[(&str, &str)], dropped: &[&str]| {
-            let renamed = renamed
-                .iter()
-                .map(|(old, new)| ((*old).to_owned(), (*new).to_owned()));
-            VectorChanges::new(renamed, dropped.iter().map(ToString::to_string))
-        };
         for (renamed, dropped, why) in [
             (&[("a", "b/c")][..], &[][..], "cannot be that of a file"),
             (&[("a", "..")], &[], "cannot be that of a file"),
@@ -276,7 +276,7 @@ mod tests {
             (&[("a", "b")], &["a"], "left out by --drop-vector"),
             (&[("a", "b"), ("a", "c")], &[], "renamed to 'b' too"),
         ] {
-            let refused = new(renamed, dropped).unwrap_err().to_string();
+            let refused = VectorChanges::of(renamed, dropped).unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
         }
         let there = config(json!({"a": dense(4), "b": dense(4)}), json!({"words": {}}));

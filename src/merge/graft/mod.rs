@@ -335,10 +335,6 @@ fn by_payload(
     rewriter: &ShardRewriter<'_>,
     judge: &mut Judge<'_>,
 ) -> Result<()> {
-    let columns = Columns {
-        vectors: false,
-        payload: true,
-    };
     let mut payloads: BTreeMap<(usize, PointId), serde_json::Map<_, _>> = BTreeMap::new();
     for (at, shard_plan) in shard_plans.iter().enumerate() {
         let ids: Vec<PointId> = some
@@ -355,7 +351,7 @@ fn by_payload(
                 "it was not settled",
             ));
         };
-        for record in shard.retrieve(&ids, columns)? {
+        for record in shard.retrieve(&ids, Columns::PAYLOADS)? {
             payloads.insert((at, record.id), record.payload);
         }
     }

@@ -34,7 +34,7 @@ use crate::format::schema::ShardingMethod;
 use crate::point::Digest;
 use crate::server::points::{Sent, Upserts};
 use crate::server::{CollectionInfo, Rate, Selection};
-use crate::source::{OpenedShards, Source};
+use crate::source::Source;
 use crate::stream::Ledger;
 use crate::stream::{Changed, Resolver, Tally};
 use crate::stream::{Flow, Flowed};
@@ -99,7 +99,6 @@ pub struct Replayed {
 /// Everything that the steps of one replay share.
 struct Work<'a> {
     sources: &'a [Source],
-    settled: &'a [OpenedShards],
     plan: &'a Plan,
     settings: &'a Settings,
     onto: &'a ReplayTarget,
@@ -112,18 +111,14 @@ impl<'a> Work<'a> {
         Resolver::new(&self.settings.union, names.collect(), ledger)
     }
 
-    fn flow(&self) -> Result<Flow<'a>> {
-        Flow::new(
-            self.sources,
-            self.settled,
-            &self.settings.union,
-            self.keyed(),
-        )
-    }
-
     fn keyed(&self) -> bool {
-        *self.plan.united.config.sharding_method() == ShardingMethod::Custom
+        has_keys(self.plan)
     }
+}
+
+/// Returns true if the points of the master have shard keys.
+fn has_keys(plan: &Plan) -> bool {
+    *plan.united.config.sharding_method() == ShardingMethod::Custom
 }
 
 /// Writes the master of `plan` into the collection that `onto` names.
@@ -166,18 +161,18 @@ fn replayed(
         sync::refuse(target, plan, settings, info)?;
     }
     let settled = settle_all(sources, settings, site, stages)?;
-    plan.lay_out_by_field(sources, &settled, settings, site)?;
+    // All that can fail on this side is tried before the server is asked for anything.
+    let keeps_keys = has_keys(plan);
+    let flow = Flow::new(sources, &settled, &settings.union, keeps_keys)?;
+    plan.lay_out_by_field(&flow, sources, settings, site)?;
     let plan = &*plan;
     let work = Work {
         sources,
-        settled: &settled,
         plan,
         settings,
         onto,
         site,
     };
-    // All that can fail on this side has been tried before the server is asked for anything.
-    let flow = work.flow()?;
     // From here on it is better to be asked to stop than to be killed.
     let _told = status::remote(&format!("{address}, which is not whole yet,"));
     match &action {

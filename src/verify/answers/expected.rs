@@ -17,11 +17,6 @@ use crate::stream::{Ledger, PointStream, Resolver, Scanned, UnionOptions, Verdic
 const SPARE: usize = 16;
 /// No question asks a shard for more.
 const ASKED_MAX: usize = 1 << 20;
-/// Columns that are read to decide a conflict.
-const DECIDING: Columns = Columns {
-    vectors: false,
-    payload: true,
-};
 
 /// The sources, to be asked.
 pub struct Expected<'a, 'env> {
@@ -112,7 +107,7 @@ impl<'a, 'env> Expected<'a, 'env> {
                 continue;
             }
             let here = number == at;
-            let Some(mut record) = point_stream.get(&[id], DECIDING)?.pop() else {
+            let Some(mut record) = point_stream.get(&[id], Columns::PAYLOADS)?.pop() else {
                 if here {
                     return Err(Error::damaged(
                         format!("reading point {id} of {}", point_stream.records.what()),

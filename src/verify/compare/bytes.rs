@@ -53,9 +53,8 @@ pub fn by_bytes(
     wanted: &PayloadSchema,
     scratch: &Scratch,
 ) -> Result<Shown> {
-    if settings.stamp.is_some()
+    if settings.changes_payloads()
         || settings.filter.is_some()
-        || !settings.drop_payload.is_empty()
         || !settings.vectors.is_none()
         || settings.on_conflict == Policy::Remap
         || settings.layout.field().is_some()

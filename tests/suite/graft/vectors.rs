@@ -122,14 +122,7 @@ fn alone(case: &Case) -> Outcome {
         names.insert(old.clone(), (!is_left_out).then_some(new.as_str()));
     }
     let mut points = renamed(&case.truth_by_id()?, &names);
-    // Servers before 1.13.1 wrote shard keys as text, and answered with numbers as long as they ran.
-    if ["1.7.4", "1.10.1"].contains(&case.version.as_str()) {
-        for point in points.values_mut() {
-            if let Some(number) = point["shard_key"].as_u64() {
-                point["shard_key"] = json!(number.to_string());
-            }
-        }
-    }
+    case.keys_as_written(points.values_mut());
     let [grafted, rebuilt] = ["graft", "rebuild"].map(|route| dir.path().join(route));
     let run = merging([file], &grafted)
         .args(args(&names))

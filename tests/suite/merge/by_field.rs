@@ -63,6 +63,18 @@ fn sources(env: &Env, dir: &Path) -> Outcome<(Vec<PathBuf>, Vec<Vec<Value>>)> {
     ))
 }
 
+/// Stamps the points of each source with its value of `values`.
+fn put(truths: &mut [Vec<Value>], field: &str, values: [&str; 3]) {
+    for (points, value) in truths.iter_mut().zip(values) {
+        for point in points {
+            if point["payload"].is_null() {
+                point["payload"] = json!({});
+            }
+            point["payload"][field] = json!(value);
+        }
+    }
+}
+
 /// Merges, compares points and keys with `wanted`, and has `verify` prove it, with answers, by the
 /// provenance and by flags.
 fn compare(files: &[PathBuf], args: &[&str], wanted: &Keyed) -> Outcome<Value> {
@@ -160,14 +172,7 @@ fn numbers(env: &Env) -> Outcome {
 fn stamped(env: &Env) -> Outcome {
     let dir = temp_dir()?;
     let (files, mut truths) = sources(env, dir.path())?;
-    for (points, key) in truths.iter_mut().zip(["album_2017", "album_2018", "z"]) {
-        for point in points {
-            if point["payload"].is_null() {
-                point["payload"] = json!({});
-            }
-            point["payload"]["from"] = json!(key);
-        }
-    }
+    put(&mut truths, "from", ["album_2017", "album_2018", "z"]);
     let wanted = keyed(&truths, |_, point| point["payload"]["from"].clone())?;
     let args = [
         "--layout",
@@ -185,14 +190,7 @@ fn stamped(env: &Env) -> Outcome {
 fn stamped_otherwise(env: &Env) -> Outcome {
     let dir = temp_dir()?;
     let (files, mut truths) = sources(env, dir.path())?;
-    for (points, key) in truths.iter_mut().zip(ALBUMS) {
-        for point in points {
-            if point["payload"].is_null() {
-                point["payload"] = json!({});
-            }
-            point["payload"]["camera"] = json!(key);
-        }
-    }
+    put(&mut truths, "camera", ALBUMS);
     let wanted = keyed(&truths, |_, point| point["payload"]["camera"].clone())?;
     // Under another key each id is another point, so nothing is in conflict.
     let args = [

@@ -28,12 +28,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 fn as_its_server_saw_it(case: &Case) -> Outcome {
     let dir = temp_dir()?;
     let mut truth = case.truth()?;
-    // Servers before 1.13.1 wrote shard keys as text, and answered with numbers as long as they ran.
-    for point in truth.iter_mut().filter(|_| writes_keys_as_text(case)) {
-        if let Some(number) = point["shard_key"].as_u64() {
-            point["shard_key"] = json!(number.to_string());
-        }
-    }
+    case.keys_as_written(&mut truth);
     let scratch = dir.path().join("scratch");
     std::fs::create_dir(&scratch)?;
     let run = cli!["export", &case.snapshot_gz, "--scratch", &scratch]
@@ -87,10 +82,6 @@ fn as_its_server_saw_it(case: &Case) -> Outcome {
     Ok(())
 }
 
-fn writes_keys_as_text(case: &Case) -> bool {
-    ["1.7.4", "1.10.1"].contains(&case.version.as_str())
-}
-
 /// A snapshot is said to be restored by the server that took it, and by none that lost RocksDB if it
 /// keeps anything there.
 fn restores_where_it_was_made(case: &Case) -> Outcome {
@@ -121,7 +112,7 @@ fn restores_where_it_was_made(case: &Case) -> Outcome {
     let keyed = case.name == "shard_keys";
     ensure_eq!(
         told,
-        keyed && writes_keys_as_text(case),
+        keyed && case.writes_keys_as_text(),
         "a word about shard keys"
     );
     let in_rocksdb = shards

@@ -76,6 +76,23 @@ impl Case {
         super::points::by_id(self.truth()?)
     }
 
+    /// Returns true if the server wrote shard keys as text, whatever they were.
+    pub fn writes_keys_as_text(&self) -> bool {
+        ["1.7.4", "1.10.1"].contains(&self.version.as_str())
+    }
+
+    /// Gives `points` the shard keys that the snapshot has: servers before 1.13.1 wrote keys as text, and answered
+    /// with numbers as long as they ran.
+    pub fn keys_as_written<'a>(&self, points: impl IntoIterator<Item = &'a mut Value>) {
+        if self.writes_keys_as_text() {
+            for point in points {
+                if let Some(number) = point["shard_key"].as_u64() {
+                    point["shard_key"] = Value::String(number.to_string());
+                }
+            }
+        }
+    }
+
     /// How many points the server counted, exactly.
     pub fn points(&self) -> usize {
         usize::try_from(self.info["points"].as_u64().expect("info.json has points"))
