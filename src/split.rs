@@ -103,11 +103,11 @@ impl Operation for SplitRequest {
             .scratch
             .clone()
             .unwrap_or_else(|| folder_of(&first).to_owned());
-        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input, &parent)?;
-        let Some(path) = inputs.paths().first() else {
+        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input)?;
+        let Some(file) = inputs.files().first() else {
             return Err(Error::usage("opening the snapshot", "there is none"));
         };
-        let mut source = Source::open(path, &inputs.opening(path), None)?;
+        let mut source = Source::open(file, &inputs.opening(file), None)?;
         let missing = source.refuse_unreadable(self.allow_incomplete)?;
         let options = UnionOptions::default();
         let (united, layout) =
@@ -142,7 +142,7 @@ impl Operation for SplitRequest {
         let doing = format!("splitting {} by {}", self.snapshot.display(), self.by);
         let (values, rest) = values.finish(&doing)?;
 
-        let read = ReadFiles::new([path]);
+        let read = ReadFiles::new(file.path());
         let staging = Staging::new(&self.output, values, &read, self.force)?;
         let builder = Builder {
             scratch: &parent,

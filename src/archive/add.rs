@@ -131,9 +131,9 @@ impl Archive {
         let is_expected =
             |sha256: &str| known.expected.iter().any(|wanted| wanted.sha256 == sha256);
         if let Some(entry) = with_hash(chain, &known.name, is_expected) {
-            let hashes = Input::hash(&adding.path, Algorithm::Sha256)?
+            let hashes = Input::hash(&adding.path.as_path().into(), Algorithm::Sha256)?
                 .ok_or_else(|| Error::failed("hashing", adding.path.display()))?;
-            compare(&adding.path, &known.expected, &hashes)?;
+            compare(&adding.path.as_path().into(), &known.expected, &hashes)?;
             if hashes.content == entry.sha256 && hashes.content_bytes == entry.bytes {
                 return self.already(chain, adding, &known, entry);
             }
@@ -315,7 +315,7 @@ fn prepare(
     expected: &[Expectation],
     put: &mut PendingUpload<'_>,
 ) -> Result<Entry> {
-    let checksum = compare(&adding.path, expected, &stored.hashes)?;
+    let checksum = compare(&adding.path.as_path().into(), expected, &stored.hashes)?;
     let (recipe, bytes) = stored.recipe.seal()?;
     let recipe_bytes = bytes.len() as u64;
     put.recipe = Some(recipe);
@@ -336,7 +336,10 @@ fn prepare(
         sha256,
         verified_by: match checksum {
             Checksum::Verified { by, .. } => by,
-            Checksum::Unchecked { .. } | Checksum::Unverified | Checksum::Live => Vec::new(),
+            Checksum::Unchecked { .. }
+            | Checksum::PartsVerified { .. }
+            | Checksum::Unverified
+            | Checksum::Live => Vec::new(),
         },
         tags: adding.tags.clone(),
         recipe,

@@ -66,6 +66,11 @@ impl Archive {
         Ok(got)
     }
 
+    /// The error of whoever reads an entry and met `err`.
+    pub(super) fn failed_entry(&self, entry: &Entry, err: Error) -> Error {
+        self.or_given_up(entry, err.within(format!("getting {}", entry.id)))
+    }
+
     /// The error of whoever read an entry, unless that was given up meanwhile.
     fn or_given_up(&self, entry: &Entry, err: Error) -> Error {
         let is_gone = |chain: Chain| !chain.entries().iter().any(|one| one.id == entry.id);
@@ -138,11 +143,14 @@ impl Archive {
 fn read_object(store: &dyn Store, part: &PackRef, bytes: &mut Vec<u8>) -> Result<()> {
     match store.get_into(&part.name.path(OBJECTS), STORED_BYTES_MAX, bytes)? {
         true => Ok(()),
-        false => Err(
-            Error::damaged(format!("reading object {}", part.name), "it is missing")
-                .next("see what is lost: snapmerge archive check; --repair OTHER fetches it again"),
-        ),
+        false => Err(missing_object(part.name)),
     }
+}
+
+/// The error for the object `name`, which is not there.
+pub(super) fn missing_object(name: Name) -> Error {
+    Error::damaged(format!("reading object {name}"), "it is missing")
+        .next("see what is lost: snapmerge archive check; --repair OTHER fetches it again")
 }
 
 /// Returns the error of the first object that is missing or does not match its name; `None` if all match.

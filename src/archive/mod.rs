@@ -22,6 +22,7 @@ mod name;
 mod object;
 mod operations;
 mod options;
+mod read;
 mod recipe;
 mod retention;
 mod sign;
@@ -50,6 +51,7 @@ pub use self::operations::{
 pub use self::options::{
     ArchiveOptions, SigningOptions, SourceArchiveOptions, TrustOptions, WritableArchiveOptions,
 };
+pub use self::read::EntryReader;
 pub use self::recipe::{FileEntry, Recipe};
 pub use self::retention::{Candidate, Decision, Policy, parse_timezone};
 pub use self::sign::{Signer, read_public};
@@ -61,6 +63,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use self::get::missing_object;
 use self::trust::HeadMemory;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::stop;

@@ -204,6 +204,29 @@ pub fn table(head: &[u8], what: &str) -> Result<Vec<Row>> {
         .ok_or_else(wrong)
 }
 
+/// A decompressed object whose SHA-256 is its name.
+pub struct Object {
+    name: Name,
+    raw: Vec<u8>,
+}
+
+impl Object {
+    /// The `bytes` bytes from `start` on.
+    pub fn bytes(&self, start: u32, bytes: u32) -> Result<&[u8]> {
+        let start = start as usize;
+        let piece = self.raw.get(start..start.saturating_add(bytes as usize));
+        piece.ok_or_else(|| {
+            let why = format!("it has {} bytes, and its recipe wants more", self.raw.len());
+            damaged(&format!("object {}", self.name), &why)
+        })
+    }
+
+    /// Memory that it takes in bytes.
+    pub fn memory(&self) -> usize {
+        self.raw.capacity()
+    }
+}
+
 /// Opens objects, one after the other.
 pub struct Opener {
     decompressor: zstd::bulk::Decompressor<'static>,
@@ -229,6 +252,14 @@ impl Opener {
             return Err(damaged(&what, &format!("its SHA-256 is {is}")));
         }
         self.decompress(name, bytes)
+    }
+
+    /// The same as something that is kept.
+    pub fn open_own(&mut self, name: Name, bytes: &[u8]) -> Result<Object> {
+        self.open(name, bytes)?;
+        let mut raw = std::mem::take(&mut self.raw);
+        raw.shrink_to_fit();
+        Ok(Object { name, raw })
     }
 
     /// The same without hashing, for whoever hashes what becomes of it.

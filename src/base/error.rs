@@ -107,15 +107,41 @@ impl Error {
             .next("fetch or copy the snapshot again, and compare its SHA-256 with the server's")
     }
 
-    /// An input or output error on `path`; a full disk gets the kind [`Kind::NoSpace`].
+    /// An input or output error on `path`; a full disk gets the kind [`Kind::NoSpace`], and an error that
+    /// [`Self::into_io`] passed on is itself again.
     pub fn io(act: &str, path: &Path, why: &std::io::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         let doing = format!("{act} {}", path.display());
+        if let Some(carried) = Self::carried(why) {
+            return carried.clone().within(doing);
+        }
         match why.kind() {
             StorageFull | QuotaExceeded => Self::new(Kind::NoSpace, doing, why)
                 .next("free some room, or point --scratch and -o at another disk"),
             _ => Self::failed(doing, why),
         }
+    }
+
+    /// An input or output error while `doing`, or what [`Self::into_io`] passed on.
+    pub fn reading(doing: impl Into<String>, why: &std::io::Error) -> Self {
+        match Self::carried(why) {
+            Some(carried) => carried.clone().within(doing.into()),
+            None => Self::failed(doing, why),
+        }
+    }
+
+    /// As a reader's error, which [`Self::carried`] gives back.
+    pub fn into_io(self) -> std::io::Error {
+        let kind = match self.kind {
+            Kind::Damaged => std::io::ErrorKind::InvalidData,
+            _ => std::io::ErrorKind::Other,
+        };
+        std::io::Error::new(kind, self)
+    }
+
+    /// The error of ours that a reader failed with, if it is one.
+    pub fn carried(err: &std::io::Error) -> Option<&Self> {
+        err.get_ref()?.downcast_ref()
     }
 
     /// The same error with the step that gets the user out of it.

@@ -39,7 +39,7 @@ impl Assembly {
 
     /// Adds what the member `peer` gave: its shards, and with `own` the collection's own files.
     pub fn member(&mut self, part: &Path, plan: &Plan, peer: u64, own: bool) -> Result<()> {
-        let mut input = Input::open(part, None, None)?;
+        let mut input = Input::open(&part.into(), None, None)?;
         let mut walker = Walker::new(&mut input, part.display().to_string());
         while let Some(member) = walker.next_member()? {
             let shard = member

@@ -289,7 +289,7 @@ fn captured(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
 /// Walks over the file to its end: every shard has to be there, from an Active replica. Returns its
 /// config.json.
 fn check_whole(path: &Path, observation: &Observation, streamed: bool) -> Result<Vec<u8>> {
-    let snapshot = Snapshot::open(path, Want::default(), None)?;
+    let snapshot = Snapshot::open(&path.into(), Want::default(), None)?;
     let damaged = |why: String| {
         Error::damaged(format!("checking what came of {}", path.display()), why)
             .next("capture it again; if it stays so, look at the server's log")

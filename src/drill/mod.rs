@@ -20,14 +20,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::compare::Claims;
-use crate::archive::{Archive, Chain, Entry, EntryRef, Proven, newest};
+use crate::archive::{Chain, Entry, EntryReader, EntryRef, Proven, newest};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::{Progress, Stage, Unit};
 use crate::base::scratch::{Scratch, require_free};
 use crate::merge::scratch_collection;
 use crate::point::Digest;
 use crate::server::Connection;
-use crate::source::{OpenedShards, Opening, Purpose, Source};
+use crate::source::{Checksum, OpenedShards, Opening, Purpose, Source};
 use crate::stream::{digest, point_streams};
 use crate::verify::{ExpectedConfig, SettingDifference, config_differences};
 
@@ -133,23 +133,24 @@ pub fn choose(chain: &Chain, wanted: &[EntryRef]) -> Result<Vec<Entry>> {
 }
 
 /// Restores `entry` and compares it with what was said of it. Nothing is written down.
-pub fn drill(archive: &Archive, chain: &Chain, entry: &Entry, place: Place<'_>) -> Result<Drilled> {
+pub fn drill(
+    reader: &EntryReader,
+    chain: &Chain,
+    entry: &Entry,
+    place: Place<'_>,
+) -> Result<Drilled> {
     let started = Instant::now();
     let within = |err: Error| err.within(format!("restoring {}", entry.id));
-    require_free(place.scratch, entry.bytes, "the snapshot")?;
     let scratch = Scratch::new(place.scratch)?;
-    let file = scratch
-        .path()
-        .join(format!("{}.snapshot", entry.name.replace('/', "_")));
-    let stage = place
-        .progress
-        .stage(&format!("get {}", entry.id), None, Unit::None);
-    archive.get(entry, &file, false)?;
-    drop(stage);
+    let file = reader.open(entry, &format!("archive:{}", entry.id))?.into();
     let mut source = Source::open(&file, &Opening::default(), None).map_err(within)?;
     source.refuse_unreadable(false).map_err(within)?;
     require_free(place.scratch, source.snapshot.unpacked_bytes, "unpacking")?;
     let (digest, shards) = by_engine(&mut source, &scratch, place.progress).map_err(within)?;
+    if !matches!(source.checksum, Checksum::Verified { .. }) {
+        let why = "its SHA-256 was not compared";
+        return Err(within(Error::failed("comparing the snapshot", why)));
+    }
 
     let mut drilled = Drilled {
         id: entry.id.clone(),

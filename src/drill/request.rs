@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Drilled, On, Place, choose, drill};
-use crate::archive::{EntryRef, WritableArchiveOptions};
+use crate::archive::{EntryReader, EntryRef, WritableArchiveOptions};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::input::connect;
@@ -68,7 +68,8 @@ impl Operation for DrillRequest {
     type Report = DrillReport;
 
     fn run(self, context: &Context) -> Result<DrillReport> {
-        let archive = self.archive.open()?;
+        let reader = EntryReader::new(self.archive.open()?);
+        let archive = reader.archive();
         let chain = archive.chain()?;
         let entries = choose(&chain, &self.entries)?;
         let server = self
@@ -91,7 +92,7 @@ impl Operation for DrillRequest {
         };
         let (mut drilled, mut failed) = (Vec::new(), Vec::new());
         for entry in &entries {
-            match drill(&archive, &chain, entry, place) {
+            match drill(&reader, &chain, entry, place) {
                 Ok(one) => drilled.push(one),
                 // The next one would fare no better.
                 Err(err) if matches!(err.kind(), Kind::Cancelled | Kind::NoSpace) => {

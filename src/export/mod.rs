@@ -156,11 +156,11 @@ impl Operation for ExportRequest {
         let survey = self.survey(target)?;
         let place = target.check(&self.snapshot)?;
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input, &parent)?;
-        let Some(path) = inputs.paths().first() else {
+        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input)?;
+        let Some(file) = inputs.files().first() else {
             return Err(Error::usage("opening the snapshot", "there is none"));
         };
-        let mut source = Source::open(path, &inputs.opening(path), None)?;
+        let mut source = Source::open(file, &inputs.opening(file), None)?;
         let mut missing = source.refuse_unreadable(self.allow_incomplete)?;
         require_free(&parent, source.snapshot.unpacked_bytes, "unpacking")?;
         let scratch = Scratch::new(&parent)?;

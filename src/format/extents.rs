@@ -72,7 +72,10 @@ impl TarExtents {
     /// Walks over the snapshot at `path`; a .gz is decompressed for it.
     pub fn of(path: &Path) -> Result<Self> {
         let mut runs = Self::default();
-        let mut walker = Walker::new(Input::open(path, None, None)?, path.display().to_string());
+        let mut walker = Walker::new(
+            Input::open(&path.into(), None, None)?,
+            path.display().to_string(),
+        );
         while let Some(member) = walker.next_member()? {
             let is_directory = member.kind == MemberKind::Directory;
             let is_tar = matches!(

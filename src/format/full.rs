@@ -41,7 +41,10 @@ struct Config {
 impl FullSnapshot {
     /// Reads the snapshot at `path`; none if it is one of something else.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        let mut walker = Walker::new(Input::open(path, None, None)?, path.display().to_string());
+        let mut walker = Walker::new(
+            Input::open(&path.into(), None, None)?,
+            path.display().to_string(),
+        );
         let mut config: Option<Config> = None;
         let mut sizes = BTreeMap::new();
         while let Some(member) = walker.next_member()? {
@@ -84,7 +87,10 @@ impl FullSnapshot {
             )
         };
         let wanted = self.members.get(collection).ok_or_else(gone)?;
-        let mut walker = Walker::new(Input::open(&self.path, None, None)?, what.clone());
+        let mut walker = Walker::new(
+            Input::open(&self.path.as_path().into(), None, None)?,
+            what.clone(),
+        );
         while let Some(member) = walker.next_member()? {
             if member.path == *wanted && member.kind == MemberKind::File {
                 return Sink::new(folder).file(&mut walker, &member, name);

@@ -4,7 +4,7 @@
 //! without a hash a plain file is sought over instead of read.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::file::{RangeReader, SnapshotFile};
 use super::gzip::Gunzip;
 use super::tar::{Stream, skip_by_reading};
 use crate::base::error::{Error, Result};
@@ -125,8 +126,8 @@ impl<R: Read> Read for Tap<R> {
 }
 
 enum Form {
-    Plain(BufReader<Tap<File>>),
-    Gzip(Box<Tap<Gunzip<BufReader<Tap<File>>>>>),
+    Plain(BufReader<Tap<RangeReader>>),
+    Gzip(Box<Tap<Gunzip<BufReader<Tap<RangeReader>>>>>),
 }
 
 /// An open snapshot file, standing at the first byte of its tar.
@@ -135,38 +136,25 @@ pub struct Input {
 }
 
 impl Input {
-    /// Opens `path`. To be `hashed`, every byte is read; `passed` counts the file's bytes as they are
+    /// Opens `file`. To be `hashed`, every byte is read; `passed` counts the file's bytes as they are
     /// read or passed over.
     pub fn open(
-        path: &Path,
+        file: &SnapshotFile,
         hashed: Option<Algorithm>,
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<Self> {
         let act = "opening snapshot";
-        let meta = std::fs::metadata(path).map_err(|err| Error::io(act, path, &err))?;
-        // To open a pipe would be to wait for whoever writes to it; and what is read is read twice.
-        if !meta.is_file() {
-            let what = match meta.is_dir() {
-                true => "it is a folder",
-                false => "it is a pipe or a device, which cannot be read twice",
-            };
-            return Err(
-                Error::usage(format!("opening snapshot {}", path.display()), what)
-                    .next("give a snapshot file, plain or .gz"),
-            );
-        }
-        let mut file = File::open(path).map_err(|err| Error::io(act, path, &err))?;
-        if meta.len() == 0 {
-            return Err(Error::damaged(
-                format!("opening snapshot {}", path.display()),
-                "it is empty (0 bytes)",
-            )
-            .next("fetch or copy the snapshot again"));
-        }
-        let gzip = is_gzip(&mut file).map_err(|err| Error::io(act, path, &err))?;
+        let gzip = match file.path() {
+            Some(path) => is_gzip(path)?,
+            // It was decompressed when it was stored.
+            None => false,
+        };
+        let reader = file
+            .reader()
+            .map_err(|err| Error::reading(format!("{act} {file}"), &err))?;
         let hash = hashed.map(Hasher::new);
         let tap = Tap {
-            inner: file,
+            inner: reader,
             hash: hash.clone(),
             read: 0,
             passed,
@@ -185,11 +173,11 @@ impl Input {
         Ok(Self { form })
     }
 
-    /// The hashes of the whole file at `path`.
-    pub fn hash(path: &Path, algorithm: Algorithm) -> Result<Option<Hashes>> {
-        let mut input = Self::open(path, Some(algorithm), None)?;
+    /// The hashes of all of `file`.
+    pub fn hash(file: &SnapshotFile, algorithm: Algorithm) -> Result<Option<Hashes>> {
+        let mut input = Self::open(file, Some(algorithm), None)?;
         io::copy(&mut input, &mut io::sink())
-            .map_err(|err| Error::io("reading snapshot", path, &err))?;
+            .map_err(|err| Error::reading(format!("reading snapshot {file}"), &err))?;
         Ok(input.into_hashes())
     }
 
@@ -228,7 +216,7 @@ impl Input {
 
 /// The SHA-256 of the file at `path`, which is a plain snapshot.
 pub fn hash_file(path: &Path) -> Result<Sha256Hex> {
-    match Input::hash(path, Algorithm::Sha256)? {
+    match Input::hash(&SnapshotFile::from(path), Algorithm::Sha256)? {
         Some(hashes) => Ok(hashes.file),
         None => Err(Error::failed(
             format!("hashing {}", path.display()),
@@ -258,7 +246,7 @@ impl Stream for Input {
     }
 }
 
-fn skip_by_seeking(reader: &mut BufReader<Tap<File>>, bytes: u64) -> io::Result<()> {
+fn skip_by_seeking(reader: &mut BufReader<Tap<RangeReader>>, bytes: u64) -> io::Result<()> {
     let buffered = reader.buffer().len() as u64;
     if bytes <= buffered {
         reader.consume(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -268,22 +256,38 @@ fn skip_by_seeking(reader: &mut BufReader<Tap<File>>, bytes: u64) -> io::Result<
     let all = reader.buffer().len();
     reader.consume(all);
     let tap = reader.get_mut();
-    let here = tap.inner.stream_position()?;
-    let end = tap.inner.metadata()?.len();
-    let target = here
-        .checked_add(beyond)
-        .filter(|target| *target <= end)
-        .ok_or(io::ErrorKind::UnexpectedEof)?;
-    tap.inner.seek(SeekFrom::Start(target))?;
+    tap.inner.skip(beyond)?;
     if let Some(passed) = &tap.passed {
         passed.fetch_add(beyond, Ordering::Relaxed);
     }
     Ok(())
 }
 
-fn is_gzip(file: &mut File) -> io::Result<bool> {
+/// Returns true if the file at `path`, which can be read as often as is needed, is a .gz.
+fn is_gzip(path: &Path) -> Result<bool> {
+    let failed = |err: &io::Error| Error::io("opening snapshot", path, err);
+    let meta = std::fs::metadata(path).map_err(|err| failed(&err))?;
+    // To open a pipe would be to wait for whoever writes to it; and what is read is read twice.
+    if !meta.is_file() {
+        let what = match meta.is_dir() {
+            true => "it is a folder",
+            false => "it is a pipe or a device, which cannot be read twice",
+        };
+        return Err(
+            Error::usage(format!("opening snapshot {}", path.display()), what)
+                .next("give a snapshot file, plain or .gz"),
+        );
+    }
+    let file = File::open(path).map_err(|err| failed(&err))?;
+    if meta.len() == 0 {
+        return Err(Error::damaged(
+            format!("opening snapshot {}", path.display()),
+            "it is empty (0 bytes)",
+        )
+        .next("fetch or copy the snapshot again"));
+    }
     let mut magic = Vec::new();
-    file.take(2).read_to_end(&mut magic)?;
-    file.seek(SeekFrom::Start(0))?;
+    let read = file.take(2).read_to_end(&mut magic);
+    read.map_err(|err| failed(&err))?;
     Ok(magic == [0x1f, 0x8b])
 }

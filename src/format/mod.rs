@@ -3,6 +3,7 @@
 //! Invariants: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
 
 mod extents;
+mod file;
 mod full;
 mod graph;
 mod gzip;
@@ -28,6 +29,7 @@ pub mod wal;
 mod writer;
 
 pub use extents::{PackedFile, Record, Run, TarExtents};
+pub use file::{FileIdentity, Parts, RangeReader, SnapshotFile, StoredSnapshot};
 pub use full::FullSnapshot;
 pub use input::{Algorithm, Hashes, Input, Sha256Hex, hash_file};
 pub use kind::{SegmentKind, is_fixed};

@@ -9,7 +9,7 @@
 mod shard;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use self::shard::{FILE_OVERHEAD_BYTES, JSON_BYTES_MAX};
 pub use self::shard::{FileSize, Segment, Shard, Strays};
+use super::file::SnapshotFile;
 use super::input::{Algorithm, Hashes, Input};
 use super::layout::{self, Place, ShardMember};
-use super::name::source_name;
 use super::tar::{Member, MemberKind, Stream, Walker};
 use crate::base::error::{Error, Result};
 
@@ -49,7 +49,7 @@ pub struct Want {
 struct Reading<'a> {
     want: Want,
     /// The file, if parts of it can be read later.
-    file: Option<&'a Arc<Path>>,
+    file: Option<&'a SnapshotFile>,
 }
 
 /// The form of a snapshot.
@@ -78,8 +78,8 @@ impl Form {
 /// A snapshot file and what lies in it.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The file.
-    pub path: PathBuf,
+    /// Its bytes.
+    pub file: SnapshotFile,
     /// True if the file is a .gz.
     pub compressed: bool,
     /// The file's size in bytes.
@@ -107,12 +107,12 @@ pub struct Snapshot {
 impl Snapshot {
     /// Returns an empty snapshot in place of one, for a source called `what` that has no file.
     pub fn of_none(what: &str) -> Self {
-        Self::empty(PathBuf::from(what))
+        Self::empty(SnapshotFile::from(Path::new(what)))
     }
 
-    fn empty(path: PathBuf) -> Self {
+    fn empty(file: SnapshotFile) -> Self {
         Self {
-            path,
+            file,
             compressed: false,
             file_bytes: 0,
             form: Form::Collection,
@@ -127,24 +127,21 @@ impl Snapshot {
         }
     }
 
-    /// Walks over the snapshot at `path`. `passed` counts the file's bytes for a progress bar.
-    pub fn open(path: &Path, want: Want, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
-        let file_bytes = std::fs::metadata(path)
-            .map_err(|err| Error::io("opening snapshot", path, &err))?
-            .len();
-        let mut input = Input::open(path, want.hash, passed)?;
+    /// Walks over the snapshot in `file`. `passed` counts the file's bytes for a progress bar.
+    pub fn open(file: &SnapshotFile, want: Want, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
+        let file_bytes = file.bytes()?;
+        let mut input = Input::open(file, want.hash, passed)?;
         let mut snapshot = Self {
             compressed: input.is_compressed(),
             file_bytes,
-            ..Self::empty(path.to_owned())
+            ..Self::empty(file.clone())
         };
-        let file: Option<Arc<Path>> = (!snapshot.compressed).then(|| Arc::from(path));
         let reading = Reading {
             want,
-            file: file.as_ref(),
+            file: (!snapshot.compressed).then_some(file),
         };
         let mut roots = Roots::default();
-        let mut walker = Walker::new(&mut input, path.display().to_string());
+        let mut walker = Walker::new(&mut input, file.to_string());
         while let Some(member) = walker.next_member()? {
             snapshot.take(&mut walker, &member, reading, &mut roots)?;
         }
@@ -156,25 +153,25 @@ impl Snapshot {
     /// The name of the collection it was taken of, as far as the file's name tells: what Qdrant
     /// appends (peer and time) and the endings are taken away.
     pub fn source_name(&self) -> String {
-        source_name(&self.path)
+        self.file.source_name()
     }
 
     /// The hashes of the whole file as it is now.
     pub fn hash(&self, algorithm: Algorithm) -> Result<Option<Hashes>> {
-        Input::hash(&self.path, algorithm)
+        Input::hash(&self.file, algorithm)
     }
 
     /// Writes the whole snapshot, decompressed, to `to`.
     pub fn decompress(&self, to: &mut impl std::io::Write) -> Result<()> {
-        let mut input = Input::open(&self.path, None, None)?;
+        let mut input = Input::open(&self.file, None, None)?;
         std::io::copy(&mut input, to)
-            .map_err(|err| Error::io("decompressing", &self.path, &err))
+            .map_err(|err| Error::reading(format!("decompressing {}", self.file), &err))
             .map(|_| ())
     }
 
-    /// Returns the path of the file, for errors.
+    /// What it is called in errors and reports: the path of the file, or its name in an archive.
     pub fn what(&self) -> String {
-        self.path.display().to_string()
+        self.file.to_string()
     }
 
     /// Notes a member that no known Qdrant writes: it is told, kept, and never unpacked.
@@ -270,7 +267,7 @@ struct Roots {
 
 impl Roots {
     fn form(&self, snapshot: &Snapshot) -> Result<Form> {
-        let doing = format!("reading {}", snapshot.path.display());
+        let doing = format!("reading {}", snapshot.file);
         if self.inner_snapshots > 0 {
             return Err(Error::usage(
                 doing,

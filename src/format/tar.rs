@@ -417,6 +417,9 @@ impl<S: Stream> Walker<S> {
 /// The error for a failed read of `what` at byte `position`, in or after member `current`.
 fn read_error(what: &str, position: u64, current: &str, err: &io::Error) -> Error {
     let doing = format!("reading {what}");
+    if let Some(carried) = Error::carried(err) {
+        return carried.clone().within(doing);
+    }
     let place = if current.is_empty() {
         format!("at byte {position}")
     } else {

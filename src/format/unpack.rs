@@ -100,7 +100,7 @@ pub fn unpack(
     let is_wanted = |shard: &u32| {
         snapshot.shards.contains_key(shard) && wanted.is_none_or(|wanted| wanted.contains(shard))
     };
-    let mut input = Input::open(&snapshot.path, hash, passed)?;
+    let mut input = Input::open(&snapshot.file, hash, passed)?;
     let mut sink = Sink::new(folder);
     let mut walker = Walker::new(&mut input, snapshot.what());
     while let Some(member) = walker.next_member()? {
@@ -168,7 +168,7 @@ pub fn walk_segments(
     passed: Option<Arc<AtomicU64>>,
     mut take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
 ) -> Result<Option<Hashes>> {
-    let mut input = Input::open(&snapshot.path, hash, passed)?;
+    let mut input = Input::open(&snapshot.file, hash, passed)?;
     let mut walker = Walker::new(&mut input, snapshot.what());
     while let Some(member) = walker.next_member()? {
         if let Place::Shard {

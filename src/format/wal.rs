@@ -199,6 +199,9 @@ fn scan_failed(doing: String, err: ScanError) -> Error {
 }
 
 fn read_failed(doing: String, err: &std::io::Error) -> Error {
+    if let Some(carried) = Error::carried(err) {
+        return carried.clone().within(doing);
+    }
     match super::tar::is_damage(err) {
         true => Error::damaged(doing, format!("its compressed data is damaged: {err}")),
         false => Error::failed(doing, err),

@@ -61,7 +61,7 @@ impl Operation for IngestRequest {
         let mut stages = Stages::since(started);
         let parent = self.scratch_parent();
         let inputs = self.files()?;
-        let found = self.found(&inputs, &parent)?;
+        let found = self.found(&inputs)?;
         let bytes: u64 = inputs.iter().map(|input| input.bytes).sum();
         let read = self.read_files(&inputs);
         if self.live.to.is_none() {

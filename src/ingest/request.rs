@@ -3,7 +3,7 @@
 //! Invariants: what can be refused is refused before a row is read.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use glob::{MatchOptions, glob_with};
@@ -261,10 +261,10 @@ impl IngestRequest {
     }
 
     /// Finds the config of the collections.
-    pub(super) fn found(&self, inputs: &[Input], scratch: &Path) -> Result<Found> {
+    pub(super) fn found(&self, inputs: &[Input]) -> Result<Found> {
         let origin = &self.origin;
         if let Some(like) = &origin.like {
-            return Found::like(like, &self.input, scratch);
+            return Found::like(like, &self.input);
         }
         if let Some(config) = &origin.config {
             return Found::file(config);

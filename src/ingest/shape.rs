@@ -32,10 +32,12 @@ pub struct Found {
 
 impl Found {
     /// As the snapshot at `path` has them.
-    pub fn like(path: &Path, options: &InputOptions, scratch: &Path) -> Result<Self> {
-        let inputs = Inputs::find(&[path.to_owned()], options, scratch)?;
-        let found = inputs.paths().first().map_or(path, |path| path.as_path());
-        let source = Source::open(found, &inputs.opening(found), None)?;
+    pub fn like(path: &Path, options: &InputOptions) -> Result<Self> {
+        let inputs = Inputs::find(&[path.to_owned()], options)?;
+        let Some(file) = inputs.files().first() else {
+            return Err(Error::usage("opening the snapshot", "there is none"));
+        };
+        let source = Source::open(file, &inputs.opening(file), None)?;
         Ok(Self {
             origin: path.display().to_string(),
             config: source.config,

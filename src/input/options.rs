@@ -1,13 +1,13 @@
 //! Options for finding and checking the inputs of operations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::SourceArchiveOptions;
 use crate::base::error::{Error, Result};
+use crate::format::SnapshotFile;
 use crate::server::{Address, ConnectionOptions, PeerAddress};
 use crate::source::{Opening, parse_sha256};
 
@@ -70,9 +70,9 @@ impl GivenChecksums {
         })
     }
 
-    /// Returns the options with which the source at `path` is to be opened.
-    pub fn opening(&self, path: &Path) -> Opening {
-        let sha256 = names(path).find_map(|name| self.by_file.get(&name));
+    /// Returns the options with which `file` is to be opened.
+    pub fn opening(&self, file: &SnapshotFile) -> Opening {
+        let sha256 = names(file).find_map(|name| self.by_file.get(&name));
         Opening {
             sha256: sha256.cloned(),
             require_checksum: self.require,
@@ -80,9 +80,9 @@ impl GivenChecksums {
         }
     }
 
-    /// Refuses a checksum that was given for none of `paths`.
-    pub fn all_used<'a>(&self, paths: impl Iterator<Item = &'a Path>) -> Result<()> {
-        let known: BTreeSet<String> = paths.flat_map(names).collect();
+    /// Refuses a checksum that was given for none of `files`.
+    pub fn all_used<'a>(&self, files: impl Iterator<Item = &'a SnapshotFile>) -> Result<()> {
+        let known: BTreeSet<String> = files.flat_map(names).collect();
         match self.by_file.keys().find(|file| !known.contains(*file)) {
             None => Ok(()),
             Some(file) => Err(Error::usage(
@@ -93,11 +93,9 @@ impl GivenChecksums {
     }
 }
 
-/// The names that a file can be given by: its path, and its last part.
-fn names(path: &Path) -> impl Iterator<Item = String> {
-    let name = path.file_name();
-    std::iter::once(path.display().to_string())
-        .chain(name.map(|name| name.to_string_lossy().into_owned()))
+/// The names that a file can be given by: as it was given itself, and the last part of its path.
+fn names(file: &SnapshotFile) -> impl Iterator<Item = String> {
+    [file.to_string(), file.file_name()].into_iter()
 }
 
 /// Returns the REST addresses of a cluster's members by peer id. A peer that is given twice is

@@ -7,7 +7,6 @@
 mod segment;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -22,15 +21,15 @@ use crate::format::ids::Format;
 use crate::format::readable::Obstacle;
 use crate::format::rocks::InRocks;
 use crate::format::schema::CollectionConfig;
-use crate::format::{Form, Shard, source_name, wal};
+use crate::format::{Form, Shard, SnapshotFile, wal};
 use crate::source::{ShardIds, Source, Spill, Survey, not_taken_in};
 
 impl SnapshotReport {
     /// Returns the report of a file that cannot be opened.
-    pub fn of_error(path: &Path, err: &Error) -> Self {
+    pub fn of_error(file: &SnapshotFile, err: &Error) -> Self {
         Self {
-            file: path.display().to_string(),
-            name: source_name(path),
+            file: file.to_string(),
+            name: file.source_name(),
             verdict: Verdict::Unreadable,
             problems: vec![Problem::of_error(None, None, err)],
             notes: Vec::new(),
@@ -93,7 +92,7 @@ impl SnapshotReport {
             unknown_members: snapshot.unknown.1.clone(),
         };
         Ok(Self {
-            file: snapshot.path.display().to_string(),
+            file: snapshot.what(),
             name: source.name.clone(),
             verdict: verdict(&problems),
             problems,

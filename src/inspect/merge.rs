@@ -3,8 +3,6 @@
 //! Invariants: every snapshot that can be looked into is compared, the ones that cannot be read
 //! whole included, so that all that is in the way is told at once.
 
-use std::os::unix::fs::MetadataExt as _;
-
 use super::{MergeReport, SnapshotReport, Verdict};
 use crate::format::schema::{Finding, Severity, SourceValue, compare};
 use crate::source::Source;
@@ -46,10 +44,7 @@ impl MergeReport {
 fn same_files(sources: &[Source]) -> Vec<Finding> {
     let files: Vec<_> = sources
         .iter()
-        .map(|source| {
-            let meta = std::fs::metadata(&source.snapshot.path).ok();
-            meta.map(|meta| (meta.dev(), meta.ino()))
-        })
+        .map(|source| source.snapshot.file.identity().ok())
         .collect();
     let contents: Vec<_> = sources
         .iter()
@@ -85,7 +80,7 @@ fn values(sources: &[Source], group: &[usize]) -> Vec<SourceValue> {
         .filter_map(|at| sources.get(*at))
         .map(|source| SourceValue {
             source: source.name.clone(),
-            value: source.snapshot.path.display().to_string(),
+            value: source.snapshot.what(),
         })
         .collect()
 }

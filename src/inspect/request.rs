@@ -35,21 +35,21 @@ impl Operation for InspectRequest {
     type Report = Inspection;
 
     fn run(self, _: &Context) -> Result<Inspection> {
-        let inputs = Inputs::find(&self.snapshots, &self.input, &std::env::temp_dir())?;
+        let inputs = Inputs::find(&self.snapshots, &self.input)?;
         let mut sources = Vec::new();
         let mut reports = Vec::new();
         // The position of each opened source's report.
         let mut places = Vec::new();
         let mut worst = None;
         let mut lone_error = None;
-        for path in inputs.paths() {
+        for file in inputs.files() {
             let opening = Opening {
                 hash_now: self.check,
                 trackers: true,
                 log: true,
-                ..inputs.opening(path)
+                ..inputs.opening(file)
             };
-            let looked = Source::open(path, &opening, None).and_then(|mut source| {
+            let looked = Source::open(file, &opening, None).and_then(|mut source| {
                 let report = SnapshotReport::of_source(&mut source)?;
                 Ok((source, report))
             });
@@ -61,7 +61,7 @@ impl Operation for InspectRequest {
                 }
                 Err(err) => {
                     worst = worse(worst, err.kind());
-                    reports.push(SnapshotReport::of_error(path, &err));
+                    reports.push(SnapshotReport::of_error(file, &err));
                     lone_error = Some(err);
                 }
             }

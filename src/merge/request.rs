@@ -20,8 +20,8 @@ use crate::base::path::folder_of;
 use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
 use crate::base::stage::Stages;
-use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers, is_live};
-use crate::server::{Address, CollectionAddress, Connection, Rate, StateOptions};
+use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers};
+use crate::server::{Address, CollectionAddress, Connection, Rate, StateOptions, is_address};
 use crate::source::{Source, join_nodes, refuse_twice, tell_apart};
 
 /// A merge.
@@ -114,8 +114,6 @@ impl LiveOptions {
 
 /// A merge that was looked at and can begin.
 pub(super) struct Prepared<'a> {
-    /// Holds copies of archived sources.
-    _inputs: Inputs,
     servers: Servers<'a>,
     pub settings: Settings,
     pub sources: Vec<Source>,
@@ -142,7 +140,7 @@ impl MergeRequest {
     ) -> Result<Prepared<'a>> {
         let settings = self.options.settings(self.live.into.is_some())?;
         self.refuse_output()?;
-        let inputs = Inputs::find(&self.sources, &self.input, &self.scratch_parent())?;
+        let inputs = Inputs::find(&self.sources, &self.input)?;
         let mut servers = Servers::new(&self.servers, context);
         let target = self.target(&mut servers)?;
         let route = self.options.route;
@@ -180,7 +178,6 @@ impl MergeRequest {
         };
         stages.end("plan");
         Ok(Prepared {
-            _inputs: inputs,
             servers,
             settings,
             sources,
@@ -253,7 +250,7 @@ impl MergeRequest {
         };
         let address = CollectionAddress::parse(text)?;
         let is_target = |source: &&PathBuf| {
-            is_live(source)
+            is_address(&source.to_string_lossy())
                 && CollectionAddress::parse(&source.to_string_lossy())
                     .is_ok_and(|source| source == address)
         };

@@ -8,8 +8,7 @@
 //! locked as long as this process lives; what stands in a file without a lock is a leftover of ours
 //! and is removed; nothing else is ever removed.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +22,7 @@ use crate::base::status;
 use crate::base::status::Remote;
 use crate::capture::SCRATCH_PREFIX;
 use crate::format::schema::ShardingMethod;
-use crate::format::{Algorithm, Form};
+use crate::format::{Algorithm, Form, SnapshotFile};
 use crate::restore::keys;
 use crate::server::{Connection, Polling, Upload, create_body};
 use crate::source::Source;
@@ -119,9 +118,9 @@ impl ScratchCollection {
             keys::create(connection, &self.name, &steps)?;
         }
         let plain = plain(source, scratch)?;
-        let path = &plain.path;
-        let failed = |err: std::io::Error| Error::io("reading", path, &err);
-        let bytes = std::fs::metadata(path).map_err(failed)?.len();
+        let file = &plain.file;
+        let failed = |err| Error::reading(format!("reading {file}"), &err);
+        let bytes = file.bytes()?;
         let stage = progress.stage("restore", Some(bytes), Unit::Bytes);
         let upload = Upload {
             collection: self.name.clone(),
@@ -132,7 +131,7 @@ impl ScratchCollection {
             rate: None,
             sent: stage.counter(),
         };
-        let open = || File::open(path).map_err(failed);
+        let open = || file.reader().map_err(failed);
         connection.upload_snapshot(&upload, open, || upload.landed(connection))?;
         drop(plain);
         self.wait(source)
@@ -193,7 +192,7 @@ impl Drop for ScratchCollection {
 
 /// A snapshot as a server takes it.
 struct Plain {
-    path: PathBuf,
+    file: SnapshotFile,
     sha256: String,
     /// True if it was decompressed for this, and is to be removed afterwards.
     own: bool,
@@ -201,9 +200,9 @@ struct Plain {
 
 impl Drop for Plain {
     fn drop(&mut self) {
-        if self.own {
+        if let (true, Some(path)) = (self.own, self.file.path()) {
             // It lies in scratch, which goes away as a whole.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -220,7 +219,7 @@ fn plain(source: &Source, scratch: &Path) -> Result<Plain> {
         .ok_or_else(|| Error::failed(format!("hashing {}", snapshot.what()), "there is no hash"))?;
     if !snapshot.compressed {
         return Ok(Plain {
-            path: snapshot.path.clone(),
+            file: snapshot.file.clone(),
             sha256,
             own: false,
         });
@@ -229,7 +228,7 @@ fn plain(source: &Source, scratch: &Path) -> Result<Plain> {
     let mut to = crate::base::scratch::create(&path)?;
     snapshot.decompress(&mut to)?;
     Ok(Plain {
-        path,
+        file: path.as_path().into(),
         sha256,
         own: true,
     })

@@ -23,7 +23,7 @@ pub fn conflicts(settings: &Settings, ledger: &Ledger) -> ConflictReport {
 pub fn source_reports(sources: &[Source], tallies: &[Tally]) -> Vec<SourceReport> {
     let report = |(source, tally): (&Source, &Tally)| SourceReport {
         name: source.name.clone(),
-        file: source.snapshot.path.display().to_string(),
+        file: source.snapshot.what(),
         file_bytes: source.snapshot.file_bytes,
         checksum: source.checksum.words(),
         verified: matches!(source.checksum, Checksum::Verified { .. }),

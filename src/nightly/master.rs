@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::plan::{MasterPlan, Verify};
 use super::report::{RunMaster, StepReports};
-use super::run::{MASTER, Run, SOURCES, one_of};
+use super::run::{MASTER, Run, one_of, source_archive};
 use super::sources::ArchivedSource;
 use super::state::LastMaster;
 use crate::archive::{Adding, Entry};
@@ -22,9 +22,8 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Outcome};
 use crate::base::own;
 use crate::base::progress::Progress;
-use crate::base::scratch;
-use crate::base::sidecar::Sidecar;
 use crate::format::hash_file;
+use crate::input::InputOptions;
 use crate::merge::MergeRequest;
 use crate::server::Selection;
 use crate::verify::{Verdict, VerifyRequest};
@@ -227,44 +226,23 @@ pub(super) fn get(
     run.archive.get(entry, file, true).map(|_| ())
 }
 
-/// The sources as files, got out of the archive.
-fn files(run: &Run<'_>, kept: &[ArchivedSource]) -> Result<Vec<PathBuf>> {
-    let folder = run.plan.work.join(SOURCES);
-    own::folder(&folder)?;
-    let mut missing = Vec::new();
-    let mut files = Vec::new();
-    for one in kept {
-        let file = folder.join(format!("{}.snapshot", one.name));
-        // Beside it before it is there: killed in between, it is not left without.
-        durable::write(&Sidecar::Checksum.of(&file), one.sha256.as_bytes(), true)?;
-        if !is_file(&file, Some(&one.sha256))? {
-            missing.push((one, file.clone()));
-        }
-        files.push(file);
-    }
-    let bytes = missing.iter().map(|(one, _)| one.bytes).sum();
-    scratch::require_free(&folder, bytes, "getting the sources out of the archive")?;
-    if missing.is_empty() {
-        return Ok(files);
-    }
-    // The chain is read once, not for each of them.
-    let entries = run.archive.chain()?.entries();
-    for (one, file) in missing {
-        get(run, &entries, (&one.entry, &one.sha256), &file)?;
-    }
-    Ok(files)
+/// The sources as they are given to a merge or a verification.
+fn references(kept: &[ArchivedSource]) -> Vec<PathBuf> {
+    let reference = |one: &ArchivedSource| format!("archive:{}", one.entry).into();
+    kept.iter().map(reference).collect()
 }
 
 fn merge(run: &mut Run<'_>, master: &MasterPlan, kept: &[ArchivedSource]) -> Result<Merged> {
     let folder = run.plan.work.join(MASTER);
     own::folder(&folder)?;
     let mut request = MergeRequest {
-        sources: files(run, kept)?,
+        sources: references(kept),
         scratch: Some(folder),
         options: master.options.clone(),
         ..MergeRequest::default()
     };
     request.input.require_checksum = true;
+    request.input.from_archive = source_archive(&run.plan);
     request.live.state.state = Some(run.plan.of_servers());
     let mut server = master.scratch_server.as_deref();
     let mut collection = None;
@@ -329,9 +307,14 @@ fn key(run: &Run<'_>, server: Option<&str>) -> Option<String> {
 /// Compares the master's file with its sources once more.
 fn verify(run: &mut Run<'_>, kept: &[ArchivedSource]) -> Result<bool> {
     let checks = run.plan.checks;
+    let input = InputOptions {
+        from_archive: source_archive(&run.plan),
+        ..InputOptions::default()
+    };
     let request = VerifyRequest {
+        input,
         master: master_file(run),
-        against: files(run, kept)?,
+        against: references(kept),
         scratch: Some(run.plan.work.join(MASTER)),
         deep: checks.verify == Verify::Deep,
         sample: match checks.verify {

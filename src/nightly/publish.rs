@@ -120,7 +120,7 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
     // Read once, and hashed by that: what is not the master, whatever is wrong with it, is got anew.
     let there = file
         .exists()
-        .then(|| Expected::read(&file, &opening, &run.plan.work));
+        .then(|| Expected::read(&file.as_path().into(), &opening, &run.plan.work));
     let expected = match there {
         Some(Ok(expected)) => expected,
         none_or_wrong => {
@@ -133,7 +133,7 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
             }
             let entries = run.archive.chain()?.entries();
             get(run, &entries, (entry, sha256), &file)?;
-            Expected::read(&file, &opening, &run.plan.work)?
+            Expected::read(&file.as_path().into(), &opening, &run.plan.work)?
         }
     };
     let options = Options {

@@ -15,7 +15,8 @@ use super::plan::{ArchivePlan, Plan, Server};
 use super::report::{RunReport, RunStep};
 use super::state::StateFile;
 use crate::archive::{
-    Added, Archive, ArchiveOptions, Entry, SigningOptions, TrustOptions, WritableArchiveOptions,
+    Added, Archive, ArchiveOptions, Entry, SigningOptions, SourceArchiveOptions, TrustOptions,
+    WritableArchiveOptions,
 };
 use crate::base::error::{Error, Result};
 use crate::base::stop;
@@ -38,27 +39,36 @@ pub(super) struct Run<'a> {
 /// The archive of a plan, to be written.
 pub(super) fn archive(plan: &Plan) -> Result<Archive> {
     let ArchivePlan {
-        place,
-        trust,
-        sign_key,
-        ..
+        place, sign_key, ..
     } = &plan.archive;
-    // The state that commands keep of the archive counts here too; a service without a home has its own.
-    let state = StateFolder::of_environment();
-    let state = state.map_or_else(|| plan.state.clone(), |state| state.path().to_owned());
     WritableArchiveOptions {
         archive: ArchiveOptions {
             archive: place.clone(),
-            trust: TrustOptions {
-                trust: trust.clone(),
-                state: Some(state),
-            },
+            trust: trust(plan),
         },
         signing: SigningOptions {
             sign_key: sign_key.clone(),
         },
     }
     .open()
+}
+
+/// The plan's archive, for a process of its own that reads sources in it.
+pub(super) fn source_archive(plan: &Plan) -> SourceArchiveOptions {
+    SourceArchiveOptions {
+        archive: Some(plan.archive.place.clone()),
+        trust: trust(plan),
+    }
+}
+
+fn trust(plan: &Plan) -> TrustOptions {
+    // The state that commands keep of the archive counts here too; a service without a home has its own.
+    let state = StateFolder::of_environment();
+    let state = state.map_or_else(|| plan.state.clone(), |state| state.path().to_owned());
+    TrustOptions {
+        trust: plan.archive.trust.clone(),
+        state: Some(state),
+    }
 }
 
 /// A connection to each server, with the members of its cluster.
@@ -170,7 +180,7 @@ impl Run<'_> {
     }
 }
 
-/// The folder of the sources, got out of the archive.
+/// The folder of sources that earlier versions copied out of the archive.
 pub(super) const SOURCES: &str = "sources";
 /// The folder of the master.
 pub(super) const MASTER: &str = "master";

@@ -259,6 +259,11 @@ fn checksum_words(checksum: &Checksum) -> String {
             "found ({}), NOT compared: --check reads the file and compares",
             by.join(", ")
         ),
+        Checksum::PartsVerified { by } => format!(
+            "found ({}), NOT compared, but for the SHA-256 of each part read: --check reads all and \
+             compares",
+            by.join(", ")
+        ),
         other => other.words(),
     }
 }

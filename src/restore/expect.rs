@@ -16,7 +16,7 @@ use crate::capture::{Manifest, read_manifest};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
 use crate::format::wal::{Op, Touches};
-use crate::format::{Form, Segment, Servers, Shard, wal};
+use crate::format::{Form, Segment, Servers, Shard, SnapshotFile, wal};
 use crate::point::PointId;
 use crate::source::{Checksum, Opening, ShardIds, Source, Spill, not_taken_in};
 
@@ -51,14 +51,10 @@ pub struct Points {
 }
 
 impl Expected {
-    /// Reads the snapshot at `path`: every byte is hashed, and compared where there is a checksum.
+    /// Reads the snapshot in `file`: every byte is hashed, and compared where there is a checksum.
     /// Ids that are too many for memory go to scratch in the folder `parent`.
-    pub fn read(path: &Path, opening: &Opening, parent: &Path) -> Result<Self> {
-        let manifest = match Sidecar::Manifest.of(path).exists() {
-            // Others write manifests of another form; their checksum is compared all the same.
-            true => read_manifest(path).ok(),
-            false => None,
-        };
+    pub fn read(file: &SnapshotFile, opening: &Opening, parent: &Path) -> Result<Self> {
+        let manifest = manifest_of(file);
         let counted = manifest.as_ref().and_then(counts);
         let opening = Opening {
             hash_now: true,
@@ -66,21 +62,21 @@ impl Expected {
             log: counted.is_none(),
             ..opening.clone()
         };
-        let mut source = Source::open(path, &opening, None)?;
+        let mut source = Source::open(file, &opening, None)?;
         if source.snapshot.form != Form::Collection {
             return Err(Error::usage(
-                format!("restoring {}", path.display()),
+                format!("restoring {file}"),
                 format!("it is a {}", source.snapshot.form.words()),
             )
             .next("make a collection snapshot of it first: snapmerge merge FILE -o MASTER"));
         }
-        let hashes = source.snapshot.hashes.clone().ok_or_else(|| {
-            Error::failed(format!("hashing {}", path.display()), "there is no hash")
-        })?;
+        let hashes = source.snapshot.hashes.clone();
+        let hashes =
+            hashes.ok_or_else(|| Error::failed(format!("hashing {file}"), "there is no hash"))?;
         let servers = source.servers();
         let mut shards = BTreeMap::new();
         let mut indexed_min = 0;
-        let what = path.display().to_string();
+        let what = file.to_string();
         let spill = Spill::within(parent);
         for (number, shard) in &mut source.snapshot.shards {
             let points = match &counted {
@@ -142,6 +138,16 @@ impl Expected {
             known: self.shards.values().flatten().sum(),
             open_shards: self.shards.values().filter(|one| one.is_none()).count(),
         }
+    }
+}
+
+/// The manifest of `file`, as far as there is one of ours: others write manifests of another form, whose
+/// checksum is compared all the same.
+fn manifest_of(file: &SnapshotFile) -> Option<Manifest> {
+    match file {
+        SnapshotFile::Disk(path) if Sidecar::Manifest.of(path).exists() => read_manifest(path).ok(),
+        SnapshotFile::Disk(_) => None,
+        SnapshotFile::Stored(stored) => serde_json::from_value(stored.manifest.clone()?).ok(),
     }
 }
 

@@ -23,7 +23,6 @@ pub use self::request::{RestoreOptions, RestoreReport, RestoreRequest};
 pub use self::verify::Difference;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -142,7 +141,7 @@ pub fn restore(
         }
     }
     let begun = Started {
-        file: expected.source.snapshot.path.display().to_string(),
+        file: expected.source.snapshot.what(),
         sha256: expected.sha256.clone(),
         begun: Utc::now(),
         upload: format!("snapmerge-{}.snapshot", Uuid::new_v4().simple()),
@@ -350,7 +349,7 @@ fn send(
     if matches!(preflight.way, Way::CreateThenWhole | Way::CreateThenShards) {
         create(target, members, expected, options, preflight)?;
     }
-    let path = expected.source.snapshot.path.as_path();
+    let file = &expected.source.snapshot.file;
     if preflight.way != Way::CreateThenShards {
         let stage = options
             .progress
@@ -366,10 +365,11 @@ fn send(
         };
         let landed = || landed(&upload, members, expected);
         if expected.source.snapshot.compressed {
-            let open = || Input::open(path, None, None);
+            let open = || Input::open(file, None, None);
             members.first.upload_snapshot(&upload, open, landed)?;
         } else {
-            let open = || File::open(path).map_err(|err| Error::io("opening snapshot", path, &err));
+            let failed = |err| Error::reading(format!("opening snapshot {file}"), &err);
+            let open = || file.reader().map_err(failed);
             members.first.upload_snapshot(&upload, open, landed)?;
         }
         return Ok(());
@@ -379,7 +379,7 @@ fn send(
         .progress
         .stage("upload shards", Some(expected.bytes), Unit::Bytes);
     for (shard, member) in places {
-        let (bytes, sha256) = measure(path, shard)?;
+        let (bytes, sha256) = measure(file, shard)?;
         let upload = Upload {
             collection: target.collection.clone(),
             shard: Some(shard),
@@ -400,7 +400,7 @@ fn send(
                 Landed::No
             })
         };
-        member.upload_snapshot(&upload, || stream(path, shard), landed)?;
+        member.upload_snapshot(&upload, || stream(file, shard), landed)?;
     }
     Ok(())
 }

@@ -307,7 +307,7 @@ fn check_version(
              itself is only upgraded one minor version at a time, so look at what it answers, too: \
              snapmerge verify {target} --against {} --queries 100",
             server.version,
-            expected.source.snapshot.path.display()
+            expected.source.snapshot.file
         ));
     }
     let servers = &expected.servers;
@@ -350,10 +350,7 @@ fn check_version(
             many => format!(" (and {} more)", many - 1),
         };
         return Err(Error::damaged(
-            format!(
-                "restoring {} to {target}",
-                expected.source.snapshot.path.display()
-            ),
+            format!("restoring {} to {target}", expected.source.snapshot.file),
             format!("{first}{more}"),
         )
         .next("`snapmerge inspect` says what is wrong with it and how to get out of it"));

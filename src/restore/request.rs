@@ -45,7 +45,8 @@ pub struct RestoreOptions {
     /// How long a collection may take to become green, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub wait: u64,
-    /// Where a snapshot in an archive is put together [default: the folder for temporary files]
+    /// Where ids that are too many for memory are sorted, and a snapshot is taken out of one of a whole storage
+    /// [default: the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
     /// Restore a snapshot that lacks shards or whose replica was not active
@@ -125,14 +126,14 @@ impl Operation for RestoreRequest {
         let members = self.options.connect(&self.to.server)?;
         let snapshots = std::slice::from_ref(&self.snapshot);
         let parent = self.options.parent();
-        let inputs = Inputs::find(snapshots, &self.options.reading, &parent)?;
-        let Some(path) = inputs.paths().first() else {
+        let inputs = Inputs::find(snapshots, &self.options.reading)?;
+        let Some(file) = inputs.files().first() else {
             return Err(Error::usage("opening the snapshot", "there is none"));
         };
         let stage = context
             .progress
             .stage("look into the snapshot", None, Unit::None);
-        let expected = Expected::read(path, &inputs.opening(path), &parent)?;
+        let expected = Expected::read(file, &inputs.opening(file), &parent)?;
         drop(stage);
         let options = self.options.of_one(context.progress);
         let restored = restore(&self.to, &members, &expected, &options, &state)?;

@@ -3,19 +3,18 @@
 //! Invariants: what is sent has the size and the hash that were said before; it is never on disk.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::base::error::{Error, Result};
-use crate::format::{Input, TRAILER_BYTES, Transplant, Walker, size_in_tar};
+use crate::format::{Input, SnapshotFile, TRAILER_BYTES, Transplant, Walker, size_in_tar};
 
 /// Writes the shard as a snapshot of its own.
-fn write_shard(path: &Path, shard: u32, out: impl Write) -> Result<()> {
+fn write_shard(file: &SnapshotFile, shard: u32, out: impl Write) -> Result<()> {
     let prefix = format!("{shard}/");
-    let mut input = Input::open(path, None, None)?;
-    let mut walker = Walker::new(&mut input, path.display().to_string());
-    let mut tar = Transplant::new(out, format!("shard {shard} of {}", path.display()));
+    let mut input = Input::open(file, None, None)?;
+    let mut walker = Walker::new(&mut input, file.to_string());
+    let mut tar = Transplant::new(out, format!("shard {shard} of {file}"));
     while let Some(member) = walker.next_member()? {
         if let Some(name) = member.path.strip_prefix(&prefix).map(str::to_owned) {
             tar.member(&mut walker, &member, &name)?;
@@ -25,7 +24,7 @@ fn write_shard(path: &Path, shard: u32, out: impl Write) -> Result<()> {
 }
 
 /// Size and SHA-256 of the shard as a snapshot of its own.
-pub(super) fn measure(path: &Path, shard: u32) -> Result<(u64, String)> {
+pub(super) fn measure(file: &SnapshotFile, shard: u32) -> Result<(u64, String)> {
     struct Hash(Sha256);
     impl Write for Hash {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -38,25 +37,24 @@ pub(super) fn measure(path: &Path, shard: u32) -> Result<(u64, String)> {
     }
     let prefix = format!("{shard}/");
     let mut bytes = TRAILER_BYTES;
-    let mut input = Input::open(path, None, None)?;
-    let mut walker = Walker::new(&mut input, path.display().to_string());
+    let mut input = Input::open(file, None, None)?;
+    let mut walker = Walker::new(&mut input, file.to_string());
     while let Some(member) = walker.next_member()? {
         if let Some(name) = member.path.strip_prefix(&prefix) {
             bytes += size_in_tar(&member, name);
         }
     }
     let mut hash = Hash(Sha256::new());
-    write_shard(path, shard, &mut hash)?;
+    write_shard(file, shard, &mut hash)?;
     Ok((bytes, hex::encode(hash.0.finalize())))
 }
 
 /// The shard as a snapshot of its own, written while it is read.
-pub(super) fn stream(path: &Path, shard: u32) -> Result<impl Read + Send + 'static> {
-    let (reader, writer) = io::pipe().map_err(|err| {
-        Error::failed(format!("reading shard {shard} of {}", path.display()), err)
-    })?;
-    let path = path.to_owned();
+pub(super) fn stream(file: &SnapshotFile, shard: u32) -> Result<impl Read + Send + 'static> {
+    let (reader, writer) =
+        io::pipe().map_err(|err| Error::failed(format!("reading shard {shard} of {file}"), err))?;
+    let file = file.clone();
     // Whoever reads sees a short stream if this fails, and its length is known.
-    std::thread::spawn(move || write_shard(&path, shard, io::BufWriter::new(writer)));
+    std::thread::spawn(move || write_shard(&file, shard, io::BufWriter::new(writer)));
     Ok(reader)
 }

@@ -207,9 +207,12 @@ fn send_pieces(
             }
             Some(Err(err)) if err.kind() == std::io::ErrorKind::Interrupted => continue,
             Some(Err(err)) => {
-                let why = format!("the file cannot be read: {err}");
+                let told = match Error::carried(&err) {
+                    Some(carried) => carried.clone().within(doing),
+                    None => Error::failed(doing, format!("the file cannot be read: {err}")),
+                };
                 let _ = pieces.blocking_send(Err(err));
-                return Err(Error::failed(doing, why));
+                return Err(told);
             }
         };
         let piece = Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default());

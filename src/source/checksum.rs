@@ -18,13 +18,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 use crate::base::path::is_gz;
-use crate::format::{Algorithm, Hashes, Sha256Hex};
+use crate::format::{Algorithm, Hashes, Sha256Hex, SnapshotFile};
 
 /// Largest checksum or manifest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Name of the command line's checksum in reports.
 const GIVEN: &str = "--sha256";
+/// Name of the checksum that an archive has of an entry.
+const RECORDED: &str = "the archive's record";
 
 /// A SHA-256 that a source must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,12 @@ pub enum Checksum {
         /// Files or options that state it.
         by: Vec<String>,
     },
+    /// It is read from an archive: every part that is read was compared with its own SHA-256 first. That of
+    /// the whole was not compared, since not all of it was read, or not in one go.
+    PartsVerified {
+        /// Who states the SHA-256 of the whole.
+        by: Vec<String>,
+    },
     /// There is none.
     Unverified,
     /// There is no file: the records come from a server.
@@ -80,6 +88,10 @@ impl Checksum {
                 format!("{} verified by {}", hash.name(), by.join(", "))
             }
             Self::Unchecked { by } => format!("SHA-256 by {}, not compared yet", by.join(", ")),
+            Self::PartsVerified { by } => format!(
+                "every part read matches its SHA-256; that of the whole, by {}, not compared",
+                by.join(", ")
+            ),
             Self::Unverified => "UNVERIFIED: no checksum found".into(),
             Self::Live => "live, read from the server".into(),
         }
@@ -117,6 +129,18 @@ pub fn required(
         )));
     }
     Ok(expected)
+}
+
+/// The checksums of a snapshot in an archive, whose record states its `sha256`, and what was `given` on the
+/// command line.
+pub fn recorded(sha256: &str, given: Option<&str>) -> Vec<Expectation> {
+    let one = |sha256: &str, by: &str| Expectation {
+        sha256: sha256.to_owned(),
+        other: None,
+        by: by.to_owned(),
+    };
+    let given = given.map(|given| one(given, GIVEN));
+    given.into_iter().chain([one(sha256, RECORDED)]).collect()
 }
 
 /// Every checksum that is to be found for the snapshot at `path`: Qdrant's own `FILE.checksum`
@@ -199,8 +223,8 @@ pub fn algorithm(expected: &[Expectation]) -> Algorithm {
     }
 }
 
-/// Compares what a snapshot must be with what it is. `hashes` are those of the file at `path`.
-pub fn compare(path: &Path, expected: &[Expectation], hashes: &Hashes) -> Result<Checksum> {
+/// Compares what a snapshot must be with what it is. `hashes` are those of `file`.
+pub fn compare(file: &SnapshotFile, expected: &[Expectation], hashes: &Hashes) -> Result<Checksum> {
     let told: Vec<(&str, &str)> = expected
         .iter()
         .map(|wanted| match (hashes.algorithm, &wanted.other) {
@@ -223,7 +247,7 @@ pub fn compare(path: &Path, expected: &[Expectation], hashes: &Hashes) -> Result
             format!(", decompressed {}", hashes.content)
         };
         return Err(Error::damaged(
-            format!("checking {}", path.display()),
+            format!("checking {file}"),
             format!(
                 "its {} is {}{content}, but {}",
                 hashes.algorithm.name(),
@@ -336,6 +360,7 @@ mod tests {
     fn another_hash_is_compared_where_files_tell_it_of_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.snapshot");
+        let file = SnapshotFile::from(path.as_path());
         let beside = |ending: &str, text: &str| {
             std::fs::write(with_suffix(&path, ending), text).unwrap();
         };
@@ -361,18 +386,18 @@ mod tests {
             algorithm: Algorithm::Sha256,
             ..hashes(A)
         };
-        let err = compare(&path, &both, &of_checksum).unwrap_err();
+        let err = compare(&file, &both, &of_checksum).unwrap_err();
         assert!(err.why().contains("provenance.json says"), "{err}");
         tells(".provenance.json", A, ("blake3", B));
         assert_eq!(by(None), Algorithm::Blake3);
         let expected = expectations(&path, None).unwrap();
         let Checksum::Verified { sha256, hash, .. } =
-            compare(&path, &expected, &hashes(B)).unwrap()
+            compare(&file, &expected, &hashes(B)).unwrap()
         else {
             panic!("not verified");
         };
         assert_eq!((sha256.as_str(), hash), (A, Algorithm::Blake3));
-        let err = compare(&path, &expected, &hashes(A)).unwrap_err();
+        let err = compare(&file, &expected, &hashes(A)).unwrap_err();
         assert!(err.why().contains(B), "{err}");
         let xxh3 = "0123456789abcdef".repeat(2);
         tells(".provenance.json", A, ("xxh3", &xxh3));
@@ -388,12 +413,12 @@ mod tests {
         tells(".manifest.json", B, ("blake3", A));
         let both = expectations(&path, None).unwrap();
         assert_eq!(algorithm(&both), Algorithm::Blake3);
-        assert!(compare(&path, &both, &hashes(B)).is_err());
+        assert!(compare(&file, &both, &hashes(B)).is_err());
     }
 
     #[test]
     fn one_wrong_checksum_refuses_the_source() {
-        let path = Path::new("a.snapshot.gz");
+        let path = &SnapshotFile::from(Path::new("a.snapshot.gz"));
         let hashes = Hashes {
             algorithm: Algorithm::Sha256,
             file: B.into(),

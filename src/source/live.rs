@@ -310,7 +310,6 @@ impl Source {
             expected: Vec::new(),
             live: Some(live),
             by_server: None,
-            shown: None,
             refused: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
         })

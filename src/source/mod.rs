@@ -14,7 +14,6 @@ mod shard_ids;
 mod together;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -36,7 +35,7 @@ use crate::base::path::is_gz;
 use crate::format::readable::{Obstacle, in_rocks, obstacles};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, ShardingMethod};
-use crate::format::{Algorithm, Input, Servers, Snapshot, Want, source_name};
+use crate::format::{Algorithm, Input, Servers, Snapshot, SnapshotFile, Want};
 use crate::server::ServerVersion;
 
 /// The first server that cannot read RocksDB any more.
@@ -78,8 +77,6 @@ pub struct Source {
     pub live: Option<Live>,
     /// The version of the server that is to read the file in place of the engine here, if one is.
     pub by_server: Option<ServerVersion>,
-    /// Name in reports, where that is not its file.
-    pub shown: Option<String>,
     /// Descriptions of what was refused of its logs when it was settled.
     pub refused: BTreeSet<String>,
     /// Shards of its collection that another source has: these are not read here.
@@ -101,42 +98,56 @@ pub struct SourceLabel {
     pub checksum: Checksum,
 }
 
-/// The checksums that the file at `path` must have.
-fn expected_of(path: &Path, opening: &Opening) -> Result<Vec<Expectation>> {
+/// The checksums that `file` must have.
+fn expected_of(file: &SnapshotFile, opening: &Opening) -> Result<Vec<Expectation>> {
     let given = opening.sha256.as_deref();
-    checksum::required(path, given, opening.require_checksum, "--sha256 FILE=HEX")
+    match file {
+        SnapshotFile::Disk(path) => {
+            checksum::required(path, given, opening.require_checksum, "--sha256 FILE=HEX")
+        }
+        SnapshotFile::Stored(stored) => Ok(checksum::recorded(&stored.sha256, given)),
+    }
 }
 
-/// Compares the file at `path` with the checksums that it must have, of whatever it is a snapshot.
-pub fn check_file(path: &Path, opening: &Opening) -> Result<Checksum> {
-    let expected = expected_of(path, opening)?;
+/// Compares `file` with the checksums that it must have, of whatever it is a snapshot.
+pub fn check_file(file: &SnapshotFile, opening: &Opening) -> Result<Checksum> {
+    let expected = expected_of(file, opening)?;
     if expected.is_empty() {
         return Ok(Checksum::Unverified);
     }
-    let hashes = Input::hash(path, checksum::algorithm(&expected))?;
-    let hashes = hashes
-        .ok_or_else(|| Error::failed(format!("hashing {}", path.display()), "there is no hash"))?;
-    checksum::compare(path, &expected, &hashes)
+    let hashes = Input::hash(file, checksum::algorithm(&expected))?;
+    let hashes =
+        hashes.ok_or_else(|| Error::failed(format!("hashing {file}"), "there is no hash"))?;
+    checksum::compare(file, &expected, &hashes)
 }
 
 impl Source {
-    /// Opens the snapshot at `path`; `passed` counts its bytes for a progress bar. A .gz with a
+    /// Opens the snapshot in `file`; `passed` counts its bytes for a progress bar. A .gz with a
     /// checksum is compared with it at once, since all of it is read anyway.
-    pub fn open(path: &Path, opening: &Opening, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
-        let expected = expected_of(path, opening)?;
+    pub fn open(
+        file: &SnapshotFile,
+        opening: &Opening,
+        passed: Option<Arc<AtomicU64>>,
+    ) -> Result<Self> {
+        let expected = expected_of(file, opening)?;
+        let is_gz = file.path().is_some_and(is_gz);
         let want = Want {
             trackers: opening.trackers,
             log: opening.log,
-            hash: (opening.hash_now || (is_gz(path) && !expected.is_empty()))
+            hash: (opening.hash_now || (is_gz && !expected.is_empty()))
                 .then_some(Algorithm::Sha256),
         };
-        let snapshot = Snapshot::open(path, want, passed)?;
+        let snapshot = Snapshot::open(file, want, passed)?;
         let checksum = match &snapshot.hashes {
-            Some(hashes) => checksum::compare(path, &expected, hashes)?,
+            Some(hashes) => checksum::compare(file, &expected, hashes)?,
             None if expected.is_empty() => Checksum::Unverified,
-            None => Checksum::Unchecked {
-                by: expected.iter().map(|wanted| wanted.by.clone()).collect(),
-            },
+            None => {
+                let by = expected.iter().map(|wanted| wanted.by.clone()).collect();
+                match file {
+                    SnapshotFile::Disk(_) => Checksum::Unchecked { by },
+                    SnapshotFile::Stored(_) => Checksum::PartsVerified { by },
+                }
+            }
         };
         let what = snapshot.what();
         let (config, payload, config_is_derived) = match &snapshot.config {
@@ -163,7 +174,7 @@ impl Source {
             None => ShardKeys::default(),
         };
         Ok(Self {
-            name: source_name(path),
+            name: file.source_name(),
             snapshot,
             config,
             payload,
@@ -172,7 +183,6 @@ impl Source {
             checksum,
             live: None,
             by_server: None,
-            shown: None,
             refused: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
             expected,
@@ -181,7 +191,10 @@ impl Source {
 
     /// Returns true if it has a checksum that is still to be compared.
     pub fn is_unchecked(&self) -> bool {
-        matches!(self.checksum, Checksum::Unchecked { .. })
+        match self.checksum {
+            Checksum::Unchecked { .. } | Checksum::PartsVerified { .. } => true,
+            Checksum::Verified { .. } | Checksum::Unverified | Checksum::Live => false,
+        }
     }
 
     /// Returns the algorithm to hash it with, if it has a checksum that is still to be compared.
@@ -195,7 +208,7 @@ impl Source {
         if let Some(algorithm) = self.to_hash()
             && let Some(hashes) = self.snapshot.hash(algorithm)?
         {
-            self.checksum = checksum::compare(&self.snapshot.path, &self.expected, &hashes)?;
+            self.checksum = checksum::compare(&self.snapshot.file, &self.expected, &hashes)?;
         }
         Ok(())
     }
@@ -300,10 +313,7 @@ impl Source {
     pub fn label(&self) -> SourceLabel {
         SourceLabel {
             name: self.name.clone(),
-            file: match &self.shown {
-                Some(shown) => shown.clone(),
-                None => self.snapshot.path.display().to_string(),
-            },
+            file: self.snapshot.what(),
             file_bytes: self.snapshot.file_bytes,
             checksum: self.checksum.clone(),
         }

@@ -98,7 +98,7 @@ impl Source {
                 reasons.push(format!("{place}{}", obstacle.why));
             }
             return Err(Error::damaged(
-                format!("reading {}", self.snapshot.path.display()),
+                format!("reading {}", self.snapshot.file),
                 reasons.join("\n  and "),
             )
             .next(first.next.clone()));
@@ -141,7 +141,7 @@ impl Source {
                 cost: OpeningCost::default(),
             });
         }
-        let path = &self.snapshot.path;
+        let file = &self.snapshot.file;
         let unpacking = Unpacking {
             wanted,
             hash: self.to_hash(),
@@ -149,15 +149,15 @@ impl Source {
         };
         let unpacked = unpack(&self.snapshot, folder, unpacking, passed)?;
         if let Some(hashes) = &unpacked.hashes {
-            self.checksum = checksum::compare(path, &self.expected, hashes)?;
+            self.checksum = checksum::compare(file, &self.expected, hashes)?;
         }
-        let engine = ShardConfig::new(&self.config)
-            .map_err(|err| err.within(format!("reading {}", path.display())))?;
+        let engine =
+            ShardConfig::new(&self.config).map_err(|err| err.within(format!("reading {file}")))?;
         let open = |home: &Path, what: &str| open(home, purpose, &self.config, &engine, what);
         let mut shards = Vec::new();
         let is_wanted = |number: &u32| wanted.is_none_or(|wanted| wanted.contains(number));
         for number in self.snapshot.shards.keys().copied().filter(is_wanted) {
-            let what = format!("shard {number} of {}", path.display());
+            let what = format!("shard {number} of {}", file);
             let home = folder.join(number.to_string());
             let mut shard = open(&home, &what)?;
             let refused = shard.passed_over().clone();
@@ -212,18 +212,18 @@ impl Source {
     /// Makes shards under `folder` out of nothing but the logs of those that are `wanted`: they have
     /// the points that the logs write, numbered as in the logs.
     pub fn settle_logs(&self, folder: &Path, wanted: &BTreeSet<u32>) -> Result<Vec<OpenedShard>> {
-        let path = &self.snapshot.path;
+        let file = &self.snapshot.file;
         let unpacking = Unpacking {
             wanted: Some(wanted),
             logs_only: true,
             ..Unpacking::default()
         };
         unpack(&self.snapshot, folder, unpacking, None)?;
-        let config = ShardConfig::new(&self.config)
-            .map_err(|err| err.within(format!("reading {}", path.display())))?;
+        let config =
+            ShardConfig::new(&self.config).map_err(|err| err.within(format!("reading {file}")))?;
         let mut shards = Vec::new();
         for number in wanted {
-            let what = format!("the log of shard {number} of {}", path.display());
+            let what = format!("the log of shard {number} of {}", file);
             let folder = folder.join(number.to_string());
             shards.push(OpenedShard {
                 number: *number,
@@ -251,7 +251,7 @@ impl Source {
         };
         let unpacked = unpack(&self.snapshot, folder, unpacking, None)?;
         if let Some(hashes) = &unpacked.hashes {
-            self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;
+            self.checksum = checksum::compare(&self.snapshot.file, &self.expected, hashes)?;
         }
         let shards: BTreeSet<u32> = wanted.iter().map(|(number, _)| *number).collect();
         for number in shards {
@@ -295,7 +295,7 @@ impl Source {
         let hash = self.to_hash();
         let hashes = walk_segments(&self.snapshot, hash, passed, take)?;
         if let Some(hashes) = &hashes {
-            self.checksum = checksum::compare(&self.snapshot.path, &self.expected, hashes)?;
+            self.checksum = checksum::compare(&self.snapshot.file, &self.expected, hashes)?;
         }
         Ok(())
     }

@@ -6,18 +6,18 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 
 use super::{Checksum, Source};
 use crate::base::error::{Error, Result};
+use crate::format::{FileIdentity, SnapshotFile};
 
 /// Identity by which two sources are one.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Same {
     /// The address of a collection.
-    Address(std::path::PathBuf),
-    /// Device and inode: a link is the same file under another name.
-    File(u64, u64),
+    Address(String),
+    /// The file.
+    File(FileIdentity),
     /// The bytes, where somebody says their SHA-256: an archive's entry and the file that was stored.
     Bytes(String),
 }
@@ -26,19 +26,12 @@ enum Same {
 pub fn refuse_twice(sources: &[Source], doing: &str) -> Result<()> {
     let mut seen: BTreeMap<Same, String> = BTreeMap::new();
     for source in sources {
-        let path = &source.snapshot.path;
-        let shown = || {
-            source
-                .shown
-                .clone()
-                .unwrap_or_else(|| path.display().to_string())
-        };
+        let file = &source.snapshot.file;
         let mut same = Vec::new();
         if source.checksum == Checksum::Live {
-            same.push(Same::Address(path.clone()));
+            same.push(Same::Address(file.to_string()));
         } else {
-            let meta = std::fs::metadata(path).map_err(|err| Error::io("reading", path, &err))?;
-            same.push(Same::File(meta.dev(), meta.ino()));
+            same.push(Same::File(file.identity()?));
             let sha256 = source.expected.iter().map(|expected| &expected.sha256);
             same.extend(sha256.cloned().map(Same::Bytes));
         }
@@ -48,11 +41,11 @@ pub fn refuse_twice(sources: &[Source], doing: &str) -> Result<()> {
         for same in same {
             match seen.entry(same) {
                 Entry::Vacant(entry) => {
-                    entry.insert(shown());
+                    entry.insert(file.to_string());
                 }
                 Entry::Occupied(other) => {
                     return Err(Error::usage(
-                        format!("{doing} {}", shown()),
+                        format!("{doing} {file}"),
                         format!("it is given twice (also as {})", other.get()),
                     )
                     .next("give each source once"));
@@ -148,17 +141,18 @@ fn owners(sources: &[Source], parts: &[usize]) -> BTreeMap<u32, usize> {
         .collect()
 }
 
-/// Gives sources with the same name different ones: by the folders that they lie in, and if that
-/// does not tell them apart, by their files.
+/// Gives sources with the same name different ones: by the folders that they lie in or their ids in an
+/// archive, and if that does not tell them apart, by their files.
 pub fn tell_apart(sources: &mut [Source]) {
-    rename_equal(sources, |source| {
-        let folder = source.snapshot.path.parent()?;
-        let folder = Some(folder).filter(|folder| !folder.as_os_str().is_empty())?;
-        Some(format!("{}/{}", folder.display(), source.name))
+    rename_equal(sources, |source| match &source.snapshot.file {
+        SnapshotFile::Disk(path) => {
+            let folder = path.parent()?;
+            let folder = Some(folder).filter(|folder| !folder.as_os_str().is_empty())?;
+            Some(format!("{}/{}", folder.display(), source.name))
+        }
+        SnapshotFile::Stored(stored) => Some(stored.id.clone()),
     });
-    rename_equal(sources, |source| {
-        Some(source.snapshot.path.display().to_string())
-    });
+    rename_equal(sources, |source| Some(source.snapshot.what()));
 }
 
 fn rename_equal(sources: &mut [Source], name_of: impl Fn(&Source) -> Option<String>) {

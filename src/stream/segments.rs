@@ -116,7 +116,7 @@ pub fn plan_segments(
 ) -> Result<Vec<ShardPlan>> {
     let mut shard_plans = Vec::new();
     for (at, source) in sources.iter_mut().enumerate() {
-        let path = source.snapshot.path.display().to_string();
+        let path = source.snapshot.what();
         for (number, shard) in &mut source.snapshot.shards {
             let what = format!("shard {number} of {path}");
             let target = target(at, *number, &what)?;

@@ -251,11 +251,7 @@ impl Provenance {
             };
             let by_file = |source: &Source| {
                 source.snapshot.file_bytes == wanted.file_bytes
-                    && source
-                        .snapshot
-                        .path
-                        .file_name()
-                        .is_some_and(|name| name.to_string_lossy() == wanted.file.as_str())
+                    && source.snapshot.file.file_name() == wanted.file
             };
             let place = sources
                 .iter()
@@ -303,17 +299,16 @@ impl Provenance {
 
 impl ProvenanceSource {
     fn new(source: &Source) -> Self {
-        let path = &source.snapshot.path;
         Self {
             name: source.name.clone(),
-            file: path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default(),
+            file: source.snapshot.file.file_name(),
             file_bytes: source.snapshot.file_bytes,
             sha256: match &source.checksum {
                 Checksum::Verified { sha256, .. } => Some(sha256.clone()),
-                Checksum::Unchecked { .. } | Checksum::Unverified | Checksum::Live => None,
+                Checksum::Unchecked { .. }
+                | Checksum::PartsVerified { .. }
+                | Checksum::Unverified
+                | Checksum::Live => None,
             },
         }
     }

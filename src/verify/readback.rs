@@ -224,7 +224,7 @@ pub(super) fn master_of(path: &Path, expected: &Expected<'_>, trackers: bool) ->
         log: true,
         ..Opening::default()
     };
-    let master = Source::open(path, &opening, None)?;
+    let master = Source::open(&path.into(), &opening, None)?;
     master.refuse_unreadable(false)?;
     if let Some(wrong) = frame_differences(&master, true).first() {
         return Err(failed(wrong.to_string()));

@@ -137,7 +137,7 @@ impl Operation for VerifyRequest {
             .chain(&self.against)
             .cloned()
             .collect();
-        let inputs = Inputs::find(&all, &self.input, &parent)?;
+        let inputs = Inputs::find(&all, &self.input)?;
         let mut servers = Servers::new(&self.servers, context);
         let mut opened = inputs.open(true, &mut servers, context)?;
         let mut sources = opened.split_off(1);

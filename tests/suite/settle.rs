@@ -31,7 +31,7 @@ fn both_ways(case: &Case) -> Outcome {
     let scratch = Scratch::new(dir.path())?;
     let settle = |name: &str, purpose: Purpose| -> Outcome<(PathBuf, OpenedShards)> {
         let folder = scratch.folder(name)?;
-        let mut source = Source::open(&snapshot, &Opening::default(), None)?;
+        let mut source = Source::open(&snapshot.as_path().into(), &Opening::default(), None)?;
         let settled = source.settle(&folder, purpose, None)?;
         Ok((folder, settled))
     };

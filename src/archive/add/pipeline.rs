@@ -143,10 +143,10 @@ fn read(
     used: &Pool<Vec<u8>>,
     takers: [SyncSender<Block>; 2],
 ) -> Result<Option<Hashes>> {
-    let path = &adding.path;
-    let mut input = Input::open(path, None, adding.passed.clone())?;
+    let path = adding.path.as_path();
+    let mut input = Input::open(&path.into(), None, adding.passed.clone())?;
     if input.is_compressed() {
-        input = Input::open(path, Some(Algorithm::Sha256), adding.passed.clone())?;
+        input = Input::open(&path.into(), Some(Algorithm::Sha256), adding.passed.clone())?;
     }
     loop {
         let mut block = used.take();

@@ -53,7 +53,7 @@ pub fn stream(
         Ok(streamed) => Ok(Some(streamed)),
         Err(Stop::Unusual) => Ok(None),
         Err(Stop::Io(err)) if err.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(Stop::Io(err)) => Err(Error::failed(format!("reading the ids of {what}"), err)),
+        Err(Stop::Io(err)) => Err(Error::reading(format!("reading the ids of {what}"), &err)),
         Err(Stop::Taking(err)) => Err(err),
     }
 }

@@ -4,13 +4,11 @@
 //! headers gave for it; a file that ends before is damage.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Take};
-use std::path::Path;
-use std::sync::Arc;
+use std::io::{self, BufReader, Read};
 
 use super::{TrackerFiles, immutable, mutable};
 use crate::base::error::{Error, Result};
+use crate::format::file::SnapshotFile;
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -23,7 +21,7 @@ pub enum Content {
     /// In a plain snapshot.
     InFile {
         /// The snapshot.
-        path: Arc<Path>,
+        file: SnapshotFile,
         /// Offset in bytes.
         from: u64,
         /// Length in bytes.
@@ -49,9 +47,9 @@ impl Content {
     pub(super) fn reader(&self) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
             Self::Held(bytes) => Box::new(bytes.as_slice()),
-            Self::InFile { path, from, bytes } => Box::new(BufReader::with_capacity(
+            Self::InFile { file, from, bytes } => Box::new(BufReader::with_capacity(
                 BUFFER_BYTES,
-                range(path, *from, *bytes)?,
+                file.read_range(*from..from.saturating_add(*bytes))?,
             )),
         })
     }
@@ -60,9 +58,10 @@ impl Content {
     fn load(&self) -> io::Result<Vec<u8>> {
         match self {
             Self::Held(bytes) => Ok(bytes.clone()),
-            Self::InFile { path, from, bytes } => {
+            Self::InFile { file, from, bytes } => {
                 let mut content = Vec::new();
-                let read = range(path, *from, *bytes)?.read_to_end(&mut content)?;
+                let mut range = file.read_range(*from..from.saturating_add(*bytes))?;
+                let read = range.read_to_end(&mut content)?;
                 match read as u64 == *bytes {
                     true => Ok(content),
                     false => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -70,12 +69,6 @@ impl Content {
             }
         }
     }
-}
-
-fn range(path: &Path, from: u64, bytes: u64) -> io::Result<Take<File>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
-    Ok(file.take(bytes))
 }
 
 /// The files of a segment's id tracker by name, as far as there are any.
@@ -111,8 +104,12 @@ impl Trackers {
         let mut files = TrackerFiles::default();
         for (name, content) in &self.files {
             let failed = |err: io::Error| {
-                Error::failed(format!("reading {name} of {what}"), err)
-                    .next("the file changed while it was read: try again")
+                let doing = format!("reading {name} of {what}");
+                match Error::carried(&err) {
+                    Some(carried) => carried.clone().within(doing),
+                    None => Error::failed(doing, err)
+                        .next("the file changed while it was read: try again"),
+                }
             };
             if let Some(place) = files.from_name(name) {
                 *place = Some(content.load().map_err(failed)?);

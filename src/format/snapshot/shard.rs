@@ -4,7 +4,6 @@
 //! is counted with its segment or its shard.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -281,8 +280,8 @@ impl Segment {
             name if want.trackers && is_tracker_file(name) => {
                 let is_large = member.bytes > TRACKER_BYTES_HELD && member.pieces.is_none();
                 let content = match reading.file.filter(|_| is_large) {
-                    Some(path) => Content::InFile {
-                        path: Arc::clone(path),
+                    Some(file) => Content::InFile {
+                        file: file.clone(),
                         from: base.saturating_add(member.position),
                         bytes: member.bytes,
                     },
@@ -293,7 +292,7 @@ impl Segment {
             }
             name if want.trackers && graph::is_links(name) => {
                 let has_links = graph::has_links(walker.contents(member), member.bytes)
-                    .map_err(|err| walker.damaged(format!("member {}: {err}", member.path)))?;
+                    .map_err(|err| walker.read_error(&err))?;
                 if !has_links {
                     self.linkless.push(name.to_owned());
                 }

@@ -18,7 +18,7 @@ use crate::build::Target;
 use crate::format::{PackedShard, SnapshotWriter, Written, layout};
 use crate::merge::carried::{CarriedCounts, ToIndex};
 use crate::merge::plan::Plan;
-use crate::source::{Checksum, Source};
+use crate::source::Source;
 use crate::stream::{SegmentPlan, ShardPlan};
 
 /// A packed master.
@@ -66,7 +66,7 @@ pub fn carry(
                     .map(move |segment| ((number, segment.uuid), (shard_plan, segment)))
             })
             .collect();
-        if carried.is_empty() && !matches!(source.checksum, Checksum::Unchecked { .. }) {
+        if carried.is_empty() && !source.is_unchecked() {
             continue;
         }
         let mut seen = 0;
@@ -237,6 +237,9 @@ fn changed(source: &str) -> Error {
 }
 
 fn read_failed(what: &str, err: &io::Error) -> Error {
+    if let Some(carried) = Error::carried(err) {
+        return carried.clone().within(format!("carrying {what}"));
+    }
     let kind = match err.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
             Kind::Damaged

@@ -149,6 +149,7 @@ fn source_row(source: &SourceLabel, points: u64) -> SourceRow<'_> {
             hash => format!("SHA-256 {sha256}, by {hash}"),
         },
         Checksum::Unchecked { .. } => "UNCHECKED".to_owned(),
+        Checksum::PartsVerified { .. } => "SHA-256 of what was read".to_owned(),
         Checksum::Unverified => "UNVERIFIED".to_owned(),
         Checksum::Live => "LIVE".to_owned(),
     };

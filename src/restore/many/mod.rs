@@ -25,11 +25,11 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::parallel::in_parallel;
 use crate::base::progress::{Progress, Unit};
-use crate::base::scratch::{Scratch, require_free};
+use crate::base::scratch::Scratch;
 use crate::base::stop;
 use crate::capture::Members;
 use crate::server::{About, Address, StateFolder};
-use crate::source::Checksum;
+use crate::source::{Checksum, Opening};
 
 /// Brings many snapshots onto a server, each as a collection of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -242,8 +242,8 @@ impl All<'_> {
         let jobs = self.request.jobs.max(1);
         let mut sizes: Vec<u64> = plan.targets.iter().map(|(piece, _)| piece.bytes).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
-        let at_once = sizes.iter().take(jobs).sum();
-        require_free(&parent, at_once, "snapshots that are restored at once")?;
+        let at_once = sizes.iter().take(jobs).copied();
+        self.pieces.require_room(&parent, at_once)?;
         let total = sizes.iter().sum();
         let stage = progress.stage("restore collections", Some(total), Unit::Bytes);
         in_parallel(plan.targets.iter(), jobs, |(piece, name)| {
@@ -266,8 +266,8 @@ impl All<'_> {
         }
         let started = Instant::now();
         let scratch = Scratch::new(&self.request.options.parent())?;
-        let (path, opening) = self.pieces.fetch(piece, &scratch)?;
-        let expected = Expected::read(&path, &opening, scratch.path())?;
+        let file = self.pieces.open(piece, &scratch)?;
+        let expected = Expected::read(&file, &Opening::default(), scratch.path())?;
         let target = self.request.to.collection(&one.collection);
         let mut options = self.request.options.of_one(Progress::Quiet);
         options.resume = self.is_resumed;

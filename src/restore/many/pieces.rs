@@ -1,22 +1,20 @@
 //! The snapshots of a set: entries of an archive, or members of a snapshot of a whole storage.
 //!
-//! Invariants: a snapshot is there as a file only while it is restored; one of an archive has the SHA-256
-//! that the archive's chain says.
+//! Invariants: a member of a snapshot of a whole storage is a file of its own only while it is restored; a
+//! snapshot in an archive is read where it lies, with the SHA-256 that the archive's chain says.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 
-use crate::archive::{Archive, Entry, EntryPattern};
-use crate::base::durable;
+use crate::archive::{Entry, EntryPattern, EntryReader};
 use crate::base::error::{Error, Result};
-use crate::base::scratch::Scratch;
-use crate::base::sidecar::Sidecar;
+use crate::base::scratch::{Scratch, require_free};
 use crate::capture::Manifest;
-use crate::format::FullSnapshot;
+use crate::format::{FullSnapshot, SnapshotFile};
 use crate::input::Inputs;
 use crate::restore::RestoreOptions;
-use crate::source::{Checksum, Opening, check_file};
+use crate::source::{Checksum, check_file};
 
 /// One snapshot.
 #[derive(Debug)]
@@ -38,7 +36,7 @@ pub(super) struct Piece {
 
 /// Place of the snapshots.
 enum Place {
-    Archive(Box<Archive>),
+    Archive(EntryReader),
     Full(FullSnapshot),
 }
 
@@ -62,12 +60,12 @@ impl Pieces {
                 )
                 .next("leave it out"));
             }
-            let archive = reading.from_archive.open()?;
-            let entries = pattern.find(&archive.chain()?)?;
+            let reader = EntryReader::new(reading.from_archive.open()?);
+            let entries = pattern.find(&reader.archive().chain()?)?;
             return Ok(Self {
                 all: entries.into_iter().map(of_entry).collect(),
                 checksum: None,
-                place: Place::Archive(Box::new(archive)),
+                place: Place::Archive(reader),
             });
         }
         let full = FullSnapshot::open(given)?.ok_or_else(|| {
@@ -77,8 +75,9 @@ impl Pieces {
             )
             .next("name the collection to make of it: --to http://HOST:6333/NAME")
         })?;
-        let inputs = Inputs::find(&[given.to_owned()], reading, &options.parent())?;
-        let checksum = check_file(given, &inputs.opening(given))?;
+        let inputs = Inputs::find(&[given.to_owned()], reading)?;
+        let file = SnapshotFile::from(given);
+        let checksum = check_file(&file, &inputs.opening(&file))?;
         let all = full.collections.iter().map(|(name, bytes)| Piece {
             source: name.clone(),
             name: name.clone(),
@@ -100,27 +99,32 @@ impl Pieces {
         })
     }
 
-    /// Puts the snapshot of `piece` together in `scratch`; says how it is to be opened.
-    pub fn fetch(&self, piece: &Piece, scratch: &Scratch) -> Result<(PathBuf, Opening)> {
-        const NAME: &str = "collection.snapshot";
-        let path = scratch.path().join(NAME);
-        let mut opening = Opening::default();
-        match (&self.place, &piece.entry) {
-            (Place::Archive(archive), Some(entry)) => {
-                archive.get(entry, &path, false)?;
-                opening.sha256 = Some(entry.sha256.clone());
-                if let Some(manifest) = &entry.manifest {
-                    let beside = Sidecar::Manifest.of(&path);
-                    durable::write_private(&beside, manifest.to_string().as_bytes(), false)?;
-                }
-            }
-            (Place::Full(full), _) => full.extract(&piece.name, scratch.path(), NAME)?,
-            (Place::Archive(_), None) => {
-                let doing = format!("restoring {}", piece.source);
-                return Err(Error::failed(doing, "it is no entry of the archive"));
+    /// Refuses to restore those of `sizes` bytes at once if `scratch` has no room for what is written there.
+    pub fn require_room(&self, scratch: &Path, sizes: impl Iterator<Item = u64>) -> Result<()> {
+        match self.place {
+            Place::Archive(_) => Ok(()),
+            Place::Full(_) => {
+                require_free(scratch, sizes.sum(), "snapshots that are restored at once")
             }
         }
-        Ok((path, opening))
+    }
+
+    /// The snapshot of `piece`; that of a member of another is taken out into `scratch`.
+    pub fn open(&self, piece: &Piece, scratch: &Scratch) -> Result<SnapshotFile> {
+        const NAME: &str = "collection.snapshot";
+        match (&self.place, &piece.entry) {
+            (Place::Archive(reader), Some(entry)) => {
+                Ok(reader.open(entry, &format!("archive:{}", entry.id))?.into())
+            }
+            (Place::Full(full), _) => {
+                full.extract(&piece.name, scratch.path(), NAME)?;
+                Ok(scratch.path().join(NAME).as_path().into())
+            }
+            (Place::Archive(_), None) => {
+                let doing = format!("restoring {}", piece.source);
+                Err(Error::failed(doing, "it is no entry of the archive"))
+            }
+        }
     }
 }
 

@@ -191,7 +191,10 @@ fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Read>
         let mut found = Vec::new();
         let mut buffer = vec![0; BUFFER_BYTES];
         source.walk_segments(None, |shard, uuid, bytes, reader, what| {
-            let failed = |why: std::io::Error| Error::damaged(format!("reading {what}"), why);
+            let failed = |err: std::io::Error| match Error::carried(&err) {
+                Some(carried) => carried.clone().within(format!("reading {what}")),
+                None => Error::damaged(format!("reading {what}"), err),
+            };
             let mut hasher = blake3::Hasher::new();
             loop {
                 let count = reader.read(&mut buffer).map_err(failed)?;

@@ -8,15 +8,13 @@
 //! pair up is left to be found by its hash.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::ErrorKind;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, Read as _};
 
 use uuid::Uuid;
 
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
+use crate::format::{RangeReader, SnapshotFile};
 use crate::point::Hash;
 use crate::source::Source;
 
@@ -50,7 +48,7 @@ struct Lying {
     of: usize,
     shard: u32,
     uuid: Uuid,
-    path: PathBuf,
+    file: SnapshotFile,
     from: u64,
     bytes: u64,
 }
@@ -131,7 +129,7 @@ fn lying(of: usize, source: &Source) -> Option<Vec<Lying>> {
                 of,
                 shard: *shard,
                 uuid: *uuid,
-                path: snapshot.path.clone(),
+                file: snapshot.file.clone(),
                 from,
                 bytes,
             });
@@ -155,39 +153,39 @@ fn are_equal([one, other]: &[Lying; 2]) -> Result<bool> {
 
 /// A segment being read.
 struct Reading<'a> {
-    file: File,
-    path: &'a Path,
-    at: u64,
-    end: u64,
+    file: &'a SnapshotFile,
+    reader: RangeReader,
+    left: u64,
     buffer: Vec<u8>,
 }
 
 impl<'a> Reading<'a> {
     fn of(lying: &'a Lying) -> Result<Self> {
-        let path = &lying.path;
+        let file = &lying.file;
+        let range = lying.from..lying.from.saturating_add(lying.bytes);
+        let reader = file.read_range(range);
         Ok(Self {
-            file: File::open(path).map_err(|err| Error::io("opening", path, &err))?,
-            path,
-            at: lying.from,
-            end: lying.from.saturating_add(lying.bytes),
+            file,
+            reader: reader.map_err(|err| Error::reading(format!("opening {file}"), &err))?,
+            left: lying.bytes,
             buffer: vec![0; BUFFER_BYTES],
         })
     }
 
     /// The bytes that come next; none at the end.
     fn next(&mut self) -> Result<&[u8]> {
-        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let length = left.min(self.buffer.len());
         let room = self.buffer.get_mut(..length).unwrap_or_default();
-        self.file.read_exact_at(room, self.at).map_err(|err| {
+        self.reader.read_exact(room).map_err(|err| {
             // It was whole when it was looked into.
-            let doing = format!("reading {}", self.path.display());
+            let doing = format!("reading {}", self.file);
             match err.kind() {
                 ErrorKind::UnexpectedEof => Error::damaged(doing, "it has become shorter"),
-                _ => Error::io("reading", self.path, &err),
+                _ => Error::reading(doing, &err),
             }
         })?;
-        self.at += length as u64;
+        self.left -= length as u64;
         Ok(room)
     }
 }

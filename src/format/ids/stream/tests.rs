@@ -1,8 +1,6 @@
 //! Streams of ids against [`read`], which takes all files together.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -179,12 +177,12 @@ fn files_that_lie_in_a_snapshot_are_read_there() {
     let changes: Vec<Change> = (0..40_000).map(|id| (PointId::Num(id * 3), true)).collect();
     for files in [of_changes(&changes, 1), of_points(&changes)] {
         let folder = tempfile::tempdir().unwrap();
-        let path: Arc<Path> = folder.path().join("all").into();
+        let path = folder.path().join("all");
         let mut all = vec![7; 11];
         let mut trackers = Trackers::default();
         for (name, bytes) in &files {
             let content = Content::InFile {
-                path: Arc::clone(&path),
+                file: path.as_path().into(),
                 from: all.len() as u64,
                 bytes: bytes.len() as u64,
             };

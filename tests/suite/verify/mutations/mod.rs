@@ -134,7 +134,7 @@ pub struct Open {
 fn open(sources: &Sources, master: &Path, folder: &Path) -> Outcome<Open> {
     let scratch = Scratch::new(folder)?;
     let settle = |path: &Path, name: &str, purpose| -> Outcome<(Source, OpenedShards)> {
-        let mut source = Source::open(path, &Opening::default(), None)?;
+        let mut source = Source::open(&path.into(), &Opening::default(), None)?;
         let settled = source.settle(&scratch.folder(name)?, purpose, None)?;
         Ok((source, settled))
     };

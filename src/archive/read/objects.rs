@@ -1,0 +1,157 @@
+//! Objects that were read and decompressed, for all readers of one operation.
+//!
+//! Invariants: an object is here only if its SHA-256 is its name; whoever wants one that another thread is
+//! reading waits for that; of those that are kept, the ones that were used last stay.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::archive::name::Name;
+use crate::archive::object::{Object, Opener, STORED_BYTES_MAX};
+use crate::archive::recipe::PackRef;
+use crate::archive::store::Store;
+use crate::archive::{OBJECTS, missing_object};
+use crate::base::error::Result;
+
+/// Bytes of objects that are kept.
+const KEPT_BYTES: usize = 24 << 20;
+/// Tools of threads that are kept for the next.
+const TOOLS_MAX: usize = 4;
+
+/// Objects by name.
+#[derive(Default)]
+pub(super) struct ObjectCache {
+    state: Mutex<State>,
+    changed: Condvar,
+    tools: Mutex<Vec<Tools>>,
+}
+
+#[derive(Default)]
+struct State {
+    slots: HashMap<Name, Slot>,
+    /// Bytes of those that are here.
+    bytes: usize,
+    /// Counts uses.
+    clock: u64,
+}
+
+enum Slot {
+    /// A thread reads it.
+    Loading,
+    Here {
+        object: Arc<Object>,
+        used: u64,
+    },
+}
+
+/// What it takes to read an object.
+struct Tools {
+    opener: Opener,
+    stored: Vec<u8>,
+}
+
+impl ObjectCache {
+    /// The object `part` of `store`; true if it was read for this call.
+    pub fn get(&self, store: &dyn Store, part: &PackRef) -> Result<(Arc<Object>, bool)> {
+        let mut state = self.lock();
+        loop {
+            state.clock += 1;
+            let clock = state.clock;
+            match state.slots.get_mut(&part.name) {
+                Some(Slot::Here { object, used }) => {
+                    *used = clock;
+                    return Ok((Arc::clone(object), false));
+                }
+                // If it fails, this thread tries it, too, and has an error of its own.
+                Some(Slot::Loading) => {
+                    let waited = self.changed.wait(state);
+                    state = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+                None => break,
+            }
+        }
+        state.slots.insert(part.name, Slot::Loading);
+        drop(state);
+        let loading = Loading { of: self, part };
+        let object = Arc::new(self.load(store, part)?);
+        loading.done(&object);
+        Ok((object, true))
+    }
+
+    /// Reads an object.
+    fn load(&self, store: &dyn Store, part: &PackRef) -> Result<Object> {
+        let tools = lock(&self.tools).pop();
+        let mut tools = match tools {
+            Some(tools) => tools,
+            None => Tools {
+                opener: Opener::new()?,
+                stored: Vec::new(),
+            },
+        };
+        let path = part.name.path(OBJECTS);
+        if !store.get_into(&path, STORED_BYTES_MAX, &mut tools.stored)? {
+            return Err(missing_object(part.name));
+        }
+        let object = tools.opener.open_own(part.name, &tools.stored)?;
+        let mut kept = lock(&self.tools);
+        if kept.len() < TOOLS_MAX {
+            kept.push(tools);
+        }
+        Ok(object)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    /// Lets go of those that were not used for longest, but not of `but`.
+    fn evict(&mut self, but: Name) {
+        while self.bytes > KEPT_BYTES {
+            let here = self.slots.iter().filter_map(|(name, slot)| match slot {
+                Slot::Here { used, .. } if *name != but => Some((*used, *name)),
+                _ => None,
+            });
+            let Some((_, oldest)) = here.min() else {
+                return;
+            };
+            if let Some(Slot::Here { object, .. }) = self.slots.remove(&oldest) {
+                self.bytes -= object.memory();
+            }
+        }
+    }
+}
+
+/// An object that this thread reads. Dropped, it is not read by anybody.
+struct Loading<'a> {
+    of: &'a ObjectCache,
+    part: &'a PackRef,
+}
+
+impl Loading<'_> {
+    fn done(self, object: &Arc<Object>) {
+        let name = self.part.name;
+        let mut state = self.of.lock();
+        let used = state.clock;
+        let object = Arc::clone(object);
+        state.bytes += object.memory();
+        state.slots.insert(name, Slot::Here { object, used });
+        state.evict(name);
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        let mut state = self.of.lock();
+        if let Some(Slot::Loading) = state.slots.get(&self.part.name) {
+            state.slots.remove(&self.part.name);
+        }
+        drop(state);
+        self.of.changed.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

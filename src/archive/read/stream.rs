@@ -1,0 +1,268 @@
+//! A reader of an entry from front to back.
+//!
+//! It begins piece by piece: a walk over headers needs a few bytes here and there, and each from one object.
+//! Whoever goes on gets blocks, which become larger, and the next of which is put together by a thread
+//! meanwhile. Where the pieces of a snapshot are scattered over many objects, as after nights of changes, a
+//! block is larger still: each object is decompressed once a block, whatever the order of its pieces.
+//!
+//! Invariants: what is passed over needs no object; a block is no larger than what was read before it makes
+//! likely to be needed; the range that was asked for is not left.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::EntryParts;
+use super::memory::Share;
+use crate::archive::object::Object;
+use crate::base::error::{Error, Result};
+use crate::base::parallel::in_parallel;
+use crate::format::Stream;
+
+/// Bytes that are read in a row, or objects that are read for them, before there are blocks.
+const ALONE_BYTES: u64 = 512 << 10;
+const ALONE_LOADS: u32 = 2;
+/// Bytes of the first block, at the least.
+const FIRST_BYTES: u64 = 128 << 10;
+/// A block may be so many times as large as what was read in a row before.
+const GROWTH: u64 = 4;
+/// Bytes of a block for each object that a store serves well at once.
+const BLOCK_BYTES: u64 = 4 << 20;
+/// Concurrent calls of a store for each of these.
+const CALLS: usize = 4;
+/// Bytes of a block whose pieces are scattered.
+const SCATTERED_BYTES: u64 = 32 << 20;
+/// Pieces are scattered if so many times the bytes that they have are decompressed for them.
+const SCATTERED: u64 = 2;
+/// Bytes that may be passed over without ending a row.
+const GAP_BYTES: u64 = 16 << 10;
+
+/// Reads a range of an entry.
+pub(super) struct EntryStream {
+    parts: Arc<EntryParts>,
+    position: u64,
+    end: u64,
+    /// Bytes that were read in a row.
+    row: u64,
+    /// Objects that were read for them, one by one.
+    loads: u32,
+    block: Option<Block>,
+    ahead: Option<Ahead>,
+}
+
+/// A part of the snapshot.
+struct Block {
+    start: u64,
+    bytes: Vec<u8>,
+    _share: Share,
+}
+
+/// A block that is being put together.
+struct Ahead {
+    range: Range<u64>,
+    thread: JoinHandle<Result<Block>>,
+}
+
+/// What a block is made of.
+struct Plan {
+    start: u64,
+    bytes: u64,
+    /// Lengths in the order of the snapshot, with the place in `objects`.
+    pieces: Vec<(usize, u32)>,
+    /// For each object, where the pieces begin in it.
+    objects: Vec<(u32, Vec<u32>)>,
+}
+
+impl EntryStream {
+    pub fn new(parts: Arc<EntryParts>, range: Range<u64>) -> Self {
+        Self {
+            parts,
+            position: range.start,
+            end: range.end,
+            row: 0,
+            loads: 0,
+            block: None,
+            ahead: None,
+        }
+    }
+
+    /// Reads from what is at hand: none if that is not the next byte.
+    fn from_block(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let block = self.block.as_ref()?;
+        let at = usize::try_from(self.position.checked_sub(block.start)?).ok()?;
+        let rest = block.bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        let count = rest.len().min(buffer.len());
+        buffer.get_mut(..count)?.copy_from_slice(rest.get(..count)?);
+        Some(count)
+    }
+
+    /// Reads from the object of the next byte.
+    fn from_object(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let Some(extent) = self.parts.extents.from(self.position).next() else {
+            return Ok(0);
+        };
+        let (object, is_loaded) = self.parts.object(extent.object)?;
+        self.loads += u32::from(is_loaded);
+        let left = u32::try_from(self.end - self.position).unwrap_or(u32::MAX);
+        let room = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+        let count = extent.bytes.min(left).min(room);
+        let bytes = object.bytes(extent.start, count)?;
+        if let Some(to) = buffer.get_mut(..bytes.len()) {
+            to.copy_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    /// Has a block at hand with the next byte in it.
+    fn next_block(&mut self) -> Result<()> {
+        self.block = None;
+        let ahead = self.ahead.take();
+        let block = match ahead.filter(|ahead| ahead.range.contains(&self.position)) {
+            Some(ahead) => ahead.thread.join().unwrap_or_else(|_| {
+                let doing = format!("getting {}", self.parts.entry.id);
+                Err(Error::failed(doing, "a thread ended"))
+            })?,
+            None => {
+                let most = self.parts.shared.memory.left().max(BLOCK_BYTES);
+                let plan = self.plan(self.position, most);
+                self.parts.gather(plan)?
+            }
+        };
+        self.look_ahead(block.start + block.bytes.len() as u64)?;
+        self.block = Some(block);
+        Ok(())
+    }
+
+    /// Has a thread put the block together that begins at `start`, if there is memory for it.
+    fn look_ahead(&mut self, start: u64) -> Result<()> {
+        let left = self.parts.shared.memory.left();
+        if start >= self.end || left < BLOCK_BYTES {
+            return Ok(());
+        }
+        let plan = self.plan(start, left);
+        let range = plan.start..plan.start + plan.bytes;
+        let parts = Arc::clone(&self.parts);
+        let thread = std::thread::Builder::new()
+            .name("archive".into())
+            .spawn(move || parts.gather(plan))
+            .map_err(|err| Error::failed("starting a thread", err))?;
+        self.ahead = Some(Ahead { range, thread });
+        Ok(())
+    }
+
+    /// What the block is made of that begins at `start` and has `most` bytes at the most.
+    fn plan(&self, start: u64, most: u64) -> Plan {
+        let calls = self.parts.shared.archive.store.at_once();
+        let lanes = (calls / CALLS).clamp(1, CALLS) as u64;
+        let likely = (self.row * GROWTH).max(FIRST_BYTES).min(self.end - start);
+        let most = likely.min(SCATTERED_BYTES).min(most);
+        let mut plan = Plan {
+            start,
+            bytes: 0,
+            pieces: Vec::new(),
+            objects: Vec::new(),
+        };
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        let mut decompressed = 0;
+        for extent in self.parts.extents.from(start) {
+            let is_scattered = decompressed > SCATTERED * plan.bytes;
+            if plan.bytes >= most || (plan.bytes >= lanes * BLOCK_BYTES && !is_scattered) {
+                break;
+            }
+            let left = u32::try_from(most - plan.bytes).unwrap_or(u32::MAX);
+            let bytes = extent.bytes.min(left);
+            let place = *places.entry(extent.object).or_insert_with(|| {
+                decompressed += self.parts.object_bytes(extent.object);
+                plan.objects.push((extent.object, Vec::new()));
+                plan.objects.len() - 1
+            });
+            if let Some((_, starts)) = plan.objects.get_mut(place) {
+                starts.push(extent.start);
+            }
+            plan.pieces.push((place, bytes));
+            plan.bytes += u64::from(bytes);
+        }
+        plan
+    }
+}
+
+impl EntryParts {
+    /// Puts a block together: each object is read once, some at the same time.
+    fn gather(&self, plan: Plan) -> Result<Block> {
+        let share = self.shared.memory.take(plan.bytes);
+        let mut bytes = vec![0; usize::try_from(plan.bytes).unwrap_or(0)];
+        let mut rest = bytes.as_mut_slice();
+        let mut rooms: Vec<Vec<&mut [u8]>> = Vec::new();
+        rooms.resize_with(plan.objects.len(), Vec::new);
+        for (place, length) in &plan.pieces {
+            let (room, after) = rest.split_at_mut((*length as usize).min(rest.len()));
+            rest = after;
+            if let Some(rooms) = rooms.get_mut(*place) {
+                rooms.push(room);
+            }
+        }
+        let fill = |((number, starts), rooms): (&(u32, Vec<u32>), Vec<&mut [u8]>)| {
+            let (object, _): (Arc<Object>, _) = self.object(*number)?;
+            for (start, room) in starts.iter().zip(rooms) {
+                let length = u32::try_from(room.len()).unwrap_or(u32::MAX);
+                room.copy_from_slice(object.bytes(*start, length)?);
+            }
+            Ok(())
+        };
+        let work = plan.objects.iter().zip(rooms);
+        let at_once = self.shared.archive.store.at_once().min(CALLS);
+        match plan.objects.len() {
+            1 => work.map(fill).collect::<Result<()>>()?,
+            _ => in_parallel(work, at_once, fill).map(drop)?,
+        }
+        Ok(Block {
+            start: plan.start,
+            bytes,
+            _share: share,
+        })
+    }
+}
+
+impl Read for EntryStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position >= self.end || buffer.is_empty() {
+            return Ok(0);
+        }
+        let is_row = self.row >= ALONE_BYTES || self.loads >= ALONE_LOADS;
+        let mut count = self.from_block(buffer);
+        if count.is_none() && (is_row || self.ahead.is_some()) {
+            self.next_block().map_err(Error::into_io)?;
+            count = self.from_block(buffer);
+        }
+        let count = match count {
+            Some(count) => count,
+            None => self.from_object(buffer).map_err(Error::into_io)?,
+        };
+        self.position += count as u64;
+        self.row += count as u64;
+        Ok(count)
+    }
+}
+
+impl Stream for EntryStream {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let target = self.position.checked_add(bytes);
+        let target = target.filter(|target| *target <= self.end);
+        self.position = target.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let is_at_hand = |block: &Block| {
+            let end = block.start + block.bytes.len() as u64;
+            (block.start..=end).contains(&self.position)
+        };
+        let is_near = self.block.as_ref().is_some_and(is_at_hand)
+            || (self.ahead.as_ref()).is_some_and(|ahead| ahead.range.contains(&self.position));
+        if !is_near && (self.block.is_some() || bytes > GAP_BYTES) {
+            self.block = None;
+            self.ahead = None;
+            self.row = 0;
+            self.loads = 0;
+        }
+        Ok(())
+    }
+}
