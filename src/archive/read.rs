@@ -74,6 +74,7 @@ impl EntryReader {
             name: entry.name.clone(),
             bytes: entry.bytes,
             sha256: entry.sha256.clone(),
+            parts_sha256: entry.recipe.to_string(),
             manifest: entry.manifest.clone(),
             parts: Arc::new(parts),
         })

@@ -4,6 +4,7 @@ mod chains;
 mod concurrent;
 mod copies;
 mod hostile;
+mod read;
 mod suspicion;
 
 use std::collections::BTreeMap;

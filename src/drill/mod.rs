@@ -143,7 +143,12 @@ pub fn drill(
     let within = |err: Error| err.within(format!("restoring {}", entry.id));
     let scratch = Scratch::new(place.scratch)?;
     let file = reader.open(entry, &format!("archive:{}", entry.id))?.into();
-    let mut source = Source::open(&file, &Opening::default(), None).map_err(within)?;
+    // Its parts are compared anyway; here that they are the snapshot that was stored.
+    let opening = Opening {
+        hash_now: true,
+        ..Opening::default()
+    };
+    let mut source = Source::open(&file, &opening, None).map_err(within)?;
     source.refuse_unreadable(false).map_err(within)?;
     require_free(place.scratch, source.snapshot.unpacked_bytes, "unpacking")?;
     let (digest, shards) = by_engine(&mut source, &scratch, place.progress).map_err(within)?;

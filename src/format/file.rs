@@ -38,6 +38,8 @@ pub struct StoredSnapshot {
     pub bytes: u64,
     /// The SHA-256 of all bytes, as it was recorded when it was stored.
     pub sha256: String,
+    /// The SHA-256 of the list of its parts, which has that of each.
+    pub parts_sha256: String,
     /// What was recorded when it was captured, as its manifest has it.
     pub manifest: Option<Value>,
     /// Its parts.

@@ -36,6 +36,9 @@ pub enum Algorithm {
     /// XXH3 with 128 bits, recorded by a merge for its master as well: costs next to nothing, but
     /// is no proof against deliberate manipulation.
     Xxh3,
+    /// SHA-256 of each part of a snapshot that is stored in parts, and of the list of them: each part is
+    /// compared when it is read, so that whoever has read all of it has compared all of it.
+    Sha256Parts,
 }
 
 impl Algorithm {
@@ -45,6 +48,7 @@ impl Algorithm {
             Self::Sha256 => "SHA-256",
             Self::Blake3 => "BLAKE3",
             Self::Xxh3 => "XXH3",
+            Self::Sha256Parts => "SHA-256 of every part",
         }
     }
 }
@@ -55,14 +59,24 @@ enum Hasher {
     Sha256(Sha256),
     Blake3(Box<blake3::Hasher>),
     Xxh3(Box<Xxh3>),
+    /// What the parts hash to, once none of these bytes is left to be read.
+    Parts {
+        hash: String,
+        left: u64,
+    },
 }
 
 impl Hasher {
-    fn new(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Sha256 => Self::Sha256(Sha256::new()),
-            Algorithm::Blake3 => Self::Blake3(Box::default()),
-            Algorithm::Xxh3 => Self::Xxh3(Box::default()),
+    fn new(algorithm: Algorithm, file: &SnapshotFile) -> Self {
+        match (algorithm, file) {
+            (Algorithm::Sha256Parts, SnapshotFile::Stored(stored)) => Self::Parts {
+                hash: stored.parts_sha256.clone(),
+                left: stored.bytes,
+            },
+            // A file on disk is one part.
+            (Algorithm::Sha256 | Algorithm::Sha256Parts, _) => Self::Sha256(Sha256::new()),
+            (Algorithm::Blake3, _) => Self::Blake3(Box::default()),
+            (Algorithm::Xxh3, _) => Self::Xxh3(Box::default()),
         }
     }
 
@@ -73,15 +87,19 @@ impl Hasher {
                 hash.update(bytes);
             }
             Self::Xxh3(hash) => hash.update(bytes),
+            Self::Parts { left, .. } => *left = left.saturating_sub(bytes.len() as u64),
         }
     }
 
-    fn end(self) -> (Algorithm, String) {
-        match self {
+    /// The hash; none if not all of the parts were read.
+    fn end(self) -> Option<(Algorithm, String)> {
+        Some(match self {
             Self::Sha256(hash) => (Algorithm::Sha256, hex::encode(hash.finalize())),
             Self::Blake3(hash) => (Algorithm::Blake3, hash.finalize().to_hex().to_string()),
             Self::Xxh3(hash) => (Algorithm::Xxh3, xxh3_hex(hash.digest128())),
-        }
+            Self::Parts { hash, left: 0 } => (Algorithm::Sha256Parts, hash),
+            Self::Parts { .. } => return None,
+        })
     }
 }
 
@@ -152,7 +170,7 @@ impl Input {
         let reader = file
             .reader()
             .map_err(|err| Error::reading(format!("{act} {file}"), &err))?;
-        let hash = hashed.map(Hasher::new);
+        let hash = hashed.map(|algorithm| Hasher::new(algorithm, file));
         let tap = Tap {
             inner: reader,
             hash: hash.clone(),
@@ -192,7 +210,7 @@ impl Input {
         match self.form {
             Form::Plain(buffered) => {
                 let tap = buffered.into_inner();
-                let (algorithm, hash) = tap.hash?.end();
+                let (algorithm, hash) = tap.hash?.end()?;
                 Some(Hashes {
                     algorithm,
                     file: hash.clone(),
@@ -201,8 +219,8 @@ impl Input {
                 })
             }
             Form::Gzip(outer) => {
-                let (algorithm, content) = outer.hash?.end();
-                let (_, file) = outer.inner.into_inner()?.into_inner().hash?.end();
+                let (algorithm, content) = outer.hash?.end()?;
+                let (_, file) = outer.inner.into_inner()?.into_inner().hash?.end()?;
                 Some(Hashes {
                     algorithm,
                     file,

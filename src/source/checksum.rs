@@ -3,7 +3,8 @@
 //! A file beside a snapshot that states its SHA-256 may state another hash of the same bytes, which is faster
 //! to compare: a capture writes BLAKE3, a merge XXH3. Such files guard against what happens to disks and
 //! copies, and any of these hashes finds that; against somebody who changes files, and the hashes beside
-//! them, there is `--sha256`, which is compared itself, and an archive's signed chain.
+//! them, there is `--sha256`, which is compared itself, and an archive's signed chain. That states the SHA-256
+//! of a snapshot and of the list of its parts, each of which is compared when it is read.
 //!
 //! A flipped bit in a snapshot can change ids or payloads without any error (8 of 60 did), so a
 //! source without a checksum is never called verified.
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 use crate::base::path::is_gz;
-use crate::format::{Algorithm, Hashes, Sha256Hex, SnapshotFile};
+use crate::format::{Algorithm, Hashes, Sha256Hex, SnapshotFile, StoredSnapshot};
 
 /// Largest checksum or manifest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -131,16 +132,24 @@ pub fn required(
     Ok(expected)
 }
 
-/// The checksums of a snapshot in an archive, whose record states its `sha256`, and what was `given` on the
-/// command line.
-pub fn recorded(sha256: &str, given: Option<&str>) -> Vec<Expectation> {
-    let one = |sha256: &str, by: &str| Expectation {
+/// The checksums of a snapshot in an archive: its record states the SHA-256, and the parts that it was made
+/// of; and what was `given` on the command line.
+pub fn recorded(stored: &StoredSnapshot, given: Option<&str>) -> Vec<Expectation> {
+    let given = given.map(|sha256| Expectation {
         sha256: sha256.to_owned(),
         other: None,
-        by: by.to_owned(),
+        by: GIVEN.to_owned(),
+    });
+    let recorded = Expectation {
+        sha256: stored.sha256.clone(),
+        other: Some(Other {
+            algorithm: Algorithm::Sha256Parts,
+            hash: stored.parts_sha256.clone(),
+            by: RECORDED.to_owned(),
+        }),
+        by: RECORDED.to_owned(),
     };
-    let given = given.map(|given| one(given, GIVEN));
-    given.into_iter().chain([one(sha256, RECORDED)]).collect()
+    given.into_iter().chain([recorded]).collect()
 }
 
 /// Every checksum that is to be found for the snapshot at `path`: Qdrant's own `FILE.checksum`
@@ -270,7 +279,7 @@ pub fn compare(file: &SnapshotFile, expected: &[Expectation], hashes: &Hashes) -
     Ok(Checksum::Verified {
         sha256: match hashes.algorithm {
             Algorithm::Sha256 => hashes.file.clone(),
-            Algorithm::Blake3 | Algorithm::Xxh3 => first.sha256.clone(),
+            Algorithm::Blake3 | Algorithm::Xxh3 | Algorithm::Sha256Parts => first.sha256.clone(),
         },
         hash: hashes.algorithm,
         by: tellers,

@@ -105,7 +105,7 @@ fn expected_of(file: &SnapshotFile, opening: &Opening) -> Result<Vec<Expectation
         SnapshotFile::Disk(path) => {
             checksum::required(path, given, opening.require_checksum, "--sha256 FILE=HEX")
         }
-        SnapshotFile::Stored(stored) => Ok(checksum::recorded(&stored.sha256, given)),
+        SnapshotFile::Stored(stored) => Ok(checksum::recorded(stored, given)),
     }
 }
 

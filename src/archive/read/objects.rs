@@ -155,3 +155,65 @@ impl Drop for Loading<'_> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngCore as _, SeedableRng as _};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::archive::object::{PackBuilder, Sealer};
+    use crate::archive::store::Local;
+
+    const BYTES: usize = 3 << 20;
+
+    #[test]
+    fn those_that_were_used_last_are_kept_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Local::new(dir.path());
+        let mut sealer = Sealer::new([1; 16]).unwrap();
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut parts = Vec::new();
+        for _ in 0..20 {
+            let mut raw = vec![0; BYTES];
+            random.fill_bytes(&mut raw);
+            let pack = PackBuilder {
+                raw,
+                rows: Vec::new(),
+            };
+            let sealed = sealer.seal(&pack).unwrap();
+            store
+                .put_new(&sealed.name.path(OBJECTS), sealed.bytes)
+                .unwrap();
+            parts.push(PackRef {
+                name: sealed.name,
+                raw: BYTES as u64,
+                stored: sealed.bytes.len() as u64,
+                table: sealed.table,
+            });
+        }
+        let cache = ObjectCache::default();
+        let is_read = |at: usize| cache.get(&store, &parts[at]).unwrap().1;
+        for at in 0..parts.len() {
+            assert!(is_read(at));
+            assert!(!is_read(at), "it was just read");
+            // The first is used again and again.
+            assert!(!is_read(0));
+            let state = cache.lock();
+            let memory: usize = state
+                .slots
+                .values()
+                .map(|slot| match slot {
+                    Slot::Here { object, .. } => object.memory(),
+                    Slot::Loading => 0,
+                })
+                .sum();
+            assert_eq!(memory, state.bytes);
+            assert!(memory <= KEPT_BYTES, "{memory}");
+        }
+        let kept = KEPT_BYTES / BYTES;
+        assert!(!is_read(parts.len() - kept + 1));
+        assert!(is_read(1));
+        assert!(lock(&cache.tools).len() <= TOOLS_MAX);
+    }
+}

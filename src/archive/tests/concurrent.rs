@@ -1,26 +1,38 @@
 //! Another run at the same time, and stores that do not do what they are asked to.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::base::error::{Error, Result};
 
-/// A folder in which something happens when the first object is read.
-struct Hooked {
+/// A folder in which something happens when the first object is read, and which notes what is read.
+pub(super) struct Hooked {
     inner: Local,
     hook: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Name that cannot be removed.
     stuck: Option<&'static str>,
+    /// The objects that were read.
+    read: Arc<Mutex<Vec<String>>>,
 }
 
 impl Hooked {
     fn archive(root: &Path, hook: impl FnOnce() + Send + 'static) -> Archive {
+        Self::watched(root, hook).0
+    }
+
+    /// The archive, and what is read of it.
+    pub(super) fn watched(
+        root: &Path,
+        hook: impl FnOnce() + Send + 'static,
+    ) -> (Archive, Arc<Mutex<Vec<String>>>) {
         let hooked = Self {
             inner: Local::new(root),
             hook: Mutex::new(Some(Box::new(hook))),
             stuck: None,
+            read: Arc::default(),
         };
-        Archive::new(Box::new(hooked), None)
+        let read = Arc::clone(&hooked.read);
+        (Archive::new(Box::new(hooked), None), read)
     }
 }
 
@@ -35,10 +47,11 @@ impl Store for Hooked {
         self.inner.replace(name, bytes)
     }
     fn get(&self, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
-        if name.starts_with(OBJECTS)
-            && let Some(hook) = self.hook.lock().unwrap().take()
-        {
-            hook();
+        if name.starts_with(OBJECTS) {
+            if let Some(hook) = self.hook.lock().unwrap().take() {
+                hook();
+            }
+            self.read.lock().unwrap().push(name.to_owned());
         }
         self.inner.get(name, bytes_max)
     }
@@ -62,7 +75,7 @@ impl Store for Hooked {
     }
 }
 
-fn give_up(root: &Path, id: &str) -> PruneReport {
+pub(super) fn give_up(root: &Path, id: &str) -> PruneReport {
     let archive = Archive::new(Box::new(Local::new(root)), None);
     archive
         .forget(&Forgetting::These(vec![id.into()]), false)
@@ -158,6 +171,7 @@ fn a_lock_that_cannot_be_given_back_is_told() {
         inner: Local::new(&bed.root()),
         hook: Mutex::new(None),
         stuck: Some(lock::LOCK),
+        read: Arc::default(),
     };
     let archive = Archive::new(Box::new(stuck), None);
     let path = snapshot(bed.dir.path(), "x.snapshot", &vectors(20, 3), b"x");

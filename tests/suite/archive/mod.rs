@@ -7,6 +7,7 @@ mod hands;
 mod kill;
 mod nights;
 mod s3;
+mod sources;
 mod word;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(s3::trials(env));
     trials.extend(word::trials(env));
     trials.extend(hands::trials(env));
+    trials.extend(sources::trials(env));
     trials
 }
 

@@ -95,6 +95,15 @@ impl Stage {
         Ok((stage, file))
     }
 
+    /// The file at `file` as an entry of an archive, which is made.
+    fn entry(&self, file: &Path) -> Outcome<PathBuf> {
+        crate::archive::make(self.dir.path())?;
+        cli!["archive", "add", "--archive", self.archive(), file]
+            .run()?
+            .ok()?;
+        Ok("archive:album".into())
+    }
+
     fn archive(&self) -> PathBuf {
         self.dir.path().join("archive")
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::archive::make;
 use crate::support::cli::Signal;
 use crate::support::points::ensure_same;
 use crate::support::proxy::{Faults, Proxy};
@@ -297,16 +298,23 @@ fn again(env: &Env) -> Outcome {
         (Fault::Status(503), 2, 3),
         (Fault::Status(429), 2, 3),
     ] {
-        let (stage, file) = Stage::to_restore(env)?;
-        stage
-            .scripted
-            .fault("POST", "/snapshots/upload", times, fault.clone());
-        let report = stage.restore(&file).arg("--json").run()?.ok()?.json()?;
-        ensure_eq!(report["verdict"]["points"], json!(1000), "{fault:?}");
-        let uploads = stage.scripted.asked("POST", "/upload");
-        ensure_eq!(uploads, sent, "uploads after {fault:?}");
-        ensure_eq!(stage.scripted.fake().snapshots_left().len(), 0, "left");
-        stage.scripted.ensure_faults_came_up()?;
+        for is_entry in [false, true] {
+            let (stage, file) = Stage::to_restore(env)?;
+            let source = match is_entry {
+                true => stage.entry(&file)?,
+                false => file.clone(),
+            };
+            stage
+                .scripted
+                .fault("POST", "/snapshots/upload", times, fault.clone());
+            let restore = stage.restore(&source).arg("--archive").arg(stage.archive());
+            let report = restore.arg("--json").run()?.ok()?.json()?;
+            ensure_eq!(report["verdict"]["points"], json!(1000), "{fault:?}");
+            let uploads = stage.scripted.asked("POST", "/upload");
+            ensure_eq!(uploads, sent, "uploads after {fault:?}");
+            ensure_eq!(stage.scripted.fake().snapshots_left().len(), 0, "left");
+            stage.scripted.ensure_faults_came_up()?;
+        }
     }
     // What the server could not restore is not sent again.
     let (stage, file) = Stage::to_restore(env)?;
@@ -330,6 +338,10 @@ fn cut(env: &Env, bin: &Path) -> Outcome {
         .unwrap_or_default()
         .parse()?;
     let bytes = std::fs::metadata(&file)?.len();
+    let archive = make(dir.path())?;
+    cli!["archive", "add", "--archive", &archive, &file]
+        .run()?
+        .ok()?;
     for (number, part) in [1, 5, 9].into_iter().enumerate() {
         let faults = Faults {
             cut_after: Some(bytes * part / 10),
@@ -338,10 +350,14 @@ fn cut(env: &Env, bin: &Path) -> Outcome {
         };
         let proxy = Proxy::start(port, faults)?;
         let to = format!("http://127.0.0.1:{}/album_{number}", proxy.port());
-        run_with(dir.path(), &["restore", "-q", "--to", &to])
-            .arg(&file)
-            .run()?
-            .ok()?;
+        let restore = run_with(dir.path(), &["restore", "-q", "--to", &to, "--archive"]);
+        let restore = restore.arg(&archive);
+        match number {
+            0 => restore.arg(&file),
+            _ => restore.arg("archive:album_2017@latest"),
+        }
+        .run()?
+        .ok()?;
         ensure_eq!(proxy.cut(), 2, "connections that were cut");
         ensure_same(&server.scroll(&format!("album_{number}"))?, &case.truth()?)?;
         nothing_left(&server)?;
