@@ -10,7 +10,6 @@ mod chunker;
 mod files;
 mod metadata;
 mod pipeline;
-mod pool;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -22,6 +22,7 @@ mod name;
 mod object;
 mod operations;
 mod options;
+mod pool;
 mod read;
 mod recipe;
 mod retention;

@@ -8,7 +8,10 @@
 //! size that nobody vouches for; two runs never make the same object, so that one may remove its own
 //! (or what nobody uses) without looking at the other.
 
+use std::sync::Arc;
+
 use super::name::Name;
+use super::pool::Pool;
 use crate::base::durable::Block;
 use crate::base::error::{Error, Result};
 
@@ -208,6 +211,8 @@ pub fn table(head: &[u8], what: &str) -> Result<Vec<Row>> {
 pub struct Object {
     name: Name,
     raw: Vec<u8>,
+    /// Where its memory is given back to.
+    buffers: Arc<Pool<Vec<u8>>>,
 }
 
 impl Object {
@@ -224,6 +229,15 @@ impl Object {
     /// Memory that it takes in bytes.
     pub fn memory(&self) -> usize {
         self.raw.capacity()
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // What has no room for any object would grow when it is used again.
+        if self.raw.capacity() >= RAW_BYTES_MAX {
+            self.buffers.give(std::mem::take(&mut self.raw));
+        }
     }
 }
 
@@ -254,12 +268,24 @@ impl Opener {
         self.decompress(name, bytes)
     }
 
-    /// The same as something that is kept.
-    pub fn open_own(&mut self, name: Name, bytes: &[u8]) -> Result<Object> {
+    /// The same as something that is kept, in memory of `buffers`, which gets it back.
+    pub fn open_own(
+        &mut self,
+        name: Name,
+        bytes: &[u8],
+        buffers: &Arc<Pool<Vec<u8>>>,
+    ) -> Result<Object> {
+        self.raw = buffers.take();
         self.open(name, bytes)?;
         let mut raw = std::mem::take(&mut self.raw);
-        raw.shrink_to_fit();
-        Ok(Object { name, raw })
+        if raw.len() < RAW_BYTES_MAX / 2 {
+            raw.shrink_to_fit();
+        }
+        Ok(Object {
+            name,
+            raw,
+            buffers: Arc::clone(buffers),
+        })
     }
 
     /// The same without hashing, for whoever hashes what becomes of it.

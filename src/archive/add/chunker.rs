@@ -8,10 +8,10 @@ use std::sync::mpsc::SyncSender;
 
 use uuid::Uuid;
 
-use super::pool::Pool;
 use crate::archive::boundaries::ChunkBoundaries;
 use crate::archive::index::{At, Index, NEW};
 use crate::archive::object::{CHUNK_BYTES_MAX, PackBuilder, RAW_BYTES, ROWS, Row, fingerprint_of};
+use crate::archive::pool::Pool;
 use crate::archive::recipe::{Extent, FileEntry, PackRef, Recipe};
 use crate::base::error::{Error, Result};
 use crate::format::TarExtents;

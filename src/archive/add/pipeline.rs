@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::chunker::Chunker;
 use super::files::FileHashes;
-use super::pool::Pool;
 use super::{Adding, PendingUpload};
 use crate::archive::OBJECTS;
 use crate::archive::index::Index;
 use crate::archive::name::Name;
 use crate::archive::object::{PackBuilder, Sealer};
+use crate::archive::pool::Pool;
 use crate::archive::recipe::{PackRef, Recipe};
 use crate::archive::store::Store;
 use crate::base::error::{Error, Result};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::archive::name::Name;
 use crate::archive::object::{Object, Opener, STORED_BYTES_MAX};
+use crate::archive::pool::Pool;
 use crate::archive::recipe::PackRef;
 use crate::archive::store::Store;
 use crate::archive::{OBJECTS, missing_object};
@@ -24,6 +25,8 @@ pub(super) struct ObjectCache {
     state: Mutex<State>,
     changed: Condvar,
     tools: Mutex<Vec<Tools>>,
+    /// Memory of objects that nobody needs any more.
+    buffers: Arc<Pool<Vec<u8>>>,
 }
 
 #[derive(Default)]
@@ -92,7 +95,9 @@ impl ObjectCache {
         if !store.get_into(&path, STORED_BYTES_MAX, &mut tools.stored)? {
             return Err(missing_object(part.name));
         }
-        let object = tools.opener.open_own(part.name, &tools.stored)?;
+        let object = tools
+            .opener
+            .open_own(part.name, &tools.stored, &self.buffers)?;
         let mut kept = lock(&self.tools);
         if kept.len() < TOOLS_MAX {
             kept.push(tools);

@@ -8,7 +8,7 @@
 //! Invariants: what is passed over needs no object; a block is no larger than what was read before it makes
 //! likely to be needed; the range that was asked for is not left.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,8 +55,57 @@ pub(super) struct EntryStream {
 /// A part of the snapshot.
 struct Block {
     start: u64,
-    bytes: Vec<u8>,
+    bytes: u64,
+    content: Content,
     _share: Share,
+}
+
+/// The bytes of a block.
+enum Content {
+    /// Pieces of objects, those that were read to the end left out.
+    Pieces(VecDeque<Held>),
+    /// Put together, since the pieces are scattered.
+    Gathered(Vec<u8>),
+}
+
+/// A piece of an object.
+struct Held {
+    /// Offset in the snapshot.
+    at: u64,
+    object: Arc<Object>,
+    start: u32,
+    bytes: u32,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.start + self.bytes
+    }
+
+    /// The bytes from `position` on that are in one piece; none if that is not in it.
+    fn at(&mut self, position: u64) -> Result<&[u8]> {
+        match &mut self.content {
+            Content::Gathered(bytes) => {
+                let at = position.checked_sub(self.start);
+                let at = at.and_then(|at| usize::try_from(at).ok());
+                Ok(at.and_then(|at| bytes.get(at..)).unwrap_or_default())
+            }
+            Content::Pieces(pieces) => {
+                // Nobody goes back.
+                while (pieces.front()).is_some_and(|one| one.at + u64::from(one.bytes) <= position)
+                {
+                    pieces.pop_front();
+                }
+                let Some(first) = pieces.front().filter(|first| first.at <= position) else {
+                    return Ok(&[]);
+                };
+                let passed = u32::try_from(position - first.at).unwrap_or(first.bytes);
+                first
+                    .object
+                    .bytes(first.start + passed, first.bytes - passed)
+            }
+        }
+    }
 }
 
 /// A block that is being put together.
@@ -73,6 +122,8 @@ struct Plan {
     pieces: Vec<(usize, u32)>,
     /// For each object, where the pieces begin in it.
     objects: Vec<(u32, Vec<u32>)>,
+    /// Bytes of these objects.
+    decompressed: u64,
 }
 
 impl EntryStream {
@@ -89,13 +140,16 @@ impl EntryStream {
     }
 
     /// Reads from what is at hand: none if that is not the next byte.
-    fn from_block(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let block = self.block.as_ref()?;
-        let at = usize::try_from(self.position.checked_sub(block.start)?).ok()?;
-        let rest = block.bytes.get(at..).filter(|rest| !rest.is_empty())?;
-        let count = rest.len().min(buffer.len());
-        buffer.get_mut(..count)?.copy_from_slice(rest.get(..count)?);
-        Some(count)
+    fn from_block(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        let Some(block) = &mut self.block else {
+            return Ok(None);
+        };
+        let there = block.at(self.position)?;
+        let count = there.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), there.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok((count > 0).then_some(count))
     }
 
     /// Reads from the object of the next byte.
@@ -130,7 +184,7 @@ impl EntryStream {
                 self.parts.gather(plan)?
             }
         };
-        self.look_ahead(block.start + block.bytes.len() as u64)?;
+        self.look_ahead(block.end())?;
         self.block = Some(block);
         Ok(())
     }
@@ -163,18 +217,18 @@ impl EntryStream {
             bytes: 0,
             pieces: Vec::new(),
             objects: Vec::new(),
+            decompressed: 0,
         };
         let mut places: HashMap<u32, usize> = HashMap::new();
-        let mut decompressed = 0;
         for extent in self.parts.extents.from(start) {
-            let is_scattered = decompressed > SCATTERED * plan.bytes;
+            let is_scattered = plan.decompressed > SCATTERED * plan.bytes;
             if plan.bytes >= most || (plan.bytes >= lanes * BLOCK_BYTES && !is_scattered) {
                 break;
             }
             let left = u32::try_from(most - plan.bytes).unwrap_or(u32::MAX);
             let bytes = extent.bytes.min(left);
             let place = *places.entry(extent.object).or_insert_with(|| {
-                decompressed += self.parts.object_bytes(extent.object);
+                plan.decompressed += self.parts.object_bytes(extent.object);
                 plan.objects.push((extent.object, Vec::new()));
                 plan.objects.len() - 1
             });
@@ -192,6 +246,42 @@ impl EntryParts {
     /// Puts a block together: each object is read once, some at the same time.
     fn gather(&self, plan: Plan) -> Result<Block> {
         let share = self.shared.memory.take(plan.bytes);
+        let content = match plan.decompressed > SCATTERED * plan.bytes {
+            true => Content::Gathered(self.copy_pieces(&plan)?),
+            false => Content::Pieces(self.hold_pieces(&plan)?),
+        };
+        Ok(Block {
+            start: plan.start,
+            bytes: plan.bytes,
+            content,
+            _share: share,
+        })
+    }
+
+    fn hold_pieces(&self, plan: &Plan) -> Result<VecDeque<Held>> {
+        let mut objects = self.of_each(&plan.objects, |(number, starts)| {
+            let (object, _) = self.object(*number)?;
+            Ok((object, starts.iter()))
+        })?;
+        let mut at = plan.start;
+        let mut pieces = VecDeque::new();
+        for (place, bytes) in &plan.pieces {
+            if let Some((object, starts)) = objects.get_mut(*place)
+                && let Some(start) = starts.next()
+            {
+                pieces.push_back(Held {
+                    at,
+                    object: Arc::clone(object),
+                    start: *start,
+                    bytes: *bytes,
+                });
+            }
+            at += u64::from(*bytes);
+        }
+        Ok(pieces)
+    }
+
+    fn copy_pieces(&self, plan: &Plan) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(plan.bytes).unwrap_or(0)];
         let mut rest = bytes.as_mut_slice();
         let mut rooms: Vec<Vec<&mut [u8]>> = Vec::new();
@@ -203,25 +293,33 @@ impl EntryParts {
                 rooms.push(room);
             }
         }
-        let fill = |((number, starts), rooms): (&(u32, Vec<u32>), Vec<&mut [u8]>)| {
-            let (object, _): (Arc<Object>, _) = self.object(*number)?;
+        let work = plan.objects.iter().zip(rooms);
+        self.of_each(work, |((number, starts), rooms)| {
+            let (object, _) = self.object(*number)?;
             for (start, room) in starts.iter().zip(rooms) {
                 let length = u32::try_from(room.len()).unwrap_or(u32::MAX);
                 room.copy_from_slice(object.bytes(*start, length)?);
             }
             Ok(())
-        };
-        let work = plan.objects.iter().zip(rooms);
-        let at_once = self.shared.archive.store.at_once().min(CALLS);
-        match plan.objects.len() {
-            1 => work.map(fill).collect::<Result<()>>()?,
-            _ => in_parallel(work, at_once, fill).map(drop)?,
+        })?;
+        Ok(bytes)
+    }
+
+    /// Does `work` for each object, for as many at once as serves the store well.
+    fn of_each<P: Send, R: Send>(
+        &self,
+        objects: impl IntoIterator<Item = P, IntoIter: ExactSizeIterator + Send>,
+        work: impl Fn(P) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let objects = objects.into_iter();
+        match objects.len() {
+            ..=1 => objects.map(work).collect(),
+            _ => in_parallel(
+                objects,
+                self.shared.archive.store.at_once().min(CALLS),
+                work,
+            ),
         }
-        Ok(Block {
-            start: plan.start,
-            bytes,
-            _share: share,
-        })
     }
 }
 
@@ -231,10 +329,10 @@ impl Read for EntryStream {
             return Ok(0);
         }
         let is_row = self.row >= ALONE_BYTES || self.loads >= ALONE_LOADS;
-        let mut count = self.from_block(buffer);
+        let mut count = self.from_block(buffer).map_err(Error::into_io)?;
         if count.is_none() && (is_row || self.ahead.is_some()) {
             self.next_block().map_err(Error::into_io)?;
-            count = self.from_block(buffer);
+            count = self.from_block(buffer).map_err(Error::into_io)?;
         }
         let count = match count {
             Some(count) => count,
@@ -251,10 +349,7 @@ impl Stream for EntryStream {
         let target = self.position.checked_add(bytes);
         let target = target.filter(|target| *target <= self.end);
         self.position = target.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let is_at_hand = |block: &Block| {
-            let end = block.start + block.bytes.len() as u64;
-            (block.start..=end).contains(&self.position)
-        };
+        let is_at_hand = |block: &Block| (block.start..=block.end()).contains(&self.position);
         let is_near = self.block.as_ref().is_some_and(is_at_hand)
             || (self.ahead.as_ref()).is_some_and(|ahead| ahead.range.contains(&self.position));
         if !is_near && (self.block.is_some() || bytes > GAP_BYTES) {
