@@ -167,7 +167,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::archive::object::{PackBuilder, Sealer};
+    use crate::archive::object::{PackBuilder, RAW_BYTES_MAX, Sealer};
     use crate::archive::store::Local;
 
     const BYTES: usize = 3 << 20;
@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(memory, state.bytes);
             assert!(memory <= KEPT_BYTES, "{memory}");
         }
-        let kept = KEPT_BYTES / BYTES;
+        let kept = KEPT_BYTES / RAW_BYTES_MAX;
         assert!(!is_read(parts.len() - kept + 1));
         assert!(is_read(1));
         assert!(lock(&cache.tools).len() <= TOOLS_MAX);

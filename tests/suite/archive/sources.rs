@@ -280,20 +280,36 @@ fn as_files(env: &Env, route: &str) -> Outcome {
 fn two_nights() -> Outcome {
     let pair = Pair::large()?;
     let night = rows(pair.dir.path(), "night", 5, 9000)?;
-    archive("add", &pair.root).arg(&night).run()?.ok()?;
+    let earlier = archive("add", &pair.root).arg(&night);
+    earlier
+        .args(["--name", "large", "--time", "2026-01-02"])
+        .run()?
+        .ok()?;
+    let earlier = "archive:large@2026-01-02";
     let (first, second) = (pair.path("first"), pair.path("second"));
+    let mut names = Vec::new();
     for (sources, to) in [
         (
             [pair.file.display().to_string(), night.display().to_string()],
             &first,
         ),
-        ([pair.entry.clone(), "archive:night".into()], &second),
+        ([pair.entry.clone(), earlier.into()], &second),
     ] {
-        cli!["merge", "-q", "--archive", &pair.root, "-o", to]
+        let run = cli!["merge", "-q", "--json", "--archive", &pair.root, "-o", to]
             .args(sources)
             .run()?
             .ok()?;
+        let told = run.json()?;
+        names = [0, 1]
+            .map(|at| told["sources"][at]["name"].to_string())
+            .into();
     }
+    // Of one name, they are told apart by their times.
+    ensure!(names[1].starts_with("\"large@2026-01-02T"), "{names:?}");
+    ensure!(
+        names[0].starts_with("\"large@20") && names[0] != names[1],
+        "{names:?}"
+    );
     cli!["diff", "-q", &first, &second].run()?.ok()?;
     cli![
         "verify",
@@ -303,7 +319,7 @@ fn two_nights() -> Outcome {
         &pair.root,
         "--against"
     ]
-    .args([&pair.entry, "archive:night@latest"])
+    .args([&pair.entry, earlier])
     .run()?
     .ok()?;
     Ok(())
