@@ -242,7 +242,7 @@ fn merge(run: &mut Run<'_>, master: &MasterPlan, kept: &[ArchivedSource]) -> Res
         ..MergeRequest::default()
     };
     request.input.require_checksum = true;
-    request.input.from_archive = source_archive(&run.plan);
+    request.input.from_archive = source_archive(run.plan);
     request.live.state.state = Some(run.plan.of_servers());
     let mut server = master.scratch_server.as_deref();
     let mut collection = None;
@@ -308,7 +308,7 @@ fn key(run: &Run<'_>, server: Option<&str>) -> Option<String> {
 fn verify(run: &mut Run<'_>, kept: &[ArchivedSource]) -> Result<bool> {
     let checks = run.plan.checks;
     let input = InputOptions {
-        from_archive: source_archive(&run.plan),
+        from_archive: source_archive(run.plan),
         ..InputOptions::default()
     };
     let request = VerifyRequest {

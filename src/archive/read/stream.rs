@@ -1,9 +1,9 @@
 //! A reader of an entry from front to back.
 //!
 //! It begins piece by piece: a walk over headers needs a few bytes here and there, and each from one object.
-//! Whoever goes on gets blocks, which become larger, and the next of which is put together by a thread
-//! meanwhile. Where the pieces of a snapshot are scattered over many objects, as after nights of changes, a
-//! block is larger still: each object is decompressed once a block, whatever the order of its pieces.
+//! Whoever goes on gets blocks, which become larger, and the next of which threads put together meanwhile.
+//! Where the pieces of a snapshot are scattered over many objects, as after nights of changes, a block is
+//! larger still: each object is decompressed once a block, whatever the order of its pieces.
 //!
 //! Invariants: what is passed over needs no object; a block is no larger than what was read before it makes
 //! likely to be needed; the range that was asked for is not left.
@@ -32,6 +32,8 @@ const GROWTH: u64 = 4;
 const BLOCK_BYTES: u64 = 4 << 20;
 /// Concurrent calls of a store for each of these.
 const CALLS: usize = 4;
+/// Blocks that are put together while one is read.
+const AHEAD: usize = 2;
 /// Bytes of a block whose pieces are scattered.
 const SCATTERED_BYTES: u64 = 32 << 20;
 /// Pieces are scattered if so many times the bytes that they have are decompressed for them.
@@ -49,7 +51,8 @@ pub(super) struct EntryStream {
     /// Objects that were read for them, one by one.
     loads: u32,
     block: Option<Block>,
-    ahead: Option<Ahead>,
+    /// The blocks after that, in their order.
+    ahead: VecDeque<Ahead>,
 }
 
 /// A part of the snapshot.
@@ -135,12 +138,12 @@ impl EntryStream {
             row: 0,
             loads: 0,
             block: None,
-            ahead: None,
+            ahead: VecDeque::new(),
         }
     }
 
     /// Reads from what is at hand: none if that is not the next byte.
-    fn from_block(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+    fn read_block(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
         let Some(block) = &mut self.block else {
             return Ok(None);
         };
@@ -153,7 +156,7 @@ impl EntryStream {
     }
 
     /// Reads from the object of the next byte.
-    fn from_object(&mut self, buffer: &mut [u8]) -> Result<usize> {
+    fn read_object(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let Some(extent) = self.parts.extents.from(self.position).next() else {
             return Ok(0);
         };
@@ -172,37 +175,52 @@ impl EntryStream {
     /// Has a block at hand with the next byte in it.
     fn next_block(&mut self) -> Result<()> {
         self.block = None;
-        let ahead = self.ahead.take();
-        let block = match ahead.filter(|ahead| ahead.range.contains(&self.position)) {
-            Some(ahead) => ahead.thread.join().unwrap_or_else(|_| {
-                let doing = format!("getting {}", self.parts.entry.id);
-                Err(Error::failed(doing, "a thread ended"))
-            })?,
+        while (self.ahead.front()).is_some_and(|ahead| ahead.range.end <= self.position) {
+            self.ahead.pop_front();
+        }
+        let block = match self.ahead.pop_front() {
+            Some(ahead) => {
+                self.look_ahead(ahead.range.end)?;
+                ahead.thread.join().unwrap_or_else(|_| {
+                    let doing = format!("getting {}", self.parts.entry.id);
+                    Err(Error::failed(doing, "a thread ended"))
+                })?
+            }
             None => {
-                let most = self.parts.shared.memory.left().max(BLOCK_BYTES);
-                let plan = self.plan(self.position, most);
-                self.parts.gather(plan)?
+                let memory = &self.parts.shared.memory;
+                let plan = self.plan(self.position, memory.left().max(BLOCK_BYTES));
+                let share = memory.take(plan.bytes);
+                self.look_ahead(plan.start + plan.bytes)?;
+                self.parts.gather(plan, share)?
             }
         };
-        self.look_ahead(block.end())?;
         self.block = Some(block);
         Ok(())
     }
 
-    /// Has a thread put the block together that begins at `start`, if there is memory for it.
-    fn look_ahead(&mut self, start: u64) -> Result<()> {
-        let left = self.parts.shared.memory.left();
-        if start >= self.end || left < BLOCK_BYTES {
-            return Ok(());
+    /// Has threads put the blocks together that come after the one that ends at `end`, as far as there is
+    /// memory for them.
+    fn look_ahead(&mut self, end: u64) -> Result<()> {
+        let mut start = self.ahead.back().map_or(end, |last| last.range.end);
+        while self.ahead.len() < AHEAD {
+            let left = self.parts.shared.memory.left();
+            if start >= self.end || left < BLOCK_BYTES {
+                break;
+            }
+            let plan = self.plan(start, left);
+            if plan.bytes == 0 {
+                break;
+            }
+            let range = start..start + plan.bytes;
+            start = range.end;
+            let share = self.parts.shared.memory.take(plan.bytes);
+            let parts = Arc::clone(&self.parts);
+            let thread = std::thread::Builder::new()
+                .name("archive".into())
+                .spawn(move || parts.gather(plan, share))
+                .map_err(|err| Error::failed("starting a thread", err))?;
+            self.ahead.push_back(Ahead { range, thread });
         }
-        let plan = self.plan(start, left);
-        let range = plan.start..plan.start + plan.bytes;
-        let parts = Arc::clone(&self.parts);
-        let thread = std::thread::Builder::new()
-            .name("archive".into())
-            .spawn(move || parts.gather(plan))
-            .map_err(|err| Error::failed("starting a thread", err))?;
-        self.ahead = Some(Ahead { range, thread });
         Ok(())
     }
 
@@ -244,8 +262,7 @@ impl EntryStream {
 
 impl EntryParts {
     /// Puts a block together: each object is read once, some at the same time.
-    fn gather(&self, plan: Plan) -> Result<Block> {
-        let share = self.shared.memory.take(plan.bytes);
+    fn gather(&self, plan: Plan, share: Share) -> Result<Block> {
         let content = match plan.decompressed > SCATTERED * plan.bytes {
             true => Content::Gathered(self.copy_pieces(&plan)?),
             false => Content::Pieces(self.hold_pieces(&plan)?),
@@ -329,14 +346,14 @@ impl Read for EntryStream {
             return Ok(0);
         }
         let is_row = self.row >= ALONE_BYTES || self.loads >= ALONE_LOADS;
-        let mut count = self.from_block(buffer).map_err(Error::into_io)?;
-        if count.is_none() && (is_row || self.ahead.is_some()) {
+        let mut count = self.read_block(buffer).map_err(Error::into_io)?;
+        if count.is_none() && (is_row || !self.ahead.is_empty()) {
             self.next_block().map_err(Error::into_io)?;
-            count = self.from_block(buffer).map_err(Error::into_io)?;
+            count = self.read_block(buffer).map_err(Error::into_io)?;
         }
         let count = match count {
             Some(count) => count,
-            None => self.from_object(buffer).map_err(Error::into_io)?,
+            None => self.read_object(buffer).map_err(Error::into_io)?,
         };
         self.position += count as u64;
         self.row += count as u64;
@@ -351,10 +368,10 @@ impl Stream for EntryStream {
         self.position = target.ok_or(io::ErrorKind::UnexpectedEof)?;
         let is_at_hand = |block: &Block| (block.start..=block.end()).contains(&self.position);
         let is_near = self.block.as_ref().is_some_and(is_at_hand)
-            || (self.ahead.as_ref()).is_some_and(|ahead| ahead.range.contains(&self.position));
+            || (self.ahead.iter()).any(|ahead| ahead.range.contains(&self.position));
         if !is_near && (self.block.is_some() || bytes > GAP_BYTES) {
             self.block = None;
-            self.ahead = None;
+            self.ahead.clear();
             self.row = 0;
             self.loads = 0;
         }
