@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
 use crate::support::{Env, Outcome, Trial, temp_dir};
@@ -74,6 +76,41 @@ pub fn entries(root: &Path) -> Outcome<Vec<Value>> {
     let listed = archive("ls", root).arg("--json").run()?.ok()?.json()?;
     let entries = listed["entries"].as_array().ok_or("no entries")?;
     Ok(entries.clone())
+}
+
+/// A snapshot of `count` rows from `first` on, called `name`.
+pub fn rows(dir: &Path, name: &str, first: u64, count: u64) -> Outcome<PathBuf> {
+    let mut random = ChaCha8Rng::seed_from_u64(first);
+    let mut text = String::new();
+    for id in first..first + count {
+        let vector: Vec<f32> = (0..400).map(|_| random.random_range(-1.0..1.0)).collect();
+        text += &json!({"id": id, "vector": vector, "payload": {"n": id % 7}}).to_string();
+        text.push('\n');
+    }
+    let from = dir.join(format!("{name}.jsonl"));
+    std::fs::write(&from, text)?;
+    let to = dir.join(format!("{name}.snapshot"));
+    cli![
+        "ingest",
+        "-q",
+        &from,
+        "--size",
+        "400",
+        "--distance",
+        "Dot",
+        "-o",
+        &to
+    ]
+    .run()?
+    .ok()?;
+    std::fs::remove_file(from)?;
+    for beside in ["checksum", "provenance.json"] {
+        let beside = to.with_extension(format!("snapshot.{beside}"));
+        if beside.exists() {
+            std::fs::remove_file(beside)?;
+        }
+    }
+    Ok(to)
 }
 
 /// What `check --json` finds.
