@@ -29,7 +29,7 @@ use super::check::Loss;
 use super::index::Index;
 use super::name::Name;
 use super::recipe::Recipe;
-use super::store::Store;
+use super::store::{Store, key_of};
 use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::printable::is_unprintable;
@@ -69,6 +69,10 @@ pub struct Added {
     /// Objects and recipes of entries that should be there and are not: what was in them was stored
     /// anew, as far as this snapshot has it.
     pub lost: Vec<Name>,
+    /// True if the archive is encrypted and its key was not given: nothing in it was compared or used, the
+    /// snapshot is stored whole.
+    #[serde(default)]
+    pub without_key: bool,
     /// Why the lock could not be given back.
     pub lock_left: Option<String>,
 }
@@ -116,17 +120,19 @@ impl Known {
 }
 
 impl Archive {
-    /// Stores a snapshot.
+    /// Stores a snapshot. Of an encrypted archive the key need not be given: what is there is then not
+    /// known, and the snapshot is stored whole.
     pub fn add(&self, adding: &Adding) -> Result<Added> {
         let known = Known::of(adding)?;
         let (added, lock_left) =
-            self.while_locked("archive add", |chain| self.add_to(chain, adding, known))?;
+            self.while_locked_closed("archive add", |chain| self.add_to(chain, adding, known))?;
         Ok(Added { lock_left, ..added })
     }
 
     fn add_to(&self, chain: &mut Chain, adding: &Adding, known: Known) -> Result<Added> {
         let store = &*self.store;
         store.keep_reserve()?;
+        let without_key = chain.is_closed();
         // A checksum beside a file may be that of another: only what was read is stored already.
         let is_expected =
             |sha256: &str| known.expected.iter().any(|wanted| wanted.sha256 == sha256);
@@ -166,6 +172,7 @@ impl Archive {
             already: false,
             repaired: Vec::new(),
             lost,
+            without_key,
             lock_left: None,
         })
     }
@@ -183,6 +190,7 @@ impl Archive {
             already: true,
             repaired: Vec::new(),
             lost: Vec::new(),
+            without_key: false,
             lock_left: None,
             entry,
         };
@@ -316,7 +324,7 @@ fn prepare(
     put: &mut PendingUpload<'_>,
 ) -> Result<Entry> {
     let checksum = compare(&adding.path, expected, &stored.hashes)?;
-    let (recipe, bytes) = stored.recipe.seal()?;
+    let (recipe, bytes) = stored.recipe.seal(key_of(put.store).as_deref())?;
     let recipe_bytes = bytes.len() as u64;
     put.recipe = Some(recipe);
     if !put.store.put_new(&recipe.path(RECIPES), &bytes)? {

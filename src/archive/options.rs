@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::trust::HeadMemory;
-use super::{Archive, Location, Signer, Trust, read_public};
+use super::{Archive, IdentityOptions, Location, Signer, Trust, read_public};
 use crate::base::error::{Error, Result};
 use crate::server::StateFolder;
 
@@ -48,6 +48,10 @@ pub struct ArchiveOptions {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub trust: TrustOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub key: IdentityOptions,
 }
 
 /// An archive that is written.
@@ -68,9 +72,8 @@ impl ArchiveOptions {
         let location = Location::parse(&self.archive)?;
         let TrustOptions { trust, state } = &self.trust;
         let keys = trust.iter().map(|path| read_public(path));
+        let archive = Archive::opened_by(location.open()?, None, self.key.clone());
         Ok(Archive {
-            store: location.open()?,
-            signer: None,
             trust: Trust {
                 keys: keys.collect::<Result<_>>()?,
                 head: None,
@@ -78,6 +81,7 @@ impl ArchiveOptions {
             memory: state
                 .as_deref()
                 .map(|state| HeadMemory::new(state, &location)),
+            ..archive
         })
     }
 }
@@ -105,6 +109,10 @@ pub struct SourceArchiveOptions {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub trust: TrustOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub key: IdentityOptions,
 }
 
 impl SourceArchiveOptions {
@@ -117,7 +125,12 @@ impl SourceArchiveOptions {
             )
             .next("give --archive PLACE, or set SNAPMERGE_ARCHIVE"));
         };
-        let trust = self.trust.clone();
-        ArchiveOptions { archive, trust }.open()
+        let (trust, key) = (self.trust.clone(), self.key.clone());
+        ArchiveOptions {
+            archive,
+            trust,
+            key,
+        }
+        .open()
     }
 }

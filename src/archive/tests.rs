@@ -3,6 +3,7 @@
 mod chains;
 mod concurrent;
 mod copies;
+mod encrypted;
 mod hostile;
 mod suspicion;
 

@@ -13,7 +13,8 @@ use super::{
     CaptureOptions, Captured, Members, capture, clear_leftovers, discard, matching, store,
 };
 use crate::archive::{
-    Added, Archive, ArchiveOptions, Location, SigningOptions, TrustOptions, WritableArchiveOptions,
+    Added, Archive, ArchiveOptions, IdentityOptions, Location, SigningOptions, TrustOptions,
+    WritableArchiveOptions,
 };
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
@@ -51,6 +52,10 @@ pub struct CaptureRequest {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub trust: TrustOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub key: IdentityOptions,
     /// Stream shards instead of having the server make a snapshot, which needs no disk there; only
     /// while its optimizers are at rest
     #[arg(long)]
@@ -204,6 +209,7 @@ impl CaptureTarget {
             archive: ArchiveOptions {
                 archive: place.clone(),
                 trust: request.trust.clone(),
+                key: request.key.clone(),
             },
             signing: request.signing.clone(),
         };

@@ -188,9 +188,9 @@ impl<'a> Run<'a> {
 
     /// Opens the archive, or makes it. What killed runs of this plan held locked is let go.
     fn open_archive(&mut self) -> Result<()> {
-        match self.archive.chain() {
+        match self.archive.chain_for(&self.plan.archive.encrypt) {
             Err(err) if err.kind() == Kind::NotFound && self.plan.archive.create => {
-                self.archive.init()?;
+                self.archive.init_for(&self.plan.archive.encrypt)?;
             }
             opened => self.entries = opened?.entries(),
         }

@@ -15,7 +15,8 @@ use super::plan::{ArchivePlan, Plan, Server};
 use super::report::{RunReport, RunStep};
 use super::state::StateFile;
 use crate::archive::{
-    Added, Archive, ArchiveOptions, Entry, SigningOptions, TrustOptions, WritableArchiveOptions,
+    Added, Archive, ArchiveOptions, Entry, IdentityOptions, SigningOptions, TrustOptions,
+    WritableArchiveOptions,
 };
 use crate::base::error::{Error, Result};
 use crate::base::stop;
@@ -41,6 +42,8 @@ pub(super) fn archive(plan: &Plan) -> Result<Archive> {
         place,
         trust,
         sign_key,
+        identity,
+        identity_command,
         ..
     } = &plan.archive;
     // The state that commands keep of the archive counts here too; a service without a home has its own.
@@ -52,6 +55,10 @@ pub(super) fn archive(plan: &Plan) -> Result<Archive> {
             trust: TrustOptions {
                 trust: trust.clone(),
                 state: Some(state),
+            },
+            key: IdentityOptions {
+                identity: identity.clone(),
+                identity_command: identity_command.clone(),
             },
         },
         signing: SigningOptions {

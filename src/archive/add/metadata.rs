@@ -19,6 +19,12 @@ const MANIFEST_BYTES_MAX: u64 = 3 << 20;
 /// A name that no entry has or had.
 pub fn free_id(chain: &Chain, name: &str, time: DateTime<Utc>) -> String {
     let id = format!("{name}@{}", time.format("%Y-%m-%dT%H:%M:%SZ"));
+    if chain.is_closed() {
+        // Which there are is not known; but no two records have one number, and what is counted below is
+        // always less than the number of its own record.
+        let seq = chain.head().map_or(1, |head| head.seq + 1);
+        return format!("{id}.{seq}");
+    }
     let taken = |id: &str| chain.all_ids().any(|other| other == id);
     if !taken(&id) {
         return id;

@@ -19,7 +19,7 @@ use crate::archive::index::Index;
 use crate::archive::name::Name;
 use crate::archive::object::{PackBuilder, Sealer};
 use crate::archive::recipe::{PackRef, Recipe};
-use crate::archive::store::Store;
+use crate::archive::store::{Store, key_of};
 use crate::base::error::{Error, Result};
 use crate::format::{Algorithm, Hashes, Input, TarExtents};
 
@@ -198,7 +198,7 @@ fn seal(
     used: &Pool<PackBuilder>,
     sealed: &Mutex<Vec<(u32, PackRef)>>,
 ) -> Result<()> {
-    let mut sealer = Sealer::new(*run.as_bytes())?;
+    let mut sealer = Sealer::new(*run.as_bytes(), key_of(store))?;
     loop {
         let next = match &*lock(packs) {
             Some(packs) => packs.recv(),

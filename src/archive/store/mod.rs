@@ -5,15 +5,19 @@
 //! whoever else puts at the same moment; both kinds pass the same tests.
 
 mod conformance;
+mod keyed;
 mod local;
 mod remote;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use self::conformance::conforms;
+pub use self::keyed::Keyed;
 pub use self::local::Local;
 pub use self::remote::{Remote, s3_endpoint};
+use super::encryption::{ArchiveKey, Keyring};
 use crate::base::error::{Error, Result};
 
 /// A name that a listing found.
@@ -31,6 +35,11 @@ pub struct Listed {
 pub trait Store: Send + Sync {
     /// Returns the location of the store, for errors.
     fn what(&self) -> String;
+
+    /// The keys of the archive in it; none of a store that is used without an archive.
+    fn keyring(&self) -> Option<&Keyring> {
+        None
+    }
 
     /// Puts `bytes` under a name that is free; false, and nothing changed, if something else is there.
     /// Nobody else puts the same bytes: what is stored tells who made it.
@@ -77,6 +86,11 @@ pub trait Store: Send + Sync {
     fn keep_reserve(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// The key that what is in `store` is encrypted with; none if it is not.
+pub fn key_of(store: &dyn Store) -> Option<Arc<ArchiveKey>> {
+    store.keyring()?.key().cloned()
 }
 
 /// The name of the file that holds some room.

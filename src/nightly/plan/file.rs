@@ -67,6 +67,14 @@ pub struct ArchivePart {
     /// refused.
     #[serde(default)]
     pub trust: Vec<PathBuf>,
+    /// Make the archive so that the secret keys of these public ones (age1…) open it, and nobody else; one
+    /// that is there must be encrypted for them.
+    #[serde(default)]
+    pub encrypt: Vec<String>,
+    /// The file of the secret key (an age identity) that opens an encrypted archive.
+    pub identity: Option<PathBuf>,
+    /// The command that prints that key; the shell runs it.
+    pub identity_command: Option<String>,
     /// Words that every snapshot is kept by.
     #[serde(default)]
     pub tags: Vec<String>,

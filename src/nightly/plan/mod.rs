@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::file::PlanFile;
 pub use self::file::{IfBroken, IfMoved, Verify, schema};
-use crate::archive::{Location, Policy};
+use crate::archive::{Location, Policy, Recipient};
 use crate::base::error::{Error, Result};
 use crate::base::{durable, own};
 use crate::input::LiveInputOptions;
@@ -97,6 +97,12 @@ pub struct ArchivePlan {
     pub sign_key: Option<PathBuf>,
     /// Public keys, of which every record has to be signed with one; none if any will do.
     pub trust: Vec<PathBuf>,
+    /// Those who open it, if it is encrypted.
+    pub encrypt: Vec<Recipient>,
+    /// File of the secret key that opens it.
+    pub identity: Option<PathBuf>,
+    /// Command that prints that key.
+    pub identity_command: Option<String>,
     /// Words that snapshots are kept by.
     pub tags: Vec<String>,
 }

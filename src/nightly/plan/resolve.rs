@@ -14,7 +14,7 @@ use super::file::{HooksPart, PlanFile, ServerPart, TellPart};
 use super::{
     ArchivePlan, Checks, HooksPlan, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables,
 };
-use crate::archive::{Location, Signer, read_public};
+use crate::archive::{Location, Signer, parse_recipients, read_public};
 use crate::base::words::{did_you_mean, nearest};
 use crate::input::LiveInputOptions;
 use crate::merge::RouteChoice;
@@ -274,7 +274,19 @@ impl PlanResolver<'_> {
                 self.find("archive.trust", format!("{}: {}", err.doing(), err.why()));
             }
         }
+        let encrypt = parse_recipients(&part.encrypt).map_err(|err| err.why().to_owned());
+        let encrypt = self.good("archive.encrypt", encrypt).unwrap_or_default();
+        if !encrypt.is_empty() && part.identity.is_none() && part.identity_command.is_none() {
+            self.find(
+                "archive.encrypt",
+                "a night reads what was archived: give archive.identity or archive.identity_command, too",
+            );
+        }
+        let identity = part.identity.as_deref().map(|path| self.path(path));
         Some(ArchivePlan {
+            encrypt,
+            identity,
+            identity_command: part.identity_command,
             place,
             location,
             create: part.create,

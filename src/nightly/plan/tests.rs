@@ -51,6 +51,7 @@ fn the_template_shows_every_key_and_none_that_is_not_there() {
             "webhook_env",
             "webhook",
             "sign_key",
+            "encrypt",
         ];
         if (!line.starts_with('#') || is_key) && !twice.contains(&name) {
             text += bare;
