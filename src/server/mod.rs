@@ -56,4 +56,4 @@ pub use snapshots::Making;
 pub use state::{About, StateFolder};
 pub use upload::Upload;
 pub use versions::{Feature, index_for};
-pub use webhook::post;
+pub use webhook::{post, put_metrics};

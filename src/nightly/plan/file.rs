@@ -243,6 +243,9 @@ pub struct ReportPart {
     pub keep: Option<u32>,
     /// A file for the textfile collector of Prometheus' node exporter; its name ends in .prom.
     pub prometheus: Option<PathBuf>,
+    /// A Prometheus Pushgateway, as http://HOST:9091, which gets the same metrics; those of the run before
+    /// are replaced.
+    pub pushgateway: Option<String>,
 }
 
 /// Commands that are run before and after the work, each a program with its arguments. In their

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use url::Url;
 
 use self::file::PlanFile;
 pub use self::file::{IfBroken, IfMoved, Verify, schema};
@@ -195,6 +196,8 @@ pub struct ReportPlan {
     pub keep: u32,
     /// The file of the metrics.
     pub prometheus: Option<PathBuf>,
+    /// The Pushgateway that gets them.
+    pub pushgateway: Option<Url>,
 }
 
 /// One notification: a command, a webhook, or both.

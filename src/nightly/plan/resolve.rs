@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use url::Url;
+
 use super::file::{HooksPart, PlanFile, ServerPart, TellPart};
 use super::{
     ArchivePlan, Checks, HooksPlan, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables,
@@ -180,6 +182,7 @@ impl PlanResolver<'_> {
                 .prometheus
                 .as_deref()
                 .map(|path| self.path(path)),
+            pushgateway: self.pushgateway(read.report.pushgateway.as_deref()),
         };
         if let Some(path) = &report.prometheus
             && path.extension().is_none_or(|ending| ending != "prom")
@@ -224,6 +227,20 @@ impl PlanResolver<'_> {
             on_failure,
             on_success,
         })
+    }
+
+    fn pushgateway(&mut self, text: Option<&str>) -> Option<Url> {
+        let url = Url::parse(text?).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        });
+        // A password in it is not shown.
+        let why = "it is no address as http://HOST:9091, without a user or a query";
+        self.good("report.pushgateway", url.ok_or(why))
     }
 
     fn hooks(&mut self, part: HooksPart) -> HooksPlan {

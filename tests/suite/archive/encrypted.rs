@@ -131,7 +131,7 @@ fn every_verb(env: &Env, place: &str, lead: &dyn Fn(Cli) -> Cli) -> Outcome {
     // A copy without the key, of which the key gets everything back.
     let copy = dir.path().join("copy");
     let copying = || {
-        let run = cli!["archive", "copy", "-q", "--from", place, "--to", &copy];
+        let run = cli!["archive", "copy", "--from", place, "--to", &copy];
         lead(run).run()?.ok()
     };
     let told = copying()?;

@@ -1,3 +1,5 @@
+//! The format of age: the test vectors of its authors, round trips, and what is altered.
+
 use std::io::Read as _;
 
 use base64::engine::general_purpose::STANDARD;
