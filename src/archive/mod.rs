@@ -55,7 +55,7 @@ pub use self::options::{
 pub use self::recipe::{FileEntry, Recipe};
 pub use self::retention::{Candidate, Decision, Policy, parse_timezone};
 pub use self::sign::{Signer, read_public};
-pub use self::store::{Listed, Local, Location, RESERVE, Remote, Store, conforms};
+pub use self::store::{Cloud, Listed, Local, Location, RESERVE, Remote, Store, conforms};
 pub use self::trust::{SeenHead, Trust};
 pub use self::verify_chain::Verified;
 

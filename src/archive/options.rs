@@ -41,7 +41,8 @@ pub struct SigningOptions {
 /// An archive that is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub struct ArchiveOptions {
-    /// The archive: a folder, or s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*)
+    /// The archive: a folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*),
+    /// gs://BUCKET/PREFIX (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*)
     #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
     pub archive: String,
     #[command(flatten)]
@@ -101,8 +102,8 @@ impl WritableArchiveOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceArchiveOptions {
-    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder, or
-    /// s3://BUCKET/PREFIX
+    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder,
+    /// s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
     pub archive: Option<String>,
     #[command(flatten)]

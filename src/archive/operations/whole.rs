@@ -127,7 +127,8 @@ impl Operation for CheckRequest {
 /// Brings a copy of an archive to the state of the original.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct CopyRequest {
-    /// The archive: a folder, or s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*)
+    /// The archive: a folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*),
+    /// gs://BUCKET/PREFIX (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*)
     #[arg(long, value_name = "PLACE")]
     pub from: String,
     /// The copy: an empty place, or one that was copied there before

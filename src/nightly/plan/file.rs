@@ -56,7 +56,8 @@ pub struct PlanFile {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArchivePart {
-    /// A folder, or s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*).
+    /// A folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*), gs://BUCKET/PREFIX
+    /// (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*).
     pub place: String,
     /// Make the archive if there is none.
     #[serde(default)]

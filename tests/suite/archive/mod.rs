@@ -2,6 +2,7 @@
 //! Python script that knows nothing of snapmerge; nights of a real server and what they cost; kills;
 //! a folder and an emulated S3.
 
+mod clouds;
 mod drill;
 mod encrypted;
 mod hands;
@@ -39,6 +40,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(nights::trials(env));
     trials.extend(kill::trials(env));
     trials.extend(s3::trials(env));
+    trials.extend(clouds::trials(env));
     trials.extend(word::trials(env));
     trials.extend(hands::trials(env));
     trials.extend(encrypted::trials(env));
