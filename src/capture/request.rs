@@ -21,8 +21,8 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::own;
 use crate::base::stop;
-use crate::input::{connect, peers};
-use crate::server::{Address, ConnectionOptions, PeerAddress, Rate};
+use crate::input::{connect, members};
+use crate::server::{Address, ConnectionOptions, MembersFrom, PeerAddress, Rate};
 
 /// Captures collections.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -63,6 +63,10 @@ pub struct CaptureRequest {
     /// Where a member of the cluster answers REST; repeat it for each. GET /cluster tells the ids
     #[arg(long, value_name = "ID=URL")]
     pub peer: Vec<PeerAddress>,
+    /// Find the members by a name of DNS that has the addresses of all, as that of a headless service:
+    /// DNS or DNS:PORT; each is asked for its id, and --peer comes first
+    #[arg(long, value_name = "DNS[:PORT]")]
+    pub members_from: Option<MembersFrom>,
     /// Bytes a second at the most, as 500k, 20M or 1G
     #[arg(long, value_name = "RATE")]
     pub limit_rate: Option<Rate>,
@@ -104,7 +108,8 @@ impl Operation for CaptureRequest {
 
     fn run(self, context: &Context) -> Result<CaptureReport> {
         let connection = connect(&self.server, &self.connection, &Context::LOUD)?;
-        let members = Members::new(&connection, &peers(&self.peer)?)?;
+        let members = members(&connection, &self.peer, self.members_from.as_ref())?;
+        let members = Members::new(&connection, &members)?;
         let target = CaptureTarget::open(&self)?;
         let to = match (&self.to, &target) {
             (Some(to), _) => {

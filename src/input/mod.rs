@@ -9,7 +9,7 @@ mod servers;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use self::options::{InputOptions, LiveInputOptions, peers};
+pub use self::options::{InputOptions, LiveInputOptions, members};
 pub use self::servers::{Servers, connect};
 
 use self::options::GivenChecksums;
@@ -94,7 +94,7 @@ impl Inputs {
             if is_live(path) {
                 let address = CollectionAddress::parse(&path.to_string_lossy())?;
                 let connection = servers.at(&address.server)?;
-                let members = servers.members()?;
+                let members = servers.members(&connection)?;
                 sources.push(Source::live(&connection, &address, members)?);
             } else {
                 sources.extend(opened.next());

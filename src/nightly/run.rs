@@ -21,6 +21,7 @@ use crate::archive::{
 use crate::base::error::{Error, Result};
 use crate::base::stop;
 use crate::capture::Members;
+use crate::input::members;
 use crate::server::{Connection, StateFolder};
 
 /// A run that is going on.
@@ -71,7 +72,9 @@ pub(super) fn archive(plan: &Plan) -> Result<Archive> {
 /// A connection to each server, with the members of its cluster.
 pub(super) fn connect(server: &Server) -> Result<Members> {
     let connection = Connection::open(&server.address, &server.settings)?;
-    Members::new(&connection, &server.peers)
+    let options = &server.options;
+    let members = members(&connection, &options.peer, options.members_from.as_ref())?;
+    Members::new(&connection, &members)
 }
 
 /// The entry `id` of `entries`, if it is there with this SHA-256.

@@ -97,12 +97,13 @@ fn google(bucket: &str, what: &str) -> Result<Arc<dyn ObjectStore>> {
     use GoogleConfigKey as Key;
     remote::install_tls();
     let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+    // Without a signature (GOOGLE_SKIP_SIGNATURE) object_store asks the machine for a key all the same when it
+    // puts something, so that is not enough.
     let sources = [
         Key::ServiceAccount,
         Key::ServiceAccountKey,
         Key::ApplicationCredentials,
         Key::BearerToken,
-        Key::SkipSignature,
     ];
     let is_given = sources
         .into_iter()
@@ -115,8 +116,7 @@ fn google(bucket: &str, what: &str) -> Result<Arc<dyn ObjectStore>> {
         return Err(no_keys(
             what,
             "set GOOGLE_APPLICATION_CREDENTIALS to the file of a service account, or of what gcloud wrote; \
-             GCE_METADATA_HOST=metadata.google.internal asks the machine for its role's, \
-             GOOGLE_SKIP_SIGNATURE=true does without",
+             GCE_METADATA_HOST=metadata.google.internal asks the machine for its role's",
         ));
     }
     let store = builder.build().map_err(|err| {

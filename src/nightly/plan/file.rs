@@ -107,6 +107,9 @@ pub struct ServerPart {
     /// Where the other members of its cluster answer REST, by their ids.
     #[serde(default)]
     pub peers: BTreeMap<String, String>,
+    /// The name of DNS that has the addresses of all members, as that of a headless service: DNS or
+    /// DNS:PORT. Each is asked for its id; `peers` come first.
+    pub members_from: Option<String>,
 }
 
 /// Collections to capture.

@@ -115,9 +115,7 @@ pub struct Server {
     pub address: Address,
     /// Connection settings.
     pub settings: ConnectionSettings,
-    /// The other members of its cluster.
-    pub peers: BTreeMap<u64, Address>,
-    /// The same for a worker process.
+    /// The same for a worker process, with the other members of its cluster.
     pub options: LiveInputOptions,
     /// The variable that holds the key.
     pub key_variable: Option<String>,

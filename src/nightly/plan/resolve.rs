@@ -21,8 +21,8 @@ use crate::base::words::{did_you_mean, nearest};
 use crate::input::LiveInputOptions;
 use crate::merge::RouteChoice;
 use crate::server::{
-    Address, ConnectionOptions, ConnectionSettings, GrpcAddress, Keys, PeerAddress, Rate,
-    check_name,
+    Address, ConnectionOptions, ConnectionSettings, GrpcAddress, Keys, MembersFrom, PeerAddress,
+    Rate, check_name,
 };
 
 /// Default of `limits.resume_hours`, in hours.
@@ -372,8 +372,16 @@ impl PlanResolver<'_> {
             peer: *peer,
             address: address.clone(),
         });
+        let from = part.members_from.as_deref().and_then(|text| {
+            let from = text.parse::<MembersFrom>();
+            self.good(
+                &at("members_from"),
+                from.map_err(|err| err.why().to_owned()),
+            )
+        });
         let options = LiveInputOptions {
             peer: members.collect(),
+            members_from: from,
             connection: ConnectionOptions {
                 api_key_file: part.api_key_file.as_deref().map(|path| self.path(path)),
                 ca_file: ca_file.clone(),
@@ -395,7 +403,6 @@ impl PlanResolver<'_> {
                 grpc_port: part.grpc_port,
                 grpc,
             },
-            peers,
             options,
             key_variable: part.api_key_env.clone(),
         })

@@ -9,6 +9,7 @@ pub mod cluster;
 mod kill;
 pub mod live;
 mod many;
+mod members;
 mod publish;
 mod restore;
 mod secrets;
@@ -35,6 +36,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         secrets::trials(env),
         publish::trials(env),
         live::trials(env),
+        members::trials(env),
         kill::trials(env),
         many::trials(env),
     ]
