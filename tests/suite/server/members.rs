@@ -106,7 +106,10 @@ fn by_name(env: &Env) -> Outcome {
         .args(["--members-from", &format!("{name}:{port}")])
         .run()?
         .ok()?;
-    ensure_eq!(second.asked("GET", "/cluster"), 1, "questions who it is");
+    ensure!(
+        second.asked("GET", "/cluster") > 0,
+        "nobody asked who it is"
+    );
     // What an earlier run left is looked for on every member.
     let seen = second.seen();
     ensure!(
