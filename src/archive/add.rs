@@ -12,7 +12,6 @@ mod metadata;
 mod pipeline;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -21,27 +20,27 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::metadata::{free_id, read_sidecar, taken};
-use self::pipeline::{Stored, store_all};
+use self::metadata::{free_id, read_sidecar, take_state, taken};
+use self::pipeline::{StoredData, store_all};
 use super::chain::{Chain, Entry, Event};
 use super::check::Loss;
 use super::index::Index;
 use super::name::Name;
 use super::recipe::Recipe;
-use super::store::Store;
+use super::store::{Store, key_of};
 use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::printable::is_unprintable;
 use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
-use crate::format::{Algorithm, Input, TarExtents, source_name};
-use crate::source::{Checksum, Expectation, compare, expectations, file_name, required};
+use crate::format::{Algorithm, Input, SnapshotFile, TarExtents};
+use crate::source::{Checksum, Expectation, compare, expectations, given_alone, required};
 
 /// A snapshot to be stored.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Adding {
     /// The file, plain or .gz; of a .gz the snapshot in it is stored.
-    pub path: PathBuf,
+    pub file: SnapshotFile,
     /// Name of the source that the snapshot belongs to; derived from the file's name if `None`.
     pub name: Option<String>,
     /// When it was taken; the file's manifest, name or age tells otherwise.
@@ -52,9 +51,42 @@ pub struct Adding {
     pub sha256: Option<String>,
     /// True if a snapshot without a checksum is refused.
     pub require_checksum: bool,
+    /// True if it is an entry of its own also where its bytes are there: what is said of it is another.
+    /// One of the same time is the same.
+    pub is_capture: bool,
     /// Counts the file's bytes.
     pub passed: Option<Arc<AtomicU64>>,
 }
+
+impl Adding {
+    /// All of `file`, as what lies beside it says.
+    pub fn of(file: impl Into<SnapshotFile>) -> Self {
+        Self {
+            file: file.into(),
+            name: None,
+            time: None,
+            tags: Vec::new(),
+            sha256: None,
+            require_checksum: false,
+            is_capture: false,
+            passed: None,
+        }
+    }
+}
+
+/// Size and hashes of what was stored, for whoever describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// The SHA-256.
+    pub sha256: &'a str,
+    /// The BLAKE3.
+    pub blake3: &'a str,
+}
+
+/// Makes the manifest of what was stored.
+type Describe<'a> = &'a dyn Fn(Stored<'_>) -> Result<Value>;
 
 /// Result of storing a snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -68,6 +100,10 @@ pub struct Added {
     /// Objects and recipes of entries that should be there and are not: what was in them was stored
     /// anew, as far as this snapshot has it.
     pub lost: Vec<Name>,
+    /// True if the archive is encrypted and its key was not given: nothing in it was compared or used, the
+    /// snapshot is stored whole.
+    #[serde(default)]
+    pub without_key: bool,
     /// Why the lock could not be given back.
     pub lock_left: Option<String>,
 }
@@ -91,48 +127,76 @@ struct Known {
 
 impl Known {
     fn of(adding: &Adding) -> Result<Self> {
-        let path = &adding.path;
         let given = adding.sha256.as_deref();
-        let expected = required(path, given, adding.require_checksum, "--sha256")?;
-        let name = adding.name.clone().unwrap_or_else(|| source_name(path));
+        let name = adding.name.clone();
+        let name = name.unwrap_or_else(|| adding.file.source_name());
         refuse_word("name", &name)?;
         for tag in &adding.tags {
             refuse_word("tag", tag)?;
         }
+        let runs = TarExtents::of(&adding.file)?;
+        let Some(path) = adding.file.path() else {
+            return Ok(Self {
+                name,
+                time: adding.time.unwrap_or_else(Archive::now),
+                expected: given_alone(given).into_iter().collect(),
+                manifest: None,
+                provenance: None,
+                runs,
+            });
+        };
         let manifest = read_sidecar(path, Sidecar::Manifest)?;
         Ok(Self {
+            expected: required(path, given, adding.require_checksum, "--sha256")?,
             provenance: read_sidecar(path, Sidecar::Provenance)?,
             time: match adding.time {
                 Some(time) => time,
                 None => taken(path, manifest.as_ref())?,
             },
-            runs: TarExtents::of(path)?,
+            runs,
             name,
-            expected,
             manifest,
         })
     }
 }
 
 impl Archive {
-    /// Stores a snapshot.
+    /// Stores a snapshot. Of an encrypted archive the key need not be given: what is there is then not
+    /// known, and the snapshot is stored whole.
     pub fn add(&self, adding: &Adding) -> Result<Added> {
+        self.add_as(adding, None)
+    }
+
+    /// Stores a snapshot with the manifest that `describe` makes once its hashes are known.
+    pub fn add_described(&self, adding: &Adding, describe: Describe<'_>) -> Result<Added> {
+        self.add_as(adding, Some(describe))
+    }
+
+    fn add_as(&self, adding: &Adding, describe: Option<Describe<'_>>) -> Result<Added> {
         let known = Known::of(adding)?;
-        let (added, lock_left) =
-            self.while_locked("archive add", |chain| self.add_to(chain, adding, known))?;
+        let (added, lock_left) = self.while_locked_closed("archive add", |chain| {
+            self.add_to(chain, adding, known, describe)
+        })?;
         Ok(Added { lock_left, ..added })
     }
 
-    fn add_to(&self, chain: &mut Chain, adding: &Adding, known: Known) -> Result<Added> {
+    fn add_to(
+        &self,
+        chain: &mut Chain,
+        adding: &Adding,
+        known: Known,
+        describe: Option<Describe<'_>>,
+    ) -> Result<Added> {
         let store = &*self.store;
         store.keep_reserve()?;
+        let without_key = chain.is_closed();
         // A checksum beside a file may be that of another: only what was read is stored already.
         let is_expected =
             |sha256: &str| known.expected.iter().any(|wanted| wanted.sha256 == sha256);
-        if let Some(entry) = with_hash(chain, &known.name, is_expected) {
-            let hashes = Input::hash(&adding.path.as_path().into(), Algorithm::Sha256)?
-                .ok_or_else(|| Error::failed("hashing", adding.path.display()))?;
-            compare(&adding.path.as_path().into(), &known.expected, &hashes)?;
+        if let Some(entry) = stored_as(chain, adding, &known, is_expected) {
+            let hashes = Input::hash(&adding.file, Algorithm::Sha256)?
+                .ok_or_else(|| Error::failed("hashing", &adding.file))?;
+            compare(&adding.file, &known.expected, &hashes)?;
             if hashes.content == entry.sha256 && hashes.content_bytes == entry.bytes {
                 return self.already(chain, adding, &known, entry);
             }
@@ -140,11 +204,23 @@ impl Archive {
         let mut index = Index::load(store, chain, &known.name, &BTreeSet::new())?;
         let lost = std::mem::take(&mut index.lost);
         let mut put = PendingUpload::new(store);
+        let mut manifest = known.manifest.clone();
         let stored = store_all(adding, &known.runs, index, &mut put);
-        let stored = stored.and_then(|stored| prepare(adding, stored, &known.expected, &mut put));
+        let stored = stored.and_then(|mut stored| {
+            if let Some(describe) = describe {
+                manifest = Some(describe(Stored {
+                    bytes: stored.recipe.bytes,
+                    sha256: &stored.recipe.sha256,
+                    blake3: &stored.blake3,
+                })?);
+            }
+            stored.recipe.state = take_state(manifest.as_mut());
+            prepare(adding, stored, &known.expected, &mut put)
+        });
         let prepared = stored.inspect_err(|_| put.undo())?;
         // No checksum beside it told so before.
-        if let Some(entry) = with_hash(chain, &known.name, |sha256| sha256 == prepared.sha256) {
+        let is_it = |sha256: &str| sha256 == prepared.sha256;
+        if let Some(entry) = stored_as(chain, adding, &known, is_it) {
             put.undo();
             return self.already(chain, adding, &known, entry);
         }
@@ -152,7 +228,7 @@ impl Archive {
             id: free_id(chain, &known.name, known.time),
             name: known.name,
             time: known.time.trunc_subsecs(0),
-            manifest: known.manifest,
+            manifest,
             provenance: known.provenance,
             ..prepared
         };
@@ -165,6 +241,7 @@ impl Archive {
             already: false,
             repaired: Vec::new(),
             lost,
+            without_key,
             lock_left: None,
         })
     }
@@ -182,6 +259,7 @@ impl Archive {
             already: true,
             repaired: Vec::new(),
             lost: Vec::new(),
+            without_key: false,
             lock_left: None,
             entry,
         };
@@ -224,7 +302,11 @@ impl Archive {
         ids: &[String],
     ) -> Result<()> {
         let store = &*self.store;
-        let expected = expectations(&adding.path, adding.sha256.as_deref())?;
+        let given = adding.sha256.as_deref();
+        let expected = match adding.file.path() {
+            Some(path) => expectations(path, given)?,
+            None => given_alone(given).into_iter().collect(),
+        };
         let index = Index::load(store, chain, name, lost)?;
         let mut put = PendingUpload::new(store);
         let stored = store_all(adding, runs, index, &mut put)
@@ -280,17 +362,17 @@ impl Archive {
                 continue;
             };
             let scratch = Scratch::new(&std::env::temp_dir())?;
-            let adding = Adding {
-                path: scratch.path().join("again.snapshot"),
-                sha256: Some(entry.sha256.clone()),
-                ..Adding::default()
-            };
+            let path = scratch.path().join("again.snapshot");
             // An entry that is damaged there, too, is no help.
-            match other.get(their, &adding.path, false) {
+            match other.get(their, &path, false) {
                 Err(err) if err.kind() == Kind::Damaged => continue,
                 got => got.map(|_| ())?,
             }
-            let runs = TarExtents::of(&adding.path)?;
+            let adding = Adding {
+                sha256: Some(entry.sha256.clone()),
+                ..Adding::of(path.as_path())
+            };
+            let runs = TarExtents::of(&adding.file)?;
             let ids = std::slice::from_ref(&entry.id);
             let ((), left) = self.while_locked("archive check", |chain| {
                 self.store_anew(chain, &adding, (&entry.name, &runs), lost, ids)
@@ -310,12 +392,12 @@ impl Archive {
 /// Compares the checksum, puts the recipe, and says what is known of the entry.
 fn prepare(
     adding: &Adding,
-    stored: Stored,
+    stored: StoredData,
     expected: &[Expectation],
     put: &mut PendingUpload<'_>,
 ) -> Result<Entry> {
-    let checksum = compare(&adding.path.as_path().into(), expected, &stored.hashes)?;
-    let (recipe, bytes) = stored.recipe.seal()?;
+    let checksum = compare(&adding.file, expected, &stored.hashes)?;
+    let (recipe, bytes) = stored.recipe.seal(key_of(put.store).as_deref())?;
     let recipe_bytes = bytes.len() as u64;
     put.recipe = Some(recipe);
     if !put.store.put_new(&recipe.path(RECIPES), &bytes)? {
@@ -330,7 +412,7 @@ fn prepare(
         id: String::new(),
         name: String::new(),
         time: DateTime::UNIX_EPOCH,
-        file: file_name(&adding.path),
+        file: adding.file.file_name(),
         bytes,
         sha256,
         verified_by: match checksum {
@@ -401,8 +483,17 @@ fn refuse_word(what: &str, word: &str) -> Result<()> {
     Err(Error::usage(format!("reading the {what} {word:?}"), why).next(next))
 }
 
-/// The newest entry of that name whose SHA-256 is as wanted.
-fn with_hash(chain: &Chain, name: &str, is_wanted: impl Fn(&str) -> bool) -> Option<Entry> {
+/// The newest entry of that name whose SHA-256 is as wanted, and that the snapshot is.
+fn stored_as(
+    chain: &Chain,
+    adding: &Adding,
+    known: &Known,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Option<Entry> {
     let mut entries = chain.entries().into_iter().rev();
-    entries.find(|entry| entry.name == name && is_wanted(&entry.sha256))
+    entries.find(|entry| {
+        entry.name == known.name
+            && is_wanted(&entry.sha256)
+            && (!adding.is_capture || entry.time == known.time.trunc_subsecs(0))
+    })
 }

@@ -8,6 +8,7 @@
 //! Invariants: a record is never replaced; two writers cannot both write the next one, and who loses
 //! has changed nothing; a chain that was read by [`Chain::open`] is whole.
 
+mod encrypted;
 mod read;
 mod record;
 
@@ -19,9 +20,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use self::read::RECORDS_MAX;
+use self::read::{PLAIN_RECORD_BYTES_MAX, RECORDS_MAX};
 pub use self::read::{RECORD_BYTES_MAX, read_head};
 pub use self::record::{Entry, Event, Forgotten, Proven, Record, is_in_future};
+use super::encryption::{Encryption, not_opened};
 use super::name::Name;
 use super::sign::{Seal, Signer};
 use super::store::{Store, refuses_taken};
@@ -29,6 +31,8 @@ use crate::base::error::{Error, Kind, Result};
 
 /// The format that is described in FORMAT.md.
 pub const FORMAT: u32 = 1;
+/// The format of an encrypted archive.
+pub const FORMAT_ENCRYPTED: u32 = 2;
 /// Says which record is the last.
 pub const HEAD: &str = "head.json";
 /// The folder of the records.
@@ -78,8 +82,12 @@ pub fn path(seq: u64) -> String {
 }
 
 impl Chain {
-    /// Begins a new archive.
-    pub fn begin(store: &dyn Store, signer: Option<&Signer>) -> Result<Self> {
+    /// Begins a new archive, which is encrypted if there is an `encryption`.
+    pub fn begin(
+        store: &dyn Store,
+        signer: Option<&Signer>,
+        encryption: Option<Encryption>,
+    ) -> Result<Self> {
         let mut chain = Self {
             what: store.what(),
             records: Vec::new(),
@@ -89,7 +97,12 @@ impl Chain {
             return Err(Error::usage(doing, "there is one already"));
         }
         require_empty(store, doing)?;
-        chain.append(store, Event::Begin { format: FORMAT }, signer, Utc::now())?;
+        let format = match &encryption {
+            None => FORMAT,
+            Some(_) => FORMAT_ENCRYPTED,
+        };
+        let begin = Event::Begin { format, encryption };
+        chain.append(store, begin, signer, Utc::now())?;
         if let Err(err) = refuses_taken(store, &path(1)) {
             for name in [&path(1), HEAD] {
                 store.remove(name)?;
@@ -103,6 +116,37 @@ impl Chain {
     pub fn open(store: &dyn Store) -> Result<Self> {
         let (chain, findings) = Self::look(store)?;
         chain.whole(&findings)
+    }
+
+    /// How the archive is encrypted; none if it is not.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        match &self.records.first()?.record.event {
+            Event::Begin { encryption, .. } => encryption.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Returns true if there are records that were not decrypted, since the archive's key was not given: what
+    /// is in the archive is not known then, and [`Self::entries`] tells only of what this process has added.
+    pub fn is_closed(&self) -> bool {
+        let is_closed = |event: &Event| matches!(event, Event::Encrypted { .. });
+        self.records
+            .iter()
+            .any(|kept| is_closed(&kept.record.event))
+    }
+
+    /// An error if it is closed.
+    pub fn require_opened(&self) -> Result<()> {
+        match self.encryption() {
+            Some(encryption) if self.is_closed() => Err(not_opened(&encryption.readers())),
+            _ => Ok(()),
+        }
+    }
+
+    /// It, unless it is closed.
+    pub fn opened(self) -> Result<Self> {
+        self.require_opened()?;
+        Ok(self)
     }
 
     /// It, unless there are findings.
@@ -149,7 +193,7 @@ impl Chain {
             event,
         };
         let failed = |err| Error::failed("writing a record", err);
-        let value = serde_json::to_value(&record).map_err(failed)?;
+        let value = self.as_written(store, &record)?;
         let mut bytes = canonical(&value).into_bytes();
         let seal = signer.map(|signer| signer.sign(&bytes));
         bytes.push(b'\n');
@@ -158,11 +202,15 @@ impl Chain {
             bytes.extend(canonical(&value).into_bytes());
             bytes.push(b'\n');
         }
-        if bytes.len() as u64 > RECORD_BYTES_MAX || seq > RECORDS_MAX {
+        let bytes_max = match self.encryption() {
+            None => PLAIN_RECORD_BYTES_MAX,
+            Some(_) => RECORD_BYTES_MAX,
+        };
+        if bytes.len() as u64 > bytes_max || seq > RECORDS_MAX {
             return Err(Error::failed(
                 format!("writing record {seq} of {}", self.what),
                 format!(
-                    "it has {} bytes; a record has at most {RECORD_BYTES_MAX}, an archive at most \
+                    "it has {} bytes; a record has at most {bytes_max}, an archive at most \
                      {RECORDS_MAX} records",
                     bytes.len()
                 ),
@@ -215,7 +263,10 @@ impl Chain {
                         there.remove(forgotten.id.as_str());
                     }
                 }
-                Event::Begin { .. } | Event::Unlock { .. } | Event::Drill { .. } => {}
+                Event::Begin { .. }
+                | Event::Unlock { .. }
+                | Event::Drill { .. }
+                | Event::Encrypted { .. } => {}
             }
         }
         let mut entries: Vec<(u64, Entry)> = there.into_values().collect();

@@ -6,6 +6,8 @@
 //! the objects, which are read, decompressed and hashed. Memory holds the names of objects, and no
 //! more than a few recipes.
 
+mod closed;
+mod losses;
 mod repair;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,19 +17,17 @@ use std::sync::{Mutex, PoisonError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::losses::losses;
 use self::repair::{fetch_again, repair_chain};
 use super::chain::{self, Chain, ChainFinding, Entry};
 use super::lock::{self, LOCK};
 use super::name::Name;
 use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{PackRef, Recipe};
-use super::store::{RESERVE, Store};
+use super::store::{RESERVE, Store, key_of};
 use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::parallel::{in_parallel, in_parallel_with};
-
-/// Files of an entry that are named as lost.
-const FILES_NAMED_MAX: usize = 20;
 
 /// One of several equal shares of the objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -109,7 +109,7 @@ pub struct Checked {
     pub entries: u64,
     /// Recipes that were read.
     pub recipes: u64,
-    /// Objects that were read, decompressed and hashed.
+    /// Objects that were read and hashed, and decompressed and decrypted if the key was given.
     pub objects: u64,
     /// Objects that there are to read.
     pub objects_all: u64,
@@ -127,6 +127,10 @@ pub struct Checked {
     pub records_meanwhile: u64,
     /// Files that no entry needs and that may be of a run at work.
     pub unsettled: u64,
+    /// True if the archive is encrypted and its key was not given: what is stored was compared with the hashes
+    /// that name it, and which entries there are, and whether they miss anything, is not known.
+    #[serde(default)]
+    pub without_key: bool,
     /// Why a lock could not be given back.
     pub lock_left: Option<String>,
 }
@@ -199,8 +203,12 @@ impl Archive {
         checked
             .findings
             .extend(broken.into_iter().map(|finding| Finding::Chain { finding }));
-        let entries = chain.entries();
         let other = repair.map(|other| &*other.store);
+        if chain.is_closed() {
+            self.check_closed(other, &mut checked)?;
+            return Ok(checked);
+        }
+        let entries = chain.entries();
 
         let fetched = Mutex::new(Vec::new());
         let needed = Needed::of(store, &entries, |entry| {
@@ -253,7 +261,7 @@ impl Archive {
             .values()
             .filter(|part| subset.is_none_or(|s| part.name.share(s.of) == s.which - 1));
         let share: Vec<&PackRef> = share.collect();
-        let opened = || Ok((Opener::new()?, Vec::new()));
+        let opened = || Ok((Opener::new(key_of(store))?, Vec::new()));
         let looked = in_parallel_with(&share, store.at_once(), opened, |opened, part| {
             look(store, part, opened, other)
         })?;
@@ -373,74 +381,6 @@ fn look(
 
 fn is_damage<T>(read: &Result<T>) -> bool {
     matches!(read, Err(err) if err.kind() == Kind::Damaged)
-}
-
-/// Returns the loss of each entry that has lost something.
-fn losses(
-    store: &dyn Store,
-    entries: &[Entry],
-    needed: &Needed,
-    lost: &BTreeSet<Name>,
-) -> Result<Vec<Loss>> {
-    let mut losses = Vec::new();
-    for entry in entries {
-        let all = || Loss {
-            entry: entry.id.clone(),
-            bytes: entry.bytes,
-            files: Vec::new(),
-            files_hit: 0,
-            objects: BTreeSet::new(),
-        };
-        if needed.lost.contains_key(&entry.recipe) {
-            losses.push(all());
-        } else if !lost.is_empty() {
-            match Recipe::of_entry(store, entry) {
-                Ok(recipe) => losses.extend(loss(entry, &recipe, lost)),
-                Err(err) if err.kind() == Kind::Damaged => losses.push(all()),
-                Err(err) => return Err(err),
-            }
-        }
-    }
-    Ok(losses)
-}
-
-/// Returns the loss of an entry whose objects in `lost` are damaged; `None` if it needs none of them.
-fn loss(entry: &Entry, recipe: &Recipe, lost: &BTreeSet<Name>) -> Option<Loss> {
-    let names = recipe.objects.iter().map(|part| part.name);
-    let objects: BTreeSet<Name> = names.filter(|name| lost.contains(name)).collect();
-    if objects.is_empty() {
-        return None;
-    }
-    let mut holes: Vec<(u64, u64)> = Vec::new();
-    let mut position = 0;
-    for extent in recipe.extents() {
-        let end = position + u64::from(extent.bytes);
-        let part = recipe.objects.get(extent.object as usize);
-        if part.is_some_and(|part| lost.contains(&part.name)) {
-            holes.push((position, end));
-        }
-        position = end;
-    }
-    let mut files = Vec::new();
-    let mut files_hit = 0;
-    for file in &recipe.files {
-        // Stored runs of a file lie together, with nothing of another between them.
-        let (start, end) = (file.start, file.start + file.stored);
-        let after = holes.partition_point(|(_, hole_end)| *hole_end <= start);
-        if holes.get(after).is_some_and(|(begin, _)| *begin < end) {
-            files_hit += 1;
-            if files.len() < FILES_NAMED_MAX {
-                files.push(file.path.clone());
-            }
-        }
-    }
-    Some(Loss {
-        entry: entry.id.clone(),
-        bytes: holes.iter().map(|(start, end)| end - start).sum(),
-        files,
-        files_hit,
-        objects,
-    })
 }
 
 /// Of what lies there, what is needed by nothing.

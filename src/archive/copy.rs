@@ -40,6 +40,10 @@ pub struct Copied {
     pub removed: u64,
     /// Bytes of these.
     pub removed_bytes: u64,
+    /// True if the archive is encrypted and its key was not given: all that lies there was copied, and which
+    /// entries there are, and whether they miss anything, is not known.
+    #[serde(default)]
+    pub without_key: bool,
     /// Why the copy's lock could not be given back.
     pub lock_left: Option<String>,
 }
@@ -74,7 +78,7 @@ impl Archive {
         if self.what() == to.what() {
             return Err(self.refuse(to, "it is the same place"));
         }
-        let ours = self.chain()?;
+        let ours = self.closed_chain()?;
         self.begin_copy(to, &ours)?;
         let (lock, theirs) = Lock::take_for_copy(to)?;
         self.require_copy(&ours, to, &theirs)?;
@@ -82,6 +86,7 @@ impl Archive {
             entries: ours.entries().len() as u64,
             records: ours.records.len() as u64,
             new_records: ours.records.len().saturating_sub(theirs.records.len()) as u64,
+            without_key: ours.is_closed(),
             ..Copied::default()
         };
         let listed = sweep::list(&*to.store)?;
@@ -91,7 +96,7 @@ impl Archive {
         let others = needed.others(&listed);
         (copied.removed, copied.removed_bytes) = sweep::remove(&*to.store, &others)?;
         // It is whole, and this machine remembers its last record.
-        to.chain()?;
+        to.closed_chain()?;
         copied.lock_left = lock.release().err().map(|err| err.to_string());
         Ok(copied)
     }
@@ -110,7 +115,7 @@ impl Archive {
     /// The error of whoever read an object that was needed, unless that was given up meanwhile.
     fn unless_changed(&self, ours: &Chain, err: Error) -> Error {
         let is_same = |now: Chain| now.head() == ours.head();
-        match err.kind() == Kind::Damaged && !self.chain().is_ok_and(is_same) {
+        match err.kind() == Kind::Damaged && !self.closed_chain().is_ok_and(is_same) {
             false => err,
             true => Error::new(
                 Kind::Locked,
@@ -163,7 +168,10 @@ impl Archive {
             .iter()
             .map(|one| (one.name.as_str(), one.bytes))
             .collect();
-        let needed = Needed::by(&*self.store, &ours.entries())?;
+        let needed = match ours.is_closed() {
+            true => Needed::all(&*self.store)?,
+            false => Needed::by(&*self.store, &ours.entries())?,
+        };
         let parts = parts(&needed);
         copied.objects = parts.len() as u64;
         let is_missing = |part: &&Part| there.get(part.path.as_str()) != Some(&part.bytes);

@@ -21,7 +21,7 @@ use super::chain::{Chain, Entry};
 use super::name::Name;
 use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{PackRef, Recipe};
-use super::store::Store;
+use super::store::{Store, key_of};
 use super::{Archive, OBJECTS};
 use crate::base::durable;
 use crate::base::durable::Staged;
@@ -97,7 +97,7 @@ impl Archive {
             let (gathering, recipe) = (&gathering, &recipe);
             scope.spawn(move || {
                 let at_once = store.at_once().min(LANES_MAX);
-                let opened = || Ok((Opener::new()?, Vec::new()));
+                let opened = || Ok((Opener::new(key_of(store))?, Vec::new()));
                 let parts = recipe.objects.iter().enumerate();
                 let done = in_parallel_with(parts, at_once, opened, |opened, (number, part)| {
                     let (opener, bytes) = opened;
@@ -155,7 +155,7 @@ pub(super) fn missing_object(name: Name) -> Error {
 
 /// Returns the error of the first object that is missing or does not match its name; `None` if all match.
 fn blame(store: &dyn Store, recipe: &Recipe) -> Result<Option<Error>> {
-    let (mut opener, mut bytes) = (Opener::new()?, Vec::new());
+    let (mut opener, mut bytes) = (Opener::new(key_of(store))?, Vec::new());
     for part in &recipe.objects {
         let opened = read_object(store, part, &mut bytes)
             .and_then(|()| opener.open(part.name, &bytes).map(|_| ()));

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::chain::{self, Chain};
+use super::encryption::bytes_of_prefix;
 use super::name::Name;
 use super::object::{self, Fingerprint, Row};
 use super::recipe::{PackRef, Recipe};
-use super::store::Store;
+use super::store::{Store, key_of};
 use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
 
@@ -21,7 +22,7 @@ const KNOWN_MAX: usize = 2 << 20;
 /// An object of which its last user needs less than a quarter is not referred to any more.
 const USED_SHARE: u64 = 4;
 /// Bytes of an object that are fetched for its table, at first.
-const HEAD_BYTES: u64 = 64 << 10;
+const HEAD_BYTES: usize = 64 << 10;
 
 /// Location of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,21 +190,16 @@ impl Index {
 
 /// The table of an object; none if it is not there as it should be.
 fn table(store: &dyn Store, part: &PackRef) -> Result<Option<Vec<Row>>> {
-    let path = part.name.path(super::OBJECTS);
     let what = format!("object {}", part.name);
-    let Some((mut head, size)) = store.head(&path, HEAD_BYTES)? else {
+    let Some(mut head) = first_bytes(store, part, HEAD_BYTES)? else {
         return Ok(None);
     };
-    // An object that was cut off or grew may be wrong anywhere.
-    if size != part.stored {
-        return Ok(None);
-    }
     let Ok(end) = object::table_end(&head, &what) else {
         return Ok(None);
     };
     if end > head.len() {
-        match store.head(&path, end as u64)? {
-            Some((more, _)) => head = more,
+        match first_bytes(store, part, end)? {
+            Some(more) => head = more,
             None => return Ok(None),
         }
     }
@@ -211,6 +207,33 @@ fn table(store: &dyn Store, part: &PackRef) -> Result<Option<Vec<Row>>> {
         .get(..end)
         .is_some_and(|table| Name::of(table) == part.table);
     Ok(is_whole.then(|| object::table(&head, &what).ok()).flatten())
+}
+
+/// The first `bytes` bytes of an object, or some more, or all of it, decrypted where the archive is
+/// encrypted; none if it is not there as it should be.
+fn first_bytes(store: &dyn Store, part: &PackRef, bytes: usize) -> Result<Option<Vec<u8>>> {
+    let key = key_of(store);
+    let most = match &key {
+        None => bytes,
+        Some(_) => bytes_of_prefix(bytes),
+    };
+    let path = part.name.path(super::OBJECTS);
+    let Some((head, size)) = store.head(&path, most as u64)? else {
+        return Ok(None);
+    };
+    // An object that was cut off or grew may be wrong anywhere.
+    if size != part.stored {
+        return Ok(None);
+    }
+    let Some(key) = key else {
+        return Ok(Some(head));
+    };
+    let mut plain = Vec::new();
+    match key.decrypt_prefix(&head, size, bytes, &path, &mut plain) {
+        Ok(()) => Ok(Some(plain)),
+        Err(err) if err.kind() == Kind::Damaged => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl<'a> Lock<'a> {
         let json =
             serde_json::to_vec(&holder).map_err(|err| Error::failed("writing the lock", err))?;
         // An archive is there before it is locked.
-        let mut chain = archive.chain()?;
+        let mut chain = archive.closed_chain()?;
         if !store.put_new(LOCK, &json)? {
             match held(store)? {
                 // Given back this moment.
@@ -98,7 +98,7 @@ impl<'a> Lock<'a> {
             return Err(locked(store, &other));
         }
         store.sync()?;
-        let chain = archive.chain()?;
+        let chain = archive.closed_chain()?;
         Ok((lock, chain))
     }
 
@@ -130,9 +130,22 @@ impl Drop for Lock<'_> {
 }
 
 impl Archive {
-    /// Does `work` on the chain while the archive is locked. Beside what came of it, why the lock
+    /// Does `work` on the chain while the archive is locked; an error if it is encrypted and its key was not
+    /// given. Beside what came of it, why the lock
     /// could not be given back, if so: what was written is written all the same.
     pub(super) fn while_locked<T>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&mut Chain) -> Result<T>,
+    ) -> Result<(T, Option<String>)> {
+        self.while_locked_closed(doing, |chain| {
+            chain.require_opened()?;
+            work(chain)
+        })
+    }
+
+    /// The same, also of an archive whose key was not given.
+    pub(super) fn while_locked_closed<T>(
         &self,
         doing: &str,
         work: impl FnOnce(&mut Chain) -> Result<T>,

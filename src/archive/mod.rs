@@ -12,6 +12,7 @@ mod boundaries;
 mod chain;
 mod check;
 mod copy;
+mod encryption;
 mod find;
 mod forget;
 mod get;
@@ -32,12 +33,13 @@ mod sweep;
 mod trust;
 mod verify_chain;
 
-pub use self::add::{Added, Adding};
+pub use self::add::{Added, Adding, Stored};
 pub use self::chain::{
     Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Proven, Record, StoredRecord,
 };
 pub use self::check::{Checked, Finding, Loss, Subset};
 pub use self::copy::Copied;
+pub use self::encryption::{Encryption, IdentityOptions, Recipient, parse_recipients};
 pub use self::find::{EntryPattern, EntryRef, newest};
 pub use self::forget::{Forgetting, PruneReport};
 pub use self::get::Retrieved;
@@ -56,15 +58,18 @@ pub use self::read::EntryReader;
 pub use self::recipe::{FileEntry, Recipe};
 pub use self::retention::{Candidate, Decision, Policy, parse_timezone};
 pub use self::sign::{Signer, read_public};
-pub use self::store::{Listed, Local, Location, RESERVE, Remote, Store, conforms};
+pub use self::store::{Cloud, Listed, Local, Location, RESERVE, Remote, Store, conforms};
 pub use self::trust::{SeenHead, Trust};
 pub use self::verify_chain::Verified;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use self::encryption::Keyring;
 use self::get::missing_object;
+use self::store::Keyed;
 use self::trust::HeadMemory;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::stop;
@@ -79,7 +84,7 @@ const LOCKED_LOOK: Duration = Duration::from_millis(500);
 
 /// An archive.
 pub struct Archive {
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
     signer: Option<Signer>,
     trust: Trust,
     memory: Option<HeadMemory>,
@@ -95,8 +100,17 @@ impl Archive {
     /// The archive in `store`; whether there is one is seen when it is used. What it writes is
     /// signed by `signer`; nothing is remembered of it.
     pub fn new(store: Box<dyn Store>, signer: Option<Signer>) -> Self {
+        Self::opened_by(store, signer, IdentityOptions::default())
+    }
+
+    /// The same of an archive that may be encrypted, and is then opened by what `identity` says.
+    pub fn opened_by(
+        store: Box<dyn Store>,
+        signer: Option<Signer>,
+        identity: IdentityOptions,
+    ) -> Self {
         Self {
-            store,
+            store: Arc::new(Keyed::new(store, Keyring::new(identity))),
             signer,
             trust: Trust::default(),
             memory: None,
@@ -114,6 +128,17 @@ impl Archive {
         Ok(Self::new(Location::parse(location)?.open()?, signer))
     }
 
+    /// A reader of its entries.
+    pub fn reader(&self) -> EntryReader {
+        EntryReader::new(Self {
+            store: Arc::clone(&self.store),
+            // It writes nothing.
+            signer: None,
+            trust: self.trust.clone(),
+            memory: self.memory.clone(),
+        })
+    }
+
     /// Returns the location of the archive, for errors and reports.
     pub fn what(&self) -> String {
         self.store.what()
@@ -121,6 +146,11 @@ impl Archive {
 
     /// Makes it. An error if this machine has seen an archive there: that one is lost, or not mounted.
     pub fn init(&self) -> Result<Chain> {
+        self.init_for(&[])
+    }
+
+    /// The same, encrypted so that `recipients` open it; not encrypted if there are none.
+    pub fn init_for(&self, recipients: &[Recipient]) -> Result<Chain> {
         if let Some(seen) = self.seen()? {
             return Err(Error::damaged(
                 format!("making an archive in {}", self.what()),
@@ -133,14 +163,43 @@ impl Archive {
                 "look whether the disk is mounted; to begin anew all the same: snapmerge archive init",
             ));
         }
-        let chain = Chain::begin(&*self.store, self.signer.as_ref())?;
+        let encryption = match recipients {
+            [] => None,
+            recipients => Some(Encryption::new(recipients)?),
+        };
+        let chain = Chain::begin(&*self.store, self.signer.as_ref(), encryption)?;
         self.store.keep_reserve()?;
         self.remember(&chain);
         Ok(chain)
     }
 
-    /// Everything that was ever done to it; an error if that is not whole.
+    /// Everything that was ever done to it; an error if that is not whole, or encrypted and the key was not
+    /// given.
     pub fn chain(&self) -> Result<Chain> {
+        self.closed_chain()?.opened()
+    }
+
+    /// The same of an archive that must be encrypted for `recipients`, if there are any.
+    pub fn chain_for(&self, recipients: &[Recipient]) -> Result<Chain> {
+        let chain = self.chain()?;
+        let encryption = chain.encryption();
+        let is_for = |recipient: &Recipient| {
+            let recipient = recipient.to_string();
+            encryption.is_some_and(|encryption| encryption.recipients.contains(&recipient))
+        };
+        let Some(missing) = recipients.iter().find(|recipient| !is_for(recipient)) else {
+            return Ok(chain);
+        };
+        let why = match encryption {
+            None => "it is not encrypted".to_owned(),
+            Some(_) => format!("it is not encrypted for {missing}"),
+        };
+        Err(Error::usage(format!("opening archive {}", self.what()), why)
+            .next("make another: snapmerge archive init --encrypt RECIPIENT; those of an archive stay"))
+    }
+
+    /// The same, also of an archive whose key was not given; see [`Chain::is_closed`].
+    pub fn closed_chain(&self) -> Result<Chain> {
         let (chain, findings) = self.look()?;
         let chain = chain.whole(&findings)?;
         self.remember(&chain);
@@ -187,13 +246,13 @@ impl Archive {
 
     /// Returns the process that holds the archive's lock, if any.
     pub fn holder(&self) -> Result<Option<Holder>> {
-        self.chain()?;
+        self.closed_chain()?;
         lock::held(&*self.store)
     }
 
     /// Breaks the lock that `holder` holds; it can commit nothing any more.
     pub fn unlock(&self, holder: Holder) -> Result<()> {
-        let mut chain = self.chain()?;
+        let mut chain = self.closed_chain()?;
         lock::break_lock(self, &mut chain, holder)?;
         self.remember(&chain);
         Ok(())

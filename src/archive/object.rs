@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::encryption::ArchiveKey;
 use super::name::Name;
 use super::pool::Pool;
 use crate::base::durable::Block;
@@ -83,29 +84,34 @@ pub struct PackBuilder {
 pub struct Sealed<'a> {
     /// Name of the object.
     pub name: Name,
-    /// The SHA-256 of its first bytes, up to the end of its table.
+    /// The SHA-256 of its first bytes, up to the end of its table, before they were encrypted.
     pub table: Name,
-    /// Bytes of the object.
+    /// Bytes of the object as they are stored.
     pub bytes: &'a [u8],
 }
 
-/// Compresses objects, one after the other.
+/// Compresses objects, one after the other, and encrypts them where the archive is encrypted.
 pub struct Sealer {
     compressor: zstd::bulk::Compressor<'static>,
     /// Id of the run, which makes its objects different from those of any other run.
     run: [u8; 16],
     block: Block,
+    key: Option<Arc<ArchiveKey>>,
+    /// What was encrypted.
+    encrypted: Vec<u8>,
 }
 
 impl Sealer {
-    /// A sealer of the run `run`.
-    pub fn new(run: [u8; 16]) -> Result<Self> {
+    /// A sealer of the run `run`, which encrypts for `key`.
+    pub fn new(run: [u8; 16], key: Option<Arc<ArchiveKey>>) -> Result<Self> {
         let compressor = zstd::bulk::Compressor::new(LEVEL)
             .map_err(|err| Error::failed("preparing to compress", err))?;
         Ok(Self {
             compressor,
             run,
             block: Block::default(),
+            key,
+            encrypted: Vec::new(),
         })
     }
 
@@ -138,6 +144,11 @@ impl Sealer {
             })
             .map_err(|err| failed(&err))?;
         block.filled(written);
+        if let Some(key) = &self.key {
+            key.encrypt(block.bytes(), &mut self.encrypted)?;
+            block.begin(self.encrypted.len());
+            block.push(&self.encrypted);
+        }
         let bytes = block.bytes();
         Ok(Sealed {
             name: Name::of(bytes),
@@ -245,26 +256,27 @@ impl Drop for Object {
 pub struct Opener {
     decompressor: zstd::bulk::Decompressor<'static>,
     raw: Vec<u8>,
+    key: Option<Arc<ArchiveKey>>,
+    /// What was decrypted.
+    decrypted: Vec<u8>,
 }
 
 impl Opener {
-    /// An opener.
-    pub fn new() -> Result<Self> {
+    /// An opener of what is encrypted for `key`, or with none of what is not.
+    pub fn new(key: Option<Arc<ArchiveKey>>) -> Result<Self> {
         let decompressor = zstd::bulk::Decompressor::new()
             .map_err(|err| Error::failed("preparing to decompress", err))?;
         Ok(Self {
             decompressor,
             raw: Vec::new(),
+            key,
+            decrypted: Vec::new(),
         })
     }
 
     /// The chunks of the object `name`, which lies there as `bytes`.
     pub fn open(&mut self, name: Name, bytes: &[u8]) -> Result<&[u8]> {
-        let what = format!("object {name}");
-        let is = Name::of(bytes);
-        if is != name {
-            return Err(damaged(&what, &format!("its SHA-256 is {is}")));
-        }
+        require_name(name, bytes)?;
         self.decompress(name, bytes)
     }
 
@@ -291,6 +303,13 @@ impl Opener {
     /// The same without hashing, for whoever hashes what becomes of it.
     pub fn decompress(&mut self, name: Name, bytes: &[u8]) -> Result<&[u8]> {
         let what = format!("object {name}");
+        let bytes = match &self.key {
+            None => bytes,
+            Some(key) => {
+                key.decrypt(bytes, &what, &mut self.decrypted)?;
+                &self.decrypted
+            }
+        };
         let end = table_end(bytes, &what)?;
         let frame = bytes.get(end..).unwrap_or_default();
         // Only as much memory is touched as there are bytes.
@@ -304,8 +323,13 @@ impl Opener {
 
     /// The chunks of the object `name`, each compared with its row of the table.
     pub fn check(&mut self, name: Name, bytes: &[u8]) -> Result<&[u8]> {
-        let raw = self.open(name, bytes)?;
         let what = format!("object {name}");
+        self.open(name, bytes)?;
+        let bytes = match &self.key {
+            None => bytes,
+            Some(_) => &self.decrypted,
+        };
+        let raw = self.raw.as_slice();
         let mut at = 0_usize;
         for row in table(bytes, &what)? {
             let chunk = raw
@@ -323,6 +347,17 @@ impl Opener {
             return Err(damaged(&what, "its table tells of less than it holds"));
         }
         Ok(raw)
+    }
+}
+
+/// An error if `bytes` are not those of the object `name`.
+pub fn require_name(name: Name, bytes: &[u8]) -> Result<()> {
+    match Name::of(bytes) {
+        is if is == name => Ok(()),
+        is => Err(damaged(
+            &format!("object {name}"),
+            &format!("its SHA-256 is {is}"),
+        )),
     }
 }
 
@@ -354,23 +389,23 @@ mod tests {
     #[test]
     fn what_is_sealed_is_opened_again() {
         let pack = pack();
-        let mut sealer = Sealer::new([7; 16]).unwrap();
+        let mut sealer = Sealer::new([7; 16], None).unwrap();
         let sealed = sealer.seal(&pack).unwrap();
-        let mut opener = Opener::new().unwrap();
+        let mut opener = Opener::new(None).unwrap();
         assert_eq!(opener.open(sealed.name, sealed.bytes).unwrap(), pack.raw);
         assert_eq!(opener.check(sealed.name, sealed.bytes).unwrap(), pack.raw);
         let end = table_end(&sealed.bytes[..8], "x").unwrap();
         assert_eq!(table(&sealed.bytes[..end], "x").unwrap(), pack.rows);
         // Another run's is another, whatever is in it.
-        let mut other = Sealer::new([8; 16]).unwrap();
+        let mut other = Sealer::new([8; 16], None).unwrap();
         assert_ne!(other.seal(&pack).unwrap().name, sealed.name);
     }
 
     #[test]
     fn every_flipped_bit_is_seen_and_no_table_panics() {
-        let mut sealer = Sealer::new([7; 16]).unwrap();
+        let mut sealer = Sealer::new([7; 16], None).unwrap();
         let sealed = sealer.seal(&pack()).unwrap();
-        let mut opener = Opener::new().unwrap();
+        let mut opener = Opener::new(None).unwrap();
         for at in 0..sealed.bytes.len() * 8 {
             let mut bytes = sealed.bytes.to_vec();
             bytes[at / 8] ^= 1 << (at % 8);

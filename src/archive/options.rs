@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::trust::HeadMemory;
-use super::{Archive, Location, Signer, Trust, read_public};
+use super::{Archive, IdentityOptions, Location, Signer, Trust, read_public};
 use crate::base::error::{Error, Result};
 use crate::server::StateFolder;
 
@@ -41,13 +41,18 @@ pub struct SigningOptions {
 /// An archive that is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub struct ArchiveOptions {
-    /// The archive: a folder, or s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*)
+    /// The archive: a folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*),
+    /// gs://BUCKET/PREFIX (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*)
     #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
     pub archive: String,
     #[command(flatten)]
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub trust: TrustOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub key: IdentityOptions,
 }
 
 /// An archive that is written.
@@ -68,9 +73,8 @@ impl ArchiveOptions {
         let location = Location::parse(&self.archive)?;
         let TrustOptions { trust, state } = &self.trust;
         let keys = trust.iter().map(|path| read_public(path));
+        let archive = Archive::opened_by(location.open()?, None, self.key.clone());
         Ok(Archive {
-            store: location.open()?,
-            signer: None,
             trust: Trust {
                 keys: keys.collect::<Result<_>>()?,
                 head: None,
@@ -78,6 +82,7 @@ impl ArchiveOptions {
             memory: state
                 .as_deref()
                 .map(|state| HeadMemory::new(state, &location)),
+            ..archive
         })
     }
 }
@@ -97,14 +102,18 @@ impl WritableArchiveOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceArchiveOptions {
-    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder, or
-    /// s3://BUCKET/PREFIX
+    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder,
+    /// s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
     pub archive: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub trust: TrustOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub key: IdentityOptions,
 }
 
 impl SourceArchiveOptions {
@@ -117,7 +126,12 @@ impl SourceArchiveOptions {
             )
             .next("give --archive PLACE, or set SNAPMERGE_ARCHIVE"));
         };
-        let trust = self.trust.clone();
-        ArchiveOptions { archive, trust }.open()
+        let (trust, key) = (self.trust.clone(), self.key.clone());
+        ArchiveOptions {
+            archive,
+            trust,
+            key,
+        }
+        .open()
     }
 }

@@ -10,12 +10,14 @@ use std::marker::PhantomData;
 use schemars::JsonSchema;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::chain::Entry;
+use super::encryption::ArchiveKey;
 use super::name::Name;
 use super::object::{self, RAW_BYTES_MAX};
-use super::store::Store;
+use super::store::{Store, key_of};
 use crate::base::error::{Error, Result};
 
 /// More bytes no recipe has as it lies there.
@@ -40,7 +42,7 @@ pub struct PackRef {
     pub raw: u64,
     /// Size of the stored object in bytes.
     pub stored: u64,
-    /// The SHA-256 of its first bytes, up to the end of its table of chunks.
+    /// The SHA-256 of its first bytes, up to the end of its table of chunks, before they were encrypted.
     pub table: Name,
 }
 
@@ -88,6 +90,9 @@ pub struct Recipe {
     /// The files in it.
     #[serde(deserialize_with = "at_most::<_, _, FILES_MAX>")]
     pub files: Vec<FileEntry>,
+    /// State of the collection's shards that the next capture builds on, as the capture wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Value>,
 }
 
 /// A list of no more than `MAX`, refused before there is memory for more.
@@ -174,11 +179,15 @@ impl Recipe {
         hash.finalize().to_hex().to_string()
     }
 
-    /// As it is to lie there, with its name.
-    pub fn seal(&self) -> Result<(Name, Vec<u8>)> {
+    /// As it is to lie there, encrypted for `key` if there is one, with its name.
+    pub fn seal(&self, key: Option<&ArchiveKey>) -> Result<(Name, Vec<u8>)> {
         let failed = |err: &dyn fmt::Display| Error::failed("writing a recipe", err);
         let json = serde_json::to_vec(self).map_err(|err| failed(&err))?;
-        let bytes = zstd::bulk::compress(&json, LEVEL).map_err(|err| failed(&err))?;
+        let mut bytes = zstd::bulk::compress(&json, LEVEL).map_err(|err| failed(&err))?;
+        if let Some(key) = key {
+            let compressed = std::mem::take(&mut bytes);
+            key.encrypt(&compressed, &mut bytes)?;
+        }
         // A recipe that would be refused when read is not written.
         let is_read = json.len() as u64 <= JSON_BYTES_MAX
             && bytes.len() as u64 <= STORED_BYTES_MAX
@@ -207,15 +216,15 @@ impl Recipe {
         let bytes_max = entry.recipe_bytes.min(STORED_BYTES_MAX);
         let bytes = store.get(&name.path(super::RECIPES), bytes_max)?;
         let bytes = bytes.ok_or_else(|| damaged("it is missing"))?;
-        let recipe = Self::open(name, &bytes)?;
+        let recipe = Self::open(name, &bytes, key_of(store).as_deref())?;
         match recipe.bytes == entry.bytes && recipe.sha256 == entry.sha256 {
             true => Ok(recipe),
             false => Err(damaged("it is another snapshot's")),
         }
     }
 
-    /// The recipe `name`, which lies there as `bytes`.
-    pub fn open(name: Name, bytes: &[u8]) -> Result<Self> {
+    /// The recipe `name`, which lies there as `bytes`, encrypted for `key` if there is one.
+    pub fn open(name: Name, bytes: &[u8], key: Option<&ArchiveKey>) -> Result<Self> {
         let damaged = |why: String| {
             Error::damaged(format!("reading recipe {name}"), why)
                 .next("see what is lost: snapmerge archive check; --repair OTHER fetches it again")
@@ -224,6 +233,14 @@ impl Recipe {
         if is != name {
             return Err(damaged(format!("its SHA-256 is {is}")));
         }
+        let mut decrypted = Vec::new();
+        let bytes = match key {
+            None => bytes,
+            Some(key) => {
+                key.decrypt(bytes, &format!("recipe {name}"), &mut decrypted)?;
+                decrypted.as_slice()
+            }
+        };
         // The size that the frame declares is not trusted.
         let mut json = Vec::new();
         zstd::stream::read::Decoder::with_buffer(bytes)
@@ -322,10 +339,12 @@ mod tests {
         // Pieces that follow each other in an object are one extent.
         assert_eq!(recipe.extents, [0, 0, 30, 0, 0, 40]);
         assert_eq!(recipe.used(), [70]);
-        let (name, bytes) = recipe.seal().unwrap();
-        assert_eq!(Recipe::open(name, &bytes).unwrap(), recipe);
+        let (name, bytes) = recipe.seal(None).unwrap();
+        assert_eq!(Recipe::open(name, &bytes, None).unwrap(), recipe);
         assert_eq!(
-            Recipe::open(Name::of(b"other"), &bytes).unwrap_err().kind(),
+            Recipe::open(Name::of(b"other"), &bytes, None)
+                .unwrap_err()
+                .kind(),
             Kind::Damaged
         );
     }
@@ -346,8 +365,8 @@ mod tests {
         for (n, spoil) in wrong.iter().enumerate() {
             let mut recipe = recipe();
             spoil(&mut recipe);
-            let (name, bytes) = recipe.seal().unwrap();
-            assert!(Recipe::open(name, &bytes).is_err(), "{n}");
+            let (name, bytes) = recipe.seal(None).unwrap();
+            assert!(Recipe::open(name, &bytes, None).is_err(), "{n}");
         }
     }
 
@@ -359,7 +378,7 @@ mod tests {
         for _ in 0..JSON_BYTES_MAX >> 20 {
             bytes.extend(&zeros);
         }
-        let err = Recipe::open(Name::of(&bytes), &bytes).unwrap_err();
+        let err = Recipe::open(Name::of(&bytes), &bytes, None).unwrap_err();
         assert!(err.why().contains("more than"), "{err}");
         let short: Result<Vec<u8>, _> =
             at_most::<_, _, 3>(&mut serde_json::Deserializer::from_str("[1, 2, 3]"));

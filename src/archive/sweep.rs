@@ -39,6 +39,19 @@ impl Needed {
         })
     }
 
+    /// All that lie in `store`: of an archive whose key was not given nobody knows which of them are needed.
+    pub fn all(store: &dyn Store) -> Result<Self> {
+        let listed = list(store)?;
+        let named = |folder| -> BTreeMap<Name, u64> {
+            let name = |one: &Listed| Some((Name::of_path(folder, &one.name)?, one.bytes));
+            listed.iter().filter_map(name).collect()
+        };
+        Ok(Self {
+            recipes: named(RECIPES),
+            objects: named(OBJECTS),
+        })
+    }
+
     /// Those that are `listed` and not needed.
     pub fn others<'l>(&self, listed: &'l [Listed]) -> Vec<&'l Listed> {
         let is_other = |one: &&Listed| {

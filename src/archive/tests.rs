@@ -3,6 +3,7 @@
 mod chains;
 mod concurrent;
 mod copies;
+mod encrypted;
 mod hostile;
 mod read;
 mod suspicion;
@@ -60,10 +61,9 @@ fn vectors(count: usize, seed: u64) -> Vec<[u8; 512]> {
 
 fn adding(path: &Path, day: u32) -> Adding {
     Adding {
-        path: path.to_owned(),
         name: Some("a".into()),
         time: Some(format!("2026-01-{day:02}T03:00:00Z").parse().unwrap()),
-        ..Adding::default()
+        ..Adding::of(path)
     }
 }
 

@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::chain::{Chain, ChainFinding, Head};
 use super::name::Name;
-use super::store::s3_endpoint;
 use super::{Archive, Location};
 use crate::base::durable;
 use crate::base::error::Result;
@@ -89,9 +88,14 @@ impl HeadMemory {
                 .unwrap_or_else(|_| folder.clone())
                 .display()
                 .to_string(),
-            Location::Bucket { bucket, prefix } => {
-                let at = s3_endpoint().map(|endpoint| format!(" at {endpoint}"));
-                let place = format!("s3://{bucket}/{prefix}{}", at.unwrap_or_default());
+            Location::Bucket {
+                cloud,
+                bucket,
+                prefix,
+            } => {
+                let at = cloud.endpoint().map(|endpoint| format!(" at {endpoint}"));
+                let scheme = cloud.scheme();
+                let place = format!("{scheme}{bucket}/{prefix}{}", at.unwrap_or_default());
                 without_passwords(&place).into_owned()
             }
         };

@@ -18,6 +18,9 @@ pub struct Verified {
     pub records: u64,
     /// Entries that are there.
     pub entries: u64,
+    /// True if the archive is encrypted and its key was not given: how many entries there are is not known.
+    #[serde(default)]
+    pub without_key: bool,
     /// Records that are signed.
     pub signed: u64,
     /// The keys that they are signed with.
@@ -61,6 +64,7 @@ impl Archive {
         Ok(Verified {
             records: chain.records.len() as u64,
             entries: chain.entries().len() as u64,
+            without_key: chain.is_closed(),
             signed,
             keys,
             head: chain.head(),

@@ -3,8 +3,10 @@
 //! Invariants: each shard comes from exactly the part that the plan says, its bytes as they were; the
 //! collection's own files are in it once; what is put together has the form that a server restores.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufWriter;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
@@ -13,12 +15,59 @@ use super::plan::Plan;
 use crate::base::durable;
 use crate::base::error::{Error, Result};
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys};
-use crate::format::{Input, Stream, Transplant, Walker, layout};
+use crate::format::{
+    Input, SegmentManifest, ShardManifest, Stream, TRAILER_BYTES, Transplant, Walker, layout,
+};
 
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Content of a collection's `version.info`, as Qdrant writes it.
 const COLLECTION_VERSION: &[u8] = b"0.4.2";
+
+/// Most bytes of the manifests of a shard's segments: a hundred for each of their files.
+const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+
+/// A shard as it was streamed.
+#[derive(Debug, Default)]
+pub struct Streamed {
+    /// The last member.
+    pub last: String,
+    /// The manifests of its segments, as far as there were some.
+    pub manifest: ShardManifest,
+    /// Members by their paths within the shard, and where they are now with header and padding.
+    pub members: Vec<Placed>,
+}
+
+impl Streamed {
+    /// The files that came of each segment; an error if a segment came without a manifest, or a manifest
+    /// without its segment.
+    pub fn sent(&self) -> Result<BTreeMap<&str, BTreeSet<String>>, String> {
+        let mut sent: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for member in &self.members {
+            if let Some((id, file)) = layout::segment_file(&member.path) {
+                sent.entry(id).or_default().insert(file.to_owned());
+            }
+        }
+        let with_manifest: BTreeSet<&str> =
+            self.manifest.segments.keys().map(String::as_str).collect();
+        let with_files = sent.keys().copied().collect();
+        match with_manifest.symmetric_difference(&with_files).next() {
+            None => Ok(sent),
+            Some(id) => Err(format!(
+                "segment {id} came without its manifest, or without its files"
+            )),
+        }
+    }
+}
+
+/// A member of a tar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Path within the shard.
+    pub path: String,
+    /// Its place in the tar, in bytes, header and padding included.
+    pub range: Range<u64>,
+}
 
 /// A snapshot being put together.
 pub struct Assembly {
@@ -58,20 +107,41 @@ impl Assembly {
         Ok(())
     }
 
-    /// Adds a streamed shard, whole: the walker refuses one that ends early. Returns its last member.
-    pub fn shard<S: Stream>(&mut self, stream: S, what: &str, shard: u32) -> Result<String> {
+    /// Adds what a server streams of a shard: the walker refuses a stream that ends early. The manifests
+    /// of segments, with which no server restores a shard, are told instead.
+    pub fn shard<S: Stream>(&mut self, stream: S, what: &str, shard: u32) -> Result<Streamed> {
         let mut walker = Walker::new(stream, what);
-        let mut last = String::new();
+        let mut streamed = Streamed::default();
+        let mut manifest_bytes = 0;
         while let Some(member) = walker.next_member()? {
             if member.path.is_empty() {
                 continue;
             }
+            streamed.last.clone_from(&member.path);
+            if let Some((id, layout::SEGMENT_MANIFEST)) = layout::segment_file(&member.path) {
+                let bytes = walker.read_small(&member, MANIFEST_BYTES_MAX)?;
+                let manifest =
+                    SegmentManifest::parse(id, &bytes).map_err(|why| walker.damaged(why))?;
+                manifest_bytes += bytes.len() as u64;
+                if manifest_bytes > MANIFEST_BYTES_MAX {
+                    return Err(walker.damaged(format!(
+                        "the manifests of its segments come to more than {MANIFEST_BYTES_MAX} bytes"
+                    )));
+                }
+                let segments = &mut streamed.manifest.segments;
+                segments.insert(id.to_owned(), manifest);
+                continue;
+            }
             // A server without shared storage leaves it out of a snapshot; a restore refuses it.
             let name = format!("{shard}/{}", member.path);
+            let start = self.out.written();
             self.out.member(&mut walker, &member, &name)?;
-            last = member.path;
+            streamed.members.push(Placed {
+                path: member.path,
+                range: start..self.out.written(),
+            });
         }
-        Ok(last)
+        Ok(streamed)
     }
 
     /// Adds the collection's own files, as the server told them.
@@ -89,8 +159,14 @@ impl Assembly {
         self.out.file(layout::PAYLOAD_INDEX, &bytes)
     }
 
-    /// Ends it.
-    pub fn finish(self) -> Result<()> {
-        self.out.finish().map(|_| ())
+    /// Bytes that it has so far.
+    pub fn written(&self) -> u64 {
+        self.out.written()
+    }
+
+    /// Ends it; its size in bytes.
+    pub fn finish(self) -> Result<u64> {
+        let written = self.out.written() + TRAILER_BYTES;
+        self.out.finish().map(|_| written)
     }
 }

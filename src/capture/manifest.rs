@@ -3,11 +3,15 @@
 //! Invariants: it holds no key; its `sha256` is of exactly the file beside it, so that every reader of
 //! snapshots here compares it; what was not known is absent, not guessed.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::lineage::Lineage;
+use crate::format::ShardManifest;
 use crate::point::ShardKey;
 
 /// The version of the manifest's form.
@@ -63,6 +67,23 @@ pub struct Manifest {
     pub config: Map<String, Value>,
     /// The payload indexes by field.
     pub payload_schema: Value,
+    /// What the next capture can build on, to take only what is newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<PartialState>,
+}
+
+/// State of a collection's shards, from which on a server tells what is newer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartialState {
+    /// The history that it belongs to.
+    pub lineage: Lineage,
+    /// The segments of the shards, with the versions of all files that the snapshot has of them.
+    pub shards: BTreeMap<u32, ShardManifest>,
+    /// The archive's entry that this capture was built on; none if all of it was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Captures since the last one of which all was moved.
+    pub increments: u32,
 }
 
 /// Form of a capture.
@@ -75,6 +96,8 @@ pub enum Form {
     Assembled,
     /// Streamed shards.
     Streamed,
+    /// What was newer than an entry of the archive, streamed, and the rest out of that entry.
+    Incremental,
 }
 
 /// Part that one member gave.

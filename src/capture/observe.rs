@@ -174,6 +174,17 @@ impl Observation {
         if streamed && self.optimizations != after.optimizations {
             return Some("an optimizer worked on it while it was captured".into());
         }
+        // How many points an index has is an estimate, and no part of it.
+        let indexes = |observation: &Self| {
+            let indexes = observation.info.payload_schema.clone().into_iter();
+            indexes
+                .map(|(field, index)| (field, (index.data_type, index.params)))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let is_same = self.info.config == after.info.config && indexes(self) == indexes(after);
+        if streamed && !is_same {
+            return Some("its config or its payload indexes changed while it was captured".into());
+        }
         None
     }
 

@@ -3,25 +3,27 @@
 //! Invariants: one collection that cannot be captured does not keep the others from being captured, and is
 //! not forgotten in the outcome.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaptureOptions, Captured, Members, capture, clear_leftovers, discard, matching, store,
+    CaptureOptions, Captured, Incremental, IncrementalOptions, Members, OwnRestores, Storing,
+    capture, capture_into, captured_earlier, clear_leftovers, discard, matching, store,
 };
 use crate::archive::{
-    Added, Archive, ArchiveOptions, Location, SigningOptions, TrustOptions, WritableArchiveOptions,
+    Added, Archive, ArchiveOptions, IdentityOptions, Location, SigningOptions, TrustOptions,
+    WritableArchiveOptions,
 };
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::own;
 use crate::base::stop;
-use crate::input::{connect, peers};
-use crate::server::{Address, ConnectionOptions, PeerAddress, Rate};
+use crate::input::{connect, members};
+use crate::server::{Address, ConnectionOptions, MembersFrom, PeerAddress, Rate};
 
 /// Captures collections.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -51,6 +53,10 @@ pub struct CaptureRequest {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub trust: TrustOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub key: IdentityOptions,
     /// Stream shards instead of having the server make a snapshot, which needs no disk there; only
     /// while its optimizers are at rest
     #[arg(long)]
@@ -58,12 +64,20 @@ pub struct CaptureRequest {
     /// Where a member of the cluster answers REST; repeat it for each. GET /cluster tells the ids
     #[arg(long, value_name = "ID=URL")]
     pub peer: Vec<PeerAddress>,
+    /// Find the members by a name of DNS that has the addresses of all, as that of a headless service:
+    /// DNS or DNS:PORT; each is asked for its id, and --peer comes first
+    #[arg(long, value_name = "DNS[:PORT]")]
+    pub members_from: Option<MembersFrom>,
     /// Bytes a second at the most, as 500k, 20M or 1G
     #[arg(long, value_name = "RATE")]
     pub limit_rate: Option<Rate>,
     /// Refuse a server that gives no checksum
     #[arg(long)]
     pub require_checksum: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub incremental: IncrementalOptions,
     #[command(flatten)]
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -99,7 +113,8 @@ impl Operation for CaptureRequest {
 
     fn run(self, context: &Context) -> Result<CaptureReport> {
         let connection = connect(&self.server, &self.connection, &Context::LOUD)?;
-        let members = Members::new(&connection, &peers(&self.peer)?)?;
+        let members = members(&connection, &self.peer, self.members_from.as_ref())?;
+        let members = Members::new(&connection, &members)?;
         let target = CaptureTarget::open(&self)?;
         let to = match (&self.to, &target) {
             (Some(to), _) => {
@@ -121,6 +136,7 @@ impl Operation for CaptureRequest {
             Context::LOUD.warn(&format!("left by an earlier run: {left}"));
         }
 
+        let no_own_restores = OwnRestores::new();
         let (mut captured, mut archived, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for collection in matching.names {
             let options = CaptureOptions {
@@ -130,18 +146,31 @@ impl Operation for CaptureRequest {
                 stream: self.stream,
                 rate: self.limit_rate,
                 require_checksum: self.require_checksum,
+                incremental: Incremental::Off,
+                own_restores: &no_own_restores,
                 progress: context.progress,
             };
-            let stored = capture(&options).and_then(|done| match &target {
+            let stored = match &target {
                 Some(target) => {
-                    let name = &done.manifest.collection;
-                    let added =
-                        store(&target.archive, &done.file, &done.manifest, name, &self.tag)?;
-                    discard(&done.file)?;
-                    Ok((Some(added), done))
+                    let storing = Storing {
+                        archive: &target.archive,
+                        name: &collection,
+                        tags: &self.tag,
+                        options: self.incremental,
+                    };
+                    // In a folder that is ours, not in the user's.
+                    let stored = match &self.to {
+                        None => store_earlier(&to, &storing, &collection),
+                        Some(_) => Ok(()),
+                    };
+                    let captured = stored.and_then(|()| capture_into(&options, &storing));
+                    captured.and_then(|(done, added)| {
+                        discard(&done.file)?;
+                        Ok((Some(added), done))
+                    })
                 }
-                None => Ok((None, done)),
-            });
+                None => capture(&options).map(|done| (None, done)),
+            };
             match stored {
                 Ok((added, done)) => {
                     captured.push(done);
@@ -159,8 +188,7 @@ impl Operation for CaptureRequest {
         let outcome = match failed.last() {
             Some(last) => last.error.kind().into(),
             None => Outcome::differs_if(
-                captured.iter().any(|done| !done.left.is_empty())
-                    || archived.iter().any(Added::differs),
+                captured.iter().any(Captured::differs) || archived.iter().any(Added::differs),
             ),
         };
         Ok(CaptureReport {
@@ -170,6 +198,16 @@ impl Operation for CaptureRequest {
             failed,
         })
     }
+}
+
+/// Stores what an earlier run captured whole and was killed before it stored it.
+fn store_earlier(folder: &Path, storing: &Storing<'_>, collection: &str) -> Result<()> {
+    while let Some((file, manifest)) = captured_earlier(folder, collection)? {
+        let (name, tags) = (storing.name, storing.tags);
+        store(storing.archive, &file, &manifest, name, tags)?;
+        discard(&file)?;
+    }
+    Ok(())
 }
 
 /// Archive that captured files are moved into.
@@ -204,6 +242,7 @@ impl CaptureTarget {
             archive: ArchiveOptions {
                 archive: place.clone(),
                 trust: request.trust.clone(),
+                key: request.key.clone(),
             },
             signing: request.signing.clone(),
         };

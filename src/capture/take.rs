@@ -1,14 +1,15 @@
-//! The bytes: snapshots made, downloaded and compared, or shards streamed.
+//! The bytes: snapshots made, downloaded and compared.
 //!
 //! Invariants: a snapshot's name is in the journal before its first byte is asked for; a file whose
 //! hash is not the server's is fetched once more from its beginning and then refused; what is put
 //! together from several parts needs room for both, which is looked for first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::Utc;
 
+use super::CaptureOptions;
 use super::assemble::Assembly;
 use super::journal::{Journal, Made, Work, file_name};
 use super::leftovers::remove_nameless;
@@ -16,21 +17,35 @@ use super::manifest::{Form, PeerPart};
 use super::observe::Observation;
 use super::part::{self, Hashes, PART, PartialFile};
 use super::plan::Take;
-use super::{CaptureOptions, Taken};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch::require_free;
 use crate::base::status;
-use crate::server::{Cause, Connection, Failure, Fetch, Landed, Retry, RetryOn, ServerSnapshot};
+use crate::server::{Connection, Fetch, Landed, ServerSnapshot};
 
 /// Stands for the member in the name of a file from several members.
-const CLUSTER: &str = "cluster";
-/// Number of times that streaming the shards is retried.
-const STREAM_RETRIES: u32 = 2;
+pub(super) const CLUSTER: &str = "cluster";
 /// Maximum number of attempts to make a snapshot whose name is not taken.
 const MAKINGS_MAX: u32 = 10;
 /// Wait until a server gives another name: names hold the time to the second.
 const NEXT_SECOND: Duration = Duration::from_millis(1100);
+
+/// Captured file that is not published yet.
+pub struct Taken {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its hashes.
+    pub hashes: Hashes,
+    /// The members that it was taken from.
+    pub peers: Vec<PeerPart>,
+    /// Its form.
+    pub form: Form,
+    /// The name that the server gave it, or one like it.
+    pub name: String,
+}
+
 /// By collection snapshots, one for each member that something is taken from.
 pub(super) fn snapshots(
     request: &CaptureOptions<'_>,
@@ -236,7 +251,7 @@ fn found_after_all(
 }
 
 /// A name for what is put together here, which no file in the folder has: they are named by the second.
-fn free_name(request: &CaptureOptions<'_>, from: &str) -> Result<String> {
+pub(super) fn free_name(request: &CaptureOptions<'_>, from: &str) -> Result<String> {
     loop {
         let name = file_name(request.collection, from, Utc::now())?;
         if !is_taken(&request.folder.join(&name)) {
@@ -304,106 +319,8 @@ fn downloaded(
         .next("run it again; if it stays so, look at the server's disk and at what lies between"))
 }
 
-/// By streams, one for each shard: nothing is written to a server's disk.
-pub(super) fn streamed(
-    request: &CaptureOptions<'_>,
-    observation: &Observation,
-    work: &mut Work,
-) -> Result<Taken> {
-    remove_parts(work.path())?;
-    let path = work.path().join(format!("{PART}-whole"));
-    let source = format!("{}/{}", request.members.first.address(), request.collection);
-    let config = observation.info.config(&source)?;
-    let payload = observation.info.payload_schema(&source)?;
-    let stage =
-        request
-            .progress
-            .stage(&format!("stream {}", request.collection), None, Unit::Bytes);
-    let first = &request.members.first;
-    let peers = Retry::new(RetryOn::Transient, STREAM_RETRIES).run_blocking(first, || {
-        let (mut assembly, peers) =
-            stream_all(request, observation, &path, &|bytes| stage.add(bytes))?;
-        assembly.collection(&config, &observation.plan.keys, &payload)?;
-        assembly.finish()?;
-        Ok(peers)
-    })?;
-    drop(stage);
-    let hashes = part::hashes(&path)?;
-    let from = match observation.plan.takes.as_slice() {
-        [take] => take.peer.to_string(),
-        _ => CLUSTER.into(),
-    };
-    Ok(Taken {
-        bytes: length(&path)?,
-        path,
-        hashes,
-        peers,
-        form: Form::Streamed,
-        name: free_name(request, &from)?,
-    })
-}
-
-/// Streams every shard.
-fn stream_all(
-    request: &CaptureOptions<'_>,
-    observation: &Observation,
-    path: &Path,
-    passed: &dyn Fn(u64),
-) -> Result<(Assembly, Vec<PeerPart>), Failure> {
-    let mut assembly = Assembly::new(path)?;
-    let mut peers = Vec::new();
-    for take in &observation.plan.takes {
-        let member = member(request, observation, take)?;
-        let mut bytes = 0;
-        for shard in &take.shards {
-            let number = shard.to_string();
-            let doing = format!(
-                "streaming shard {shard} of {} from {}",
-                request.collection,
-                member.address()
-            );
-            let segments = [
-                "collections",
-                request.collection,
-                "shards",
-                &number,
-                "snapshot",
-            ];
-            let mut reader = member.read_stream(&doing, &segments, request.rate)?;
-            let streamed = assembly.shard(&mut reader, &doing, *shard);
-            let read = reader.read_bytes();
-            let last = match (streamed, reader.failure()) {
-                (_, Some(failure)) => return Err(failure),
-                (Ok(last), None) => last,
-                // A 200 with a short tar is how a server says that it failed on the way.
-                (Err(err), None) if err.kind() == Kind::Damaged => {
-                    return Err(Failure::new(Cause::Cut, err));
-                }
-                (Err(err), None) => return Err(err.into()),
-            };
-            if last != crate::format::layout::SHARD_CONFIG {
-                let why = format!(
-                    "it ends with {last:?}, not with shard_config.json: the server failed on the way"
-                );
-                let next = "look at the server's log, or capture without --stream";
-                let error = Error::damaged(doing, why).next(next);
-                return Err(Failure::new(Cause::Cut, error));
-            }
-            bytes += read;
-            passed(read);
-        }
-        peers.push(PeerPart {
-            peer: take.peer,
-            address: member.address().to_string(),
-            snapshot: None,
-            bytes,
-            sha256: None,
-        });
-    }
-    Ok((assembly, peers))
-}
-
-fn member<'a>(
+/// The member that is asked for what `take` says.
+pub(super) fn member<'a>(
     request: &CaptureOptions<'a>,
     observation: &Observation,
     take: &Take,
@@ -420,7 +337,7 @@ fn member<'a>(
         })
 }
 
-fn remove_parts(folder: &Path) -> Result<()> {
+pub(super) fn remove_parts(folder: &Path) -> Result<()> {
     let failed = |err: &std::io::Error| Error::io("clearing", folder, err);
     for entry in std::fs::read_dir(folder).map_err(|err| failed(&err))? {
         let entry = entry.map_err(|err| failed(&err))?;
@@ -431,7 +348,7 @@ fn remove_parts(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn length(path: &Path) -> Result<u64> {
+pub(super) fn length(path: &Path) -> Result<u64> {
     let meta = std::fs::metadata(path).map_err(|err| Error::io("looking at", path, &err))?;
     Ok(meta.len())
 }

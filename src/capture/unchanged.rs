@@ -1,11 +1,8 @@
 //! Change token of a collection: tells, without a snapshot, that nothing was written since its capture.
 //!
-//! A server numbers the operations of each shard, and tells the last number (`update_queue.op_num` of
-//! its telemetry); and it tells the segments with their versions (the manifest of partial snapshots).
-//! Neither is enough: whoever restores an older snapshot over a collection and then writes as often as
-//! was written before comes to the same numbers in the same segments, with other points (seen with
-//! Qdrant 1.19.0). So the change token holds only for one life of the server process, and only while nothing
-//! was restored in it, which it counts; a restore of snapmerge's own is told apart by its count.
+//! A server tells the number of the last operation in each shard's log (`update_queue.op_num` of its
+//! telemetry), and the segments with their versions (the manifest of partial snapshots). Neither is
+//! enough outside one [`super::lineage`]; a restore of snapmerge's own is told apart by its count.
 //!
 //! Invariants: a change token is given only where every part of it is known, of a server that stands alone and
 //! a collection at rest; two that are equal mean the same points; whatever is not known is a reason to
@@ -16,7 +13,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::lineage::{OwnRestores, lineage};
 use super::observe::{Members, observe};
+use super::unfit::Unfit;
 use crate::base::error::Result;
 
 /// State of a collection at a moment at which nothing was written to it.
@@ -47,18 +46,11 @@ pub struct ShardSign {
 
 /// The change token of `collection` at this moment; or why there is none.
 pub fn change_token(members: &Members, collection: &str) -> Result<Result<ChangeToken, String>> {
-    let first = &members.first;
-    let Some(cluster) = first.cluster_if_told()? else {
-        return Ok(Err(
-            "the server does not tell this key whether it is one of a cluster".into(),
-        ));
+    let lineage = match lineage(members, collection, &OwnRestores::new()) {
+        Ok(lineage) => lineage,
+        Err(Unfit::Why(why)) => return Ok(Err(why)),
+        Err(Unfit::Failed(err)) => return Err(err),
     };
-    if cluster.peer_ids().len() > 1 || !members.others.is_empty() {
-        return Ok(Err(
-            "the server is one of a cluster, whose members restore from each other".into(),
-        ));
-    }
-    let activity = first.activity(collection)?;
     let observation = observe(members, collection)?;
     if !observation.info.is_green() || observation.info.queued() > 0 {
         return Ok(Err(format!(
@@ -76,36 +68,23 @@ pub fn change_token(members: &Members, collection: &str) -> Result<Result<Change
             "optimizers work on it, or the server does not tell".into()
         ));
     }
-    let (Some(process), Some(restores)) = (activity.process, activity.restores) else {
-        return Ok(Err(
-            "the server does not tell what it was asked for so far".into()
-        ));
-    };
-    if activity.restoring > 0 {
-        return Ok(Err("a snapshot is being restored to it".into()));
-    }
     let mut shards = BTreeMap::new();
     for shard in observation.plan.shards() {
-        let Some(operation) = activity.operations.get(&shard).copied().flatten() else {
+        let Some(&operation) = lineage.operations.get(&shard) else {
             return Ok(Err(format!(
                 "the server does not tell how far the log of shard {shard} is"
             )));
         };
-        let Some(segments) = first.segments(collection, shard)? else {
+        let Some(manifest) = members.first.segments(collection, shard)? else {
             return Ok(Err(format!(
                 "the server does not tell the segments of shard {shard}"
             )));
         };
         // Of their files it tells too how far they are on the disk, which changes by itself.
-        let segments = segments.as_object().into_iter().flatten();
-        let versions: Option<BTreeMap<String, u64>> = segments
-            .map(|(id, told)| Some((id.clone(), told["segment_version"].as_u64()?)))
+        let segments = manifest.segments.into_values();
+        let segments = segments
+            .map(|segment| (segment.segment_id, segment.segment_version))
             .collect();
-        let Some(segments) = versions else {
-            return Ok(Err(format!(
-                "the server does not tell the versions of the segments of shard {shard}"
-            )));
-        };
         shards.insert(
             shard,
             ShardSign {
@@ -116,8 +95,8 @@ pub fn change_token(members: &Members, collection: &str) -> Result<Result<Change
     }
     let payload = observation.info.payload_schema(collection)?;
     Ok(Ok(ChangeToken {
-        process,
-        restores,
+        process: lineage.process,
+        restores: lineage.restores,
         shards,
         points: observation.points,
         config: observation.info.config,

@@ -37,7 +37,10 @@ pub enum ArchiveVerb {
     #[command(after_help = "\
 Examples:
   snapmerge archive init --archive backups
-  snapmerge archive init --archive s3://backups/qdrant --sign-key archive.pem")]
+  snapmerge archive init --archive s3://backups/qdrant --sign-key archive.pem
+  snapmerge archive init --archive vault --encrypt age1lgce8577e00nrlll9nphqnd05m8cgga3e8urcauw8ysu2jv9a5hs9myer5
+
+An encrypted archive is read with the secret key alone: --identity FILE, or --identity-command COMMAND.")]
     Init(VerbArgs<InitRequest>),
     /// Store snapshots
     #[command(after_help = "\
@@ -47,7 +50,7 @@ Examples:
 
 Qdrant's FILE.checksum beside a file, or snapmerge's FILE.manifest.json, must match. Of a .gz the
 snapshot in it is stored. A snapshot that is stored already is not stored again, unless what is there
-of it is damaged.")]
+of it is damaged. In an encrypted archive, without its key, it is stored whole.")]
     Add(VerbArgs<AddRequest>),
     /// List what is stored
     #[command(after_help = "\
@@ -77,7 +80,8 @@ Examples:
   snapmerge archive check --archive backups --repair /mnt/copy/backups
 
 Every record, recipe and name is looked at, and every object is read, decompressed and hashed; with
---subset one share of the objects, so that seven nights check all of them. A copy that was written to
+--subset one share of the objects, so that seven nights check all of them. Of an encrypted archive, without its key,
+everything is compared with the SHA-256 that names it; what is missing is not known then. A copy that was written to
 since it was made repairs nothing. Exits with 13 if anything is damaged, with 3 if there are only files
 that nothing needs.")]
     Check(VerbArgs<CheckRequest>),

@@ -16,10 +16,13 @@ Examples:
   snapmerge capture http://node1:6333 album --to archive --peer 7234=http://node2:6333 --peer 918=http://node3:6333
   snapmerge capture http://prod:6333 album_2017 --to archive --stream
   snapmerge capture http://prod:6333 'album_*' --archive backups
+  snapmerge capture http://prod:6333 album_2017 --archive backups --incremental require --full-every 30
 
 The key comes from QDRANT_API_KEY or --api-key-file. On a cluster each shard is taken once, from a replica
 that is Active. The server's own snapshot is removed afterwards. Beside each file lie its .checksum and its
-.manifest.json. A run that was killed is gone on with by the next one to the same folder.")]
+.manifest.json. A run that was killed is gone on with by the next one to the same folder. With --archive
+only what changed since the entry before is moved, where the server can tell (1.16 and later): snapmerge help
+archive.")]
 pub struct CaptureArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]

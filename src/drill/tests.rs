@@ -50,7 +50,7 @@ fn proven(ids: &[&str]) -> Event {
 fn the_newest_master_and_the_source_that_waited_longest() {
     let folder = tempfile::tempdir().unwrap();
     let store = Local::new(folder.path());
-    let mut chain = Chain::begin(&store, None).unwrap();
+    let mut chain = Chain::begin(&store, None, None).unwrap();
     let chosen = |chain: &Chain| -> Vec<String> {
         let chosen = choose(chain, &[]).unwrap();
         chosen.into_iter().map(|entry| entry.id).collect()

@@ -7,10 +7,10 @@
 //! `segment.json`; a tar that the walker refuses is refused.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::Deserialize;
 
+use super::file::SnapshotFile;
 use super::input::Input;
 use super::layout::{self, Place, ShardMember};
 use super::tar::{Member, MemberKind, Stream, Walker};
@@ -69,13 +69,10 @@ pub struct TarExtents {
 }
 
 impl TarExtents {
-    /// Walks over the snapshot at `path`; a .gz is decompressed for it.
-    pub fn of(path: &Path) -> Result<Self> {
+    /// Walks over the snapshot in `file`; a .gz is decompressed for it.
+    pub fn of(file: &SnapshotFile) -> Result<Self> {
         let mut runs = Self::default();
-        let mut walker = Walker::new(
-            Input::open(&path.into(), None, None)?,
-            path.display().to_string(),
-        );
+        let mut walker = Walker::new(Input::open(file, None, None)?, file.to_string());
         while let Some(member) = walker.next_member()? {
             let is_directory = member.kind == MemberKind::Directory;
             let is_tar = matches!(

@@ -203,6 +203,16 @@ fn uuid(name: &str) -> Option<Uuid> {
         .filter(|uuid| uuid.hyphenated().to_string() == name)
 }
 
+/// The segment's id and the file's name within it, of a file of a streamed segment that is called `path`
+/// within its shard.
+pub fn segment_file(path: &str) -> Option<(&str, &str)> {
+    let (id, file) = path.strip_prefix("segments/")?.split_once('/')?;
+    Some((
+        id,
+        file.strip_prefix(SEGMENT_FOLDER_ROOT)?.strip_prefix('/')?,
+    ))
+}
+
 /// The shard in whose folder for segments the member called `path` lies, if it does; inner none at the
 /// root of a shard snapshot.
 pub fn among_segments(path: &str) -> Option<Option<u32>> {

@@ -2,6 +2,7 @@
 //!
 //! Invariants: nothing here trusts a byte of a snapshot, and nothing here needs the storage engine.
 
+mod composed;
 mod extents;
 mod file;
 mod full;
@@ -13,6 +14,7 @@ mod kind;
 pub mod layout;
 mod name;
 mod pack;
+mod partial;
 pub mod payloads;
 pub mod readable;
 mod readback;
@@ -28,6 +30,7 @@ mod unpack;
 pub mod wal;
 mod writer;
 
+pub use composed::Composition;
 pub use extents::{PackedFile, Record, Run, TarExtents};
 pub use file::{FileIdentity, Parts, RangeReader, SnapshotFile, StoredSnapshot};
 pub use full::FullSnapshot;
@@ -35,6 +38,7 @@ pub use input::{Algorithm, Hashes, Input, Sha256Hex, hash_file};
 pub use kind::{SegmentKind, is_fixed};
 pub use name::source_name;
 pub use pack::{PackedShard, ToPack};
+pub use partial::{SegmentManifest, ShardManifest};
 pub use readback::{Sums, Written};
 pub use servers::{Servers, Version};
 pub use snapshot::{FileSize, Form, Segment, Shard, Snapshot, Strays, Want};

@@ -8,7 +8,7 @@ mod servers;
 
 use std::path::{Path, PathBuf};
 
-pub use self::options::{InputOptions, LiveInputOptions, peers};
+pub use self::options::{InputOptions, LiveInputOptions, members};
 pub use self::servers::{Servers, connect};
 
 use self::options::GivenChecksums;
@@ -84,7 +84,7 @@ impl Inputs {
             if is_live(file) {
                 let address = CollectionAddress::parse(&file.to_string())?;
                 let connection = servers.at(&address.server)?;
-                let members = servers.members()?;
+                let members = servers.members(&connection)?;
                 sources.push(Source::live(&connection, &address, members)?);
             } else {
                 sources.extend(opened.next());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::SourceArchiveOptions;
 use crate::base::error::{Error, Result};
 use crate::format::SnapshotFile;
-use crate::server::{Address, ConnectionOptions, PeerAddress};
+use crate::server::{Address, Connection, ConnectionOptions, MembersFrom, PeerAddress};
 use crate::source::{Opening, parse_sha256};
 
 /// Checksums and places of sources, for every operation that reads some.
@@ -40,6 +40,10 @@ pub struct LiveInputOptions {
     /// tells the ids
     #[arg(long, value_name = "ID=URL")]
     pub peer: Vec<PeerAddress>,
+    /// Find the members by a name of DNS that has the addresses of all, as that of a headless service:
+    /// DNS or DNS:PORT; each is asked for its id, and --peer comes first
+    #[arg(long, value_name = "DNS[:PORT]")]
+    pub members_from: Option<MembersFrom>,
 }
 
 /// The checksums that were given, by file.
@@ -98,9 +102,23 @@ fn names(file: &SnapshotFile) -> impl Iterator<Item = String> {
     [file.to_string(), file.file_name()].into_iter()
 }
 
-/// Returns the REST addresses of a cluster's members by peer id. A peer that is given twice is
-/// refused.
-pub fn peers(given: &[PeerAddress]) -> Result<BTreeMap<u64, Address>> {
+/// Returns the REST addresses of the members of the cluster of `first` by peer id: those that `from` leads
+/// to, and over them those that were `given`. A peer that is given twice is refused.
+pub fn members(
+    first: &Connection,
+    given: &[PeerAddress],
+    from: Option<&MembersFrom>,
+) -> Result<BTreeMap<u64, Address>> {
+    let given = peers(given)?;
+    let mut members = match from {
+        None => BTreeMap::new(),
+        Some(from) => first.members_from(from)?,
+    };
+    members.extend(given);
+    Ok(members)
+}
+
+fn peers(given: &[PeerAddress]) -> Result<BTreeMap<u64, Address>> {
     let mut peers = BTreeMap::new();
     for PeerAddress { peer, address } in given {
         if peers.insert(*peer, address.clone()).is_some() {

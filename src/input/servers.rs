@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::options::{LiveInputOptions, peers};
+use super::options::{LiveInputOptions, members};
 use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::server::{Address, Connection, ConnectionOptions};
@@ -49,9 +49,13 @@ impl<'a> Servers<'a> {
 }
 
 impl Servers<'_> {
-    /// The members that --peer names, by id.
-    pub fn members(&mut self) -> Result<BTreeMap<u64, Connection>> {
-        let peers = peers(&self.options.peer)?;
+    /// The members that --peer names, and those of the cluster of `first` that --members-from leads to, by
+    /// id.
+    pub fn members(&mut self, first: &Connection) -> Result<BTreeMap<u64, Connection>> {
+        let LiveInputOptions {
+            peer, members_from, ..
+        } = self.options;
+        let peers = members(first, peer, members_from.as_ref())?;
         let others = ConnectionOptions {
             grpc: None,
             ..self.options.connection.clone()

@@ -84,7 +84,7 @@ pub fn dry_run(plan: &Plan) -> Result<DryRun> {
     };
     let state_file = StateFile::open(&plan.state, &plan.name)?;
     let keeping = archive(plan)?;
-    let chain = match keeping.chain() {
+    let chain = match keeping.chain_for(&plan.archive.encrypt) {
         Ok(chain) => {
             if let Some(holder) = keeping.holder()?.filter(|holder| !Holder::is_gone(holder)) {
                 look.fault(&Error::new(

@@ -347,13 +347,12 @@ fn keep(run: &mut Run<'_>, master: &MasterPlan, merged: &Merged) -> Result<Strin
     let file = master_file(run);
     // The provenance file beside it is added with it.
     let added = run.archive.add(&Adding {
-        path: file,
         name: Some(master.name.clone()),
         time: Some(run.begin.begun),
         tags: run.plan.archive.tags.clone(),
         sha256: merged.sha256.clone(),
         require_checksum: true,
-        passed: None,
+        ..Adding::of(file.as_path())
     })?;
     run.stored(&added);
     if !added.already {

@@ -1,4 +1,4 @@
-//! The night as metrics, for the textfile collector of Prometheus' node exporter.
+//! The night as metrics, for the textfile collector of Prometheus' node exporter, or a Pushgateway.
 //!
 //! Invariants: the file is whole or absent; a night that failed does not take away when the last one
 //! succeeded.
@@ -12,10 +12,12 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use url::Url;
 
 use super::report::{How, RunOutcome, RunReport};
 use crate::base::durable;
 use crate::base::error::{Error, Result};
+use crate::server;
 
 /// Writes them to `path`.
 pub fn write(path: &Path, report: &RunReport) -> Result<()> {
@@ -23,6 +25,28 @@ pub fn write(path: &Path, report: &RunReport) -> Result<()> {
         durable::make_folder(folder)?;
     }
     durable::write(path, text(report)?.as_bytes(), true)
+}
+
+/// Puts them in place of the plan's earlier ones in the Pushgateway at `gateway`.
+pub fn push(gateway: &Url, report: &RunReport) -> Result<()> {
+    let shown = format!(
+        "the Pushgateway at {}",
+        gateway.host_str().unwrap_or_default()
+    );
+    let address = group(gateway, &report.plan);
+    server::put_metrics(address.as_str(), &shown, text(report)?.as_bytes())
+}
+
+/// Where a Pushgateway has the metrics of a plan.
+fn group(gateway: &Url, plan: &str) -> Url {
+    let mut address = gateway.clone();
+    // An address with a host has segments.
+    if let Ok(mut segments) = address.path_segments_mut() {
+        segments
+            .pop_if_empty()
+            .extend(["metrics", "job", "snapmerge", "plan", plan]);
+    }
+    address
 }
 
 /// A label besides that of the plan, if there is one, and the value.
@@ -179,6 +203,25 @@ fn text(report: &RunReport) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_plan_has_its_group_in_a_gateway() {
+        for (gateway, plan, expected) in [
+            (
+                "http://g:9091",
+                "nightly",
+                "http://g:9091/metrics/job/snapmerge/plan/nightly",
+            ),
+            (
+                "https://h/push/",
+                "a b%?",
+                "https://h/push/metrics/job/snapmerge/plan/a%20b%25%3F",
+            ),
+        ] {
+            let group = group(&gateway.parse().unwrap(), plan);
+            assert_eq!(group.as_str(), expected);
+        }
+    }
 
     #[test]
     fn every_line_is_a_metric_of_its_family() {

@@ -42,7 +42,7 @@ use self::state::StateFile;
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{own, scratch};
-use crate::capture::discard;
+use crate::capture::{captured_in, discard};
 
 /// A run that came to its end and was not reported yet.
 pub struct Finished<'a> {
@@ -188,9 +188,9 @@ impl<'a> Run<'a> {
 
     /// Opens the archive, or makes it. What killed runs of this plan held locked is let go.
     fn open_archive(&mut self) -> Result<()> {
-        match self.archive.chain() {
+        match self.archive.chain_for(&self.plan.archive.encrypt) {
             Err(err) if err.kind() == Kind::NotFound && self.plan.archive.create => {
-                self.archive.init()?;
+                self.archive.init_for(&self.plan.archive.encrypt)?;
             }
             opened => self.entries = opened?.entries(),
         }
@@ -332,7 +332,7 @@ fn clear_work(work: &Path) -> Result<()> {
             .map_err(|err| Error::io("listing", &incoming, &err))?
             .path();
         own::require_folder(&server)?;
-        for file in sources::captured_in(&server)? {
+        for file in captured_in(&server)? {
             discard(&file)?;
         }
     }

@@ -1,4 +1,4 @@
-//! Outputs of a run: a JSON file, an HTML page, the metrics, and notifications.
+//! Outputs of a run: a JSON file, an HTML page, the metrics in a file or a Pushgateway, and notifications.
 //!
 //! Invariants: each is tried whatever became of the others; what could not be written or told is in
 //! the exit code.
@@ -24,6 +24,11 @@ pub fn write(plan: &Plan, report: &mut RunReport, page: Result<String>) {
         && let Err(err) = metrics::write(path, report)
     {
         report.failed("metrics", &err);
+    }
+    if let Some(gateway) = &plan.report.pushgateway
+        && let Err(err) = metrics::push(gateway, report)
+    {
+        report.failed("pushgateway", &err);
     }
     let notify = match report.run_outcome {
         RunOutcome::Done => &plan.on_success,

@@ -123,6 +123,9 @@ pub struct RunSource {
     pub bytes: u64,
     /// Bytes that are new in the archive.
     pub new_bytes: u64,
+    /// Bytes that came from the server, if it was captured in this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_bytes: Option<u64>,
     /// Why it is as it is.
     pub note: Option<String>,
 }

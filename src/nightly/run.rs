@@ -15,12 +15,13 @@ use super::plan::{ArchivePlan, Plan, Server};
 use super::report::{RunReport, RunStep};
 use super::state::StateFile;
 use crate::archive::{
-    Added, Archive, ArchiveOptions, Entry, SigningOptions, SourceArchiveOptions, TrustOptions,
-    WritableArchiveOptions,
+    Added, Archive, ArchiveOptions, Entry, IdentityOptions, SigningOptions, SourceArchiveOptions,
+    TrustOptions, WritableArchiveOptions,
 };
 use crate::base::error::{Error, Result};
 use crate::base::stop;
 use crate::capture::Members;
+use crate::input::members;
 use crate::server::{Connection, StateFolder};
 
 /// A run that is going on.
@@ -45,6 +46,7 @@ pub(super) fn archive(plan: &Plan) -> Result<Archive> {
         archive: ArchiveOptions {
             archive: place.clone(),
             trust: trust(plan),
+            key: key(plan),
         },
         signing: SigningOptions {
             sign_key: sign_key.clone(),
@@ -58,6 +60,15 @@ pub(super) fn source_archive(plan: &Plan) -> SourceArchiveOptions {
     SourceArchiveOptions {
         archive: Some(plan.archive.place.clone()),
         trust: trust(plan),
+        key: key(plan),
+    }
+}
+
+/// What opens the plan's archive, if it is encrypted.
+fn key(plan: &Plan) -> IdentityOptions {
+    IdentityOptions {
+        identity: plan.archive.identity.clone(),
+        identity_command: plan.archive.identity_command.clone(),
     }
 }
 
@@ -74,7 +85,9 @@ fn trust(plan: &Plan) -> TrustOptions {
 /// A connection to each server, with the members of its cluster.
 pub(super) fn connect(server: &Server) -> Result<Members> {
     let connection = Connection::open(&server.address, &server.settings)?;
-    Members::new(&connection, &server.peers)
+    let options = &server.options;
+    let members = members(&connection, &options.peer, options.members_from.as_ref())?;
+    Members::new(&connection, &members)
 }
 
 /// The entry `id` of `entries`, if it is there with this SHA-256.

@@ -5,8 +5,7 @@
 //! the archive; one that cannot be captured does not keep the others from being captured; masters of
 //! this plan are no sources of it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
@@ -22,10 +21,9 @@ use crate::archive::{Entry, newest};
 use crate::base::error::{Error, Result};
 use crate::base::own;
 use crate::base::progress::Progress;
-use crate::base::sidecar::Sidecar;
 use crate::capture::{
-    CaptureOptions, Manifest, Members, capture, change_token, clear_leftovers, discard, matching,
-    read_manifest, store,
+    CaptureOptions, Captured, Checked, Incremental, Members, Storing, capture_into,
+    captured_earlier, change_token, clear_leftovers, discard, matching, store,
 };
 
 /// A collection to capture.
@@ -61,6 +59,9 @@ pub struct ArchivedSource {
     pub bytes: u64,
     /// Bytes that were new in the archive.
     pub new_bytes: u64,
+    /// Bytes that came from the server, if it was captured whole or in part.
+    #[serde(default)]
+    pub moved_bytes: Option<u64>,
     /// Number of points, if it is certain.
     pub points: Option<u64>,
     /// Outcome of the capture.
@@ -145,23 +146,6 @@ pub fn targets(
     Ok(targets)
 }
 
-/// Captured files in `folder` that are whole.
-pub fn captured_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |err: &std::io::Error| Error::io("listing", folder, err);
-    let entries = match std::fs::read_dir(folder) {
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(|err| failed(&err))?,
-    };
-    let mut files = BTreeSet::new();
-    for entry in entries {
-        let path = entry.map_err(|err| failed(&err))?.path();
-        if path.extension().is_some_and(|ending| ending == "snapshot") && path.is_file() {
-            files.insert(path);
-        }
-    }
-    Ok(files.into_iter().collect())
-}
-
 impl Run<'_> {
     /// Captures a source and keeps it, unless its last snapshot is what it is now.
     pub(super) fn source(&mut self, target: &Target) -> Result<ArchivedSource> {
@@ -176,7 +160,7 @@ impl Run<'_> {
         let kept = done.map_err(|(_, err)| err)?;
         // Only now that it is written down: killed before, it is stored from here.
         let folder = self.plan.work.join(INCOMING).join(&target.server);
-        if let Some((file, _)) = earlier(&folder, &target.collection)? {
+        if let Some((file, _)) = captured_earlier(&folder, &target.collection)? {
             discard(&file)?;
         }
         self.tell(target, &kept);
@@ -187,6 +171,7 @@ impl Run<'_> {
         let members = self.members(&target.server)?;
         let before = change_token(members, &target.collection)?;
         let mut note = before.as_ref().err().cloned();
+        let mut is_sure = note.is_none();
         if let Some(seen) = self.state_file.state.sources.get(&target.key())
             && let Some(known) = &seen.sign
             && before.as_ref().ok() == Some(known)
@@ -198,14 +183,17 @@ impl Run<'_> {
         let folder = self.plan.work.join(INCOMING).join(&target.server);
         own::folder(&folder)?;
         // Files here were captured in this same run: the folder is cleared when a run starts.
-        let (file, manifest) = match earlier(&folder, &target.collection)? {
-            Some(found) => {
+        let (added, manifest, moved_bytes) = match captured_earlier(&folder, &target.collection)? {
+            Some((file, manifest)) => {
+                is_sure = false;
                 note = Some("captured by a run that was broken off".into());
                 // It may have left the server's own snapshot behind.
                 for left in clear_leftovers(members, &folder, &[])? {
                     tracing::warn!(left, "left by an earlier run");
                 }
-                found
+                let tags = &self.plan.archive.tags;
+                let added = store(&self.archive, &file, &manifest, &target.name, tags)?;
+                (added, manifest, None)
             }
             None => {
                 let source = self.plan.sources.get(target.of);
@@ -214,41 +202,36 @@ impl Run<'_> {
                 {
                     tracing::warn!(left, "left by an earlier run");
                 }
-                let captured = capture(&CaptureOptions {
+                let options = CaptureOptions {
                     members,
                     collection: &target.collection,
                     folder: &folder,
                     stream: source.is_some_and(|source| source.stream),
                     rate: self.plan.rate,
                     require_checksum: source.is_some_and(|source| source.require_checksum),
+                    incremental: Incremental::Off,
+                    own_restores: &self.state_file.state.own_restores,
                     progress: Progress::Quiet,
-                })?;
-                for what in captured.notes {
-                    self.report.notes.push(format!("{}: {what}", target.name));
-                }
-                for left in captured.left {
-                    self.report.differs(format!(
-                        "{}: {left} could not be removed from the server; the next night tries again",
-                        target.name
-                    ));
-                }
-                (captured.file, captured.manifest)
+                };
+                let storing = Storing {
+                    archive: &self.archive,
+                    name: &target.name,
+                    tags: &self.plan.archive.tags,
+                    options: source.map(|source| source.incremental).unwrap_or_default(),
+                };
+                let (captured, added) = capture_into(&options, &storing)?;
+                note = self.captured(target, &captured).or(note);
+                let moved = captured.increment.map(|one| one.moved_bytes);
+                (added, captured.manifest, moved)
             }
         };
         let members = self.members(&target.server)?;
         let after = change_token(members, &target.collection)?;
         // Only what was so before and after is certainly what was captured.
-        let certain = match (note.is_none(), before.ok(), after.ok()) {
-            (true, Some(before), Some(after)) if before == after => Some(after),
+        let certain = match (&before, after.ok()) {
+            (Ok(before), Some(after)) if is_sure && *before == after => Some(after),
             _ => None,
         };
-        let added = store(
-            &self.archive,
-            &file,
-            &manifest,
-            &target.name,
-            &self.plan.archive.tags,
-        )?;
         self.stored(&added);
         let seen = SourceState {
             entry: added.entry.id.clone(),
@@ -262,14 +245,55 @@ impl Run<'_> {
         } else {
             added.entry.new_bytes
         };
-        Ok(kept(
-            target,
-            &added.entry,
-            manifest.points,
-            How::Captured,
-            note,
-            new_bytes,
-        ))
+        Ok(ArchivedSource {
+            moved_bytes,
+            ..kept(
+                target,
+                &added.entry,
+                manifest.points,
+                How::Captured,
+                note,
+                new_bytes,
+            )
+        })
+    }
+
+    /// Tells what came of a capture. Why all of it was moved, if it was.
+    fn captured(&mut self, target: &Target, captured: &Captured) -> Option<String> {
+        for what in &captured.notes {
+            self.report.notes.push(format!("{}: {what}", target.name));
+        }
+        for left in &captured.left {
+            self.report.differs(format!(
+                "{}: {left} could not be removed from the server; the next night tries again",
+                target.name
+            ));
+        }
+        let increment = captured.increment.as_ref()?;
+        match &increment.checked {
+            Some(Checked::Differs {
+                base,
+                increments,
+                files,
+            }) => self.report.differs(format!(
+                "{}: not as they were in {base}, though the server says so: {}; the last {increments} \
+                 captures may be wrong, this one is whole",
+                target.name,
+                files.join(", ")
+            )),
+            Some(Checked::NotCompared { why }) => self
+                .report
+                .notes
+                .push(format!("{}: not compared with the entry before: {why}", target.name)),
+            Some(Checked::Equal { .. }) | None => {}
+        }
+        if let Some(why) = &increment.no_base {
+            self.report.notes.push(format!(
+                "{}: the next capture takes all of it again: {why}",
+                target.name
+            ));
+        }
+        increment.why_whole.clone()
     }
 
     /// Returns the replacement for a source that could not be captured: its newest snapshot in the archive,
@@ -307,6 +331,7 @@ impl Run<'_> {
                     points: None,
                     bytes: 0,
                     new_bytes: 0,
+                    moved_bytes: None,
                     note: Some(err.why().to_owned()),
                 });
                 Ok(None)
@@ -325,6 +350,7 @@ impl Run<'_> {
             points: kept.points,
             bytes: kept.bytes,
             new_bytes: kept.new_bytes,
+            moved_bytes: kept.moved_bytes,
             note: kept.note.clone(),
         });
     }
@@ -347,19 +373,6 @@ fn kept(
         points,
         how,
         note,
+        moved_bytes: None,
     }
-}
-
-/// A file in `folder` that was captured whole from `collection`, with its manifest.
-fn earlier(folder: &Path, collection: &str) -> Result<Option<(PathBuf, Manifest)>> {
-    for file in captured_in(folder)? {
-        if !Sidecar::Manifest.of(&file).exists() {
-            continue;
-        }
-        let manifest = read_manifest(&file)?;
-        if manifest.collection == collection {
-            return Ok(Some((file, manifest)));
-        }
-    }
-    Ok(None)
 }

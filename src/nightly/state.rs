@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::durable;
 use crate::base::error::{Error, Result};
-use crate::capture::ChangeToken;
+use crate::capture::{ChangeToken, OwnRestores};
 
 /// Name of the state file.
 const FILE: &str = "remembered.json";
@@ -30,6 +30,9 @@ pub struct RunState {
     pub made: BTreeMap<String, Vec<String>>,
     /// When a night last ended well.
     pub success: Option<DateTime<Utc>>,
+    /// Restores of masters that runs of this plan did, by the life of the server's process.
+    #[serde(default)]
+    pub own_restores: OwnRestores,
 }
 
 /// A source as it was captured.
@@ -113,6 +116,14 @@ impl StateFile {
     /// Takes a restore of our own out of the count by which others' are seen: there were `before` of
     /// them in the life `process`, and one more after it.
     pub fn own_restore(&mut self, process: &str, before: u64, after: u64) {
+        // Two at once: one of them is somebody else's.
+        if after == before + 1 {
+            *self
+                .state
+                .own_restores
+                .entry(process.to_owned())
+                .or_default() += 1;
+        }
         let signs = self
             .state
             .sources

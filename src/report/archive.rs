@@ -31,7 +31,15 @@ fn verified_by(entry: &Entry) -> String {
 impl InitReport {
     /// It as text.
     pub fn text(&self) -> String {
-        format!("{}: an empty archive\n", printable(&self.archive))
+        let mut text = format!("{}: an empty archive\n", printable(&self.archive));
+        for recipient in &self.recipients {
+            let _ = writeln!(text, "  opened by the secret key of {recipient}");
+        }
+        if !self.recipients.is_empty() {
+            text +=
+                "  KEEP     those keys elsewhere, too: without one of them nobody can read it\n";
+        }
+        text
     }
 }
 
@@ -40,9 +48,9 @@ impl CopyReport {
     pub fn text(&self) -> String {
         let copied = &self.copied;
         let mut text = format!(
-            "{}: {} entries, as in {}\n  records  {}, {} of them new\n  objects  {}, {} of them new ({})\n",
+            "{}: {}, as in {}\n  records  {}, {} of them new\n  objects  {}, {} of them new ({})\n",
             printable(&self.to),
-            copied.entries,
+            entries(copied.entries, copied.without_key),
             printable(&self.from),
             copied.records,
             copied.new_records,
@@ -57,6 +65,12 @@ impl CopyReport {
                 text,
                 "  removed  {} that no entry needs ({bytes})",
                 copied.removed
+            );
+        }
+        if copied.without_key {
+            let _ = writeln!(
+                text,
+                "  UNKNOWN  without the key: whether the archive missed anything that its entries need"
             );
         }
         if let Some(left) = &copied.lock_left {
@@ -94,6 +108,12 @@ impl Added {
                 list(ids)
             ),
         };
+        if self.without_key {
+            let _ = writeln!(
+                text,
+                "  WHOLE    the key of the archive was not given: what is in it was not used or compared"
+            );
+        }
         if !self.lost.is_empty() {
             let _ = writeln!(
                 text,
@@ -324,6 +344,9 @@ fn verdict(checked: &Checked) -> String {
         checked.objects_all,
         size(checked.bytes)
     );
+    if checked.without_key {
+        return looked + without_key(checked);
+    }
     let whole = checked.entries.saturating_sub(checked.losses.len() as u64);
     looked
         + &match (checked.is_damaged(), checked.findings.is_empty()) {
@@ -339,6 +362,29 @@ fn verdict(checked: &Checked) -> String {
             ),
             (false, true) => format!("OK: all {} entries are whole\n", checked.entries),
         }
+}
+
+/// The verdict on an encrypted archive that was checked without its key.
+fn without_key(checked: &Checked) -> &'static str {
+    match checked.is_damaged() {
+        true => {
+            "DAMAGED: what is said above; which entries lost something by that is known with the key: \
+             --identity FILE\n  next: --repair COPY fetches it again from a copy of the archive\n"
+        }
+        false => {
+            "OK without the key: the chain is whole, and everything that was read has the SHA-256 that \
+             names it\n  NOT CHECKED without the key: whether anything is missing, whether it can be \
+             decrypted and put together, and whether there are files that nothing needs\n"
+        }
+    }
+}
+
+/// A number of entries, which is not known without the key.
+fn entries(count: u64, without_key: bool) -> String {
+    match without_key {
+        true => "entries that are not known without the key".to_owned(),
+        false => format!("{count} entries"),
+    }
 }
 
 impl ForgetReport {
@@ -383,8 +429,10 @@ impl VerifyChainReport {
         }
         let _ = writeln!(
             text,
-            "{} records, {} entries; {} records are signed",
-            verified.records, verified.entries, verified.signed
+            "{} records, {}; {} records are signed",
+            verified.records,
+            entries(verified.entries, verified.without_key),
+            verified.signed
         );
         for key in &verified.keys {
             let _ = writeln!(text, "  with key {}", printable(key));

@@ -88,11 +88,12 @@ impl RunReport {
         let widest = names.max().unwrap_or(0).clamp(7, NAME_MAX);
         if !self.sources.is_empty() {
             line(format!(
-                "\n  {:<width$} {:<9} {:>12} {:>12} {:>12}  entry",
+                "\n  {:<width$} {:<9} {:>12} {:>12} {:>12} {:>12}  entry",
                 "sources",
                 "",
                 "points",
                 "snapshot",
+                "moved",
                 "new",
                 width = widest + 2
             ));
@@ -105,12 +106,13 @@ impl RunReport {
                 How::Broken => "BROKEN",
             };
             line(format!(
-                "    {:<widest$} {how:<9} {:>12} {:>12} {:>12}  {}",
+                "    {:<widest$} {how:<9} {:>12} {:>12} {:>12} {:>12}  {}",
                 source.name,
                 source
                     .points
                     .map_or("-".into(), |points| points.to_string()),
                 size(source.bytes),
+                source.moved_bytes.map_or("-".into(), size),
                 size(source.new_bytes),
                 source.entry.as_deref().unwrap_or("-"),
             ));
@@ -235,6 +237,7 @@ mod tests {
                 points: Some(7),
                 bytes: number as u64,
                 new_bytes: 0,
+                moved_bytes: None,
                 note: None,
             });
         }

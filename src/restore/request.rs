@@ -14,8 +14,8 @@ use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::progress::{Progress, Unit};
 use crate::capture::Members;
-use crate::input::{InputOptions, Inputs, connect, peers};
-use crate::server::{Address, CollectionAddress, KnownServers, PeerAddress, Rate};
+use crate::input::{InputOptions, Inputs, connect, members};
+use crate::server::{Address, CollectionAddress, KnownServers, MembersFrom, PeerAddress, Rate};
 use crate::source::Checksum;
 
 /// Options of every restore.
@@ -39,6 +39,10 @@ pub struct RestoreOptions {
     /// Where a member of the cluster answers REST; repeat it for each. GET /cluster tells the ids
     #[arg(long, value_name = "ID=URL")]
     pub peer: Vec<PeerAddress>,
+    /// Find the members by a name of DNS that has the addresses of all, as that of a headless service:
+    /// DNS or DNS:PORT; each is asked for its id, and --peer comes first
+    #[arg(long, value_name = "DNS[:PORT]")]
+    pub members_from: Option<MembersFrom>,
     /// Bytes a second at the most, as 500k, 20M or 1G
     #[arg(long, value_name = "RATE")]
     pub limit_rate: Option<Rate>,
@@ -66,7 +70,8 @@ impl RestoreOptions {
     /// The members of the cluster at `server`, which answers.
     pub(super) fn connect(&self, server: &Address) -> Result<Members> {
         let connection = connect(server, &self.known.connection, &Context::LOUD)?;
-        let members = Members::new(&connection, &peers(&self.peer)?)?;
+        let members = members(&connection, &self.peer, self.members_from.as_ref())?;
+        let members = Members::new(&connection, &members)?;
         connection.server_info()?;
         Ok(members)
     }

@@ -14,7 +14,10 @@ pub struct Activity {
     /// Calls that restore a snapshot, whether they succeeded or not.
     pub restores: Option<u64>,
     /// Restores of this collection that are going on.
-    pub restoring: u64,
+    pub restoring: Option<u64>,
+    /// Calls that drop a vector of any collection. The next one of that name begins anew, and files of
+    /// segments keep their versions (lib/segment/src/segment/vector_name_ops.rs).
+    pub vector_drops: Option<u64>,
     /// The number of the last operation in each shard's log, if nothing waits to be applied.
     pub operations: BTreeMap<u32, Option<u64>>,
 }
@@ -29,7 +32,6 @@ impl Activity {
         };
         let is_it = |one: &&Value| one["id"].as_str() == Some(name);
         let list = |pointer: &str| told.pointer(pointer).and_then(Value::as_array);
-        let snapshots = list("/collections/snapshots").into_iter().flatten();
         let mut operations = BTreeMap::new();
         let collection = list("/collections/collections")
             .into_iter()
@@ -46,26 +48,48 @@ impl Activity {
         }
         Self {
             process,
-            restores: restores(told),
-            restoring: snapshots
-                .filter(is_it)
-                .filter_map(|one| one["running_snapshot_recovery"].as_u64())
-                .sum(),
+            restores: calls(told, "/requests/rest/responses", |call| {
+                call.contains("snapshot") && (call.contains("upload") || call.contains("recover"))
+            }),
+            restoring: restoring(told, name),
+            vector_drops: vector_drops(told),
             operations,
         }
     }
 }
 
-/// Calls that restored a snapshot, or tried to.
-fn restores(told: &Value) -> Option<u64> {
-    let calls = told.pointer("/requests/rest/responses")?.as_object()?;
+/// Restores of the collection `name` that are going on; none if the server does not tell.
+fn restoring(told: &Value, name: &str) -> Option<u64> {
+    let snapshots = told.pointer("/collections/snapshots")?.as_array()?;
+    let of_it = snapshots
+        .iter()
+        .filter(|one| one["id"].as_str() == Some(name));
+    // Nothing is told of a collection that nothing was done with.
+    of_it
+        .map(|one| one["running_snapshot_recovery"].as_u64())
+        .sum()
+}
+
+/// Calls that dropped a vector, or tried to.
+fn vector_drops(told: &Value) -> Option<u64> {
+    let rest = calls(told, "/requests/rest/responses", |call| {
+        call.starts_with("DELETE") && call.contains("/vectors/{")
+    })?;
+    let grpc = calls(told, "/requests/grpc/responses", |call| {
+        call.contains("DeleteVectorName")
+    })?;
+    rest.checked_add(grpc)
+}
+
+/// How often calls that are wanted were answered, however.
+fn calls(told: &Value, at: &str, is_wanted: impl Fn(&str) -> bool) -> Option<u64> {
     let mut sum = 0_u64;
-    for (call, statuses) in calls {
-        let restores =
-            call.contains("snapshot") && (call.contains("upload") || call.contains("recover"));
-        if !restores {
-            continue;
-        }
+    for (_, statuses) in told
+        .pointer(at)?
+        .as_object()?
+        .iter()
+        .filter(|(call, _)| is_wanted(call))
+    {
         for status in statuses.as_object()?.values() {
             sum = sum.checked_add(status["count"].as_u64()?)?;
         }
@@ -93,12 +117,16 @@ mod tests {
             "requests": {"rest": {"responses": {
                 "POST /collections/{collection_name}/snapshots/upload": {"200": {"count": 2}, "400": {"count": 1}},
                 "PUT /collections/{collection_name}/snapshots/recover": {"200": {"count": 3}},
-                "POST /collections/{collection_name}/snapshots": {"200": {"count": 50}}}}},
+                "DELETE /collections/{collection_name}/vectors/{vector_name}": {"200": {"count": 4}},
+                "POST /collections/{collection_name}/snapshots": {"200": {"count": 50}}}},
+                "grpc": {"responses": {"/qdrant.Points/DeleteVectorName": {"0": {"count": 1}}}}},
         });
         let activity = Activity::of(&told, "a");
         assert_eq!(activity.process.as_deref(), Some("p 2026-11-22T22:48:35Z"));
         assert_eq!(activity.restores, Some(6));
-        assert_eq!(activity.restoring, 1);
+        assert_eq!(activity.restoring, Some(1));
+        assert_eq!(activity.vector_drops, Some(5));
+        assert_eq!(Activity::of(&told, "b").restoring, Some(0));
         assert_eq!(
             activity.operations,
             BTreeMap::from([(0, Some(7)), (1, None)])

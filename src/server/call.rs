@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use reqwest::header::{LOCATION, RETRY_AFTER};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -163,7 +163,8 @@ impl Connection {
             let value = response.headers().get(name)?;
             value.to_str().ok().map(str::to_owned)
         };
-        if status.is_redirection() {
+        // 304 leads nowhere: it says that nothing has changed.
+        if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
             let to = header(LOCATION).unwrap_or_else(|| "somewhere that it does not name".into());
             return Err(Failure::redirect(doing, &self.who(), &host_of(&to)));
         }

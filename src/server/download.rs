@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 
 use super::Connection;
 use super::call::Call;
@@ -17,10 +17,13 @@ use super::failure::{Cause, Failure};
 use super::rate::{Floor, Rate, Throttle};
 use super::retry::{Retry, RetryOn};
 use crate::base::error::{Error, Kind, Result};
-use crate::format::Stream;
+use crate::format::{ShardManifest, Stream};
 
 /// A part of a download that counts as getting on, of the whole: after it the tries begin anew.
 const GETTING_ON: u64 = 50;
+
+/// Status of an answer that says that nothing has changed.
+const NOT_MODIFIED: u16 = StatusCode::NOT_MODIFIED.as_u16();
 
 /// A file of known size to be downloaded.
 #[derive(Debug)]
@@ -204,16 +207,48 @@ impl Connection {
         segments: &[&str],
         rate: Option<Rate>,
     ) -> Result<BodyReader, Failure> {
-        let request = self
-            .request(&Call::get(doing, segments))
-            .header(ACCEPT_ENCODING, "identity");
+        self.read_answer(&Call::get(doing, segments), rate)
+    }
+
+    /// Streams a partial snapshot of a shard: whatever is newer than what `have` says, and all of it if
+    /// that is empty. None if nothing is newer (304). [`Cause::Status`] 404 and the like are a server's
+    /// that knows no such call, as before 1.15, or does not let this key make it.
+    pub fn read_partial(
+        &self,
+        doing: &str,
+        collection: &str,
+        shard: u32,
+        have: &ShardManifest,
+        rate: Option<Rate>,
+    ) -> Result<Option<BodyReader>, Failure> {
+        let shard = shard.to_string();
+        let segments = ["collections", collection, "shards", &shard];
+        let segments = [&segments[..], &["snapshot", "partial", "create"]].concat();
+        let body = serde_json::to_value(have)
+            .map_err(|err| Error::failed(doing.to_owned(), err))
+            .map_err(Failure::from)?;
+        let call = Call::new(Method::POST, doing, &segments).body(body);
+        match self.read_answer(&call, rate) {
+            Ok(reader) => Ok(Some(reader)),
+            Err(failure) if failure.cause == Cause::Status(NOT_MODIFIED) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Makes the call; its answer as it comes.
+    fn read_answer(&self, call: &Call, rate: Option<Rate>) -> Result<BodyReader, Failure> {
+        let doing = &call.doing;
+        let mut request = self.request(call).header(ACCEPT_ENCODING, "identity");
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
         let response = self.run(doing, async {
             let sent = tokio::time::timeout(self.settings().timeout, self.send(doing, request));
             sent.await.unwrap_or_else(|_| Err(self.still(doing)))
         })?;
         Ok(BodyReader {
             connection: self.clone(),
-            doing: doing.to_owned(),
+            doing: doing.clone(),
             response,
             chunk: Bytes::new(),
             throttle: Throttle::new(rate),

@@ -21,6 +21,7 @@ use super::failure::{Cause, Failure};
 use super::retry::Polling;
 use super::versions::Feature;
 use crate::base::error::{Error, Result};
+use crate::format::ShardManifest;
 use crate::point::ShardKey;
 
 /// Shortest timeout of an exact count, a filter or a change of the cluster.
@@ -119,7 +120,7 @@ impl Connection {
     }
 
     /// The segments of a shard with the versions of their files; none if the server does not tell.
-    pub fn segments(&self, name: &str, shard: u32) -> Result<Option<Value>, Failure> {
+    pub fn segments(&self, name: &str, shard: u32) -> Result<Option<ShardManifest>, Failure> {
         let doing = format!("asking {} for the segments of {name}", self.who());
         let shard = shard.to_string();
         let segments = [

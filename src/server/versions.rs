@@ -27,6 +27,8 @@ pub enum Feature {
     UuidIndexes,
     /// Payload indexes other than those of text have parameters.
     IndexParameters,
+    /// Partial snapshots of a shard, with versions of the files of its segments.
+    PartialSnapshots,
     /// Names of vectors may not have the characters that names of collections may not have.
     VectorNamesChecked,
 }
@@ -43,8 +45,9 @@ impl Feature {
             Self::DatetimeIndexes => (1, 8, 0),
             Self::Multivectors => (1, 10, 0),
             Self::UuidIndexes | Self::IndexParameters => (1, 11, 0),
-            // lib/collection/src/telemetry.rs
-            Self::SnapshotTelemetry => (1, 16, 0),
+            // src/actix/api/snapshot_api.rs has them from 1.15 on, and 1.14 another form; but what restores
+            // go on, without which they mean nothing, is told from here on (lib/collection/src/telemetry.rs).
+            Self::PartialSnapshots | Self::SnapshotTelemetry => (1, 16, 0),
             // lib/common/common/src/validation.rs
             Self::VectorNamesChecked => (1, 18, 0),
         }

@@ -1,11 +1,11 @@
-//! Webhooks: JSON posted to an address that is not a Qdrant server.
+//! Webhooks and gateways: what is sent to an address that is not a Qdrant server.
 //!
 //! Invariants: the address may be a secret, and stands in no error; no key of a server goes along; it
 //! is tried again where that may help, and not for long; asked to stop twice, it ends at once.
 
 use std::time::Duration;
 
-use reqwest::redirect;
+use reqwest::{Method, redirect};
 
 use super::failure::{Cause, Failure};
 use super::retry::{Retry, RetryOn};
@@ -20,6 +20,21 @@ const RETRIES: u32 = 5;
 
 /// Posts the JSON `body` to `address`, which `shown` says without its secrets.
 pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
+    send(Method::POST, "application/json", address, shown, body)
+}
+
+/// Puts metrics, in the text format of Prometheus, in place of those at `address`, as [`post`] does.
+pub fn put_metrics(address: &str, shown: &str, body: &[u8]) -> Result<()> {
+    send(
+        Method::PUT,
+        "text/plain; version=0.0.4",
+        address,
+        shown,
+        body,
+    )
+}
+
+fn send(method: Method, content_type: &str, address: &str, shown: &str, body: &[u8]) -> Result<()> {
     let doing = format!("telling {shown}");
     // The address would be in the text of these.
     let failed = |err: reqwest::Error| Error::failed(doing.as_str(), err.without_url());
@@ -39,8 +54,8 @@ pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
         let retry = Retry::new(RetryOn::Transient, RETRIES);
         let attempt = || async {
             let request = client
-                .post(address)
-                .header("content-type", "application/json")
+                .request(method.clone(), address)
+                .header("content-type", content_type)
                 .body(body.to_vec());
             let answer = request.send().await.map_err(|err| {
                 let cause = Failure::transport(&doing, shown, &err).cause;
@@ -56,7 +71,7 @@ pub fn post(address: &str, shown: &str, body: &[u8]) -> Result<()> {
         };
         let posted = retry.run(attempt).await;
         posted.map_err(|failure| {
-            let next = "see that the address of the webhook is right and reachable";
+            let next = format!("see that the address of {shown} is right and reachable");
             failure.error.next(next)
         })
     };

@@ -135,11 +135,6 @@ pub fn required(
 /// The checksums of a snapshot in an archive: its record states the SHA-256, and the parts that it was made
 /// of; and what was `given` on the command line.
 pub fn recorded(stored: &StoredSnapshot, given: Option<&str>) -> Vec<Expectation> {
-    let given = given.map(|sha256| Expectation {
-        sha256: sha256.to_owned(),
-        other: None,
-        by: GIVEN.to_owned(),
-    });
     let recorded = Expectation {
         sha256: stored.sha256.clone(),
         other: Some(Other {
@@ -149,21 +144,23 @@ pub fn recorded(stored: &StoredSnapshot, given: Option<&str>) -> Vec<Expectation
         }),
         by: RECORDED.to_owned(),
     };
-    given.into_iter().chain([recorded]).collect()
+    given_alone(given).into_iter().chain([recorded]).collect()
+}
+
+/// What was `given` on the command line, of a snapshot that nothing lies beside.
+pub fn given_alone(given: Option<&str>) -> Option<Expectation> {
+    given.map(|sha256| Expectation {
+        sha256: sha256.to_owned(),
+        other: None,
+        by: GIVEN.into(),
+    })
 }
 
 /// Every checksum that is to be found for the snapshot at `path`: Qdrant's own `FILE.checksum`
 /// beside it, snapmerge's `FILE.manifest.json` and `FILE.provenance.json`, the first two for the
 /// file without `.gz`, too, and what was `given` on the command line.
 pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>> {
-    let mut found = Vec::new();
-    if let Some(sha256) = given {
-        found.push(Expectation {
-            sha256: sha256.to_owned(),
-            other: None,
-            by: GIVEN.into(),
-        });
-    }
+    let mut found: Vec<Expectation> = given_alone(given).into_iter().collect();
     let mut bases = vec![path.to_owned()];
     if is_gz(path) {
         bases.push(path.with_extension(""));

@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use checksum::{
-    Checksum, Expectation, compare, expectations, file_name, parse_sha256, required,
+    Checksum, Expectation, compare, expectations, file_name, given_alone, parse_sha256, required,
 };
 pub use id_set::{IdSet, IdSetBuilder, InSegment, SegmentCount, Span, Spill, Twice, walk};
 pub use live::{Live, LivePoints};

@@ -13,12 +13,26 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::sidecar::Sidecar;
 use crate::source::file_name;
 
-/// Largest manifest that is kept with an entry, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 3 << 20;
+/// Largest file beside a snapshot that is read, in bytes. Most of a manifest may be what the next capture
+/// builds on, which no record has.
+const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+/// The key of that in a manifest.
+const STATE: &str = "partial";
+
+/// Takes out of a capture's manifest what the next capture builds on; it is kept with the recipe.
+pub fn take_state(manifest: Option<&mut Value>) -> Option<Value> {
+    manifest?.as_object_mut()?.remove(STATE)
+}
 
 /// A name that no entry has or had.
 pub fn free_id(chain: &Chain, name: &str, time: DateTime<Utc>) -> String {
     let id = format!("{name}@{}", time.format("%Y-%m-%dT%H:%M:%SZ"));
+    if chain.is_closed() {
+        // Which there are is not known; but no two records have one number, and what is counted below is
+        // always less than the number of its own record.
+        let seq = chain.head().map_or(1, |head| head.seq + 1);
+        return format!("{id}.{seq}");
+    }
     let taken = |id: &str| chain.all_ids().any(|other| other == id);
     if !taken(&id) {
         return id;

@@ -19,7 +19,7 @@ use crate::archive::name::Name;
 use crate::archive::object::{PackBuilder, Sealer};
 use crate::archive::pool::Pool;
 use crate::archive::recipe::{PackRef, Recipe};
-use crate::archive::store::Store;
+use crate::archive::store::{Store, key_of};
 use crate::base::error::{Error, Result};
 use crate::format::{Algorithm, Hashes, Input, TarExtents};
 
@@ -31,11 +31,13 @@ const BLOCKS_WAITING: usize = 4;
 const SEALERS_MAX: usize = 3;
 
 /// Result of storing a snapshot's data.
-pub struct Stored {
+pub struct StoredData {
     /// Recipe that rebuilds the snapshot from objects.
     pub recipe: Recipe,
     /// The file's hashes.
     pub hashes: Hashes,
+    /// The snapshot's BLAKE3.
+    pub blake3: String,
     /// Bytes of new objects as they lie there.
     pub new_bytes: u64,
 }
@@ -46,9 +48,8 @@ pub fn store_all(
     runs: &TarExtents,
     index: Index,
     put: &mut PendingUpload<'_>,
-) -> Result<Stored> {
+) -> Result<StoredData> {
     let store = put.store;
-    let path = &adding.path;
     let run = Uuid::new_v4();
     let sealed: Mutex<Vec<(u32, PackRef)>> = Mutex::default();
     let (blocks_in, blocks) = sync_channel::<Block>(BLOCKS_WAITING);
@@ -106,8 +107,8 @@ pub fn store_all(
     let parts: Vec<PackRef> = parts.into_iter().map(|(_, part)| part).collect();
     put.objects = parts.iter().map(|part| part.name).collect();
     let cut = cut?;
-    let (hashes, (content, files)) =
-        read.ok_or_else(|| Error::failed("hashing", path.display()))?;
+    let (hashes, (content, blake3, files)) =
+        read.ok_or_else(|| Error::failed("hashing", &adding.file))?;
     let sha256 = content.to_string();
     let recipe = cut.into_recipe(run, &parts, (runs, &files), sha256.clone())?;
     // Of a .gz they were hashed while it was decompressed.
@@ -117,10 +118,11 @@ pub fn store_all(
         content: sha256,
         content_bytes: recipe.bytes,
     });
-    Ok(Stored {
+    Ok(StoredData {
         recipe,
         new_bytes: parts.iter().map(|part| part.stored).sum(),
         hashes,
+        blake3: blake3.to_hex().to_string(),
     })
 }
 
@@ -143,10 +145,10 @@ fn read(
     used: &Pool<Vec<u8>>,
     takers: [SyncSender<Block>; 2],
 ) -> Result<Option<Hashes>> {
-    let path = adding.path.as_path();
-    let mut input = Input::open(&path.into(), None, adding.passed.clone())?;
+    let file = &adding.file;
+    let mut input = Input::open(file, None, adding.passed.clone())?;
     if input.is_compressed() {
-        input = Input::open(&path.into(), Some(Algorithm::Sha256), adding.passed.clone())?;
+        input = Input::open(file, Some(Algorithm::Sha256), adding.passed.clone())?;
     }
     loop {
         let mut block = used.take();
@@ -159,7 +161,7 @@ fn read(
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(err) => return Err(Error::io("reading snapshot", path, &err)),
+                Err(err) => return Err(Error::reading(format!("reading snapshot {file}"), &err)),
             }
         }
         block.truncate(filled);
@@ -180,14 +182,16 @@ fn hash(
     runs: &TarExtents,
     used: &Pool<Vec<u8>>,
     blocks: Receiver<Block>,
-) -> (Name, Vec<blake3::Hash>) {
+) -> (Name, blake3::Hash, Vec<blake3::Hash>) {
     let (mut whole, mut files) = (Sha256::new(), FileHashes::new(runs));
+    let mut blake3 = blake3::Hasher::new();
     for block in blocks {
         whole.update(block.as_slice());
+        blake3.update(&block);
         files.feed(&block);
         used.give_shared(block);
     }
-    (Name::from_hasher(whole), files.end())
+    (Name::from_hasher(whole), blake3.finalize(), files.end())
 }
 
 /// Seals and puts objects as they are filled.
@@ -198,7 +202,7 @@ fn seal(
     used: &Pool<PackBuilder>,
     sealed: &Mutex<Vec<(u32, PackRef)>>,
 ) -> Result<()> {
-    let mut sealer = Sealer::new(*run.as_bytes())?;
+    let mut sealer = Sealer::new(*run.as_bytes(), key_of(store))?;
     loop {
         let next = match &*lock(packs) {
             Some(packs) => packs.recv(),

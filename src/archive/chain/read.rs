@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Chain, ChainFinding, Event, FORMAT, HEAD, Head, LOG, Record, StoredRecord, canonical, path,
+    Chain, ChainFinding, Event, FORMAT_ENCRYPTED, HEAD, Head, LOG, Record, StoredRecord, canonical,
+    path,
 };
 use crate::archive::name::Name;
 use crate::archive::sign::Seal;
@@ -14,8 +15,9 @@ use crate::archive::store::Store;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::parallel::in_parallel;
 
-/// More bytes no record has.
-pub const RECORD_BYTES_MAX: u64 = 8 << 20;
+/// More bytes no record has, and in an archive that is not encrypted.
+pub const RECORD_BYTES_MAX: u64 = 12 << 20;
+pub const PLAIN_RECORD_BYTES_MAX: u64 = 8 << 20;
 /// More records no archive has.
 pub const RECORDS_MAX: u64 = 1 << 20;
 /// More bytes the records of an archive do not have together.
@@ -117,7 +119,9 @@ impl Chain {
         reader.signatures();
         let what = store.what();
         let records = reader.records;
-        Ok((Self { what, records }, reader.findings))
+        let (mut chain, mut findings) = (Self { what, records }, reader.findings);
+        chain.decrypt(store, &mut findings)?;
+        Ok((chain, findings))
     }
 }
 
@@ -246,9 +250,9 @@ impl Reader<'_> {
     /// Whoever finds a newer format must not go on.
     fn refuse_newer(&self) -> Result<()> {
         match self.records.first().map(|kept| &kept.record.event) {
-            Some(Event::Begin { format }) if *format > FORMAT => Err(Error::failed(
+            Some(Event::Begin { format, .. }) if *format > FORMAT_ENCRYPTED => Err(Error::failed(
                 format!("opening archive {}", self.store.what()),
-                format!("it is of format {format}; this snapmerge knows {FORMAT}"),
+                format!("it is of format {format}; this snapmerge knows {FORMAT_ENCRYPTED}"),
             )
             .next("use the newer snapmerge that wrote it")),
             _ => Ok(()),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::archive::encryption::Encryption;
 use crate::archive::holder::Holder;
 use crate::archive::name::Name;
 
@@ -37,6 +38,14 @@ pub enum Event {
     Begin {
         /// The format of all that follows.
         format: u32,
+        /// How what follows is encrypted; none if it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        encryption: Option<Encryption>,
+    },
+    /// One of the following, encrypted for the archive's key, as it is written in an encrypted archive.
+    Encrypted {
+        /// The event: a file of age, in base64.
+        body: String,
     },
     /// A snapshot was stored.
     Add {

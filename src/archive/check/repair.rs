@@ -34,7 +34,7 @@ pub fn repair_chain(
     broken: &[ChainFinding],
 ) -> Result<Vec<String>> {
     let store = &*archive.store;
-    let theirs = other.chain()?;
+    let theirs = other.closed_chain()?;
     let is_same = match (chain.records.first(), theirs.records.first()) {
         (Some(ours), Some(theirs)) => ours.record.archive == theirs.record.archive,
         _ => true,

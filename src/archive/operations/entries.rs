@@ -91,13 +91,12 @@ impl Operation for AddRequest {
         let mut failed = None;
         for snapshot in self.snapshots {
             let adding = Adding {
-                path: snapshot.clone(),
                 name: self.name.clone(),
                 time: self.time,
                 tags: self.tag.clone(),
                 sha256: sha256.clone(),
                 require_checksum: self.require_checksum,
-                passed: None,
+                ..Adding::of(snapshot.as_path())
             };
             match archive.add(&adding) {
                 Ok(one) => added.push(one),

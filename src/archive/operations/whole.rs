@@ -11,18 +11,23 @@ use uuid::Uuid;
 
 use super::{envelope, no_such_name};
 use crate::archive::{
-    ArchiveOptions, Checked, Copied, EntryRef, Forgetting, Holder, Name, Policy, PruneReport,
-    Subset, Trust, TrustOptions, Verified, WritableArchiveOptions,
+    ArchiveOptions, Checked, Copied, EntryRef, Forgetting, Holder, IdentityOptions, Name, Policy,
+    PruneReport, Subset, Trust, TrustOptions, Verified, WritableArchiveOptions, parse_recipients,
 };
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 
 /// Makes an empty archive.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "flattened")]
 pub struct InitRequest {
+    /// Encrypt the archive, so that the secret key of this public one (age1…, as `age-keygen` prints it)
+    /// opens it; repeat it for more keys, each of which opens all of it
+    #[arg(long, value_name = "RECIPIENT")]
+    #[serde(default)]
+    pub encrypt: Vec<String>,
     #[command(flatten)]
     #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
     pub archive: WritableArchiveOptions,
 }
 
@@ -34,6 +39,9 @@ pub struct InitReport {
     pub envelope: Envelope,
     pub archive: String,
     pub id: Uuid,
+    /// The public keys of those who open it; none if it is not encrypted.
+    #[serde(default)]
+    pub recipients: Vec<String>,
 }
 
 impl Operation for InitRequest {
@@ -41,15 +49,17 @@ impl Operation for InitRequest {
     type Report = InitReport;
 
     fn run(self, _: &Context) -> Result<InitReport> {
+        let recipients = parse_recipients(&self.encrypt)?;
         let archive = self.archive.open()?;
         // Whoever makes one by hand knows that none is there.
         archive.forget_seen()?;
-        let chain = archive.init()?;
+        let chain = archive.init_for(&recipients)?;
         let first = chain.records.first();
         Ok(InitReport {
             envelope: envelope::<Self>(Outcome::DONE),
             archive: archive.what(),
             id: first.map_or(Uuid::nil(), |first| first.record.archive),
+            recipients: recipients.iter().map(ToString::to_string).collect(),
         })
     }
 }
@@ -92,10 +102,11 @@ impl Operation for CheckRequest {
                 let other = ArchiveOptions {
                     archive: place,
                     trust: self.archive.archive.trust,
+                    key: self.archive.archive.key,
                 };
                 let other = other.open()?;
                 // A place without an archive repairs nothing, and must not look as if it had.
-                other.chain()?;
+                other.closed_chain()?;
                 Some(other)
             }
         };
@@ -116,7 +127,8 @@ impl Operation for CheckRequest {
 /// Brings a copy of an archive to the state of the original.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct CopyRequest {
-    /// The archive: a folder, or s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*)
+    /// The archive: a folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*),
+    /// gs://BUCKET/PREFIX (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*)
     #[arg(long, value_name = "PLACE")]
     pub from: String,
     /// The copy: an empty place, or one that was copied there before
@@ -126,6 +138,10 @@ pub struct CopyRequest {
     #[serde(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub trust: TrustOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub key: IdentityOptions,
 }
 
 /// Report of a copy.
@@ -147,8 +163,13 @@ impl Operation for CopyRequest {
     fn run(self, context: &Context) -> Result<CopyReport> {
         let open = |archive: &str| {
             let archive = archive.to_owned();
-            let trust = self.trust.clone();
-            ArchiveOptions { archive, trust }.open()
+            let (trust, key) = (self.trust.clone(), self.key.clone());
+            ArchiveOptions {
+                archive,
+                trust,
+                key,
+            }
+            .open()
         };
         let (from, to) = (open(&self.from)?, open(&self.to)?);
         let copied = from.copy_to(&to, context.progress)?;

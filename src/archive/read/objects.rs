@@ -10,7 +10,7 @@ use crate::archive::name::Name;
 use crate::archive::object::{Object, Opener, STORED_BYTES_MAX};
 use crate::archive::pool::Pool;
 use crate::archive::recipe::PackRef;
-use crate::archive::store::Store;
+use crate::archive::store::{Store, key_of};
 use crate::archive::{OBJECTS, missing_object};
 use crate::base::error::Result;
 
@@ -87,7 +87,7 @@ impl ObjectCache {
         let mut tools = match tools {
             Some(tools) => tools,
             None => Tools {
-                opener: Opener::new()?,
+                opener: Opener::new(key_of(store))?,
                 stored: Vec::new(),
             },
         };
@@ -176,7 +176,7 @@ mod tests {
     fn those_that_were_used_last_are_kept_and_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let store = Local::new(dir.path());
-        let mut sealer = Sealer::new([1; 16]).unwrap();
+        let mut sealer = Sealer::new([1; 16], None).unwrap();
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut parts = Vec::new();
         for _ in 0..20 {

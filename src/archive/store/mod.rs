@@ -1,19 +1,25 @@
-//! Storage of an archive: a local folder, or a bucket of any S3-compatible store.
+//! Storage of an archive: a local folder, or a bucket of S3 and what speaks like it, of Google or Azure.
 //!
 //! Invariants: what is put under a name is whole or absent; nothing depends on a listing being
 //! complete, names that matter are known from what is stored; [`Store::put_new`] never replaces,
 //! whoever else puts at the same moment; both kinds pass the same tests.
 
+mod cloud;
 mod conformance;
+mod keyed;
 mod local;
 mod remote;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use self::cloud::Cloud;
 pub use self::conformance::conforms;
+pub use self::keyed::Keyed;
 pub use self::local::Local;
-pub use self::remote::{Remote, s3_endpoint};
+pub use self::remote::Remote;
+use super::encryption::{ArchiveKey, Keyring};
 use crate::base::error::{Error, Result};
 
 /// A name that a listing found.
@@ -31,6 +37,11 @@ pub struct Listed {
 pub trait Store: Send + Sync {
     /// Returns the location of the store, for errors.
     fn what(&self) -> String;
+
+    /// The keys of the archive in it; none of a store that is used without an archive.
+    fn keyring(&self) -> Option<&Keyring> {
+        None
+    }
 
     /// Puts `bytes` under a name that is free; false, and nothing changed, if something else is there.
     /// Nobody else puts the same bytes: what is stored tells who made it.
@@ -79,6 +90,11 @@ pub trait Store: Send + Sync {
     }
 }
 
+/// The key that what is in `store` is encrypted with; none if it is not.
+pub fn key_of(store: &dyn Store) -> Option<Arc<ArchiveKey>> {
+    store.keyring()?.key().cloned()
+}
+
 /// The name of the file that holds some room.
 pub const RESERVE: &str = "reserve";
 
@@ -110,6 +126,8 @@ pub enum Location {
     Folder(PathBuf),
     /// A prefix in a bucket.
     Bucket {
+        /// Who keeps it.
+        cloud: Cloud,
         /// The bucket.
         bucket: String,
         /// Prefix of all names in the bucket; empty for the whole bucket.
@@ -118,31 +136,31 @@ pub enum Location {
 }
 
 impl Location {
-    /// Reads `s3://BUCKET/PREFIX` or a folder.
+    /// Reads `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or a folder.
     pub fn parse(text: &str) -> Result<Self> {
         let refuse = |why: &str| {
             Err(
                 Error::usage(format!("reading the archive's location {text}"), why)
-                    .next("give a folder, or s3://BUCKET/PREFIX"),
+                    .next("give a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX"),
             )
         };
-        if let Some(rest) = text.strip_prefix("s3://") {
+        let of_cloud = |cloud: Cloud| Some((cloud, text.strip_prefix(cloud.scheme())?));
+        if let Some((cloud, rest)) = Cloud::ALL.into_iter().find_map(of_cloud) {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.is_empty() {
                 return refuse("it names no bucket");
             }
             // The text there may be a secret, and is not shown.
             if bucket.contains(['@', ':']) {
+                let scheme = cloud.scheme();
                 return Err(Error::usage(
-                    "reading the archive's location s3://…",
+                    format!("reading the archive's location {scheme}…"),
                     "there is a key or a port where the bucket's name is to be",
                 )
-                .next(
-                    "give s3://BUCKET/PREFIX; keys come from AWS_ACCESS_KEY_ID and \
-                     AWS_SECRET_ACCESS_KEY, another store's address from AWS_ENDPOINT",
-                ));
+                .next(format!("give {scheme}BUCKET/PREFIX; {}", cloud.keys())));
             }
             return Ok(Self::Bucket {
+                cloud,
                 bucket: bucket.to_owned(),
                 prefix: prefix.trim_matches('/').to_owned(),
             });
@@ -151,7 +169,7 @@ impl Location {
             return refuse("it is empty");
         }
         match text.split_once("://") {
-            Some(_) => refuse("it is neither a folder nor an S3 bucket"),
+            Some(_) => refuse("it is neither a folder nor a bucket of S3, Google or Azure"),
             None => Ok(Self::Folder(Path::new(text).to_owned())),
         }
     }
@@ -160,7 +178,11 @@ impl Location {
     pub fn open(&self) -> Result<Box<dyn Store>> {
         Ok(match self {
             Self::Folder(folder) => Box::new(Local::new(folder)),
-            Self::Bucket { bucket, prefix } => Box::new(Remote::s3(bucket, prefix)?),
+            Self::Bucket {
+                cloud,
+                bucket,
+                prefix,
+            } => Box::new(cloud.open(bucket, prefix)?),
         })
     }
 }
@@ -172,16 +194,19 @@ mod tests {
 
     #[test]
     fn locations_are_folders_or_buckets() {
-        let bucket = |bucket: &str, prefix: &str| Location::Bucket {
+        let of = |cloud, bucket: &str, prefix: &str| Location::Bucket {
+            cloud,
             bucket: bucket.into(),
             prefix: prefix.into(),
         };
         for (text, expected) in [
             ("backups", Location::Folder("backups".into())),
             ("/srv/s3:/x", Location::Folder("/srv/s3:/x".into())),
-            ("s3://b", bucket("b", "")),
-            ("s3://b/", bucket("b", "")),
-            ("s3://b/a/c/", bucket("b", "a/c")),
+            ("s3://b", of(Cloud::S3, "b", "")),
+            ("s3://b/", of(Cloud::S3, "b", "")),
+            ("s3://b/a/c/", of(Cloud::S3, "b", "a/c")),
+            ("gs://b/a/c", of(Cloud::Google, "b", "a/c")),
+            ("az://b/a/c/", of(Cloud::Azure, "b", "a/c")),
         ] {
             assert_eq!(Location::parse(text).unwrap(), expected, "{text}");
         }
@@ -189,8 +214,11 @@ mod tests {
             "",
             "s3://",
             "s3:///x",
-            "gs://b/x",
+            "gs://",
+            "az:///x",
+            "abfs://b/x",
             "http://h/x",
+            "az://KEY:hunter2@b/x",
             "s3://KEY:hunter2@b/x",
             "s3://KEY:hunter2/x",
             "gs://KEY:hunter2@b/x",

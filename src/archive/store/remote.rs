@@ -42,8 +42,7 @@ impl Remote {
     /// under the names that Amazon's own tools use.
     pub fn s3(bucket: &str, prefix: &str) -> Result<Self> {
         let what = format!("s3://{bucket}/{prefix}");
-        // Whoever came first has installed the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_tls();
         let builder = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
             // Names are removed one by one here, and not every store knows to remove many at once.
@@ -129,6 +128,11 @@ impl Remote {
             Err(err) => Err(self.failed("writing", name, &err)),
         }
     }
+}
+
+/// Makes ring the provider of encryption; whoever came first has installed the same one.
+pub fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Returns the endpoint that the environment names, if any: a bucket of the same name at another store is

@@ -212,6 +212,7 @@ fn a_chain_that_was_shortened_is_known_by_whoever_has_seen_it() {
     let (bed, _) = Bed::three_nights();
     let state = tempfile::tempdir().unwrap();
     let options = ArchiveOptions {
+        key: IdentityOptions::default(),
         archive: bed.root().display().to_string(),
         trust: TrustOptions {
             trust: Vec::new(),

@@ -4,6 +4,7 @@
 //! misspelt keys are made of it; no key holds a secret, only where one is.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::archive::Policy;
+use crate::capture::Incremental;
 use crate::merge::MergeOptions;
 
 /// What one night does.
@@ -56,7 +58,8 @@ pub struct PlanFile {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArchivePart {
-    /// A folder, or s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*).
+    /// A folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*), gs://BUCKET/PREFIX
+    /// (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*).
     pub place: String,
     /// Make the archive if there is none.
     #[serde(default)]
@@ -67,6 +70,14 @@ pub struct ArchivePart {
     /// refused.
     #[serde(default)]
     pub trust: Vec<PathBuf>,
+    /// Make the archive so that the secret keys of these public ones (age1…) open it, and nobody else; one
+    /// that is there must be encrypted for them.
+    #[serde(default)]
+    pub encrypt: Vec<String>,
+    /// The file of the secret key (an age identity) that opens an encrypted archive.
+    pub identity: Option<PathBuf>,
+    /// The command that prints that key; the shell runs it.
+    pub identity_command: Option<String>,
     /// Words that every snapshot is kept by.
     #[serde(default)]
     pub tags: Vec<String>,
@@ -98,6 +109,9 @@ pub struct ServerPart {
     /// Where the other members of its cluster answer REST, by their ids.
     #[serde(default)]
     pub peers: BTreeMap<String, String>,
+    /// The name of DNS that has the addresses of all members, as that of a headless service: DNS or
+    /// DNS:PORT. Each is asked for its id; `peers` come first.
+    pub members_from: Option<String>,
 }
 
 /// Collections to capture.
@@ -120,6 +134,12 @@ pub struct SourcePart {
     /// Refuse a server that gives no checksum.
     #[serde(default)]
     pub require_checksum: bool,
+    /// Take only what changed since the last capture, where the server (1.16 and later, at rest, alone) tells
+    /// what that is: auto, off, or require.
+    #[serde(default)]
+    pub incremental: Incremental,
+    /// Every how many captures all of a collection is taken, and what did not change compared [default: 7].
+    pub full_every: Option<NonZeroU32>,
     /// What becomes of the master when one of these cannot be captured.
     #[serde(default)]
     pub if_broken: IfBroken,
@@ -235,6 +255,9 @@ pub struct ReportPart {
     pub keep: Option<u32>,
     /// A file for the textfile collector of Prometheus' node exporter; its name ends in .prom.
     pub prometheus: Option<PathBuf>,
+    /// A Prometheus Pushgateway, as http://HOST:9091, which gets the same metrics; those of the run before
+    /// are replaced.
+    pub pushgateway: Option<String>,
 }
 
 /// Commands that are run before and after the work, each a program with its arguments. In their

@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use url::Url;
 
 use self::file::PlanFile;
 pub use self::file::{IfBroken, IfMoved, Verify, schema};
-use crate::archive::{Location, Policy};
+use crate::archive::{Location, Policy, Recipient};
 use crate::base::error::{Error, Result};
 use crate::base::{durable, own};
+use crate::capture::IncrementalOptions;
 use crate::input::LiveInputOptions;
 use crate::merge::MergeOptions;
 use crate::publish::Allow;
@@ -97,6 +99,12 @@ pub struct ArchivePlan {
     pub sign_key: Option<PathBuf>,
     /// Public keys, of which every record has to be signed with one; none if any will do.
     pub trust: Vec<PathBuf>,
+    /// Those who open it, if it is encrypted.
+    pub encrypt: Vec<Recipient>,
+    /// File of the secret key that opens it.
+    pub identity: Option<PathBuf>,
+    /// Command that prints that key.
+    pub identity_command: Option<String>,
     /// Words that snapshots are kept by.
     pub tags: Vec<String>,
 }
@@ -108,9 +116,7 @@ pub struct Server {
     pub address: Address,
     /// Connection settings.
     pub settings: ConnectionSettings,
-    /// The other members of its cluster.
-    pub peers: BTreeMap<u64, Address>,
-    /// The same for a worker process.
+    /// The same for a worker process, with the other members of its cluster.
     pub options: LiveInputOptions,
     /// The variable that holds the key.
     pub key_variable: Option<String>,
@@ -131,6 +137,8 @@ pub struct SourcePlan {
     pub stream: bool,
     /// True if a server without checksums is refused.
     pub require_checksum: bool,
+    /// How captures build on each other.
+    pub incremental: IncrementalOptions,
     /// Effect on the master if one of them cannot be captured.
     pub if_broken: IfBroken,
 }
@@ -189,6 +197,8 @@ pub struct ReportPlan {
     pub keep: u32,
     /// The file of the metrics.
     pub prometheus: Option<PathBuf>,
+    /// The Pushgateway that gets them.
+    pub pushgateway: Option<Url>,
 }
 
 /// One notification: a command, a webhook, or both.

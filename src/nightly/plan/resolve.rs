@@ -10,17 +10,20 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use url::Url;
+
 use super::file::{HooksPart, PlanFile, ServerPart, TellPart};
 use super::{
     ArchivePlan, Checks, HooksPlan, NotifyPlan, Plan, ReportPlan, Server, SourcePlan, Variables,
 };
-use crate::archive::{Location, Signer, read_public};
+use crate::archive::{Location, Signer, parse_recipients, read_public};
 use crate::base::words::{did_you_mean, nearest};
+use crate::capture::IncrementalOptions;
 use crate::input::LiveInputOptions;
 use crate::merge::RouteChoice;
 use crate::server::{
-    Address, ConnectionOptions, ConnectionSettings, GrpcAddress, Keys, PeerAddress, Rate,
-    check_name,
+    Address, ConnectionOptions, ConnectionSettings, GrpcAddress, Keys, MembersFrom, PeerAddress,
+    Rate, check_name,
 };
 
 /// Default of `limits.resume_hours`, in hours.
@@ -97,6 +100,7 @@ impl PlanResolver<'_> {
             self.find("sources", "there is none");
         }
         let mut sources = Vec::new();
+        let usual = IncrementalOptions::default();
         for (number, part) in read.sources.into_iter().enumerate() {
             let at = format!("sources[{number}]");
             self.is_server(&format!("{at}.server"), &part.server, &names);
@@ -114,6 +118,10 @@ impl PlanResolver<'_> {
                 except: part.except,
                 stream: part.stream,
                 require_checksum: part.require_checksum,
+                incremental: IncrementalOptions {
+                    incremental: part.incremental,
+                    full_every: part.full_every.unwrap_or(usual.full_every),
+                },
                 if_broken: part.if_broken,
             });
         }
@@ -180,6 +188,7 @@ impl PlanResolver<'_> {
                 .prometheus
                 .as_deref()
                 .map(|path| self.path(path)),
+            pushgateway: self.pushgateway(read.report.pushgateway.as_deref()),
         };
         if let Some(path) = &report.prometheus
             && path.extension().is_none_or(|ending| ending != "prom")
@@ -224,6 +233,20 @@ impl PlanResolver<'_> {
             on_failure,
             on_success,
         })
+    }
+
+    fn pushgateway(&mut self, text: Option<&str>) -> Option<Url> {
+        let url = Url::parse(text?).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        });
+        // A password in it is not shown.
+        let why = "it is no address as http://HOST:9091, without a user or a query";
+        self.good("report.pushgateway", url.ok_or(why))
     }
 
     fn hooks(&mut self, part: HooksPart) -> HooksPlan {
@@ -274,7 +297,19 @@ impl PlanResolver<'_> {
                 self.find("archive.trust", format!("{}: {}", err.doing(), err.why()));
             }
         }
+        let encrypt = parse_recipients(&part.encrypt).map_err(|err| err.why().to_owned());
+        let encrypt = self.good("archive.encrypt", encrypt).unwrap_or_default();
+        if !encrypt.is_empty() && part.identity.is_none() && part.identity_command.is_none() {
+            self.find(
+                "archive.encrypt",
+                "a night reads what was archived: give archive.identity or archive.identity_command, too",
+            );
+        }
+        let identity = part.identity.as_deref().map(|path| self.path(path));
         Some(ArchivePlan {
+            encrypt,
+            identity,
+            identity_command: part.identity_command,
             place,
             location,
             create: part.create,
@@ -343,8 +378,16 @@ impl PlanResolver<'_> {
             peer: *peer,
             address: address.clone(),
         });
+        let from = part.members_from.as_deref().and_then(|text| {
+            let from = text.parse::<MembersFrom>();
+            self.good(
+                &at("members_from"),
+                from.map_err(|err| err.why().to_owned()),
+            )
+        });
         let options = LiveInputOptions {
             peer: members.collect(),
+            members_from: from,
             connection: ConnectionOptions {
                 api_key_file: part.api_key_file.as_deref().map(|path| self.path(path)),
                 ca_file: ca_file.clone(),
@@ -366,7 +409,6 @@ impl PlanResolver<'_> {
                 grpc_port: part.grpc_port,
                 grpc,
             },
-            peers,
             options,
             key_variable: part.api_key_env.clone(),
         })

@@ -51,6 +51,7 @@ fn the_template_shows_every_key_and_none_that_is_not_there() {
             "webhook_env",
             "webhook",
             "sign_key",
+            "encrypt",
         ];
         if (!line.starts_with('#') || is_key) && !twice.contains(&name) {
             text += bare;
@@ -107,6 +108,7 @@ allow = [\"empti\"]
 rate = \"fast\"
 [report]
 prometheus = \"metrics.txt\"
+pushgateway = \"http://u:s3cr3t@push:9091\"
 [notify.failure]
 [notify.success]
 webhook_env = \"https://hooks.example.org/s3cr3t\"
@@ -127,6 +129,7 @@ webhook_env = \"https://hooks.example.org/s3cr3t\"
         "keep: it is empty",
         "limits.rate",
         "report.prometheus",
+        "report.pushgateway: it is no address",
         "notify.failure: it says neither",
         "notify.success.webhook_env: give the name of a variable",
     ] {

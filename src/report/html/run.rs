@@ -160,6 +160,7 @@ fn sources(sources: &[RunSource]) -> Markup {
             words_of(source.how).to_owned(),
             source.points.map_or_else(|| NONE.into(), count),
             size(source.bytes),
+            source.moved_bytes.map_or_else(|| NONE.into(), size),
             size(source.new_bytes),
             source.entry.clone().unwrap_or_else(|| NONE.into()),
         ]
@@ -169,6 +170,7 @@ fn sources(sources: &[RunSource]) -> Markup {
         ("how", Column::Words),
         ("points", Column::Number),
         ("snapshot", Column::Number),
+        ("moved", Column::Number),
         ("new", Column::Number),
         ("entry", Column::Name),
     ];

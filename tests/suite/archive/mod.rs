@@ -2,7 +2,9 @@
 //! Python script that knows nothing of snapmerge; nights of a real server and what they cost; kills;
 //! a folder and an emulated S3.
 
+mod clouds;
 mod drill;
+mod encrypted;
 mod hands;
 mod kill;
 mod nights;
@@ -19,13 +21,18 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
-use crate::support::{Env, Outcome, Trial, temp_dir};
+use crate::support::{Env, Outcome, Trial, program, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     let mut trials = vec![
         Trial::needs("archive/python_reads_it", &python(), |()| {
-            python_reads_it(env)
+            python_reads_it(env, false)
         }),
+        Trial::needs(
+            "archive/python_reads_it_encrypted",
+            &python_and_age(),
+            |()| python_reads_it(env, true),
+        ),
         Trial::new("archive/fixtures_come_out_as_they_went_in", || {
             fixtures(env)
         }),
@@ -36,8 +43,10 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(nights::trials(env));
     trials.extend(kill::trials(env));
     trials.extend(s3::trials(env));
+    trials.extend(clouds::trials(env));
     trials.extend(word::trials(env));
     trials.extend(hands::trials(env));
+    trials.extend(encrypted::trials(env));
     trials.extend(sources::trials(env));
     trials
 }
@@ -57,6 +66,18 @@ fn python() -> Result<(), String> {
         true => Ok(()),
         false => Err("there is neither the program zstd nor Python 3.14".into()),
     }
+}
+
+/// The same, and something that decrypts for it.
+fn python_and_age() -> Result<(), String> {
+    python()?;
+    let imports = Command::new("python3")
+        .args(["-c", "import pyrage"])
+        .output();
+    if imports.is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    program("age", "--version", "apt install age").map(|_| ())
 }
 
 /// `archive VERB --archive ROOT`.
@@ -167,15 +188,27 @@ fn fixtures(env: &Env) -> Outcome {
     Ok(())
 }
 
-fn python_reads_it(env: &Env) -> Outcome {
+fn python_reads_it(env: &Env, is_encrypted: bool) -> Outcome {
     let dir = temp_dir()?;
-    let root = make(dir.path())?;
+    let root = dir.path().join("archive");
+    let recipient = ["--encrypt", encrypted::PUBLIC];
+    let recipient = recipient.iter().filter(|_| is_encrypted);
+    archive("init", &root).args(recipient).run()?.ok()?;
+    // An archive that is not encrypted is not harmed by a key.
+    let key = encrypted::key_file(dir.path(), encrypted::KEY)?;
+    let archive =
+        |verb: &str, root: &Path| archive(verb, root).env("SNAPMERGE_IDENTITY_FILE", &key);
     let script = env.root.join("scripts/archive.py");
     let text = std::fs::read_to_string(&script)?;
-    ensure!(text.lines().count() < 150, "the script is too long");
+    ensure!(text.lines().count() < 200, "the script is too long");
     ensure!(!text.contains("import snapmerge"), "it uses our code");
     let python = |args: &[&str]| -> Outcome<(Option<i32>, String, String)> {
-        let run = Command::new("python3").arg(&script).args(args).output()?;
+        let mut run = Command::new("python3");
+        let run = run
+            .arg(&script)
+            .args(args)
+            .env("SNAPMERGE_IDENTITY_FILE", &key);
+        let run = run.output()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok((run.status.code(), text(run.stdout), text(run.stderr)))
     };
@@ -192,7 +225,9 @@ fn python_reads_it(env: &Env) -> Outcome {
         .run()?
         .ok()?;
     stored.remove(1);
-    let ours: Vec<String> = entries(&root)?
+    let listed = archive("ls", &root).arg("--json").run()?.ok()?.json()?;
+    let listed = listed["entries"].as_array().ok_or("no entries")?;
+    let ours: Vec<String> = listed
         .iter()
         .map(|entry| {
             let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();

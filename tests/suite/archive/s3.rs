@@ -25,7 +25,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         }),
         Trial::new("archive/s3/nights_in_a_bucket", || {
             let s3 = S3::start()?;
-            nights(env, &|cli| s3.lead(cli))?;
+            nights(env, PLACE, &|cli| s3.lead(cli))?;
             // A bit that is flipped there, and an object that is gone.
             let objects: Vec<String> = s3
                 .names()
@@ -50,7 +50,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         }),
         Trial::new("archive/s3/copied_there_and_back", || {
             let s3 = S3::start()?;
-            nights(env, &|cli| s3.lead(cli))?;
+            nights(env, PLACE, &|cli| s3.lead(cli))?;
             let dir = temp_dir()?;
             let copy = |from: &str, to: &str| {
                 let run = cli![
@@ -79,7 +79,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             s3.do_all_the_same();
             s3.fail_every(4);
             holds(&s3.access(), "some/prefix")?;
-            nights(env, &|cli| s3.lead(cli))?;
+            nights(env, PLACE, &|cli| s3.lead(cli))?;
             ensure!(s3.failed() > 100, "only {} failed", s3.failed());
             Ok(())
         }),
@@ -102,7 +102,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("archive/s3/a_store_without_conditions_as_asked", || {
             let s3 = S3::start()?;
             s3.pass_over_conditions();
-            nights(env, &|cli| without_conditions(s3.lead(cli)))?;
+            nights(env, PLACE, &|cli| without_conditions(s3.lead(cli)))?;
             // What somebody else holds counts there, too.
             let lock = serde_json::json!({
                 "owner": "11111111-2222-4333-8444-555555555555", "host": "elsewhere", "boot": "b",
@@ -115,19 +115,19 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         }),
         Trial::needs("archive/s3/moto", &Kind::Moto.find(), |bin| {
             let moto = Server::start(Kind::Moto, &bin)?;
-            nights(env, &|cli| moto.access.lead(cli))
+            nights(env, PLACE, &|cli| moto.access.lead(cli))
         }),
         Trial::needs("archive/s3/rustfs", &Kind::RustFs.find(), |bin| {
             let rustfs = Server::start(Kind::RustFs, &bin)?;
             holds(&rustfs.access, "some/prefix")?;
-            nights(env, &|cli| rustfs.access.lead(cli))
+            nights(env, PLACE, &|cli| rustfs.access.lead(cli))
         }),
         // It takes a conditional put for a plain one.
         Trial::needs("archive/s3/garage", &Kind::Garage.find(), |bin| {
             let garage = Server::start(Kind::Garage, &bin)?;
             let lead = |cli| garage.access.lead(cli);
             lead(at("init")).run()?.code(1)?.says(&WITHOUT)?;
-            nights(env, &|cli| without_conditions(lead(cli)))
+            nights(env, PLACE, &|cli| without_conditions(lead(cli)))
         }),
     ]
 }
@@ -153,8 +153,9 @@ fn at(verb: &str) -> Cli {
     cli!["archive", verb, "--archive", PLACE]
 }
 
-/// Three snapshots stored, got, given up and checked.
-fn nights(env: &Env, lead: &dyn Fn(Cli) -> Cli) -> Outcome {
+/// Three snapshots stored in the archive at `place`, got, given up and checked.
+pub fn nights(env: &Env, place: &str, lead: &dyn Fn(Cli) -> Cli) -> Outcome {
+    let at = |verb: &str| cli!["archive", verb, "--archive", place];
     let dir = temp_dir()?;
     lead(at("ls")).run()?.code(10)?;
     lead(at("init")).run()?.ok()?;

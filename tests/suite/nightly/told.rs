@@ -13,6 +13,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("nightly/told/everything_and_no_secret", || told(env)),
         Trial::new("nightly/told/hooks", || hooks(env)),
         Trial::new("nightly/told/history", || history(env)),
+        Trial::new("nightly/told/pushgateway", || pushgateway(env)),
     ]
 }
 
@@ -237,6 +238,56 @@ fn told(env: &Env) -> Outcome {
         }
     }
     ensure!(looked_at > 10, "looked at {looked_at} files");
+    Ok(())
+}
+
+/// A Pushgateway gets what the file has, again after it failed for a moment; one that refuses is seen in the
+/// exit code.
+fn pushgateway(env: &Env) -> Outcome {
+    const GROUP: &str = "/push/metrics/job/snapmerge/plan/nightly";
+    let stage = Stage::new(env, "")?;
+    let plan = stage.dir().join("nightly.toml");
+    let text = std::fs::read_to_string(&plan)?;
+    let gateway = format!("[report]\npushgateway = \"{}/push/\"", stage.scripted.url());
+    std::fs::write(&plan, text.replace("[report]", &gateway))?;
+    stage.scripted.fault("PUT", GROUP, 1, Fault::Status(503));
+    stage
+        .scripted
+        .fault("PUT", GROUP, 1, Fault::Body(json!({})));
+    stage.night(0)?;
+    let seen = stage.scripted.seen();
+    let pushed: Vec<_> = seen
+        .iter()
+        .filter(|one| one.path.contains("/push/"))
+        .collect();
+    ensure_eq!(pushed.len(), 2, "requests");
+    for one in pushed {
+        ensure_eq!(
+            (one.method.as_str(), one.path.as_str()),
+            ("PUT", GROUP),
+            "where"
+        );
+        ensure!(!one.headers.contains_key("api-key"), "the key went along");
+        let kind = one.headers.get("content-type").map(String::as_str);
+        ensure_eq!(kind, Some("text/plain; version=0.0.4"), "the format");
+        // The order of a family's lines is anybody's guess.
+        let lines = |text: &str| -> std::collections::BTreeSet<String> {
+            text.lines().map(str::to_owned).collect()
+        };
+        let file = std::fs::read_to_string(stage.dir().join("snapmerge.prom"))?;
+        let body = String::from_utf8_lossy(&one.body);
+        ensure!(lines(&body).len() > 20, "{body}");
+        ensure_eq!(lines(&body), lines(&file), "what was pushed");
+    }
+    stage.scripted.fault("PUT", GROUP, 9, Fault::Status(400));
+    let told = stage.night(1)?;
+    let error = &told["errors"][0];
+    ensure_eq!(error["step"], json!("pushgateway"), "{told}");
+    let why = error["error"].to_string() + &error.to_string();
+    ensure!(
+        why.contains("status 400") && why.contains("the Pushgateway at 127.0.0.1"),
+        "{why}"
+    );
     Ok(())
 }
 

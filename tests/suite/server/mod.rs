@@ -6,9 +6,11 @@
 mod as_they_are;
 mod capture;
 pub mod cluster;
+mod increment;
 mod kill;
 pub mod live;
 mod many;
+mod members;
 mod publish;
 mod restore;
 mod secrets;
@@ -35,6 +37,8 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         secrets::trials(env),
         publish::trials(env),
         live::trials(env),
+        increment::trials(env),
+        members::trials(env),
         kill::trials(env),
         many::trials(env),
     ]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::partial::PartialShard;
 use super::scripted::{Answer, Seen};
 
 /// A collection.
@@ -58,6 +59,8 @@ pub struct Fake {
     pub names: Vec<String>,
     /// What streams of shards are.
     pub stream: Vec<u8>,
+    /// Shard 0 of each collection, where the server has partial snapshots.
+    pub partial: BTreeMap<String, PartialShard>,
     /// Whether part of a file can be asked for.
     pub ranges: bool,
     /// An alias that somebody moves when it was looked at so many times.
@@ -91,6 +94,7 @@ impl Fake {
             restricted: false,
             names: Vec::new(),
             stream: Vec::new(),
+            partial: BTreeMap::new(),
             ranges: true,
             mover: None,
             made: 0,
@@ -170,7 +174,8 @@ impl Fake {
         json!({
             "id": "life", "app": {"startup": "2026-11-22T03:00:00Z"},
             "collections": {"collections": collections, "snapshots": []},
-            "requests": {"rest": {"responses": {upload: {"200": {"count": self.uploads}}}}},
+            "requests": {"rest": {"responses": {upload: {"200": {"count": self.uploads}}}},
+                "grpc": {"responses": {}}},
         })
     }
 
@@ -195,6 +200,7 @@ impl Fake {
         let snapshot = self.own.get(name).unwrap_or(&self.snapshot);
         let last = self.operations.as_ref().and_then(|all| all.get(name));
         let (checksum, stream) = (self.checksum, &self.stream);
+        let partial = self.partial.get(name);
         let Some(collection) = self.collections.get_mut(name) else {
             return Answer::error(404, &format!("Collection `{name}` doesn't exist!"));
         };
@@ -209,7 +215,26 @@ impl Fake {
                 Answer::ok(json!({"running": [], "queued": [], "completed": []}))
             }
             ("GET", ["shards", _, "snapshot", "partial", "manifest"]) if last.is_some() => {
-                Answer::ok(json!({"a segment": {"segment_version": last}}))
+                let segment =
+                    json!({"segment_id": "a", "segment_version": last, "file_versions": {}});
+                Answer::ok(json!({ "a": segment }))
+            }
+            ("POST", ["shards", "0", "snapshot", "partial", "create"]) if partial.is_some() => {
+                let have = serde_json::from_slice(&seen.body).unwrap_or_default();
+                match partial.and_then(|shard| shard.newer(&have)) {
+                    Some(body) => Answer {
+                        status: 200,
+                        headers: Vec::new(),
+                        body,
+                        chunked: true,
+                    },
+                    None => Answer {
+                        status: 304,
+                        headers: Vec::new(),
+                        body: Vec::new(),
+                        chunked: false,
+                    },
+                }
             }
             ("GET", ["cluster"]) => {
                 let local: Vec<Value> = collection

@@ -36,6 +36,7 @@ pub mod daemon;
 pub mod fake;
 pub mod openssl;
 pub mod packed;
+pub mod partial;
 pub mod points;
 pub mod proxy;
 pub mod qdrant;

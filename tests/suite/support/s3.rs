@@ -254,7 +254,9 @@ fn answer(
     match method {
         "GET" if name.is_empty() => (200, String::new(), list(&objects, query).into_bytes()),
         "PUT" => {
-            let is_conditional = headers.contains_key("if-none-match")
+            // The second is how Google writes it.
+            let conditions = ["if-none-match", "x-goog-if-generation-match"];
+            let is_conditional = conditions.iter().any(|name| headers.contains_key(*name))
                 && !shared.passes_over_conditions.load(Ordering::SeqCst);
             if is_conditional && objects.contains_key(name) {
                 return (412, String::new(), Vec::new());

@@ -1,0 +1,365 @@
+//! Captures of what changed since an entry of an archive.
+//!
+//! A server tells of each file of a segment how far it is, and sends what is newer than what it is told
+//! (`format::ShardManifest`). What comes of a capture is an entry as whole as any other: what did not
+//! change is taken from the objects of the entry before, each of which is hashed as it is read.
+//!
+//! Invariants: what is sent to the server is what the archive's entry was captured with, and nothing else;
+//! numbers are compared within one lineage alone; whatever does not fit, all of the collection is
+//! captured, and it is told why; every Nth capture is whole and compared with what an increment would have
+//! been.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use super::check::check;
+use super::compose::{Composed, Older, compose};
+use super::journal::Work;
+use super::lineage::lineage;
+use super::manifest::{Form, Manifest, PartialState};
+use super::observe::{Observation, observe};
+use super::options::{Checked, Increment, Incremental, IncrementalOptions};
+use super::part::Hashes;
+use super::stream::{StreamedShards, Wanted, stream};
+use super::unfit::Unfit;
+use super::whole::{Base, Span, can_stream, check_whole, manifest, settled, streamed_name};
+use super::{CaptureOptions, Captured, capture, open_work, store};
+use crate::archive::{Added, Adding, Archive, Entry, Stored};
+use crate::base::error::{Error, Kind, Result};
+use crate::format::{Composition, Snapshot, SnapshotFile, StoredSnapshot, Want};
+use crate::source::{ShardIds, Spill};
+
+/// An archive that a capture is stored in, and how.
+pub struct Storing<'a> {
+    /// The archive.
+    pub archive: &'a Archive,
+    /// Name that the entry gets.
+    pub name: &'a str,
+    /// Words that it is kept by.
+    pub tags: &'a [String],
+    /// What it is built on.
+    pub options: IncrementalOptions,
+}
+
+/// Captures a collection and stores it: what changed, if that can be. The file of a whole capture lies
+/// where it was captured to, for the caller to discard.
+pub fn capture_into(
+    request: &CaptureOptions<'_>,
+    storing: &Storing<'_>,
+) -> Result<(Captured, Added)> {
+    let incremental = storing.options.incremental;
+    let request = &CaptureOptions {
+        incremental,
+        ..*request
+    };
+    let (mut captured, added) = if incremental == Incremental::Off {
+        let captured = capture(request)?;
+        let added = stored(&captured, storing)?;
+        (captured, added)
+    } else {
+        match StoredBase::find(storing, request.collection) {
+            Ok(base) => after(request, storing, &base)?,
+            Err(unfit) => whole(request, storing, unfit.why()?)?,
+        }
+    };
+    // It is in the archive, and long.
+    captured.manifest.partial = None;
+    Ok((captured, added))
+}
+
+/// Captures what changed since `base`, or all of it.
+fn after(
+    request: &CaptureOptions<'_>,
+    storing: &Storing<'_>,
+    base: &StoredBase,
+) -> Result<(Captured, Added)> {
+    let is_due = base.state.increments.saturating_add(1) >= storing.options.full_every.get();
+    let why = if is_due {
+        format!("one of {} is", storing.options.full_every)
+    } else {
+        match increment(request, storing, base) {
+            Ok(done) => return Ok(done),
+            Err(unfit) => unfit.why()?,
+        }
+    };
+    let (mut captured, added) = whole(request, storing, why)?;
+    let older = (&base.entry, &base.state);
+    let newer = (&added.entry, captured.manifest.partial.as_ref());
+    let checked = match check(storing.archive, older, newer) {
+        Ok(checked) => checked,
+        Err(err) if err.kind() == Kind::Cancelled => return Err(err),
+        Err(err) => Checked::NotCompared {
+            why: format!("{}: {}", err.doing(), err.why()),
+        },
+    };
+    // That there is nothing to compare with is of interest only where it was to be.
+    if is_due || !matches!(checked, Checked::NotCompared { .. }) {
+        captured.increment.get_or_insert_default().checked = Some(checked);
+    }
+    Ok((captured, added))
+}
+
+fn stored(captured: &Captured, storing: &Storing<'_>) -> Result<Added> {
+    store(
+        storing.archive,
+        &captured.file,
+        &captured.manifest,
+        storing.name,
+        storing.tags,
+    )
+}
+
+/// Captures all of it, since `why`.
+fn whole(
+    request: &CaptureOptions<'_>,
+    storing: &Storing<'_>,
+    why: String,
+) -> Result<(Captured, Added)> {
+    let mut captured = capture(request)?;
+    let added = stored(&captured, storing)?;
+    let increment = captured.increment.get_or_insert_default();
+    increment.moved_bytes = captured.manifest.peers.iter().map(|peer| peer.bytes).sum();
+    increment.why_whole = Some(why);
+    Ok((captured, added))
+}
+
+/// An entry that a capture can be built on.
+struct StoredBase {
+    entry: Entry,
+    file: SnapshotFile,
+    state: PartialState,
+}
+
+impl StoredBase {
+    /// The newest entry of the name that something can be built on.
+    fn find(storing: &Storing<'_>, collection: &str) -> Result<Self, Unfit> {
+        let chain = storing.archive.closed_chain()?;
+        if chain.is_closed() {
+            return Err("the archive is encrypted, and its key was not given".into());
+        }
+        let mut entries = chain.entries();
+        entries.retain(|entry| {
+            let of = entry
+                .manifest
+                .as_ref()
+                .and_then(|told| told["collection"].as_str());
+            entry.name == storing.name && of == Some(collection)
+        });
+        let newest = entries.into_iter().max_by_key(|entry| entry.time);
+        let Some(entry) = newest else {
+            return Err("the archive has nothing yet that it could be built on".into());
+        };
+        // What another version wrote there may be anything.
+        let state = storing.archive.recipe(&entry)?.state;
+        let state = state.and_then(|state| serde_json::from_value::<PartialState>(state).ok());
+        let Some(state) = state else {
+            return Err(Unfit::from(format!(
+                "{} was captured in a way that nothing can be built on",
+                entry.id
+            )));
+        };
+        state
+            .shards
+            .values()
+            .try_for_each(|shard| shard.validate())?;
+        let reader = storing.archive.reader();
+        let file = SnapshotFile::from(reader.open(&entry, &entry.id)?);
+        Ok(Self { entry, file, state })
+    }
+
+    /// What was put together, as a snapshot that a file called `name` would be.
+    fn whole(&self, composition: Arc<Composition>, name: &str) -> SnapshotFile {
+        SnapshotFile::from(StoredSnapshot {
+            reference: format!("what changed since {}, put together with it", self.entry.id),
+            id: name.to_owned(),
+            name: name.strip_suffix(".snapshot").unwrap_or(name).to_owned(),
+            bytes: composition.bytes(),
+            // Nobody has read it yet.
+            sha256: String::new(),
+            parts_sha256: String::new(),
+            manifest: None,
+            parts: composition,
+        })
+    }
+
+    /// Streams what is newer, and puts it together with this.
+    fn newer(
+        &self,
+        request: &CaptureOptions<'_>,
+        before: &Observation,
+        work: &Work,
+    ) -> Result<(StreamedShards, Composed, Base), Unfit> {
+        can_stream(request, before)?;
+        let lineage = lineage(request.members, request.collection, request.own_restores)?;
+        if let Some(why) = lineage.parts_from(&self.state.lineage) {
+            return Err(why.into());
+        }
+        // Of a shard that has taken in nothing, the server could not tell whether it still has not.
+        let mut have = self.state.shards.clone();
+        have.retain(|_, shard| !shard.is_empty());
+        let streamed = stream(request, before, work, Wanted::Newer(&have))?;
+        for (shard, newer) in &streamed.shards {
+            let number = |state: &BTreeMap<u32, u64>| state.get(shard).copied();
+            let (then, now) = (
+                number(&self.state.lineage.operations),
+                number(&lineage.operations),
+            );
+            if newer.is_some() {
+                continue;
+            }
+            match (then, now) {
+                (Some(then), Some(now)) if then == now => {}
+                (Some(then), Some(now)) => {
+                    return Err(Unfit::from(format!(
+                        "the server says that nothing has changed in shard {shard}, but its log went \
+                         on from operation {then} to {now}"
+                    )));
+                }
+                _ => {
+                    return Err(Unfit::from(format!(
+                        "the server says that nothing has changed in shard {shard}, and not how far \
+                         its log is"
+                    )));
+                }
+            }
+        }
+        let older = Older {
+            file: &self.file,
+            shards: &self.state.shards,
+        };
+        let composed = compose(&older, &streamed)?;
+        let base = Base {
+            lineage,
+            shards: composed.shards.clone(),
+        };
+        Ok((streamed, composed, base))
+    }
+}
+
+/// Captures what changed since `base` and stores it.
+fn increment(
+    request: &CaptureOptions<'_>,
+    storing: &Storing<'_>,
+    base: &StoredBase,
+) -> Result<(Captured, Added), Unfit> {
+    let work = open_work(request)?;
+    if work.journal.is_some() {
+        return Err("a whole capture that was killed is gone on with".into());
+    }
+    let done = increment_in(request, storing, base, &work);
+    let removed = work.remove();
+    let done = done?;
+    removed?;
+    Ok(done)
+}
+
+fn increment_in(
+    request: &CaptureOptions<'_>,
+    storing: &Storing<'_>,
+    base: &StoredBase,
+    work: &Work,
+) -> Result<(Captured, Added), Unfit> {
+    let begun = Utc::now();
+    let before = observe(request.members, request.collection)?;
+    let (streamed, composed, next) = base.newer(request, &before, work)?;
+    let mut notes = before.notes(request.collection);
+    let after = settled(request, &before, true, &mut notes)?;
+    let state = PartialState {
+        base: Some(base.entry.id.clone()),
+        increments: base.state.increments + 1,
+        ..next.end(request)?
+    };
+    let name = streamed_name(request, &before)?;
+    let file = base.whole(composed.composition, &name);
+    let want = Want {
+        trackers: true,
+        ..Want::default()
+    };
+    let snapshot = Snapshot::open(&file, want, None)?;
+    let config = check_whole(&snapshot, &before, true)?;
+    count(&snapshot, (&before, &after), work.path())?;
+    drop(snapshot);
+    let span = Span {
+        begun,
+        before: &before,
+        after: &after,
+    };
+    let what = (Form::Incremental, streamed.peers.as_slice());
+    let describe = |stored: Stored<'_>| {
+        let hashes = Hashes {
+            sha256: stored.sha256.to_owned(),
+            blake3: stored.blake3.to_owned(),
+        };
+        let described = Manifest {
+            partial: Some(state.clone()),
+            ..manifest(request, &span, what, (stored.bytes, &hashes), &config)?
+        };
+        serde_json::to_value(described).map_err(|err| Error::failed("writing the manifest", err))
+    };
+    let adding = Adding {
+        name: Some(storing.name.to_owned()),
+        time: Some(begun),
+        tags: storing.tags.to_vec(),
+        is_capture: true,
+        ..Adding::of(file)
+    };
+    let added = storing.archive.add_described(&adding, &describe)?;
+    let manifest = added.entry.manifest.clone().unwrap_or_default();
+    let manifest: Manifest = serde_json::from_value(manifest)
+        .map_err(|err| Error::failed("reading the manifest", err))?;
+    let captured = Captured {
+        file: request.folder.join(name),
+        notes,
+        left: Vec::new(),
+        finished_earlier: false,
+        increment: Some(Increment {
+            base: Some(base.entry.id.clone()),
+            moved_bytes: streamed.peers.iter().map(|peer| peer.bytes).sum(),
+            ..Increment::default()
+        }),
+        manifest,
+    };
+    Ok((captured, added))
+}
+
+/// Counts the points of each shard, which have to be as many as the server counts.
+fn count(
+    snapshot: &Snapshot,
+    (before, after): (&Observation, &Observation),
+    folder: &Path,
+) -> Result<(), Unfit> {
+    let spill = Spill::within(folder);
+    for (number, shard) in &snapshot.shards {
+        let told = |observation: &Observation| observation.shard_points.get(number).copied();
+        let (Some(before), Some(after)) = (told(before), told(after)) else {
+            return Err(Unfit::from(format!(
+                "the server does not count shard {number}"
+            )));
+        };
+        let (ids, _) = ShardIds::of(shard, &snapshot.what(), &spill)?;
+        let survey = ids.survey(None)?;
+        if !survey.is_whole {
+            return Err(Unfit::from(format!(
+                "the ids of shard {number} cannot be read here"
+            )));
+        }
+        // As many as there were at some moment in between, if somebody wrote.
+        if !(before.min(after)..=before.max(after)).contains(&survey.ids) {
+            return Err(Unfit::from(format!(
+                "shard {number} comes to {} points, and the server counts {before} before and {after} \
+                 after",
+                survey.ids
+            )));
+        }
+        if survey.in_several > 0 {
+            return Err(Unfit::from(format!(
+                "{} points of shard {number} lie in several segments",
+                survey.in_several
+            )));
+        }
+    }
+    Ok(())
+}
