@@ -104,7 +104,20 @@ fn nights(env: &Env, bin: &Path) -> Outcome {
         let told = night(0)?;
         let changed = format!("album_201{}", 7 + round % 2);
         let how = sources(&told);
-        ensure!(how.contains(&(changed, "captured".into())), "{how:?}");
+        ensure!(
+            how.contains(&(changed.clone(), "captured".into())),
+            "{how:?}"
+        );
+        // What changed alone was asked for, though every night restores a master on the same server.
+        let sources = told["sources"].as_array().into_iter().flatten();
+        for source in sources.filter(|source| source["name"] == changed) {
+            ensure_eq!(
+                source["note"],
+                Value::Null,
+                "why all of it was moved: {source}"
+            );
+            ensure!(source["moved_bytes"].is_u64(), "{source}");
+        }
         master_is(&server, &union(&server)?)?;
     }
     // A source that goes away: nothing is made, and the alias stays.
