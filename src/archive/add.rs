@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::metadata::{free_id, read_sidecar, take_state, taken};
+use self::metadata::{free_id, read_sidecar, refuse_word, take_state, taken};
 use self::pipeline::{StoredData, store_all};
 use super::chain::{Chain, Entry, Event};
 use super::check::Loss;
@@ -30,8 +30,6 @@ use super::recipe::Recipe;
 use super::store::{Store, key_of};
 use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::printable::is_unprintable;
-use crate::base::scratch::Scratch;
 use crate::base::sidecar::Sidecar;
 use crate::format::{Algorithm, Input, SnapshotFile, TarExtents};
 use crate::source::{Checksum, Expectation, compare, expectations, given_alone, required};
@@ -361,22 +359,27 @@ impl Archive {
             let Some(their) = theirs.iter().find(|their| their.sha256 == entry.sha256) else {
                 continue;
             };
-            let scratch = Scratch::new(&std::env::temp_dir())?;
-            let path = scratch.path().join("again.snapshot");
             // An entry that is damaged there, too, is no help.
-            match other.get(their, &path, false) {
+            let read = other.reader().open(their, &their.id).and_then(|file| {
+                let file = SnapshotFile::from(file);
+                Ok((TarExtents::of(&file)?, file))
+            });
+            let (runs, file) = match read {
                 Err(err) if err.kind() == Kind::Damaged => continue,
-                got => got.map(|_| ())?,
-            }
+                read => read?,
+            };
             let adding = Adding {
                 sha256: Some(entry.sha256.clone()),
-                ..Adding::of(path.as_path())
+                ..Adding::of(file)
             };
-            let runs = TarExtents::of(&adding.file)?;
             let ids = std::slice::from_ref(&entry.id);
-            let ((), left) = self.while_locked("archive check", |chain| {
+            let stored = self.while_locked("archive check", |chain| {
                 self.store_anew(chain, &adding, (&entry.name, &runs), lost, ids)
-            })?;
+            });
+            let ((), left) = match stored {
+                Err(err) if err.kind() == Kind::Damaged => continue,
+                stored => stored?,
+            };
             done.push(format!(
                 "{} from {} of {}",
                 loss.entry,
@@ -464,23 +467,6 @@ impl<'a> PendingUpload<'a> {
         }
         let _ = self.store.sync();
     }
-}
-
-/// Names and tags stand in commands, paths and lists.
-fn refuse_word(what: &str, word: &str) -> Result<()> {
-    let why = match word {
-        "" => "it is empty",
-        word if word.len() > 255 => "it is longer than 255 bytes",
-        word if word.contains(|c: char| c == '/' || is_unprintable(c)) => {
-            "there is a slash or a control character in it"
-        }
-        _ => return Ok(()),
-    };
-    let next = match what {
-        "name" => "name what it is a snapshot of: --name album_2017",
-        _ => "give a word to keep it by: --tag before-upgrade",
-    };
-    Err(Error::usage(format!("reading the {what} {word:?}"), why).next(next))
 }
 
 /// The newest entry of that name whose SHA-256 is as wanted, and that the snapshot is.

@@ -40,6 +40,10 @@ pub struct Copied {
     pub removed: u64,
     /// Bytes of these.
     pub removed_bytes: u64,
+    /// Without the key: objects and recipes that the copy alone has. Nobody knows whether they were given up
+    /// or lost, and they are kept.
+    #[serde(default)]
+    pub only_there: u64,
     /// True if the archive is encrypted and its key was not given: all that lies there was copied, and which
     /// entries there are, and whether they miss anything, is not known.
     #[serde(default)]
@@ -92,9 +96,19 @@ impl Archive {
         let listed = sweep::list(&*to.store)?;
         let needed = self.copy_parts(to, &ours, &listed, progress, &mut copied);
         let needed = needed.map_err(|err| self.unless_changed(&ours, err))?;
+        // What was copied is of the state that is written down now.
+        if self.closed_chain()?.head() != ours.head() {
+            return Err(self.changed());
+        }
         self.copy_records(to, &ours.records, theirs.records.len())?;
         let others = needed.others(&listed);
-        (copied.removed, copied.removed_bytes) = sweep::remove(&*to.store, &others)?;
+        // Without the key nobody knows whether what is here no more was given up or lost.
+        match ours.is_closed() {
+            true => copied.only_there = others.len() as u64,
+            false => {
+                (copied.removed, copied.removed_bytes) = sweep::remove(&*to.store, &others)?;
+            }
+        }
         // It is whole, and this machine remembers its last record.
         to.closed_chain()?;
         copied.lock_left = lock.release().err().map(|err| err.to_string());
@@ -117,13 +131,17 @@ impl Archive {
         let is_same = |now: Chain| now.head() == ours.head();
         match err.kind() == Kind::Damaged && !self.closed_chain().is_ok_and(is_same) {
             false => err,
-            true => Error::new(
-                Kind::Locked,
-                format!("copying {}", self.what()),
-                "another run has changed it meanwhile",
-            )
-            .next("run it again"),
+            true => self.changed(),
         }
+    }
+
+    fn changed(&self) -> Error {
+        Error::new(
+            Kind::Locked,
+            format!("copying {}", self.what()),
+            "another run has changed it meanwhile",
+        )
+        .next("run it again")
     }
 
     fn refuse(&self, to: &Self, why: impl std::fmt::Display) -> Error {
@@ -180,18 +198,22 @@ impl Archive {
         let stage = progress.stage("copy", Some(total), Unit::Bytes);
         let at_once = self.store.at_once().max(to.store.at_once());
         let bytes = in_parallel(&missing, at_once, |part| {
-            let bytes = self.part(part)?;
+            let Some(bytes) = self.part(part, ours.is_closed())? else {
+                return Ok(None);
+            };
             to.store.replace(&part.path, &bytes)?;
             stage.add(bytes.len() as u64);
-            Ok(bytes.len() as u64)
+            Ok(Some(bytes.len() as u64))
         })?;
         to.store.sync()?;
+        let bytes: Vec<u64> = bytes.into_iter().flatten().collect();
         copied.new_objects = bytes.len() as u64;
         copied.new_bytes = bytes.iter().sum();
         Ok(needed)
     }
 
-    fn part(&self, part: &Part) -> Result<Vec<u8>> {
+    /// The bytes of a part; none of one that was only listed (`may_go`) and is not there any more.
+    fn part(&self, part: &Part, may_go: bool) -> Result<Option<Vec<u8>>> {
         let damaged = |why: &str| {
             Error::new(
                 Kind::Damaged,
@@ -203,9 +225,13 @@ impl Archive {
             )
         };
         let bytes = self.store.get(&part.path, part.bytes_max)?;
-        let bytes = bytes.ok_or_else(|| damaged("it is not there"))?;
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None if may_go => return Ok(None),
+            None => return Err(damaged("it is not there")),
+        };
         match Name::of(&bytes) == part.name {
-            true => Ok(bytes),
+            true => Ok(Some(bytes)),
             false => Err(damaged("its bytes are others than were stored")),
         }
     }

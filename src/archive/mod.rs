@@ -47,9 +47,9 @@ pub use self::holder::Holder;
 pub use self::name::Name;
 pub use self::operations::{
     AddFailure, AddReport, AddRequest, CheckReport, CheckRequest, CopyReport, CopyRequest,
-    ForgetReport, ForgetRequest, GetReport, GetRequest, InitReport, InitRequest, ListReport,
-    ListRequest, ShowReport, ShowRequest, UnlockReport, UnlockRequest, VerifyChainReport,
-    VerifyChainRequest,
+    FindReport, FindRequest, ForgetReport, ForgetRequest, FoundIn, GetReport, GetRequest,
+    InitReport, InitRequest, ListReport, ListRequest, PointPlace, ShowReport, ShowRequest,
+    UnlockReport, UnlockRequest, VerifyChainReport, VerifyChainRequest,
 };
 pub use self::options::{
     ArchiveOptions, SigningOptions, SourceArchiveOptions, TrustOptions, WritableArchiveOptions,
@@ -187,12 +187,19 @@ impl Archive {
             let recipient = recipient.to_string();
             encryption.is_some_and(|encryption| encryption.recipients.contains(&recipient))
         };
-        let Some(missing) = recipients.iter().find(|recipient| !is_for(recipient)) else {
-            return Ok(chain);
-        };
-        let why = match encryption {
-            None => "it is not encrypted".to_owned(),
-            Some(_) => format!("it is not encrypted for {missing}"),
+        let wanted: Vec<String> = recipients.iter().map(ToString::to_string).collect();
+        let other = encryption
+            .filter(|_| !wanted.is_empty())
+            .and_then(|encryption| {
+                let mut there = encryption.recipients.iter();
+                there.find(|recipient| !wanted.contains(recipient))
+            });
+        let missing = recipients.iter().find(|recipient| !is_for(recipient));
+        let why = match (missing, other, encryption) {
+            (None, None, _) => return Ok(chain),
+            (Some(_), _, None) => "it is not encrypted".to_owned(),
+            (Some(missing), _, _) => format!("it is not encrypted for {missing}"),
+            (None, Some(other), _) => format!("{other} opens it, too"),
         };
         Err(Error::usage(format!("opening archive {}", self.what()), why)
             .next("make another: snapmerge archive init --encrypt RECIPIENT; those of an archive stay"))

@@ -237,6 +237,11 @@ impl Object {
         })
     }
 
+    /// Its size in bytes.
+    pub fn len(&self) -> u64 {
+        self.raw.len() as u64
+    }
+
     /// Memory that it takes in bytes.
     pub fn memory(&self) -> usize {
         self.raw.capacity()

@@ -247,7 +247,8 @@ impl CaptureTarget {
             signing: request.signing.clone(),
         };
         let archive = archive.open()?;
-        archive.chain()?;
+        // Who only writes has no key.
+        archive.closed_chain()?;
         Ok(Some(Self { archive, incoming }))
     }
 }

@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::{Ended, OutputArgs, answer, show};
 use crate::archive::{
-    AddRequest, CheckRequest, CopyRequest, ForgetRequest, GetRequest, InitRequest, ListRequest,
-    ShowRequest, UnlockRequest, VerifyChainRequest,
+    AddRequest, CheckRequest, CopyRequest, FindRequest, ForgetRequest, GetRequest, InitRequest,
+    ListRequest, ShowRequest, UnlockRequest, VerifyChainRequest,
 };
 use crate::base::error::Result;
 
@@ -72,6 +72,15 @@ Examples:
 
 The file has the bytes and the SHA-256 of the snapshot that was stored, or is not there.")]
     Get(VerbArgs<GetRequest>),
+    /// Say in which snapshots a point is, and when it changed
+    #[command(after_help = "\
+Examples:
+  snapmerge archive find --archive backups --id 4711
+  snapmerge archive find --archive backups --id 6f1c0b5e-0d5e-4c43-9a57-0a3c2a9f4d11 --name album_2017
+
+Only ids and logs are read. A point has changed where the number of the operation that changed it last is another
+than in the snapshot of that name before. Exits with 10 if it is in none.")]
+    Find(VerbArgs<FindRequest>),
     /// Read the archive and say what is damaged, what is lost by that and what is not
     #[command(after_help = "\
 Examples:
@@ -146,6 +155,7 @@ pub fn run(args: ArchiveArgs) -> Result<Ended> {
         ArchiveVerb::Init(args) => show(&args.request, args.output),
         ArchiveVerb::Add(args) => show(&args.request, args.output),
         ArchiveVerb::Ls(args) => answer(&args.request, args.output),
+        ArchiveVerb::Find(args) => answer(&args.request, args.output),
         ArchiveVerb::Show(args) => answer(&args.request, args.output),
         ArchiveVerb::Get(args) => show(&args.request, args.output),
         ArchiveVerb::Check(args) => show(&args.request, args.output),

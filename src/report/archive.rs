@@ -67,6 +67,14 @@ impl CopyReport {
                 copied.removed
             );
         }
+        if copied.only_there > 0 {
+            let _ = writeln!(
+                text,
+                "  kept     {} objects and recipes that are in the copy alone: without the key nobody knows \
+                 whether they were given up or lost",
+                copied.only_there
+            );
+        }
         if copied.without_key {
             let _ = writeln!(
                 text,

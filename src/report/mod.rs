@@ -6,6 +6,7 @@ pub mod archive;
 pub mod capture;
 pub mod diff;
 pub mod drill;
+mod found;
 pub mod html;
 pub mod inspect;
 pub mod merge;
@@ -18,8 +19,8 @@ pub mod verify;
 mod words;
 
 use crate::archive::{
-    AddReport, CheckReport, CopyReport, ForgetReport, GetReport, InitReport, ListReport,
-    ShowReport, UnlockReport, VerifyChainReport,
+    AddReport, CheckReport, CopyReport, FindReport, ForgetReport, GetReport, InitReport,
+    ListReport, ShowReport, UnlockReport, VerifyChainReport,
 };
 use crate::base::operation::Outcome;
 use crate::capture::CaptureReport;
@@ -67,6 +68,7 @@ render!(
     CopyReport,
     DiffReport,
     DryRun,
+    FindReport,
     ForgetReport,
     GetReport,
     InitReport,

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
 use crate::archive::{
-    AddReport, CheckReport, CopyReport, ForgetReport, GetReport, InitReport, ListReport,
-    ShowReport, UnlockReport, VerifyChainReport,
+    AddReport, CheckReport, CopyReport, FindReport, ForgetReport, GetReport, InitReport,
+    ListReport, ShowReport, UnlockReport, VerifyChainReport,
 };
 use crate::base::progress::event::Event;
 use crate::capture::{CaptureReport, Manifest};
@@ -45,10 +45,11 @@ impl Schema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [Schema; 33] = [
+pub const SCHEMAS: [Schema; 34] = [
     written::<AddReport>("archive-add", "archive add --json"),
     written::<CheckReport>("archive-check", "archive check --json"),
     written::<CopyReport>("archive-copy", "archive copy --json"),
+    written::<FindReport>("archive-find", "archive find --json"),
     written::<ForgetReport>("archive-forget", "archive forget --json"),
     written::<GetReport>("archive-get", "archive get --json"),
     written::<InitReport>("archive-init", "archive init --json"),

@@ -3,6 +3,7 @@
 //! Invariants: what is sent has the size and the hash that were said before; it is never on disk.
 
 use std::io::{self, Read, Write};
+use std::thread::JoinHandle;
 
 use sha2::{Digest as _, Sha256};
 
@@ -54,7 +55,31 @@ pub(super) fn stream(file: &SnapshotFile, shard: u32) -> Result<impl Read + Send
     let (reader, writer) =
         io::pipe().map_err(|err| Error::failed(format!("reading shard {shard} of {file}"), err))?;
     let file = file.clone();
-    // Whoever reads sees a short stream if this fails, and its length is known.
-    std::thread::spawn(move || write_shard(&file, shard, io::BufWriter::new(writer)));
-    Ok(reader)
+    let writing = std::thread::spawn(move || write_shard(&file, shard, io::BufWriter::new(writer)));
+    Ok(ShardReader {
+        reader,
+        writing: Some(writing),
+    })
+}
+
+/// Reads what a thread writes, and tells at the end how that ended.
+struct ShardReader {
+    reader: io::PipeReader,
+    writing: Option<JoinHandle<Result<()>>>,
+}
+
+impl Read for ShardReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        if count == 0
+            && !buffer.is_empty()
+            && let Some(writing) = self.writing.take()
+        {
+            let ended = writing.join();
+            let ended =
+                ended.unwrap_or_else(|_| Err(Error::failed("reading a shard", "a thread ended")));
+            ended.map_err(Error::into_io)?;
+        }
+        Ok(count)
+    }
 }

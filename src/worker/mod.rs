@@ -83,6 +83,7 @@ fn dispatch(message: Message) -> Result<Value> {
         archive::InitRequest::NAME => answer::<archive::InitRequest>,
         archive::AddRequest::NAME => answer::<archive::AddRequest>,
         archive::ListRequest::NAME => answer::<archive::ListRequest>,
+        archive::FindRequest::NAME => answer::<archive::FindRequest>,
         archive::ShowRequest::NAME => answer::<archive::ShowRequest>,
         archive::GetRequest::NAME => answer::<archive::GetRequest>,
         archive::CheckRequest::NAME => answer::<archive::CheckRequest>,
@@ -148,6 +149,7 @@ mod tests {
         no_key_is_there_twice::<archive::InitRequest>("--archive b");
         no_key_is_there_twice::<archive::AddRequest>("a.snapshot --archive b");
         no_key_is_there_twice::<archive::ListRequest>("--archive b");
+        no_key_is_there_twice::<archive::FindRequest>("--id 1 --archive b");
         no_key_is_there_twice::<archive::ShowRequest>("a --archive b");
         no_key_is_there_twice::<archive::GetRequest>("a -o a.snapshot --archive b");
         no_key_is_there_twice::<archive::CheckRequest>("--archive b");

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::archive::chain::Chain;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::printable::is_unprintable;
 use crate::base::sidecar::Sidecar;
 use crate::source::file_name;
 
@@ -22,6 +23,23 @@ const STATE: &str = "partial";
 /// Takes out of a capture's manifest what the next capture builds on; it is kept with the recipe.
 pub fn take_state(manifest: Option<&mut Value>) -> Option<Value> {
     manifest?.as_object_mut()?.remove(STATE)
+}
+
+/// Names and tags stand in commands, paths and lists.
+pub fn refuse_word(what: &str, word: &str) -> Result<()> {
+    let why = match word {
+        "" => "it is empty",
+        word if word.len() > 255 => "it is longer than 255 bytes",
+        word if word.contains(|c: char| c == '/' || is_unprintable(c)) => {
+            "there is a slash or a control character in it"
+        }
+        _ => return Ok(()),
+    };
+    let next = match what {
+        "name" => "name what it is a snapshot of: --name album_2017",
+        _ => "give a word to keep it by: --tag before-upgrade",
+    };
+    Err(Error::usage(format!("reading the {what} {word:?}"), why).next(next))
 }
 
 /// A name that no entry has or had.

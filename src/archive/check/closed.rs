@@ -68,11 +68,42 @@ impl Archive {
                 Looked::Gone => {}
             }
         }
+        if let Some(other) = repair {
+            fetch_missing(store, other, &listed, checked)?;
+        }
         let (now, _) = self.look()?;
         checked.records_meanwhile = (now.records.len() as u64).saturating_sub(checked.records);
         checked.findings.extend(extras(&listed, &now, checked));
         Ok(())
     }
+}
+
+/// Fetches what a copy of the same state has and this archive has not: without the key nobody knows that it
+/// is missing.
+fn fetch_missing(
+    store: &dyn Store,
+    other: &dyn Store,
+    listed: &[Listed],
+    checked: &mut Checked,
+) -> Result<()> {
+    if chain::read_head(store)? != chain::read_head(other)? {
+        return Ok(());
+    }
+    let here: BTreeSet<&str> = listed.iter().map(|one| one.name.as_str()).collect();
+    let theirs = other.list("")?;
+    for (folder, word, bytes_max) in [
+        (RECIPES, "recipe", recipe::STORED_BYTES_MAX),
+        (OBJECTS, "object", object::STORED_BYTES_MAX),
+    ] {
+        for file in named(&theirs, folder, bytes_max) {
+            if !here.contains(file.path.as_str())
+                && fetch_again(store, other, &file.path, file.name)?
+            {
+                checked.repaired.push(format!("{word} {}", file.name));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A file that is named by its hash.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::age::Identity;
 use crate::base::error::{Error, Result};
+use crate::server::KEY_VARIABLE;
 
 /// Largest file of keys, and largest output of a command, in bytes.
 const BYTES_MAX: u64 = 64 << 10;
@@ -55,14 +56,18 @@ impl IdentityOptions {
     }
 }
 
-/// What a command prints. It may ask for a passphrase, so it has the terminal.
+/// What a command prints. It may ask for a passphrase, so it has the terminal if there is one, and never what
+/// this process reads: of a worker that is the request. Keys of servers are not its business.
 fn output(command: &str, doing: &str) -> Result<SecretString> {
     let failed = |why: &dyn std::fmt::Display| {
         Error::failed(doing, why)
             .next("run it by hand: it must print AGE-SECRET-KEY-1… and end with 0")
     };
+    let terminal = std::fs::File::open("/dev/tty");
     let mut child = Command::new("sh")
         .args(["-c", command])
+        .stdin(terminal.map_or_else(|_| Stdio::null(), Stdio::from))
+        .env_remove(KEY_VARIABLE)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|err| failed(&err))?;

@@ -4,12 +4,14 @@
 //! what a report says was left undone is in its outcome.
 
 mod entries;
+mod find;
 mod whole;
 
 pub use self::entries::{
     AddFailure, AddReport, AddRequest, GetReport, GetRequest, ListReport, ListRequest, ShowReport,
     ShowRequest,
 };
+pub use self::find::{FindReport, FindRequest, FoundIn, PointPlace};
 pub use self::whole::{
     CheckReport, CheckRequest, CopyReport, CopyRequest, ForgetReport, ForgetRequest, InitReport,
     InitRequest, UnlockReport, UnlockRequest, VerifyChainReport, VerifyChainRequest,

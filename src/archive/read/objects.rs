@@ -12,7 +12,7 @@ use crate::archive::pool::Pool;
 use crate::archive::recipe::PackRef;
 use crate::archive::store::{Store, key_of};
 use crate::archive::{OBJECTS, missing_object};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 
 /// Bytes of objects that are kept.
 const KEPT_BYTES: usize = 24 << 20;
@@ -98,6 +98,15 @@ impl ObjectCache {
         let object = tools
             .opener
             .open_own(part.name, &tools.stored, &self.buffers)?;
+        // What readers keep is counted by what recipes say.
+        if object.len() != part.raw {
+            let why = format!(
+                "it has {} bytes, and the recipe says {}",
+                object.len(),
+                part.raw
+            );
+            return Err(Error::damaged(format!("reading object {}", part.name), why));
+        }
         let mut kept = lock(&self.tools);
         if kept.len() < TOOLS_MAX {
             kept.push(tools);

@@ -82,7 +82,7 @@ impl Cloud {
 
 /// Returns true if a value was set, and not to nothing.
 fn is_set(value: Option<String>) -> bool {
-    value.is_some_and(|value| !value.is_empty() && value != "false")
+    value.is_some_and(|value| !["", "0", "false", "no", "off"].contains(&value.as_str()))
 }
 
 fn no_keys(what: &str, next: &str) -> Error {
@@ -134,16 +134,17 @@ fn azure(container: &str, what: &str) -> Result<Arc<dyn ObjectStore>> {
         Key::AccessKey,
         Key::SasKey,
         Key::Token,
-        Key::ClientSecret,
-        Key::FederatedTokenFile,
         Key::MsiEndpoint,
         Key::UseAzureCli,
         Key::UseEmulator,
         Key::SkipSignature,
     ];
-    let is_given = sources
-        .into_iter()
-        .any(|key| is_set(builder.get_config_value(&key)));
+    let has = |key: Key| is_set(builder.get_config_value(&key));
+    // Without all three the machine would be asked for its role's.
+    let is_application = has(Key::ClientId)
+        && has(Key::AuthorityId)
+        && (has(Key::ClientSecret) || has(Key::FederatedTokenFile));
+    let is_given = is_application || sources.into_iter().any(has);
     if !is_given {
         return Err(no_keys(
             what,

@@ -166,7 +166,7 @@ fn without_the_key_it_is_checked_and_copied_and_nothing_else() {
     assert_eq!(files(&place), files(&vault.bed.root()));
     let again = closed.copy_to(&open(&place, &[]), Progress::Quiet).unwrap();
     assert_eq!((again.new_objects, again.removed), (0, 0));
-    // What was given up with the key goes from the copy, too, without it.
+    // What was given up with the key stays in the copy without it, and goes with it.
     let id = "a@2026-01-01T03:00:00Z".to_owned();
     vault
         .bed
@@ -174,7 +174,20 @@ fn without_the_key_it_is_checked_and_copied_and_nothing_else() {
         .forget(&Forgetting::These(vec![id]), false)
         .unwrap();
     let again = closed.copy_to(&open(&place, &[]), Progress::Quiet).unwrap();
-    assert!(again.removed > 0, "{again:?}");
+    assert!(again.removed == 0 && again.only_there > 0, "{again:?}");
+    let kept = open(&place, &[]);
+    let again = vault.bed.archive.copy_to(&kept, Progress::Quiet).unwrap();
+    assert!(again.removed > 0 && again.only_there == 0, "{again:?}");
+    assert_eq!(files(&place), files(&vault.bed.root()));
+    // What is lost here is not removed there, and comes back.
+    let lost = files(&vault.bed.root());
+    let is_object = |path: &&String| path.starts_with("objects/");
+    let lost = lost.keys().find(is_object).unwrap().clone();
+    std::fs::remove_file(vault.bed.root().join(&lost)).unwrap();
+    let again = closed.copy_to(&open(&place, &[]), Progress::Quiet).unwrap();
+    assert_eq!((again.removed, again.only_there), (0, 1));
+    let checked = closed.check(None, Some(&open(&place, &[]))).unwrap();
+    assert_eq!(checked.repaired.len(), 1, "{checked:?}");
     assert_eq!(files(&place), files(&vault.bed.root()));
     let copy = open(&place, &[SECOND]);
     assert_eq!(copy.check(None, None).unwrap().findings, []);

@@ -4,7 +4,8 @@
 
 mod clouds;
 mod drill;
-mod encrypted;
+pub mod encrypted;
+mod find;
 mod hands;
 mod kill;
 mod nights;
@@ -45,6 +46,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(s3::trials(env));
     trials.extend(clouds::trials(env));
     trials.extend(word::trials(env));
+    trials.extend(find::trials(env));
     trials.extend(hands::trials(env));
     trials.extend(encrypted::trials(env));
     trials.extend(sources::trials(env));

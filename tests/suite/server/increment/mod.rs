@@ -28,6 +28,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("server/increment/scripted", || scripted(env)),
         Trial::new("server/increment/checked", || checked(env)),
         Trial::new("server/increment/require", || require(env)),
+        Trial::new("server/increment/without_key", || without_key(env)),
         Trial::new("server/increment/lost_object", || lost(env, "objects")),
         Trial::new("server/increment/lost_recipe", || lost(env, "recipes")),
     ];
@@ -268,6 +269,25 @@ fn checked(env: &Env) -> Outcome {
             None => ensure_eq!(checked, &Value::Null, "night {night}: {told}"),
             Some(outcome) => ensure_eq!(checked["outcome"], json!(outcome), "{told}"),
         }
+    }
+    Ok(())
+}
+
+/// A machine that only writes to an encrypted archive has no key, and captures all of it.
+fn without_key(env: &Env) -> Outcome {
+    let nights = Nights::new(env)?;
+    let vault = nights.stage.dir.path().join("vault");
+    archive("init", &vault)
+        .args(["--encrypt", crate::archive::encrypted::PUBLIC])
+        .run()?
+        .ok()?;
+    for says in ["nothing yet", "its key was not given"] {
+        nights.write();
+        next_second();
+        let (dir, url) = (nights.stage.dir.path(), nights.stage.scripted.url());
+        let told = capture(dir, &url, &vault, &[]).run()?.ok()?.json()?;
+        let why = increment(&told)["why_whole"].as_str().unwrap_or_default();
+        ensure!(why.contains(says), "{told}");
     }
     Ok(())
 }
