@@ -220,7 +220,8 @@ impl Run<'_> {
                     options: source.map(|source| source.incremental).unwrap_or_default(),
                 };
                 let (captured, added) = capture_into(&options, &storing)?;
-                note = self.captured(target, &captured).or(note);
+                let why = self.captured(target, &captured);
+                note = note.or(why);
                 let moved = captured.increment.map(|one| one.moved_bytes);
                 (added, captured.manifest, moved)
             }
