@@ -96,8 +96,8 @@ impl Archive {
         let listed = sweep::list(&*to.store)?;
         let needed = self.copy_parts(to, &ours, &listed, progress, &mut copied);
         let needed = needed.map_err(|err| self.unless_changed(&ours, err))?;
-        // What was copied is of the state that is written down now.
-        if self.closed_chain()?.head() != ours.head() {
+        // With the key what is needed is known, and that it is missing would have been told.
+        if ours.is_closed() && self.closed_chain()?.head() != ours.head() {
             return Err(self.changed());
         }
         self.copy_records(to, &ours.records, theirs.records.len())?;
