@@ -383,6 +383,19 @@ fn is_damage<T>(read: &Result<T>) -> bool {
     matches!(read, Err(err) if err.kind() == Kind::Damaged)
 }
 
+/// The files of records, those that were found wrong included.
+fn chain_files(chain: &Chain, checked: &Checked) -> BTreeSet<String> {
+    let found = checked.findings.iter().filter_map(|finding| match finding {
+        Finding::Chain { finding } => finding.seq.map(chain::path),
+        _ => None,
+    });
+    let records = chain.records.iter();
+    records
+        .map(|kept| chain::path(kept.record.seq))
+        .chain(found)
+        .collect()
+}
+
 /// Of what lies there, what is needed by nothing.
 fn extras(
     listed: Vec<super::Listed>,
@@ -392,15 +405,7 @@ fn extras(
 ) -> Vec<Finding> {
     // Without every recipe nobody knows which objects are needed.
     let all_known = needed.lost.is_empty();
-    let of_chain: BTreeSet<String> = chain
-        .records
-        .iter()
-        .map(|kept| chain::path(kept.record.seq))
-        .chain(checked.findings.iter().filter_map(|finding| match finding {
-            Finding::Chain { finding } => finding.seq.map(chain::path),
-            _ => None,
-        }))
-        .collect();
+    let of_chain = chain_files(chain, checked);
     let is_known = |name: &str| match name.split('/').next() {
         Some(OBJECTS) => Name::of_path(OBJECTS, name)
             .is_some_and(|name| needed.parts.contains_key(&name) || !all_known),

@@ -26,7 +26,7 @@ use super::{Archive, OBJECTS};
 use crate::base::durable;
 use crate::base::durable::Staged;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::parallel::in_parallel_with;
+use crate::base::parallel::{in_parallel_with, lock};
 use crate::base::scratch;
 
 /// Bytes that are hashed at once.
@@ -315,8 +315,4 @@ fn hash_as_it_comes(gathering: &Gathering, file: &File, target: &Path) -> Result
         }
     }
     Ok(hasher)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

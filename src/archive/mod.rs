@@ -62,6 +62,7 @@ pub use self::store::{Cloud, Listed, Local, Location, RESERVE, Remote, Store, co
 pub use self::trust::{SeenHead, Trust};
 pub use self::verify_chain::Verified;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -182,29 +183,33 @@ impl Archive {
     /// The same of an archive that must be encrypted for `recipients`, if there are any.
     pub fn chain_for(&self, recipients: &[Recipient]) -> Result<Chain> {
         let chain = self.chain()?;
-        let encryption = chain.encryption();
-        let is_for = |recipient: &Recipient| {
-            let recipient = recipient.to_string();
-            encryption.is_some_and(|encryption| encryption.recipients.contains(&recipient))
+        let Some(encryption) = chain.encryption() else {
+            return match recipients {
+                [] => Ok(chain),
+                _ => Err(self.other_recipients("it is not encrypted")),
+            };
         };
-        let wanted: Vec<String> = recipients.iter().map(ToString::to_string).collect();
-        let other = encryption
-            .filter(|_| !wanted.is_empty())
-            .and_then(|encryption| {
-                let mut there = encryption.recipients.iter();
-                there.find(|recipient| !wanted.contains(recipient))
-            });
-        let missing = recipients.iter().find(|recipient| !is_for(recipient));
-        let why = match (missing, other, encryption) {
-            (None, None, _) => return Ok(chain),
-            (Some(_), _, None) => "it is not encrypted".to_owned(),
-            (Some(missing), _, _) => format!("it is not encrypted for {missing}"),
-            (None, Some(other), _) => format!("{other} opens it, too"),
-        };
-        Err(Error::usage(format!("opening archive {}", self.what()), why)
-            .next("make another: snapmerge archive init --encrypt RECIPIENT; those of an archive stay"))
+        let wanted: BTreeSet<String> = recipients.iter().map(ToString::to_string).collect();
+        let there: BTreeSet<String> = encryption.recipients.iter().cloned().collect();
+        if recipients.is_empty() || wanted == there {
+            return Ok(chain);
+        }
+        Err(
+            self.other_recipients(match wanted.difference(&there).next() {
+                Some(missing) => format!("it is not encrypted for {missing}"),
+                None => {
+                    let others: Vec<&str> = there.difference(&wanted).map(String::as_str).collect();
+                    format!("{} opens it, too", others.join(", "))
+                }
+            }),
+        )
     }
 
+    fn other_recipients(&self, why: impl std::fmt::Display) -> Error {
+        Error::usage(format!("opening archive {}", self.what()), why).next(
+            "make another: snapmerge archive init --encrypt RECIPIENT; those of an archive stay",
+        )
+    }
     /// The same, also of an archive whose key was not given; see [`Chain::is_closed`].
     pub fn closed_chain(&self) -> Result<Chain> {
         let (chain, findings) = self.look()?;

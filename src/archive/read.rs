@@ -62,13 +62,18 @@ impl EntryReader {
         let archive = self.archive();
         let recipe = Recipe::of_entry(&*archive.store, entry)
             .map_err(|err| archive.failed_entry(entry, err))?;
+        Ok(self.open_by(recipe, entry, reference))
+    }
+
+    /// The same by the `recipe` of the entry, which was read.
+    pub fn open_by(&self, recipe: Recipe, entry: &Entry, reference: &str) -> StoredSnapshot {
         let parts = EntryParts {
             shared: Arc::clone(&self.shared),
             entry: entry.clone(),
             objects: recipe.objects,
             extents: Extents::new(recipe.extents),
         };
-        Ok(StoredSnapshot {
+        StoredSnapshot {
             reference: reference.to_owned(),
             id: entry.id.clone(),
             name: entry.name.clone(),
@@ -77,7 +82,7 @@ impl EntryReader {
             parts_sha256: entry.recipe.to_string(),
             manifest: entry.manifest.clone(),
             parts: Arc::new(parts),
-        })
+        }
     }
 }
 

@@ -3,9 +3,14 @@
 //! Invariants: results come in the order of the pieces, whoever was done first; after a failure no
 //! further piece is begun, and the failure of the first piece that failed is the one that is told.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::error::{Error, Result};
+
+/// Locks `mutex`, also if a thread that held it panicked: what is behind it is whole after every step.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Does `work` on every one of `pieces`, on at most `at_once` of them at the same time.
 pub fn in_parallel<P: Send, R: Send>(
@@ -28,7 +33,7 @@ pub fn in_parallel_with<P: Send, R: Send, T>(
     let waiting = Mutex::new(Some(pieces));
     let done = Mutex::new(Vec::new());
     let next = || {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&waiting);
         waiting.as_mut()?.next()
     };
     let keep_on = || {
@@ -39,11 +44,9 @@ pub fn in_parallel_with<P: Send, R: Send, T>(
                 Err(err) => Err(err.clone()),
             };
             if result.is_err() {
-                *waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *lock(&waiting) = None;
             }
-            done.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((at, result));
+            lock(&done).push((at, result));
         }
     };
     let whole = std::thread::scope(|scope| {

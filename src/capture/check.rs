@@ -13,6 +13,7 @@ use super::manifest::PartialState;
 use super::options::Checked;
 use crate::archive::{Archive, Entry};
 use crate::base::error::Result;
+use crate::format::layout;
 
 /// Files that are told of a comparison.
 const FILES_TOLD: usize = 20;
@@ -43,7 +44,7 @@ pub fn check(
         };
         for (id, segment) in &shard.segments {
             for file in segment.same_as(then.segments.get(id)) {
-                let path = format!("{number}/segments/{id}/files/{file}");
+                let path = layout::segment_file_of(*number, id, file);
                 files += 1;
                 if before.get(&path) != after.get(&path) {
                     differing.push(path);

@@ -26,8 +26,8 @@ use super::part::Hashes;
 use super::stream::{StreamedShards, Wanted, stream};
 use super::unfit::Unfit;
 use super::whole::{Base, Span, can_stream, check_whole, manifest, settled, streamed_name};
-use super::{CaptureOptions, Captured, capture, open_work, store};
-use crate::archive::{Added, Adding, Archive, Entry, Stored};
+use super::{CaptureOptions, Captured, capture, capture_as, open_work, store};
+use crate::archive::{Added, Adding, Archive, Entry, Stored, newest};
 use crate::base::error::{Error, Kind, Result};
 use crate::format::{Composition, Snapshot, SnapshotFile, StoredSnapshot, Want};
 use crate::source::{ShardIds, Spill};
@@ -50,12 +50,7 @@ pub fn capture_into(
     request: &CaptureOptions<'_>,
     storing: &Storing<'_>,
 ) -> Result<(Captured, Added)> {
-    let incremental = storing.options.incremental;
-    let request = &CaptureOptions {
-        incremental,
-        ..*request
-    };
-    let (mut captured, added) = if incremental == Incremental::Off {
+    let (mut captured, added) = if storing.options.incremental == Incremental::Off {
         let captured = capture(request)?;
         let added = stored(&captured, storing)?;
         (captured, added)
@@ -118,10 +113,10 @@ fn whole(
     storing: &Storing<'_>,
     why: String,
 ) -> Result<(Captured, Added)> {
-    let mut captured = capture(request)?;
+    let mut captured = capture_as(request, storing.options.incremental)?;
     let added = stored(&captured, storing)?;
     let increment = captured.increment.get_or_insert_default();
-    increment.moved_bytes = captured.manifest.peers.iter().map(|peer| peer.bytes).sum();
+    increment.moved_bytes = captured.manifest.moved_bytes();
     increment.why_whole = Some(why);
     Ok((captured, added))
 }
@@ -140,20 +135,18 @@ impl StoredBase {
         if chain.is_closed() {
             return Err("the archive is encrypted, and its key was not given".into());
         }
-        let mut entries = chain.entries();
-        entries.retain(|entry| {
-            let of = entry
-                .manifest
-                .as_ref()
-                .and_then(|told| told["collection"].as_str());
+        let entries = chain.entries();
+        let of_it = entries.iter().filter(|entry| {
+            let told = entry.manifest.as_ref();
+            let of = told.and_then(|told| told["collection"].as_str());
             entry.name == storing.name && of == Some(collection)
         });
-        let newest = entries.into_iter().max_by_key(|entry| entry.time);
-        let Some(entry) = newest else {
+        let Some(entry) = newest(of_it, Utc::now()).cloned() else {
             return Err("the archive has nothing yet that it could be built on".into());
         };
+        let mut recipe = storing.archive.recipe(&entry)?;
         // What another version wrote there may be anything.
-        let state = storing.archive.recipe(&entry)?.state;
+        let state = recipe.state.take();
         let state = state.and_then(|state| serde_json::from_value::<PartialState>(state).ok());
         let Some(state) = state else {
             return Err(Unfit::from(format!(
@@ -166,7 +159,7 @@ impl StoredBase {
             .values()
             .try_for_each(|shard| shard.validate())?;
         let reader = storing.archive.reader();
-        let file = SnapshotFile::from(reader.open(&entry, &entry.id)?);
+        let file = SnapshotFile::from(reader.open_by(recipe, &entry, &entry.id));
         Ok(Self { entry, file, state })
     }
 
@@ -317,7 +310,7 @@ fn increment_in(
         finished_earlier: false,
         increment: Some(Increment {
             base: Some(base.entry.id.clone()),
-            moved_bytes: streamed.peers.iter().map(|peer| peer.bytes).sum(),
+            moved_bytes: manifest.moved_bytes(),
             ..Increment::default()
         }),
         manifest,

@@ -72,6 +72,13 @@ pub struct Manifest {
     pub partial: Option<PartialState>,
 }
 
+impl Manifest {
+    /// Bytes that came from servers.
+    pub fn moved_bytes(&self) -> u64 {
+        self.peers.iter().map(|peer| peer.bytes).sum()
+    }
+}
+
 /// State of a collection's shards, from which on a server tells what is newer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PartialState {

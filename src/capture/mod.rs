@@ -62,9 +62,6 @@ pub struct CaptureOptions<'a> {
     pub folder: &'a Path,
     /// True if shards are streamed, which needs no disk on the server.
     pub stream: bool,
-    /// Whether the next capture is to take only what is newer than this one: then shards are streamed with
-    /// the manifests of their segments, wherever that can be.
-    pub incremental: Incremental,
     /// Restores that the caller did itself.
     pub own_restores: &'a OwnRestores,
     /// Maximum rate of the transfer, if it is limited.
@@ -174,12 +171,18 @@ pub fn matching(connection: &Connection, patterns: &[String]) -> Result<Matching
 
 /// Captures one collection.
 pub fn capture(request: &CaptureOptions<'_>) -> Result<Captured> {
+    capture_as(request, Incremental::Off)
+}
+
+/// The same so that the next capture can take only what is newer: shards are streamed with the manifests of
+/// their segments, wherever `incremental` says and that can be.
+fn capture_as(request: &CaptureOptions<'_>, incremental: Incremental) -> Result<Captured> {
     let mut work = open_work(request)?;
     if let Some(done) = earlier(request, &mut work)? {
         work.remove()?;
         return Ok(done);
     }
-    let captured = captured(request, &mut work);
+    let captured = captured(request, incremental, &mut work);
     let left = clear(request.members, &work);
     match captured {
         Ok(mut captured) => {

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaptureOptions, Captured, Incremental, IncrementalOptions, Members, OwnRestores, Storing,
-    capture, capture_into, captured_earlier, clear_leftovers, discard, matching, store,
+    CaptureOptions, Captured, IncrementalOptions, Members, OwnRestores, Storing, capture,
+    capture_into, captured_earlier, clear_leftovers, discard, matching, store,
 };
 use crate::archive::{
     Added, Archive, ArchiveOptions, IdentityOptions, Location, SigningOptions, TrustOptions,
@@ -146,7 +146,6 @@ impl Operation for CaptureRequest {
                 stream: self.stream,
                 rate: self.limit_rate,
                 require_checksum: self.require_checksum,
-                incremental: Incremental::Off,
                 own_restores: &no_own_restores,
                 progress: context.progress,
             };

@@ -28,15 +28,19 @@ use crate::server::Feature;
 const STATE_BYTES_MAX: usize = 16 << 20;
 
 /// Captures all of the collection, and publishes the file.
-pub fn captured(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
-    if request.incremental == Incremental::Off {
+pub fn captured(
+    request: &CaptureOptions<'_>,
+    incremental: Incremental,
+    work: &mut Work,
+) -> Result<Captured> {
+    if incremental == Incremental::Off {
         return plain(request, work);
     }
     let why = match as_base(request, work) {
         Ok(captured) => return Ok(captured),
         Err(unfit) => unfit.why()?,
     };
-    if request.incremental == Incremental::Require {
+    if incremental == Incremental::Require {
         return Err(Error::new(
             Kind::Refused,
             format!("capturing {} incrementally", request.collection),

@@ -203,6 +203,11 @@ fn uuid(name: &str) -> Option<Uuid> {
         .filter(|uuid| uuid.hyphenated().to_string() == name)
 }
 
+/// Returns the path of a file of the streamed segment `id` of shard `shard`.
+pub fn segment_file_of(shard: u32, id: &str, file: &str) -> String {
+    format!("{shard}/{SEGMENTS}/{id}/{SEGMENT_FOLDER_ROOT}/{file}")
+}
+
 /// The segment's id and the file's name within it, of a file of a streamed segment that is called `path`
 /// within its shard.
 pub fn segment_file(path: &str) -> Option<(&str, &str)> {

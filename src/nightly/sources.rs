@@ -22,8 +22,8 @@ use crate::base::error::{Error, Result};
 use crate::base::own;
 use crate::base::progress::Progress;
 use crate::capture::{
-    CaptureOptions, Captured, Checked, Incremental, Members, Storing, capture_into,
-    captured_earlier, change_token, clear_leftovers, discard, matching, store,
+    CaptureOptions, Captured, Checked, Members, Storing, capture_into, captured_earlier,
+    change_token, clear_leftovers, discard, matching, store,
 };
 
 /// A collection to capture.
@@ -209,7 +209,6 @@ impl Run<'_> {
                     stream: source.is_some_and(|source| source.stream),
                     rate: self.plan.rate,
                     require_checksum: source.is_some_and(|source| source.require_checksum),
-                    incremental: Incremental::Off,
                     own_restores: &self.state_file.state.own_restores,
                     progress: Progress::Quiet,
                 };

@@ -21,6 +21,7 @@ use crate::archive::pool::Pool;
 use crate::archive::recipe::{PackRef, Recipe};
 use crate::archive::store::{Store, key_of};
 use crate::base::error::{Error, Result};
+use crate::base::parallel::lock;
 use crate::format::{Algorithm, Hashes, Input, TarExtents};
 
 /// Bytes that are read at once.
@@ -130,10 +131,6 @@ fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread
         .join()
         .unwrap_or_else(|_| Err(Error::failed("storing", "a thread ended")))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes that were read, for all that take them.

@@ -12,7 +12,7 @@ use super::super::name::Name;
 use super::super::store::{Listed, RESERVE, Store};
 use super::super::{Archive, OBJECTS, RECIPES, object, recipe};
 use super::repair::fetch_again;
-use super::{Checked, Finding};
+use super::{Checked, Finding, chain_files};
 use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
 
@@ -147,15 +147,7 @@ fn look(store: &dyn Store, repair: Option<&dyn Store>, file: &File) -> Result<Lo
 
 /// Of what is listed, what is no part of an archive.
 fn extras(listed: &[Listed], chain: &Chain, checked: &Checked) -> Vec<Finding> {
-    let of_chain: BTreeSet<String> = chain
-        .records
-        .iter()
-        .map(|kept| chain::path(kept.record.seq))
-        .chain(checked.findings.iter().filter_map(|finding| match finding {
-            Finding::Chain { finding } => finding.seq.map(chain::path),
-            _ => None,
-        }))
-        .collect();
+    let of_chain = chain_files(chain, checked);
     let is_part = |name: &str| {
         [chain::HEAD, LOCK, RESERVE].contains(&name)
             || of_chain.contains(name)

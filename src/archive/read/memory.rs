@@ -3,7 +3,9 @@
 //! Invariants: nobody waits for memory, so that no two readers can wait for each other; whoever gets less
 //! reads smaller blocks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::base::parallel::lock;
 
 /// Bytes of all blocks together, apart from the block that each reader needs at the least.
 const BYTES: u64 = 40 << 20;
@@ -30,12 +32,12 @@ pub(super) struct Share {
 impl Memory {
     /// Bytes that nobody has taken.
     pub fn left(&self) -> u64 {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.left)
     }
 
     /// Takes `most` bytes, or what there is of them.
     pub fn take(self: &Arc<Self>, most: u64) -> Share {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = lock(&self.left);
         let taken = most.min(*left);
         *left -= taken;
         Share {
@@ -47,8 +49,7 @@ impl Memory {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let left = &self.of.left;
-        *left.lock().unwrap_or_else(PoisonError::into_inner) += self.taken;
+        *lock(&self.of.left) += self.taken;
     }
 }
 

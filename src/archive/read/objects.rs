@@ -13,6 +13,7 @@ use crate::archive::recipe::PackRef;
 use crate::archive::store::{Store, key_of};
 use crate::archive::{OBJECTS, missing_object};
 use crate::base::error::{Error, Result};
+use crate::base::parallel::lock;
 
 /// Bytes of objects that are kept.
 const KEPT_BYTES: usize = 24 << 20;
@@ -164,10 +165,6 @@ impl Drop for Loading<'_> {
         drop(state);
         self.of.changed.notify_all();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

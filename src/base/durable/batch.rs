@@ -9,14 +9,14 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::fs::OFlags;
 
 use super::{folder_of, place};
 use crate::base::error::{Error, Result};
 use crate::base::own;
-use crate::base::parallel::in_parallel;
+use crate::base::parallel::{in_parallel, lock};
 use crate::base::scratch::Scratch;
 
 /// Minimum size in bytes of a write that bypasses the page cache: a smaller one is not worth another call.
@@ -241,10 +241,6 @@ impl Block {
         let end = self.start + self.bytes;
         self.memory.get(self.start..end).unwrap_or_default()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -159,29 +159,16 @@ fn every_verb(env: &Env, place: &str, lead: &dyn Fn(Cli) -> Cli) -> Outcome {
         run.told()
     );
     let master = dir.path().join("master.snapshot");
-    let merge = cli![
-        "merge",
-        "-q",
-        "-o",
-        &master,
-        "archive:album_2017",
-        "archive:album_2018"
-    ];
-    let merge = lead(merge.args(["--archive", place]));
-    merge
+    let merge = || {
+        let sources = ["archive:album_2017", "archive:album_2018"];
+        let merge = cli!["merge", "-q", "-o", &master].args(sources);
+        lead(merge.args(["--archive", place]))
+    };
+    merge()
         .run()?
         .code(2)?
         .says(&["the secret key was not given"])?;
-    let merge = cli![
-        "merge",
-        "-q",
-        "-o",
-        &master,
-        "archive:album_2017",
-        "archive:album_2018"
-    ];
-    let merge = lead(merge.args(["--archive", place, "--identity", &text]));
-    merge.run()?.ok()?;
+    merge().args(["--identity", &text]).run()?.ok()?;
     let drill = || lead(cli!["drill", "-q", "--archive", place]);
     drill().run()?.code(2)?;
     drill().args(["--identity", &text]).run()?.ok()?;

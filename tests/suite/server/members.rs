@@ -9,6 +9,12 @@ use crate::support::fake::Fake;
 use crate::support::scripted::{Fault, Scripted};
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
+/// The port of a server.
+fn port_of(server: &Scripted) -> String {
+    let url = server.url();
+    url.rsplit(':').next().unwrap_or_default().to_owned()
+}
+
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![Trial::new("server/members/by_name", || by_name(env))]
 }
@@ -34,12 +40,7 @@ fn by_name(env: &Env) -> Outcome {
         ))
     };
     let (first, second) = (start()?, start()?);
-    let port = second
-        .url()
-        .rsplit(':')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let port = port_of(&second);
     // Where the name means IPv6, too, nobody listens there.
     let is_one = |name: &str| {
         let found = (name, 1).to_socket_addrs().map(Iterator::count);
@@ -88,12 +89,7 @@ fn by_name(env: &Env) -> Outcome {
     }
 
     let (first, second) = (start()?, start()?);
-    let port = second
-        .url()
-        .rsplit(':')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let port = port_of(&second);
     // Of each collection the scripted server says that member 7 has it.
     first.fault_exactly("GET", "/cluster", 99, cluster(1, &[1, 7]));
     second.fault_exactly("GET", "/cluster", 99, cluster(7, &[1, 7]));

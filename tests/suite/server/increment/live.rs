@@ -83,6 +83,15 @@ fn rest(server: &Server) -> Outcome {
     server.wait_green(ALBUM, Duration::from_secs(60)).map(drop)
 }
 
+/// The points of an album at rest, and what its capture told.
+fn captured(server: &Server, dir: &Path, root: &Path) -> Outcome<(Vec<Value>, Value)> {
+    rest(server)?;
+    next_second();
+    let points = server.scroll(ALBUM)?;
+    let run = capture(dir, &server.url(), root, &[]).run()?.ok()?;
+    Ok((points, run.json()?))
+}
+
 fn nights(_: &Env, bin: &Path) -> Outcome {
     let server = Server::start(bin)?;
     let mut random = ChaCha8Rng::seed_from_u64(3);
@@ -124,13 +133,7 @@ fn nights(_: &Env, bin: &Path) -> Outcome {
             }
             _ => {}
         }
-        rest(&server)?;
-        next_second();
-        let points = server.scroll(ALBUM)?;
-        let told = capture(dir.path(), &server.url(), &root, &[])
-            .run()?
-            .ok()?
-            .json()?;
+        let (points, told) = captured(&server, dir.path(), &root)?;
         let entry = entry_of(&told)?;
         let increment = increment(&told);
         println!("night {night}: {increment}");
@@ -188,13 +191,7 @@ fn whole_again(env: &Env, bin: &Path) -> Outcome {
         server.post(&path, &body).map(drop)
     };
     let night = |server: &Server, says: Option<&str>| -> Outcome {
-        rest(server)?;
-        next_second();
-        let points = server.scroll(ALBUM)?;
-        let told = capture(dir.path(), &server.url(), &root, &[])
-            .run()?
-            .ok()?
-            .json()?;
+        let (points, told) = captured(server, dir.path(), &root)?;
         let increment = increment(&told);
         match says {
             None => ensure!(increment["base"].is_string(), "{increment}"),
@@ -241,13 +238,7 @@ fn dropped_vector(bin: &Path) -> Outcome {
     let (again, _) = server.call("PUT", &format!("{path}/vectors/b"), Some(&made))?;
     // Servers before 1.18 do not drop vectors.
     ensure!(dropped == again, "{dropped} and {again}: {answer}");
-    rest(&server)?;
-    next_second();
-    let points = server.scroll(ALBUM)?;
-    let told = capture(dir.path(), &server.url(), &root, &[])
-        .run()?
-        .ok()?
-        .json()?;
+    let (points, told) = captured(&server, dir.path(), &root)?;
     if dropped == 200 {
         let why = increment(&told)["why_whole"].as_str().unwrap_or_default();
         ensure!(why.contains("a vector was dropped"), "{}", increment(&told));
