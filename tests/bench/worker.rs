@@ -18,7 +18,11 @@ pub fn run(stage: &str, files: &[PathBuf], dir: &Path) -> Outcome {
     let folder = fresh(&dir.join("settled"))?;
     let mut sources = Vec::new();
     for file in files {
-        sources.push(Source::open(file, &Opening::default(), None)?);
+        sources.push(Source::open(
+            &file.as_path().into(),
+            &Opening::default(),
+            None,
+        )?);
     }
     let from = clock.now();
     let mut settled = Vec::new();
