@@ -103,11 +103,8 @@ impl Operation for SplitRequest {
             .scratch
             .clone()
             .unwrap_or_else(|| folder_of(&first).to_owned());
-        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input)?;
-        let Some(file) = inputs.files().first() else {
-            return Err(Error::usage("opening the snapshot", "there is none"));
-        };
-        let mut source = Source::open(file, &inputs.opening(file), None)?;
+        let (file, opening) = Inputs::find_one(&self.snapshot, &self.input)?;
+        let mut source = Source::open(&file, &opening, None)?;
         let missing = source.refuse_unreadable(self.allow_incomplete)?;
         let options = UnionOptions::default();
         let (united, layout) =
@@ -142,7 +139,7 @@ impl Operation for SplitRequest {
         let doing = format!("splitting {} by {}", self.snapshot.display(), self.by);
         let (values, rest) = values.finish(&doing)?;
 
-        let read = ReadFiles::new(file.path());
+        let read = ReadFiles::new(file.lies_in());
         let staging = Staging::new(&self.output, values, &read, self.force)?;
         let builder = Builder {
             scratch: &parent,

@@ -8,6 +8,7 @@
 
 mod chunker;
 mod files;
+mod known;
 mod metadata;
 mod pipeline;
 
@@ -20,7 +21,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::metadata::{free_id, read_sidecar, refuse_word, take_state, taken};
+pub use self::known::MemberManifest;
+
+use self::known::{Known, expected};
+use self::metadata::{free_id, take_state};
 use self::pipeline::{StoredData, store_all};
 use super::chain::{Chain, Entry, Event};
 use super::check::Loss;
@@ -30,9 +34,8 @@ use super::recipe::Recipe;
 use super::store::{Store, key_of};
 use super::{Archive, OBJECTS, RECIPES};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::sidecar::Sidecar;
 use crate::format::{Algorithm, Input, SnapshotFile, TarExtents};
-use crate::source::{Checksum, Expectation, compare, expectations, given_alone, required};
+use crate::source::{Checksum, Expectation, compare};
 
 /// A snapshot to be stored.
 #[derive(Debug, Clone)]
@@ -113,65 +116,32 @@ impl Added {
     }
 }
 
-/// Metadata of a snapshot, gathered before its data is read.
-struct Known {
-    name: String,
-    time: DateTime<Utc>,
-    expected: Vec<Expectation>,
-    manifest: Option<Value>,
-    provenance: Option<Value>,
-    runs: TarExtents,
-}
-
-impl Known {
-    fn of(adding: &Adding) -> Result<Self> {
-        let given = adding.sha256.as_deref();
-        let name = adding.name.clone();
-        let name = name.unwrap_or_else(|| adding.file.source_name());
-        refuse_word("name", &name)?;
-        for tag in &adding.tags {
-            refuse_word("tag", tag)?;
-        }
-        let runs = TarExtents::of(&adding.file)?;
-        let Some(path) = adding.file.path() else {
-            return Ok(Self {
-                name,
-                time: adding.time.unwrap_or_else(Archive::now),
-                expected: given_alone(given).into_iter().collect(),
-                manifest: None,
-                provenance: None,
-                runs,
-            });
-        };
-        let manifest = read_sidecar(path, Sidecar::Manifest)?;
-        Ok(Self {
-            expected: required(path, given, adding.require_checksum, "--sha256")?,
-            provenance: read_sidecar(path, Sidecar::Provenance)?,
-            time: match adding.time {
-                Some(time) => time,
-                None => taken(path, manifest.as_ref())?,
-            },
-            runs,
-            name,
-            manifest,
-        })
-    }
-}
-
 impl Archive {
     /// Stores a snapshot. Of an encrypted archive the key need not be given: what is there is then not
     /// known, and the snapshot is stored whole.
     pub fn add(&self, adding: &Adding) -> Result<Added> {
-        self.add_as(adding, None)
+        let known = Known::of(adding)?;
+        let begun = known.time;
+        match &adding.file {
+            SnapshotFile::Member(member) => {
+                let describe = |stored: Stored<'_>| MemberManifest::of(member, begun, stored);
+                self.add_as(adding, known, Some(&describe))
+            }
+            SnapshotFile::Disk(_) | SnapshotFile::Stored(_) => self.add_as(adding, known, None),
+        }
     }
 
     /// Stores a snapshot with the manifest that `describe` makes once its hashes are known.
     pub fn add_described(&self, adding: &Adding, describe: Describe<'_>) -> Result<Added> {
-        self.add_as(adding, Some(describe))
+        self.add_as(adding, Known::of(adding)?, Some(describe))
     }
 
-    fn add_as(&self, adding: &Adding, describe: Option<Describe<'_>>) -> Result<Added> {
-        let known = Known::of(adding)?;
+    fn add_as(
+        &self,
+        adding: &Adding,
+        known: Known,
+        describe: Option<Describe<'_>>,
+    ) -> Result<Added> {
         let (added, lock_left) = self.while_locked_closed("archive add", |chain| {
             self.add_to(chain, adding, known, describe)
         })?;
@@ -300,11 +270,7 @@ impl Archive {
         ids: &[String],
     ) -> Result<()> {
         let store = &*self.store;
-        let given = adding.sha256.as_deref();
-        let expected = match adding.file.path() {
-            Some(path) => expectations(path, given)?,
-            None => given_alone(given).into_iter().collect(),
-        };
+        let expected = expected(adding)?;
         let index = Index::load(store, chain, name, lost)?;
         let mut put = PendingUpload::new(store);
         let stored = store_all(adding, runs, index, &mut put)

@@ -33,7 +33,7 @@ mod sweep;
 mod trust;
 mod verify_chain;
 
-pub use self::add::{Added, Adding, Stored};
+pub use self::add::{Added, Adding, MemberManifest, Stored};
 pub use self::chain::{
     Chain, ChainFinding, Entry, Event, FORMAT, Forgotten, Head, Proven, Record, StoredRecord,
 };

@@ -46,6 +46,7 @@ An encrypted archive is read with the secret key alone: --identity FILE, or --id
     #[command(after_help = "\
 Examples:
   snapmerge archive add --archive backups album_2017.snapshot
+  snapmerge archive add --archive backups 'full.snapshot#album_*'
   snapmerge archive add --archive backups x.snapshot --name album_2017 --time 2026-11-01T03:00:00Z --tag before-upgrade
 
 Qdrant's FILE.checksum beside a file, or snapmerge's FILE.manifest.json, must match. Of a .gz the

@@ -14,6 +14,7 @@ Examples:
   snapmerge inspect album_2017.snapshot
   snapmerge inspect album_2017.snapshot album_2018.snapshot.gz --json
   snapmerge inspect archive:album_2017@2026-11-01 --archive backups
+  snapmerge inspect full.snapshot
 
 With several snapshots it also says what would stop them from being merged, and what only differs.
 Nothing is unpacked; of a plain file only headers and small files are read.")]

@@ -15,6 +15,7 @@ use crate::merge::{MergeRequest, PlanRequest};
   snapmerge merge album_2017.snapshot -o year.snapshot --stamp year --stamp-value album_2017=2017
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --route rebuild --indexing-threshold 10000
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --layout by-source
+  snapmerge merge 'full.snapshot#album_*' -o album_master.snapshot
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --layout by-field:tenant
   snapmerge merge a.snapshot b.snapshot -o master.snapshot --rename-vector embedding=image --drop-vector draft
   snapmerge merge a.snapshot archive:b@2026-11-01 --archive backups -o master.snapshot

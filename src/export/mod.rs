@@ -156,11 +156,8 @@ impl Operation for ExportRequest {
         let survey = self.survey(target)?;
         let place = target.check(&self.snapshot)?;
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let inputs = Inputs::find(std::slice::from_ref(&self.snapshot), &self.input)?;
-        let Some(file) = inputs.files().first() else {
-            return Err(Error::usage("opening the snapshot", "there is none"));
-        };
-        let mut source = Source::open(file, &inputs.opening(file), None)?;
+        let (file, opening) = Inputs::find_one(&self.snapshot, &self.input)?;
+        let mut source = Source::open(&file, &opening, None)?;
         let mut missing = source.refuse_unreadable(self.allow_incomplete)?;
         require_free(&parent, source.snapshot.unpacked_bytes, "unpacking")?;
         let scratch = Scratch::new(&parent)?;

@@ -15,7 +15,7 @@ use crate::base::overwrite::ReadFiles;
 use crate::base::path::is_gz;
 use crate::engine::Columns;
 use crate::point::{AsScrolled, PointId, Record};
-use crate::source::{OpenedShards, Source};
+use crate::source::{OpenedShards, Source, path_of};
 use crate::table::{FileForm, TableShape, TableWriter, TypedColumn, vector_columns};
 
 /// Where points go.
@@ -69,7 +69,7 @@ impl Target<'_> {
             )
         };
         if let Some(output) = self.output {
-            ReadFiles::new([source]).refuse(output)?;
+            ReadFiles::new([path_of(source)]).refuse(output)?;
         }
         match (self.output, self.form()) {
             (Some(output), _) if self.vdf => StagedFolder::new(output).map(Place::Folder),

@@ -1,5 +1,5 @@
-//! Where the bytes of a snapshot are: in a file on disk, or in parts that are put together when they are
-//! read.
+//! Where the bytes of a snapshot are: in a file on disk, in a part of one, or in parts that are put together
+//! when they are read.
 //!
 //! Invariants: whoever reads gets the same bytes, whichever it is; what is passed over is not read; of a
 //! snapshot in parts no byte is handed out that was not compared with a hash.
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::full::FullMember;
 use super::name::source_name;
 use super::tar::Stream;
 use crate::base::error::{Error, Result};
@@ -57,6 +58,8 @@ impl fmt::Debug for StoredSnapshot {
 pub enum SnapshotFile {
     /// A file, plain or .gz.
     Disk(Arc<Path>),
+    /// A plain one in the snapshot of a whole storage.
+    Member(Arc<FullMember>),
     /// A plain one in parts.
     Stored(Arc<StoredSnapshot>),
 }
@@ -66,6 +69,8 @@ pub enum SnapshotFile {
 pub enum FileIdentity {
     /// Device and inode: a link is the same file under another name.
     Inode(u64, u64),
+    /// Those of the file that it lies in, and where in it.
+    Member(u64, u64, u64),
     /// The id where it is stored.
     Stored(String),
 }
@@ -86,6 +91,7 @@ impl PartialEq for SnapshotFile {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Disk(one), Self::Disk(other)) => one == other,
+            (Self::Member(one), Self::Member(other)) => Arc::ptr_eq(one, other),
             (Self::Stored(one), Self::Stored(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
@@ -98,6 +104,9 @@ impl fmt::Display for SnapshotFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disk(path) => write!(f, "{}", path.display()),
+            Self::Member(member) => {
+                write!(f, "{}#{}", member.full.path.display(), member.collection)
+            }
             Self::Stored(stored) => f.write_str(&stored.reference),
         }
     }
@@ -108,14 +117,24 @@ impl SnapshotFile {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Disk(path) => Some(path),
+            Self::Member(_) | Self::Stored(_) => None,
+        }
+    }
+
+    /// The file on disk that its bytes lie in, whatever else does.
+    pub fn lies_in(&self) -> Option<&Path> {
+        match self {
+            Self::Disk(path) => Some(path),
+            Self::Member(member) => Some(&member.full.path),
             Self::Stored(_) => None,
         }
     }
 
-    /// Name of the file without folders; of a snapshot in parts, the name that a file of it has.
+    /// Name of the file without folders; of one that is no file, the name that a file of it has.
     pub fn file_name(&self) -> String {
         let path = match self {
             Self::Disk(path) => path.to_path_buf(),
+            Self::Member(member) => PathBuf::from(format!("{}.snapshot", member.collection)),
             Self::Stored(stored) => PathBuf::from(format!("{}.snapshot", stored.name)),
         };
         let name = path.file_name().unwrap_or_default();
@@ -133,16 +152,22 @@ impl SnapshotFile {
             Self::Disk(path) => std::fs::metadata(path)
                 .map(|meta| meta.len())
                 .map_err(|err| Error::io("opening snapshot", path, &err)),
+            Self::Member(member) => Ok(member.place.range.end - member.place.range.start),
             Self::Stored(stored) => Ok(stored.bytes),
         }
     }
 
     /// Identity of the file; an error if it is not there.
     pub fn identity(&self) -> Result<FileIdentity> {
+        let meta =
+            |path: &Path| std::fs::metadata(path).map_err(|err| Error::io("reading", path, &err));
         match self {
-            Self::Disk(path) => std::fs::metadata(path)
-                .map(|meta| FileIdentity::Inode(meta.dev(), meta.ino()))
-                .map_err(|err| Error::io("reading", path, &err)),
+            Self::Disk(path) => meta(path).map(|meta| FileIdentity::Inode(meta.dev(), meta.ino())),
+            Self::Member(member) => {
+                let start = member.place.range.start;
+                meta(&member.full.path)
+                    .map(|meta| FileIdentity::Member(meta.dev(), meta.ino(), start))
+            }
             Self::Stored(stored) => Ok(FileIdentity::Stored(stored.id.clone())),
         }
     }
@@ -154,16 +179,22 @@ impl SnapshotFile {
 
     /// A reader of `range`, or of as much of that as there is.
     pub fn read_range(&self, range: Range<u64>) -> io::Result<RangeReader> {
+        let disk = |path: &Path, range: Range<u64>| {
+            let mut file = File::open(path)?;
+            if range.start > 0 {
+                file.seek(SeekFrom::Start(range.start))?;
+            }
+            Ok::<_, io::Error>(RangeReader::Disk {
+                file,
+                left: range.end.saturating_sub(range.start),
+            })
+        };
         Ok(match self {
-            Self::Disk(path) => {
-                let mut file = File::open(path)?;
-                if range.start > 0 {
-                    file.seek(SeekFrom::Start(range.start))?;
-                }
-                RangeReader::Disk {
-                    file,
-                    left: range.end.saturating_sub(range.start),
-                }
+            Self::Disk(path) => disk(path, range)?,
+            Self::Member(member) => {
+                let whole = &member.place.range;
+                let within = |at: u64| whole.start.saturating_add(at).min(whole.end);
+                disk(&member.full.path, within(range.start)..within(range.end))?
             }
             Self::Stored(stored) => {
                 let end = range.end.min(stored.bytes);

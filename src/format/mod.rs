@@ -33,7 +33,7 @@ mod writer;
 pub use composed::Composition;
 pub use extents::{PackedFile, Record, Run, TarExtents};
 pub use file::{FileIdentity, Parts, RangeReader, SnapshotFile, StoredSnapshot};
-pub use full::FullSnapshot;
+pub use full::{FullHashes, FullMember, FullSnapshot};
 pub use input::{Algorithm, Hashes, Input, Sha256Hex, hash_file};
 pub use kind::{SegmentKind, is_fixed};
 pub use name::source_name;

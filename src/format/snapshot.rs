@@ -272,7 +272,7 @@ impl Roots {
             return Err(Error::usage(
                 doing,
                 format!(
-                    "it is a full storage snapshot with {} collection snapshots inside",
+                    "it is a full storage snapshot with {} collection snapshots inside, and nothing says of which collections",
                     self.inner_snapshots
                 ),
             )

@@ -20,6 +20,7 @@ use crate::build::Pattern;
 use crate::format::schema::{CollectionConfig, Overrides, VectorParams};
 use crate::input::InputOptions;
 use crate::server::{ConnectionOptions, Rate};
+use crate::source::path_of;
 use crate::table::{FileForm, TableMeta, TableReader};
 
 /// What is done with a row whose id came before.
@@ -227,8 +228,9 @@ impl IngestRequest {
 
     /// Everything that is read, which nothing may overwrite.
     pub(super) fn read_files(&self, inputs: &[Input]) -> ReadFiles {
-        let inputs = inputs.iter().map(|input| &input.path);
-        ReadFiles::new(inputs.chain(&self.origin.like).chain(&self.origin.config))
+        let inputs = inputs.iter().map(|input| input.path.clone());
+        let like = self.origin.like.iter().map(|like| path_of(like));
+        ReadFiles::new(inputs.chain(like).chain(self.origin.config.clone()))
     }
 
     /// Which vectors of `input` are as a server stores them: those of a table that was written here, if they go into

@@ -33,11 +33,8 @@ pub struct Found {
 impl Found {
     /// As the snapshot at `path` has them.
     pub fn like(path: &Path, options: &InputOptions) -> Result<Self> {
-        let inputs = Inputs::find(&[path.to_owned()], options)?;
-        let Some(file) = inputs.files().first() else {
-            return Err(Error::usage("opening the snapshot", "there is none"));
-        };
-        let source = Source::open(file, &inputs.opening(file), None)?;
+        let (file, opening) = Inputs::find_one(path, options)?;
+        let source = Source::open(&file, &opening, None)?;
         Ok(Self {
             origin: path.display().to_string(),
             config: source.config,

@@ -12,14 +12,14 @@ pub use self::options::{InputOptions, LiveInputOptions, members};
 pub use self::servers::{Servers, connect};
 
 use self::options::GivenChecksums;
-use crate::archive::{EntryReader, EntryRef, SourceArchiveOptions};
-use crate::base::error::Result;
+use crate::archive::{Chain, EntryReader, EntryRef, SourceArchiveOptions};
+use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::format::SnapshotFile;
 use crate::server::{CollectionAddress, is_address};
-use crate::source::{Opening, Source};
+use crate::source::{Opening, Source, file_of, files_of};
 
 /// Files that are looked into at once.
 const AT_ONCE: usize = 4;
@@ -32,11 +32,49 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Finds `given`; of entries of an archive their recipes are read.
+    /// Finds `given`; of entries of an archive their recipes are read. The snapshot of a whole storage is every
+    /// collection in it.
     pub fn find(given: &[PathBuf], options: &InputOptions) -> Result<Self> {
+        Self::find_all(&[], given, options)
+    }
+
+    /// Finds `given`, each of which is to be one snapshot.
+    pub fn find_each(given: &[PathBuf], options: &InputOptions) -> Result<Self> {
+        Self::find_all(given, &[], options)
+    }
+
+    /// Finds `one`, which is to be one snapshot, and after it the `others`.
+    pub fn find_against(one: &Path, others: &[PathBuf], options: &InputOptions) -> Result<Self> {
+        Self::find_all(&[one.to_owned()], others, options)
+    }
+
+    /// Finds the one snapshot that is `given`, and the options with which it is to be opened.
+    pub fn find_one(given: &Path, options: &InputOptions) -> Result<(SnapshotFile, Opening)> {
+        let inputs = Self::find_each(&[given.to_owned()], options)?;
+        match inputs.files.first() {
+            Some(file) => Ok((file.clone(), inputs.opening(file))),
+            None => Err(Error::usage("opening the snapshot", "there is none")),
+        }
+    }
+
+    fn find_all(single: &[PathBuf], several: &[PathBuf], options: &InputOptions) -> Result<Self> {
+        let mut finder = Finder::new(&options.from_archive);
+        let mut files = Vec::new();
+        for path in single {
+            match finder.entry(path)? {
+                Some(entry) => files.push(entry),
+                None => files.push(file_of(path)?),
+            }
+        }
+        for path in several {
+            match finder.entry(path)? {
+                Some(entry) => files.push(entry),
+                None => files.extend(files_of(path)?),
+            }
+        }
         let inputs = Self {
             given: GivenChecksums::new(options)?,
-            files: find(given, &options.from_archive)?,
+            files,
         };
         let files = inputs.files.iter().filter(|file| !is_live(file));
         inputs.given.all_used(files)?;
@@ -94,23 +132,37 @@ impl Inputs {
     }
 }
 
-/// Finds `given`; those that begin with `archive:` in the archive at `place`.
-fn find(given: &[PathBuf], place: &SourceArchiveOptions) -> Result<Vec<SnapshotFile>> {
-    let reference = |path: &Path| path.to_str().and_then(EntryRef::of_source);
-    if !given.iter().any(|path| reference(path).is_some()) {
-        return Ok(given.iter().map(|path| path.as_path().into()).collect());
-    }
-    let reader = EntryReader::new(place.open()?);
-    let chain = reader.archive().chain()?;
-    let found = given.iter().map(|path| match reference(path) {
-        None => Ok(path.as_path().into()),
-        Some(reference) => {
-            let entry = reference.find(&chain)?;
-            let stored = reader.open(&entry, &path.display().to_string())?;
-            Ok(stored.into())
+/// Finds entries of an archive, which is opened for the first.
+struct Finder<'a> {
+    place: &'a SourceArchiveOptions,
+    opened: Option<(EntryReader, Chain)>,
+}
+
+impl<'a> Finder<'a> {
+    fn new(place: &'a SourceArchiveOptions) -> Self {
+        Self {
+            place,
+            opened: None,
         }
-    });
-    found.collect()
+    }
+
+    /// The entry that `given` means; none if it does not begin with `archive:`.
+    fn entry(&mut self, given: &Path) -> Result<Option<SnapshotFile>> {
+        let Some(reference) = given.to_str().and_then(EntryRef::of_source) else {
+            return Ok(None);
+        };
+        let (reader, chain) = match &mut self.opened {
+            Some(opened) => opened,
+            none => {
+                let reader = EntryReader::new(self.place.open()?);
+                let chain = reader.archive().chain()?;
+                none.insert((reader, chain))
+            }
+        };
+        let entry = reference.find(chain)?;
+        let stored = reader.open(&entry, &given.display().to_string())?;
+        Ok(Some(stored.into()))
+    }
 }
 
 /// Returns true if a source is a live collection: an address instead of a file.

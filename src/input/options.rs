@@ -76,9 +76,12 @@ impl GivenChecksums {
 
     /// Returns the options with which `file` is to be opened.
     pub fn opening(&self, file: &SnapshotFile) -> Opening {
-        let sha256 = names(file).find_map(|name| self.by_file.get(&name));
+        let given = |mut names: std::vec::IntoIter<String>| {
+            names.find_map(|name| self.by_file.get(&name)).cloned()
+        };
         Opening {
-            sha256: sha256.cloned(),
+            sha256: given(names(file).into_iter()),
+            full_sha256: given(names_of_full(file).into_iter()),
             require_checksum: self.require,
             ..Opening::default()
         }
@@ -86,7 +89,9 @@ impl GivenChecksums {
 
     /// Refuses a checksum that was given for none of `files`.
     pub fn all_used<'a>(&self, files: impl Iterator<Item = &'a SnapshotFile>) -> Result<()> {
-        let known: BTreeSet<String> = files.flat_map(names).collect();
+        let known: BTreeSet<String> = files
+            .flat_map(|file| names(file).into_iter().chain(names_of_full(file)))
+            .collect();
         match self.by_file.keys().find(|file| !known.contains(*file)) {
             None => Ok(()),
             Some(file) => Err(Error::usage(
@@ -98,8 +103,16 @@ impl GivenChecksums {
 }
 
 /// The names that a file can be given by: as it was given itself, and the last part of its path.
-fn names(file: &SnapshotFile) -> impl Iterator<Item = String> {
-    [file.to_string(), file.file_name()].into_iter()
+fn names(file: &SnapshotFile) -> Vec<String> {
+    vec![file.to_string(), file.file_name()]
+}
+
+/// The same of the snapshot of a whole storage that it lies in, if it lies in one.
+fn names_of_full(file: &SnapshotFile) -> Vec<String> {
+    match file {
+        SnapshotFile::Member(member) => names(&member.full.path.as_path().into()),
+        SnapshotFile::Disk(_) | SnapshotFile::Stored(_) => Vec::new(),
+    }
 }
 
 /// Returns the REST addresses of the members of the cluster of `first` by peer id: those that `from` leads

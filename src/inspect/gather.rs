@@ -148,6 +148,14 @@ fn notes_of(source: &Source, shards: &[ShardReport], notes: &mut Vec<String>) {
     if snapshot.form == Form::Collection && snapshot.payload_index.is_none() {
         notes.push("it has no payload_index.json: no payload indexes are known".into());
     }
+    if let SnapshotFile::Member(member) = &snapshot.file {
+        let aliases = member.aliases();
+        notes.extend(
+            aliases
+                .iter()
+                .map(|alias| format!("the alias {alias} points to it")),
+        );
+    }
     notes.extend(in_rocks(source));
     notes.extend(source.keys_once_numbers());
     if snapshot.unknown.0 > 0 {

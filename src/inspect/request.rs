@@ -18,7 +18,8 @@ use crate::source::{Opening, Source, tell_apart};
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InspectRequest {
-    /// Snapshot files, plain or .gz, or archive:NAME@DATE
+    /// Snapshot files, plain or .gz, or archive:NAME@DATE; of the snapshot of a whole storage every
+    /// collection, or those of FILE#PATTERN
     #[arg(required = true, value_name = "SNAPSHOT")]
     pub snapshots: Vec<PathBuf>,
     /// Read every byte and compare the SHA-256
@@ -88,7 +89,7 @@ impl Operation for InspectRequest {
             envelope: Envelope::new("inspect", 1, worst.map_or(Outcome::DONE, Outcome::from)),
             snapshots: reports,
             merge,
-            lone_error: lone_error.filter(|_| self.snapshots.len() == 1),
+            lone_error: lone_error.filter(|_| inputs.files().len() == 1),
         })
     }
 }

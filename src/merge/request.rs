@@ -22,14 +22,15 @@ use crate::base::sidecar::Sidecar;
 use crate::base::stage::Stages;
 use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers};
 use crate::server::{Address, CollectionAddress, Connection, Rate, StateOptions, is_address};
-use crate::source::{Source, join_nodes, refuse_twice, tell_apart};
+use crate::source::{Source, join_nodes, path_of, refuse_twice, tell_apart};
 
 /// A merge.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MergeRequest {
     /// What to merge: snapshot files, plain or .gz, archive:NAME@DATE, and collections of a running
-    /// Qdrant, as http://HOST:6333/COLLECTION; their order decides conflicts
+    /// Qdrant, as http://HOST:6333/COLLECTION; their order decides conflicts. The snapshot of a whole
+    /// storage is every collection in it, or those of FILE#PATTERN
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<PathBuf>,
     /// The master to write; compressed if it ends in .gz
@@ -189,8 +190,10 @@ impl MergeRequest {
     /// Refuses an output that would be lost or would cost a source, before anything is read.
     fn refuse_output(&self) -> Result<()> {
         let sidecars = |path: &PathBuf| Sidecar::ALL.map(|sidecar| sidecar.of(path));
-        let of_sources = self.sources.iter().flat_map(sidecars);
-        let read = ReadFiles::new(self.sources.iter().cloned().chain(of_sources));
+        let of_sources = self.sources.iter().map(|source| path_of(source));
+        let of_sources = of_sources.flat_map(|path| sidecars(&path));
+        let files = self.sources.iter().map(|source| path_of(source));
+        let read = ReadFiles::new(files.chain(of_sources));
         let of_output: Vec<PathBuf> = (self.output.iter())
             .flat_map(|output| std::iter::once(output.clone()).chain(sidecars(output)))
             .collect();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::archive::{
     AddReport, CheckReport, CopyReport, FindReport, ForgetReport, GetReport, InitReport,
-    ListReport, ShowReport, UnlockReport, VerifyChainReport,
+    ListReport, MemberManifest, ShowReport, UnlockReport, VerifyChainReport,
 };
 use crate::base::progress::event::Event;
 use crate::capture::{CaptureReport, Manifest};
@@ -45,7 +45,7 @@ impl Schema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [Schema; 34] = [
+pub const SCHEMAS: [Schema; 35] = [
     written::<AddReport>("archive-add", "archive add --json"),
     written::<CheckReport>("archive-check", "archive check --json"),
     written::<CopyReport>("archive-copy", "archive copy --json"),
@@ -77,6 +77,10 @@ pub const SCHEMAS: [Schema; 34] = [
     written::<Change>("change", "a line of diff --jsonl and --ledger"),
     written::<SyncStep>("sync-step", "a line of diff --sync-plan"),
     written::<Manifest>("manifest", "SNAPSHOT.manifest.json of a capture"),
+    written::<MemberManifest>(
+        "member-manifest",
+        "SNAPSHOT.manifest.json of a collection out of a storage snapshot",
+    ),
     written::<Provenance>("provenance", "MASTER.provenance.json of a merge"),
     written::<Event>("progress", "standard error with --progress json"),
     Schema {

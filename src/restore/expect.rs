@@ -146,7 +146,7 @@ impl Expected {
 fn manifest_of(file: &SnapshotFile) -> Option<Manifest> {
     match file {
         SnapshotFile::Disk(path) if Sidecar::Manifest.of(path).exists() => read_manifest(path).ok(),
-        SnapshotFile::Disk(_) => None,
+        SnapshotFile::Disk(_) | SnapshotFile::Member(_) => None,
         SnapshotFile::Stored(stored) => serde_json::from_value(stored.manifest.clone()?).ok(),
     }
 }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Expected, Options, Restored, restore};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::progress::{Progress, Unit};
 use crate::capture::Members;
@@ -49,8 +49,7 @@ pub struct RestoreOptions {
     /// How long a collection may take to become green, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub wait: u64,
-    /// Where ids that are too many for memory are sorted, and a snapshot is taken out of one of a whole storage
-    /// [default: the folder for temporary files]
+    /// Where ids that are too many for memory are sorted [default: the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
     /// Restore a snapshot that lacks shards or whose replica was not active
@@ -129,16 +128,12 @@ impl Operation for RestoreRequest {
     fn run(self, context: &Context) -> Result<RestoreReport> {
         let state = self.options.known.state.folder()?;
         let members = self.options.connect(&self.to.server)?;
-        let snapshots = std::slice::from_ref(&self.snapshot);
         let parent = self.options.parent();
-        let inputs = Inputs::find(snapshots, &self.options.reading)?;
-        let Some(file) = inputs.files().first() else {
-            return Err(Error::usage("opening the snapshot", "there is none"));
-        };
+        let (file, opening) = Inputs::find_one(&self.snapshot, &self.options.reading)?;
         let stage = context
             .progress
             .stage("look into the snapshot", None, Unit::None);
-        let expected = Expected::read(file, &inputs.opening(file), &parent)?;
+        let expected = Expected::read(&file, &opening, &parent)?;
         drop(stage);
         let options = self.options.of_one(context.progress);
         let restored = restore(&self.to, &members, &expected, &options, &state)?;

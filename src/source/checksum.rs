@@ -39,6 +39,8 @@ pub struct Expectation {
     pub other: Option<Other>,
     /// File or option that states it.
     pub by: String,
+    /// True if it is of the snapshot of a whole storage, which the source lies in.
+    pub of_full: bool,
 }
 
 /// Another hash of bytes whose SHA-256 is told with it.
@@ -56,7 +58,7 @@ pub struct Other {
 pub enum Checksum {
     /// Every byte was read and hashed, and the hash is what was expected.
     Verified {
-        /// The SHA-256 of the file.
+        /// The SHA-256 of the file; of a collection in the snapshot of a whole storage, that of its snapshot.
         sha256: Sha256Hex,
         /// Algorithm of the hash that was computed and compared. If that is not SHA-256, whatever states the
         /// hash states this SHA-256 of the same bytes with it.
@@ -143,6 +145,7 @@ pub fn recorded(stored: &StoredSnapshot, given: Option<&str>) -> Vec<Expectation
             by: RECORDED.to_owned(),
         }),
         by: RECORDED.to_owned(),
+        of_full: false,
     };
     given_alone(given).into_iter().chain([recorded]).collect()
 }
@@ -153,6 +156,7 @@ pub fn given_alone(given: Option<&str>) -> Option<Expectation> {
         sha256: sha256.to_owned(),
         other: None,
         by: GIVEN.into(),
+        of_full: false,
     })
 }
 
@@ -173,13 +177,19 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
                 sha256,
                 other: None,
                 by: file_name(&checksum),
+                of_full: false,
             });
         }
         let manifest = with_suffix(&base, ".manifest.json");
         if let Some(text) = read(&manifest)? {
             let by = file_name(&manifest);
             let (sha256, other) = hashes_in(&text, &by).ok_or_else(|| unreadable(&manifest))?;
-            found.push(Expectation { sha256, other, by });
+            found.push(Expectation {
+                sha256,
+                other,
+                by,
+                of_full: false,
+            });
         }
     }
     // Of a master, the record of how it was made. One that cannot be read, or that is of a collection,
@@ -188,7 +198,12 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
     let by = file_name(&beside);
     let of_master = read(&beside).unwrap_or(None);
     if let Some((sha256, other)) = of_master.and_then(|text| hashes_in(&text, &by)) {
-        found.push(Expectation { sha256, other, by });
+        found.push(Expectation {
+            sha256,
+            other,
+            by,
+            of_full: false,
+        });
     }
     let told = found
         .iter()
@@ -435,6 +450,7 @@ mod tests {
             sha256: sha256.into(),
             other: None,
             by: sha256.into(),
+            of_full: false,
         };
         assert_eq!(compare(path, &[], &hashes).unwrap(), Checksum::Unverified);
         let both = compare(path, &[wanted(A), wanted(B)], &hashes).unwrap();

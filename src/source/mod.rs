@@ -6,6 +6,7 @@
 
 mod checksum;
 mod derive;
+mod full;
 mod id_set;
 mod live;
 mod ordered;
@@ -20,9 +21,8 @@ use std::sync::atomic::AtomicU64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use checksum::{
-    Checksum, Expectation, compare, expectations, file_name, given_alone, parse_sha256, required,
-};
+pub use checksum::{Checksum, Expectation, file_name, given_alone, parse_sha256};
+pub use full::{check_full, compare, expected_of, file_of, files_of, path_of};
 pub use id_set::{IdSet, IdSetBuilder, InSegment, SegmentCount, Span, Spill, Twice, walk};
 pub use live::{Live, LivePoints};
 pub use ordered::{Ordered, Reading, Take};
@@ -30,12 +30,12 @@ pub use settle::{OpenedShard, OpenedShards, OpeningCost, Purpose};
 pub use shard_ids::{Lacking, SegmentCounts, ShardIds, Survey, lacking_indexes, not_taken_in};
 pub use together::{join_nodes, refuse_twice, tell_apart};
 
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::path::is_gz;
 use crate::format::readable::{Obstacle, in_rocks, obstacles};
 use crate::format::rocks::InRocks;
 use crate::format::schema::{CollectionConfig, PayloadSchema, ShardKeys, ShardingMethod};
-use crate::format::{Algorithm, Input, Servers, Snapshot, SnapshotFile, Want};
+use crate::format::{Algorithm, Servers, Snapshot, SnapshotFile, Want};
 use crate::server::ServerVersion;
 
 /// The first server that cannot read RocksDB any more.
@@ -46,6 +46,8 @@ const WITHOUT_ROCKSDB: ServerVersion = (1, 18, 0);
 pub struct Opening {
     /// The SHA-256 that the user gave for it.
     pub sha256: Option<String>,
+    /// The SHA-256 that the user gave for the snapshot of a whole storage that it lies in.
+    pub full_sha256: Option<String>,
     /// True to refuse a source without any checksum.
     pub require_checksum: bool,
     /// True to hash the whole file now, rather than when it is settled.
@@ -98,27 +100,18 @@ pub struct SourceLabel {
     pub checksum: Checksum,
 }
 
-/// The checksums that `file` must have.
-fn expected_of(file: &SnapshotFile, opening: &Opening) -> Result<Vec<Expectation>> {
-    let given = opening.sha256.as_deref();
-    match file {
-        SnapshotFile::Disk(path) => {
-            checksum::required(path, given, opening.require_checksum, "--sha256 FILE=HEX")
-        }
-        SnapshotFile::Stored(stored) => Ok(checksum::recorded(stored, given)),
+impl Opening {
+    /// The checksums that `file` must have.
+    fn expected(&self, file: &SnapshotFile) -> Result<Vec<Expectation>> {
+        let (given, full) = (self.sha256.as_deref(), self.full_sha256.as_deref());
+        expected_of(
+            file,
+            given,
+            full,
+            self.require_checksum,
+            "--sha256 FILE=HEX",
+        )
     }
-}
-
-/// Compares `file` with the checksums that it must have, of whatever it is a snapshot.
-pub fn check_file(file: &SnapshotFile, opening: &Opening) -> Result<Checksum> {
-    let expected = expected_of(file, opening)?;
-    if expected.is_empty() {
-        return Ok(Checksum::Unverified);
-    }
-    let hashes = Input::hash(file, checksum::algorithm(&expected))?;
-    let hashes =
-        hashes.ok_or_else(|| Error::failed(format!("hashing {file}"), "there is no hash"))?;
-    checksum::compare(file, &expected, &hashes)
 }
 
 impl Source {
@@ -129,7 +122,7 @@ impl Source {
         opening: &Opening,
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<Self> {
-        let expected = expected_of(file, opening)?;
+        let expected = opening.expected(file)?;
         let is_gz = file.path().is_some_and(is_gz);
         let want = Want {
             trackers: opening.trackers,
@@ -139,12 +132,12 @@ impl Source {
         };
         let snapshot = Snapshot::open(file, want, passed)?;
         let checksum = match &snapshot.hashes {
-            Some(hashes) => checksum::compare(file, &expected, hashes)?,
+            Some(hashes) => compare(file, &expected, hashes)?,
             None if expected.is_empty() => Checksum::Unverified,
             None => {
                 let by = expected.iter().map(|wanted| wanted.by.clone()).collect();
                 match file {
-                    SnapshotFile::Disk(_) => Checksum::Unchecked { by },
+                    SnapshotFile::Disk(_) | SnapshotFile::Member(_) => Checksum::Unchecked { by },
                     SnapshotFile::Stored(_) => Checksum::PartsVerified { by },
                 }
             }
@@ -208,7 +201,7 @@ impl Source {
         if let Some(algorithm) = self.to_hash()
             && let Some(hashes) = self.snapshot.hash(algorithm)?
         {
-            self.checksum = checksum::compare(&self.snapshot.file, &self.expected, &hashes)?;
+            self.checksum = compare(&self.snapshot.file, &self.expected, &hashes)?;
         }
         Ok(())
     }

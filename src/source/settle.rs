@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 use uuid::Uuid;
 
-use super::{Source, checksum};
+use super::{Source, compare};
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::scratch;
@@ -149,7 +149,7 @@ impl Source {
         };
         let unpacked = unpack(&self.snapshot, folder, unpacking, passed)?;
         if let Some(hashes) = &unpacked.hashes {
-            self.checksum = checksum::compare(file, &self.expected, hashes)?;
+            self.checksum = compare(file, &self.expected, hashes)?;
         }
         let engine =
             ShardConfig::new(&self.config).map_err(|err| err.within(format!("reading {file}")))?;
@@ -251,7 +251,7 @@ impl Source {
         };
         let unpacked = unpack(&self.snapshot, folder, unpacking, None)?;
         if let Some(hashes) = &unpacked.hashes {
-            self.checksum = checksum::compare(&self.snapshot.file, &self.expected, hashes)?;
+            self.checksum = compare(&self.snapshot.file, &self.expected, hashes)?;
         }
         let shards: BTreeSet<u32> = wanted.iter().map(|(number, _)| *number).collect();
         for number in shards {
@@ -295,7 +295,7 @@ impl Source {
         let hash = self.to_hash();
         let hashes = walk_segments(&self.snapshot, hash, passed, take)?;
         if let Some(hashes) = &hashes {
-            self.checksum = checksum::compare(&self.snapshot.file, &self.expected, hashes)?;
+            self.checksum = compare(&self.snapshot.file, &self.expected, hashes)?;
         }
         Ok(())
     }

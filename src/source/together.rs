@@ -32,8 +32,9 @@ pub fn refuse_twice(sources: &[Source], doing: &str) -> Result<()> {
             same.push(Same::Address(file.to_string()));
         } else {
             same.push(Same::File(file.identity()?));
-            let sha256 = source.expected.iter().map(|expected| &expected.sha256);
-            same.extend(sha256.cloned().map(Same::Bytes));
+            // Several collections may lie in one file.
+            let own = source.expected.iter().filter(|expected| !expected.of_full);
+            same.extend(own.map(|expected| Same::Bytes(expected.sha256.clone())));
         }
         // Several of them may state the same SHA-256.
         same.sort_unstable();
@@ -150,6 +151,7 @@ pub fn tell_apart(sources: &mut [Source]) {
             let folder = Some(folder).filter(|folder| !folder.as_os_str().is_empty())?;
             Some(format!("{}/{}", folder.display(), source.name))
         }
+        SnapshotFile::Member(_) => None,
         SnapshotFile::Stored(stored) => Some(stored.id.clone()),
     });
     rename_equal(sources, |source| Some(source.snapshot.what()));

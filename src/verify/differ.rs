@@ -124,7 +124,7 @@ impl Operation for DiffRequest {
             ));
         }
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let inputs = Inputs::find(&[self.before.clone(), self.after.clone()], &self.input)?;
+        let inputs = Inputs::find_each(&[self.before.clone(), self.after.clone()], &self.input)?;
         let mut servers = Servers::new(&self.servers, context);
         let mut sides = inputs.open(false, &mut servers, context)?;
         let (Some(mut after), Some(mut before)) = (sides.pop(), sides.pop()) else {

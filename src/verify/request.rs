@@ -133,11 +133,7 @@ impl Operation for VerifyRequest {
         let started = Instant::now();
         let mut stages = Stages::since(started);
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let all: Vec<PathBuf> = std::iter::once(&self.master)
-            .chain(&self.against)
-            .cloned()
-            .collect();
-        let inputs = Inputs::find(&all, &self.input)?;
+        let inputs = Inputs::find_against(&self.master, &self.against, &self.input)?;
         let mut servers = Servers::new(&self.servers, context);
         let mut opened = inputs.open(true, &mut servers, context)?;
         let mut sources = opened.split_off(1);

@@ -19,6 +19,7 @@ mod export;
 mod export_tables;
 mod export_vdf;
 mod fixtures;
+mod full;
 mod graft;
 mod house;
 mod ingest;
@@ -48,6 +49,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         house::trials(env),
         support::trials(env),
         fixtures::trials(env),
+        full::trials(env),
         graft::trials(env),
         inspect::trials(env),
         settle::trials(env),

@@ -98,7 +98,7 @@ pub fn taken(path: &Path, manifest: Option<&Value>) -> Result<DateTime<Utc>> {
 }
 
 /// The time in a name that Qdrant gave: `NAME-PEER-2026-11-22-14-15-16.snapshot`.
-fn named_time(file: &str) -> Option<DateTime<Utc>> {
+pub fn named_time(file: &str) -> Option<DateTime<Utc>> {
     let stem = file.strip_suffix(".gz").unwrap_or(file);
     let stem = stem.strip_suffix(".snapshot")?;
     let mut parts = stem.rsplitn(8, '-');

@@ -16,12 +16,13 @@ use crate::archive::{
 };
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
-use crate::source::parse_sha256;
+use crate::source::{files_of, parse_sha256};
 
 /// Stores snapshots.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct AddRequest {
-    /// Snapshot files, plain or .gz
+    /// Snapshot files, plain or .gz; of the snapshot of a whole storage every collection, or those of
+    /// FILE#PATTERN
     #[arg(required = true, value_name = "SNAPSHOT")]
     pub snapshots: Vec<PathBuf>,
     /// What it is a snapshot of [default: told from the file's name]
@@ -33,7 +34,7 @@ pub struct AddRequest {
     /// A word to keep it by; repeat it for more
     #[arg(long, value_name = "WORD")]
     pub tag: Vec<String>,
-    /// The SHA-256 that it must have
+    /// The SHA-256 that the file must have
     #[arg(long, value_name = "HEX")]
     pub sha256: Option<String>,
     /// Refuse snapshots that have no checksum
@@ -72,13 +73,21 @@ impl Operation for AddRequest {
     type Report = AddReport;
 
     fn run(self, _: &Context) -> Result<AddReport> {
-        let is_of_one = self.sha256.is_some() || self.time.is_some() || self.name.is_some();
-        if self.snapshots.len() > 1 && is_of_one {
+        if self.snapshots.len() > 1 && self.sha256.is_some() {
             return Err(Error::usage(
-                "reading --name, --time and --sha256",
-                "they are of one snapshot, and several are given",
+                "reading --sha256",
+                "it is of one file, and several are given",
             )
             .next("store them one by one"));
+        }
+        let files = self.snapshots.iter().map(|given| files_of(given));
+        let files = files.collect::<Result<Vec<_>>>()?.concat();
+        if files.len() > 1 && (self.time.is_some() || self.name.is_some()) {
+            return Err(Error::usage(
+                "reading --name and --time",
+                format!("they are of one snapshot, and there are {}", files.len()),
+            )
+            .next("store them one by one; one collection of a whole storage is FILE#COLLECTION"));
         }
         let sha256 = match &self.sha256 {
             None => None,
@@ -89,14 +98,15 @@ impl Operation for AddRequest {
         let archive = self.archive.open()?;
         let mut added = Vec::new();
         let mut failed = None;
-        for snapshot in self.snapshots {
+        for file in files {
+            let snapshot = PathBuf::from(file.to_string());
             let adding = Adding {
                 name: self.name.clone(),
                 time: self.time,
                 tags: self.tag.clone(),
                 sha256: sha256.clone(),
                 require_checksum: self.require_checksum,
-                ..Adding::of(snapshot.as_path())
+                ..Adding::of(file)
             };
             match archive.add(&adding) {
                 Ok(one) => added.push(one),

@@ -25,7 +25,6 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::parallel::in_parallel;
 use crate::base::progress::{Progress, Unit};
-use crate::base::scratch::Scratch;
 use crate::base::stop;
 use crate::capture::Members;
 use crate::server::{About, Address, StateFolder};
@@ -238,13 +237,8 @@ struct All<'a> {
 impl All<'_> {
     /// Restores all of `plan`, some at once.
     fn restore(&self, plan: &Plan<'_>, progress: Progress) -> Result<Vec<ManyRestored>> {
-        let parent = self.request.options.parent();
         let jobs = self.request.jobs.max(1);
-        let mut sizes: Vec<u64> = plan.targets.iter().map(|(piece, _)| piece.bytes).collect();
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        let at_once = sizes.iter().take(jobs).copied();
-        self.pieces.require_room(&parent, at_once)?;
-        let total = sizes.iter().sum();
+        let total = plan.targets.iter().map(|(piece, _)| piece.bytes).sum();
         let stage = progress.stage("restore collections", Some(total), Unit::Bytes);
         in_parallel(plan.targets.iter(), jobs, |(piece, name)| {
             let mut one = planned(piece, name);
@@ -265,9 +259,9 @@ impl All<'_> {
             return Err(stop::cancelled(&format!("restoring {}", one.collection)));
         }
         let started = Instant::now();
-        let scratch = Scratch::new(&self.request.options.parent())?;
-        let file = self.pieces.open(piece, &scratch)?;
-        let expected = Expected::read(&file, &Opening::default(), scratch.path())?;
+        let file = self.pieces.open(piece)?;
+        let parent = self.request.options.parent();
+        let expected = Expected::read(&file, &Opening::default(), &parent)?;
         let target = self.request.to.collection(&one.collection);
         let mut options = self.request.options.of_one(Progress::Quiet);
         options.resume = self.is_resumed;

@@ -1,20 +1,20 @@
 //! The snapshots of a set: entries of an archive, or members of a snapshot of a whole storage.
 //!
-//! Invariants: a member of a snapshot of a whole storage is a file of its own only while it is restored; a
-//! snapshot in an archive is read where it lies, with the SHA-256 that the archive's chain says.
+//! Invariants: every snapshot is read where it lies; one in an archive with the SHA-256 that the archive's chain
+//! says, and of a whole storage's the checksum is compared before anything is restored.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 
 use crate::archive::{Entry, EntryPattern, EntryReader};
 use crate::base::error::{Error, Result};
-use crate::base::scratch::{Scratch, require_free};
-use crate::capture::Manifest;
-use crate::format::{FullSnapshot, SnapshotFile};
+use crate::format::SnapshotFile;
 use crate::input::Inputs;
 use crate::restore::RestoreOptions;
-use crate::source::{Checksum, check_file};
+use crate::source::{Checksum, check_full};
 
 /// One snapshot.
 #[derive(Debug)]
@@ -31,13 +31,22 @@ pub(super) struct Piece {
     pub points: Option<u64>,
     /// Aliases that pointed to it.
     pub aliases: Vec<String>,
-    entry: Option<Entry>,
+    place: Place,
 }
 
-/// Place of the snapshots.
+/// Place of a snapshot.
+#[derive(Debug)]
 enum Place {
-    Archive(EntryReader),
-    Full(FullSnapshot),
+    Archive(Box<Entry>),
+    Full(SnapshotFile),
+}
+
+/// What the manifest of an entry tells, whoever wrote it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    points: Option<u64>,
+    aliases: Vec<String>,
 }
 
 /// The snapshots of a set.
@@ -45,7 +54,7 @@ pub(super) struct Pieces {
     pub all: Vec<Piece>,
     /// Checksum of the snapshot of a whole storage, if it is one.
     pub checksum: Option<Checksum>,
-    place: Place,
+    archive: Option<EntryReader>,
 }
 
 impl Pieces {
@@ -65,81 +74,67 @@ impl Pieces {
             return Ok(Self {
                 all: entries.into_iter().map(of_entry).collect(),
                 checksum: None,
-                place: Place::Archive(reader),
+                archive: Some(reader),
             });
         }
-        let full = FullSnapshot::open(given)?.ok_or_else(|| {
-            Error::usage(
-                format!("restoring {}", given.display()),
-                "it is a snapshot of one collection, and --to names a server alone",
-            )
-            .next("name the collection to make of it: --to http://HOST:6333/NAME")
-        })?;
         let inputs = Inputs::find(&[given.to_owned()], reading)?;
-        let file = SnapshotFile::from(given);
-        let checksum = check_file(&file, &inputs.opening(&file))?;
-        let all = full.collections.iter().map(|(name, bytes)| Piece {
-            source: name.clone(),
-            name: name.clone(),
-            bytes: *bytes,
-            time: None,
-            points: None,
-            aliases: full
-                .aliases
-                .iter()
-                .filter(|(_, collection)| *collection == name)
-                .map(|(alias, _)| alias.clone())
-                .collect(),
-            entry: None,
-        });
+        let mut all = Vec::new();
+        let mut full = None;
+        for file in inputs.files() {
+            let SnapshotFile::Member(member) = file else {
+                return Err(Error::usage(
+                    format!("restoring {}", given.display()),
+                    "it is a snapshot of one collection, and --to names a server alone",
+                )
+                .next("name the collection to make of it: --to http://HOST:6333/NAME"));
+            };
+            full = Some((Arc::clone(&member.full), inputs.opening(file).full_sha256));
+            all.push(Piece {
+                source: member.collection.clone(),
+                name: member.collection.clone(),
+                bytes: file.bytes()?,
+                time: None,
+                points: None,
+                aliases: member.aliases(),
+                place: Place::Full(file.clone()),
+            });
+        }
+        let checksum =
+            full.map(|(full, given)| check_full(&full, given.as_deref(), reading.require_checksum));
         Ok(Self {
-            all: all.collect(),
-            checksum: Some(checksum),
-            place: Place::Full(full),
+            all,
+            checksum: checksum.transpose()?,
+            archive: None,
         })
     }
 
-    /// Refuses to restore those of `sizes` bytes at once if `scratch` has no room for what is written there.
-    pub fn require_room(&self, scratch: &Path, sizes: impl Iterator<Item = u64>) -> Result<()> {
-        match self.place {
-            Place::Archive(_) => Ok(()),
-            Place::Full(_) => {
-                require_free(scratch, sizes.sum(), "snapshots that are restored at once")
-            }
-        }
-    }
-
-    /// The snapshot of `piece`; that of a member of another is taken out into `scratch`.
-    pub fn open(&self, piece: &Piece, scratch: &Scratch) -> Result<SnapshotFile> {
-        const NAME: &str = "collection.snapshot";
-        match (&self.place, &piece.entry) {
-            (Place::Archive(reader), Some(entry)) => {
+    /// The snapshot of `piece`.
+    pub fn open(&self, piece: &Piece) -> Result<SnapshotFile> {
+        match (&piece.place, &self.archive) {
+            (Place::Full(file), _) => Ok(file.clone()),
+            (Place::Archive(entry), Some(reader)) => {
                 Ok(reader.open(entry, &format!("archive:{}", entry.id))?.into())
-            }
-            (Place::Full(full), _) => {
-                full.extract(&piece.name, scratch.path(), NAME)?;
-                Ok(scratch.path().join(NAME).as_path().into())
             }
             (Place::Archive(_), None) => {
                 let doing = format!("restoring {}", piece.source);
-                Err(Error::failed(doing, "it is no entry of the archive"))
+                Err(Error::failed(doing, "its archive is not open"))
             }
         }
     }
 }
 
 fn of_entry(entry: Entry) -> Piece {
-    let manifest = entry.manifest.clone();
-    let manifest: Option<Manifest> = manifest.and_then(|text| serde_json::from_value(text).ok());
+    // A manifest of another form tells nothing here.
+    let told: Option<Told> =
+        (entry.manifest.as_ref()).and_then(|told| Told::deserialize(told).ok());
+    let told = told.unwrap_or_default();
     Piece {
         source: entry.id.clone(),
         name: entry.name.clone(),
         bytes: entry.bytes,
         time: Some(entry.time),
-        points: manifest.as_ref().and_then(|manifest| manifest.points),
-        aliases: manifest
-            .map(|manifest| manifest.aliases)
-            .unwrap_or_default(),
-        entry: Some(entry),
+        points: told.points,
+        aliases: told.aliases,
+        place: Place::Archive(Box::new(entry)),
     }
 }
