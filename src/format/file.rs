@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::full::FullMember;
+use super::member::FullMember;
 use super::name::source_name;
 use super::tar::Stream;
 use crate::base::error::{Error, Result};
