@@ -9,23 +9,24 @@
 //! captured, and it is told why; every Nth capture is whole and compared with what an increment would have
 //! been.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use super::check::check;
 use super::compose::{Composed, Older, compose};
 use super::journal::Work;
-use super::lineage::lineage;
-use super::manifest::{Form, Manifest, PartialState};
+use super::manifest::{Form, Manifest, PartialState, PeerPart};
 use super::observe::{Observation, observe};
 use super::options::{Checked, Increment, Incremental, IncrementalOptions};
 use super::part::Hashes;
+use super::proof::{Base, Look, Start};
 use super::stream::{StreamedShards, Wanted, stream};
 use super::unfit::Unfit;
-use super::whole::{Base, Span, can_stream, check_whole, manifest, settled, streamed_name};
+use super::whole::{Span, can_stream, check_whole, manifest, settled, streamed_name};
 use super::{CaptureOptions, Captured, capture, capture_as, open_work, store};
 use crate::archive::{Added, Adding, Archive, Entry, Stored, newest};
 use crate::base::error::{Error, Kind, Result};
@@ -71,16 +72,27 @@ fn after(
     storing: &Storing<'_>,
     base: &StoredBase,
 ) -> Result<(Captured, Added)> {
-    let is_due = base.state.increments.saturating_add(1) >= storing.options.full_every.get();
-    let why = if is_due {
-        format!("one of {} is", storing.options.full_every)
+    let due = base.why_due(storing);
+    let is_due = due.is_some();
+    let why = if let Some(why) = due {
+        why
     } else {
         match increment(request, storing, base) {
             Ok(done) => return Ok(done),
             Err(unfit) => unfit.why()?,
         }
     };
-    let (mut captured, added) = whole(request, storing, why)?;
+    let done = whole(request, storing, why)?;
+    compared(storing, base, is_due, done)
+}
+
+/// A whole capture, after it was compared with what an increment of `base` would have taken.
+pub(super) fn compared(
+    storing: &Storing<'_>,
+    base: &StoredBase,
+    is_due: bool,
+    (mut captured, added): (Captured, Added),
+) -> Result<(Captured, Added)> {
     let older = (&base.entry, &base.state);
     let newer = (&added.entry, captured.manifest.partial.as_ref());
     let checked = match check(storing.archive, older, newer) {
@@ -113,7 +125,16 @@ fn whole(
     storing: &Storing<'_>,
     why: String,
 ) -> Result<(Captured, Added)> {
-    let mut captured = capture_as(request, storing.options.incremental)?;
+    let captured = capture_as(request, storing.options.incremental)?;
+    whole_stored(captured, storing, why)
+}
+
+/// Stores what was captured whole, since `why`.
+pub(super) fn whole_stored(
+    mut captured: Captured,
+    storing: &Storing<'_>,
+    why: String,
+) -> Result<(Captured, Added)> {
     let added = stored(&captured, storing)?;
     let increment = captured.increment.get_or_insert_default();
     increment.moved_bytes = captured.manifest.moved_bytes();
@@ -122,7 +143,7 @@ fn whole(
 }
 
 /// An entry that a capture can be built on.
-struct StoredBase {
+pub(super) struct StoredBase {
     entry: Entry,
     file: SnapshotFile,
     state: PartialState,
@@ -130,7 +151,7 @@ struct StoredBase {
 
 impl StoredBase {
     /// The newest entry of the name that something can be built on.
-    fn find(storing: &Storing<'_>, collection: &str) -> Result<Self, Unfit> {
+    pub(super) fn find(storing: &Storing<'_>, collection: &str) -> Result<Self, Unfit> {
         let chain = storing.archive.closed_chain()?;
         if chain.is_closed() {
             return Err("the archive is encrypted, and its key was not given".into());
@@ -163,6 +184,13 @@ impl StoredBase {
         Ok(Self { entry, file, state })
     }
 
+    /// Why the next capture is to be whole, if it is.
+    pub(super) fn why_due(&self, storing: &Storing<'_>) -> Option<String> {
+        let every = storing.options.full_every;
+        let is_due = self.state.increments.saturating_add(1) >= every.get();
+        is_due.then(|| format!("one of {every} is"))
+    }
+
     /// What was put together, as a snapshot that a file called `name` would be.
     fn whole(&self, composition: Arc<Composition>, name: &str) -> SnapshotFile {
         SnapshotFile::from(StoredSnapshot {
@@ -184,9 +212,11 @@ impl StoredBase {
         request: &CaptureOptions<'_>,
         before: &Observation,
         work: &Work,
+        look: Look,
     ) -> Result<(StreamedShards, Composed, Base), Unfit> {
         can_stream(request, before)?;
-        let lineage = lineage(request.members, request.collection, request.own_restores)?;
+        let start = Start::of(request, look)?;
+        let lineage = &start.lineage;
         if let Some(why) = lineage.parts_from(&self.state.lineage) {
             return Err(why.into());
         }
@@ -194,6 +224,7 @@ impl StoredBase {
         let mut have = self.state.shards.clone();
         have.retain(|_, shard| !shard.is_empty());
         let streamed = stream(request, before, work, Wanted::Newer(&have))?;
+        let mut unchanged = BTreeSet::new();
         for (shard, newer) in &streamed.shards {
             let number = |state: &BTreeMap<u32, u64>| state.get(shard).copied();
             let (then, now) = (
@@ -204,7 +235,9 @@ impl StoredBase {
                 continue;
             }
             match (then, now) {
-                (Some(then), Some(now)) if then == now => {}
+                (Some(then), Some(now)) if then == now => {
+                    unchanged.insert(*shard);
+                }
                 (Some(then), Some(now)) => {
                     return Err(Unfit::from(format!(
                         "the server says that nothing has changed in shard {shard}, but its log went \
@@ -225,7 +258,8 @@ impl StoredBase {
         };
         let composed = compose(&older, &streamed)?;
         let base = Base {
-            lineage,
+            start,
+            unchanged,
             shards: composed.shards.clone(),
         };
         Ok((streamed, composed, base))
@@ -238,33 +272,87 @@ fn increment(
     storing: &Storing<'_>,
     base: &StoredBase,
 ) -> Result<(Captured, Added), Unfit> {
-    let work = open_work(request)?;
-    if work.journal.is_some() {
-        return Err("a whole capture that was killed is gone on with".into());
-    }
-    let done = increment_in(request, storing, base, &work);
-    let removed = work.remove();
-    let done = done?;
-    removed?;
-    Ok(done)
+    Newer::stream(request, base, Look::Anew)?.store(request, storing, base)
 }
 
-fn increment_in(
+/// What changed since an entry, streamed and put together with it, and not stored yet.
+pub(super) struct Newer {
+    work: Work,
+    put: PutTogether,
+}
+
+struct PutTogether {
+    begun: DateTime<Utc>,
+    before: Observation,
+    after: Observation,
+    peers: Vec<PeerPart>,
+    bytes: u64,
+    file: SnapshotFile,
+    name: String,
+    config: Vec<u8>,
+    next: Base,
+    notes: Vec<String>,
+    read_until: Instant,
+}
+
+impl Newer {
+    /// Streams what changed since `base`.
+    pub(super) fn stream(
+        request: &CaptureOptions<'_>,
+        base: &StoredBase,
+        look: Look,
+    ) -> Result<Self, Unfit> {
+        let work = open_work(request)?;
+        if work.journal.is_some() {
+            return Err("a whole capture that was killed is gone on with".into());
+        }
+        match put_together(request, base, &work, look) {
+            Ok(put) => Ok(Self { work, put }),
+            Err(unfit) => {
+                // Why it does not fit is what the user needs to know.
+                let _ = work.remove();
+                Err(unfit)
+            }
+        }
+    }
+
+    /// Bytes that came from the server.
+    pub(super) fn bytes(&self) -> u64 {
+        self.put.bytes
+    }
+
+    /// Stores it, if nothing came in between.
+    pub(super) fn store(
+        self,
+        request: &CaptureOptions<'_>,
+        storing: &Storing<'_>,
+        base: &StoredBase,
+    ) -> Result<(Captured, Added), Unfit> {
+        let done = store_newer(request, storing, base, self.put);
+        let removed = self.work.remove();
+        let done = done?;
+        removed?;
+        Ok(done)
+    }
+
+    /// Removes what was streamed.
+    pub(super) fn discard(self) -> Result<()> {
+        self.work.remove()
+    }
+}
+
+fn put_together(
     request: &CaptureOptions<'_>,
-    storing: &Storing<'_>,
     base: &StoredBase,
     work: &Work,
-) -> Result<(Captured, Added), Unfit> {
+    look: Look,
+) -> Result<PutTogether, Unfit> {
     let begun = Utc::now();
     let before = observe(request.members, request.collection)?;
-    let (streamed, composed, next) = base.newer(request, &before, work)?;
+    let (streamed, composed, next) = base.newer(request, &before, work, look)?;
     let mut notes = before.notes(request.collection);
     let after = settled(request, &before, true, &mut notes)?;
-    let state = PartialState {
-        base: Some(base.entry.id.clone()),
-        increments: base.state.increments + 1,
-        ..next.end(request)?
-    };
+    let read_until = Instant::now();
     let name = streamed_name(request, &before)?;
     let file = base.whole(composed.composition, &name);
     let want = Want {
@@ -275,12 +363,38 @@ fn increment_in(
     let config = check_whole(&snapshot, &before, true)?;
     count(&snapshot, (&before, &after), work.path())?;
     drop(snapshot);
-    let span = Span {
+    Ok(PutTogether {
         begun,
-        before: &before,
-        after: &after,
+        before,
+        after,
+        bytes: streamed.peers.iter().map(|part| part.bytes).sum(),
+        peers: streamed.peers,
+        file,
+        name,
+        config,
+        next,
+        notes,
+        read_until,
+    })
+}
+
+fn store_newer(
+    request: &CaptureOptions<'_>,
+    storing: &Storing<'_>,
+    base: &StoredBase,
+    put: PutTogether,
+) -> Result<(Captured, Added), Unfit> {
+    let state = PartialState {
+        base: Some(base.entry.id.clone()),
+        increments: base.state.increments + 1,
+        ..put.next.end(request, put.read_until)?
     };
-    let what = (Form::Incremental, streamed.peers.as_slice());
+    let span = Span {
+        begun: put.begun,
+        before: &put.before,
+        after: &put.after,
+    };
+    let what = (Form::Incremental, put.peers.as_slice());
     let describe = |stored: Stored<'_>| {
         let hashes = Hashes {
             sha256: stored.sha256.to_owned(),
@@ -288,24 +402,25 @@ fn increment_in(
         };
         let described = Manifest {
             partial: Some(state.clone()),
-            ..manifest(request, &span, what, (stored.bytes, &hashes), &config)?
+            ..manifest(request, &span, what, (stored.bytes, &hashes), &put.config)?
         };
         serde_json::to_value(described).map_err(|err| Error::failed("writing the manifest", err))
     };
     let adding = Adding {
         name: Some(storing.name.to_owned()),
-        time: Some(begun),
+        time: Some(put.begun),
         tags: storing.tags.to_vec(),
         is_capture: true,
-        ..Adding::of(file)
+        ..Adding::of(put.file)
     };
     let added = storing.archive.add_described(&adding, &describe)?;
     let manifest = added.entry.manifest.clone().unwrap_or_default();
     let manifest: Manifest = serde_json::from_value(manifest)
         .map_err(|err| Error::failed("reading the manifest", err))?;
     let captured = Captured {
-        file: request.folder.join(name),
-        notes,
+        file: request.folder.join(put.name),
+        notes: put.notes,
+        read_until: Some(put.read_until),
         left: Vec::new(),
         finished_earlier: false,
         increment: Some(Increment {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::observe::Members;
 use super::unfit::Unfit;
 use crate::base::error::Error;
+use crate::server::Telemetry;
 
 /// History that a state belongs to, and how far that is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,8 +62,13 @@ impl Lineage {
 /// Restores that a plan did itself, to collections that it made, by the life of the server's process.
 pub type OwnRestores = BTreeMap<String, u64>;
 
-/// The lineage of `collection` at this moment.
-pub fn lineage(members: &Members, collection: &str, own: &OwnRestores) -> Result<Lineage, Unfit> {
+/// The lineage of `collection` at the moment that `telemetry` tells of.
+pub fn lineage(
+    members: &Members,
+    collection: &str,
+    own: &OwnRestores,
+    telemetry: &Telemetry,
+) -> Result<Lineage, Unfit> {
     let first = &members.first;
     let Some(cluster) = first.cluster_if_told().map_err(Error::from)? else {
         return Err(Unfit::from(
@@ -74,15 +80,16 @@ pub fn lineage(members: &Members, collection: &str, own: &OwnRestores) -> Result
             "the server is one of a cluster, whose members restore from each other",
         ));
     }
-    let activity = first.activity(collection).map_err(Error::from)?;
-    let (Some(process), Some(restores), Some(vector_drops)) =
-        (activity.process, activity.restores, activity.vector_drops)
-    else {
+    let (Some(process), Some(restores), Some(vector_drops)) = (
+        telemetry.process.clone(),
+        telemetry.restores,
+        telemetry.vector_drops,
+    ) else {
         return Err(Unfit::from(
             "the server does not tell what it was asked for so far",
         ));
     };
-    match activity.restoring {
+    match telemetry.restoring(collection) {
         Some(0) => {}
         Some(_) => return Err(Unfit::from("a snapshot is being restored to it")),
         None => {
@@ -92,13 +99,13 @@ pub fn lineage(members: &Members, collection: &str, own: &OwnRestores) -> Result
         }
     }
     let own = own.get(&process).copied().unwrap_or(0);
-    let operations = activity.operations.into_iter();
+    let shards = telemetry.shards(collection).iter();
     Ok(Lineage {
         process,
         restores: restores.saturating_sub(own),
         vector_drops,
-        operations: operations
-            .filter_map(|(shard, operation)| Some((shard, operation?)))
+        operations: shards
+            .filter_map(|(shard, told)| Some((*shard, told.operation?)))
             .collect(),
     })
 }

@@ -5,6 +5,7 @@
 //! and its manifest and checksum lie beside it then; what was made on a server is removed, also after
 //! a failure, and nothing else is.
 
+mod ahead;
 mod assemble;
 mod check;
 mod compose;
@@ -12,11 +13,13 @@ mod increment;
 mod journal;
 mod leftovers;
 mod lineage;
+mod looks;
 mod manifest;
 mod observe;
 mod options;
 mod part;
 mod plan;
+mod proof;
 mod request;
 mod store;
 mod stream;
@@ -27,12 +30,14 @@ mod whole;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use chrono::Utc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
+pub use self::ahead::{Ahead, TOGETHER_MAX, stream_ahead};
 pub use self::increment::{Storing, capture_into};
 use self::journal::{GO_ON_WITHIN, Work};
 pub use self::leftovers::clear_leftovers;
@@ -44,7 +49,7 @@ pub use self::options::{Checked, Increment, Incremental, IncrementalOptions};
 pub use self::part::{Hashes, hashes};
 pub use self::request::{CaptureFailure, CaptureReport, CaptureRequest};
 pub use self::store::{captured_earlier, captured_in, discard, store};
-pub use self::unchanged::{ChangeToken, change_token};
+pub use self::unchanged::{ChangeToken, change_token, change_token_after};
 use self::whole::captured;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Progress;
@@ -88,6 +93,9 @@ pub struct Captured {
     /// What of it was moved, if it was captured into an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub increment: Option<Increment>,
+    /// When all of it had been read, if that was in this process.
+    #[serde(skip)]
+    pub(crate) read_until: Option<Instant>,
 }
 
 impl Captured {
@@ -183,6 +191,11 @@ fn capture_as(request: &CaptureOptions<'_>, incremental: Incremental) -> Result<
         return Ok(done);
     }
     let captured = captured(request, incremental, &mut work);
+    ended(request, work, captured)
+}
+
+/// What came of a capture, after what it made on servers was cleared away.
+fn ended(request: &CaptureOptions<'_>, work: Work, captured: Result<Captured>) -> Result<Captured> {
     let left = clear(request.members, &work);
     match captured {
         Ok(mut captured) => {
@@ -245,6 +258,7 @@ fn earlier(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Option<Captu
             left,
             finished_earlier: true,
             increment: None,
+            read_until: None,
         }));
     }
     if let Some(file) = journal.published.filter(|file| !file.exists()) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::looks::Looks;
 use super::plan::{Plan, plan};
 use crate::base::error::{Error, Kind, Result};
 use crate::server::{
@@ -19,6 +20,7 @@ pub struct Members {
     pub first: Connection,
     /// Others by id.
     pub others: BTreeMap<u64, Connection>,
+    looks: Looks,
 }
 
 impl Members {
@@ -31,7 +33,13 @@ impl Members {
         Ok(Self {
             first: first.clone(),
             others,
+            looks: Looks::default(),
         })
+    }
+
+    /// Looks at the telemetry of the one that was asked, shared by all that use these members.
+    pub fn looks(&self) -> &Looks {
+        &self.looks
     }
 
     /// The member `peer`, where `first` is the id of the one that was asked.

@@ -3,6 +3,7 @@
 //! Invariants: one collection that cannot be captured does not keep the others from being captured, and is
 //! not forgotten in the outcome.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,8 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaptureOptions, Captured, IncrementalOptions, Members, OwnRestores, Storing, capture,
-    capture_into, captured_earlier, clear_leftovers, discard, matching, store,
+    Ahead, CaptureOptions, Captured, IncrementalOptions, Members, OwnRestores, Storing,
+    TOGETHER_MAX, capture, capture_into, captured_earlier, clear_leftovers, discard, matching,
+    store, stream_ahead,
 };
 use crate::archive::{
     Added, Archive, ArchiveOptions, IdentityOptions, Location, SigningOptions, TrustOptions,
@@ -137,52 +139,61 @@ impl Operation for CaptureRequest {
         }
 
         let no_own_restores = OwnRestores::new();
+        let options = |collection| CaptureOptions {
+            members: &members,
+            collection,
+            folder: &to,
+            stream: self.stream,
+            rate: self.limit_rate,
+            require_checksum: self.require_checksum,
+            own_restores: &no_own_restores,
+            progress: context.progress,
+        };
         let (mut captured, mut archived, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-        for collection in matching.names {
-            let options = CaptureOptions {
-                members: &members,
-                collection: &collection,
-                folder: &to,
-                stream: self.stream,
-                rate: self.limit_rate,
-                require_checksum: self.require_checksum,
-                own_restores: &no_own_restores,
-                progress: context.progress,
-            };
-            let stored = match &target {
+        let mut ahead = VecDeque::new();
+        for (at, collection) in matching.names.iter().enumerate() {
+            let done = match &target {
                 Some(target) => {
-                    let storing = Storing {
-                        archive: &target.archive,
-                        name: &collection,
-                        tags: &self.tag,
-                        options: self.incremental,
+                    let storing = |name| target.storing(name, &self);
+                    if ahead.is_empty() {
+                        let next = matching.names.iter().skip(at).take(TOGETHER_MAX);
+                        let next: Vec<_> =
+                            next.map(|name| (options(name), storing(name))).collect();
+                        ahead.extend(self.streamed_ahead(&next)?);
+                    }
+                    let options = options(collection);
+                    let storing = storing(collection);
+                    let stored = match ahead.pop_front() {
+                        Some(Ok(Some(ahead))) => Ahead::store(ahead, &options, &storing),
+                        Some(Ok(None)) | None => capture_into(&options, &storing),
+                        Some(Err(err)) => Err(err),
                     };
-                    // In a folder that is ours, not in the user's.
-                    let stored = match &self.to {
-                        None => store_earlier(&to, &storing, &collection),
-                        Some(_) => Ok(()),
-                    };
-                    let captured = stored.and_then(|()| capture_into(&options, &storing));
-                    captured.and_then(|(done, added)| {
+                    stored.and_then(|(done, added)| {
                         discard(&done.file)?;
                         Ok((Some(added), done))
                     })
                 }
-                None => capture(&options).map(|done| (None, done)),
+                None => capture(&options(collection)).map(|done| (None, done)),
             };
-            match stored {
+            match done {
                 Ok((added, done)) => {
                     captured.push(done);
                     archived.extend(added);
                 }
                 Err(error) => {
                     let stop = stop::times() > 0 || error.kind() == Kind::Cancelled;
-                    failed.push(CaptureFailure { collection, error });
+                    failed.push(CaptureFailure {
+                        collection: collection.clone(),
+                        error,
+                    });
                     if stop {
                         break;
                     }
                 }
             }
+        }
+        for left in ahead.into_iter().filter_map(|ahead| ahead.ok().flatten()) {
+            left.discard()?;
         }
         let outcome = match failed.last() {
             Some(last) => last.error.kind().into(),
@@ -196,6 +207,31 @@ impl Operation for CaptureRequest {
             archived,
             failed,
         })
+    }
+}
+
+impl CaptureRequest {
+    /// Streams the first of `captures`, once what an earlier run left of all of them is stored.
+    fn streamed_ahead(
+        &self,
+        captures: &[(CaptureOptions<'_>, Storing<'_>)],
+    ) -> Result<Vec<Result<Option<Ahead>>>> {
+        let mut earlier = Vec::new();
+        // In a folder that is ours, not in the user's.
+        if self.to.is_none() {
+            for (options, storing) in captures {
+                earlier.push(store_earlier(options.folder, storing, options.collection));
+            }
+        }
+        let mut ahead = stream_ahead(captures)?;
+        for (ahead, earlier) in ahead.iter_mut().zip(earlier) {
+            if let Err(err) = earlier
+                && let Ok(Some(ahead)) = std::mem::replace(ahead, Err(err))
+            {
+                ahead.discard()?;
+            }
+        }
+        Ok(ahead)
     }
 }
 
@@ -217,6 +253,16 @@ struct CaptureTarget {
 }
 
 impl CaptureTarget {
+    /// How `collection` is stored.
+    fn storing<'a>(&'a self, collection: &'a str, request: &'a CaptureRequest) -> Storing<'a> {
+        Storing {
+            archive: &self.archive,
+            name: collection,
+            tags: &request.tag,
+            options: request.incremental,
+        }
+    }
+
     /// The archive that was asked for, which must be there before anything is captured.
     fn open(request: &CaptureRequest) -> Result<Option<Self>> {
         let Some(place) = &request.archive else {

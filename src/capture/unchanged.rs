@@ -4,11 +4,16 @@
 //! telemetry), and the segments with their versions (the manifest of partial snapshots). Neither is
 //! enough outside one [`super::lineage`]; a restore of snapmerge's own is told apart by its count.
 //!
+//! The telemetry may be a look that other collections share and that is older than the rest: what was written in
+//! between is then in the segments' versions and not in the logs' positions, and such a token is like none
+//! that was kept.
+//!
 //! Invariants: a change token is given only where every part of it is known, of a server that stands alone and
-//! a collection at rest; two that are equal mean the same points; whatever is not known is a reason to
-//! capture again.
+//! a collection at rest; two that are equal mean the same points at the moments of their telemetry; whatever
+//! is not known is a reason to capture again.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,6 +22,7 @@ use super::lineage::{OwnRestores, lineage};
 use super::observe::{Members, observe};
 use super::unfit::Unfit;
 use crate::base::error::Result;
+use crate::server::Telemetry;
 
 /// State of a collection at a moment at which nothing was written to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,9 +50,34 @@ pub struct ShardSign {
     pub segments: BTreeMap<String, u64>,
 }
 
-/// The change token of `collection` at this moment; or why there is none.
+/// The change token of `collection` before whatever begins after this returns; or why there is none.
 pub fn change_token(members: &Members, collection: &str) -> Result<Result<ChangeToken, String>> {
-    let lineage = match lineage(members, collection, &OwnRestores::new()) {
+    token(
+        members,
+        collection,
+        &*members.looks().before(&members.first)?,
+    )
+}
+
+/// The same after what had ended at `moment`.
+pub fn change_token_after(
+    members: &Members,
+    collection: &str,
+    moment: Instant,
+) -> Result<Result<ChangeToken, String>> {
+    token(
+        members,
+        collection,
+        &*members.looks().after(&members.first, moment)?,
+    )
+}
+
+fn token(
+    members: &Members,
+    collection: &str,
+    telemetry: &Telemetry,
+) -> Result<Result<ChangeToken, String>> {
+    let lineage = match lineage(members, collection, &OwnRestores::new(), telemetry) {
         Ok(lineage) => lineage,
         Err(Unfit::Why(why)) => return Ok(Err(why)),
         Err(Unfit::Failed(err)) => return Err(err),

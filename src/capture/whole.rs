@@ -3,17 +3,18 @@
 //! Invariants: what is captured has its name only after its tar was walked over to the end and its server
 //! was asked again; what a next capture may build on is told only if all of it is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
 use super::journal::{Journal, Work};
-use super::lineage::{Lineage, lineage};
-use super::manifest::{self, Form, Manifest, PartialState, PeerPart, ShardPart};
+use super::manifest::{self, Form, Manifest, PeerPart, ShardPart};
 use super::observe::{Observation, observe};
 use super::options::{Increment, Incremental};
 use super::part::{self, Hashes};
+use super::proof::{Base, Look, Start};
 use super::stream::{StreamedShards, Wanted, stream};
 use super::take::{CLUSTER, Taken, free_name, length, snapshots};
 use super::unfit::Unfit;
@@ -23,9 +24,6 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::sidecar::Sidecar;
 use crate::format::{ShardManifest, Snapshot, SnapshotFile, Want};
 use crate::server::Feature;
-
-/// Largest state that is kept for the next capture, in bytes: a hundred for each file of a segment.
-const STATE_BYTES_MAX: usize = 16 << 20;
 
 /// Captures all of the collection, and publishes the file.
 pub fn captured(
@@ -81,7 +79,8 @@ fn plain(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
             "{why}: size and tar were checked, the bytes could not be compared"
         ));
     }
-    let captured = publish_whole(request, work, (begun, &before), taken, None);
+    let whole = Whole::check(request, (begun, before), taken, None);
+    let captured = whole.and_then(|whole| whole.publish(request, work));
     let mut captured = captured.map_err(|unfit| match unfit {
         Unfit::Failed(err) => err,
         Unfit::Why(why) => Error::new(
@@ -97,6 +96,15 @@ fn plain(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
 
 /// By partial snapshots that lack nothing, so that the next capture can take what is newer.
 fn as_base(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured, Unfit> {
+    streamed_base(request, work, Look::Anew)?.publish(request, work)
+}
+
+/// The same, and not published yet.
+pub fn streamed_base(
+    request: &CaptureOptions<'_>,
+    work: &Work,
+    look: Look,
+) -> Result<Whole, Unfit> {
     let is_begun = work
         .journal
         .as_ref()
@@ -107,50 +115,87 @@ fn as_base(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured, Un
     let begun = Utc::now();
     let before = observe(request.members, request.collection)?;
     can_stream(request, &before)?;
-    let lineage = lineage(request.members, request.collection, request.own_restores)?;
+    let start = Start::of(request, look)?;
     let streamed = stream(request, &before, work, Wanted::Newer(&BTreeMap::new()))?;
     let base = Base {
-        lineage,
+        start,
+        unchanged: BTreeSet::new(),
         shards: manifests(&streamed)?,
     };
     let taken = taken(request, &before, streamed)?;
-    publish_whole(request, work, (begun, &before), taken, Some(base))
+    Whole::check(request, (begun, before), taken, Some(base))
 }
 
-/// Publishes what was taken, if nothing came in between.
-fn publish_whole(
-    request: &CaptureOptions<'_>,
-    work: &mut Work,
-    (begun, before): (DateTime<Utc>, &Observation),
+/// All of a collection, found to be whole, and not published yet.
+pub struct Whole {
+    begun: DateTime<Utc>,
+    before: Observation,
+    after: Observation,
     taken: Taken,
+    config: Vec<u8>,
     base: Option<Base>,
-) -> Result<Captured, Unfit> {
-    let is_streamed = taken.form == Form::Streamed;
-    let file = SnapshotFile::from(taken.path.as_path());
-    let snapshot = Snapshot::open(&file, Want::default(), None)?;
-    let config = check_whole(&snapshot, before, is_streamed)?;
-    let mut notes = before.notes(request.collection);
-    let after = settled(request, before, is_streamed, &mut notes)?;
-    let partial = base.map(|base| base.end(request)).transpose()?;
-    let span = Span {
-        begun,
-        before,
-        after: &after,
-    };
-    let what = (taken.form, taken.peers.as_slice());
-    let manifest = Manifest {
-        partial,
-        ..manifest(request, &span, what, (taken.bytes, &taken.hashes), &config)?
-    };
-    let file = publish(request, work, &taken, &manifest)?;
-    Ok(Captured {
-        file,
-        notes,
-        left: Vec::new(),
-        finished_earlier: false,
-        increment: None,
-        manifest,
-    })
+    notes: Vec<String>,
+    read_until: Instant,
+}
+
+impl Whole {
+    /// What was taken, if nothing came in between.
+    fn check(
+        request: &CaptureOptions<'_>,
+        (begun, before): (DateTime<Utc>, Observation),
+        taken: Taken,
+        base: Option<Base>,
+    ) -> Result<Self, Unfit> {
+        let is_streamed = taken.form == Form::Streamed;
+        let file = SnapshotFile::from(taken.path.as_path());
+        let snapshot = Snapshot::open(&file, Want::default(), None)?;
+        let config = check_whole(&snapshot, &before, is_streamed)?;
+        let mut notes = before.notes(request.collection);
+        let after = settled(request, &before, is_streamed, &mut notes)?;
+        Ok(Self {
+            begun,
+            before,
+            after,
+            taken,
+            config,
+            base,
+            notes,
+            read_until: Instant::now(),
+        })
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.taken.bytes
+    }
+
+    /// Publishes it, if nothing spoiled meanwhile what the next capture would build on.
+    pub fn publish(self, request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured, Unfit> {
+        let end = |base: Base| base.end(request, self.read_until);
+        let partial = self.base.map(end).transpose()?;
+        let span = Span {
+            begun: self.begun,
+            before: &self.before,
+            after: &self.after,
+        };
+        let taken = &self.taken;
+        let what = (taken.form, taken.peers.as_slice());
+        let bytes = (taken.bytes, &taken.hashes);
+        let manifest = Manifest {
+            partial,
+            ..manifest(request, &span, what, bytes, &self.config)?
+        };
+        let file = publish(request, work, taken, &manifest)?;
+        Ok(Captured {
+            file,
+            notes: self.notes,
+            left: Vec::new(),
+            finished_earlier: false,
+            increment: None,
+            manifest,
+            read_until: Some(self.read_until),
+        })
+    }
 }
 
 /// The collection after it was captured, if that was all the while as it had to be.
@@ -238,44 +283,6 @@ pub fn streamed_name(request: &CaptureOptions<'_>, observation: &Observation) ->
         _ => CLUSTER.into(),
     };
     free_name(request, &from)
-}
-
-/// What the next capture can build on, as long as nothing spoils it.
-pub struct Base {
-    /// State of the server before the first byte.
-    pub lineage: Lineage,
-    /// The manifests of the shards.
-    pub shards: BTreeMap<u32, ShardManifest>,
-}
-
-impl Base {
-    /// What is kept of it, now that all bytes are there.
-    pub fn end(self, request: &CaptureOptions<'_>) -> Result<PartialState, Unfit> {
-        let after = lineage(request.members, request.collection, request.own_restores)?;
-        if let Some(why) = after.parts_from(&self.lineage) {
-            return Err(why.into());
-        }
-        // What was written meanwhile is in it or not: its number is not known.
-        let mut lineage = self.lineage;
-        lineage
-            .operations
-            .retain(|shard, operation| after.operations.get(shard) == Some(operation));
-        let state = PartialState {
-            lineage,
-            shards: self.shards,
-            base: None,
-            increments: 0,
-        };
-        let bytes = serde_json::to_vec(&state)
-            .map_err(|err| Error::failed("writing the manifest", err))?
-            .len();
-        match bytes <= STATE_BYTES_MAX {
-            true => Ok(state),
-            false => Err(Unfit::from(format!(
-                "the manifests of its segments come to {bytes} bytes, and {STATE_BYTES_MAX} are kept"
-            ))),
-        }
-    }
 }
 
 /// An error unless every shard is there, from an Active replica. Returns config.json.

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::plan::Plan;
 use super::run::{archive, connect, one_of};
-use super::sources::{Target, targets};
+use super::sources::targets;
 use super::state::{RunState, StateFile};
+use super::target::Target;
 use crate::archive::{Chain, Entry, Forgetting, Holder};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Envelope, Outcome};

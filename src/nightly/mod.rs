@@ -5,6 +5,7 @@
 //! nothing is forgotten in a run in which something went wrong; what a killed run did is checked
 //! before it is relied on, and what it left undone is done by the next one.
 
+mod ahead;
 mod dry_run;
 mod history;
 mod hooks;
@@ -21,6 +22,7 @@ mod retention;
 mod run;
 mod sources;
 mod state;
+mod target;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,8 +39,9 @@ pub use self::report::{
 
 use self::journal::Journal;
 use self::run::{INCOMING, MASTER, Run, SOURCES, archive, connect};
-use self::sources::{ArchivedSource, Target, targets};
+use self::sources::targets;
 use self::state::StateFile;
+use self::target::{AheadOfTurn, ArchivedSource, Target};
 use crate::base::durable;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{own, scratch};
@@ -132,6 +135,7 @@ impl<'a> Run<'a> {
             journal,
             state_file,
             servers: BTreeMap::new(),
+            ahead: AheadOfTurn::default(),
         })
     }
 }
@@ -209,6 +213,15 @@ impl<'a> Run<'a> {
 
     /// Captures and archives the sources; none if the master cannot be made of them.
     fn sources(&mut self, targets: &[Target]) -> Result<Option<Vec<ArchivedSource>>> {
+        self.ahead.targets = targets.to_vec();
+        let kept = self.sources_in_turn(targets);
+        let discarded = self.ahead.discard();
+        let kept = kept?;
+        discarded?;
+        Ok(kept)
+    }
+
+    fn sources_in_turn(&mut self, targets: &[Target]) -> Result<Option<Vec<ArchivedSource>>> {
         let mut all = Vec::new();
         let mut stops = false;
         for target in targets {

@@ -149,7 +149,7 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
     };
     run.state_file.will_make(&publishing.server, &collection)?;
     let members = run.members(&publishing.server)?;
-    let before = restores(members, &collection)?;
+    let before = restores(members)?;
     let attempt = || restore(&target, members, &expected, &options, &state);
     let restored = match attempt() {
         // Data that a killed run had sent may have arrived in between; it was removed with the failed
@@ -157,7 +157,7 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
         Err(err) if begun.is_some() && err.kind() != Kind::Cancelled => attempt()?,
         restored => restored?,
     };
-    let after = restores(members, &collection)?;
+    let after = restores(members)?;
     if let (Some((process, before)), Some((same, after))) = (before, after)
         && process == same
     {
@@ -174,9 +174,9 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
 }
 
 /// Returns the server's current process and the number of snapshots restored in it, if it tells both.
-fn restores(members: &Members, collection: &str) -> Result<Option<(String, u64)>> {
-    let activity = members.first.activity(collection)?;
-    Ok(activity.process.zip(activity.restores))
+fn restores(members: &Members) -> Result<Option<(String, u64)>> {
+    let telemetry = members.first.telemetry()?;
+    Ok(telemetry.process.zip(telemetry.restores))
 }
 
 /// Why the alias is not to be moved, if somebody else has moved it.

@@ -6,7 +6,7 @@
 use serde_json::json;
 
 use super::run::Run;
-use super::sources::Target;
+use super::target::Target;
 use crate::archive::{Forgetting, PruneReport};
 use crate::base::error::Result;
 use crate::publish::History;

@@ -14,6 +14,7 @@ use super::journal::{Begin, Journal};
 use super::plan::{ArchivePlan, Plan, Server};
 use super::report::{RunReport, RunStep};
 use super::state::StateFile;
+use super::target::AheadOfTurn;
 use crate::archive::{
     Added, Archive, ArchiveOptions, Entry, IdentityOptions, SigningOptions, SourceArchiveOptions,
     TrustOptions, WritableArchiveOptions,
@@ -35,6 +36,8 @@ pub(super) struct Run<'a> {
     pub state_file: StateFile,
     pub servers: BTreeMap<String, Members>,
     pub report: RunReport,
+    /// Sources prepared before their turn.
+    pub ahead: AheadOfTurn,
 }
 
 /// The archive of a plan, to be written.

@@ -6,10 +6,10 @@
 //! this plan are no sources of it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use wildmatch::WildMatch;
 
 use super::journal::is_run_id;
@@ -17,58 +17,15 @@ use super::plan::{IfBroken, Plan};
 use super::report::{How, RunSource};
 use super::run::{INCOMING, Run};
 use super::state::SourceState;
+use super::target::{ArchivedSource, Prepared, Target};
 use crate::archive::{Entry, newest};
 use crate::base::error::{Error, Result};
 use crate::base::own;
 use crate::base::progress::Progress;
 use crate::capture::{
     CaptureOptions, Captured, Checked, Members, Storing, capture_into, captured_earlier,
-    change_token, clear_leftovers, discard, matching, store,
+    change_token_after, clear_leftovers, discard, matching, store,
 };
-
-/// A collection to capture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// The server's name in the plan.
-    pub server: String,
-    /// The collection.
-    pub collection: String,
-    /// Name in the archive and in the master.
-    pub name: String,
-    /// Which of the plan's sources it is one of.
-    pub of: usize,
-}
-
-impl Target {
-    /// Returns the key of its state: `SERVER/COLLECTION`.
-    pub fn key(&self) -> String {
-        format!("{}/{}", self.server, self.collection)
-    }
-}
-
-/// A source in the archive.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ArchivedSource {
-    /// Name in the archive.
-    pub name: String,
-    /// Id of the archive entry.
-    pub entry: String,
-    /// The entry's SHA-256.
-    pub sha256: String,
-    /// The snapshot's bytes.
-    pub bytes: u64,
-    /// Bytes that were new in the archive.
-    pub new_bytes: u64,
-    /// Bytes that came from the server, if it was captured whole or in part.
-    #[serde(default)]
-    pub moved_bytes: Option<u64>,
-    /// Number of points, if it is certain.
-    pub points: Option<u64>,
-    /// Outcome of the capture.
-    pub how: How,
-    /// Reason for that outcome, where there is one to tell.
-    pub note: Option<String>,
-}
 
 /// Returns true if `collection` is a master that this plan made: `NAME_20261122_030000`.
 fn is_master(plan: &Plan, collection: &str) -> bool {
@@ -149,8 +106,7 @@ pub fn targets(
 impl Run<'_> {
     /// Captures a source and keeps it, unless its last snapshot is what it is now.
     pub(super) fn source(&mut self, target: &Target) -> Result<ArchivedSource> {
-        let step = format!("capture {}", target.key());
-        let inputs = json!({ "server": self.members(&target.server)?.first.address().to_string(), "name": target.name });
+        let (step, inputs) = self.step_of(target)?;
         let done = self.step(
             &step,
             &inputs,
@@ -159,7 +115,7 @@ impl Run<'_> {
         );
         let kept = done.map_err(|(_, err)| err)?;
         // Only now that it is written down: killed before, it is stored from here.
-        let folder = self.plan.work.join(INCOMING).join(&target.server);
+        let folder = self.incoming(&target.server);
         if let Some((file, _)) = captured_earlier(&folder, &target.collection)? {
             discard(&file)?;
         }
@@ -167,9 +123,47 @@ impl Run<'_> {
         Ok(kept)
     }
 
+    /// The step that captures `target`, and its inputs.
+    pub(super) fn step_of(&self, target: &Target) -> Result<(String, Value)> {
+        let address = self.members(&target.server)?.first.address().to_string();
+        let inputs = json!({ "server": address, "name": target.name });
+        Ok((format!("capture {}", target.key()), inputs))
+    }
+
+    /// How `target` is captured into the folder.
+    pub(super) fn capture_options<'a>(
+        &'a self,
+        target: &'a Target,
+        folder: &'a Path,
+    ) -> Result<(CaptureOptions<'a>, Storing<'a>)> {
+        let source = self.plan.sources.get(target.of);
+        let options = CaptureOptions {
+            members: self.members(&target.server)?,
+            collection: &target.collection,
+            folder,
+            stream: source.is_some_and(|source| source.stream),
+            rate: self.plan.rate,
+            require_checksum: source.is_some_and(|source| source.require_checksum),
+            own_restores: &self.state_file.state.own_restores,
+            progress: Progress::Quiet,
+        };
+        let storing = Storing {
+            archive: &self.archive,
+            name: &target.name,
+            tags: &self.plan.archive.tags,
+            options: source.map(|source| source.incremental).unwrap_or_default(),
+        };
+        Ok((options, storing))
+    }
+
+    /// Folder of what is being captured from the server called `server`.
+    pub(super) fn incoming(&self, server: &str) -> PathBuf {
+        self.plan.work.join(INCOMING).join(server)
+    }
+
     fn take(&mut self, target: &Target) -> Result<ArchivedSource> {
+        let Prepared { before, ahead } = self.prepared(target)?;
         let members = self.members(&target.server)?;
-        let before = change_token(members, &target.collection)?;
         let mut note = before.as_ref().err().cloned();
         let mut is_sure = note.is_none();
         if let Some(seen) = self.state_file.state.sources.get(&target.key())
@@ -180,8 +174,9 @@ impl Run<'_> {
             let points = Some(known.points);
             return Ok(kept(target, &entry, points, How::Unchanged, None, 0));
         }
-        let folder = self.plan.work.join(INCOMING).join(&target.server);
+        let folder = self.incoming(&target.server);
         own::folder(&folder)?;
+        let mut read_until = None;
         // Files here were captured in this same run: the folder is cleared when a run starts.
         let (added, manifest, moved_bytes) = match captured_earlier(&folder, &target.collection)? {
             Some((file, manifest)) => {
@@ -196,40 +191,31 @@ impl Run<'_> {
                 (added, manifest, None)
             }
             None => {
-                let source = self.plan.sources.get(target.of);
-                for left in
-                    clear_leftovers(members, &folder, std::slice::from_ref(&target.collection))?
-                {
-                    tracing::warn!(left, "left by an earlier run");
-                }
-                let options = CaptureOptions {
-                    members,
-                    collection: &target.collection,
-                    folder: &folder,
-                    stream: source.is_some_and(|source| source.stream),
-                    rate: self.plan.rate,
-                    require_checksum: source.is_some_and(|source| source.require_checksum),
-                    own_restores: &self.state_file.state.own_restores,
-                    progress: Progress::Quiet,
+                let (options, storing) = self.capture_options(target, &folder)?;
+                let (captured, added) = match ahead? {
+                    Some(ahead) => ahead.store(&options, &storing)?,
+                    None => {
+                        let collection = std::slice::from_ref(&target.collection);
+                        for left in clear_leftovers(members, &folder, collection)? {
+                            tracing::warn!(left, "left by an earlier run");
+                        }
+                        capture_into(&options, &storing)?
+                    }
                 };
-                let storing = Storing {
-                    archive: &self.archive,
-                    name: &target.name,
-                    tags: &self.plan.archive.tags,
-                    options: source.map(|source| source.incremental).unwrap_or_default(),
-                };
-                let (captured, added) = capture_into(&options, &storing)?;
+                read_until = captured.read_until;
                 let why = self.captured(target, &captured);
                 note = note.or(why);
                 let moved = captured.increment.map(|one| one.moved_bytes);
                 (added, captured.manifest, moved)
             }
         };
-        let members = self.members(&target.server)?;
-        let after = change_token(members, &target.collection)?;
         // Only what was so before and after is certainly what was captured.
-        let certain = match (&before, after.ok()) {
-            (Ok(before), Some(after)) if is_sure && *before == after => Some(after),
+        let certain = match (&before, read_until) {
+            (Ok(before), Some(read_until)) if is_sure => {
+                let members = self.members(&target.server)?;
+                let after = change_token_after(members, &target.collection, read_until)?;
+                after.ok().filter(|after| after == before)
+            }
             _ => None,
         };
         self.stored(&added);

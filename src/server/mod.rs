@@ -8,7 +8,6 @@
 //! Invariants: all talk with servers has one set of retries, time limits and secrets; whatever waits
 //! for a server ends when the user asks to stop ([`crate::base::stop`]).
 
-mod activity;
 mod address;
 mod answers;
 mod call;
@@ -27,12 +26,12 @@ mod retry;
 mod selection;
 mod snapshots;
 mod state;
+mod telemetry;
 mod tls;
 mod upload;
 mod versions;
 mod webhook;
 
-pub use activity::Activity;
 pub use address::{
     Address, CollectionAddress, GrpcAddress, PeerAddress, REST_PORT, check_name, check_vector_name,
     is_address,
@@ -56,6 +55,7 @@ pub use retry::{Landed, Polling, Retry, RetryOn};
 pub use selection::{Selection, StrictMode};
 pub use snapshots::Making;
 pub use state::{About, StateFolder};
+pub use telemetry::Telemetry;
 pub use upload::Upload;
 pub use versions::{Feature, index_for};
 pub use webhook::{post, put_metrics};

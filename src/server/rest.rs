@@ -4,14 +4,13 @@
 //! twice is repeated by itself, and nothing else.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Connection;
-use super::activity::Activity;
 use super::answers::{
     AliasesAnswer, ClusterStatus, CollectionInfo, CollectionsAnswer, Optimizations, ServerInfo,
     Topology, version_numbers,
@@ -19,6 +18,7 @@ use super::answers::{
 use super::call::{Call, CallTimeout};
 use super::failure::{Cause, Failure};
 use super::retry::Polling;
+use super::telemetry::{Answer, Telemetry};
 use super::versions::Feature;
 use crate::base::error::{Error, Result};
 use crate::format::ShardManifest;
@@ -26,6 +26,8 @@ use crate::point::ShardKey;
 
 /// Shortest timeout of an exact count, a filter or a change of the cluster.
 pub(super) const LONG: Duration = Duration::from_secs(600);
+/// Shortest timeout of telemetry, which a server collects from one collection after the other.
+const TELEMETRY: Duration = Duration::from_secs(60);
 /// Polling for the effect of a call whose answer was lost.
 const LOOKING: Polling = Polling::every(Duration::from_millis(100)).up_to(Duration::from_secs(1));
 
@@ -108,15 +110,22 @@ impl Connection {
         self.running(name, "running_snapshots")
     }
 
-    /// Returns the server's activity since its start, as far as it concerns collection `name` or restores;
-    /// parts that it does not tell are none.
-    pub fn activity(&self, name: &str) -> Result<Activity, Failure> {
+    /// Returns what the server tells of itself and of all its collections; parts that it does not tell are
+    /// none.
+    pub fn telemetry(&self) -> Result<Telemetry, Failure> {
+        let asked = Instant::now();
         let doing = format!("asking {} what it has done so far", self.who());
-        // Shards with their logs are told from this level on.
-        let call = Call::get(doing, &["telemetry"]).query("details_level", "10");
+        // Shards with their logs are told from this level on (lib/collection/src/collection/telemetry.rs);
+        // the next one locks every segment.
+        let call = Call::get(doing, &["telemetry"])
+            .query("details_level", "3")
+            .patience(self.at_least(TELEMETRY));
         // Not every key may ask for it.
-        let told: Option<Value> = unsupported_as_none(self.ask(&call))?;
-        Ok(told.map_or_else(Activity::default, |told| Activity::of(&told, name)))
+        let told: Option<Answer> = unsupported_as_none(self.ask(&call))?;
+        Ok(match told {
+            Some(told) => Telemetry::new(told, asked),
+            None => Telemetry::untold(asked),
+        })
     }
 
     /// The segments of a shard with the versions of their files; none if the server does not tell.

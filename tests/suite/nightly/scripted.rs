@@ -10,13 +10,15 @@ use super::{ALIAS, archive_is_whole, entries, named, night, sources, write_plan}
 use crate::damage::disk::{mounts, on_disk};
 use crate::server::album;
 use crate::support::fake::Fake;
-use crate::support::scripted::{Fault, Scripted};
+use crate::support::partial::PartialShard;
+use crate::support::scripted::{Fault, Scripted, Seen};
 use crate::support::{Env, Outcome, Trial, names_in, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("nightly/scripted/nights", || nights(env)),
         Trial::new("nightly/scripted/no_sign_no_shortcut", || no_sign(env)),
+        Trial::new("nightly/scripted/looks_are_shared", || looks(env)),
         Trial::new("nightly/scripted/key_for_some_collections", || {
             restricted(env)
         }),
@@ -224,6 +226,32 @@ fn no_sign(env: &Env) -> Outcome {
     ensure_eq!(told["master"]["unchanged"], json!(true), "{told}");
     let note = told["sources"][0]["note"].as_str().unwrap_or_default();
     ensure!(note.contains("does not tell"), "{note}");
+    Ok(())
+}
+
+/// Sources of one server share looks at its telemetry.
+fn looks(env: &Env) -> Outcome {
+    let stage = Stage::new(env, "")?;
+    {
+        let mut fake = stage.scripted.fake();
+        for album in ["album_2017", "album_2018"] {
+            let shard = PartialShard::of(fake.own.get(album).unwrap_or(&fake.snapshot))?;
+            fake.partial.insert(album.into(), shard);
+        }
+    }
+    let looks = || {
+        let seen = stage.scripted.seen();
+        let of = |one: &&Seen| one.path == "/telemetry" && one.query.contains("details_level=3");
+        seen.iter().filter(of).count()
+    };
+    let told = stage.night(0)?;
+    let all = |how| named(&[("album_2017", how), ("album_2018", how)]);
+    ensure_eq!(sources(&told), all("captured"), "the first");
+    // One before and one after the captures, and as many around the restore of the master.
+    ensure_eq!(looks(), 4, "looks of the first night");
+    let told = stage.night(0)?;
+    ensure_eq!(sources(&told), all("unchanged"), "the second");
+    ensure_eq!(looks(), 4 + 1, "looks of the second night");
     Ok(())
 }
 

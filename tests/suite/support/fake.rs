@@ -161,11 +161,15 @@ impl Fake {
         }
     }
 
-    fn telemetry(&self) -> Value {
+    /// As `GET /telemetry` answers.
+    pub fn telemetry(&self) -> Value {
         let Some(operations) = &self.operations else {
             return json!({"collections": {"snapshots": []}});
         };
-        let shards = |last: &u64| json!([{"id": 0, "local": {"update_queue": {"length": 0, "op_num": last}}}]);
+        let shards = |last: &u64| {
+            json!([{"id": 0, "local": {"update_queue": {"length": 0, "op_num": last},
+                "vectors_size_bytes": 100_000, "payloads_size_bytes": 1000}}])
+        };
         let collections: Vec<Value> = operations
             .iter()
             .map(|(name, last)| json!({"id": name, "shards": shards(last)}))

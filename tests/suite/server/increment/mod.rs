@@ -5,6 +5,7 @@
 //! made of; what went wrong is a whole capture or an error, and never another entry.
 
 mod live;
+mod together;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,6 +74,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         let name = format!("server/increment/{name}");
         trials.push(Trial::new(name, move || fault(env, spoil, says)));
     }
+    trials.extend(together::trials(env));
     trials.extend(live::trials(env));
     trials
 }
