@@ -145,8 +145,49 @@ fn finish_part(part: &Part, config: &CollectionConfig) -> Result<u64> {
     Ok(indexed_vectors)
 }
 
+/// What a finished shard is packed as.
+#[derive(Debug)]
+pub enum Packing {
+    /// A segment.
+    Segment {
+        /// Number of its shard.
+        shard: u32,
+        /// Its name in the snapshot.
+        path: String,
+        /// It.
+        segment: ToPack,
+    },
+    /// What a shard needs besides its segments, which come before.
+    Shard(PackedShard),
+}
+
+/// Calls `take` with everything that the finished `parts`, which come by their shards, are packed as, in the
+/// order of the snapshot.
+pub fn each_packed(parts: &[Part], mut take: impl FnMut(Packing) -> Result<()>) -> Result<()> {
+    for parts in parts.chunk_by(|a, b| a.number == b.number) {
+        let mut version_max = 0;
+        for part in parts {
+            for segment in closed_segments(&part.folder)? {
+                version_max = version_max.max(segment.version);
+                take(Packing::Segment {
+                    shard: part.number,
+                    path: layout::segment_tar(part.number, segment.uuid),
+                    segment: ToPack::measure(segment.folder)?,
+                })?;
+            }
+        }
+        if let Some(part) = parts.first() {
+            take(Packing::Shard(PackedShard {
+                number: part.number,
+                version_max,
+            }))?;
+        }
+    }
+    Ok(())
+}
+
 /// Packs the finished parts, which come by their shards.
-pub fn pack(
+fn pack(
     shape: Shape<'_>,
     parts: &[Part],
     target: Target,
@@ -154,22 +195,10 @@ pub fn pack(
 ) -> Result<Written> {
     let _stage = site.progress.stage("pack", None, Unit::None);
     let mut carrier = SnapshotWriter::new(target.file, &target.path)?;
-    for parts in parts.chunk_by(|a, b| a.number == b.number) {
-        let mut version_max = 0;
-        for part in parts {
-            for segment in closed_segments(&part.folder)? {
-                let path = layout::segment_tar(part.number, segment.uuid);
-                carrier.segment(&path, &ToPack::measure(segment.folder)?)?;
-                version_max = version_max.max(segment.version);
-            }
-        }
-        if let Some(part) = parts.first() {
-            carrier.shard(PackedShard {
-                number: part.number,
-                version_max,
-            })?;
-        }
-    }
+    each_packed(parts, |packing| match packing {
+        Packing::Segment { path, segment, .. } => carrier.segment(&path, &segment),
+        Packing::Shard(shard) => carrier.shard(shard),
+    })?;
     carrier.finish(
         shape.config.raw(),
         &shape.layout.keys,

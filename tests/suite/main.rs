@@ -23,6 +23,7 @@ mod graft;
 mod house;
 mod ingest;
 mod inspect;
+mod job;
 mod live;
 mod manual;
 mod merge;
@@ -50,6 +51,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         fixtures::trials(env),
         graft::trials(env),
         inspect::trials(env),
+        job::trials(env),
         settle::trials(env),
         export::trials(env),
         export_tables::trials(env),
