@@ -33,7 +33,8 @@ def task(job, index):
 
 def main(master, plan):
     planned = subprocess.run(["snapmerge", "job", "plan", *plan, "--json"], stdout=subprocess.PIPE)
-    if planned.returncode != 0:
+    # 3: planned, but a source lacks something, and --allow-incomplete was given.
+    if planned.returncode not in (0, 3):
         return planned.returncode
     planned = json.loads(planned.stdout)
     job, tasks = planned["job"], len(planned["stages"][0]["tasks"])

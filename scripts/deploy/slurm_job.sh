@@ -26,7 +26,10 @@ fi
 (($# >= 3)) || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 master=$1
 shift
-plan=$(snapmerge job plan "$@" --json)
+# 3: planned, but a source lacks something, and --allow-incomplete was given.
+code=0
+plan=$(snapmerge job plan "$@" --json) || code=$?
+((code == 0 || code == 3)) || exit "$code"
 job=$(jq -r .job <<<"$plan")
 tasks=$(jq '.stages[0].tasks | length' <<<"$plan")
 read -ra flags <<<"${SBATCH_FLAGS:-}"

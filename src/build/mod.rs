@@ -187,12 +187,7 @@ pub fn each_packed(parts: &[Part], mut take: impl FnMut(Packing) -> Result<()>) 
 }
 
 /// Packs the finished parts, which come by their shards.
-fn pack(
-    shape: Shape<'_>,
-    parts: &[Part],
-    target: Target,
-    site: Workspace<'_>,
-) -> Result<Written> {
+fn pack(shape: Shape<'_>, parts: &[Part], target: Target, site: Workspace<'_>) -> Result<Written> {
     let _stage = site.progress.stage("pack", None, Unit::None);
     let mut carrier = SnapshotWriter::new(target.file, &target.path)?;
     each_packed(parts, |packing| match packing {

@@ -31,8 +31,8 @@ use crate::commands::schema::SchemaArgs;
 use crate::commands::split::SplitArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
-    Ended, archive, capture, diff, drill, export, ingest, init, inspect, job, merge, publish, report,
-    restore, rollback, run, schema, split, verify,
+    Ended, archive, capture, diff, drill, export, ingest, init, inspect, job, merge, publish,
+    report, restore, rollback, run, schema, split, verify,
 };
 
 /// Merge the snapshots of many Qdrant collections into one verified master, offline.

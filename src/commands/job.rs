@@ -7,9 +7,7 @@ use clap::{Args, Subcommand};
 use super::archive::VerbArgs;
 use super::{Ended, answer, show};
 use crate::base::error::Result;
-use crate::jobs::{
-    JobPlanRequest, JobRemoveRequest, JobStatusRequest, JoinRequest, TaskRequest,
-};
+use crate::jobs::{JobPlanRequest, JobRemoveRequest, JobStatusRequest, JoinRequest, TaskRequest};
 
 /// Arguments of `job`.
 #[derive(Debug, Args)]

@@ -85,9 +85,11 @@ impl Chunks {
 
     /// Reads all of it and compares it.
     pub fn check(&self, store: &dyn Store, prefix: &str) -> Result<()> {
-        in_parallel((0..).zip(&self.chunks), store.at_once(), |(number, chunk)| {
-            get(store, &name(prefix, number), chunk).map(drop)
-        })
+        in_parallel(
+            (0..).zip(&self.chunks),
+            store.at_once(),
+            |(number, chunk)| get(store, &name(prefix, number), chunk).map(drop),
+        )
         .map(drop)
     }
 

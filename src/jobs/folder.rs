@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::parts::StoredPart;
-use crate::archive::{Listed, Location, Store};
+use crate::archive::{JOB_DIGITS, JOB_PREFIX, Listed, Location, Store};
 use crate::base::error::{Error, Kind, Result};
 use crate::merge::{ConfigFile, DividedSource, MergeOptions, PlannedPart};
 
@@ -22,10 +22,6 @@ pub const PLAN: &str = "plan.json";
 pub const PARTS: &str = "parts";
 /// Largest document that is read, in bytes.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
-/// Begins the names of jobs.
-const PREFIX: &str = "job-";
-/// Digits of the hash that names a job: 128 bits.
-const NAME_DIGITS: usize = 32;
 
 /// What is merged, and how: all that a task needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,11 +70,11 @@ impl JobPlan {
             options,
             config: config.map(|file| file.text.as_str()),
         };
-        let bytes = serde_json::to_vec(&identity)
-            .map_err(|err| Error::failed("naming the job", err))?;
+        let bytes =
+            serde_json::to_vec(&identity).map_err(|err| Error::failed("naming the job", err))?;
         let hash = hex::encode(Sha256::digest(&bytes));
-        let digits = hash.get(..NAME_DIGITS).unwrap_or(&hash);
-        Ok(format!("{PREFIX}{digits}"))
+        let digits = hash.get(..JOB_DIGITS).unwrap_or(&hash);
+        Ok(format!("{JOB_PREFIX}{digits}"))
     }
 }
 
@@ -199,7 +195,9 @@ impl JobFolder {
         let Some(bytes) = self.store.get(name, DOCUMENT_BYTES_MAX)? else {
             return Ok(None);
         };
-        read(&bytes).map(Some).map_err(|why| self.damaged(name, why))
+        read(&bytes)
+            .map(Some)
+            .map_err(|why| self.damaged(name, why))
     }
 
     /// The error about what lies under `name`.

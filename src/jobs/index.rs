@@ -82,7 +82,12 @@ mod tests {
             assert_eq!(with(None, &[(variable, "-1")]), None);
         }
         assert_eq!(with(None, &[]), None);
-        let two = |other| [("JOB_COMPLETION_INDEX", "5"), ("CLOUD_RUN_TASK_INDEX", other)];
+        let two = |other| {
+            [
+                ("JOB_COMPLETION_INDEX", "5"),
+                ("CLOUD_RUN_TASK_INDEX", other),
+            ]
+        };
         assert_eq!(with(None, &two("5")), Some(5));
         assert_eq!(with(None, &two("6")), None);
     }

@@ -143,7 +143,10 @@ impl Parts for StoredParts<'_> {
         let mut line = Vec::new();
         let next = move || {
             line.clear();
-            let read = lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+            let read = lines
+                .by_ref()
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line);
             match read {
                 Err(err) => Some(Err(Error::reading(doing, &err))),
                 Ok(0) => None,

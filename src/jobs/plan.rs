@@ -18,7 +18,9 @@ use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation};
 use crate::base::stage::Stages;
 use crate::input::InputOptions;
-use crate::merge::{DividedSource, MergeOptions, MergeRequest, PlanReport, PlannedPart, RouteChoice};
+use crate::merge::{
+    DividedSource, MergeOptions, MergeRequest, PlanReport, PlannedPart, RouteChoice,
+};
 
 /// Plans a job: one merge as tasks.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -156,7 +158,12 @@ impl JobPlanRequest {
 
     /// Where the sources are, as every process on this machine can tell.
     fn archive(&self) -> Result<String> {
-        let given = self.input.from_archive.archive.as_deref().unwrap_or_default();
+        let given = self
+            .input
+            .from_archive
+            .archive
+            .as_deref()
+            .unwrap_or_default();
         match Location::parse(given)? {
             Location::Folder(folder) => absolute(folder),
             Location::Bucket { .. } => Ok(given.to_owned()),

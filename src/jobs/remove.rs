@@ -121,7 +121,9 @@ fn expired(place: &str, days: u32, now: SystemTime) -> Result<Vec<String>> {
         if name != PLAN && !name.starts_with(&format!("{PARTS}/")) {
             continue;
         }
-        let (time, has_plan) = newest.entry(job.to_owned()).or_insert((one.modified, false));
+        let (time, has_plan) = newest
+            .entry(job.to_owned())
+            .or_insert((one.modified, false));
         *time = one.modified.max(*time);
         *has_plan |= name == PLAN;
     }

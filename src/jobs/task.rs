@@ -158,7 +158,9 @@ impl TaskRequest {
         let put = |kind, path| Chunks::put(store, &prefix(index, &attempt, kind), path);
         let members = put(MEMBERS, &members)?;
         let conflicts = put(CONFLICTS, &conflicts)?;
-        stages.end("store").bytes(members.bytes() + conflicts.bytes());
+        stages
+            .end("store")
+            .bytes(members.bytes() + conflicts.bytes());
         Ok(StoredPart {
             job: plan.job.clone(),
             index,
@@ -200,10 +202,16 @@ pub fn divide(
     stages: &mut Stages,
 ) -> Result<(DividedMerge, MergeRequest)> {
     let archive = SourceArchiveOptions {
-        archive: archive.archive.clone().or_else(|| Some(plan.archive.clone())),
+        archive: archive
+            .archive
+            .clone()
+            .or_else(|| Some(plan.archive.clone())),
         ..archive.clone()
     };
-    let ids = plan.sources.iter().map(|source| format!("archive:{}", source.id));
+    let ids = plan
+        .sources
+        .iter()
+        .map(|source| format!("archive:{}", source.id));
     let request = MergeRequest {
         sources: ids.map(PathBuf::from).collect(),
         options: plan.options.clone(),
@@ -231,7 +239,9 @@ pub fn divide(
             format!("working on the job {}", plan.job),
             "planned again, it has other tasks",
         )
-        .next("this is a fault of snapmerge: please report it; snapmerge merge does without a job"));
+        .next(
+            "this is a fault of snapmerge: please report it; snapmerge merge does without a job",
+        ));
     }
     Ok((divided, request))
 }

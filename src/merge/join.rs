@@ -133,7 +133,10 @@ fn join(making: Making<'_>, made: Vec<MadePart>, bytes: u64, parts: &dyn Parts) 
         }
     }
     let Some(built) = built else {
-        return Err(Error::failed("joining the parts of a master", "there is none"));
+        return Err(Error::failed(
+            "joining the parts of a master",
+            "there is none",
+        ));
     };
     built.deciding_field.clone().refuse_unknown()?;
     all_conflicts(&counts, parts, plan.route == Route::Graft, |conflict| {
@@ -191,7 +194,10 @@ fn all_conflicts(
     for (at, (part, expected)) in counts.iter().enumerate() {
         let mut stream = parts.conflicts(*part);
         let head = stream.next().transpose()?;
-        next.extend(head.iter().map(|head| Reverse((order(head, key_first), at))));
+        next.extend(
+            head.iter()
+                .map(|head| Reverse((order(head, key_first), at))),
+        );
         heads.push(head);
         streams.push((stream, *expected, 0_u64));
     }
@@ -201,15 +207,16 @@ fn all_conflicts(
             continue;
         };
         let following = stream.next().transpose()?;
-        next.extend(
-            (following.iter()).map(|following| Reverse((order(following, key_first), at))),
-        );
+        next.extend((following.iter()).map(|following| Reverse((order(following, key_first), at))));
         *count += 1;
         if let Some(conflict) = std::mem::replace(head, following) {
             take(conflict)?;
         }
     }
-    match streams.iter().find(|(_, expected, count)| expected != count) {
+    match streams
+        .iter()
+        .find(|(_, expected, count)| expected != count)
+    {
         None => Ok(()),
         Some((_, expected, count)) => Err(Error::damaged(
             "reading the conflicts of a part",

@@ -60,9 +60,7 @@ impl Operation for MergeRequest {
         }
         let report = match (&self.output, prepared.target.take()) {
             (_, Some(target)) => online::run(&self, prepared, target, context, started, stages)?,
-            (Some(output), None) => {
-                offline::run(&self, prepared, output, context, stages)?
-            }
+            (Some(output), None) => offline::run(&self, prepared, output, context, stages)?,
             (None, None) => {
                 return Err(Error::usage("merging", "nothing says where to")
                     .next("name a file with -o, or a collection with --into"));

@@ -40,8 +40,7 @@ pub fn rebuild(making: Making<'_>) -> Result<Made> {
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let keeps_keys = !plan.layout.keys.is_empty();
     let mut resolver = Resolver::new(&settings.union, names, ledger);
-    let (flow, deciding_field) =
-        Flow::of_part(&sources, &settled, &settings.union, keeps_keys)?;
+    let (flow, deciding_field) = Flow::of_part(&sources, &settled, &settings.union, keeps_keys)?;
     // Another shard may have it, if not all are made here.
     if plan.only.is_none() {
         deciding_field.clone().refuse_unknown()?;

@@ -56,8 +56,13 @@ impl Share {
             unpacked += u64::try_from(grown).unwrap_or(u64::MAX).max(bytes);
             for segment in own.segments.values() {
                 ids += Spill::bytes_max(segment.files.iter());
-                let versions = segment.files.iter().filter(|(name, _)| name.ends_with(VERSIONS));
-                points += versions.map(|(_, file)| file.bytes / VERSION_BYTES).sum::<u64>();
+                let versions = segment
+                    .files
+                    .iter()
+                    .filter(|(name, _)| name.ends_with(VERSIONS));
+                points += versions
+                    .map(|(_, file)| file.bytes / VERSION_BYTES)
+                    .sum::<u64>();
             }
         }
         let builds = plan.route != Route::Graft || settings.segments.merges();

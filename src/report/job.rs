@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 
 use super::words::{duration, size};
-use crate::jobs::{
-    JobPlanReport, JobRemoveReport, JobStatusReport, TaskReport, TaskState,
-};
+use crate::jobs::{JobPlanReport, JobRemoveReport, JobStatusReport, TaskReport, TaskState};
 
 impl JobPlanReport {
     /// It as text.
@@ -18,7 +16,10 @@ impl JobPlanReport {
         if self.was_planned {
             line("planned", "before: it is the same job".into());
         }
-        line("route", format!("{} because {}", self.merge.route, self.merge.because));
+        line(
+            "route",
+            format!("{} because {}", self.merge.route, self.merge.because),
+        );
         for source in &self.sources {
             line("source", format!("{}  {}", source.id, size(source.bytes)));
         }
@@ -27,13 +28,22 @@ impl JobPlanReport {
             let most = |of: fn(&crate::merge::PlannedPart) -> u64| {
                 size(tasks.iter().map(of).max().unwrap_or(0))
             };
-            line("stage", format!("shard, {} tasks, each at the most:", tasks.len()));
+            line(
+                "stage",
+                format!("shard, {} tasks, each at the most:", tasks.len()),
+            );
             line("", format!("reads {}", most(|task| task.read_bytes)));
             line("", format!("writes {}", most(|task| task.written_bytes)));
-            line("", format!("disk {} for scratch", most(|task| task.scratch_bytes)));
+            line(
+                "",
+                format!("disk {} for scratch", most(|task| task.scratch_bytes)),
+            );
             line("", format!("memory {}", most(|task| task.memory_bytes)));
         }
-        line("join", format!("reads and writes {}", size(self.join_bytes)));
+        line(
+            "join",
+            format!("reads and writes {}", size(self.join_bytes)),
+        );
         for missing in &self.merge.missing {
             line("MISSING", missing.clone());
         }

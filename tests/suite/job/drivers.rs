@@ -82,7 +82,11 @@ fn run(bench: &Bench, mut driver: Command, path: &str, sha256: &str) -> Outcome 
         told(&output.stdout),
         told(&output.stderr)
     );
-    ensure!(told(&output.stdout).contains("3 tasks"), "{}", told(&output.stdout));
+    ensure!(
+        told(&output.stdout).contains("3 tasks"),
+        "{}",
+        told(&output.stdout)
+    );
     let checksum = std::fs::read_to_string(checksum_of(&master))?;
     ensure!(checksum.contains(sha256), "another master: {checksum}");
     Ok(())

@@ -25,6 +25,7 @@ pub fn trials(_env: &'static Env) -> Vec<Trial> {
         Trial::new("job/faults/which_task", which_task),
         Trial::new("job/faults/removed", removed),
         Trial::new("job/faults/other_entries", other_entries),
+        Trial::new("job/faults/only_what_it_needs", only_what_it_needs),
     ]
 }
 
@@ -50,7 +51,11 @@ pub(super) fn bench() -> Outcome<(Bench, String)> {
 
 /// Fails unless the job gives the master with that SHA-256.
 fn ensure_joins(bench: &Bench, job: &Job, sha256: &str) -> Outcome {
-    let report = job.join(&bench.path("joined.snapshot")).run()?.ok()?.json()?;
+    let report = job
+        .join(&bench.path("joined.snapshot"))
+        .run()?
+        .ok()?
+        .json()?;
     ensure_eq!(report["master"]["sha256"], sha256, "the SHA-256");
     Ok(())
 }
@@ -138,7 +143,11 @@ fn flipped_bits() -> Outcome {
     let job = bench.planned(&[])?;
     job.all_tasks()?;
     let mut random = ChaCha8Rng::seed_from_u64(81);
-    let files = [job.chunk(1)?, job.document(1), job.folder().join("plan.json")];
+    let files = [
+        job.chunk(1)?,
+        job.document(1),
+        job.folder().join("plan.json"),
+    ];
     for (place, file) in files.iter().enumerate() {
         let whole = std::fs::read(file)?;
         for _ in 0..6 {
@@ -175,7 +184,10 @@ fn part_of_another_job() -> Outcome {
     let own = std::fs::read(job.document(1))?;
     std::fs::copy(other.document(1), job.document(1))?;
     ensure_no_master(&bench, &job, 13, &["it belongs to the job"])?;
-    job.task(1).run()?.code(13)?.says(&["it belongs to the job"])?;
+    job.task(1)
+        .run()?
+        .code(13)?
+        .says(&["it belongs to the job"])?;
     std::fs::copy(job.document(2), job.document(1))?;
     ensure_no_master(&bench, &job, 13, &["it is the part of task 2"])?;
     std::fs::write(job.document(1), &own)?;
@@ -212,7 +224,10 @@ fn which_task() -> Outcome {
     let (bench, sha256) = bench()?;
     let job = bench.planned(&[])?;
     let bare = || cli!["job", "task", &job.place, "--json", "--stage", "shard"];
-    bare().run()?.code(2)?.says(&["JOB_COMPLETION_INDEX", "--index"])?;
+    bare()
+        .run()?
+        .code(2)?
+        .says(&["JOB_COMPLETION_INDEX", "--index"])?;
     for (index, variable) in [
         "JOB_COMPLETION_INDEX",
         "SLURM_ARRAY_TASK_ID",
@@ -221,7 +236,11 @@ fn which_task() -> Outcome {
     .iter()
     .enumerate()
     {
-        let done = bare().env(variable, index.to_string()).run()?.ok()?.json()?;
+        let done = bare()
+            .env(variable, index.to_string())
+            .run()?
+            .ok()?
+            .json()?;
         ensure_eq!(done["index"], index, "{variable}");
         ensure_eq!(done["was_there"], false, "{variable}");
     }
@@ -278,5 +297,44 @@ fn other_entries() -> Outcome {
     let join = job.join(&bench.path("joined.snapshot"));
     let report = join.arg("--archive").arg(&elsewhere).run()?.ok()?.json()?;
     ensure_eq!(report["master"]["sha256"], sha256, "the SHA-256");
+    Ok(())
+}
+
+/// A task does without the objects of shards that are not its own, and not without its own.
+fn only_what_it_needs() -> Outcome {
+    let bench = Bench::of(|dir| {
+        let one = rows(dir, "large-one", 0, 9000)?;
+        let many = dir.join("large.snapshot");
+        cli!["merge", "-q", &one, "--shards", "3", "-o", &many]
+            .run()?
+            .ok()?;
+        Ok(vec![("large".to_owned(), many)])
+    })?;
+    let objects = walk(&bench.root.join("objects"))?;
+    ensure!(objects.len() >= 4, "only {} objects", objects.len());
+    let away = bench.path("away");
+    for flags in [&[][..], &["--route", "rebuild"]] {
+        let job = bench.planned(flags)?;
+        let (mut with, mut without) = (0, 0);
+        for object in &objects {
+            std::fs::rename(object, &away)?;
+            let run = job.task(1).run()?;
+            std::fs::rename(&away, object)?;
+            match run.status.code() {
+                Some(0) => without += 1,
+                _ => {
+                    run.code(13)?;
+                    with += 1;
+                }
+            }
+            cli!["job", "rm", &job.place, "--part", "1"].run()?.ok()?;
+        }
+        ensure!(with >= 1, "{flags:?}: no object is needed");
+        ensure!(
+            without * 2 >= objects.len(),
+            "{flags:?}: {with} of {} objects are needed for a third of the points",
+            objects.len()
+        );
+    }
     Ok(())
 }

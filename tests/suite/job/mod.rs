@@ -14,11 +14,7 @@ use crate::support::cli::Cli;
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    [
-        same::trials(env),
-        faults::trials(env),
-        drivers::trials(env),
-    ]
+    [same::trials(env), faults::trials(env), drivers::trials(env)]
         .into_iter()
         .flatten()
         .collect()
@@ -68,9 +64,16 @@ impl Bench {
     }
 
     fn plan(&self, flags: &[&str]) -> Cli {
-        cli!["job", "plan", "--json", "--archive", &self.root, &self.store]
-            .args(&self.sources)
-            .args(flags)
+        cli![
+            "job",
+            "plan",
+            "--json",
+            "--archive",
+            &self.root,
+            &self.store
+        ]
+        .args(&self.sources)
+        .args(flags)
     }
 
     /// A planned job.
@@ -106,7 +109,15 @@ impl Job {
     }
 
     fn join(&self, output: &Path) -> Cli {
-        cli!["job", "join", &self.place, "--json", "--force", "-o", output]
+        cli![
+            "job",
+            "join",
+            &self.place,
+            "--json",
+            "--force",
+            "-o",
+            output
+        ]
     }
 
     fn status(&self) -> Outcome<Value> {

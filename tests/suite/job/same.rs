@@ -15,20 +15,25 @@ const SHARDS: [u32; 3] = [1, 3, 16];
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     let mut trials = Vec::new();
     for shards in SHARDS {
-        trials.push(Trial::new(format!("job/same/untouched_{shards}"), move || {
-            untouched(shards)
-        }));
-        trials.push(Trial::new(format!("job/same/conflicts_{shards}"), move || {
-            conflicts(shards)
-        }));
-        trials.push(Trial::new(format!("job/same/rebuilt_{shards}"), move || {
-            rebuilt(shards)
-        }));
+        trials.push(Trial::new(
+            format!("job/same/untouched_{shards}"),
+            move || untouched(shards),
+        ));
+        trials.push(Trial::new(
+            format!("job/same/conflicts_{shards}"),
+            move || conflicts(shards),
+        ));
+        trials.push(Trial::new(
+            format!("job/same/rebuilt_{shards}"),
+            move || rebuilt(shards),
+        ));
     }
     trials.extend([
         Trial::new("job/same/keys", keys),
         Trial::new("job/same/config_of_a_file", config_of_a_file),
-        Trial::new("job/same/as_servers_leave_them", || as_servers_leave_them(env)),
+        Trial::new("job/same/as_servers_leave_them", || {
+            as_servers_leave_them(env)
+        }),
         Trial::new("job/same/refused", || refused(env)),
         Trial::new("job/same/archives_look_past_jobs", archives_look_past_jobs),
     ]);
@@ -36,12 +41,26 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 /// Rows from `first` on in a snapshot of so many shards.
-fn sharded(dir: &Path, name: &str, first: u64, count: u64, shards: u32) -> Outcome<(String, PathBuf)> {
+fn sharded(
+    dir: &Path,
+    name: &str,
+    first: u64,
+    count: u64,
+    shards: u32,
+) -> Outcome<(String, PathBuf)> {
     let one = rows(dir, &format!("{name}-one"), first, count)?;
     let many = dir.join(format!("{name}.snapshot"));
-    cli!["merge", "-q", &one, "--shards", shards.to_string(), "-o", &many]
-        .run()?
-        .ok()?;
+    cli![
+        "merge",
+        "-q",
+        &one,
+        "--shards",
+        shards.to_string(),
+        "-o",
+        &many
+    ]
+    .run()?
+    .ok()?;
     Ok((name.to_owned(), many))
 }
 
@@ -101,14 +120,27 @@ fn ensure_same(bench: &Bench, flags: &[&str], same_bytes: bool) -> Outcome<(Valu
     }
     let shards = |report: &Value| -> Vec<(Value, Value, Value)> {
         let shards = report["master"]["shards"].as_array().into_iter().flatten();
-        let of = |shard: &Value| (shard["shard"].clone(), shard["key"].clone(), shard["points"].clone());
+        let of = |shard: &Value| {
+            (
+                shard["shard"].clone(),
+                shard["key"].clone(),
+                shard["points"].clone(),
+            )
+        };
         shards.map(of).collect()
     };
     ensure_eq!(shards(&by_job), shards(&by_merge), "the shards");
     cli!["diff", "-q", &whole, &joined].run()?.ok()?;
     if same_bytes {
-        ensure_eq!(by_job["master"]["sha256"], by_merge["master"]["sha256"], "the SHA-256");
-        ensure!(std::fs::read(&whole)? == std::fs::read(&joined)?, "the files differ");
+        ensure_eq!(
+            by_job["master"]["sha256"],
+            by_merge["master"]["sha256"],
+            "the SHA-256"
+        );
+        ensure!(
+            std::fs::read(&whole)? == std::fs::read(&joined)?,
+            "the files differ"
+        );
         ensure_eq!(by_job["carried"], by_merge["carried"], "what was carried");
     }
     ensure_eq!(job.status()?["done"], job.tasks, "tasks that are done");
@@ -177,7 +209,14 @@ fn rebuilt(shards: u32) -> Outcome {
     let filter = r#"{"must":[{"key":"n","range":{"gte":3}}]}"#;
     for flags in [
         &["--route", "rebuild"][..],
-        &["--route", "rebuild", "--on-conflict", "first", "--drop-payload", "n"],
+        &[
+            "--route",
+            "rebuild",
+            "--on-conflict",
+            "first",
+            "--drop-payload",
+            "n",
+        ],
         &["--filter", filter, "--on-conflict", "newest:n"],
     ] {
         let (report, _) = ensure_same(&bench, flags, false)?;
@@ -216,8 +255,15 @@ fn keys() -> Outcome {
     let (report, _) = ensure_same(&keyed, &[], false)?;
     ensure_eq!(report["conflicts"]["count"], 1000, "conflicts");
     let key = report["master"]["shards"][1]["key"].as_str();
-    ensure!(key.is_some_and(|key| key.contains('b')), "the key is {key:?}");
-    ensure_same(&keyed, &["--route", "rebuild", "--on-conflict", "first"], false)?;
+    ensure!(
+        key.is_some_and(|key| key.contains('b')),
+        "the key is {key:?}"
+    );
+    ensure_same(
+        &keyed,
+        &["--route", "rebuild", "--on-conflict", "first"],
+        false,
+    )?;
     Ok(())
 }
 
@@ -225,16 +271,31 @@ fn keys() -> Outcome {
 fn config_of_a_file() -> Outcome {
     let bench = overlapping(3)?;
     let file = bench.path("config.json");
-    std::fs::write(&file, r#"{"on_disk_payload": false, "hnsw_config": {"m": 24}}"#)?;
+    std::fs::write(
+        &file,
+        r#"{"on_disk_payload": false, "hnsw_config": {"m": 24}}"#,
+    )?;
     let flags = ["--config", file.to_str().ok_or("no UTF-8")?];
     let whole = bench.merge(&bench.path("whole.snapshot"), &flags);
     let whole = whole.run()?.ok()?.json()?;
     let job = bench.planned(&flags)?;
     std::fs::remove_file(&file)?;
     job.all_tasks()?;
-    let joined = job.join(&bench.path("joined.snapshot")).run()?.ok()?.json()?;
-    ensure_eq!(joined["provenance"]["config"], whole["provenance"]["config"], "config");
-    ensure_eq!(joined["master"]["digest"], whole["master"]["digest"], "the digest");
+    let joined = job
+        .join(&bench.path("joined.snapshot"))
+        .run()?
+        .ok()?
+        .json()?;
+    ensure_eq!(
+        joined["provenance"]["config"],
+        whole["provenance"]["config"],
+        "config"
+    );
+    ensure_eq!(
+        joined["master"]["digest"],
+        whole["master"]["digest"],
+        "the digest"
+    );
     ensure_eq!(
         joined["provenance"]["config"]["hnsw_config"]["m"],
         24,
@@ -251,13 +312,17 @@ fn config_of_a_file() -> Outcome {
 fn as_servers_leave_them(env: &Env) -> Outcome {
     let albums = Bench::of(|dir| {
         let mut albums = Vec::new();
-        for name in ["album_2017", "album_2018", "album_2019"] {
+        for name in ["album_2017", "album_2018", "album_2019_overlap"] {
             albums.push((name.to_owned(), env.case(name).unpack(dir)?));
         }
         Ok(albums)
     })?;
     ensure_same(&albums, &["--stamp", "album"], false)?;
-    ensure_same(&albums, &["--route", "rebuild", "--on-conflict", "newest:taken"], false)?;
+    ensure_same(
+        &albums,
+        &["--route", "rebuild", "--on-conflict", "newest:taken"],
+        false,
+    )?;
     let shards = Bench::of(|dir| {
         Ok(vec![(
             "three".to_owned(),
@@ -281,11 +346,11 @@ fn refused(env: &Env) -> Outcome {
         (&["--route", "scratch"], "needs a server"),
         (&["--route", "replay"], "needs a server"),
     ] {
-        bench
-            .plan(flags)
-            .run()?
-            .code(2)?
-            .says(&["dividing the merge into tasks", reason, way_out])?;
+        bench.plan(flags).run()?.code(2)?.says(&[
+            "dividing the merge into tasks",
+            reason,
+            way_out,
+        ])?;
     }
     // What merge refuses is refused in the same words.
     let unknown = ["--stamp", "from", "--stamp-value", "z=1"];
@@ -293,7 +358,9 @@ fn refused(env: &Env) -> Outcome {
         bench.plan(&unknown),
         bench.merge(&bench.path("x.snapshot"), &unknown),
     ] {
-        cli.run()?.code(2)?.says(&["--stamp-value z", "no source has this name"])?;
+        cli.run()?
+            .code(2)?
+            .says(&["--stamp-value z", "no source has this name"])?;
     }
     let file = env.case("album_2017").unpack(bench.dir.path())?;
     bench
@@ -306,15 +373,25 @@ fn refused(env: &Env) -> Outcome {
     ensure!(!bench.store.exists(), "something was written");
     // Parts are not encrypted.
     let vault = bench.path("vault");
-    archive("init", &vault).args(["--encrypt", PUBLIC]).run()?.ok()?;
+    archive("init", &vault)
+        .args(["--encrypt", PUBLIC])
+        .run()?
+        .ok()?;
     archive("add", &vault).arg(&file).run()?.ok()?;
     let key = key_file(bench.dir.path(), KEY)?;
-    cli!["job", "plan", "--archive", &vault, &bench.store, "archive:album_2017"]
-        .arg("--identity")
-        .arg(&key)
-        .run()?
-        .code(2)?
-        .says(&["is encrypted", way_out])?;
+    cli![
+        "job",
+        "plan",
+        "--archive",
+        &vault,
+        &bench.store,
+        "archive:album_2017"
+    ]
+    .arg("--identity")
+    .arg(&key)
+    .run()?
+    .code(2)?
+    .says(&["is encrypted", way_out])?;
     ensure!(!bench.store.exists(), "something was written");
     Ok(())
 }
@@ -326,7 +403,10 @@ fn archives_look_past_jobs() -> Outcome {
     let job = bench.planned(&[])?;
     job.all_tasks()?;
     archive("check", &bench.root).run()?.ok()?;
-    archive("forget", &bench.root).arg("--leftovers").run()?.ok()?;
+    archive("forget", &bench.root)
+        .arg("--leftovers")
+        .run()?
+        .ok()?;
     archive("forget", &bench.root)
         .args(["--keep-last", "5"])
         .run()?
