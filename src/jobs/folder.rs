@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::parts::StoredPart;
+use super::parts::{PARTS, StoredPart};
 use crate::archive::{JOB_DIGITS, JOB_PREFIX, Listed, Location, Store};
 use crate::base::error::{Error, Kind, Result};
 use crate::merge::{ConfigFile, DividedSource, MergeOptions, PlannedPart};
@@ -18,8 +18,6 @@ use chrono::{DateTime, Utc};
 pub const FORMAT: &str = "snapmerge-job/1";
 /// The document that says what is merged.
 pub const PLAN: &str = "plan.json";
-/// The folder of the parts.
-pub const PARTS: &str = "parts";
 /// Largest document that is read, in bytes.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 

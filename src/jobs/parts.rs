@@ -9,13 +9,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::chunks::{ChunkCache, ChunkReader, Chunks};
-use super::folder::PARTS;
 use crate::archive::Store;
 use crate::base::error::{Error, Result};
 use crate::merge::{MadePart, Member, Parts};
 use crate::stream::Conflict;
 
-/// Longest line of a file of conflicts that is read, in bytes: two hundred sources have some kilobytes.
+/// The folder of the parts.
+pub const PARTS: &str = "parts";
+/// Longest line of a file of conflicts that is read, in bytes: of a thousand sources it has some hundred kilobytes.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// The document of a part.

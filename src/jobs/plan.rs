@@ -1,4 +1,4 @@
-//! Planning a job.
+//! Planning a job: a merge is planned as `merge` plans it, divided into tasks, and written down in the store.
 //!
 //! Invariants: whatever `merge` refuses, and whatever is not divided, is refused before anything is written; planning
 //! the same again finds the same job.

@@ -10,7 +10,8 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{JobFolder, PARTS, PLAN, part_name};
+use super::folder::{JobFolder, PLAN, part_name};
+use super::parts::PARTS;
 use crate::archive::{Listed, Location};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
@@ -164,7 +165,10 @@ mod tests {
         let days = |days: u64| SystemTime::now() + Duration::from_secs(days * DAY_SECONDS + 60);
         let job = format!("{place}/job-a");
         assert_eq!(expired(&place, 7, days(6)).unwrap(), Vec::<String>::new());
-        assert_eq!(expired(&place, 7, days(7)).unwrap(), [job.clone()]);
+        assert_eq!(
+            expired(&place, 7, days(7)).unwrap(),
+            std::slice::from_ref(&job)
+        );
         assert_eq!(remove(&job, &[1]).unwrap(), (1, 1));
         assert_eq!(remove(&job, &[0]).unwrap(), (2, 2));
         assert_eq!(remove(&job, &[]).unwrap(), (2, 2));

@@ -1,4 +1,4 @@
-//! How far a job is.
+//! How far a job is: which of its tasks are done, and what attempts left that made no part.
 //!
 //! Invariants: only documents are read; what was damaged is told as that.
 
