@@ -19,6 +19,7 @@
 //! | [`worker`] | operations done by a supervised child process |
 //! | [`drill`] | archived snapshots restored and compared, as after a disaster |
 //! | [`publish`] | aliases moved to a new master and back |
+//! | [`jobs`] | one merge as tasks of other engines: plan, task, join |
 //! | [`merge`] | plan, route, and the master made by `graft`, `rebuild` or `replay` |
 //! | [`ingest`] | rows of files into collections, by the value of a field |
 //! | [`split`] | one snapshot into several, by the value of a field |
@@ -53,6 +54,7 @@ pub mod format;
 pub mod ingest;
 pub mod input;
 pub mod inspect;
+pub mod jobs;
 pub mod manual;
 pub mod merge;
 pub mod nightly;

@@ -21,7 +21,7 @@ use self::losses::losses;
 use self::repair::{fetch_again, repair_chain};
 use super::chain::{self, Chain, ChainFinding, Entry};
 use super::lock::{self, LOCK};
-use super::name::Name;
+use super::name::{Name, is_of_job};
 use super::object::{Opener, STORED_BYTES_MAX};
 use super::recipe::{PackRef, Recipe};
 use super::store::{RESERVE, Store, key_of};
@@ -417,7 +417,7 @@ fn extras(
     };
     listed
         .into_iter()
-        .filter(|listed| !is_known(&listed.name))
+        .filter(|listed| !is_known(&listed.name) && !is_of_job(&listed.name))
         .map(|listed| Finding::Extra {
             path: listed.name,
             bytes: listed.bytes,

@@ -44,7 +44,7 @@ pub use self::find::{EntryPattern, EntryRef, newest};
 pub use self::forget::{Forgetting, PruneReport};
 pub use self::get::Retrieved;
 pub use self::holder::Holder;
-pub use self::name::Name;
+pub use self::name::{JOB_DIGITS, JOB_PREFIX, Name};
 pub use self::operations::{
     AddFailure, AddReport, AddRequest, CheckReport, CheckRequest, CopyReport, CopyRequest,
     FindReport, FindRequest, ForgetReport, ForgetRequest, FoundIn, GetReport, GetRequest,

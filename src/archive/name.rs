@@ -106,9 +106,43 @@ impl FromStr for Name {
     }
 }
 
+/// Begins the name of the folder of a job, which may lie in an archive's place and is none of its files.
+pub const JOB_PREFIX: &str = "job-";
+/// Hexadecimal digits of a job's name after that.
+pub const JOB_DIGITS: usize = 32;
+
+/// Returns true if what is called `name` in a store lies in the folder of a job.
+pub fn is_of_job(name: &str) -> bool {
+    let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    let is_job = |folder: &str| {
+        folder
+            .strip_prefix(JOB_PREFIX)
+            .is_some_and(|digits| digits.len() == JOB_DIGITS && digits.chars().all(is_digit))
+    };
+    let mut folders = name.split('/');
+    // The last is a file.
+    folders.next_back();
+    folders.any(is_job)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_jobs_are_told_by_the_folder_they_lie_in() {
+        let job = "job-ffe52ddfe671a2b2645c0a9566ebb040";
+        for name in ["plan.json", "parts/0.json", "parts/0/ab/members-00000000"] {
+            assert!(is_of_job(&format!("{job}/{name}")), "{name}");
+            assert!(is_of_job(&format!("jobs/{job}/{name}")), "{name}");
+            assert!(!is_of_job(&format!("{}/{name}", &job[..35])), "{name}");
+            assert!(
+                !is_of_job(&format!("{}/{name}", job.to_uppercase())),
+                "{name}"
+            );
+        }
+        assert!(!is_of_job(job) && !is_of_job(&format!("objects/{job}")));
+    }
 
     #[test]
     fn a_name_is_written_one_way() {

@@ -3,7 +3,7 @@
 //! Invariants: stages follow each other without a gap, so that all the time of an operation is in one
 //! of them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,7 @@ impl StageReport {
 /// The stages of an operation that is going on: each lasts from the end of the one before to its own.
 #[derive(Debug)]
 pub struct Stages {
+    started: Instant,
     since: Instant,
     ended: Vec<StageReport>,
 }
@@ -48,6 +49,7 @@ impl Stages {
     /// None yet, of an operation that began at `started`.
     pub fn since(started: Instant) -> Self {
         Self {
+            started,
             since: started,
             ended: Vec::new(),
         }
@@ -71,6 +73,11 @@ impl Stages {
             seconds: before.seconds + seconds,
             ..before
         })
+    }
+
+    /// Wall-clock time since the operation began.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// The stages that have ended.

@@ -145,31 +145,55 @@ fn finish_part(part: &Part, config: &CollectionConfig) -> Result<u64> {
     Ok(indexed_vectors)
 }
 
-/// Packs the finished parts, which come by their shards.
-pub fn pack(
-    shape: Shape<'_>,
-    parts: &[Part],
-    target: Target,
-    site: Workspace<'_>,
-) -> Result<Written> {
-    let _stage = site.progress.stage("pack", None, Unit::None);
-    let mut carrier = SnapshotWriter::new(target.file, &target.path)?;
+/// What a finished shard is packed as.
+#[derive(Debug)]
+pub enum Packing {
+    /// A segment.
+    Segment {
+        /// Number of its shard.
+        shard: u32,
+        /// Its name in the snapshot.
+        path: String,
+        /// It.
+        segment: ToPack,
+    },
+    /// What a shard needs besides its segments, which come before.
+    Shard(PackedShard),
+}
+
+/// Calls `take` with everything that the finished `parts`, which come by their shards, are packed as, in the
+/// order of the snapshot.
+pub fn each_packed(parts: &[Part], mut take: impl FnMut(Packing) -> Result<()>) -> Result<()> {
     for parts in parts.chunk_by(|a, b| a.number == b.number) {
         let mut version_max = 0;
         for part in parts {
             for segment in closed_segments(&part.folder)? {
-                let path = layout::segment_tar(part.number, segment.uuid);
-                carrier.segment(&path, &ToPack::measure(segment.folder)?)?;
                 version_max = version_max.max(segment.version);
+                take(Packing::Segment {
+                    shard: part.number,
+                    path: layout::segment_tar(part.number, segment.uuid),
+                    segment: ToPack::measure(segment.folder)?,
+                })?;
             }
         }
         if let Some(part) = parts.first() {
-            carrier.shard(PackedShard {
+            take(Packing::Shard(PackedShard {
                 number: part.number,
                 version_max,
-            })?;
+            }))?;
         }
     }
+    Ok(())
+}
+
+/// Packs the finished parts, which come by their shards.
+fn pack(shape: Shape<'_>, parts: &[Part], target: Target, site: Workspace<'_>) -> Result<Written> {
+    let _stage = site.progress.stage("pack", None, Unit::None);
+    let mut carrier = SnapshotWriter::new(target.file, &target.path)?;
+    each_packed(parts, |packing| match packing {
+        Packing::Segment { path, segment, .. } => carrier.segment(&path, &segment),
+        Packing::Shard(shard) => carrier.shard(shard),
+    })?;
     carrier.finish(
         shape.config.raw(),
         &shape.layout.keys,

@@ -20,6 +20,7 @@ use crate::commands::export::ExportArgs;
 use crate::commands::ingest::IngestArgs;
 use crate::commands::init::InitPlanArgs;
 use crate::commands::inspect::InspectArgs;
+use crate::commands::job::JobArgs;
 use crate::commands::merge::MergeArgs;
 use crate::commands::publish::PublishArgs;
 use crate::commands::report::ReportArgs;
@@ -30,8 +31,8 @@ use crate::commands::schema::SchemaArgs;
 use crate::commands::split::SplitArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
-    Ended, archive, capture, diff, drill, export, ingest, init, inspect, merge, publish, report,
-    restore, rollback, run, schema, split, verify,
+    Ended, archive, capture, diff, drill, export, ingest, init, inspect, job, merge, publish,
+    report, restore, rollback, run, schema, split, verify,
 };
 
 /// Merge the snapshots of many Qdrant collections into one verified master, offline.
@@ -84,6 +85,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Keep snapshots of many nights in one place, each byte once and every byte checked
     Archive(Box<ArchiveArgs>),
+    /// Merge on many machines: one merge as tasks of Kubernetes, Slurm, Ray or a loop
+    Job(Box<JobArgs>),
     /// Do all of it by a plan: capture, archive, merge, prove, restore, publish, forget, report
     Run(RunArgs),
     /// Print a plan for a whole night, to start from
@@ -130,6 +133,7 @@ impl Command {
             Self::Diff(args) => diff::run(*args),
             Self::Report(args) => report::run(&args),
             Self::Archive(args) => archive::run(*args),
+            Self::Job(args) => job::run(*args),
             Self::Run(args) => run::run(&args),
             Self::Init(args) => init::run(&args),
             Self::Drill(args) => drill::run(&args),

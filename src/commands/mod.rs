@@ -10,6 +10,7 @@ pub mod export;
 pub mod ingest;
 pub mod init;
 pub mod inspect;
+pub mod job;
 pub mod merge;
 pub mod publish;
 pub mod report;

@@ -8,7 +8,7 @@
 
 mod shard;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -50,6 +50,8 @@ struct Reading<'a> {
     want: Want,
     /// The file, if parts of it can be read later.
     file: Option<&'a SnapshotFile>,
+    /// Shards that are looked into; none for all.
+    only: Option<&'a BTreeSet<u32>>,
 }
 
 /// The form of a snapshot.
@@ -129,6 +131,32 @@ impl Snapshot {
 
     /// Walks over the snapshot in `file`. `passed` counts the file's bytes for a progress bar.
     pub fn open(file: &SnapshotFile, want: Want, passed: Option<Arc<AtomicU64>>) -> Result<Self> {
+        Self::walk(file, want, None, passed)
+    }
+
+    /// Reads the id trackers and logs of the shards that are `wanted`, after it was opened without; of the
+    /// others nothing but headers is read.
+    pub fn look_inside(&mut self, wanted: &BTreeSet<u32>) -> Result<()> {
+        let inside = Want {
+            trackers: true,
+            log: true,
+            hash: None,
+        };
+        let found = Self::walk(&self.file, inside, Some(wanted), None)?;
+        for (number, shard) in found.shards {
+            if let Some(own) = self.shards.get_mut(&number) {
+                *own = shard;
+            }
+        }
+        Ok(())
+    }
+
+    fn walk(
+        file: &SnapshotFile,
+        want: Want,
+        only: Option<&BTreeSet<u32>>,
+        passed: Option<Arc<AtomicU64>>,
+    ) -> Result<Self> {
         let file_bytes = file.bytes()?;
         let mut input = Input::open(file, want.hash, passed)?;
         let mut snapshot = Self {
@@ -139,6 +167,7 @@ impl Snapshot {
         let reading = Reading {
             want,
             file: (!snapshot.compressed).then_some(file),
+            only,
         };
         let mut roots = Roots::default();
         let mut walker = Walker::new(&mut input, file.to_string());
@@ -234,6 +263,9 @@ impl Snapshot {
                 let number = shard.unwrap_or(0);
                 if matches!(part, ShardMember::SegmentFile(..)) {
                     roots.streamed = true;
+                }
+                if reading.only.is_some_and(|only| !only.contains(&number)) {
+                    return Ok(());
                 }
                 let shard = self.shards.entry(number).or_default();
                 let inner = shard.take(walker, member, part, reading, number)?;

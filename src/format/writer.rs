@@ -79,6 +79,30 @@ impl SnapshotWriter {
         what: &dyn Fn(&io::Error) -> Error,
     ) -> Result<()> {
         self.head(path, bytes)?;
+        self.copy(bytes, reader, what)?;
+        self.pad(bytes)
+    }
+
+    /// Adds a member as another writer wrote it, headers and padding included: the `bytes` bytes, a whole
+    /// number of blocks, that `reader` yields; `what` names the reader in errors.
+    pub fn written_member(
+        &mut self,
+        bytes: u64,
+        reader: &mut dyn Read,
+        what: &dyn Fn(&io::Error) -> Error,
+    ) -> Result<()> {
+        if !bytes.is_multiple_of(BLOCK) {
+            return Err(what(&io::ErrorKind::InvalidData.into()));
+        }
+        self.copy(bytes, reader, what)
+    }
+
+    fn copy(
+        &mut self,
+        bytes: u64,
+        reader: &mut dyn Read,
+        what: &dyn Fn(&io::Error) -> Error,
+    ) -> Result<()> {
         let mut left = bytes;
         while left > 0 {
             let mut buffer = self.buffer()?;
@@ -89,7 +113,7 @@ impl SnapshotWriter {
             left -= most as u64;
             self.send(buffer)?;
         }
-        self.pad(bytes)
+        Ok(())
     }
 
     /// Adds a segment as a tar called `path`.
@@ -156,10 +180,21 @@ impl SnapshotWriter {
         self.json(layout::SHARD_KEYS, shard_keys)?;
         self.json(layout::PAYLOAD_INDEX, payload_index)?;
         self.put(&[0; 2 * BLOCK as usize])?;
+        self.end()
+    }
+
+    /// Ends the file behind the last member: members that other tars are made of, and no tar itself. The file
+    /// is not synced to its end.
+    pub fn end(mut self) -> Result<Written> {
         match self.end_writing()? {
             true => Ok(self.meant.finish()),
             false => Err(self.ended()),
         }
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.meant.bytes()
     }
 
     fn json(&mut self, path: &str, value: &impl Serialize) -> Result<()> {

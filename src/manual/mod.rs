@@ -33,6 +33,7 @@ pages! {
     inspect "inspect"
     merge "merge"
     conflicts "conflicts"
+    job "job"
     ingest "ingest"
     verify "verify"
     servers "servers"

@@ -33,10 +33,10 @@ pub struct CarriedCounts {
     pub tails: Vec<String>,
     /// Segments that a server will index in the background, because they come without a graph and
     /// are large enough for one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_index: Option<ToIndex>,
     /// Segments that were merged, if there was a number to come down to.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consolidated: Option<Consolidated>,
 }
 
@@ -67,6 +67,49 @@ pub struct Consolidated {
     pub merged_points: u64,
     /// Vectors of them that lie in an index now; approximate, as Qdrant's own.
     pub indexed_vectors: u64,
+}
+
+impl CarriedCounts {
+    /// Adds the counts of other shards of the same master.
+    pub(super) fn join(&mut self, other: Self) {
+        self.untouched_segments += other.untouched_segments;
+        self.untouched_bytes += other.untouched_bytes;
+        self.rewritten_segments += other.rewritten_segments;
+        self.rewritten_bytes += other.rewritten_bytes;
+        let known = &mut self.rebuilt_indexes;
+        for field in other.rebuilt_indexes {
+            if !known.contains(&field) {
+                known.push(field);
+            }
+        }
+        self.settled_segments += other.settled_segments;
+        self.settled_bytes += other.settled_bytes;
+        self.settled.extend(other.settled);
+        self.tails.extend(other.tails);
+        match (&mut self.to_index, other.to_index) {
+            (Some(to_index), Some(other)) => {
+                to_index.segments += other.segments;
+                to_index.points += other.points;
+            }
+            (to_index, other) => *to_index = to_index.or(other),
+        }
+        match (&mut self.consolidated, other.consolidated) {
+            (Some(done), Some(other)) => done.join(other),
+            (done, other) => *done = done.or(other),
+        }
+    }
+}
+
+impl Consolidated {
+    fn join(&mut self, other: Self) {
+        self.segments_before += other.segments_before;
+        self.segments_after += other.segments_after;
+        self.carried_segments += other.carried_segments;
+        self.empty_segments += other.empty_segments;
+        self.merged_segments += other.merged_segments;
+        self.merged_points += other.merged_points;
+        self.indexed_vectors += other.indexed_vectors;
+    }
 }
 
 impl fmt::Display for CarriedCounts {

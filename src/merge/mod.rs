@@ -5,7 +5,11 @@
 
 mod built;
 mod carried;
+mod divide;
 mod graft;
+mod join;
+mod making;
+mod members;
 mod offline;
 mod online;
 mod options;
@@ -18,6 +22,7 @@ mod request;
 mod route;
 mod scratch_collection;
 mod settings;
+mod share;
 mod tell;
 
 use std::time::Instant;
@@ -25,7 +30,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 pub use self::carried::{CarriedCounts, Consolidated};
-pub use self::options::{MergeOptions, RouteChoice};
+pub use self::divide::{DividedMerge, DividedSource, MadePart, PlannedPart, SourceShard};
+pub use self::join::Parts;
+pub use self::members::Member;
+pub use self::options::{ConfigFile, MergeOptions, RouteChoice};
 pub use self::report::{
     ConflictReport, LiveReport, MasterReport, MergeReport, PlanReport, ProofReport, ShardReport,
     SourceReport,
@@ -52,9 +60,7 @@ impl Operation for MergeRequest {
         }
         let report = match (&self.output, prepared.target.take()) {
             (_, Some(target)) => online::run(&self, prepared, target, context, started, stages)?,
-            (Some(output), None) => {
-                offline::run(&self, prepared, output, context, started, stages)?
-            }
+            (Some(output), None) => offline::run(&self, prepared, output, context, stages)?,
             (None, None) => {
                 return Err(Error::usage("merging", "nothing says where to")
                     .next("name a file with -o, or a collection with --into"));

@@ -4,10 +4,11 @@
 //! was read is in it, lost a conflict, or was filtered out.
 
 use std::path::Path;
-use std::time::Instant;
 
 use super::built::{Built, Made};
 use super::graft::graft;
+use super::making::Making;
+use super::members::MemberWriter;
 use super::plan::Plan;
 use super::rebuild::rebuild;
 use super::report::{MasterReport, MergeReport, ProofReport, ShardReport};
@@ -33,8 +34,7 @@ pub fn run(
     prepared: Prepared<'_>,
     output: &Path,
     context: &Context,
-    started: Instant,
-    mut stages: Stages,
+    stages: Stages,
 ) -> Result<MergeReport> {
     let Prepared {
         settings,
@@ -42,6 +42,46 @@ pub fn run(
         plan,
         ..
     } = prepared;
+    let planned = Planned {
+        settings,
+        sources,
+        plan,
+    };
+    write(request, planned, output, context, stages, make)
+}
+
+/// What was settled before a master is written.
+pub struct Planned {
+    /// The settings.
+    pub settings: Settings,
+    /// The sources.
+    pub sources: Vec<Source>,
+    /// The plan.
+    pub plan: Plan,
+}
+
+/// Makes the shards by the planned route.
+pub fn make(making: Making<'_>) -> Result<Made> {
+    match making.plan.route {
+        Route::Graft => graft(making),
+        Route::Rebuild | Route::Replay => rebuild(making),
+    }
+}
+
+/// Writes the master whose shards `make` gives into the file `output`.
+pub fn write(
+    request: &MergeRequest,
+    planned: Planned,
+    output: &Path,
+    context: &Context,
+    mut stages: Stages,
+    make: impl FnOnce(Making<'_>) -> Result<Made>,
+) -> Result<MergeReport> {
+    let Planned {
+        settings,
+        sources,
+        plan,
+    } = planned;
     let output_folder = folder_of(output);
     let scratch_folder = request.scratch_parent();
     plan.needs
@@ -56,20 +96,23 @@ pub fn run(
     };
     let (packed, file) = staged.create_beside("packed")?;
     let path = packed.clone();
-    let target = Target { file, path };
-    let made = match plan.route {
-        Route::Graft => graft(sources, plan, &settings, ledger, target, site, &mut stages)?,
-        Route::Rebuild | Route::Replay => {
-            rebuild(sources, plan, &settings, ledger, target, site, &mut stages)?
-        }
-    };
+    let mut writer = MemberWriter::new(Target { file, path })?;
     let Made {
         sources,
-        plan,
+        mut plan,
         built,
-        written,
         ledger,
-    } = made;
+    } = make(Making {
+        sources,
+        plan,
+        settings: &settings,
+        ledger,
+        writer: &mut writer,
+        site,
+        stages: &mut stages,
+    })?;
+    plan.allow_segments(&built.shards)?;
+    let written = writer.finish(plan.shape())?;
     refuse_lost(&sources, &built)?;
 
     // The disk works while the file is read back from memory.
@@ -144,8 +187,8 @@ pub fn run(
         carried: built.carried,
         differences: Vec::new(),
         notes,
+        seconds: stages.elapsed().as_secs_f64(),
         stages: stages.into_reports(),
-        seconds: started.elapsed().as_secs_f64(),
     })
 }
 
@@ -240,7 +283,7 @@ fn unverified(built: &Built, written: Written) -> Result<Proof> {
 }
 
 /// Every point is accounted for, and the master has as many points as won.
-fn refuse_lost(sources: &[Source], built: &Built) -> Result<()> {
+pub(super) fn refuse_lost(sources: &[Source], built: &Built) -> Result<()> {
     refuse_untallied(sources, &built.tallies)?;
     let won: u64 = built.tallies.iter().map(|tally| tally.won).sum();
     let there: u64 = built.shards.iter().map(|shard| shard.points).sum();

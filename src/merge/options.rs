@@ -73,13 +73,40 @@ pub struct MergeOptions {
     pub allow_incomplete: bool,
 }
 
+/// A file with the master's config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigFile {
+    /// Its name, for errors.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
+}
+
 impl MergeOptions {
     /// The settings that these options mean, for a master that is a live collection or a file.
     pub fn settings(&self, live_target: bool) -> Result<Settings> {
-        let config = self.config.as_ref().map(|path| {
+        self.settings_with(live_target, self.config_file()?.as_ref())
+    }
+
+    /// The file that `--config` names, if it does.
+    pub fn config_file(&self) -> Result<Option<ConfigFile>> {
+        let read = |path: &PathBuf| {
             let bytes = std::fs::read(path).map_err(|err| Error::io("reading", path, &err))?;
-            UserConfig::parse(&path.display().to_string(), &bytes)
-        });
+            let name = path.display().to_string();
+            let text = String::from_utf8(bytes)
+                .map_err(|err| Error::usage(format!("reading {name}"), err))?;
+            Ok(ConfigFile { name, text })
+        };
+        self.config.as_ref().map(read).transpose()
+    }
+
+    /// The same with the `config` that was read from a file.
+    pub fn settings_with(
+        &self,
+        live_target: bool,
+        config: Option<&ConfigFile>,
+    ) -> Result<Settings> {
+        let config = config.map(|file| UserConfig::parse(&file.name, file.text.as_bytes()));
         Ok(Settings {
             union: self.records.over(UnionOptions::default())?,
             overrides: Overrides {

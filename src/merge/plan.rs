@@ -3,13 +3,15 @@
 //! Invariants: everything that can be refused is refused here, all reasons at once; the plan
 //! depends on the sources' headers and the settings alone.
 
+use std::collections::BTreeSet;
+
 use super::parts::keep_parts;
 use super::route::{KeptSegments, Targets, built_otherwise, most_segments, route};
 use super::settings::{Route, SegmentRule, Segments, Settings};
 use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
-use crate::build::{Needs, Shape, engine_bytes, refuse_lossy};
+use crate::build::{BuiltShard, Needs, Shape, engine_bytes, refuse_lossy};
 use crate::engine::{ShardConfig, refuse_index};
 use crate::format::schema::United;
 use crate::point::ShardKey;
@@ -19,7 +21,7 @@ use crate::stream::{Flow, Layout, LayoutChoice, Stamp, master_shape};
 /// What to do about vectors that cannot be written again.
 const CARRIES: &str = "use --route graft, which carries what is stored";
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
-const BASE_BYTES: u64 = 16 << 20;
+pub const BASE_BYTES: u64 = 16 << 20;
 
 /// A planned merge.
 #[derive(Debug)]
@@ -34,8 +36,11 @@ pub struct Plan {
     pub united: United,
     /// The master's shards.
     pub layout: Layout,
-    /// By `graft`, the shard of the master that each shard of each source joins.
+    /// The shard of the master that each shard of each source joins, by `graft`, and where one shard is made by
+    /// itself.
     pub targets: Targets,
+    /// The one shard of the master that is made; none for all.
+    pub only: Option<u32>,
     /// Number of segments that a server is to leave alone, if that is asked for.
     pub kept: Option<KeptSegments>,
     /// By `graft`, maximum number of segments of a shard, if there is one.
@@ -56,6 +61,45 @@ impl Plan {
             payload: &self.united.payload,
             layout: &self.layout,
         }
+    }
+
+    /// Returns true if the shard `number` of the master is made.
+    pub fn makes(&self, number: u32) -> bool {
+        self.only.is_none_or(|only| only == number)
+    }
+
+    /// The shards of the master that are made.
+    pub fn shards(&self) -> impl Iterator<Item = u32> {
+        let all = self.layout.shards.iter().copied();
+        all.filter(|number| self.makes(*number))
+    }
+
+    /// The shards of the source at the place `source` that are needed for those of the master that are made,
+    /// where it is known which shard each joins.
+    pub fn needed_of(&self, source: usize) -> BTreeSet<u32> {
+        let of_source = self.targets.range((source, 0)..=(source, u32::MAX));
+        of_source
+            .filter(|(_, target)| self.makes(**target))
+            .map(|((_, number), _)| *number)
+            .collect()
+    }
+
+    /// Has the config allow for as many segments as the fullest of `shards` has, which are all of the master's:
+    /// settling may have made some that nobody knew of when this was planned.
+    pub fn allow_segments(&mut self, shards: &[BuiltShard]) -> Result<()> {
+        let Some(mut kept) = self.kept else {
+            return Ok(());
+        };
+        let most = shards.iter().map(|shard| shard.segments).max().unwrap_or(0);
+        kept.allow(most, &mut self.united, &mut self.notes)?;
+        if let Some(wanted) = self.segments_max.filter(|wanted| most > *wanted as u64) {
+            self.notes.push(format!(
+                "a shard has {most} segments instead of {wanted}: a server adds points to no segment with a \
+                 graph, so that one may come on top, and none grows above the config's max_segment_size"
+            ));
+        }
+        self.kept = Some(kept);
+        Ok(())
     }
 
     /// Gives the master the shards for the values of the field by which it is laid out, if it is, out of the
@@ -178,6 +222,7 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         united,
         layout,
         targets,
+        only: None,
         kept,
         segments_max,
         missing,

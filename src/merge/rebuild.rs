@@ -2,9 +2,12 @@
 //!
 //! Invariants: every record that comes out of the flow is written, in its order, and digested on its way.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::built::{Built, Made};
+use super::making::{Making, stranger};
+use super::members::{MemberWriter, Place};
 use super::plan::Plan;
 use super::settings::Settings;
 use crate::base::Workspace;
@@ -13,33 +16,35 @@ use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::base::stage::Stages;
-use crate::build::{self, Part, Parts, Target};
+use crate::build::{self, Packing, Part, Parts, Shape};
 use crate::source::{OpenedShards, Purpose, Source};
-use crate::stream::Ledger;
-use crate::stream::Policy;
-use crate::stream::Resolver;
-use crate::stream::{Flow, Flowed};
+use crate::stream::{Flow, Flowed, Policy, Resolver};
 
 /// Sources that are settled at once.
 const AT_ONCE: usize = 2;
 
-/// Builds the master of `plan` from `sources` and packs it into `target`, which is being read back.
-pub fn rebuild(
-    mut sources: Vec<Source>,
-    mut plan: Plan,
-    settings: &Settings,
-    ledger: Ledger,
-    target: Target,
-    site: Workspace<'_>,
-    stages: &mut Stages,
-) -> Result<Made> {
-    let settled = settle_all(&mut sources, settings, site, stages)?;
+/// Builds the shards of the master of `plan` from `sources` and packs them with `writer`.
+pub fn rebuild(making: Making<'_>) -> Result<Made> {
+    let Making {
+        mut sources,
+        mut plan,
+        settings,
+        ledger,
+        writer,
+        site,
+        stages,
+    } = making;
+    let settled = settle_all(&mut sources, &plan, settings, site, stages)?;
     let folder = site.scratch.folder("master")?;
 
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let keeps_keys = !plan.layout.keys.is_empty();
     let mut resolver = Resolver::new(&settings.union, names, ledger);
-    let flow = Flow::new(&sources, &settled, &settings.union, keeps_keys)?;
+    let (flow, deciding_field) = Flow::of_part(&sources, &settled, &settings.union, keeps_keys)?;
+    // Another shard may have it, if not all are made here.
+    if plan.only.is_none() {
+        deciding_field.clone().refuse_unknown()?;
+    }
     plan.lay_out_by_field(&flow, &sources, settings, site)?;
     let (parts, flowed) = write(&flow, &plan, settings, &folder, &mut resolver, site)?;
     stages
@@ -62,9 +67,9 @@ pub fn rebuild(
     let points = flowed.digest.points();
     stages.end("index").points(points);
 
-    let written = build::pack(plan.shape(), &parts, target, site)?;
+    pack(&parts, writer, site)?;
     scratch::remove_folder(&folder)?;
-    stages.end("pack").bytes(written.bytes());
+    stages.end("pack").bytes(writer.bytes());
 
     let (tallies, ledger, changes) = resolver.finish(flowed.counts);
     let built = Built {
@@ -73,13 +78,32 @@ pub fn rebuild(
         carried: None,
         tallies,
         changes,
+        deciding_field,
     };
     Ok(Made {
         sources,
         plan,
         built,
-        written,
         ledger,
+    })
+}
+
+/// Packs finished parts.
+fn pack(parts: &[Part], writer: &mut MemberWriter, site: Workspace<'_>) -> Result<()> {
+    let _stage = site.progress.stage("pack", None, Unit::None);
+    let mut indexes: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut place = |shard| {
+        let index = indexes.entry(shard).or_default();
+        *index += 1;
+        Place::Built(shard, *index)
+    };
+    build::each_packed(parts, |packing| match packing {
+        Packing::Segment {
+            shard,
+            path,
+            segment,
+        } => writer.segment(place(shard), &path, &segment),
+        Packing::Shard(shard) => writer.shard(place(shard.number), shard),
     })
 }
 
@@ -87,9 +111,11 @@ fn source_folder(source: usize) -> String {
     format!("source-{source}")
 }
 
-/// Settles the sources to be read; of a live one there is nothing to settle.
+/// Settles the sources to be read, as far as the shards of the master that are made need them; of a live one
+/// there is nothing to settle.
 pub(super) fn settle_all(
     sources: &mut [Source],
+    plan: &Plan,
     settings: &Settings,
     site: Workspace<'_>,
     stages: &mut Stages,
@@ -106,7 +132,8 @@ pub(super) fn settle_all(
     let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
     let settled = in_parallel(sources.iter_mut().enumerate(), AT_ONCE, |(at, source)| {
         let folder = site.scratch.folder(&source_folder(at))?;
-        source.settle(&folder, purpose, Some(stage.counter()))
+        let wanted = plan.only.map(|_| plan.needed_of(at));
+        source.settle_shards(&folder, wanted.as_ref(), purpose, Some(stage.counter()))
     })?;
     stages.end("settle").bytes(total);
     Ok(settled)
@@ -122,13 +149,26 @@ fn write(
 ) -> Result<(Vec<Part>, Flowed)> {
     let total = flow.total();
     let stage = site.progress.stage("merge", Some(total), Unit::Points);
-    let parts = Parts::of(&plan.united.config, total, plan.layout.shards.len())?;
+    let shards: Vec<u32> = plan.shards().collect();
+    let parts = Parts::of(&plan.united.config, total, shards.len())?;
     let parts = match settings.union.on_conflict {
         // A new id may be one that comes later; only within one part the engine finds that out.
         Policy::Remap => parts.whole(),
         _ => parts,
     };
-    build::write(plan.shape(), parts, folder, |write| {
-        flow.run(resolver, &stage, |record, _| write(record))
+    let layout = plan.layout.only(shards);
+    let shape = Shape {
+        layout: &layout,
+        ..plan.shape()
+    };
+    build::write(shape, parts, folder, |write| {
+        flow.run(resolver, &stage, |record, _| {
+            if let Some(only) = plan.only
+                && layout.shard(&record)? != only
+            {
+                return Err(stranger(record.id, None, only));
+            }
+            write(record)
+        })
     })
 }

@@ -140,15 +140,27 @@ impl MergeRequest {
         stages: &mut Stages,
     ) -> Result<Prepared<'a>> {
         let settings = self.options.settings(self.live.into.is_some())?;
+        let route = self.options.route;
+        let inside = self.live.into.is_none()
+            && !matches!(route, RouteChoice::Rebuild | RouteChoice::Scratch);
+        self.prepare_with(settings, inside, context, stages)
+    }
+
+    /// The same under `settings` that were settled before; with `inside`, ids and logs of files are read unless
+    /// there are live sources.
+    pub(super) fn prepare_with<'a>(
+        &'a self,
+        settings: Settings,
+        inside: bool,
+        context: &'a Context,
+        stages: &mut Stages,
+    ) -> Result<Prepared<'a>> {
         self.refuse_output()?;
         let inputs = Inputs::find(&self.sources, &self.input)?;
         let mut servers = Servers::new(&self.servers, context);
         let target = self.target(&mut servers)?;
-        let route = self.options.route;
         // By graft, ids and logs are looked at without the engine.
-        let inside = target.is_none()
-            && !matches!(route, RouteChoice::Rebuild | RouteChoice::Scratch)
-            && !inputs.has_live();
+        let inside = inside && !inputs.has_live();
         let mut sources = inputs.open(inside, &mut servers, context)?;
         let bytes = sources.iter().map(|source| source.snapshot.file_bytes);
         stages.end("open").bytes(bytes.sum());

@@ -37,6 +37,28 @@ fn graft_targets(
         payloads(sources, &mut reasons);
     }
     vectors(sources, &settings.union.vectors, &mut reasons);
+    let targets = match shard_targets(sources, settings, layout) {
+        Ok(targets) => targets,
+        Err(others) => {
+            reasons.extend(others);
+            Targets::new()
+        }
+    };
+    if reasons.is_empty() {
+        Ok(targets)
+    } else {
+        Err(reasons)
+    }
+}
+
+/// Returns the shard of the master that all points of each source shard belong to, or all reasons why there is
+/// none.
+pub fn shard_targets(
+    sources: &[Source],
+    settings: &Settings,
+    layout: &Layout,
+) -> Result<Targets, Vec<String>> {
+    let mut reasons = Vec::new();
     let targets = if settings.union.layout.field().is_some() {
         // Which shards there are is not known yet.
         Targets::new()

@@ -9,6 +9,7 @@ pub mod drill;
 mod found;
 pub mod html;
 pub mod inspect;
+pub mod job;
 pub mod merge;
 pub mod parts;
 pub mod publish;
@@ -27,6 +28,7 @@ use crate::capture::CaptureReport;
 use crate::drill::DrillReport;
 use crate::ingest::IngestReport;
 use crate::inspect::Inspection;
+use crate::jobs::{JobPlanReport, JobRemoveReport, JobStatusReport, TaskReport};
 use crate::merge::{MergeReport, PlanReport};
 use crate::nightly::{DryRun, RunReport};
 use crate::publish::AliasReport;
@@ -74,12 +76,16 @@ render!(
     InitReport,
     IngestReport,
     Inspection,
+    JobPlanReport,
+    JobRemoveReport,
+    JobStatusReport,
     ListReport,
     MergeReport,
     PlanReport,
     RunReport,
     ShowReport,
     SplitReport,
+    TaskReport,
     UnlockReport,
     VerifyChainReport,
     VerifyReport

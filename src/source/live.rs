@@ -311,6 +311,7 @@ impl Source {
             live: Some(live),
             by_server: None,
             refused: BTreeSet::new(),
+            in_parts: false,
             elsewhere: BTreeSet::new(),
         })
     }

@@ -81,6 +81,8 @@ pub struct Source {
     pub by_server: Option<ServerVersion>,
     /// Descriptions of what was refused of its logs when it was settled.
     pub refused: BTreeSet<String>,
+    /// True if no more of it is read than is needed, each part compared with its own hash.
+    in_parts: bool,
     /// Shards of its collection that another source has: these are not read here.
     elsewhere: BTreeSet<u32>,
     /// Checksums that it must have.
@@ -177,14 +179,42 @@ impl Source {
             live: None,
             by_server: None,
             refused: BTreeSet::new(),
+            in_parts: false,
             elsewhere: BTreeSet::new(),
             expected,
         })
     }
 
+    /// Has no more of it read than is needed: it lies in an archive, where every part is compared with its own
+    /// SHA-256 when it is read, so that of the whole need not be.
+    pub fn read_in_parts(&mut self) {
+        self.in_parts = matches!(self.checksum, Checksum::PartsVerified { .. });
+    }
+
+    /// Reads the id trackers and logs of the shards that are `wanted`, after it was opened without.
+    pub fn look_inside(&mut self, wanted: &BTreeSet<u32>) -> Result<()> {
+        match wanted.is_empty() {
+            true => Ok(()),
+            false => self.snapshot.look_inside(wanted),
+        }
+    }
+
+    /// The SHA-256 that was compared; of one that is read in parts, the one that the archive's chain states
+    /// for the list of these parts.
+    pub fn sha256(&self) -> Option<&str> {
+        match (&self.checksum, &self.snapshot.file) {
+            (Checksum::Verified { sha256, .. }, _) => Some(sha256),
+            (Checksum::PartsVerified { .. }, SnapshotFile::Stored(stored)) if self.in_parts => {
+                Some(&stored.sha256)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns true if it has a checksum that is still to be compared.
     pub fn is_unchecked(&self) -> bool {
         match self.checksum {
+            _ if self.in_parts => false,
             Checksum::Unchecked { .. } | Checksum::PartsVerified { .. } => true,
             Checksum::Verified { .. } | Checksum::Unverified | Checksum::Live => false,
         }

@@ -115,7 +115,7 @@ impl Source {
         purpose: Purpose,
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<OpenedShards> {
-        self.settle_for(folder, None, purpose, passed)
+        self.settle_shards(folder, None, purpose, passed)
     }
 
     /// The same for those shards only that are `wanted`, to be changed.
@@ -125,10 +125,11 @@ impl Source {
         wanted: Option<&BTreeSet<u32>>,
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<OpenedShards> {
-        self.settle_for(folder, wanted, Purpose::Carrying, passed)
+        self.settle_shards(folder, wanted, Purpose::Carrying, passed)
     }
 
-    fn settle_for(
+    /// The same for those shards only that are `wanted`, or for all.
+    pub fn settle_shards(
         &mut self,
         folder: &Path,
         wanted: Option<&BTreeSet<u32>>,

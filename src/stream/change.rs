@@ -5,13 +5,14 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::options::UnionOptions;
 use crate::engine::PayloadField;
 
 /// Counts of the points that declared changes altered.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Changed {
     /// Points whose stamped field had another value before.
     pub restamped: u64,

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::newest::refuse_unknown_field;
+use super::newest::{DecidingField, deciding_field};
 use super::options::UnionOptions;
 use super::resolve::Resolver;
 use super::scan::{PointStream, Scan, in_master, point_streams};
@@ -52,6 +52,19 @@ impl<'a> Flow<'a> {
         options: &'a UnionOptions,
         keeps_keys: bool,
     ) -> Result<Self> {
+        let (flow, deciding_field) = Self::of_part(sources, settled, options, keeps_keys)?;
+        deciding_field.refuse_unknown()?;
+        Ok(flow)
+    }
+
+    /// The same of a part of all records: whether any has the field that decides conflicts is told, and not
+    /// refused, since another part may have it.
+    pub fn of_part(
+        sources: &'a [Source],
+        settled: &'a [OpenedShards],
+        options: &'a UnionOptions,
+        keeps_keys: bool,
+    ) -> Result<(Self, DecidingField)> {
         let filter = options.filter.as_ref();
         let both = sources.iter().zip(settled).enumerate();
         let point_streams: Vec<PointStream<'_>> = both
@@ -59,7 +72,7 @@ impl<'a> Flow<'a> {
             .collect();
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         let point_streams = in_master(point_streams, options, &names, keeps_keys);
-        refuse_unknown_field(&point_streams, options)?;
+        let deciding_field = deciding_field(&point_streams, options)?;
         let mut counts = Vec::new();
         for point_stream in &point_streams {
             let points = point_stream.records.count(None)?;
@@ -69,12 +82,13 @@ impl<'a> Flow<'a> {
             };
             counts.push((points, matching));
         }
-        Ok(Self {
+        let flow = Self {
             point_streams,
             filter,
             counts,
             sources: sources.len(),
-        })
+        };
+        Ok((flow, deciding_field))
     }
 
     /// Points that are to be read.

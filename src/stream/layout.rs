@@ -63,6 +63,15 @@ impl Layout {
         }
     }
 
+    /// The same, of which only `shards` are made: where a point belongs does not change.
+    #[must_use]
+    pub fn only(&self, shards: Vec<u32>) -> Self {
+        Self {
+            shards,
+            ..self.clone()
+        }
+    }
+
     /// The shard that a point belongs to; none if there is no shard for its `key`.
     pub fn shard_of(&self, id: PointId, key: Option<&ShardKey>) -> Option<u32> {
         // Without keys there is one ring, and nothing to clone for it.

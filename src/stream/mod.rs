@@ -30,7 +30,7 @@ pub use flow::{Flow, Flowed};
 pub use join::merge_join;
 pub use layout::Layout;
 pub use ledger::{Conflict, Lacking, Ledger};
-pub use newest::{Found, find, refuse_unknown_field};
+pub use newest::{DecidingField, Found, deciding_field, find, refuse_unknown_field};
 pub use options::{LayoutChoice, RecordOptions, Stamp, StampValue, UnionOptions};
 pub use overlap::overlaps_by_key;
 pub use placement::refuse_misplaced;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::conflict::Policy;
@@ -27,15 +28,54 @@ pub fn refuse_unknown_field(
     point_streams: &[PointStream<'_>],
     options: &UnionOptions,
 ) -> Result<()> {
+    deciding_field(point_streams, options)?.refuse_unknown()
+}
+
+/// Looks for the field by which conflicts over ids of `point_streams` are decided.
+pub fn deciding_field(
+    point_streams: &[PointStream<'_>],
+    options: &UnionOptions,
+) -> Result<DecidingField> {
     let Policy::Newest(field) = &options.on_conflict else {
-        return Ok(());
+        return Ok(DecidingField::NotNeeded);
     };
     let Found::Others(names) = find(field, point_streams, options)? else {
-        return Ok(());
+        return Ok(DecidingField::Found);
     };
-    match first_conflict(point_streams, options)? {
-        Some(id) => Err(names.refuse(field, &id)),
-        None => Ok(()),
+    Ok(match first_conflict(point_streams, options)? {
+        Some(id) => DecidingField::Unknown(names.refuse(field, &id)),
+        None => DecidingField::NotNeeded,
+    })
+}
+
+/// Whether a record has the field that decides conflicts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecidingField {
+    /// No conflict is decided by one.
+    NotNeeded,
+    /// A record has it.
+    Found,
+    /// There is a conflict, and no record has it; how that is refused.
+    Unknown(Error),
+}
+
+impl DecidingField {
+    /// Adds what is known of other records.
+    pub fn join(&mut self, other: Self) {
+        *self = match (std::mem::replace(self, Self::NotNeeded), other) {
+            (Self::Found, _) | (_, Self::Found) => Self::Found,
+            (Self::Unknown(err), _) | (_, Self::Unknown(err)) => Self::Unknown(err),
+            (Self::NotNeeded, Self::NotNeeded) => Self::NotNeeded,
+        };
+    }
+
+    /// An error if there is a conflict, and no record has the field.
+    pub fn refuse_unknown(self) -> Result<()> {
+        match self {
+            Self::Unknown(err) => Err(err),
+            Self::NotNeeded | Self::Found => Ok(()),
+        }
     }
 }
 

@@ -29,6 +29,15 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Adds the counts of other shards of the same source.
+    pub fn join(&mut self, other: &Self) {
+        self.read += other.read;
+        self.filtered += other.filtered;
+        self.lost += other.lost;
+        self.won += other.won;
+        self.remapped += other.remapped;
+    }
+
     /// Returns true if every point that was read is accounted for.
     pub fn adds_up(&self) -> bool {
         self.read == self.filtered + self.lost + self.won

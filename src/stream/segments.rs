@@ -107,19 +107,21 @@ impl ShardPlan {
 
 /// The shard plans of all sources, which were opened with their id trackers and logs, on their way into a
 /// master of which this is `expected`; ids go to `spill` when there are too many for memory; `target` tells
-/// the shard that a shard joins, by source, number, and what it is called.
+/// the shard that a shard joins, by source, number, and what it is called; none for one that is left alone.
 pub fn plan_segments(
     sources: &mut [Source],
     expected: Expectations<'_>,
     spill: &Spill,
-    target: impl Fn(usize, u32, &str) -> Result<u32>,
+    target: impl Fn(usize, u32, &str) -> Result<Option<u32>>,
 ) -> Result<Vec<ShardPlan>> {
     let mut shard_plans = Vec::new();
     for (at, source) in sources.iter_mut().enumerate() {
         let path = source.snapshot.what();
         for (number, shard) in &mut source.snapshot.shards {
             let what = format!("shard {number} of {path}");
-            let target = target(at, *number, &what)?;
+            let Some(target) = target(at, *number, &what)? else {
+                continue;
+            };
             let mut shard_plan = ShardPlan {
                 source: at,
                 number: *number,

@@ -85,7 +85,8 @@ pub struct ProvenanceSource {
     pub file: String,
     /// The file's size in bytes.
     pub file_bytes: u64,
-    /// The SHA-256 of the file, where it was compared.
+    /// The SHA-256 of the file, where it was compared; or that of an entry of an archive of which each part that
+    /// was read was compared with its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -303,13 +304,7 @@ impl ProvenanceSource {
             name: source.name.clone(),
             file: source.snapshot.file.file_name(),
             file_bytes: source.snapshot.file_bytes,
-            sha256: match &source.checksum {
-                Checksum::Verified { sha256, .. } => Some(sha256.clone()),
-                Checksum::Unchecked { .. }
-                | Checksum::PartsVerified { .. }
-                | Checksum::Unverified
-                | Checksum::Live => None,
-            },
+            sha256: source.sha256().map(str::to_owned),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::base::status;
 use crate::drill::DrillRequest;
 use crate::export::ExportRequest;
 use crate::ingest::IngestRequest;
+use crate::jobs;
 use crate::merge::{MergeRequest, PlanRequest};
 use crate::split::SplitRequest;
 use crate::verify::{DiffRequest, VerifyRequest};
@@ -80,6 +81,11 @@ fn dispatch(message: Message) -> Result<Value> {
         IngestRequest::NAME => answer::<IngestRequest>,
         SplitRequest::NAME => answer::<SplitRequest>,
         DrillRequest::NAME => answer::<DrillRequest>,
+        jobs::JobPlanRequest::NAME => answer::<jobs::JobPlanRequest>,
+        jobs::TaskRequest::NAME => answer::<jobs::TaskRequest>,
+        jobs::JoinRequest::NAME => answer::<jobs::JoinRequest>,
+        jobs::JobStatusRequest::NAME => answer::<jobs::JobStatusRequest>,
+        jobs::JobRemoveRequest::NAME => answer::<jobs::JobRemoveRequest>,
         archive::InitRequest::NAME => answer::<archive::InitRequest>,
         archive::AddRequest::NAME => answer::<archive::AddRequest>,
         archive::ListRequest::NAME => answer::<archive::ListRequest>,
@@ -146,6 +152,11 @@ mod tests {
         no_key_is_there_twice::<CaptureRequest>(&format!("{server} c --archive b"));
         no_key_is_there_twice::<PublishRequest>(&format!("{server} c --alias a --state s"));
         no_key_is_there_twice::<RollbackRequest>(&format!("{server} --alias a --state s"));
+        no_key_is_there_twice::<jobs::JobPlanRequest>("jobs archive:a --archive b");
+        no_key_is_there_twice::<jobs::TaskRequest>("jobs/j --stage shard --archive b");
+        no_key_is_there_twice::<jobs::JoinRequest>("jobs/j -o m.snapshot --archive b");
+        no_key_is_there_twice::<jobs::JobStatusRequest>("jobs/j");
+        no_key_is_there_twice::<jobs::JobRemoveRequest>("jobs/j");
         no_key_is_there_twice::<archive::InitRequest>("--archive b");
         no_key_is_there_twice::<archive::AddRequest>("a.snapshot --archive b");
         no_key_is_there_twice::<archive::ListRequest>("--archive b");

@@ -23,6 +23,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("deploy/units_say_what_they_must", || units(env)),
         Trial::new("deploy/cronjob_says_what_it_must", || cronjob(env)),
+        Trial::new("deploy/job_says_what_it_must", || job(env)),
         Trial::new("deploy/dockerfile_says_what_it_must", || dockerfile(env)),
         Trial::new("deploy/metrics_are_those_of_a_run", || metrics(env)),
         Trial::needs(
@@ -69,7 +70,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
 }
 
 /// What Kubernetes gets.
-const MANIFESTS: [&str; 2] = ["cronjob.yaml", "drill.yaml"];
+const MANIFESTS: [&str; 3] = ["cronjob.yaml", "drill.yaml", "job.yaml"];
 
 fn manifests<'a>(env: &Env, command: &'a mut Command) -> &'a mut Command {
     command.args(MANIFESTS.map(|name| file(env, name)))
@@ -317,6 +318,39 @@ fn cronjob(env: &Env) -> Outcome {
     // Which is seen, as another is refused.
     std::fs::write(&path, here(&plan).replace("alias =", "alais ="))?;
     run(&path)?.code(2)?.says(&["alais", "alias"])?;
+    Ok(())
+}
+
+/// The tasks, and the join: what each calls, and which codes end it.
+fn job(env: &Env) -> Outcome {
+    use snapmerge::base::error::Kind;
+
+    let yaml = read(env, "job.yaml")?;
+    let parts: Vec<&str> = yaml.split("\n---\n").collect();
+    let [task, join] = parts.as_slice() else {
+        return Err(format!("{} documents instead of 2", parts.len()).into());
+    };
+    let (task_words, join_words) = (called(task)?, called(join)?);
+    ensure_eq!(task_words[..2], ["job", "task"], "the tasks");
+    ensure_eq!(join_words[..2], ["job", "join"], "the join");
+    ensure_eq!(task_words[2], join_words[2], "the job");
+    let codes = [Kind::Usage, Kind::NotFound, Kind::Refused, Kind::Damaged].map(Kind::exit_code);
+    let codes = format!("values: {codes:?}");
+    for part in [task, join] {
+        for must in [
+            "podFailurePolicy:",
+            "action: FailJob",
+            &codes,
+            "restartPolicy: Never",
+            "runAsNonRoot: true",
+            "readOnlyRootFilesystem: true",
+        ] {
+            ensure!(part.contains(must), "job.yaml does not say {must}");
+        }
+    }
+    for must in ["completionMode: Indexed", "backoffLimitPerIndex:"] {
+        ensure!(task.contains(must), "job.yaml does not say {must}");
+    }
     Ok(())
 }
 

@@ -24,6 +24,7 @@ mod graft;
 mod house;
 mod ingest;
 mod inspect;
+mod job;
 mod live;
 mod manual;
 mod merge;
@@ -52,6 +53,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         full::trials(env),
         graft::trials(env),
         inspect::trials(env),
+        job::trials(env),
         settle::trials(env),
         export::trials(env),
         export_tables::trials(env),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::super::chain::{self, Chain};
 use super::super::lock::LOCK;
-use super::super::name::Name;
+use super::super::name::{Name, is_of_job};
 use super::super::store::{Listed, RESERVE, Store};
 use super::super::{Archive, OBJECTS, RECIPES, object, recipe};
 use super::repair::fetch_again;
@@ -149,7 +149,8 @@ fn look(store: &dyn Store, repair: Option<&dyn Store>, file: &File) -> Result<Lo
 fn extras(listed: &[Listed], chain: &Chain, checked: &Checked) -> Vec<Finding> {
     let of_chain = chain_files(chain, checked);
     let is_part = |name: &str| {
-        [chain::HEAD, LOCK, RESERVE].contains(&name)
+        is_of_job(name)
+            || [chain::HEAD, LOCK, RESERVE].contains(&name)
             || of_chain.contains(name)
             || [OBJECTS, RECIPES]
                 .into_iter()

@@ -14,17 +14,15 @@ use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch;
-use crate::build::Target;
-use crate::format::{PackedShard, SnapshotWriter, Written, layout};
+use crate::format::{PackedShard, layout};
 use crate::merge::carried::{CarriedCounts, ToIndex};
+use crate::merge::members::{MemberWriter, Place};
 use crate::merge::plan::Plan;
 use crate::source::Source;
 use crate::stream::{SegmentPlan, ShardPlan};
 
-/// A packed master.
+/// The shards of a master, packed.
 pub struct Packed {
-    /// The file, which is being read back.
-    pub written: Written,
     /// Segments by shard.
     pub segments: BTreeMap<u32, u64>,
     /// Vectors in an index by shard.
@@ -33,12 +31,12 @@ pub struct Packed {
     pub carried: CarriedCounts,
 }
 
-/// Writes the master of `plan` into `target` out of `shard_plans`.
+/// Writes the shards of the master of `plan` with `writer` out of `shard_plans`.
 pub fn carry(
     sources: &mut [Source],
     shard_plans: &[ShardPlan],
     plan: &Plan,
-    target: Target,
+    writer: &mut MemberWriter,
     site: Workspace<'_>,
 ) -> Result<Packed> {
     let total = sources
@@ -47,7 +45,7 @@ pub fn carry(
         .sum();
     let stage = site.progress.stage("carry", Some(total), Unit::Bytes);
     let mut cart = MasterWriter {
-        carrier: SnapshotWriter::new(target.file, &target.path)?,
+        carrier: writer,
         names: BTreeSet::new(),
         carried: CarriedCounts::default(),
         removing: Vec::new(),
@@ -69,10 +67,12 @@ pub fn carry(
         if carried.is_empty() && !source.is_unchecked() {
             continue;
         }
-        let mut seen = 0;
+        let (mut seen, mut walked) = (0, 0);
         source.walk_segments(
             Some(stage.counter()),
             |number, uuid, bytes, reader, what| {
+                let place = Place::Carried(at, walked);
+                walked += 1;
                 let Some((shard_plan, segment)) = carried.get(&(number, uuid)) else {
                     return Ok(());
                 };
@@ -86,13 +86,13 @@ pub fn carry(
                     let path = cart.name(shard_plan.target, own, &from);
                     let mut reader = splice.reader(reader)?;
                     cart.carrier
-                        .member(&path, splice.bytes(), &mut reader, &failed)?;
+                        .member(place, &path, splice.bytes(), &mut reader, &failed)?;
                     cart.carried.rewritten_segments += 1;
                     cart.carried.rewritten_bytes += splice.bytes();
                     return splice.discard();
                 }
                 let path = cart.name(shard_plan.target, uuid, &from);
-                cart.carrier.member(&path, bytes, reader, &failed)?;
+                cart.carrier.member(place, &path, bytes, reader, &failed)?;
                 cart.carried.untouched_segments += 1;
                 cart.carried.untouched_bytes += bytes;
                 Ok(())
@@ -117,31 +117,30 @@ pub fn carry(
                 .tails
                 .push(format!("{shard}: {}", tail.entries));
         }
-        for segment in shard_plan
-            .segments
-            .iter()
-            .filter(|one| one.settled.is_some())
-        {
-            cart.settled(shard_plan, segment, &name)?;
+        let packed = shard_plan.segments.iter();
+        for (index, segment) in (0..).zip(packed.filter(|one| one.settled.is_some())) {
+            let place = Place::Packed(shard_plan.source, shard_plan.number, index);
+            cart.settled(place, shard_plan, segment, &name)?;
         }
     }
     drop(stage);
     let mut segments = BTreeMap::new();
     let mut indexed = BTreeMap::new();
-    for number in &plan.layout.shards {
+    for number in plan.shards() {
         let of_shard: Vec<&SegmentPlan> = shard_plans
             .iter()
-            .filter(|shard_plan| shard_plan.target == *number)
+            .filter(|shard_plan| shard_plan.target == number)
             .flat_map(|shard_plan| &shard_plan.segments)
             .collect();
         let version_max = of_shard.iter().map(|segment| segment.version).max();
-        cart.carrier.shard(PackedShard {
-            number: *number,
+        let shard = PackedShard {
+            number,
             version_max: version_max.unwrap_or(0),
-        })?;
-        segments.insert(*number, of_shard.len() as u64);
+        };
+        cart.carrier.shard(Place::Shard(number), shard)?;
+        segments.insert(number, of_shard.len() as u64);
         let vectors = of_shard.iter().map(|segment| segment.indexed_vectors).sum();
-        indexed.insert(*number, vectors);
+        indexed.insert(number, vectors);
     }
     let waiting: Vec<u64> = shard_plans
         .iter()
@@ -156,24 +155,14 @@ pub fn carry(
         });
     }
     let MasterWriter {
-        carrier,
-        carried,
-        removing,
-        ..
+        carried, removing, ..
     } = cart;
-    let united = &plan.united;
-    let written = carrier.finish(
-        united.config.raw(),
-        &plan.layout.keys,
-        &united.payload.to_json(),
-    )?;
     for thread in removing {
         thread
             .join()
             .map_err(|_| Error::failed("removing scratch folders", "a thread ended"))??;
     }
     Ok(Packed {
-        written,
         segments,
         indexed,
         carried,
@@ -181,14 +170,14 @@ pub fn carry(
 }
 
 /// The master as it grows.
-struct MasterWriter {
-    carrier: SnapshotWriter,
+struct MasterWriter<'a> {
+    carrier: &'a mut MemberWriter,
     names: BTreeSet<(u32, Uuid)>,
     carried: CarriedCounts,
     removing: Vec<JoinHandle<Result<()>>>,
 }
 
-impl MasterWriter {
+impl MasterWriter<'_> {
     /// The member's name for a segment in shard `shard`; of two with one UUID, the second gets a
     /// new one, made of where it came `from`.
     fn name(&mut self, shard: u32, uuid: Uuid, from: &str) -> String {
@@ -204,6 +193,7 @@ impl MasterWriter {
 
     fn settled(
         &mut self,
+        place: Place,
         shard_plan: &ShardPlan,
         segment: &SegmentPlan,
         source: &str,
@@ -216,7 +206,7 @@ impl MasterWriter {
         };
         let from = format!("{source}/{}", shard_plan.number);
         let name = self.name(shard_plan.target, segment.uuid, &from);
-        self.carrier.segment(&name, settled)?;
+        self.carrier.segment(place, &name, settled)?;
         // A file that is removed before the disk has written it costs the disk nothing; but
         // removing takes a while, and nothing needs to wait for it.
         let folder = settled.folder.clone();

@@ -23,35 +23,35 @@ use self::payloads::SegmentRewriter;
 use self::rewrite::ShardRewriter;
 use super::built::{Built, Made};
 use super::carried::CarriedCounts;
+use super::making::{Making, stranger};
 use super::plan::Plan;
 use super::settings::Settings;
-use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::progress::Unit;
-use crate::base::stage::Stages;
-use crate::build::{BuiltShard, Target};
+use crate::build::BuiltShard;
 use crate::engine::Columns;
 use crate::format::Bits;
 use crate::point::{Identity, PointId, ShardKey};
 use crate::source::{IdSet, IdSetBuilder, Source, Spill};
-use crate::stream::{self, Found, Policy, decide};
+use crate::stream::{self, DecidingField, Found, Policy, decide};
 use crate::stream::{Conflict, Expectations, Ledger};
 use crate::stream::{ShardPlan, Tally, overlaps_by_key, plan_segments, refuse_misplaced};
 
 /// Conflicts that are compared at once under [`crate::stream::Policy::Newest`].
 const COMPARED_AT_ONCE: usize = 512;
 
-/// Builds the master of `plan` out of the segments of `sources` and packs it into `target`.
-/// The plan is corrected where it could only estimate. The sources were opened with their id trackers and logs.
-pub fn graft(
-    mut sources: Vec<Source>,
-    mut plan: Plan,
-    settings: &Settings,
-    mut ledger: Ledger,
-    target: Target,
-    site: Workspace<'_>,
-    stages: &mut Stages,
-) -> Result<Made> {
+/// Builds the shards of the master of `plan` out of the segments of `sources` and packs them with `writer`.
+/// The sources were opened with their id trackers and logs.
+pub fn graft(making: Making<'_>) -> Result<Made> {
+    let Making {
+        mut sources,
+        plan,
+        settings,
+        mut ledger,
+        writer,
+        site,
+        stages,
+    } = making;
     let stage = site.progress.stage("find conflicts", None, Unit::None);
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let payloads = SegmentRewriter::new(site, &plan.united.payload, settings, &names);
@@ -64,7 +64,10 @@ pub fn graft(
     // Logs of which the engine refuses a part do not become segments.
     rewriter.settle(&mut sources, &mut shard_plans)?;
     refuse_misplaced(&sources, &shard_plans)?;
-    resolve_conflicts(
+    if plan.only.is_some() {
+        refuse_strangers(&sources, &shard_plans, &plan)?;
+    }
+    let deciding_field = resolve_conflicts(
         &mut sources,
         &mut shard_plans,
         &plan,
@@ -75,7 +78,7 @@ pub fn graft(
     )?;
     drop(stage);
     let mut tallies = vec![Tally::default(); sources.len()];
-    let mut points: BTreeMap<u32, u64> = plan.layout.shards.iter().map(|n| (*n, 0)).collect();
+    let mut points: BTreeMap<u32, u64> = plan.shards().map(|number| (number, 0)).collect();
     let mut ids = 0;
     for shard_plan in &shard_plans {
         let (have, lose) = (shard_plan.points, shard_plan.lost);
@@ -107,22 +110,6 @@ pub fn graft(
         stages.end("rewrite").bytes(bytes);
     }
     let (changes, rebuilt) = payloads.finish();
-    // Settling may have made segments that nobody knew of when this was planned.
-    if let Some(mut kept) = plan.kept {
-        let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
-        for shard_plan in &shard_plans {
-            *by_target.entry(shard_plan.target).or_default() += shard_plan.segments.len() as u64;
-        }
-        let most = by_target.values().copied().max().unwrap_or(0);
-        kept.allow(most, &mut plan.united, &mut plan.notes)?;
-        if let Some(wanted) = plan.segments_max.filter(|wanted| most > *wanted as u64) {
-            plan.notes.push(format!(
-                "a shard has {most} segments instead of {wanted}: a server adds points to no segment with a \
-                 graph, so that one may come on top, and none grows above the config's max_segment_size"
-            ));
-        }
-        plan.kept = Some(kept);
-    }
     // Only their number is needed from here on.
     for shard_plan in &mut shard_plans {
         shard_plan.ids = IdSet::default();
@@ -133,8 +120,8 @@ pub fn graft(
     }
     drop(spill);
 
-    let packed = carry::carry(&mut sources, &shard_plans, &plan, target, site)?;
-    stages.end("carry").bytes(packed.written.bytes());
+    let packed = carry::carry(&mut sources, &shard_plans, &plan, writer, site)?;
+    stages.end("carry").bytes(writer.bytes());
 
     let is_whole = consolidated.is_some_and(|done| done.carried_segments == 0);
     let shards = points
@@ -160,12 +147,12 @@ pub fn graft(
         }),
         tallies,
         changes,
+        deciding_field,
     };
     Ok(Made {
         sources,
         plan,
         built,
-        written: packed.written,
         ledger,
     })
 }
@@ -184,10 +171,12 @@ fn shard_plans(
         vectors: payloads.vectors(),
         offsets: payloads.changes_payloads(),
     };
-    let target = |at, number, what: &str| {
-        let target = plan.targets.get(&(at, number)).copied();
-        target
-            .ok_or_else(|| Error::failed(format!("placing {what}"), "the plan has no place for it"))
+    let target = |at, number, what: &str| match plan.targets.get(&(at, number)) {
+        Some(target) => Ok(plan.makes(*target).then_some(*target)),
+        None => {
+            let why = "the plan has no place for it";
+            Err(Error::failed(format!("placing {what}"), why))
+        }
     };
     plan_segments(sources, expected, spill, target)
 }
@@ -252,6 +241,22 @@ fn key_of(shard_plan: &ShardPlan, plan: &Plan) -> Option<ShardKey> {
     plan.layout.keys.key_of(shard_plan.target).cloned()
 }
 
+/// Refuses points of one shard of the master, which is made by itself, that belong into another: whether that
+/// has them too would not be seen.
+fn refuse_strangers(sources: &[Source], shard_plans: &[ShardPlan], plan: &Plan) -> Result<()> {
+    for shard_plan in shard_plans {
+        let key = key_of(shard_plan, plan);
+        let (ids, target) = (&shard_plan.ids, shard_plan.target);
+        let (_, first) = plan.layout.strangers(ids, target, key.as_ref())?;
+        if let Some(first) = first {
+            let source = sources.get(shard_plan.source);
+            let name = source.map(|source| source.name.as_str());
+            return Err(stranger(first, name, target));
+        }
+    }
+    Ok(())
+}
+
 /// Finds the ids that more than one shard plan has, and decides who loses.
 fn resolve_conflicts(
     sources: &mut [Source],
@@ -261,7 +266,8 @@ fn resolve_conflicts(
     ledger: &mut Ledger,
     rewriter: &mut ShardRewriter<'_>,
     spill: &Spill,
-) -> Result<()> {
+) -> Result<DecidingField> {
+    let mut deciding_field = DecidingField::NotNeeded;
     let home = |shard_plan: &ShardPlan| -> Home {
         let source = sources.get(shard_plan.source);
         let key = source.and_then(|source| source.shard_keys.key_of(shard_plan.number).cloned());
@@ -291,7 +297,7 @@ fn resolve_conflicts(
             Ok(())
         })?;
         let Some(first) = first else {
-            return Ok(());
+            return Ok(deciding_field);
         };
         for at in involved {
             if let Some(shard_plan) = shard_plans.get_mut(at) {
@@ -299,7 +305,11 @@ fn resolve_conflicts(
             }
         }
         rewriter.settle(sources, shard_plans)?;
-        refuse_unknown_field(sources, shard_plans, settings, &first, rewriter)?;
+        deciding_field = find_deciding_field(sources, shard_plans, settings, &first, rewriter)?;
+        // Another shard may have it, if not all are made here.
+        if plan.only.is_none() {
+            deciding_field.clone().refuse_unknown()?;
+        }
         let mut some: Vec<(Identity, Vec<usize>)> = Vec::new();
         conflicts(shard_plans, plan, |id, having| {
             some.push((id, having.to_vec()));
@@ -325,7 +335,7 @@ fn resolve_conflicts(
             ));
         }
     }
-    Ok(())
+    Ok(deciding_field)
 }
 
 /// Decides conflicts by the payloads of their points, which the settled shards have.
@@ -366,17 +376,17 @@ fn by_payload(
     Ok(())
 }
 
-/// Refuses a field that no record of any source has. The shards in conflict are settled; only if none of
-/// them has it, the others are too.
-fn refuse_unknown_field(
+/// Looks for the field by which conflicts, of which `first` is one, are decided. The shards in conflict are
+/// settled; only if none of them has it, the others are too.
+fn find_deciding_field(
     sources: &mut [Source],
     shard_plans: &mut [ShardPlan],
     settings: &Settings,
     first: &Identity,
     rewriter: &mut ShardRewriter<'_>,
-) -> Result<()> {
+) -> Result<DecidingField> {
     let Policy::Newest(field) = &settings.union.on_conflict else {
-        return Ok(());
+        return Ok(DecidingField::NotNeeded);
     };
     let find = |rewriter: &ShardRewriter<'_>, shard_plans: &[ShardPlan]| {
         let shards = shard_plans
@@ -388,14 +398,14 @@ fn refuse_unknown_field(
         stream::find(field, &shards, &settings.union)
     };
     if let Found::Field = find(rewriter, shard_plans)? {
-        return Ok(());
+        return Ok(DecidingField::Found);
     }
     for shard_plan in &mut *shard_plans {
         shard_plan.because("it was looked for a field that no point in conflict has");
     }
     rewriter.settle(sources, shard_plans)?;
-    match find(rewriter, shard_plans)? {
-        Found::Field => Ok(()),
-        Found::Others(names) => Err(names.refuse(field, first)),
-    }
+    Ok(match find(rewriter, shard_plans)? {
+        Found::Field => DecidingField::Found,
+        Found::Others(names) => DecidingField::Unknown(names.refuse(field, first)),
+    })
 }

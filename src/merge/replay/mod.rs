@@ -160,7 +160,7 @@ fn replayed(
     if let (Action::Sync, Some(info)) = (&action, &there) {
         sync::refuse(target, plan, settings, info)?;
     }
-    let settled = settle_all(sources, settings, site, stages)?;
+    let settled = settle_all(sources, plan, settings, site, stages)?;
     // All that can fail on this side is tried before the server is asked for anything.
     let keeps_keys = has_keys(plan);
     let flow = Flow::new(sources, &settled, &settings.union, keeps_keys)?;

@@ -81,7 +81,7 @@ pub fn by_bytes(
         offsets: false,
     };
     let spill = Spill::into_scratch(scratch);
-    let shard_plans = plan_segments(sources, expected, &spill, |_, _, _| Ok(0))?;
+    let shard_plans = plan_segments(sources, expected, &spill, |_, _, _| Ok(Some(0)))?;
     for shard_plan in &shard_plans {
         if let (Some(reason), Some(source)) =
             (shard_plan.reasons.first(), sources.get(shard_plan.source))

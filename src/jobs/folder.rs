@@ -1,0 +1,271 @@
+//! The folder of a job in a store.
+//!
+//! Invariants: a document is there with the SHA-256 of its first line in its second, and one that is not as it was
+//! written is never believed; a part is there when its document is, which is put last.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::parts::{PARTS, StoredPart};
+use crate::archive::{JOB_DIGITS, JOB_PREFIX, Listed, Location, Store};
+use crate::base::error::{Error, Kind, Result};
+use crate::merge::{ConfigFile, DividedSource, MergeOptions, PlannedPart};
+
+use chrono::{DateTime, Utc};
+
+/// The name and version of the plan's structure, and of all that lies beside it.
+pub const FORMAT: &str = "snapmerge-job/1";
+/// The document that says what is merged.
+pub const PLAN: &str = "plan.json";
+/// Largest document that is read, in bytes.
+const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
+
+/// What is merged, and how: all that a task needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobPlan {
+    /// The name and version of this structure.
+    pub format: String,
+    /// snapmerge's version, which is that of every task.
+    pub version: String,
+    /// Name of the job.
+    pub job: String,
+    /// When it was planned.
+    pub planned: DateTime<Utc>,
+    /// Where the sources are, as it was given.
+    pub archive: String,
+    /// The sources in their order.
+    pub sources: Vec<DividedSource>,
+    /// The merge's options.
+    pub options: MergeOptions,
+    /// The file that they name.
+    pub config: Option<ConfigFile>,
+    /// Its tasks by their index: each makes one of the master's shards.
+    pub tasks: Vec<PlannedPart>,
+}
+
+/// What names a job: the same of all of it is the same job.
+#[derive(Serialize)]
+struct Identity<'a> {
+    format: &'a str,
+    version: &'a str,
+    sources: &'a [DividedSource],
+    options: &'a MergeOptions,
+    config: Option<&'a str>,
+}
+
+impl JobPlan {
+    /// The name of the job of `sources` that are merged with `options`, which name the file `config`.
+    pub fn name(
+        sources: &[DividedSource],
+        options: &MergeOptions,
+        config: Option<&ConfigFile>,
+    ) -> Result<String> {
+        let identity = Identity {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION"),
+            sources,
+            options,
+            config: config.map(|file| file.text.as_str()),
+        };
+        let bytes =
+            serde_json::to_vec(&identity).map_err(|err| Error::failed("naming the job", err))?;
+        let hash = hex::encode(Sha256::digest(&bytes));
+        let digits = hash.get(..JOB_DIGITS).unwrap_or(&hash);
+        Ok(format!("{JOB_PREFIX}{digits}"))
+    }
+}
+
+/// The folder of a job.
+pub struct JobFolder {
+    /// The store, whose names begin there.
+    pub store: Box<dyn Store>,
+}
+
+impl JobFolder {
+    /// The folder `place`, as [`JobPlanReport::job`](super::JobPlanReport) tells it.
+    pub fn open(place: &str) -> Result<Self> {
+        Ok(Self {
+            store: Location::parse(place)?.open()?,
+        })
+    }
+
+    /// Where it is, for errors.
+    pub fn what(&self) -> String {
+        self.store.what()
+    }
+
+    /// The plan; an error if there is none.
+    pub fn plan(&self) -> Result<JobPlan> {
+        let Some(plan) = self.plan_if_any()? else {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("looking for the job {}", self.what()),
+                format!("there is no {PLAN}"),
+            )
+            .next("give the place that `snapmerge job plan` printed"));
+        };
+        Ok(plan)
+    }
+
+    /// The plan, if there is one.
+    pub fn plan_if_any(&self) -> Result<Option<JobPlan>> {
+        let plan: Option<JobPlan> = self.document(PLAN)?;
+        match plan {
+            Some(plan) if plan.format != FORMAT => Err(Error::usage(
+                format!("reading the plan of {}", self.what()),
+                format!("its format is {}, this version knows {FORMAT}", plan.format),
+            )
+            .next("use the version of snapmerge that planned it, or plan it again")),
+            plan => Ok(plan),
+        }
+    }
+
+    /// The plan, for whoever makes or joins parts: an error if another version planned it, whose parts may be
+    /// others.
+    pub fn plan_of_this_version(&self) -> Result<JobPlan> {
+        let plan = self.plan()?;
+        let own = env!("CARGO_PKG_VERSION");
+        if plan.version != own {
+            return Err(Error::usage(
+                format!("working on {}", self.what()),
+                format!("snapmerge {} planned it, and this is {own}", plan.version),
+            )
+            .next("use one version for all of a job, or plan it again with this one"));
+        }
+        Ok(plan)
+    }
+
+    /// Puts the plan; false if there is one.
+    pub fn put_plan(&self, plan: &JobPlan) -> Result<bool> {
+        self.put(PLAN, plan)
+    }
+
+    /// The part with the index `index` of the job of `plan`, if it is there.
+    pub fn part(&self, plan: &JobPlan, index: u32) -> Result<Option<StoredPart>> {
+        let name = part_name(index);
+        let Some(part) = self.document::<StoredPart>(&name)? else {
+            return Ok(None);
+        };
+        let shard = plan.tasks.get(index as usize).map(|task| task.shard);
+        part.refuse_other(&plan.job, index, shard)
+            .map_err(|why| self.damaged(&name, why))?;
+        Ok(Some(part))
+    }
+
+    /// Puts the document of a part whose chunks are there; false if there is one, and nothing was changed.
+    pub fn put_part(&self, part: &StoredPart) -> Result<bool> {
+        self.put(&part_name(part.index), part)
+    }
+
+    /// All that lies in it.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let mut listed = self.store.list("")?;
+        let parts = format!("{PARTS}/");
+        listed.retain(|one| one.name == PLAN || one.name.starts_with(&parts));
+        Ok(listed)
+    }
+
+    fn put(&self, name: &str, document: &impl Serialize) -> Result<bool> {
+        let failed = |err| Error::failed(format!("writing {name} of {}", self.what()), err);
+        let mut bytes = serde_json::to_vec(document).map_err(failed)?;
+        let hash = hex::encode(Sha256::digest(&bytes));
+        bytes.push(b'\n');
+        bytes.extend(hash.bytes());
+        bytes.push(b'\n');
+        if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
+            return Err(Error::failed(
+                format!("writing {name} of {}", self.what()),
+                format!(
+                    "it has {} bytes, and no more than {DOCUMENT_BYTES_MAX} are read",
+                    bytes.len()
+                ),
+            ));
+        }
+        // Whatever it speaks of is to stay before it is there.
+        self.store.sync()?;
+        let put = self.store.put_new(name, &bytes)?;
+        self.store.sync()?;
+        Ok(put)
+    }
+
+    fn document<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let Some(bytes) = self.store.get(name, DOCUMENT_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        read(&bytes)
+            .map(Some)
+            .map_err(|why| self.damaged(name, why))
+    }
+
+    /// The error about what lies under `name`.
+    pub fn damaged(&self, name: &str, why: impl std::fmt::Display) -> Error {
+        let next = match name {
+            PLAN => "remove the job and plan it again: snapmerge job rm JOB".to_owned(),
+            _ => format!(
+                "remove the part and run its task again: snapmerge job rm {} --part INDEX",
+                self.what()
+            ),
+        };
+        Error::damaged(format!("reading {name} of the job {}", self.what()), why).next(next)
+    }
+}
+
+/// Name of the document of the part with the index `index`.
+pub fn part_name(index: u32) -> String {
+    format!("{PARTS}/{index}.json")
+}
+
+/// Index of the part whose document is called `name`; none if it is no such document.
+pub fn part_of(name: &str) -> Option<u32> {
+    let index = name.strip_prefix(PARTS)?.strip_prefix('/')?;
+    index.strip_suffix(".json")?.parse().ok()
+}
+
+/// Reads a document: a line of JSON, and one with its SHA-256.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let (Some(first), Some(second), Some([]), None) =
+        (lines.next(), lines.next(), lines.next(), lines.next())
+    else {
+        return Err("it is not two lines".into());
+    };
+    if hex::encode(Sha256::digest(first)).as_bytes() != second {
+        return Err("its SHA-256 is not the one in its second line".into());
+    }
+    serde_json::from_slice(first).map_err(|err| err.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_believed_only_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = JobFolder::open(&folder.path().display().to_string()).unwrap();
+        assert_eq!(job.document::<Vec<u32>>("a").unwrap(), None);
+        assert!(job.put("a", &[1, 22]).unwrap());
+        assert!(!job.put("a", &[3]).unwrap());
+        assert_eq!(job.document::<Vec<u32>>("a").unwrap(), Some(vec![1, 22]));
+        let path = folder.path().join("a");
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1 << bit;
+                assert!(read::<Vec<u32>>(&bytes).is_err(), "{at} {bit}");
+            }
+            assert!(read::<Vec<u32>>(&whole[..at]).is_err(), "{at}");
+        }
+        assert_eq!(read::<Vec<u32>>(&whole).unwrap(), [1, 22]);
+    }
+
+    #[test]
+    fn names_of_parts_are_told_from_others() {
+        assert_eq!(part_of(&part_name(17)), Some(17));
+        for other in ["parts/x.json", "parts/1", "plan.json", "parts/1/a/1.json"] {
+            assert_eq!(part_of(other), None, "{other}");
+        }
+    }
+}

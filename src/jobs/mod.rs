@@ -1,0 +1,25 @@
+//! Jobs: one merge as tasks that some other engine places, retries and counts: Kubernetes, Slurm, Ray.
+//!
+//! A job is a folder in a store, a local one or a prefix in a bucket. `plan.json` says what is merged and how;
+//! each task makes one of the master's shards, and says so in `parts/INDEX.json`; joining them gives the master.
+//!
+//! Invariants: the same sources, options and version are the same job; what is written under a name is never
+//! replaced; a task that is run again, or twice at once, changes nothing; every byte of a part is hashed when it is
+//! written and compared when it is read.
+
+mod chunks;
+mod folder;
+mod index;
+mod join;
+mod parts;
+mod plan;
+mod remove;
+mod status;
+mod task;
+
+pub use self::index::Stage;
+pub use self::join::JoinRequest;
+pub use self::plan::{JobPlanReport, JobPlanRequest};
+pub use self::remove::{JobRemoveReport, JobRemoveRequest};
+pub use self::status::{JobStatusReport, JobStatusRequest, TaskState};
+pub use self::task::{TaskReport, TaskRequest};

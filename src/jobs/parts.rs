@@ -1,0 +1,162 @@
+//! A part in the folder of its job.
+//!
+//! Invariants: it is the part of one job, one index and one shard; its members lie in its file one after the other,
+//! and the file has nothing else.
+
+use std::io::{BufRead as _, BufReader, Read};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::chunks::{ChunkCache, ChunkReader, Chunks};
+use crate::archive::Store;
+use crate::base::error::{Error, Result};
+use crate::merge::{MadePart, Member, Parts};
+use crate::stream::Conflict;
+
+/// The folder of the parts.
+pub const PARTS: &str = "parts";
+/// Longest line of a file of conflicts that is read, in bytes: of a thousand sources it has some hundred kilobytes.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+
+/// The document of a part.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoredPart {
+    /// Name of the job.
+    pub job: String,
+    /// Index of its task.
+    pub index: u32,
+    /// Name of the attempt that made it.
+    pub attempt: String,
+    /// When it was made.
+    pub made: DateTime<Utc>,
+    /// Wall-clock time that it took, in seconds.
+    pub seconds: f64,
+    /// Its members.
+    pub members: Chunks,
+    /// Its conflicts, as JSON lines.
+    pub conflicts: Chunks,
+    /// What was made.
+    pub part: MadePart,
+}
+
+/// The beginning of the names of the chunks of what `kind` says, of an attempt.
+pub fn prefix(index: u32, attempt: &str, kind: &str) -> String {
+    format!("{PARTS}/{index}/{attempt}/{kind}")
+}
+
+/// Kind of the chunks of members.
+pub const MEMBERS: &str = "members";
+/// Kind of the chunks of conflicts.
+pub const CONFLICTS: &str = "conflicts";
+
+impl StoredPart {
+    /// Why it is not the part of `index` of `job`, which makes `shard`.
+    pub fn refuse_other(&self, job: &str, index: u32, shard: Option<u32>) -> Result<(), String> {
+        if self.job != job {
+            return Err(format!("it belongs to the job {}", self.job));
+        }
+        if self.index != index {
+            return Err(format!("it is the part of task {}", self.index));
+        }
+        if Some(self.part.shard) != shard {
+            return Err(format!("it is shard {} of the master", self.part.shard));
+        }
+        let is_plain = |c: char| c.is_ascii_hexdigit();
+        if self.attempt.is_empty() || !self.attempt.chars().all(is_plain) {
+            return Err("its attempt has no name that one is given".into());
+        }
+        if let Some(fault) = self.members.fault().or(self.conflicts.fault()) {
+            return Err(fault.into());
+        }
+        let mut end = 0;
+        for member in &self.part.members {
+            if member.start != end {
+                return Err("its members do not lie one after the other".into());
+            }
+            end = member.start.saturating_add(member.bytes);
+        }
+        match end == self.members.bytes() {
+            true => Ok(()),
+            false => Err("its members are not all of its bytes".into()),
+        }
+    }
+
+    /// Reads all of it and compares it.
+    pub fn check(&self, store: &dyn Store) -> Result<()> {
+        self.members.check(store, &self.prefix(MEMBERS))?;
+        self.conflicts.check(store, &self.prefix(CONFLICTS))
+    }
+
+    /// Removes its chunks.
+    pub fn remove(&self, store: &dyn Store) -> Result<()> {
+        self.members.remove(store, &self.prefix(MEMBERS))?;
+        self.conflicts.remove(store, &self.prefix(CONFLICTS))
+    }
+
+    /// Bytes of its chunks.
+    pub fn bytes(&self) -> u64 {
+        self.members.bytes() + self.conflicts.bytes()
+    }
+
+    fn prefix(&self, kind: &str) -> String {
+        prefix(self.index, &self.attempt, kind)
+    }
+}
+
+/// The parts of a job, to be joined.
+pub struct StoredParts<'a> {
+    parts: &'a [StoredPart],
+    cache: ChunkCache<'a>,
+}
+
+impl<'a> StoredParts<'a> {
+    /// `parts` that lie in `store`.
+    pub fn new(store: &'a dyn Store, parts: &'a [StoredPart]) -> Self {
+        Self {
+            parts,
+            cache: ChunkCache::new(store),
+        }
+    }
+
+    fn reader(&self, part: usize, kind: &str, range: Option<&Member>) -> Box<dyn Read + '_> {
+        let Some(part) = self.parts.get(part) else {
+            return Box::new(std::io::empty());
+        };
+        let chunks = match kind {
+            MEMBERS => &part.members,
+            _ => &part.conflicts,
+        };
+        let (start, bytes) = range.map_or((0, chunks.bytes()), |one| (one.start, one.bytes));
+        let prefix = part.prefix(kind);
+        Box::new(ChunkReader::new(&self.cache, chunks, prefix, start, bytes))
+    }
+}
+
+impl Parts for StoredParts<'_> {
+    fn member(&self, part: usize, member: &Member) -> Box<dyn Read + '_> {
+        self.reader(part, MEMBERS, Some(member))
+    }
+
+    fn conflicts(&self, part: usize) -> Box<dyn Iterator<Item = Result<Conflict>> + '_> {
+        let mut lines = BufReader::new(self.reader(part, CONFLICTS, None));
+        let doing = "reading the conflicts of a part";
+        let mut line = Vec::new();
+        let next = move || {
+            line.clear();
+            let read = lines
+                .by_ref()
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line);
+            match read {
+                Err(err) => Some(Err(Error::reading(doing, &err))),
+                Ok(0) => None,
+                Ok(_) => {
+                    let read = serde_json::from_slice(&line);
+                    Some(read.map_err(|err| Error::damaged(doing, err)))
+                }
+            }
+        };
+        Box::new(std::iter::from_fn(next))
+    }
+}

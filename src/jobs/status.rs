@@ -1,0 +1,158 @@
+//! How far a job is: which of its tasks are done, and what attempts left that made no part.
+//!
+//! Invariants: only documents are read; what was damaged is told as that.
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::folder::{JobFolder, JobPlan, part_of};
+use super::index::Stage;
+use super::parts::StoredPart;
+use crate::base::error::{Kind, Result};
+use crate::base::operation::{Context, Envelope, Operation, Outcome};
+use crate::merge::PlannedPart;
+
+/// Says how far a job is.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct JobStatusRequest {
+    /// The job, as `job plan` printed it
+    #[arg(value_name = "JOB")]
+    pub job: String,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct JobStatusReport {
+    /// Header of the report.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    /// The job.
+    pub job: String,
+    /// The version of snapmerge that planned it and does its tasks.
+    pub planned_by: String,
+    /// When it was planned.
+    pub planned: DateTime<Utc>,
+    /// Its tasks.
+    pub tasks: Vec<TaskStatus>,
+    /// Number of tasks that are done.
+    pub done: u64,
+    /// Bytes of all parts.
+    pub bytes: u64,
+    /// Bytes of attempts that made no part: they are under way, or were ended.
+    pub unnamed_bytes: u64,
+}
+
+/// A task.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TaskStatus {
+    /// The stage.
+    pub stage: Stage,
+    /// Index of the task.
+    pub index: u32,
+    /// Shard of the master that it makes.
+    pub shard: u32,
+    /// Its shard key, with custom sharding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// How far it is.
+    pub state: TaskState,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum TaskState {
+    /// Its part is there.
+    Done {
+        /// When it was made.
+        made: DateTime<Utc>,
+        /// Wall-clock time that it took, in seconds.
+        seconds: f64,
+        /// Points of the shard.
+        points: u64,
+        /// Bytes of the part.
+        bytes: u64,
+    },
+    /// It is not done: to be begun, under way, or ended before its end.
+    NotDone,
+    /// Its part is not as it was written.
+    Damaged {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Operation for JobStatusRequest {
+    const NAME: &'static str = "job-status";
+    type Report = JobStatusReport;
+
+    fn run(self, _context: &Context) -> Result<JobStatusReport> {
+        let folder = JobFolder::open(&self.job)?;
+        let plan = folder.plan()?;
+        let listed = folder.list()?;
+        let stored: u64 = (listed.iter())
+            .filter(|one| part_of(&one.name).is_none() && one.name.contains('/'))
+            .map(|one| one.bytes)
+            .sum();
+        let tasks: Vec<TaskStatus> = (0..)
+            .zip(&plan.tasks)
+            .map(|(index, task)| status(&folder, &plan, index, task))
+            .collect::<Result<_>>()?;
+        let bytes_of = |task: &TaskStatus| match task.state {
+            TaskState::Done { bytes, .. } => Some(bytes),
+            TaskState::NotDone | TaskState::Damaged { .. } => None,
+        };
+        let done = tasks.iter().filter_map(bytes_of).count() as u64;
+        let bytes: u64 = tasks.iter().filter_map(bytes_of).sum();
+        let is_damaged = |task: &TaskStatus| matches!(task.state, TaskState::Damaged { .. });
+        let outcome = match tasks.iter().any(is_damaged) {
+            true => Kind::Damaged.into(),
+            false => Outcome::DONE,
+        };
+        Ok(JobStatusReport {
+            envelope: Envelope::new("job status", 1, outcome),
+            job: self.job,
+            planned_by: plan.version,
+            planned: plan.planned,
+            tasks,
+            done,
+            bytes,
+            unnamed_bytes: stored.saturating_sub(bytes),
+        })
+    }
+}
+
+fn status(
+    folder: &JobFolder,
+    plan: &JobPlan,
+    index: u32,
+    task: &PlannedPart,
+) -> Result<TaskStatus> {
+    let state = match folder.part(plan, index) {
+        Ok(Some(part)) => done(&part),
+        Ok(None) => TaskState::NotDone,
+        Err(err) if err.kind() == Kind::Damaged => TaskState::Damaged {
+            why: err.why().to_owned(),
+        },
+        Err(err) => return Err(err),
+    };
+    Ok(TaskStatus {
+        stage: Stage::Shard,
+        index,
+        shard: task.shard,
+        key: task.key.clone(),
+        state,
+    })
+}
+
+fn done(part: &StoredPart) -> TaskState {
+    let shards = part.part.built.shards.iter();
+    TaskState::Done {
+        made: part.made,
+        seconds: part.seconds,
+        points: shards.map(|shard| shard.points).sum(),
+        bytes: part.bytes(),
+    }
+}

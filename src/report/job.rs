@@ -1,0 +1,133 @@
+//! Reports of `job` as text.
+
+use std::fmt::Write as _;
+
+use super::words::{duration, size};
+use crate::jobs::{JobPlanReport, JobRemoveReport, JobStatusReport, TaskReport, TaskState};
+
+impl JobPlanReport {
+    /// It as text.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", self.job);
+        let mut line = |name: &str, value: String| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {name:<9}{value}");
+        };
+        if self.was_planned {
+            line("planned", "before: it is the same job".into());
+        }
+        line(
+            "route",
+            format!("{} because {}", self.merge.route, self.merge.because),
+        );
+        for source in &self.sources {
+            line("source", format!("{}  {}", source.id, size(source.bytes)));
+        }
+        for stage in &self.stages {
+            let tasks = &stage.tasks;
+            let most = |of: fn(&crate::merge::PlannedPart) -> u64| {
+                size(tasks.iter().map(of).max().unwrap_or(0))
+            };
+            line(
+                "stage",
+                format!("shard, {} tasks, each at the most:", tasks.len()),
+            );
+            line("", format!("reads {}", most(|task| task.read_bytes)));
+            line("", format!("writes {}", most(|task| task.written_bytes)));
+            line(
+                "",
+                format!("disk {} for scratch", most(|task| task.scratch_bytes)),
+            );
+            line("", format!("memory {}", most(|task| task.memory_bytes)));
+        }
+        line(
+            "join",
+            format!("reads and writes {}", size(self.join_bytes)),
+        );
+        for missing in &self.merge.missing {
+            line("MISSING", missing.clone());
+        }
+        for finding in &self.merge.findings {
+            line("differs", finding.to_string());
+        }
+        for decision in &self.merge.decisions {
+            line("chosen", decision.to_string());
+        }
+        for note in &self.merge.notes {
+            line("note", note.clone());
+        }
+        text
+    }
+}
+
+impl TaskReport {
+    /// It as text.
+    pub fn text(&self) -> String {
+        let done = match self.was_there {
+            true => "was there, compared",
+            false => "made",
+        };
+        format!(
+            "task {} of {}: {done}\n  shard    {}: {} points in {} segments, {} conflicts, {}\n  time     {}\n",
+            self.index,
+            self.job,
+            self.shard,
+            self.points,
+            self.segments,
+            self.conflicts,
+            size(self.bytes),
+            duration(self.seconds)
+        )
+    }
+}
+
+impl JobStatusReport {
+    /// It as text.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{}: {} of {} tasks done, {}\n",
+            self.job,
+            self.done,
+            self.tasks.len(),
+            size(self.bytes)
+        );
+        for task in &self.tasks {
+            let state = match &task.state {
+                TaskState::Done {
+                    seconds,
+                    points,
+                    bytes,
+                    ..
+                } => format!(
+                    "done: {points} points, {}, in {}",
+                    size(*bytes),
+                    duration(*seconds)
+                ),
+                TaskState::NotDone => "not done".into(),
+                TaskState::Damaged { why } => format!("DAMAGED: {why}"),
+            };
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {:<5} shard {:<5} {state}", task.index, task.shard);
+        }
+        if self.unnamed_bytes > 0 {
+            let _ = writeln!(
+                text,
+                "  {} of attempts that are under way or were ended",
+                size(self.unnamed_bytes)
+            );
+        }
+        text
+    }
+}
+
+impl JobRemoveReport {
+    /// It as text.
+    pub fn text(&self) -> String {
+        format!(
+            "{} files of {} jobs were removed, {}\n",
+            self.removed,
+            self.jobs.len(),
+            size(self.removed_bytes)
+        )
+    }
+}

@@ -1,0 +1,146 @@
+//! Jobs: a merge as tasks gives what the merge gives, however the tasks are run; what was changed, lost or
+//! mixed up on the way makes no master.
+
+mod drivers;
+mod faults;
+mod same;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::archive::{archive, make};
+use crate::support::cli::Cli;
+use crate::support::{Env, Outcome, Trial, temp_dir};
+
+pub fn trials(env: &'static Env) -> Vec<Trial> {
+    [same::trials(env), faults::trials(env), drivers::trials(env)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Snapshots in an archive, and a store for jobs.
+struct Bench {
+    dir: tempfile::TempDir,
+    root: PathBuf,
+    store: PathBuf,
+    sources: Vec<String>,
+}
+
+impl Bench {
+    /// One with what `files` makes in its folder, each file under the name that it is given with.
+    fn of(files: impl FnOnce(&Path) -> Outcome<Vec<(String, PathBuf)>>) -> Outcome<Self> {
+        let dir = temp_dir()?;
+        let root = make(dir.path())?;
+        let mut sources = Vec::new();
+        for (name, file) in files(dir.path())? {
+            archive("add", &root)
+                .arg(&file)
+                .args(["--name", &name])
+                .run()?
+                .ok()?;
+            sources.push(format!("archive:{name}@latest"));
+        }
+        Ok(Self {
+            store: dir.path().join("jobs"),
+            dir,
+            root,
+            sources,
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `merge` of all sources.
+    fn merge(&self, output: &Path, flags: &[&str]) -> Cli {
+        cli!["merge", "--json", "--archive", &self.root]
+            .args(&self.sources)
+            .args(flags)
+            .arg("-o")
+            .arg(output)
+    }
+
+    fn plan(&self, flags: &[&str]) -> Cli {
+        cli![
+            "job",
+            "plan",
+            "--json",
+            "--archive",
+            &self.root,
+            &self.store
+        ]
+        .args(&self.sources)
+        .args(flags)
+    }
+
+    /// A planned job.
+    fn planned(&self, flags: &[&str]) -> Outcome<Job> {
+        let plan = self.plan(flags).run()?.ok()?.json()?;
+        let tasks = plan["stages"][0]["tasks"].as_array().ok_or("no tasks")?;
+        Ok(Job {
+            place: plan["job"].as_str().ok_or("no job")?.to_owned(),
+            tasks: tasks.len(),
+            plan,
+        })
+    }
+}
+
+/// A planned job.
+struct Job {
+    place: String,
+    tasks: usize,
+    plan: Value,
+}
+
+impl Job {
+    fn task(&self, index: usize) -> Cli {
+        cli!["job", "task", &self.place, "--json", "--stage", "shard"]
+            .args(["--index", &index.to_string()])
+    }
+
+    fn all_tasks(&self) -> Outcome {
+        for index in 0..self.tasks {
+            self.task(index).run()?.ok()?;
+        }
+        Ok(())
+    }
+
+    fn join(&self, output: &Path) -> Cli {
+        cli![
+            "job",
+            "join",
+            &self.place,
+            "--json",
+            "--force",
+            "-o",
+            output
+        ]
+    }
+
+    fn status(&self) -> Outcome<Value> {
+        let status = cli!["job", "status", &self.place, "--json"];
+        status.run()?.ok()?.json()
+    }
+
+    /// Its folder.
+    fn folder(&self) -> PathBuf {
+        PathBuf::from(&self.place)
+    }
+
+    /// The file of a chunk of the members of a part.
+    fn chunk(&self, index: usize) -> Outcome<PathBuf> {
+        let folder = self.folder().join(format!("parts/{index}"));
+        let chunks = crate::archive::walk(&folder)?;
+        let is_members = |path: &&PathBuf| path.to_string_lossy().contains("members-");
+        let found = chunks.iter().find(is_members).ok_or("no chunk")?;
+        Ok(found.clone())
+    }
+
+    /// The document of a part.
+    fn document(&self, index: usize) -> PathBuf {
+        self.folder().join(format!("parts/{index}.json"))
+    }
+}
