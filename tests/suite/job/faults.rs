@@ -2,7 +2,6 @@
 //! or lost. There is the right master, or none.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use rand::{Rng as _, SeedableRng as _};
@@ -26,7 +25,6 @@ pub fn trials(_env: &'static Env) -> Vec<Trial> {
         Trial::new("job/faults/which_task", which_task),
         Trial::new("job/faults/removed", removed),
         Trial::new("job/faults/other_entries", other_entries),
-        Trial::new("job/faults/only_what_it_needs", only_what_it_needs),
     ]
 }
 
@@ -298,50 +296,5 @@ fn other_entries() -> Outcome {
     let join = job.join(&bench.path("joined.snapshot"));
     let report = join.arg("--archive").arg(&elsewhere).run()?.ok()?.json()?;
     ensure_eq!(report["master"]["sha256"], sha256, "the SHA-256");
-    Ok(())
-}
-
-/// A task does without the objects of shards that are not its own, and not without its own.
-fn only_what_it_needs() -> Outcome {
-    let bench = Bench::of(|dir| {
-        let one = rows(dir, "large-one", 0, 18_000)?;
-        let many = dir.join("large.snapshot");
-        cli!["merge", "-q", &one, "--shards", "3", "-o", &many]
-            .run()?
-            .ok()?;
-        Ok(vec![("large".to_owned(), many)])
-    })?;
-    let objects = walk(&bench.root.join("objects"))?;
-    ensure!(objects.len() >= 6, "only {} objects", objects.len());
-    let away = bench.path("away");
-    std::fs::create_dir(&away)?;
-    let hidden = |object: &PathBuf| away.join(object.file_name().unwrap_or_default());
-    let job = bench.planned(&[])?;
-    let again = || cli!["job", "rm", &job.place, "--part", "1"].run()?.ok();
-    let mut not_needed = Vec::new();
-    for object in &objects {
-        std::fs::rename(object, hidden(object))?;
-        let run = job.task(1).run()?;
-        std::fs::rename(hidden(object), object)?;
-        match run.status.code() {
-            Some(0) => not_needed.push(object),
-            _ => drop(run.code(13)?),
-        }
-        again()?;
-    }
-    ensure!(not_needed.len() < objects.len(), "no object is needed");
-    // Those that begin or end a segment have headers, too.
-    ensure!(
-        not_needed.len() >= 2,
-        "but for {not_needed:?} all of {} objects are needed for a third of the points",
-        objects.len()
-    );
-    let rebuild = bench.planned(&["--route", "rebuild"])?;
-    for object in &not_needed {
-        std::fs::rename(object, hidden(object))?;
-    }
-    for job in [&job, &rebuild] {
-        job.task(1).run()?.ok()?;
-    }
     Ok(())
 }
