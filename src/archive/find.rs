@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
@@ -37,7 +38,8 @@ pub fn newest<'e>(
 
 impl EntryRef {
     /// Reads a source that may be in an archive: none if it does not begin with `archive:`.
-    pub fn of_source(text: &str) -> Option<Self> {
+    pub fn of_source(given: impl AsRef<Path>) -> Option<Self> {
+        let text = given.as_ref().to_str()?;
         text.starts_with(PREFIX).then(|| Self::new(text))
     }
 
@@ -169,14 +171,12 @@ pub struct EntryPattern {
 impl EntryPattern {
     /// Reads `archive:PATTERN@WHEN`, where `*` and `?` stand for any letters and WHEN is the beginning
     /// of a time, `latest` or left out: none if it does not begin with `archive:`.
-    pub fn of_source(text: &str) -> Option<Self> {
-        text.starts_with(PREFIX).then(|| {
-            let reference = EntryRef::new(text);
-            let (names, until) = reference.parts();
-            Self {
-                names: names.to_owned(),
-                until: until.map(str::to_owned),
-            }
+    pub fn of_source(given: impl AsRef<Path>) -> Option<Self> {
+        let reference = EntryRef::of_source(given)?;
+        let (names, until) = reference.parts();
+        Some(Self {
+            names: names.to_owned(),
+            until: until.map(str::to_owned),
         })
     }
 

@@ -210,6 +210,7 @@ impl Archive {
             "make another: snapmerge archive init --encrypt RECIPIENT; those of an archive stay",
         )
     }
+
     /// The same, also of an archive whose key was not given; see [`Chain::is_closed`].
     pub fn closed_chain(&self) -> Result<Chain> {
         let (chain, findings) = self.look()?;

@@ -286,7 +286,6 @@ struct PutTogether {
     before: Observation,
     after: Observation,
     peers: Vec<PeerPart>,
-    bytes: u64,
     file: SnapshotFile,
     name: String,
     config: Vec<u8>,
@@ -318,7 +317,7 @@ impl Newer {
 
     /// Bytes that came from the server.
     pub(super) fn bytes(&self) -> u64 {
-        self.put.bytes
+        self.put.peers.iter().map(|part| part.bytes).sum()
     }
 
     /// Stores it, if nothing came in between.
@@ -367,7 +366,6 @@ fn put_together(
         begun,
         before,
         after,
-        bytes: streamed.peers.iter().map(|part| part.bytes).sum(),
         peers: streamed.peers,
         file,
         name,

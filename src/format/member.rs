@@ -7,11 +7,12 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::base::error::{Error, Result};
+use crate::base::parallel::lock;
 
 /// Bytes that are hashed at once.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -71,7 +72,7 @@ impl FullMember {
 impl FullSnapshot {
     /// The hashes of all of it. It is read once, however many ask.
     pub fn hashes(&self) -> Result<Arc<FullHashes>> {
-        let mut known = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.hashes);
         if let Some(hashes) = &*known {
             return Ok(Arc::clone(hashes));
         }
@@ -99,7 +100,9 @@ impl FullSnapshot {
             }
             whole.update(block);
             let end = position + block.len() as u64;
-            for (_, range, hasher) in &mut hashers {
+            let here = (hashers.iter_mut())
+                .filter(|(_, range, _)| range.start < end && position < range.end);
+            for (_, range, hasher) in here {
                 let within =
                     |at: u64| usize::try_from(at.clamp(position, end) - position).unwrap_or(0);
                 hasher.update(

@@ -60,15 +60,12 @@ impl Inputs {
     fn find_all(single: &[PathBuf], several: &[PathBuf], options: &InputOptions) -> Result<Self> {
         let mut finder = Finder::new(&options.from_archive);
         let mut files = Vec::new();
-        for path in single {
+        let single = single.iter().map(|path| (path, true));
+        let several = several.iter().map(|path| (path, false));
+        for (path, is_single) in single.chain(several) {
             match finder.entry(path)? {
                 Some(entry) => files.push(entry),
-                None => files.push(file_of(path)?),
-            }
-        }
-        for path in several {
-            match finder.entry(path)? {
-                Some(entry) => files.push(entry),
+                None if is_single => files.push(file_of(path)?),
                 None => files.extend(files_of(path)?),
             }
         }
@@ -148,7 +145,7 @@ impl<'a> Finder<'a> {
 
     /// The entry that `given` means; none if it does not begin with `archive:`.
     fn entry(&mut self, given: &Path) -> Result<Option<SnapshotFile>> {
-        let Some(reference) = given.to_str().and_then(EntryRef::of_source) else {
+        let Some(reference) = EntryRef::of_source(given) else {
             return Ok(None);
         };
         let (reader, chain) = match &mut self.opened {

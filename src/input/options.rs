@@ -76,12 +76,15 @@ impl GivenChecksums {
 
     /// Returns the options with which `file` is to be opened.
     pub fn opening(&self, file: &SnapshotFile) -> Opening {
-        let given = |mut names: std::vec::IntoIter<String>| {
-            names.find_map(|name| self.by_file.get(&name)).cloned()
+        let given = |names: Vec<String>| {
+            names
+                .iter()
+                .find_map(|name| self.by_file.get(name))
+                .cloned()
         };
         Opening {
-            sha256: given(names(file).into_iter()),
-            full_sha256: given(names_of_full(file).into_iter()),
+            sha256: given(names(file)),
+            full_sha256: given(names_of_full(file)),
             require_checksum: self.require,
             ..Opening::default()
         }

@@ -16,10 +16,8 @@ use crate::archive::SourceArchiveOptions;
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Operation};
 use crate::base::stage::Stages;
+use crate::base::words::first_few;
 use crate::merge::{MergeReport, MergeRequest};
-
-/// Tasks that are named when they are not done.
-const NAMED_MAX: usize = 10;
 
 /// Joins the parts of a job.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -88,19 +86,13 @@ fn all_parts(folder: &JobFolder, plan: &JobPlan) -> Result<Vec<StoredPart>> {
     if missing.is_empty() {
         return Ok(parts);
     }
-    let named: Vec<&str> = missing.iter().take(NAMED_MAX).map(String::as_str).collect();
-    let more = missing.len() - named.len();
-    let more = match more {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     Err(Error::failed(
         format!("joining the parts of {}", folder.what()),
         format!(
-            "{} of {} tasks are not done: {}{more}",
+            "{} of {} tasks are not done: {}",
             missing.len(),
             plan.tasks.len(),
-            named.join(", ")
+            first_few(&missing)
         ),
     )
     .next("do them: snapmerge job task JOB --stage shard --index N"))

@@ -133,10 +133,7 @@ impl Operation for JobPlanRequest {
 impl JobPlanRequest {
     /// Refuses an archive whose entries are encrypted: parts of them are not.
     fn refuse_encrypted(&self) -> Result<()> {
-        let of_archive = |path: &PathBuf| {
-            let text = path.to_str();
-            text.is_some_and(|text| EntryRef::of_source(text).is_some())
-        };
+        let of_archive = |path: &PathBuf| EntryRef::of_source(path).is_some();
         if !self.sources.iter().any(of_archive) {
             // Refused with the merge.
             return Ok(());

@@ -33,6 +33,7 @@ use crate::stream::{Ledger, Policy};
 
 /// What to do about a merge that is not divided.
 const WHOLE: &str = "merge in one process: snapmerge merge";
+
 /// A merge that was planned and is divided.
 pub struct DividedMerge {
     planned: Planned,
@@ -131,10 +132,7 @@ impl MergeRequest {
 
     /// Refuses what the request alone tells.
     fn refuse_undivided(&self) -> Result<()> {
-        let is_entry = |path: &&std::path::PathBuf| {
-            path.to_str()
-                .is_some_and(|text| EntryRef::of_source(text).is_some())
-        };
+        let is_entry = |path: &&std::path::PathBuf| EntryRef::of_source(path).is_some();
         if let Some(other) = self.sources.iter().find(|path| !is_entry(path)) {
             let why = format!(
                 "{} is no entry of an archive, which every task can read",

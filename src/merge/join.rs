@@ -7,7 +7,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::io::{self, Read};
-use std::path::Path;
 
 use super::built::{Built, Made};
 use super::divide::{DividedMerge, MadePart};
@@ -47,18 +46,6 @@ impl DividedMerge {
             return Err(Error::usage("joining a master", "nothing says where to")
                 .next("name a file with -o"));
         };
-        self.join_into(output, request, made, parts, context, stages)
-    }
-
-    fn join_into(
-        self,
-        output: &Path,
-        request: &MergeRequest,
-        made: Vec<MadePart>,
-        parts: &dyn Parts,
-        context: &Context,
-        stages: Stages,
-    ) -> Result<MergeReport> {
         let mut planned = self.into_planned();
         refuse_others(&planned, &made)?;
         let bytes = made.iter().flat_map(|part| &part.members);

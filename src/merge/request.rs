@@ -202,12 +202,17 @@ impl MergeRequest {
     /// Refuses an output that would be lost or would cost a source, before anything is read.
     fn refuse_output(&self) -> Result<()> {
         let sidecars = |path: &PathBuf| Sidecar::ALL.map(|sidecar| sidecar.of(path));
-        let of_sources = self.sources.iter().map(|source| path_of(source));
-        let of_sources = of_sources.flat_map(|path| sidecars(&path));
-        let files = self.sources.iter().map(|source| path_of(source));
-        let read = ReadFiles::new(files.chain(of_sources));
-        let of_output: Vec<PathBuf> = (self.output.iter())
-            .flat_map(|output| std::iter::once(output.clone()).chain(sidecars(output)))
+        let with_sidecars = |path: PathBuf| {
+            let sidecars = sidecars(&path);
+            std::iter::once(path).chain(sidecars)
+        };
+        let sources = self.sources.iter().map(|source| path_of(source));
+        let read = ReadFiles::new(sources.flat_map(with_sidecars));
+        let of_output: Vec<PathBuf> = self
+            .output
+            .iter()
+            .cloned()
+            .flat_map(with_sidecars)
             .collect();
         for file in of_output.iter().chain(&self.ledger) {
             if read.has(file) {

@@ -41,13 +41,14 @@ pub struct ShardTelemetry {
 impl Telemetry {
     /// What `answer` tells, which was asked for at `asked`.
     pub(super) fn new(answer: Answer, asked: Instant) -> Self {
-        let app = answer.app.told().and_then(|app| app.startup.told());
-        let process = match (answer.id.told(), app) {
+        let app = answer.app.known().and_then(|app| app.startup.known());
+        let process = match (answer.id.known(), app) {
             (Some(id), Some(startup)) => Some(format!("{id} {startup}")),
             _ => None,
         };
-        let requests = answer.requests.told().unwrap_or_default();
-        let responses = |calls: Told<Calls>| calls.told().and_then(|calls| calls.responses.told());
+        let requests = answer.requests.known().unwrap_or_default();
+        let responses =
+            |calls: Lenient<Calls>| calls.known().and_then(|calls| calls.responses.known());
         let rest = responses(requests.rest);
         let grpc = responses(requests.grpc);
         let both = |over_rest: Option<u64>, over_grpc: Option<u64>| {
@@ -70,14 +71,14 @@ impl Telemetry {
             }),
             calls(grpc.as_ref(), |call| call.ends_with("Collections/Delete")),
         );
-        let told = answer.collections.told().unwrap_or_default();
+        let told = answer.collections.known().unwrap_or_default();
         Self {
             asked,
             process,
             restores,
             vector_drops,
             collection_drops,
-            restoring: told.snapshots.told().map(restoring),
+            restoring: told.snapshots.known().map(restoring),
             collections: collections(told.collections),
         }
     }
@@ -115,21 +116,21 @@ impl Telemetry {
 /// A part of an answer, whatever is in its place.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Told<T> {
-    It(T),
+pub(super) enum Lenient<T> {
+    Known(T),
     Other(IgnoredAny),
 }
 
-impl<T> Default for Told<T> {
+impl<T> Default for Lenient<T> {
     fn default() -> Self {
         Self::Other(IgnoredAny)
     }
 }
 
-impl<T> Told<T> {
-    fn told(self) -> Option<T> {
+impl<T> Lenient<T> {
+    fn known(self) -> Option<T> {
         match self {
-            Self::It(told) => Some(told),
+            Self::Known(part) => Some(part),
             Self::Other(_) => None,
         }
     }
@@ -139,76 +140,76 @@ impl<T> Told<T> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Answer {
-    id: Told<String>,
-    app: Told<App>,
-    collections: Told<Collections>,
-    requests: Told<Requests>,
+    id: Lenient<String>,
+    app: Lenient<App>,
+    collections: Lenient<Collections>,
+    requests: Lenient<Requests>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct App {
-    startup: Told<String>,
+    startup: Lenient<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Collections {
-    collections: Told<Vec<Told<Collection>>>,
-    snapshots: Told<Vec<Told<Restoring>>>,
+    collections: Lenient<Vec<Lenient<Collection>>>,
+    snapshots: Lenient<Vec<Lenient<Restoring>>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Collection {
     id: String,
     #[serde(default)]
-    shards: Told<Vec<Told<Shard>>>,
+    shards: Lenient<Vec<Lenient<Shard>>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Shard {
     id: u32,
     #[serde(default)]
-    local: Told<LocalShard>,
+    local: Lenient<LocalShard>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct LocalShard {
-    update_queue: Told<Queue>,
-    vectors_size_bytes: Told<u64>,
-    payloads_size_bytes: Told<u64>,
+    update_queue: Lenient<Queue>,
+    vectors_size_bytes: Lenient<u64>,
+    payloads_size_bytes: Lenient<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Queue {
-    length: Told<u64>,
-    op_num: Told<u64>,
+    length: Lenient<u64>,
+    op_num: Lenient<u64>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Restoring {
     id: String,
     #[serde(default)]
-    running_snapshot_recovery: Told<u64>,
+    running_snapshot_recovery: Lenient<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Requests {
-    rest: Told<Calls>,
-    grpc: Told<Calls>,
+    rest: Lenient<Calls>,
+    grpc: Lenient<Calls>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Calls {
-    responses: Told<Responses>,
+    responses: Lenient<Responses>,
 }
 
 /// How often each call was answered, by status.
-type Responses = BTreeMap<String, Told<BTreeMap<String, Told<Count>>>>;
+type Responses = BTreeMap<String, Lenient<BTreeMap<String, Lenient<Count>>>>;
 
 #[derive(Debug, Deserialize)]
 struct Count {
@@ -220,11 +221,11 @@ fn calls(responses: Option<&Responses>, is_wanted: impl Fn(&str) -> bool) -> Opt
     let wanted = responses?.iter().filter(|(call, _)| is_wanted(call));
     let mut sum = 0_u64;
     for (_, statuses) in wanted {
-        let Told::It(statuses) = statuses else {
+        let Lenient::Known(statuses) = statuses else {
             return None;
         };
         for status in statuses.values() {
-            let Told::It(answered) = status else {
+            let Lenient::Known(answered) = status else {
                 return None;
             };
             sum = sum.checked_add(answered.count)?;
@@ -234,10 +235,10 @@ fn calls(responses: Option<&Responses>, is_wanted: impl Fn(&str) -> bool) -> Opt
 }
 
 /// Restores that are going on, by collection.
-fn restoring(told: Vec<Told<Restoring>>) -> BTreeMap<String, Option<u64>> {
+fn restoring(told: Vec<Lenient<Restoring>>) -> BTreeMap<String, Option<u64>> {
     let mut all = BTreeMap::new();
-    for one in told.into_iter().filter_map(Told::told) {
-        let running = one.running_snapshot_recovery.told();
+    for one in told.into_iter().filter_map(Lenient::known) {
+        let running = one.running_snapshot_recovery.known();
         let sum = all.entry(one.id).or_insert(Some(0_u64));
         *sum = sum.and_then(|sum| sum.checked_add(running?));
     }
@@ -246,24 +247,29 @@ fn restoring(told: Vec<Told<Restoring>>) -> BTreeMap<String, Option<u64>> {
 
 /// The shards of each collection.
 fn collections(
-    told: Told<Vec<Told<Collection>>>,
+    told: Lenient<Vec<Lenient<Collection>>>,
 ) -> BTreeMap<String, BTreeMap<u32, ShardTelemetry>> {
     let mut all = BTreeMap::new();
-    for collection in told.told().into_iter().flatten().filter_map(Told::told) {
-        let shards = collection.shards.told().into_iter().flatten();
-        let shards = shards.filter_map(Told::told).map(|shard| {
-            let local = shard.local.told().unwrap_or_default();
-            let queue = local.update_queue.told().unwrap_or_default();
-            let rests = queue.length.told() == Some(0);
+    for collection in told
+        .known()
+        .into_iter()
+        .flatten()
+        .filter_map(Lenient::known)
+    {
+        let shards = collection.shards.known().into_iter().flatten();
+        let shards = shards.filter_map(Lenient::known).map(|shard| {
+            let local = shard.local.known().unwrap_or_default();
+            let queue = local.update_queue.known().unwrap_or_default();
+            let rests = queue.length.known() == Some(0);
             let bytes = match (
-                local.vectors_size_bytes.told(),
-                local.payloads_size_bytes.told(),
+                local.vectors_size_bytes.known(),
+                local.payloads_size_bytes.known(),
             ) {
                 (Some(vectors), Some(payloads)) => vectors.checked_add(payloads),
                 _ => None,
             };
             let told = ShardTelemetry {
-                operation: queue.op_num.told().filter(|_| rests),
+                operation: queue.op_num.known().filter(|_| rests),
                 bytes,
             };
             (shard.id, told)

@@ -12,10 +12,8 @@ use wildmatch::WildMatch;
 
 use super::checksum::{self, Checksum, Expectation};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::words::first_few;
 use crate::format::{Algorithm, FullHashes, FullMember, FullSnapshot, Hashes, SnapshotFile};
-
-/// Collections that an error names, at the most.
-const NAMED_MAX: usize = 10;
 
 /// The snapshots that `given` means: the file, or of the snapshot of a whole storage every collection in it or
 /// those that are asked for.
@@ -31,8 +29,8 @@ pub fn files_of(given: &Path) -> Result<Vec<SnapshotFile>> {
         .next(format!("leave out what follows it: {}", file.display()))),
         (Some(full), None) => Ok(full.into_files()),
         (Some(full), Some(names)) => {
-            let there: Vec<&str> = full.members.keys().map(String::as_str).collect();
-            let there = first_of(&there);
+            let there: Vec<&String> = full.members.keys().collect();
+            let there = first_few(&there);
             let names = WildMatch::new(&names);
             let mut files = full.into_files();
             files.retain(|file| {
@@ -52,25 +50,20 @@ pub fn files_of(given: &Path) -> Result<Vec<SnapshotFile>> {
 
 /// The snapshot that `given` means, for whoever reads one.
 pub fn file_of(given: &Path) -> Result<SnapshotFile> {
-    let mut files = files_of(given)?;
-    match (files.pop(), files.is_empty()) {
-        (Some(file), true) => Ok(file),
-        (last, _) => {
-            files.extend(last);
-            let names: Vec<String> = files.iter().map(SnapshotFile::source_name).collect();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let first = names.first().copied().unwrap_or("NAME");
-            let (path, _) = parts(given);
-            Err(Error::usage(
-                format!("reading {}", given.display()),
-                format!(
-                    "it is the snapshot of a whole storage, and one collection is read here; there are {}",
-                    first_of(&names)
-                ),
-            )
-            .next(format!("name one: {}#{first}", path.display())))
-        }
-    }
+    let files = match <[SnapshotFile; 1]>::try_from(files_of(given)?) {
+        Ok([file]) => return Ok(file),
+        Err(files) => files,
+    };
+    let names: Vec<String> = files.iter().map(SnapshotFile::source_name).collect();
+    let first = names.first().map_or("NAME", String::as_str);
+    Err(Error::usage(
+        format!("reading {}", given.display()),
+        format!(
+            "it is the snapshot of a whole storage, and one collection is read here; there are {}",
+            first_few(&names)
+        ),
+    )
+    .next(format!("name one: {}#{first}", path_of(given).display())))
 }
 
 /// The file on disk that `given` is read from.
@@ -90,15 +83,6 @@ fn parts(given: &Path) -> (PathBuf, Option<String>) {
         file.is_file().then(|| (file, Some(names.to_owned())))
     });
     found.unwrap_or_else(whole)
-}
-
-fn first_of(names: &[&str]) -> String {
-    let more = names.len().saturating_sub(NAMED_MAX);
-    let first: Vec<&str> = names.iter().copied().take(NAMED_MAX).collect();
-    match more {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
 }
 
 /// The checksums that `file` must have: what was `given` for it, and, where it lies in the snapshot of a whole
@@ -131,15 +115,12 @@ pub fn expected_of(
 
 /// Compares what a snapshot must be with what it is. `hashes` are those of `file`.
 pub fn compare(file: &SnapshotFile, expected: &[Expectation], hashes: &Hashes) -> Result<Checksum> {
-    let of = |of_full: bool| {
-        let some = expected.iter().filter(move |one| one.of_full == of_full);
-        some.cloned().collect::<Vec<_>>()
+    let SnapshotFile::Member(member) = file else {
+        return checksum::compare(file, expected, hashes);
     };
-    let own = checksum::compare(file, &of(false), hashes)?;
-    match file {
-        SnapshotFile::Member(member) => compare_full(member, own, &of(true), hashes),
-        SnapshotFile::Disk(_) | SnapshotFile::Stored(_) => Ok(own),
-    }
+    let (of_full, own): (Vec<_>, Vec<_>) = expected.iter().cloned().partition(|one| one.of_full);
+    let own = checksum::compare(file, &own, hashes)?;
+    compare_full(member, own, &of_full, hashes)
 }
 
 /// The same of the whole that `member` lies in, whose `own` checksums were compared.

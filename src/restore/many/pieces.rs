@@ -41,10 +41,10 @@ enum Place {
     Full(SnapshotFile),
 }
 
-/// What the manifest of an entry tells, whoever wrote it.
+/// What is read of the manifest of an entry, whoever wrote it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct ManifestSummary {
     points: Option<u64>,
     aliases: Vec<String>,
 }
@@ -61,7 +61,7 @@ impl Pieces {
     /// Finds what `given` means.
     pub fn find(given: &Path, options: &RestoreOptions) -> Result<Self> {
         let reading = &options.reading;
-        if let Some(pattern) = given.to_str().and_then(EntryPattern::of_source) {
+        if let Some(pattern) = EntryPattern::of_source(given) {
             if let Some(sha256) = reading.sha256.first() {
                 return Err(Error::usage(
                     format!("reading --sha256 {sha256}"),
@@ -125,16 +125,16 @@ impl Pieces {
 
 fn of_entry(entry: Entry) -> Piece {
     // A manifest of another form tells nothing here.
-    let told: Option<Told> =
-        (entry.manifest.as_ref()).and_then(|told| Told::deserialize(told).ok());
-    let told = told.unwrap_or_default();
+    let manifest = entry.manifest.as_ref();
+    let summary = manifest.and_then(|manifest| ManifestSummary::deserialize(manifest).ok());
+    let summary = summary.unwrap_or_default();
     Piece {
         source: entry.id.clone(),
         name: entry.name.clone(),
         bytes: entry.bytes,
         time: Some(entry.time),
-        points: told.points,
-        aliases: told.aliases,
+        points: summary.points,
+        aliases: summary.aliases,
         place: Place::Archive(Box::new(entry)),
     }
 }
