@@ -4,12 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sha2::Digest as _;
 
 use crate::merge::{ALBUMS, Sources};
 use crate::support::points::ensure_same;
 use crate::support::qdrant::Server;
-use crate::support::{Env, Outcome, Trial, craft, names_in};
+use crate::support::{Env, Outcome, Trial, craft, names_in, sha256};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
@@ -24,33 +23,22 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     ]
 }
 
-/// The name that a server gives the snapshot of `collection`.
-fn member(collection: &str) -> String {
-    format!("{collection}-6053835381806815-2026-11-22-14-15-16.snapshot")
-}
-
-/// The snapshot of a storage with the collections of `sources`, as a server writes it.
+/// The snapshot of a storage with the collections of `sources`.
 fn full_of(sources: &Sources, name: &str, aliases: &Value) -> Outcome<PathBuf> {
     let path = sources.path(name);
-    let mut tar = tar::Builder::new(std::fs::File::create(&path)?);
-    let mut mapping = serde_json::Map::new();
-    for file in &sources.files {
-        let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        tar.append_path_with_name(file, member(&name))?;
-        mapping.insert(name.to_string(), json!(member(&name)));
-    }
-    let config =
-        json!({"collections_mapping": mapping, "collections_aliases": aliases}).to_string();
-    let mut header = tar::Header::new_gnu();
-    header.set_size(config.len() as u64);
-    header.set_mode(0o600);
-    tar.append_data(&mut header, "config.json", config.as_bytes())?;
-    tar.finish()?;
+    let names: Vec<String> = (sources.files.iter())
+        .map(|file| {
+            file.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    let collections: Vec<(&str, &Path)> = (names.iter().zip(&sources.files))
+        .map(|(name, file)| (name.as_str(), file.as_path()))
+        .collect();
+    craft::full_snapshot(&path, &collections, aliases)?;
     Ok(path)
-}
-
-fn sha256(path: &Path) -> Outcome<String> {
-    Ok(hex::encode(sha2::Sha256::digest(std::fs::read(path)?)))
 }
 
 /// Merged, looked into and verified: by every route the same points as of the files in it.

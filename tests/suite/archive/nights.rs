@@ -18,7 +18,7 @@ use snapmerge::point::{PointId, Record, Vector};
 use super::{archive, entries, findings, make, walk};
 use crate::support::config::config;
 use crate::support::qdrant::Server;
-use crate::support::{Env, Outcome, Trial, temp_dir};
+use crate::support::{Env, Outcome, Trial, sha256, temp_dir};
 
 const NIGHTS: u64 = 30;
 /// All nights may cost so much more than the first.
@@ -125,11 +125,6 @@ fn judge(what: &str, root: &Path, hashes: &[String], sizes: &[u64]) -> Outcome {
     let cheap = times <= TIMES_MAX;
     ensure!(cheap, "{times:.3} times the first: {sizes:?}");
     Ok(())
-}
-
-fn sha256(path: &Path) -> Outcome<String> {
-    use sha2::Digest as _;
-    Ok(hex::encode(sha2::Sha256::digest(std::fs::read(path)?)))
 }
 
 /// A shard that the engine keeps and optimizes, packed every night as a server packs it, but without

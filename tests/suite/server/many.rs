@@ -6,14 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::Digest as _;
 
 use crate::nightly::scripted::Stage;
 use crate::support::cli::{Cli, Signal};
 use crate::support::points::ensure_same;
 use crate::support::qdrant::Server;
 use crate::support::scripted::Fault;
-use crate::support::{Env, Outcome, Trial, temp_dir};
+use crate::support::{Env, Outcome, Trial, craft, sha256, temp_dir};
 
 use super::live::nothing_left;
 use super::run_with;
@@ -249,16 +248,8 @@ fn checked(env: &Env) -> Outcome {
     let stage = archived(env)?;
     let (dir, url) = (stage.dir(), stage.scripted.url());
     let full = dir.join("full.snapshot");
-    let mut tar = tar::Builder::new(std::fs::File::create(&full)?);
-    tar.append_path_with_name(env.case("album_2017").unpack(dir)?, "a.snapshot")?;
-    let config = json!({"collections_mapping": {"new": "a.snapshot"}, "collections_aliases": {}});
-    let config = config.to_string();
-    let mut header = tar::Header::new_gnu();
-    header.set_size(config.len() as u64);
-    header.set_mode(0o600);
-    tar.append_data(&mut header, "config.json", config.as_bytes())?;
-    tar.finish()?;
-    drop(tar);
+    let inner = env.case("album_2017").unpack(dir)?;
+    craft::full_snapshot(&full, &[("new", &inner)], &json!({}))?;
     let run = |more: &[&str]| restore(dir, "full.snapshot", &url, more).run();
     run(&["--require-checksum"])?
         .code(13)?
@@ -271,8 +262,7 @@ fn checked(env: &Env) -> Outcome {
         !stage.scripted.fake().collections.contains_key("new"),
         "it was restored"
     );
-    let hashed = hex::encode(sha2::Sha256::digest(std::fs::read(&full)?));
-    std::fs::write(dir.join("full.snapshot.checksum"), &hashed)?;
+    std::fs::write(dir.join("full.snapshot.checksum"), sha256(&full)?)?;
     let told = run(&["--require-checksum"])?.ok()?.json()?;
     ensure_eq!(states(&told).0, named(&[("new", "restored")]), "restored");
     ensure!(

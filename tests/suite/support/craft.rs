@@ -5,9 +5,11 @@
 //! relies on the program's own way of reading a tar.
 
 use std::io::Write;
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde_json::{Value, json};
 
 use super::Outcome;
 
@@ -210,6 +212,26 @@ impl Member {
 fn number(octal: &[u8]) -> usize {
     let digits = octal.iter().filter(|byte| byte.is_ascii_digit());
     digits.fold(0, |sum, digit| sum * 8 + usize::from(digit - b'0'))
+}
+
+/// Writes the snapshot of a storage to `path`, as a server does: the snapshots of `collections`, by their names,
+/// and a config with `aliases`.
+pub fn full_snapshot(path: &Path, collections: &[(&str, &Path)], aliases: &Value) -> Outcome {
+    let mut tar = tar::Builder::new(std::fs::File::create(path)?);
+    let mut mapping = serde_json::Map::new();
+    for (collection, file) in collections {
+        let member = format!("{collection}-6053835381806815-2026-11-22-14-15-16.snapshot");
+        tar.append_path_with_name(file, &member)?;
+        mapping.insert((*collection).to_owned(), json!(member));
+    }
+    let config =
+        json!({"collections_mapping": mapping, "collections_aliases": aliases}).to_string();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(config.len() as u64);
+    header.set_mode(0o600);
+    tar.append_data(&mut header, "config.json", config.as_bytes())?;
+    tar.finish()?;
+    Ok(())
 }
 
 /// `bytes` as a .gz.

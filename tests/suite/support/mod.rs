@@ -52,6 +52,7 @@ use std::path::{Path, PathBuf};
 pub use libtest_mimic::Failed;
 
 use cases::{Case, CaseSet};
+use sha2::Digest as _;
 
 /// How a test ends.
 pub type Outcome<T = ()> = Result<T, Failed>;
@@ -259,6 +260,11 @@ pub fn temp_dir() -> Outcome<tempfile::TempDir> {
         .prefix("snapmerge-suite-")
         .tempdir()
         .map_err(|e| format!("making a temporary folder: {e}").into())
+}
+
+/// The SHA-256 of the file at `path`, in hexadecimal digits.
+pub fn sha256(path: &Path) -> Outcome<String> {
+    Ok(hex::encode(sha2::Sha256::digest(std::fs::read(path)?)))
 }
 
 /// The names in a folder, sorted; what a test compares to see that nothing was left behind.
