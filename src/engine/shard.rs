@@ -68,6 +68,17 @@ impl Columns {
         vectors: false,
         payload: false,
     };
+
+    /// `record` with these columns alone.
+    pub fn of(self, mut record: Record) -> Record {
+        if !self.vectors {
+            record.vectors.clear();
+        }
+        if !self.payload {
+            record.payload.clear();
+        }
+        record
+    }
 }
 
 impl Shard {

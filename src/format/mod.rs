@@ -19,6 +19,7 @@ mod partial;
 pub mod payloads;
 pub mod readable;
 mod readback;
+pub mod records;
 pub mod releases;
 pub mod rocks;
 pub mod schema;

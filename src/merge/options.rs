@@ -122,6 +122,7 @@ impl MergeOptions {
             },
             live_target,
             segments: self.segments.unwrap_or_default(),
+            segments_given: self.segments.is_some(),
             rebuild_payload_indexes: self.rebuild_payload_indexes,
         })
     }

@@ -16,7 +16,7 @@ use crate::engine::{ShardConfig, refuse_index};
 use crate::format::schema::United;
 use crate::point::ShardKey;
 use crate::source::{Source, SourceLabel};
-use crate::stream::{Flow, Layout, LayoutChoice, Stamp, master_shape};
+use crate::stream::{Flow, Layout, LayoutChoice, Stamp, master_shape, opening_bytes};
 
 /// What to do about vectors that cannot be written again.
 const CARRIES: &str = "use --route graft, which carries what is stored";
@@ -206,12 +206,16 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
         notes,
         needs: match route {
             Route::Replay => Needs {
-                scratch_bytes: BASE_BYTES + unpacked(sources),
+                scratch_bytes: BASE_BYTES + opened(sources),
                 output_bytes: 0,
             },
             Route::Graft | Route::Rebuild => {
                 let builds = route == Route::Rebuild || settings.segments.merges();
-                let mut needs = needs(sources, &united, builds);
+                let unpacked = match route {
+                    Route::Rebuild => opened(sources),
+                    _ => unpacked(sources),
+                };
+                let mut needs = needs(sources, &united, unpacked, builds);
                 // Stamped payloads lie in scratch, then in the master.
                 let stamps = stamped_bytes(sources, settings);
                 needs.scratch_bytes += 2 * stamps;
@@ -295,13 +299,21 @@ fn notes(sources: &[Source]) -> Vec<String> {
     notes
 }
 
-/// Bytes that settled sources take; what is read from a server is not settled.
+/// The sources that may be settled: what is read from a server is not.
+fn settled(sources: &[Source]) -> impl Iterator<Item = &Source> {
+    let is_settled = |source: &&Source| source.by_server.is_none() || source.snapshot.compressed;
+    sources.iter().filter(is_settled)
+}
+
+/// Bytes that sources take when all of them are settled.
 fn unpacked(sources: &[Source]) -> u64 {
-    sources
-        .iter()
-        .filter(|source| source.by_server.is_none() || source.snapshot.compressed)
-        .map(|source| source.snapshot.unpacked_bytes)
-        .sum()
+    let bytes = settled(sources).map(|source| source.snapshot.unpacked_bytes);
+    bytes.sum()
+}
+
+/// Bytes that sources take while they are read record by record.
+fn opened(sources: &[Source]) -> u64 {
+    opening_bytes(&settled(sources).collect::<Vec<_>>(), false)
 }
 
 /// Bytes that the points of live collections take when they are stored, by what their config says of
@@ -323,8 +335,7 @@ fn live_bytes(sources: &[Source]) -> u64 {
     sources.iter().map(of).sum()
 }
 
-fn needs(sources: &[Source], united: &United, builds: bool) -> Needs {
-    let unpacked = unpacked(sources);
+fn needs(sources: &[Source], united: &United, unpacked: u64, builds: bool) -> Needs {
     let stored: u64 = sources
         .iter()
         .filter(|source| source.live.is_none())

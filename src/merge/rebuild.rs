@@ -12,16 +12,15 @@ use super::plan::Plan;
 use super::settings::Settings;
 use crate::base::Workspace;
 use crate::base::error::Result;
-use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::base::stage::Stages;
 use crate::build::{self, Packing, Part, Parts, Shape};
 use crate::source::{OpenedShards, Purpose, Source};
-use crate::stream::{Flow, Flowed, Policy, Resolver};
+use crate::stream::{Flow, Flowed, Opened, Policy, Reads, Resolver, close_all, open_all};
 
-/// Sources that are settled at once.
-const AT_ONCE: usize = 2;
+/// Beginning of the names of the folders that sources are settled in.
+const SOURCES: &str = "source";
 
 /// Builds the shards of the master of `plan` from `sources` and packs them with `writer`.
 pub fn rebuild(making: Making<'_>) -> Result<Made> {
@@ -55,10 +54,7 @@ pub fn rebuild(making: Making<'_>) -> Result<Made> {
     drop(flow);
 
     // Their disk space is needed from here on.
-    for (source, settled) in settled.into_iter().enumerate() {
-        settled.discard()?;
-        scratch::remove_folder(&site.scratch.path().join(source_folder(source)))?;
-    }
+    close_all(settled, SOURCES, site)?;
     stages.end("clean up");
 
     let stage = site.progress.stage("index", None, Unit::None);
@@ -107,10 +103,6 @@ fn pack(parts: &[Part], writer: &mut MemberWriter, site: Workspace<'_>) -> Resul
     })
 }
 
-fn source_folder(source: usize) -> String {
-    format!("source-{source}")
-}
-
 /// Settles the sources to be read, as far as the shards of the master that are made need them; of a live one
 /// there is nothing to settle.
 pub(super) fn settle_all(
@@ -120,7 +112,6 @@ pub(super) fn settle_all(
     site: Workspace<'_>,
     stages: &mut Stages,
 ) -> Result<Vec<OpenedShards>> {
-    sources.iter_mut().for_each(Source::forget);
     let purpose = match &settings.union.filter {
         Some(_) => Purpose::Filtering,
         None => Purpose::Reading,
@@ -130,11 +121,20 @@ pub(super) fn settle_all(
         .map(|source| source.snapshot.file_bytes)
         .sum();
     let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
-    let settled = in_parallel(sources.iter_mut().enumerate(), AT_ONCE, |(at, source)| {
-        let folder = site.scratch.folder(&source_folder(at))?;
-        let wanted = plan.only.map(|_| plan.needed_of(at));
-        source.settle_shards(&folder, wanted.as_ref(), purpose, Some(stage.counter()))
-    })?;
+    let what_for = |at| Opened {
+        purpose,
+        shards: plan.only.map(|_| plan.needed_of(at)),
+        filter: settings.union.filter.as_ref(),
+    };
+    let all = sources.iter_mut().collect();
+    let settled = open_all(
+        all,
+        what_for,
+        Reads::Plainly,
+        SOURCES,
+        site,
+        &stage.counter(),
+    )?;
     stages.end("settle").bytes(total);
     Ok(settled)
 }

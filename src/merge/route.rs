@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::settings::{Route, Settings};
 use crate::base::error::{Error, Result};
-use crate::format::Segment;
 use crate::format::payloads::{unrenamable, unrenamable_state, unsuitable};
+use crate::format::records::is_plain;
 use crate::format::schema::{Overrides, ShardingMethod, United, VectorChanges, vector_label};
+use crate::format::{Segment, SegmentKind};
 use crate::point::ShardKey;
 use crate::source::Source;
 use crate::stream::Layout;
@@ -271,6 +272,15 @@ pub fn route(
             reasons.join("\n  and "),
         )
         .next("leave --route out, or give --route rebuild")),
+        (None, Ok(_)) if !settings.segments_given && are_many_and_plain(sources) => Ok((
+            Route::Rebuild,
+            format!(
+                "{} sources have no graph that could be carried, and a segment of each would make the \
+                 master slow to search; --route graft carries them, --segments auto merges them there",
+                sources.len()
+            ),
+            none(),
+        )),
         (None, Ok(targets)) => Ok((
             Route::Graft,
             match (settings.union.changes_payloads(), settings.union.vectors.is_none()) {
@@ -297,6 +307,28 @@ pub fn route(
             none(),
         )),
     }
+}
+
+/// From how many segments on those of plain sources are not carried: a server looks into each of them, and
+/// keeps its files open.
+const MANY: usize = 64;
+
+/// Returns true if there are many segments, and no more is in them than is read record by record: no graph, and no
+/// vectors that are stored lossily.
+fn are_many_and_plain(sources: &[Source]) -> bool {
+    let shards = sources
+        .iter()
+        .flat_map(|source| source.snapshot.shards.values());
+    let segments: usize = shards.map(|shard| shard.segments.len()).sum();
+    segments >= MANY
+        && sources.iter().all(|source| {
+            let shards = source.snapshot.shards.values();
+            let mut segments = shards.flat_map(|shard| shard.segments.values());
+            segments.all(|segment| {
+                let state = segment.state_json();
+                is_plain(&state, &source.config) && !SegmentKind::of(&state).indexed
+            })
+        })
 }
 
 /// Returns the number of segments of the master's fullest shard, as far as the sources tell before

@@ -26,6 +26,8 @@ pub struct Settings {
     pub live_target: bool,
     /// Number of segments of a shard.
     pub segments: Segments,
+    /// True if that number was given, so that segments are to be carried.
+    pub segments_given: bool,
     /// True if no payload index is carried: who loads the master builds all of them.
     pub rebuild_payload_indexes: bool,
 }

@@ -5,6 +5,7 @@
 pub mod canonical;
 mod compare;
 mod digest;
+mod frames;
 mod id;
 mod identity;
 pub mod numbers;
@@ -17,6 +18,7 @@ mod stored;
 pub use canonical::{Hash, RecordHashes, hashes};
 pub use compare::Differing;
 pub use digest::{Digest, StreamDigest, Sum};
+pub use frames::{Frames, put_frame};
 pub use id::PointId;
 pub use identity::Identity;
 pub use record::{AsScrolled, Record, Vector};

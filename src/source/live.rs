@@ -79,12 +79,18 @@ impl Ordered for LivePoints {
         let filter = json(filter)?;
         self.points
             .read(filter.as_ref(), sample, page_bytes, |records| {
-                take(only(records, columns))
+                take(
+                    records
+                        .into_iter()
+                        .map(|record| columns.of(record))
+                        .collect(),
+                )
             })
     }
 
     fn get(&self, ids: &[PointId], columns: Columns) -> Result<Vec<Record>> {
-        Ok(only(self.points.get(ids)?, columns))
+        let records = self.points.get(ids)?.into_iter();
+        Ok(records.map(|record| columns.of(record)).collect())
     }
 
     fn nearest(&self, search: Search<'_>) -> Result<Vec<Hit>> {
@@ -98,19 +104,6 @@ fn bare(ids: &[PointId], sample: Option<Sample>) -> Vec<Record> {
         .filter(|id| sample.is_none_or(|sample| sample.keeps(**id)))
         .map(|id| Record::bare(*id))
         .collect()
-}
-
-/// These `columns` of `records`.
-fn only(mut records: Vec<Record>, columns: Columns) -> Vec<Record> {
-    for record in &mut records {
-        if !columns.vectors {
-            record.vectors.clear();
-        }
-        if !columns.payload {
-            record.payload.clear();
-        }
-    }
-    records
 }
 
 fn json(filter: Option<&Filter>) -> Result<Option<Value>> {

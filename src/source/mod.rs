@@ -10,8 +10,10 @@ mod full;
 mod id_set;
 mod live;
 mod ordered;
+mod plain;
 mod settle;
 mod shard_ids;
+mod stored;
 mod together;
 
 use std::collections::BTreeSet;
@@ -26,8 +28,9 @@ pub use full::{check_full, compare, expected_of, file_of, files_of, path_of};
 pub use id_set::{IdSet, IdSetBuilder, InSegment, SegmentCount, Span, Spill, Twice, walk};
 pub use live::{Live, LivePoints};
 pub use ordered::{Ordered, Reading, Take};
-pub use settle::{OpenedShard, OpenedShards, OpeningCost, Purpose};
+pub use settle::{CopiedShard, OpenedShard, OpenedShards, OpeningCost, Purpose};
 pub use shard_ids::{Lacking, SegmentCounts, ShardIds, Survey, lacking_indexes, not_taken_in};
+pub use stored::{RecordFiles, StoredRecords};
 pub use together::{join_nodes, refuse_twice, tell_apart};
 
 use crate::base::error::Result;

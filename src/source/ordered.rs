@@ -4,6 +4,7 @@
 //! Invariants: every kind yields each of its records once, ascending by id, in pages of about the
 //! size that was asked for.
 
+use super::stored::StoredRecords;
 use crate::base::error::{Error, Result};
 use crate::engine::{Columns, Filter, Hit, Page, Search, Shard};
 use crate::point::{PointId, Record, Sample};
@@ -62,6 +63,11 @@ pub trait Ordered: Sync {
 
     /// The nearest points, the best first.
     fn nearest(&self, search: Search<'_>) -> Result<Vec<Hit>>;
+
+    /// The same records, if they lie in a scratch file: to read these takes no thread.
+    fn stored(&self) -> Option<&StoredRecords> {
+        None
+    }
 }
 
 impl Ordered for Shard {

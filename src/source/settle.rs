@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 use uuid::Uuid;
 
-use super::{Source, compare};
+use super::{Reading, RecordFiles, Source, StoredRecords, compare};
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::scratch;
@@ -37,6 +37,15 @@ pub enum Purpose {
     Reading,
     /// To be read through a filter, which may mean something else without payload indexes.
     Filtering,
+    /// The same, and to be searched: it stays open.
+    Searching,
+}
+
+impl Purpose {
+    /// Returns true if the records are all that is needed, so that they may be copied, and the shard closed.
+    pub fn takes_records_only(self) -> bool {
+        matches!(self, Self::Reading | Self::Filtering)
+    }
 }
 
 /// A settled shard.
@@ -50,16 +59,46 @@ pub struct OpenedShard {
     pub shard: Shard,
 }
 
-/// A settled source.
+/// The records of a settled shard that is closed again.
 #[derive(Debug)]
+pub struct CopiedShard {
+    /// The key that it belongs to, with custom sharding.
+    pub key: Option<ShardKey>,
+    /// Its records.
+    pub records: StoredRecords,
+}
+
+/// A settled source: its shards are open, or copied.
+#[derive(Debug, Default)]
 pub struct OpenedShards {
     /// Shards by number.
     pub shards: Vec<OpenedShard>,
+    /// Shards that were copied, by number.
+    pub copied: Vec<CopiedShard>,
     /// Amount that was written to scratch.
     pub cost: OpeningCost,
 }
 
 impl OpenedShards {
+    /// Copies what `reading` says of each shard into one of `files`, in `folder`, and closes the shards.
+    pub fn copied(self, files: &RecordFiles, folder: &Path, reading: Reading<'_>) -> Result<Self> {
+        let Self {
+            shards,
+            mut copied,
+            cost,
+        } = self;
+        for OpenedShard { key, shard, .. } in shards {
+            let records = files.copy(folder, &shard, reading)?;
+            shard.discard()?;
+            copied.push(CopiedShard { key, records });
+        }
+        Ok(Self {
+            shards: Vec::new(),
+            copied,
+            cost,
+        })
+    }
+
     /// Closes its shards without keeping anything.
     pub fn discard(self) -> Result<()> {
         self.shards
@@ -137,10 +176,7 @@ impl Source {
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<OpenedShards> {
         if self.live.is_some() {
-            return Ok(OpenedShards {
-                shards: Vec::new(),
-                cost: OpeningCost::default(),
-            });
+            return Ok(OpenedShards::default());
         }
         let file = &self.snapshot.file;
         let unpacking = Unpacking {
@@ -203,6 +239,7 @@ impl Source {
         }
         Ok(OpenedShards {
             shards,
+            copied: Vec::new(),
             cost: OpeningCost {
                 bytes: unpacked.bytes,
                 files: unpacked.files,
@@ -243,6 +280,7 @@ impl Source {
         folder: &Path,
         wanted: &BTreeSet<(u32, Uuid)>,
         no_payload_indexes: bool,
+        passed: Option<Arc<AtomicU64>>,
     ) -> Result<()> {
         let unpacking = Unpacking {
             segments: Some(wanted),
@@ -250,7 +288,7 @@ impl Source {
             hash: self.to_hash(),
             ..Unpacking::default()
         };
-        let unpacked = unpack(&self.snapshot, folder, unpacking, None)?;
+        let unpacked = unpack(&self.snapshot, folder, unpacking, passed)?;
         if let Some(hashes) = &unpacked.hashes {
             self.checksum = compare(&self.snapshot.file, &self.expected, hashes)?;
         }
@@ -315,7 +353,8 @@ fn open(
     store_empty_vectors(folder, config)?;
     drop_blank_first_index(folder, what)?;
     // A log that cannot be read is for the engine to judge.
-    let filters = purpose == Purpose::Filtering || has_filters(folder, what).unwrap_or(true);
+    let filters = matches!(purpose, Purpose::Filtering | Purpose::Searching)
+        || has_filters(folder, what).unwrap_or(true);
     if purpose != Purpose::Carrying {
         lighten(folder, filters)?;
     }
@@ -330,7 +369,9 @@ fn open(
         // the segments hold. Those of a log that is missing, or cut off, would begin below, and the
         // engine passes over what it takes for old.
         Purpose::Carrying => Shard::open(folder, &engine.without_log(), what),
-        Purpose::Reading | Purpose::Filtering => Shard::open(folder, engine, what),
+        Purpose::Reading | Purpose::Filtering | Purpose::Searching => {
+            Shard::open(folder, engine, what)
+        }
     }
 }
 

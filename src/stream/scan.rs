@@ -22,6 +22,8 @@ use crate::source::{OpenedShards, Ordered, Reading, Source};
 
 /// Bytes of records that all pages together may take, at about.
 const PAGES_BYTES: usize = 64 << 20;
+/// Bounds of what is read at once of records that lie in a scratch file, in bytes; one has no page ahead.
+const STORED_BYTES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
 /// Bounds of a page, in bytes.
 const PAGE_BYTES: std::ops::RangeInclusive<usize> = (128 << 10)..=(4 << 20);
 
@@ -69,7 +71,7 @@ impl<'a> PointStream<'a> {
     /// The records with `ids`, ascending by id; ids that are not there are left out.
     pub fn get(&self, ids: &[PointId], columns: Columns) -> Result<Vec<Record>> {
         let mut records = self.records.get(ids, columns)?;
-        rename(&mut records, self.vectors);
+        (records.iter_mut()).for_each(|record| rename(record, self.vectors));
         Ok(records)
     }
 
@@ -88,12 +90,9 @@ impl<'a> PointStream<'a> {
     }
 }
 
-/// Gives the vectors of `records` their names in the master.
-fn rename(records: &mut [Record], changes: Option<&VectorChanges>) {
-    let Some(changes) = changes else {
-        return;
-    };
-    for record in records {
+/// Gives the vectors of `record` their names in the master.
+fn rename(record: &mut Record, changes: Option<&VectorChanges>) {
+    if let Some(changes) = changes {
         record.vectors.retain_mut(|(name, _)| {
             let Some(new) = changes.name(name) else {
                 return false;
@@ -120,12 +119,14 @@ pub fn point_streams<'a>(
         .shards
         .iter()
         .map(|shard| PointStream::new(at, &shard.shard, shard.key.clone()));
+    let of_copies = (settled.copied.iter())
+        .map(|copied| PointStream::new(at, &copied.records, copied.key.clone()));
     let of_collection = source
         .live_lanes()
         .iter()
         .map(|point_stream| PointStream::new(at, point_stream, point_stream.key().cloned()));
     let config = Some(&source.config);
-    let all = of_shards.chain(of_collection);
+    let all = of_shards.chain(of_copies).chain(of_collection);
     all.map(|stream| PointStream { config, ..stream }).collect()
 }
 
@@ -234,8 +235,8 @@ struct Read {
 }
 
 /// The merged scan over some point streams.
-pub struct Scan {
-    point_streams: Vec<Running>,
+pub struct Scan<'a> {
+    point_streams: Vec<Running<'a>>,
     /// The keys of identities, ascending; none first.
     keys: Vec<Option<ShardKey>>,
     /// The next id of each point stream, with the place of its key and the point stream's.
@@ -244,23 +245,61 @@ pub struct Scan {
     waiting: VecDeque<(Identity, Vec<Scanned>)>,
 }
 
-/// A point stream whose pages come from a thread.
-struct Running {
+/// A point stream that is being read.
+struct Running<'a> {
     source: usize,
     /// The place of its identity's key among the scan's.
     key: usize,
-    pages: Receiver<Result<Vec<Read>>>,
-    page: std::vec::IntoIter<Read>,
+    records: Coming<'a>,
     head: Option<Read>,
 }
 
-impl Scan {
-    /// Starts to scan `point_streams`, each in a thread of `scope`, whole or what matches `filter`.
-    pub fn start<'scope, 'env: 'scope>(
-        scope: &'scope Scope<'scope, 'env>,
-        point_streams: &[PointStream<'env>],
-        filter: Option<&'env Filter>,
-    ) -> Result<Self> {
+/// Records that are still to come.
+enum Coming<'a> {
+    /// In pages from a thread.
+    Paged {
+        pages: Receiver<Result<Vec<Read>>>,
+        page: std::vec::IntoIter<Read>,
+    },
+    /// Out of a scratch file.
+    Stored {
+        records: Box<dyn Iterator<Item = Result<Record>> + 'a>,
+        checked: Checked<'a>,
+    },
+}
+
+impl Coming<'_> {
+    fn next(&mut self) -> Result<Option<Read>> {
+        match self {
+            Self::Stored { records, checked } => match records.next() {
+                Some(record) => checked.take(record?).map(Some),
+                None => Ok(None),
+            },
+            Self::Paged { pages, page } => loop {
+                if let Some(read) = page.next() {
+                    return Ok(Some(read));
+                }
+                match pages.recv() {
+                    Ok(next) => *page = next?.into_iter(),
+                    // The thread is at its end.
+                    Err(_) => return Ok(None),
+                }
+            },
+        }
+    }
+}
+
+impl<'a> Scan<'a> {
+    /// Starts to scan `point_streams`, each in a thread of `scope` if it does not lie in a scratch file, whole
+    /// or what matches `filter`.
+    pub fn start<'scope>(
+        scope: &'scope Scope<'scope, 'a>,
+        point_streams: &[PointStream<'a>],
+        filter: Option<&'a Filter>,
+    ) -> Result<Self>
+    where
+        'a: 'scope,
+    {
         let reading = Reading {
             filter,
             ..Reading::default()
@@ -269,14 +308,18 @@ impl Scan {
     }
 
     /// The same for what `reading` says.
-    pub fn start_reading<'scope, 'env: 'scope>(
-        scope: &'scope Scope<'scope, 'env>,
-        point_streams: &[PointStream<'env>],
-        reading: Reading<'env>,
-    ) -> Result<Self> {
+    pub fn start_reading<'scope>(
+        scope: &'scope Scope<'scope, 'a>,
+        point_streams: &[PointStream<'a>],
+        reading: Reading<'a>,
+    ) -> Result<Self>
+    where
+        'a: 'scope,
+    {
+        let share = PAGES_BYTES / point_streams.len().max(1);
         // A page is read ahead while one is used.
-        let page_bytes = (PAGES_BYTES / (2 * point_streams.len().max(1)))
-            .clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
+        let page_bytes = (share / 2).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end());
+        let stored_bytes = share.clamp(*STORED_BYTES.start(), *STORED_BYTES.end());
         let mut keys: Vec<Option<ShardKey>> = point_streams
             .iter()
             .map(|point_stream| point_stream.identity.clone())
@@ -285,14 +328,23 @@ impl Scan {
         keys.dedup();
         let mut running = Vec::new();
         for point_stream in point_streams {
-            let (sender, pages) = sync_channel(1);
-            let stream = point_stream.clone();
-            scope.spawn(move || read_pages(&stream, reading, page_bytes, &sender));
+            let checked = Checked::new(point_stream.clone(), reading);
+            let records = match point_stream.records.stored() {
+                Some(stored) => Coming::Stored {
+                    records: Box::new(stored.records(reading, stored_bytes)?),
+                    checked,
+                },
+                None => {
+                    let (sender, pages) = sync_channel(1);
+                    scope.spawn(move || read_pages(checked, page_bytes, &sender));
+                    let page = Vec::new().into_iter();
+                    Coming::Paged { pages, page }
+                }
+            };
             running.push(Running {
                 source: point_stream.source,
                 key: keys.binary_search(&point_stream.identity).unwrap_or(0),
-                pages,
-                page: Vec::new().into_iter(),
+                records,
                 head: None,
             });
         }
@@ -359,17 +411,7 @@ impl Scan {
         let Some(running) = self.point_streams.get_mut(point_stream) else {
             return Ok(());
         };
-        let read = loop {
-            if let Some(read) = running.page.next() {
-                break Some(read);
-            }
-            match running.pages.recv() {
-                Ok(page) => running.page = page?.into_iter(),
-                // The thread is at its end.
-                Err(_) => break None,
-            }
-        };
-        if let Some(read) = read {
+        if let Some(read) = running.records.next()? {
             self.heap
                 .push(Reverse((read.record.id, running.key, point_stream)));
             running.head = Some(read);
@@ -378,78 +420,86 @@ impl Scan {
     }
 }
 
-impl Groups for Scan {
+impl Groups for Scan<'_> {
     fn next_group(&mut self, group: &mut Vec<Scanned>) -> Result<Option<Identity>> {
         Self::next_group(self, group)
     }
 }
 
-/// Reads pages of `point_stream` and sends them, until the end, an error, or until nobody listens.
-fn read_pages(
-    point_stream: &PointStream<'_>,
-    reading: Reading<'_>,
-    page_bytes: usize,
-    pages: &SyncSender<Result<Vec<Read>>>,
-) {
-    let records = point_stream.records;
-    let mut last: Option<PointId> = None;
-    let mut failed = None;
-    let mut buffer = Vec::new();
-    let mut finish = |record: Record| -> Result<Read> {
-        let hashed = reading.hashed.then(|| {
-            let hashes = hashes(&record, &mut buffer);
-            let bytes = buffer.len() as u64;
+/// Records of a point stream as they are taken in: in order, under their names, hashed.
+struct Checked<'a> {
+    point_stream: PointStream<'a>,
+    reading: Reading<'a>,
+    last: Option<PointId>,
+    /// Scratch to hash in.
+    buffer: Vec<u8>,
+}
+
+impl<'a> Checked<'a> {
+    fn new(point_stream: PointStream<'a>, reading: Reading<'a>) -> Self {
+        Self {
+            point_stream,
+            reading,
+            last: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Takes the next record in.
+    fn take(&mut self, mut record: Record) -> Result<Read> {
+        let PointStream {
+            records,
+            key,
+            vectors,
+            by_field,
+            ..
+        } = &self.point_stream;
+        // Everything after relies on the order, so it is not taken on trust.
+        if self.last.is_some_and(|last| last >= record.id) {
+            return Err(Error::damaged(
+                format!("scanning {}", records.what()),
+                format!("point {} came out of order", record.id),
+            )
+            .next("its id tracker is damaged: fetch or copy the snapshot again"));
+        }
+        self.last = Some(record.id);
+        rename(&mut record, *vectors);
+        if let Some(key) = key {
+            record.shard_key = Some(key.clone());
+        }
+        let hashed = self.reading.hashed.then(|| {
+            let hashes = hashes(&record, &mut self.buffer);
+            let bytes = self.buffer.len() as u64;
             Box::new(Hashed { hashes, bytes })
         });
         // Who reads no payloads does not ask for keys by them.
-        let by_field = (point_stream.by_field.as_ref()).filter(|_| reading.columns.payload);
+        let by_field = by_field.as_ref().filter(|_| self.reading.columns.payload);
         let key = by_field.map(|field| field.key(&record, records.what()));
         Ok(Read {
             key: key.transpose()?,
             record,
             hashed,
         })
-    };
-    let read = records.read(reading, page_bytes, &mut |mut page| {
-        rename(&mut page, point_stream.vectors);
-        if let Some(key) = &point_stream.key {
-            for record in &mut page {
-                record.shard_key = Some(key.clone());
-            }
-        }
-        if let Err(err) = ascending(records, &mut last, &page) {
+    }
+}
+
+/// Reads pages of records and sends them, until the end, an error, or until nobody listens.
+fn read_pages(mut checked: Checked<'_>, page_bytes: usize, pages: &SyncSender<Result<Vec<Read>>>) {
+    let (records, reading) = (checked.point_stream.records, checked.reading);
+    let mut failed = None;
+    let read = records.read(reading, page_bytes, &mut |page| match page
+        .into_iter()
+        .map(|record| checked.take(record))
+        .collect()
+    {
+        Ok(page) => pages.send(Ok(page)).is_ok(),
+        Err(err) => {
             failed = Some(err);
-            return false;
-        }
-        match page.into_iter().map(&mut finish).collect() {
-            Ok(page) => pages.send(Ok(page)).is_ok(),
-            Err(err) => {
-                failed = Some(err);
-                false
-            }
+            false
         }
     });
     if let Err(err) = failed.map_or(read, Err) {
         // Nobody listens any more when the merge has failed elsewhere.
         let _ = pages.send(Err(err));
     }
-}
-
-/// Everything after relies on the order, so it is not taken on trust.
-fn ascending(
-    point_stream: &dyn Ordered,
-    last: &mut Option<PointId>,
-    records: &[Record],
-) -> Result<()> {
-    for record in records {
-        if last.is_some_and(|last| last >= record.id) {
-            return Err(Error::damaged(
-                format!("scanning {}", point_stream.what()),
-                format!("point {} came out of order", record.id),
-            )
-            .next("its id tracker is damaged: fetch or copy the snapshot again"));
-        }
-        *last = Some(record.id);
-    }
-    Ok(())
 }

@@ -3,15 +3,13 @@
 //! Invariants: what was kept of snapshots for other ends is given back first; nothing of them is left
 //! when the comparison is done.
 
+use super::opening::{Opened, Reads, open_all};
 use super::{PointStream, point_streams};
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
-use crate::base::parallel::in_parallel;
 use crate::base::progress::Unit;
+use crate::engine::Filter;
 use crate::source::{OpenedShards, Purpose, Source};
-
-/// Snapshots that are settled at once.
-const AT_ONCE: usize = 2;
 
 /// Both sides, settled; of live collections there is nothing to settle.
 #[derive(Debug)]
@@ -23,26 +21,30 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// Settles `first` and `others`; `purpose` tells by the place what each is for, `first` at 0.
+    /// Settles `first` and `others`; `purpose` tells by the place what each is for, `first` at 0. Of the others
+    /// what matches `filter` will be read.
     pub fn settle(
         first: &mut Source,
         others: &mut [Source],
         purpose: impl Fn(usize) -> Purpose + Sync,
+        filter: Option<&Filter>,
         site: Workspace<'_>,
     ) -> Result<Self> {
-        let mut all: Vec<&mut Source> = std::iter::once(first).chain(others).collect();
-        for source in &mut all {
-            source.forget();
-        }
+        let all: Vec<&mut Source> = std::iter::once(first).chain(others).collect();
         let total = all.iter().map(|source| source.snapshot.file_bytes).sum();
         let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
-        let mut settled = in_parallel(
-            all.into_iter().enumerate().collect::<Vec<_>>(),
-            AT_ONCE,
-            |(at, source)| {
-                let folder = site.scratch.folder(&format!("settled-{at}"))?;
-                source.settle(&folder, purpose(at), Some(stage.counter()))
-            },
+        let what_for = |at| Opened {
+            purpose: purpose(at),
+            shards: None,
+            filter: filter.filter(|_| at > 0),
+        };
+        let mut settled = open_all(
+            all,
+            what_for,
+            Reads::ByEngine,
+            "settled",
+            site,
+            &stage.counter(),
         )?;
         if settled.is_empty() {
             return Err(Error::failed("settling snapshots", "none came back"));

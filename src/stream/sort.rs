@@ -7,12 +7,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::io::{BufReader, BufWriter, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
-use crate::point::{Identity, Record};
+use crate::point::{Frames, Identity, Record, put_frame};
 
 /// Bytes of records that are sorted at once, at about.
 const RUN_BYTES: usize = 96 << 20;
@@ -101,18 +101,16 @@ impl Sorter {
         let path = self.folder.join(format!("run-{}", self.made));
         let failed = |err: std::io::Error| Error::io("writing", &path, &err);
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, scratch::create_unnamed(&path)?);
-        let mut bytes = Vec::new();
+        let (mut bytes, mut framed) = (Vec::new(), Vec::new());
         for placed in records {
             let (collection, record) = placed?;
             bytes.clear();
             bytes.extend_from_slice(&collection.to_le_bytes());
             let stored = record.store(&mut bytes);
             stored.map_err(|why| Error::failed(format!("sorting point {}", record.id), why))?;
-            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            out.write_all(&length.to_le_bytes()).map_err(failed)?;
-            out.write_all(&crc32c::crc32c(&bytes).to_le_bytes())
-                .map_err(failed)?;
-            out.write_all(&bytes).map_err(failed)?;
+            framed.clear();
+            put_frame(&bytes, &mut framed);
+            out.write_all(&framed).map_err(failed)?;
         }
         let mut file = out.into_inner().map_err(|err| failed(err.into_error()))?;
         file.rewind().map_err(failed)?;
@@ -174,7 +172,7 @@ pub struct Merge {
 }
 
 struct Run {
-    file: BufReader<File>,
+    frames: Frames<BufReader<File>>,
     head: Option<Record>,
 }
 
@@ -186,7 +184,7 @@ impl Merge {
         };
         for file in files {
             merge.runs.push(Run {
-                file: BufReader::with_capacity(BUFFER_BYTES, file),
+                frames: Frames(BufReader::with_capacity(BUFFER_BYTES, file)),
                 head: None,
             });
             merge.advance(merge.runs.len() - 1)?;
@@ -217,30 +215,14 @@ impl Iterator for Merge {
 
 impl Run {
     fn read(&mut self) -> Result<Option<Placed>> {
-        let failed = |err: std::io::Error| Error::failed(READING, err);
-        if self.file.fill_buf().map_err(failed)?.is_empty() {
+        let failed = |why: String| Error::failed(READING, why);
+        let Some(frame) = self.frames.next() else {
             return Ok(None);
-        }
-        let (mut length, mut checksum) = ([0; 8], [0; 4]);
-        self.file.read_exact(&mut length).map_err(failed)?;
-        self.file.read_exact(&mut checksum).map_err(failed)?;
-        let mut bytes = Vec::new();
-        let length = u64::from_le_bytes(length);
-        (&mut self.file)
-            .take(length)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-        let wrong = || {
-            Error::failed(
-                READING,
-                "they are not what was written: the disk may be failing",
-            )
         };
-        if bytes.len() as u64 != length || crc32c::crc32c(&bytes) != u32::from_le_bytes(checksum) {
-            return Err(wrong());
-        }
-        let (collection, record) = bytes.split_first_chunk().ok_or_else(wrong)?;
-        let record = Record::restore(record).map_err(|why| Error::failed(READING, why))?;
+        let bytes = frame.map_err(|err| failed(err.to_string()))?;
+        let split = bytes.split_first_chunk();
+        let (collection, record) = split.ok_or_else(|| failed("a record is too short".into()))?;
+        let record = Record::restore(record).map_err(failed)?;
         Ok(Some((u32::from_le_bytes(*collection), record)))
     }
 }

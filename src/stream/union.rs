@@ -30,7 +30,7 @@ struct Moved {
 
 /// The stream.
 pub struct Union<'a, 'env> {
-    scan: Scan,
+    scan: Scan<'env>,
     resolver: Resolver<'a>,
     point_streams: &'env [PointStream<'env>],
     /// Resolved records of the next group of the scan.

@@ -189,10 +189,12 @@ pub fn verify(
         // The master as a server has it, with its graphs.
         0 if questions || asks_graphs => Purpose::Carrying,
         0 => Purpose::Reading,
-        _ if questions || asked.settings.filter.is_some() => Purpose::Filtering,
+        _ if questions => Purpose::Searching,
+        _ if asked.settings.filter.is_some() => Purpose::Filtering,
         _ => Purpose::Reading,
     };
-    let sides = Sides::settle(master, sources, purpose, site)?;
+    let filter = asked.settings.filter.as_ref();
+    let sides = Sides::settle(master, sources, purpose, filter, site)?;
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let words: Vec<&str> = names.iter().map(String::as_str).collect();
     let keeps_keys = !layout.keys.is_empty();

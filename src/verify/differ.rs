@@ -151,7 +151,7 @@ impl Operation for DiffRequest {
             progress: context.progress,
         };
         let others = std::slice::from_mut(&mut after);
-        let settled = Sides::settle(&mut before, others, |_| Purpose::Reading, site)?;
+        let settled = Sides::settle(&mut before, others, |_| Purpose::Reading, None, site)?;
         let tell = |change: Change| {
             plan.add(SyncStep::from(&change))?;
             if let Some(lines) = &mut lines {

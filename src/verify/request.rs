@@ -24,7 +24,7 @@ use crate::input::{InputOptions, Inputs, LiveInputOptions, Servers};
 use crate::point::Sample;
 use crate::server::Clustering;
 use crate::source::{Source, join_nodes, refuse_twice, tell_apart};
-use crate::stream::{Ledger, RecordOptions, UnionOptions, master_shape};
+use crate::stream::{Ledger, RecordOptions, UnionOptions, master_shape, opening_bytes};
 
 /// A verification.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -181,8 +181,9 @@ impl Operation for VerifyRequest {
             scratch: &scratch,
             progress: context.progress,
         };
-        let files = std::iter::once(&master).chain(&sources);
-        let unpacked: u64 = files.map(|source| source.snapshot.unpacked_bytes).sum();
+        let stay = asked.asking.is_some_and(|asking| asking.queries > 0);
+        let files: Vec<&Source> = std::iter::once(&master).chain(&sources).collect();
+        let unpacked = opening_bytes(&files, stay);
         let room = || require_free(&parent, unpacked, "unpacking");
         // The master's are looked at twice.
         let ids =

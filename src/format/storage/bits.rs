@@ -5,7 +5,8 @@
 //!
 //! Invariants: memory is a bit for each offset up to the highest that was set.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use crate::base::error::{Error, Result};
@@ -13,6 +14,9 @@ use crate::base::scratch;
 
 /// The smallest file of flags, in bytes.
 const FILE_BYTES_MIN: u64 = 1 << 20;
+/// How many flags there are, and which file has them: 0, since there is one only.
+const STATUS: &str = "status.dat";
+const FLAGS: &str = "flags_a.dat";
 
 /// A set of offsets.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -29,6 +33,17 @@ impl Bits {
             bits.add(offset);
         }
         bits
+    }
+
+    /// The first `length` of the flags in `bytes`, the lowest bit of each byte first. What lies behind them is nobody's.
+    pub(super) fn from_bytes(bytes: &[u8], length: u64) -> Self {
+        let end = usize::try_from(length.div_ceil(8)).unwrap_or(usize::MAX);
+        let mut bytes = bytes.get(..end).unwrap_or(bytes).to_vec();
+        if let (true, Some(last), rest @ 1..) = (bytes.len() == end, bytes.last_mut(), length % 8) {
+            *last &= (1 << rest) - 1;
+        }
+        let count = bytes.iter().map(|byte| u64::from(byte.count_ones())).sum();
+        Self { bytes, count }
     }
 
     /// The offsets, ascending.
@@ -94,9 +109,33 @@ pub fn write_flags(folder: &Path, length: u64, bits: &Bits) -> Result<()> {
     };
     // Number of flags, and which of two files is meant; there is one since 1.8.
     let status: Vec<u8> = [length, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
-    write("status.dat", &status, status.len() as u64)?;
+    write(STATUS, &status, status.len() as u64)?;
     let bytes = length.div_ceil(8).next_power_of_two().max(FILE_BYTES_MIN);
-    write("flags_a.dat", &bits.bytes, bytes)
+    write(FLAGS, &bits.bytes, bytes)
+}
+
+/// The flags in `folder` that are set; none if they are not of the form that [`write_flags`] writes.
+pub fn read_flags(folder: &Path) -> Result<Option<Bits>> {
+    let failed = |err: std::io::Error| Error::io("reading flags in", folder, &err);
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if ![STATUS, FLAGS].iter().any(|known| name == *known) {
+            return Ok(None);
+        }
+    }
+    let status = std::fs::read(folder.join(STATUS)).map_err(failed)?;
+    let words: Vec<u64> = (status.as_chunks().0.iter())
+        .map(|word| u64::from_le_bytes(*word))
+        .collect();
+    let (Some([length, 0]), Ok(file)) = (words.get(..2), File::open(folder.join(FLAGS))) else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(length.div_ceil(8)).read_to_end(&mut bytes);
+    if read.map_err(failed)? as u64 != length.div_ceil(8) {
+        return Ok(None);
+    }
+    Ok(Some(Bits::from_bytes(&bytes, *length)))
 }
 
 #[cfg(test)]
@@ -134,5 +173,15 @@ mod tests {
         let flags = read("flags_a.dat");
         assert_eq!(flags.len(), 1 << 20);
         assert_eq!(flags[..3], [0, 2, 0]);
+        assert_eq!(read_flags(folder.path()).unwrap().unwrap(), {
+            let mut read = bits.clone();
+            read.bytes.resize(2, 0);
+            read
+        });
+        // A flag behind the last, and a form that is another.
+        std::fs::write(folder.path().join(FLAGS), [0, 0xF2]).unwrap();
+        assert_eq!(read_flags(folder.path()).unwrap().unwrap().count(), 1);
+        std::fs::write(folder.path().join(STATUS), [12, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        assert_eq!(read_flags(folder.path()).unwrap(), None);
     }
 }

@@ -16,7 +16,10 @@ use crate::base::error::{Error, Result};
 use crate::base::scratch;
 
 /// `CHUNK_SIZE` in lib/segment/src/vector_storage/common.rs.
-const CHUNK_BYTES: u64 = 32 << 20;
+pub(super) const CHUNK_BYTES: u64 = 32 << 20;
+/// Sizes of the chunks, and how many vectors there are.
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const STATUS: &str = "status.dat";
 /// Files that are open at once.
 const OPEN_MAX: usize = 128;
 
@@ -101,7 +104,7 @@ impl ChunkWriter {
     }
 
     fn path(&self, chunk: u64) -> PathBuf {
-        self.folder.join(format!("chunk_{chunk}.mmap"))
+        chunk_path(&self.folder, chunk)
     }
 
     /// Ends it with at least `length` vectors; those that were not written are zeros. Returns how many
@@ -117,8 +120,8 @@ impl ChunkWriter {
             "dim": self.dim,
         });
         for (name, bytes) in [
-            ("config.json", config.to_string().into_bytes()),
-            ("status.dat", self.length.to_le_bytes().to_vec()),
+            (CONFIG, config.to_string().into_bytes()),
+            (STATUS, self.length.to_le_bytes().to_vec()),
         ] {
             let path = self.folder.join(name);
             let written = scratch::create(&path)?.write_all(&bytes);
@@ -126,6 +129,11 @@ impl ChunkWriter {
         }
         Ok(self.length)
     }
+}
+
+/// The file of a chunk.
+pub(super) fn chunk_path(folder: &Path, chunk: u64) -> PathBuf {
+    folder.join(format!("chunk_{chunk}.mmap"))
 }
 
 #[cfg(test)]

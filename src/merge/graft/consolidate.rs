@@ -227,7 +227,7 @@ fn unpack(
     in_parallel(waiting, UNPACKED_AT_ONCE, |(at, source, picked)| {
         let wanted = picked.iter().map(|one| (one.number, one.segment.uuid));
         let folder = site.scratch.folder(&unpacked(at))?;
-        source.unpack_segments(&folder, &wanted.collect(), goes_rounds)?;
+        source.unpack_segments(&folder, &wanted.collect(), goes_rounds, None)?;
         for Picked {
             number,
             segment,

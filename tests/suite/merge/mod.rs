@@ -4,6 +4,7 @@
 mod by_field;
 mod changes;
 mod config;
+mod many;
 pub mod policies;
 mod refused;
 mod shards;
@@ -35,6 +36,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(shards::trials(env));
     trials.extend(stages::trials(env));
     trials.extend(together::trials(env));
+    trials.extend(many::trials(env));
     trials.extend(config::trials(env));
     trials.extend(refused::trials(env));
     trials
