@@ -14,7 +14,7 @@ pub const GRAFT_TAIL: &str = "graft, logs to take in";
 pub const GRAFT_OVERLAP: &str = "graft, 10 % of ids in conflict";
 pub const STAMP: &str = "graft, payloads stamped";
 pub const CONSOLIDATE: &str = "graft into two segments";
-pub const MANY_SOURCES: &str = "graft of many sources, stamped, into few segments";
+pub const MANY_SOURCES: &str = "merge of many sources, stamped";
 pub const GRAFT_IDS: &str = "graft, tiny vectors, numbers";
 pub const GRAFT_UUIDS: &str = "graft, tiny vectors, UUIDs";
 

@@ -77,7 +77,7 @@ struct Args {
     /// segments), graft-overlap (a tenth of the ids is in two sources), graft-ids and graft-uuids (tiny
     /// vectors: finding what meets costs most, with numbers and with UUIDs), stamp (graft with --stamp and
     /// an index of its field; judged against whole), consolidate (graft into two segments; judged against
-    /// whole), many-sources (graft with --stamp into few segments; for --sources 200 and more), archive-add, archive-get (of
+    /// whole), many-sources (with --stamp, by the route that is taken then; for --sources 200 and more), archive-add, archive-get (of
     /// the first source), archive-check (against reading the same objects; all three from the disk),
     /// archive-add-warm and archive-get-warm (the same two from the page cache), verify
     /// (a grafted master against its sources, by bytes) and verify-deep (the same point by point; both
@@ -277,14 +277,16 @@ fn measure(
         "graft" | "graft-checked" | "graft-tail" | "graft-overlap" | "graft-ids"
         | "graft-uuids" | "stamp" | "consolidate" | "many-sources" => {
             let mut command = Command::new(env!("CARGO_BIN_EXE_snapmerge"));
-            command.args(["merge", "--json", "--quiet", "--route", "graft"]);
+            command.args(["merge", "--json", "--quiet"]);
+            if stage != "many-sources" {
+                command.args(["--route", "graft"]);
+            }
             command.args(files);
             for hash in hashes {
                 command.args(["--sha256", hash]);
             }
             match stage {
                 "consolidate" => command.args(["--segments", "2"]),
-                "many-sources" => command.args(["--segments", "auto"]),
                 _ => &mut command,
             };
             if matches!(stage, "stamp" | "many-sources") {
