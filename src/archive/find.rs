@@ -17,7 +17,7 @@ use super::chain::{Chain, Entry, Event};
 use crate::base::error::{Error, Kind, Result};
 
 /// Prefix of a source in an archive, where files can be given too.
-pub const PREFIX: &str = "archive:";
+pub const ENTRY_PREFIX: &str = "archive:";
 /// Entries that are named when none is found.
 const NAMED_MAX: usize = 3;
 
@@ -40,11 +40,11 @@ impl EntryRef {
     /// Reads a source that may be in an archive: none if it does not begin with `archive:`.
     pub fn of_source(given: impl AsRef<Path>) -> Option<Self> {
         let text = given.as_ref().to_str()?;
-        text.starts_with(PREFIX).then(|| Self::new(text))
+        text.starts_with(ENTRY_PREFIX).then(|| Self::new(text))
     }
 
     fn new(text: &str) -> Self {
-        Self(text.strip_prefix(PREFIX).unwrap_or(text).to_owned())
+        Self(text.strip_prefix(ENTRY_PREFIX).unwrap_or(text).to_owned())
     }
 
     /// The name, and the beginning of the time; none for the newest. A name may have an '@' itself:
@@ -178,6 +178,11 @@ impl EntryPattern {
             names: names.to_owned(),
             until: until.map(str::to_owned),
         })
+    }
+
+    /// Reads `archive:PATTERN@WHEN` as [`Self::of_source`], but none if there is neither `*` nor `?` in it.
+    pub fn of_sources(given: impl AsRef<Path>) -> Option<Self> {
+        Self::of_source(given).filter(|pattern| pattern.names.contains(['*', '?']))
     }
 
     /// The entries that are meant, by name; that there is none is an error.

@@ -40,7 +40,7 @@ pub use self::chain::{
 pub use self::check::{Checked, Finding, Loss, Subset};
 pub use self::copy::Copied;
 pub use self::encryption::{Encryption, IdentityOptions, Recipient, parse_recipients};
-pub use self::find::{EntryPattern, EntryRef, newest};
+pub use self::find::{ENTRY_PREFIX, EntryPattern, EntryRef, newest};
 pub use self::forget::{Forgetting, PruneReport};
 pub use self::get::Retrieved;
 pub use self::holder::Holder;

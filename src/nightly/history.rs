@@ -95,8 +95,8 @@ impl From<&RunReport> for PastRun {
 }
 
 impl RunHistory {
-    /// The runs of `plan` that left reports in `folder`, but for the run `id`. A folder that is not there
-    /// has none.
+    /// The runs of `plan` before the run `id` that left reports in `folder`. A folder that is not there has
+    /// none.
     pub fn read(folder: &Path, plan: &str, id: &str) -> Self {
         let mut history = Self::default();
         let mut ids = match reported(folder, plan) {
@@ -107,7 +107,7 @@ impl RunHistory {
             }
         };
         // A run that is resumed replaces its own report.
-        ids.retain(|one| one != id);
+        ids.retain(|one| one.as_str() < id);
         for one in ids.iter().skip(ids.len().saturating_sub(RUNS_MAX - 1)) {
             let name = format!("{}.json", report_name(plan, one));
             match read(&folder.join(&name), plan, one) {

@@ -166,7 +166,7 @@ fn numbers(runs: &[PastRun]) -> Markup {
         ]
     });
     let columns = [
-        ("begun (UTC)", Column::Time),
+        ("started (UTC)", Column::Time),
         ("verdict", Column::Words),
         ("points", Column::Number),
         ("master", Column::Number),

@@ -50,7 +50,7 @@ fn everything_is_on_the_page_as_text_and_nothing_from_outside() {
         "0.980",
         "Points per shard",
         "role=\"img\"",
-        "point 7",
+        "<span>7</span>",
         "SHA-256 ab12, by BLAKE3",
     ] {
         assert!(page.contains(part), "the page lacks {part}");

@@ -44,18 +44,25 @@ fn with_breaks(text: &str, letters_max: usize) -> Markup {
     let separates = |char: char| "_-./@,=:?&".contains(char);
     let mut parts = vec![String::new()];
     let mut letters = 0;
+    let mut before = ' ';
     let mut chars = text.chars().peekable();
     while let Some(char) = chars.next() {
         if let Some(part) = parts.last_mut() {
             part.push(char);
         }
         letters += 1;
-        // A time (19:04:24) and the number of a port stay whole.
+        // A date, a time (19:04:24), the number of a port and an IP address stay whole.
+        let joins = |next: char| match char {
+            ':' => next.is_ascii_digit(),
+            '-' | '.' => before.is_ascii_digit() && next.is_ascii_digit(),
+            _ => false,
+        };
         let ends = match chars.peek() {
             None => false,
-            Some(next) if char == ':' => !next.is_ascii_digit() && !separates(*next),
+            Some(next) if joins(*next) => false,
             Some(next) => separates(char) && !separates(*next) || letters >= letters_max,
         };
+        before = char;
         if ends {
             parts.push(String::new());
         }
@@ -76,9 +83,13 @@ mod tests {
         assert_eq!(broken(name("album_2017")), "album_|2017");
         assert_eq!(
             broken(name("a/b-c@2026-11-29T19:04:24Z")),
-            "a/|b-|c@|2026-|11-|29T19:04:24Z"
+            "a/|b-|c@|2026-11-29T19:04:24Z"
         );
         assert_eq!(broken(name("http://host:6333/x")), "http://|host:6333/|x");
+        assert_eq!(
+            broken(name("http://127.0.0.1:6333/x_1.tar")),
+            "http://|127.0.0.1:6333/|x_|1.|tar"
+        );
         assert_eq!(
             broken(name(&"x".repeat(21))),
             format!("{}|x", "x".repeat(20))
