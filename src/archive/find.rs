@@ -66,7 +66,7 @@ impl EntryRef {
 
     fn find_at(&self, chain: &Chain, now: DateTime<Utc>) -> Result<Entry> {
         let entries = chain.entries();
-        let found = newest(self.meant(&entries), now).cloned();
+        let found = newest(self.candidates(&entries), now).cloned();
         found.ok_or_else(|| self.not_found(chain, &entries))
     }
 
@@ -74,15 +74,15 @@ impl EntryRef {
     /// newest was asked for.
     pub fn find_one(&self, chain: &Chain) -> Result<Entry> {
         let entries = chain.entries();
-        let meant = self.meant(&entries);
-        if meant.len() > 1 && !self.0.ends_with("@latest") {
-            let ids = meant.iter().rev().take(NAMED_MAX);
+        let candidates = self.candidates(&entries);
+        if candidates.len() > 1 && !self.0.ends_with("@latest") {
+            let ids = candidates.iter().rev().take(NAMED_MAX);
             let ids: Vec<&str> = ids.map(|entry| entry.id.as_str()).collect();
             return Err(Error::usage(
                 format!("looking for {self}"),
                 format!(
                     "it may mean {} entries, among them {}",
-                    meant.len(),
+                    candidates.len(),
                     ids.join(", ")
                 ),
             )
@@ -91,7 +91,7 @@ impl EntryRef {
         self.find(chain)
     }
 
-    fn meant<'e>(&self, entries: &'e [Entry]) -> Vec<&'e Entry> {
+    fn candidates<'e>(&self, entries: &'e [Entry]) -> Vec<&'e Entry> {
         if let Some(entry) = entries.iter().find(|entry| entry.id == self.0) {
             return vec![entry];
         }
@@ -103,11 +103,11 @@ impl EntryRef {
             return whole;
         }
         let (name, time) = self.parts();
-        let mut meant = of_name(name);
+        let mut candidates = of_name(name);
         if let Some(time) = time {
-            meant.retain(|entry| entry.id_time().starts_with(time));
+            candidates.retain(|entry| entry.id_time().starts_with(time));
         }
-        meant
+        candidates
     }
 
     fn not_found(&self, chain: &Chain, all: &[Entry]) -> Error {

@@ -62,8 +62,9 @@ fn page(sources: &Sources, reports: &[&str]) -> Outcome<String> {
         .args(reports.iter().map(|name| sources.path(name)))
         .run()?
         .ok()?;
-    // Where a name may break is not seen.
-    Ok(std::fs::read_to_string(output)?.replace("<wbr>", ""))
+    // Where it may break, and where not, is not seen.
+    let text = std::fs::read_to_string(output)?;
+    Ok(text.replace("<wbr>", "").replace('\u{a0}', " "))
 }
 
 fn pages(env: &Env) -> Outcome {
@@ -184,10 +185,10 @@ fn layout(browser: &Path, sources: &Sources, verified: &Value) -> Outcome {
 
 /// The report of a night: the 10th failed, the 30th differs.
 fn night(day: u32, long: &str) -> Outcome<String> {
-    let begun = format!("2026-11-{day:02}T03:00:00.123456789Z").parse()?;
+    let started = format!("2026-11-{day:02}T03:00:00.123456789Z").parse()?;
     let id = format!("202611{day:02}_030000");
     let place = "/srv/backups/qdrant-production.eu-central-1/snapmerge";
-    let mut report = RunReport::begin("night", place, &id, begun, false);
+    let mut report = RunReport::begin("night", place, &id, started, false);
     report.archive.entries = 1_234;
     report.archive.new_bytes = u64::from(day) << 30;
     for name in ["album_2017", long] {
@@ -225,7 +226,7 @@ fn night(day: u32, long: &str) -> Outcome<String> {
             points: u64::from(day) * 2_000_000,
             bytes: Some(u64::from(day) << 33),
             sha256: Some("0123456789abcdef".repeat(4)),
-            proven: begun,
+            proven: started,
             collection: Some(format!("album_master_{id}")),
             alias: Some("album_master".into()),
             before: Some("album_master_20261101_030000".into()),

@@ -36,7 +36,7 @@ pub fn section(
     let page = html! {
         (card.show(place))
         p {
-            "Started " span.whole { (moment(report.begun)) } ", ended " span.whole { (moment(report.ended)) }
+            "Started " span.whole { (moment(report.started)) } ", ended " span.whole { (moment(report.ended)) }
             @if report.resumed { "; it resumed a run that was interrupted" }
             "."
         }

@@ -2,11 +2,11 @@
 //! Python script that knows nothing of snapmerge; nights of a real server and what they cost; kills;
 //! a folder and an emulated S3.
 
+mod access;
 mod clouds;
 mod drill;
 pub mod encrypted;
 mod find;
-mod hands;
 mod kill;
 mod nights;
 mod s3;
@@ -47,7 +47,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(clouds::trials(env));
     trials.extend(word::trials(env));
     trials.extend(find::trials(env));
-    trials.extend(hands::trials(env));
+    trials.extend(access::trials(env));
     trials.extend(encrypted::trials(env));
     trials.extend(sources::trials(env));
     trials
