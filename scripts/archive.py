@@ -3,7 +3,8 @@
 
     archive.py ls DIR                 the entries
     archive.py check DIR              the chain, and every recipe and object, hashed and decompressed
-    archive.py get DIR ENTRY FILE     the snapshot as it was, its SHA-256 compared
+    archive.py get DIR ENTRY FILE     the snapshot as it was, its SHA-256 compared; ENTRY is as ls
+                                      prints it, or NAME@latest
 
 The format is specified in src/archive/FORMAT.md. Needs Python 3.8 or newer, its standard library, and
 for zstd Python 3.14 or else the program zstd. An encrypted archive is opened with the age identity in the
@@ -172,10 +173,14 @@ def main(verb="", root="", entry="", target=""):
         for name, raw in objects.items():
             if len(decompress(named(root, "objects", name))) != raw:
                 raise Ended(13, f"object {name} has another size than its recipe says")
-        print(f"sound: {len(there)} entries, {len(objects)} objects")
+        print(f"OK: {len(there)} entries, {len(objects)} objects")
     elif verb == "get" and target:
         if entry not in there:
-            raise Ended(10, f"there is no entry {entry}: see ls")
+            name = entry[:-len("@latest")] if entry.endswith("@latest") else entry
+            of_name = [one for one in there.values() if one["name"] == name]
+            if not of_name:
+                raise Ended(10, f"there is no entry {entry}: see ls")
+            entry = max(of_name, key=lambda one: one["time"])["id"]
         if os.path.lexists(target):
             raise Ended(2, f"{target} exists already: choose another name")
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(target) or ".") as file:

@@ -8,7 +8,7 @@
 
 mod chunker;
 mod files;
-mod known;
+mod gather;
 mod metadata;
 mod pipeline;
 
@@ -21,9 +21,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::known::MemberManifest;
+pub use self::gather::MemberManifest;
 
-use self::known::{Known, expected};
+use self::gather::{Gathered, expected};
 use self::metadata::{free_id, take_state};
 use self::pipeline::{StoredData, store_all};
 use super::chain::{Chain, Entry, Event};
@@ -120,30 +120,30 @@ impl Archive {
     /// Stores a snapshot. Of an encrypted archive the key need not be given: what is there is then not
     /// known, and the snapshot is stored whole.
     pub fn add(&self, adding: &Adding) -> Result<Added> {
-        let known = Known::of(adding)?;
-        let begun = known.time;
+        let gathered = Gathered::of(adding)?;
+        let started = gathered.time;
         match &adding.file {
             SnapshotFile::Member(member) => {
-                let describe = |stored: Stored<'_>| MemberManifest::of(member, begun, stored);
-                self.add_as(adding, known, Some(&describe))
+                let describe = |stored: Stored<'_>| MemberManifest::of(member, started, stored);
+                self.add_as(adding, gathered, Some(&describe))
             }
-            SnapshotFile::Disk(_) | SnapshotFile::Stored(_) => self.add_as(adding, known, None),
+            SnapshotFile::Disk(_) | SnapshotFile::Stored(_) => self.add_as(adding, gathered, None),
         }
     }
 
     /// Stores a snapshot with the manifest that `describe` makes once its hashes are known.
     pub fn add_described(&self, adding: &Adding, describe: Describe<'_>) -> Result<Added> {
-        self.add_as(adding, Known::of(adding)?, Some(describe))
+        self.add_as(adding, Gathered::of(adding)?, Some(describe))
     }
 
     fn add_as(
         &self,
         adding: &Adding,
-        known: Known,
+        gathered: Gathered,
         describe: Option<Describe<'_>>,
     ) -> Result<Added> {
         let (added, lock_left) = self.while_locked_closed("archive add", |chain| {
-            self.add_to(chain, adding, known, describe)
+            self.add_to(chain, adding, gathered, describe)
         })?;
         Ok(Added { lock_left, ..added })
     }
@@ -152,28 +152,32 @@ impl Archive {
         &self,
         chain: &mut Chain,
         adding: &Adding,
-        known: Known,
+        gathered: Gathered,
         describe: Option<Describe<'_>>,
     ) -> Result<Added> {
         let store = &*self.store;
         store.keep_reserve()?;
         let without_key = chain.is_closed();
         // A checksum beside a file may be that of another: only what was read is stored already.
-        let is_expected =
-            |sha256: &str| known.expected.iter().any(|wanted| wanted.sha256 == sha256);
-        if let Some(entry) = stored_as(chain, adding, &known, is_expected) {
+        let is_expected = |sha256: &str| {
+            gathered
+                .expected
+                .iter()
+                .any(|wanted| wanted.sha256 == sha256)
+        };
+        if let Some(entry) = stored_as(chain, adding, &gathered, is_expected) {
             let hashes = Input::hash(&adding.file, Algorithm::Sha256)?
                 .ok_or_else(|| Error::failed("hashing", &adding.file))?;
-            compare(&adding.file, &known.expected, &hashes)?;
+            compare(&adding.file, &gathered.expected, &hashes)?;
             if hashes.content == entry.sha256 && hashes.content_bytes == entry.bytes {
-                return self.already(chain, adding, &known, entry);
+                return self.already(chain, adding, &gathered, entry);
             }
         }
-        let mut index = Index::load(store, chain, &known.name, &BTreeSet::new())?;
+        let mut index = Index::load(store, chain, &gathered.name, &BTreeSet::new())?;
         let lost = std::mem::take(&mut index.lost);
         let mut put = PendingUpload::new(store);
-        let mut manifest = known.manifest.clone();
-        let stored = store_all(adding, &known.runs, index, &mut put);
+        let mut manifest = gathered.manifest.clone();
+        let stored = store_all(adding, &gathered.runs, index, &mut put);
         let stored = stored.and_then(|mut stored| {
             if let Some(describe) = describe {
                 manifest = Some(describe(Stored {
@@ -183,21 +187,21 @@ impl Archive {
                 })?);
             }
             stored.recipe.state = take_state(manifest.as_mut());
-            prepare(adding, stored, &known.expected, &mut put)
+            prepare(adding, stored, &gathered.expected, &mut put)
         });
         let prepared = stored.inspect_err(|_| put.undo())?;
         // No checksum beside it told so before.
         let is_it = |sha256: &str| sha256 == prepared.sha256;
-        if let Some(entry) = stored_as(chain, adding, &known, is_it) {
+        if let Some(entry) = stored_as(chain, adding, &gathered, is_it) {
             put.undo();
-            return self.already(chain, adding, &known, entry);
+            return self.already(chain, adding, &gathered, entry);
         }
         let entry = Entry {
-            id: free_id(chain, &known.name, known.time),
-            name: known.name,
-            time: known.time.trunc_subsecs(0),
+            id: free_id(chain, &gathered.name, gathered.time),
+            name: gathered.name,
+            time: gathered.time.trunc_subsecs(0),
             manifest,
-            provenance: known.provenance,
+            provenance: gathered.provenance,
             ..prepared
         };
         let event = Event::Add {
@@ -220,7 +224,7 @@ impl Archive {
         &self,
         chain: &mut Chain,
         adding: &Adding,
-        known: &Known,
+        gathered: &Gathered,
         entry: Entry,
     ) -> Result<Added> {
         let mut added = Added {
@@ -248,7 +252,7 @@ impl Archive {
         if hit.is_empty() {
             return Ok(added);
         }
-        self.store_anew(chain, adding, (&known.name, &known.runs), &lost, &hit)?;
+        self.store_anew(chain, adding, (&gathered.name, &gathered.runs), &lost, &hit)?;
         let entries = chain.entries();
         if let Some(entry) = entries.into_iter().find(|one| one.id == added.entry.id) {
             added.entry = entry;
@@ -439,13 +443,13 @@ impl<'a> PendingUpload<'a> {
 fn stored_as(
     chain: &Chain,
     adding: &Adding,
-    known: &Known,
+    gathered: &Gathered,
     is_wanted: impl Fn(&str) -> bool,
 ) -> Option<Entry> {
     let mut entries = chain.entries().into_iter().rev();
     entries.find(|entry| {
-        entry.name == known.name
+        entry.name == gathered.name
             && is_wanted(&entry.sha256)
-            && (!adding.is_capture || entry.time == known.time.trunc_subsecs(0))
+            && (!adding.is_capture || entry.time == gathered.time.trunc_subsecs(0))
     })
 }

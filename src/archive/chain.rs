@@ -114,7 +114,7 @@ impl Chain {
 
     /// The chain of an archive that must be whole.
     pub fn open(store: &dyn Store) -> Result<Self> {
-        let (chain, findings) = Self::look(store)?;
+        let (chain, findings) = Self::examine(store)?;
         chain.whole(&findings)
     }
 

@@ -188,7 +188,7 @@ impl Archive {
     /// Checks the archive. What is damaged is fetched from `repair`, if that has it.
     pub fn check(&self, subset: Option<Subset>, repair: Option<&Archive>) -> Result<Checked> {
         let store = &*self.store;
-        let (mut chain, mut broken) = self.look()?;
+        let (mut chain, mut broken) = self.examine()?;
         let mut checked = Checked {
             subset,
             ..Checked::default()
@@ -196,7 +196,7 @@ impl Archive {
         if let Some(other) = repair {
             checked.repaired = repair_chain(self, other, &chain, &broken)?;
             if !checked.repaired.is_empty() {
-                (chain, broken) = self.look()?;
+                (chain, broken) = self.examine()?;
             }
         }
         checked.records = chain.records.len() as u64;
@@ -243,7 +243,7 @@ impl Archive {
                 });
             }
         }
-        self.settle(&chain, needed, &mut checked)?;
+        self.finish(&chain, needed, &mut checked)?;
         Ok(checked)
     }
 
@@ -263,7 +263,7 @@ impl Archive {
         let share: Vec<&PackRef> = share.collect();
         let opened = || Ok((Opener::new(key_of(store))?, Vec::new()));
         let looked = in_parallel_with(&share, store.at_once(), opened, |opened, part| {
-            look(store, part, opened, other)
+            check_object(store, part, opened, other)
         })?;
         let mut lost: BTreeSet<Name> = BTreeSet::new();
         for (part, looked) in share.iter().zip(looked) {
@@ -293,12 +293,12 @@ impl Archive {
 
     /// Takes out of the findings what another run has given up since `chain` was read, and adds what
     /// nothing needs.
-    fn settle(&self, chain: &Chain, needed: Needed, checked: &mut Checked) -> Result<()> {
+    fn finish(&self, chain: &Chain, needed: Needed, checked: &mut Checked) -> Result<()> {
         let store = &*self.store;
         let held_before = lock::held(store)?;
         let listed = store.list("")?;
         // Whatever was missing was removed after the record that gave it up.
-        let (now, _) = self.look()?;
+        let (now, _) = self.examine()?;
         let entries = now.entries();
         checked.entries = entries.len() as u64;
         checked.records_meanwhile = (now.records.len() as u64).saturating_sub(checked.records);
@@ -330,19 +330,19 @@ impl Archive {
     }
 }
 
-struct Looked {
+struct CheckedObject {
     bytes: u64,
     wrong: Option<String>,
     repaired: bool,
 }
 
 /// Reads one object, and fetches it again if it is damaged.
-fn look(
+fn check_object(
     store: &dyn Store,
     part: &PackRef,
     (opener, bytes): &mut (Opener, Vec<u8>),
     repair: Option<&dyn Store>,
-) -> Result<Looked> {
+) -> Result<CheckedObject> {
     let path = part.name.path(OBJECTS);
     let mut read = || -> Result<u64> {
         let missing = || Error::damaged(format!("reading object {}", part.name), "it is missing");
@@ -365,12 +365,12 @@ fn look(
         repaired = true;
     }
     match first {
-        Ok(bytes) => Ok(Looked {
+        Ok(bytes) => Ok(CheckedObject {
             bytes,
             wrong: None,
             repaired,
         }),
-        Err(err) if err.kind() == Kind::Damaged => Ok(Looked {
+        Err(err) if err.kind() == Kind::Damaged => Ok(CheckedObject {
             bytes: 0,
             wrong: Some(err.why().to_owned()),
             repaired: false,

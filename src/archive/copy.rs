@@ -53,7 +53,7 @@ pub struct Copied {
 }
 
 /// A recipe or an object of the original.
-struct Part {
+struct StoredFile {
     path: String,
     name: Name,
     bytes: u64,
@@ -61,9 +61,9 @@ struct Part {
 }
 
 /// What is `needed`, recipes last.
-fn parts(needed: &Needed) -> Vec<Part> {
-    let of = |all: &BTreeMap<Name, u64>, folder, bytes_max| -> Vec<Part> {
-        let part = |(name, bytes): (&Name, &u64)| Part {
+fn stored_files(needed: &Needed) -> Vec<StoredFile> {
+    let of = |all: &BTreeMap<Name, u64>, folder, bytes_max| -> Vec<StoredFile> {
+        let part = |(name, bytes): (&Name, &u64)| StoredFile {
             path: name.path(folder),
             name: *name,
             bytes: *bytes,
@@ -190,10 +190,10 @@ impl Archive {
             true => Needed::all(&*self.store)?,
             false => Needed::by(&*self.store, &ours.entries())?,
         };
-        let parts = parts(&needed);
+        let parts = stored_files(&needed);
         copied.objects = parts.len() as u64;
-        let is_missing = |part: &&Part| there.get(part.path.as_str()) != Some(&part.bytes);
-        let missing: Vec<&Part> = parts.iter().filter(is_missing).collect();
+        let is_missing = |part: &&StoredFile| there.get(part.path.as_str()) != Some(&part.bytes);
+        let missing: Vec<&StoredFile> = parts.iter().filter(is_missing).collect();
         let total = missing.iter().map(|part| part.bytes).sum();
         let stage = progress.stage("copy", Some(total), Unit::Bytes);
         let at_once = self.store.at_once().max(to.store.at_once());
@@ -213,7 +213,7 @@ impl Archive {
     }
 
     /// The bytes of a part; none of one that was only listed (`may_go`) and is not there any more.
-    fn part(&self, part: &Part, may_go: bool) -> Result<Option<Vec<u8>>> {
+    fn part(&self, part: &StoredFile, may_go: bool) -> Result<Option<Vec<u8>>> {
         let damaged = |why: &str| {
             Error::new(
                 Kind::Damaged,

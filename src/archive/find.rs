@@ -17,7 +17,7 @@ use super::chain::{Chain, Entry, Event};
 use crate::base::error::{Error, Kind, Result};
 
 /// Prefix of a source in an archive, where files can be given too.
-pub const PREFIX: &str = "archive:";
+pub const ENTRY_PREFIX: &str = "archive:";
 /// Entries that are named when none is found.
 const NAMED_MAX: usize = 3;
 
@@ -40,11 +40,11 @@ impl EntryRef {
     /// Reads a source that may be in an archive: none if it does not begin with `archive:`.
     pub fn of_source(given: impl AsRef<Path>) -> Option<Self> {
         let text = given.as_ref().to_str()?;
-        text.starts_with(PREFIX).then(|| Self::new(text))
+        text.starts_with(ENTRY_PREFIX).then(|| Self::new(text))
     }
 
     fn new(text: &str) -> Self {
-        Self(text.strip_prefix(PREFIX).unwrap_or(text).to_owned())
+        Self(text.strip_prefix(ENTRY_PREFIX).unwrap_or(text).to_owned())
     }
 
     /// The name, and the beginning of the time; none for the newest. A name may have an '@' itself:
@@ -66,7 +66,7 @@ impl EntryRef {
 
     fn find_at(&self, chain: &Chain, now: DateTime<Utc>) -> Result<Entry> {
         let entries = chain.entries();
-        let found = newest(self.meant(&entries), now).cloned();
+        let found = newest(self.candidates(&entries), now).cloned();
         found.ok_or_else(|| self.not_found(chain, &entries))
     }
 
@@ -74,15 +74,15 @@ impl EntryRef {
     /// newest was asked for.
     pub fn find_one(&self, chain: &Chain) -> Result<Entry> {
         let entries = chain.entries();
-        let meant = self.meant(&entries);
-        if meant.len() > 1 && !self.0.ends_with("@latest") {
-            let ids = meant.iter().rev().take(NAMED_MAX);
+        let candidates = self.candidates(&entries);
+        if candidates.len() > 1 && !self.0.ends_with("@latest") {
+            let ids = candidates.iter().rev().take(NAMED_MAX);
             let ids: Vec<&str> = ids.map(|entry| entry.id.as_str()).collect();
             return Err(Error::usage(
                 format!("looking for {self}"),
                 format!(
                     "it may mean {} entries, among them {}",
-                    meant.len(),
+                    candidates.len(),
                     ids.join(", ")
                 ),
             )
@@ -91,7 +91,7 @@ impl EntryRef {
         self.find(chain)
     }
 
-    fn meant<'e>(&self, entries: &'e [Entry]) -> Vec<&'e Entry> {
+    fn candidates<'e>(&self, entries: &'e [Entry]) -> Vec<&'e Entry> {
         if let Some(entry) = entries.iter().find(|entry| entry.id == self.0) {
             return vec![entry];
         }
@@ -103,11 +103,11 @@ impl EntryRef {
             return whole;
         }
         let (name, time) = self.parts();
-        let mut meant = of_name(name);
+        let mut candidates = of_name(name);
         if let Some(time) = time {
-            meant.retain(|entry| entry.id_time().starts_with(time));
+            candidates.retain(|entry| entry.id_time().starts_with(time));
         }
-        meant
+        candidates
     }
 
     fn not_found(&self, chain: &Chain, all: &[Entry]) -> Error {
@@ -178,6 +178,11 @@ impl EntryPattern {
             names: names.to_owned(),
             until: until.map(str::to_owned),
         })
+    }
+
+    /// Reads `archive:PATTERN@WHEN` as [`Self::of_source`], but none if there is neither `*` nor `?` in it.
+    pub fn of_sources(given: impl AsRef<Path>) -> Option<Self> {
+        Self::of_source(given).filter(|pattern| pattern.names.contains(['*', '?']))
     }
 
     /// The entries that are meant, by name; that there is none is an error.

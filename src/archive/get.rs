@@ -176,7 +176,7 @@ struct Gathering {
     /// Bytes of the snapshot.
     whole: u64,
     progress: Mutex<Progress>,
-    went_on: Condvar,
+    advanced: Condvar,
 }
 
 #[derive(Default)]
@@ -216,7 +216,7 @@ impl Gathering {
             first,
             whole: recipe.bytes,
             progress: Mutex::new(progress),
-            went_on: Condvar::new(),
+            advanced: Condvar::new(),
         }
     }
 
@@ -245,13 +245,13 @@ impl Gathering {
         while progress.done.get(progress.all_before) == Some(&true) {
             progress.all_before += 1;
         }
-        self.went_on.notify_all();
+        self.advanced.notify_all();
         Ok(())
     }
 
     fn end(&self, outcome: Result<()>) {
         lock(&self.progress).ended = Some(outcome);
-        self.went_on.notify_all();
+        self.advanced.notify_all();
     }
 
     /// Returns the outcome; `Ok` if it has not ended yet.
@@ -277,7 +277,7 @@ impl Gathering {
                 return None;
             }
             progress = self
-                .went_on
+                .advanced
                 .wait(progress)
                 .unwrap_or_else(PoisonError::into_inner);
         }

@@ -40,7 +40,7 @@ pub use self::chain::{
 pub use self::check::{Checked, Finding, Loss, Subset};
 pub use self::copy::Copied;
 pub use self::encryption::{Encryption, IdentityOptions, Recipient, parse_recipients};
-pub use self::find::{EntryPattern, EntryRef, newest};
+pub use self::find::{ENTRY_PREFIX, EntryPattern, EntryRef, newest};
 pub use self::forget::{Forgetting, PruneReport};
 pub use self::get::Retrieved;
 pub use self::holder::Holder;
@@ -213,7 +213,7 @@ impl Archive {
 
     /// The same, also of an archive whose key was not given; see [`Chain::is_closed`].
     pub fn closed_chain(&self) -> Result<Chain> {
-        let (chain, findings) = self.look()?;
+        let (chain, findings) = self.examine()?;
         let chain = chain.whole(&findings)?;
         self.remember(&chain);
         Ok(chain)
@@ -227,7 +227,7 @@ impl Archive {
     /// Writes down, for good, that entries were restored and proven. What took hours is not given up
     /// for the sake of a run that has the lock for minutes: it is waited for that.
     pub fn note_proven(&self, proven: Vec<Proven>) -> Result<DateTime<Utc>> {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             let now = Self::now();
             let noted = self.while_locked("drill", |chain| {
@@ -238,7 +238,7 @@ impl Archive {
                 Ok(())
             });
             match noted {
-                Err(err) if err.kind() == Kind::Locked && begun.elapsed() < LOCKED_MAX => {
+                Err(err) if err.kind() == Kind::Locked && started.elapsed() < LOCKED_MAX => {
                     if stop::times() > 0 {
                         return Err(stop::cancelled("waiting for the archive's lock"));
                     }

@@ -170,8 +170,8 @@ impl HeadMemory {
 
 impl Archive {
     /// The chain, and everything that is wrong with it or with what is known of it from elsewhere.
-    pub(super) fn look(&self) -> Result<(Chain, Vec<ChainFinding>)> {
-        let (chain, mut findings) = Chain::look(&*self.store)?;
+    pub(super) fn examine(&self) -> Result<(Chain, Vec<ChainFinding>)> {
+        let (chain, mut findings) = Chain::examine(&*self.store)?;
         findings.extend(self.trust.findings(&chain));
         if let Some(memory) = &self.memory {
             findings.extend(memory.finding(&chain)?);

@@ -42,11 +42,11 @@ impl Archive {
         let seen = self.seen()?;
         let (chain, mut findings) = match anew {
             true => {
-                let (chain, mut findings) = Chain::look(&*self.store)?;
+                let (chain, mut findings) = Chain::examine(&*self.store)?;
                 findings.extend(self.trust.findings(&chain));
                 (chain, findings)
             }
-            false => self.look()?,
+            false => self.examine()?,
         };
         findings.extend(trust.findings(&chain));
         let mut keys: Vec<String> = Vec::new();

@@ -22,7 +22,7 @@ pub struct LiveTarget {
 impl LiveTarget {
     /// Returns the collection's state; none if it does not exist. A name that is an alias is
     /// refused: points written to it would go to the collection behind it.
-    pub fn look(&self) -> Result<Option<CollectionInfo>> {
+    pub fn existing(&self) -> Result<Option<CollectionInfo>> {
         let name = self.name();
         let aliases = self.connection.aliases()?;
         if let Some(behind) = aliases.get(name) {

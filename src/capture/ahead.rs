@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::increment::{Newer, StoredBase, compared, whole_stored};
 use super::journal::Work;
-use super::proof::Look;
+use super::proof::TelemetryAge;
 use super::unfit::Unfit;
 use super::whole::{Whole, streamed_base};
 use super::{CaptureOptions, Captured, Incremental, Storing, capture_into, ended, open_work};
@@ -66,11 +66,11 @@ pub fn stream_ahead(
     let doing = format!("stream {} collections ahead", captures.len());
     let stage = first.progress.stage(&doing, None, Unit::Bytes);
     let read = AtomicU64::new(0);
-    let begun = captures
+    let started = captures
         .iter()
         .take(TOGETHER_MAX)
         .take_while(|_| read.load(Ordering::Relaxed) < TOGETHER_BYTES_MAX);
-    in_parallel(begun, at_once, |(request, storing)| {
+    in_parallel(started, at_once, |(request, storing)| {
         if stop::times() > 0 {
             let doing = format!("capturing {}", request.collection);
             return Ok(Err(stop::cancelled(&doing)));
@@ -154,7 +154,7 @@ impl Streamed {
         let (older, why) = match StoredBase::find(storing, collection) {
             Ok(base) => match base.why_due(storing) {
                 None => {
-                    let newer = Newer::stream(request, &base, Look::Shared)?;
+                    let newer = Newer::stream(request, &base, TelemetryAge::Shared)?;
                     return Ok(Some(Self::Newer(Box::new((newer, base)))));
                 }
                 Some(why) => (Some(base), why),
@@ -166,7 +166,7 @@ impl Streamed {
         if work.journal.is_some() {
             return Ok(None);
         }
-        match streamed_base(request, &work, Look::Shared) {
+        match streamed_base(request, &work, TelemetryAge::Shared) {
             Ok(whole) => Ok(Some(Self::Whole(Box::new(StreamedWhole {
                 work,
                 whole,

@@ -23,8 +23,8 @@ use super::manifest::{Form, Manifest, PartialState, PeerPart};
 use super::observe::{Observation, observe};
 use super::options::{Checked, Increment, Incremental, IncrementalOptions};
 use super::part::Hashes;
-use super::proof::{Base, Look, Start};
-use super::stream::{StreamedShards, Wanted, stream};
+use super::proof::{Base, Start, TelemetryAge};
+use super::stream::{StreamScope, StreamedShards, stream};
 use super::unfit::Unfit;
 use super::whole::{Span, can_stream, check_whole, manifest, settled, streamed_name};
 use super::{CaptureOptions, Captured, capture, capture_as, open_work, store};
@@ -212,10 +212,10 @@ impl StoredBase {
         request: &CaptureOptions<'_>,
         before: &Observation,
         work: &Work,
-        look: Look,
+        age: TelemetryAge,
     ) -> Result<(StreamedShards, Composed, Base), Unfit> {
         can_stream(request, before)?;
-        let start = Start::of(request, look)?;
+        let start = Start::of(request, age)?;
         let lineage = &start.lineage;
         if let Some(why) = lineage.parts_from(&self.state.lineage) {
             return Err(why.into());
@@ -223,7 +223,7 @@ impl StoredBase {
         // Of a shard that has taken in nothing, the server could not tell whether it still has not.
         let mut have = self.state.shards.clone();
         have.retain(|_, shard| !shard.is_empty());
-        let streamed = stream(request, before, work, Wanted::Newer(&have))?;
+        let streamed = stream(request, before, work, StreamScope::Newer(&have))?;
         let mut unchanged = BTreeSet::new();
         for (shard, newer) in &streamed.shards {
             let number = |state: &BTreeMap<u32, u64>| state.get(shard).copied();
@@ -272,7 +272,7 @@ fn increment(
     storing: &Storing<'_>,
     base: &StoredBase,
 ) -> Result<(Captured, Added), Unfit> {
-    Newer::stream(request, base, Look::Anew)?.store(request, storing, base)
+    Newer::stream(request, base, TelemetryAge::New)?.store(request, storing, base)
 }
 
 /// What changed since an entry, streamed and put together with it, and not stored yet.
@@ -282,7 +282,7 @@ pub(super) struct Newer {
 }
 
 struct PutTogether {
-    begun: DateTime<Utc>,
+    started: DateTime<Utc>,
     before: Observation,
     after: Observation,
     peers: Vec<PeerPart>,
@@ -299,13 +299,13 @@ impl Newer {
     pub(super) fn stream(
         request: &CaptureOptions<'_>,
         base: &StoredBase,
-        look: Look,
+        age: TelemetryAge,
     ) -> Result<Self, Unfit> {
         let work = open_work(request)?;
         if work.journal.is_some() {
             return Err("a whole capture that was killed is gone on with".into());
         }
-        match put_together(request, base, &work, look) {
+        match put_together(request, base, &work, age) {
             Ok(put) => Ok(Self { work, put }),
             Err(unfit) => {
                 // Why it does not fit is what the user needs to know.
@@ -344,11 +344,11 @@ fn put_together(
     request: &CaptureOptions<'_>,
     base: &StoredBase,
     work: &Work,
-    look: Look,
+    age: TelemetryAge,
 ) -> Result<PutTogether, Unfit> {
-    let begun = Utc::now();
+    let started = Utc::now();
     let before = observe(request.members, request.collection)?;
-    let (streamed, composed, next) = base.newer(request, &before, work, look)?;
+    let (streamed, composed, next) = base.newer(request, &before, work, age)?;
     let mut notes = before.notes(request.collection);
     let after = settled(request, &before, true, &mut notes)?;
     let read_until = Instant::now();
@@ -363,7 +363,7 @@ fn put_together(
     count(&snapshot, (&before, &after), work.path())?;
     drop(snapshot);
     Ok(PutTogether {
-        begun,
+        started,
         before,
         after,
         peers: streamed.peers,
@@ -388,7 +388,7 @@ fn store_newer(
         ..put.next.end(request, put.read_until)?
     };
     let span = Span {
-        begun: put.begun,
+        started: put.started,
         before: &put.before,
         after: &put.after,
     };
@@ -406,7 +406,7 @@ fn store_newer(
     };
     let adding = Adding {
         name: Some(storing.name.to_owned()),
-        time: Some(put.begun),
+        time: Some(put.started),
         tags: storing.tags.to_vec(),
         is_capture: true,
         ..Adding::of(put.file)

@@ -37,8 +37,10 @@ pub struct Journal {
     pub server: String,
     /// The collection.
     pub collection: String,
-    /// When it was begun.
-    pub begun: DateTime<Utc>,
+    /// When it started.
+    // Its name on disk, where earlier versions wrote it, too.
+    #[serde(rename = "begun")]
+    pub started: DateTime<Utc>,
     /// Snapshots that were requested of the members.
     pub made: Vec<Made>,
     /// The file that is there, complete, once it has its name.
@@ -52,7 +54,7 @@ impl Journal {
         Self {
             server: members.first.address().to_string(),
             collection: collection.into(),
-            begun: Utc::now(),
+            started: Utc::now(),
             made: Vec::new(),
             published: None,
         }
@@ -219,7 +221,7 @@ mod tests {
         let journal = Journal {
             server: "http://a:1".into(),
             collection: "c".into(),
-            begun: Utc::now(),
+            started: Utc::now(),
             made: Vec::new(),
             published: None,
         };

@@ -35,8 +35,10 @@ pub struct Manifest {
     pub uuid: Option<String>,
     /// Form of the capture.
     pub form: Form,
-    /// When it was begun.
-    pub begun: DateTime<Utc>,
+    /// When it started.
+    // Its name on disk, where earlier versions wrote it, too.
+    #[serde(rename = "begun")]
+    pub started: DateTime<Utc>,
     /// When the last byte was there.
     pub ended: DateTime<Utc>,
     /// The file's size in bytes.

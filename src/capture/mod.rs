@@ -235,7 +235,7 @@ fn earlier(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Option<Captu
     let Some(journal) = work.journal.clone() else {
         return Ok(None);
     };
-    let is_recent = (Utc::now() - journal.begun).abs() <= GO_ON_WITHIN;
+    let is_recent = (Utc::now() - journal.started).abs() <= GO_ON_WITHIN;
     if let Some(file) = journal.published.clone().filter(|file| file.exists())
         && is_recent
     {

@@ -26,21 +26,21 @@ pub struct Start {
 
 /// Which look at the telemetry is the state before the first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum TelemetryAge {
     /// A look of this capture's own.
-    Anew,
+    New,
     /// One that other collections share.
     Shared,
 }
 
 impl Start {
     /// The state of the server, before anything is read.
-    pub fn of(request: &CaptureOptions<'_>, look: Look) -> Result<Self, Unfit> {
+    pub fn of(request: &CaptureOptions<'_>, age: TelemetryAge) -> Result<Self, Unfit> {
         let members = request.members;
         let looks = members.looks();
-        let look = match look {
-            Look::Anew => looks.after(&members.first, Instant::now())?,
-            Look::Shared => looks.before(&members.first)?,
+        let look = match age {
+            TelemetryAge::New => looks.after(&members.first, Instant::now())?,
+            TelemetryAge::Shared => looks.before(&members.first)?,
         };
         Ok(Self {
             lineage: lineage(members, request.collection, request.own_restores, &look)?,

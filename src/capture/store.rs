@@ -22,7 +22,7 @@ pub fn store(
 ) -> Result<Added> {
     let adding = Adding {
         name: Some(name.to_owned()),
-        time: Some(manifest.begun),
+        time: Some(manifest.started),
         tags: tags.to_vec(),
         require_checksum: true,
         is_capture: true,

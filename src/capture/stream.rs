@@ -25,7 +25,7 @@ const RETRIES: u32 = 2;
 
 /// What servers are asked for.
 #[derive(Debug, Clone, Copy)]
-pub enum Wanted<'a> {
+pub enum StreamScope<'a> {
     /// The shards as they are.
     Whole,
     /// What is newer than this, by shard, and the manifests of all segments. Of a shard that is not in
@@ -50,7 +50,7 @@ pub fn stream(
     request: &CaptureOptions<'_>,
     observation: &Observation,
     work: &Work,
-    wanted: Wanted<'_>,
+    wanted: StreamScope<'_>,
 ) -> Result<StreamedShards, Failure> {
     remove_parts(work.path())?;
     let path = work.path().join(format!("{PART}-whole"));
@@ -106,7 +106,7 @@ fn shard_of(
     request: &CaptureOptions<'_>,
     member: &Connection,
     shard: u32,
-    wanted: Wanted<'_>,
+    wanted: StreamScope<'_>,
     assembly: &mut Assembly,
 ) -> Result<Option<(Streamed, u64)>, Failure> {
     let collection = request.collection;
@@ -116,12 +116,12 @@ fn shard_of(
     );
     let nothing = ShardManifest::default();
     let reader = match wanted {
-        Wanted::Whole => {
+        StreamScope::Whole => {
             let number = shard.to_string();
             let segments = ["collections", collection, "shards", &number, "snapshot"];
             Some(member.read_stream(&doing, &segments, request.rate)?)
         }
-        Wanted::Newer(than) => {
+        StreamScope::Newer(than) => {
             let have = than.get(&shard).unwrap_or(&nothing);
             member.read_partial(&doing, collection, shard, have, request.rate)?
         }

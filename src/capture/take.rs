@@ -192,13 +192,13 @@ fn make(
     let collection = request.collection;
     let there = member.snapshots(collection)?;
     let asked = member.server_time()?.unwrap_or_else(Utc::now);
-    let mut begun = Made {
+    let mut started = Made {
         address: member.address().to_string(),
         asked,
         before: there.into_iter().map(|one| one.name).collect(),
         snapshot: None,
     };
-    journal.made.push(begun.clone());
+    journal.made.push(started.clone());
     work.write(journal.clone())?;
     let stage = request
         .progress
@@ -210,18 +210,18 @@ fn make(
     let (mut made, mut ended) = member.make_snapshot(collection).wait();
     if let Err(failure) = &ended
         && failure.cause.leaves_open()
-        && let Some(found) = found_after_all(member, collection, &begun)?
+        && let Some(found) = found_after_all(member, collection, &started)?
     {
         (made, ended) = (Some(found), Ok(()));
     }
     drop((stage, told));
     if let Some(made) = made
         .as_ref()
-        .filter(|made| !begun.before.contains(&made.name))
+        .filter(|made| !started.before.contains(&made.name))
     {
-        begun.snapshot = Some(made.clone());
+        started.snapshot = Some(made.clone());
         journal.made.pop();
-        journal.made.push(begun);
+        journal.made.push(started);
         work.write(journal.clone())?;
     }
     ended?;
@@ -236,12 +236,12 @@ fn make(
 fn found_after_all(
     member: &Connection,
     collection: &str,
-    begun: &Made,
+    started: &Made,
 ) -> Result<Option<ServerSnapshot>> {
     let doing = format!("waiting for a snapshot of {collection}");
     let landed = || {
         let there = member.snapshots(collection)?;
-        let name = begun.is(&there).map(str::to_owned);
+        let name = started.is(&there).map(str::to_owned);
         let found = there
             .into_iter()
             .find(|one| Some(&one.name) == name.as_ref());

@@ -14,8 +14,8 @@ use super::manifest::{self, Form, Manifest, PeerPart, ShardPart};
 use super::observe::{Observation, observe};
 use super::options::{Increment, Incremental};
 use super::part::{self, Hashes};
-use super::proof::{Base, Look, Start};
-use super::stream::{StreamedShards, Wanted, stream};
+use super::proof::{Base, Start, TelemetryAge};
+use super::stream::{StreamScope, StreamedShards, stream};
 use super::take::{CLUSTER, Taken, free_name, length, snapshots};
 use super::unfit::Unfit;
 use super::{CaptureOptions, Captured};
@@ -56,12 +56,12 @@ pub fn captured(
 
 /// By snapshots, or by streams if the user wants that.
 fn plain(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
-    let begun = Utc::now();
+    let started = Utc::now();
     let collection = request.collection;
     let before = observe(request.members, collection)?;
     let taken = if request.stream {
         before.require_idle(collection)?;
-        let streamed = stream(request, &before, work, Wanted::Whole)?;
+        let streamed = stream(request, &before, work, StreamScope::Whole)?;
         taken(request, &before, streamed)?
     } else {
         snapshots(request, &before, work)?
@@ -79,7 +79,7 @@ fn plain(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
             "{why}: size and tar were checked, the bytes could not be compared"
         ));
     }
-    let whole = Whole::check(request, (begun, before), taken, None);
+    let whole = Whole::check(request, (started, before), taken, None);
     let captured = whole.and_then(|whole| whole.publish(request, work));
     let mut captured = captured.map_err(|unfit| match unfit {
         Unfit::Failed(err) => err,
@@ -96,39 +96,39 @@ fn plain(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured> {
 
 /// By partial snapshots that lack nothing, so that the next capture can take what is newer.
 fn as_base(request: &CaptureOptions<'_>, work: &mut Work) -> Result<Captured, Unfit> {
-    streamed_base(request, work, Look::Anew)?.publish(request, work)
+    streamed_base(request, work, TelemetryAge::New)?.publish(request, work)
 }
 
 /// The same, and not published yet.
 pub fn streamed_base(
     request: &CaptureOptions<'_>,
     work: &Work,
-    look: Look,
+    age: TelemetryAge,
 ) -> Result<Whole, Unfit> {
     let is_begun = work
         .journal
         .as_ref()
-        .is_some_and(|begun| !begun.made.is_empty());
+        .is_some_and(|started| !started.made.is_empty());
     if is_begun {
         return Err("a snapshot that an earlier run had made is gone on with".into());
     }
-    let begun = Utc::now();
+    let started = Utc::now();
     let before = observe(request.members, request.collection)?;
     can_stream(request, &before)?;
-    let start = Start::of(request, look)?;
-    let streamed = stream(request, &before, work, Wanted::Newer(&BTreeMap::new()))?;
+    let start = Start::of(request, age)?;
+    let streamed = stream(request, &before, work, StreamScope::Newer(&BTreeMap::new()))?;
     let base = Base {
         start,
         unchanged: BTreeSet::new(),
         shards: manifests(&streamed)?,
     };
     let taken = taken(request, &before, streamed)?;
-    Whole::check(request, (begun, before), taken, Some(base))
+    Whole::check(request, (started, before), taken, Some(base))
 }
 
 /// All of a collection, found to be whole, and not published yet.
 pub struct Whole {
-    begun: DateTime<Utc>,
+    started: DateTime<Utc>,
     before: Observation,
     after: Observation,
     taken: Taken,
@@ -142,7 +142,7 @@ impl Whole {
     /// What was taken, if nothing came in between.
     fn check(
         request: &CaptureOptions<'_>,
-        (begun, before): (DateTime<Utc>, Observation),
+        (started, before): (DateTime<Utc>, Observation),
         taken: Taken,
         base: Option<Base>,
     ) -> Result<Self, Unfit> {
@@ -153,7 +153,7 @@ impl Whole {
         let mut notes = before.notes(request.collection);
         let after = settled(request, &before, is_streamed, &mut notes)?;
         Ok(Self {
-            begun,
+            started,
             before,
             after,
             taken,
@@ -174,7 +174,7 @@ impl Whole {
         let end = |base: Base| base.end(request, self.read_until);
         let partial = self.base.map(end).transpose()?;
         let span = Span {
-            begun: self.begun,
+            started: self.started,
             before: &self.before,
             after: &self.after,
         };
@@ -330,8 +330,8 @@ pub fn check_whole(
 
 /// Moment at which a capture is described.
 pub struct Span<'a> {
-    /// When it was begun.
-    pub begun: DateTime<Utc>,
+    /// When it started.
+    pub started: DateTime<Utc>,
     /// State before.
     pub before: &'a Observation,
     /// State after.
@@ -366,7 +366,7 @@ pub fn manifest(
         collection: request.collection.into(),
         uuid,
         form,
-        begun: span.begun,
+        started: span.started,
         ended: Utc::now(),
         bytes,
         sha256: hashes.sha256.clone(),

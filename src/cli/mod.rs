@@ -81,7 +81,7 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     /// Say what changed from one snapshot to another
     Diff(Box<DiffArgs>),
-    /// Make one HTML page of what verify, merge or diff told as JSON
+    /// Make one HTML page of the JSON reports of verify, merge, diff or run
     Report(ReportArgs),
     /// Keep snapshots of many nights in one place, each byte once and every byte checked
     Archive(Box<ArchiveArgs>),

@@ -1,8 +1,8 @@
-//! `snapmerge report`: what other commands told, as one HTML page.
+//! `snapmerge report`: JSON reports of other commands as one HTML page.
 //!
 //! Invariants: the page is whole or absent; what is no report is refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Ended;
 use crate::base::durable;
 use crate::base::error::{Error, Result};
+use crate::nightly::RunHistory;
 use crate::report::html::{Section, page};
 
 /// Largest report that is read, in bytes.
@@ -21,9 +22,11 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 Examples:
   snapmerge report verify.json -o report.html
   snapmerge report verify.json merge.json -o report.html --force
+  snapmerge report reports/nightly_20261122_030000.json -o night.html
 
 The files are what verify, merge, diff and run print with --json. The page is one file without any
-reference to another, for light and dark screens, keyboards, screen readers and paper.")]
+reference to another, for light and dark screens, keyboards, screen readers and paper. The page of a
+run shows the runs before it, if their reports are in the same folder.")]
 pub struct ReportArgs {
     /// JSON reports of verify, merge, diff or run; the first one's verdict stands first
     #[arg(required = true, value_name = "REPORT")]
@@ -52,7 +55,17 @@ pub fn run(args: &ReportArgs) -> Result<Ended> {
         let bytes = std::fs::read(path).map_err(|err| failed(&err))?;
         let report: Value = serde_json::from_slice(&bytes)
             .map_err(|err| refuse(format!("it is not one JSON value: {err}")))?;
-        sections.push(Section::read(report, &path.display().to_string())?);
+        let mut section = Section::read(report, &path.display().to_string())?;
+        if let Section::Run(report, history) = &mut section {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            let past = RunHistory::read(folder, &report.plan, &report.id);
+            report.notes.extend(past.note());
+            *history = Some(past);
+        }
+        sections.push(section);
     }
     let page = page(&sections)?;
     durable::write(&args.output, page.as_bytes(), args.force)?;

@@ -3,7 +3,7 @@
 //! Every size is known before, so that segments can be carried from tar to tar without being
 //! unpacked, and what is written can be read back right behind.
 //!
-//! Invariants: what was meant to be in the file is what was read and packed, in order; a member has
+//! Invariants: what was expected to be in the file is what was read and packed, in order; a member has
 //! exactly the length that its header says; every mandatory part is written (a restore skips a
 //! shard without `wal/` and answers `true`: lib/collection/src/shards/replica_set/snapshots.rs).
 
@@ -32,7 +32,7 @@ const BUFFERS: usize = 8;
 /// one reads back what is written.
 pub struct SnapshotWriter {
     path: PathBuf,
-    meant: ExpectedBytes,
+    expected: ExpectedBytes,
     /// Full buffers on their way to the file; none once it has failed.
     full: Option<SyncSender<Vec<u8>>>,
     /// Buffers on their way back.
@@ -43,7 +43,7 @@ pub struct SnapshotWriter {
 impl SnapshotWriter {
     /// A carrier that writes to `file`, which is new and empty; `path` names it.
     pub fn new(mut file: File, path: &Path) -> Result<Self> {
-        let (meant, reached) = ExpectedBytes::follow(path)?;
+        let (expected, reached) = ExpectedBytes::follow(path)?;
         let (full, to_write) = sync_channel::<Vec<u8>>(BUFFERS);
         let (back, empty) = sync_channel(BUFFERS);
         for _ in 0..BUFFERS {
@@ -62,7 +62,7 @@ impl SnapshotWriter {
         });
         Ok(Self {
             path: path.to_owned(),
-            meant,
+            expected,
             full: Some(full),
             empty,
             write: Some(write),
@@ -120,7 +120,7 @@ impl SnapshotWriter {
     pub fn segment(&mut self, path: &str, segment: &ToPack) -> Result<()> {
         let bytes = segment.bytes();
         self.head(path, bytes)?;
-        let before = self.meant.bytes();
+        let before = self.expected.bytes();
         let mut buffer = self.buffer()?;
         buffer.clear();
         let mut room = Room {
@@ -136,7 +136,7 @@ impl SnapshotWriter {
             return Err(why);
         }
         let contents = packed?;
-        let packed = self.meant.bytes() - before;
+        let packed = self.expected.bytes() - before;
         let Some(lacking) = segment.lacks(packed, contents) else {
             return Err(Error::failed(
                 format!("packing {path}"),
@@ -187,14 +187,14 @@ impl SnapshotWriter {
     /// is not synced to its end.
     pub fn end(mut self) -> Result<Written> {
         match self.end_writing()? {
-            true => Ok(self.meant.finish()),
+            true => Ok(self.expected.finish()),
             false => Err(self.ended()),
         }
     }
 
     /// Bytes so far.
     pub fn bytes(&self) -> u64 {
-        self.meant.bytes()
+        self.expected.bytes()
     }
 
     fn json(&mut self, path: &str, value: &impl Serialize) -> Result<()> {
@@ -242,7 +242,7 @@ impl SnapshotWriter {
     }
 
     fn send(&mut self, buffer: Vec<u8>) -> Result<()> {
-        self.meant.add(&buffer);
+        self.expected.add(&buffer);
         match self.full.as_ref().map(|full| full.send(buffer)) {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(self.why_ended()),

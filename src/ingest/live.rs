@@ -44,7 +44,7 @@ pub struct Ready {
 
 impl Writing<'_> {
     /// Looks at the collection `name` of the points with `value`, which lie under `keys`.
-    pub fn look(self, name: &str, value: String, keys: &BTreeSet<ShardKey>) -> Result<Ready> {
+    pub fn prepare(self, name: &str, value: String, keys: &BTreeSet<ShardKey>) -> Result<Ready> {
         check_name(name).map_err(|why| {
             Error::usage(format!("writing to the collection {name}"), why)
                 .next("choose another --collection, or another field")
@@ -58,7 +58,7 @@ impl Writing<'_> {
             collection: target.address.to_string(),
             ..LiveCollectionReport::default()
         };
-        let info = target.look()?;
+        let info = target.existing()?;
         if let Some(info) = &info {
             let refuse = |why: String| {
                 Error::new(Kind::Refused, format!("writing to {}", target.address), why)

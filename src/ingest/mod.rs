@@ -264,7 +264,7 @@ impl Work<'_> {
         let mut ready = Vec::new();
         for (value, points) in self.values {
             let name = pattern.name(&value);
-            ready.push((writing.look(&name, value, &self.keys)?, points));
+            ready.push((writing.prepare(&name, value, &self.keys)?, points));
         }
         stages.end("look");
         let _told = status::remote(&format!(

@@ -118,7 +118,7 @@ impl<'a> Sending<'a> {
             .into_iter()
             .for_each(|record| self.doubted.add(record));
         if self.doubted.bytes > DOUBTED_BYTES {
-            self.settle(report)?;
+            self.confirm_doubted(report)?;
         }
         Ok(true)
     }
@@ -150,7 +150,7 @@ impl<'a> Sending<'a> {
     }
 
     /// Reads points that seemed to differ again, until they do not or the server has nothing left to do.
-    fn settle(&mut self, report: &mut LiveCollectionReport) -> Result<()> {
+    fn confirm_doubted(&mut self, report: &mut LiveCollectionReport) -> Result<()> {
         let doing = format!("reading points of {} again", self.target.address);
         let started = Instant::now();
         let mut resting = Resting::default();
@@ -183,7 +183,7 @@ impl<'a> Sending<'a> {
     pub fn finish(mut self, report: &mut LiveCollectionReport) -> Result<()> {
         self.drain(report)?;
         if self.waiting.is_empty() {
-            self.settle(report)?;
+            self.confirm_doubted(report)?;
         }
         // What ended it early is told here.
         self.upserts.finish()?;

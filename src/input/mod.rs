@@ -12,7 +12,9 @@ pub use self::options::{InputOptions, LiveInputOptions, members};
 pub use self::servers::{Servers, connect};
 
 use self::options::GivenChecksums;
-use crate::archive::{Chain, EntryReader, EntryRef, SourceArchiveOptions};
+use crate::archive::{
+    Chain, ENTRY_PREFIX, EntryPattern, EntryReader, EntryRef, SourceArchiveOptions,
+};
 use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::base::parallel::in_parallel;
@@ -32,8 +34,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Finds `given`; of entries of an archive their recipes are read. The snapshot of a whole storage is every
-    /// collection in it.
+    /// Finds `given`; of entries of an archive their recipes are read. `archive:PATTERN` is the newest entry of
+    /// each name, in the order of the names; the snapshot of a whole storage is every collection in it.
     pub fn find(given: &[PathBuf], options: &InputOptions) -> Result<Self> {
         Self::find_all(&[], given, options)
     }
@@ -63,8 +65,8 @@ impl Inputs {
         let single = single.iter().map(|path| (path, true));
         let several = several.iter().map(|path| (path, false));
         for (path, is_single) in single.chain(several) {
-            match finder.entry(path)? {
-                Some(entry) => files.push(entry),
+            match finder.entries(path, is_single)? {
+                Some(entries) => files.extend(entries),
                 None if is_single => files.push(file_of(path)?),
                 None => files.extend(files_of(path)?),
             }
@@ -143,8 +145,9 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// The entry that `given` means; none if it does not begin with `archive:`.
-    fn entry(&mut self, given: &Path) -> Result<Option<SnapshotFile>> {
+    /// The entries that `given` means, of which there is one if it `is_single`; none if it does not begin with
+    /// `archive:`.
+    fn entries(&mut self, given: &Path, is_single: bool) -> Result<Option<Vec<SnapshotFile>>> {
         let Some(reference) = EntryRef::of_source(given) else {
             return Ok(None);
         };
@@ -156,9 +159,17 @@ impl<'a> Finder<'a> {
                 none.insert((reader, chain))
             }
         };
-        let entry = reference.find(chain)?;
-        let stored = reader.open(&entry, &given.display().to_string())?;
-        Ok(Some(stored.into()))
+        let pattern = EntryPattern::of_sources(given).filter(|_| !is_single);
+        let Some(pattern) = pattern else {
+            let entry = reference.find(chain)?;
+            let stored = reader.open(&entry, &given.display().to_string())?;
+            return Ok(Some(vec![stored.into()]));
+        };
+        let entries = pattern.find(chain)?.into_iter().map(|entry| {
+            let stored = reader.open(&entry, &format!("{ENTRY_PREFIX}{}", entry.id))?;
+            Ok(stored.into())
+        });
+        entries.collect::<Result<_>>().map(Some)
     }
 }
 

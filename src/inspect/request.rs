@@ -18,8 +18,8 @@ use crate::source::{Opening, Source, tell_apart};
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InspectRequest {
-    /// Snapshot files, plain or .gz, or archive:NAME@DATE; of the snapshot of a whole storage every
-    /// collection, or those of FILE#PATTERN
+    /// Snapshot files, plain or .gz, or archive:NAME@DATE; the newest entry of each name with
+    /// archive:PATTERN; of the snapshot of a whole storage every collection, or those of FILE#PATTERN
     #[arg(required = true, value_name = "SNAPSHOT")]
     pub snapshots: Vec<PathBuf>,
     /// Read every byte and compare the SHA-256

@@ -23,12 +23,15 @@ pub struct CarriedCounts {
     /// Fields whose payload index is built by the server that loads the master.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rebuilt_indexes: Vec<String>,
-    /// Segments of shards that were settled and packed again.
-    pub settled_segments: u64,
+    /// Segments of shards that were opened in scratch and packed again.
+    #[serde(alias = "settled_segments")]
+    pub repacked_segments: u64,
     /// Their bytes in the master.
-    pub settled_bytes: u64,
-    /// Which shards were settled, and why.
-    pub settled: Vec<String>,
+    #[serde(alias = "settled_bytes")]
+    pub repacked_bytes: u64,
+    /// Which shards were packed again, and why.
+    #[serde(alias = "settled")]
+    pub repacked: Vec<String>,
     /// Which logs became segments of their own, and their entries.
     pub tails: Vec<String>,
     /// Segments that a server will index in the background, because they come without a graph and
@@ -82,9 +85,9 @@ impl CarriedCounts {
                 known.push(field);
             }
         }
-        self.settled_segments += other.settled_segments;
-        self.settled_bytes += other.settled_bytes;
-        self.settled.extend(other.settled);
+        self.repacked_segments += other.repacked_segments;
+        self.repacked_bytes += other.repacked_bytes;
+        self.repacked.extend(other.repacked);
         self.tails.extend(other.tails);
         match (&mut self.to_index, other.to_index) {
             (Some(to_index), Some(other)) => {
@@ -130,12 +133,12 @@ impl fmt::Display for CarriedCounts {
                 size(self.rewritten_bytes)
             )?;
         }
-        if self.settled_segments > 0 {
+        if self.repacked_segments > 0 {
             write!(
                 f,
                 ", {} ({}) rewritten in scratch",
-                self.settled_segments,
-                size(self.settled_bytes)
+                self.repacked_segments,
+                size(self.repacked_bytes)
             )?;
         }
         if let Some(done) = &self.consolidated
@@ -174,8 +177,8 @@ impl fmt::Display for CarriedCounts {
                 "\n           entries of the log that became a segment: {tail}"
             )?;
         }
-        for settled in &self.settled {
-            write!(f, "\n           rewritten: {settled}")?;
+        for reason in &self.repacked {
+            write!(f, "\n           rewritten: {reason}")?;
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub struct PastRun {
     /// The run's id.
     pub id: String,
     /// When it began.
-    pub begun: DateTime<Utc>,
+    pub started: DateTime<Utc>,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// Outcome of the run.
@@ -58,7 +58,8 @@ struct Summary {
     format: String,
     plan: String,
     id: String,
-    begun: DateTime<Utc>,
+    #[serde(alias = "begun")]
+    started: DateTime<Utc>,
     seconds: f64,
     run_outcome: RunOutcome,
     #[serde(default)]
@@ -83,7 +84,7 @@ impl From<&RunReport> for PastRun {
         let master = report.master.as_ref();
         Self {
             id: report.id.clone(),
-            begun: report.begun,
+            started: report.started,
             seconds: report.seconds,
             outcome: report.run_outcome,
             cancelled: report.cancelled,
@@ -95,8 +96,8 @@ impl From<&RunReport> for PastRun {
 }
 
 impl RunHistory {
-    /// The runs of `plan` that left reports in `folder`, but for the run `id`. A folder that is not there
-    /// has none.
+    /// The runs of `plan` before the run `id` that left reports in `folder`. A folder that is not there has
+    /// none.
     pub fn read(folder: &Path, plan: &str, id: &str) -> Self {
         let mut history = Self::default();
         let mut ids = match reported(folder, plan) {
@@ -107,7 +108,7 @@ impl RunHistory {
             }
         };
         // A run that is resumed replaces its own report.
-        ids.retain(|one| one != id);
+        ids.retain(|one| one.as_str() < id);
         for one in ids.iter().skip(ids.len().saturating_sub(RUNS_MAX - 1)) {
             let name = format!("{}.json", report_name(plan, one));
             match read(&folder.join(&name), plan, one) {
@@ -180,7 +181,7 @@ fn read(path: &Path, plan: &str, id: &str) -> Result<PastRun, String> {
     }
     Ok(PastRun {
         id: report.id,
-        begun: report.begun,
+        started: report.started,
         seconds: report.seconds,
         outcome: report.run_outcome,
         cancelled: report.cancelled,
@@ -199,9 +200,9 @@ mod tests {
 
     /// The report of the night of `day`, as a run writes it.
     fn report(plan: &str, day: u32) -> RunReport {
-        let begun = format!("2026-11-{day:02}T03:00:00Z").parse().unwrap();
+        let started = format!("2026-11-{day:02}T03:00:00Z").parse().unwrap();
         let id = format!("202611{day:02}_030000");
-        let mut report = RunReport::begin(plan, "backups", &id, begun, false);
+        let mut report = RunReport::begin(plan, "backups", &id, started, false);
         report.seconds = f64::from(day);
         report.archive.new_bytes = 7;
         report.master = Some(RunMaster {
@@ -212,7 +213,7 @@ mod tests {
             points: 1000 + u64::from(day),
             bytes: Some(5000),
             sha256: None,
-            proven: begun,
+            proven: started,
             collection: None,
             alias: None,
             before: None,

@@ -16,11 +16,11 @@ pub(super) fn before(hooks: &HooksPlan, report: &RunReport) -> Result<()> {
 
 /// Runs `run_failed`, if the work failed, and then `run_after`, if `run_before` was begun; what fails
 /// is in the report.
-pub(super) fn after(hooks: &HooksPlan, begun: bool, report: &mut RunReport) {
+pub(super) fn after(hooks: &HooksPlan, started: bool, report: &mut RunReport) {
     if report.run_outcome == RunOutcome::Failed {
         run_and_report("run_failed", &hooks.run_failed, hooks, report);
     }
-    if begun {
+    if started {
         run_and_report("run_after", &hooks.run_after, hooks, report);
     }
 }

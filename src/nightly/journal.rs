@@ -63,7 +63,9 @@ pub struct Begin {
     /// Id of the run, as `20261122_030000`.
     pub id: String,
     /// When it began.
-    pub begun: DateTime<Utc>,
+    // Its name on disk, where earlier versions wrote it, too.
+    #[serde(rename = "begun")]
+    pub started: DateTime<Utc>,
     /// The SHA-256 of its plan.
     pub plan: String,
     /// Version of snapmerge that started it.
@@ -162,7 +164,7 @@ impl Journal {
             .iter()
             .any(|line| matches!(line, Line::End { .. }));
         let is_same = begin.plan == plan && begin.snapmerge == env!("CARGO_PKG_VERSION");
-        let is_recent = (now - begin.begun).abs() <= within;
+        let is_recent = (now - begin.started).abs() <= within;
         (!ended && is_same && is_recent).then(|| begin.clone())
     }
 
@@ -177,7 +179,7 @@ impl Journal {
         let named = after.map_or(now.naive_utc(), |after| after.max(now.naive_utc()));
         let begin = Begin {
             id: named.format(RUN_ID).to_string(),
-            begun: now,
+            started: now,
             plan: plan.to_owned(),
             snapmerge: env!("CARGO_PKG_VERSION").to_owned(),
         };
@@ -319,7 +321,7 @@ mod tests {
         journal.begin("p", wrong).unwrap();
         for id in ["20990101_000001", "20990101_000002"] {
             let begin = journal.begin("p", now).unwrap();
-            assert_eq!((begin.id.as_str(), begin.begun), (id, now));
+            assert_eq!((begin.id.as_str(), begin.started), (id, now));
         }
     }
 

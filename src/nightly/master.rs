@@ -348,7 +348,7 @@ fn keep(run: &mut Run<'_>, master: &MasterPlan, merged: &Merged) -> Result<Strin
     // The provenance file beside it is added with it.
     let added = run.archive.add(&Adding {
         name: Some(master.name.clone()),
-        time: Some(run.begin.begun),
+        time: Some(run.begin.started),
         tags: run.plan.archive.tags.clone(),
         sha256: merged.sha256.clone(),
         require_checksum: true,

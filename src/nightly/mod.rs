@@ -65,11 +65,11 @@ pub fn run(plan: &Plan, fresh: bool) -> Result<Finished<'_>> {
     let opened = plan
         .require_state()
         .and_then(|()| Journal::open(&plan.state, &format!("run {}", plan.name)));
-    let begun = match opened {
+    let begin = match opened {
         Err(err) if err.kind() == Kind::Locked => return Err(err),
         opened => opened.and_then(|journal| Run::begin(plan, fresh, journal)),
     };
-    let mut run = match begun {
+    let mut run = match begin {
         Ok(run) => run,
         Err(err) => {
             // Failures here are reported through the same files and notifications.
@@ -127,7 +127,7 @@ impl<'a> Run<'a> {
         };
         let place = &plan.archive.place;
         Ok(Self {
-            report: RunReport::begin(&plan.name, place, &begin.id, begin.begun, resumed),
+            report: RunReport::begin(&plan.name, place, &begin.id, begin.started, resumed),
             plan,
             begin,
             archive,

@@ -104,9 +104,9 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
         .first
         .address()
         .collection(&collection);
-    let begun: Option<serde_json::Value> =
+    let record: Option<serde_json::Value> =
         state.read(&target.server, About::Restore(&collection))?;
-    if begun.is_none() && is_there(run, Some(&collection), master.points)? {
+    if record.is_none() && is_there(run, Some(&collection), master.points)? {
         // An earlier run of this night was killed after its restore had come to its end, and before it
         // could write that down.
         return Ok(collection);
@@ -154,7 +154,7 @@ fn bring(run: &mut Run<'_>, publishing: &PublishPlan, master: &LastMaster) -> Re
     let restored = match attempt() {
         // Data that a killed run had sent may have arrived in between; it was removed with the failed
         // attempt.
-        Err(err) if begun.is_some() && err.kind() != Kind::Cancelled => attempt()?,
+        Err(err) if record.is_some() && err.kind() != Kind::Cancelled => attempt()?,
         restored => restored?,
     };
     let after = restores(members)?;

@@ -24,8 +24,9 @@ pub struct RunReport {
     pub plan: String,
     /// The run, by the second in which it started: `20261122_030000`.
     pub id: String,
-    /// When it began.
-    pub begun: DateTime<Utc>,
+    /// When it started.
+    #[serde(alias = "begun")]
+    pub started: DateTime<Utc>,
     /// When it ended.
     pub ended: DateTime<Utc>,
     /// Seconds of this run.
@@ -198,13 +199,13 @@ pub struct RunError {
 
 impl RunReport {
     /// The report of a night that begins.
-    pub fn begin(plan: &str, place: &str, id: &str, begun: DateTime<Utc>, resumed: bool) -> Self {
+    pub fn begin(plan: &str, place: &str, id: &str, started: DateTime<Utc>, resumed: bool) -> Self {
         Self {
             envelope: Envelope::new("run", 2, Outcome::DONE),
             plan: plan.to_owned(),
             id: id.to_owned(),
-            begun,
-            ended: begun,
+            started,
+            ended: started,
             seconds: 0.0,
             run_outcome: RunOutcome::Done,
             cancelled: false,

@@ -246,7 +246,7 @@ pub fn rollback(
             );
         }
     }
-    let mut begun = history.clone();
+    let mut pending = history.clone();
     if history
         .masters
         .last()
@@ -254,7 +254,7 @@ pub fn rollback(
     {
         history.masters.pop();
     }
-    if let Some(last) = begun.masters.last_mut() {
+    if let Some(last) = pending.masters.last_mut() {
         last.pending = last.collection == now;
     }
     let there = connection.collections()?;
@@ -287,7 +287,7 @@ pub fn rollback(
         return Ok(change);
     }
     // Killed in between, the alias itself says how far it came.
-    state.write(server, about, &begun)?;
+    state.write(server, about, &pending)?;
     move_alias(connection, alias, Some(&now), &change.to, &doing)?;
     state.write(server, about, &history)?;
     Ok(change)

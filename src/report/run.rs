@@ -249,8 +249,8 @@ mod tests {
             });
         }
         report.archive.entries = 2;
-        let begun = Instant::now() - Duration::from_secs(200);
-        report.end(begun, at);
+        let started = Instant::now() - Duration::from_secs(200);
+        report.end(started, at);
         let text = report.text();
         assert!(text.starts_with("a n: DONE in 3 min 2"), "{text}");
         let places: Vec<usize> = text

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use self::options::Started;
+use self::options::RestoreRecord;
 use self::preflight::{Preflight, There, Way, addresses, preflight};
 use self::shard::{measure, stream};
 use self::verify::{Verdict, verify, wait_green};
@@ -91,11 +91,11 @@ pub fn restore(
 ) -> Result<Restored> {
     let started = Instant::now();
     let about = About::Restore(&target.collection);
-    let earlier: Option<Started> = state.read(&target.server, about)?;
+    let earlier: Option<RestoreRecord> = state.read(&target.server, about)?;
     if earlier.is_some() && !options.dry_run {
         // Still at what a killed run had sent it, a server answers that the collection's shards are not
         // there.
-        settle(target, members)?;
+        wait_until_idle(target, members)?;
     }
     let preflight = preflight(target, members, expected, options, state)?;
     let mut restored = Restored {
@@ -140,16 +140,16 @@ pub fn restore(
             }
         }
     }
-    let begun = Started {
+    let record = RestoreRecord {
         file: expected.source.snapshot.what(),
         sha256: expected.sha256.clone(),
-        begun: Utc::now(),
+        started: Utc::now(),
         upload: format!("snapmerge-{}.snapshot", Uuid::new_v4().simple()),
         over: preflight.there == There::Other,
     };
-    state.write(&target.server, about, &begun)?;
+    state.write(&target.server, about, &record)?;
     let told = status::remote(&format!("collection {target}"));
-    let done = send(target, members, expected, options, &preflight, &begun)
+    let done = send(target, members, expected, options, &preflight, &record)
         .map(|()| started.elapsed().as_secs_f64())
         .and_then(|sent| {
             let verdict = compare(target, members, expected, options)?;
@@ -163,7 +163,7 @@ pub fn restore(
     );
     restored
         .left
-        .extend(remove_uploads(target, members, &begun.upload));
+        .extend(remove_uploads(target, members, &record.upload));
     drop(told);
     match done {
         Ok((sent, verdict)) => {
@@ -172,7 +172,7 @@ pub fn restore(
             state.remove(&target.server, about)?;
             Ok(restored)
         }
-        Err(err) => Err(put_away(target, members, options, state, &begun, err)),
+        Err(err) => Err(put_away(target, members, options, state, &record, err)),
     }
 }
 
@@ -185,8 +185,9 @@ fn restored_earlier(
     options: &Options,
     state: &StateFolder,
 ) -> Result<Option<Verdict>> {
-    let begun: Option<Started> = state.read(&target.server, About::Restore(&target.collection))?;
-    if begun.is_some() || !exists(target, members)? {
+    let record: Option<RestoreRecord> =
+        state.read(&target.server, About::Restore(&target.collection))?;
+    if record.is_some() || !exists(target, members)? {
         return Ok(None);
     }
     let verdict = compare(target, members, expected, options)?;
@@ -207,18 +208,18 @@ fn put_away(
     members: &Members,
     options: &Options,
     state: &StateFolder,
-    begun: &Started,
+    record: &RestoreRecord,
     err: Error,
 ) -> Error {
     let about = About::Restore(&target.collection);
-    let became = if begun.over {
+    let became = if record.over {
         format!("{target} was written over and is not what it was")
     } else if options.keep_failed && err.kind() != Kind::Cancelled {
         format!("{target} was kept, to be looked at")
     } else {
         // A server goes on with what it was sent, and would create the collection after all. If it
         // does not tell, what is there now is removed all the same.
-        let _ = settle(target, members);
+        let _ = wait_until_idle(target, members);
         match remove(target, members) {
             Ok(was_there) => {
                 // State about a collection that is gone means nothing any more.
@@ -252,7 +253,7 @@ fn remove(target: &CollectionAddress, members: &Members) -> Result<bool> {
 }
 
 /// Waits until the server is not at work on an upload to this collection.
-fn settle(target: &CollectionAddress, members: &Members) -> Result<()> {
+fn wait_until_idle(target: &CollectionAddress, members: &Members) -> Result<()> {
     let doing = format!("waiting until {target} is let go of");
     let mut quiet = 0;
     let idle = members.first.wait_until(&doing, SETTLING, || {
@@ -344,7 +345,7 @@ fn send(
     expected: &Expected,
     options: &Options,
     preflight: &Preflight,
-    begun: &Started,
+    record: &RestoreRecord,
 ) -> Result<()> {
     if matches!(preflight.way, Way::CreateThenWhole | Way::CreateThenShards) {
         create(target, members, expected, options, preflight)?;
@@ -357,7 +358,7 @@ fn send(
         let upload = Upload {
             collection: target.collection.clone(),
             shard: None,
-            file_name: begun.upload.clone(),
+            file_name: record.upload.clone(),
             bytes: expected.bytes,
             sha256: expected.sha256.clone(),
             rate: options.rate,
@@ -383,7 +384,7 @@ fn send(
         let upload = Upload {
             collection: target.collection.clone(),
             shard: Some(shard),
-            file_name: begun.upload.clone(),
+            file_name: record.upload.clone(),
             bytes,
             sha256,
             rate: options.rate,

@@ -33,13 +33,15 @@ pub struct Options {
 
 /// Record of a restore that was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Started {
+pub struct RestoreRecord {
     /// The file.
     pub file: String,
     /// SHA-256 of the decompressed tar.
     pub sha256: String,
     /// Time at which it started.
-    pub begun: DateTime<Utc>,
+    // Its name on disk, where earlier versions wrote it, too.
+    #[serde(rename = "begun")]
+    pub started: DateTime<Utc>,
     /// The name that uploads have on the server.
     pub upload: String,
     /// True if the collection existed before.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::expect::Expected;
 use super::keys::{Step, steps};
-use super::options::{Options, Started};
+use super::options::{Options, RestoreRecord};
 use crate::base::error::{Error, Kind, Result};
 use crate::capture::Members;
 use crate::format::schema::{CollectionConfig, ShardingMethod};
@@ -56,7 +56,7 @@ pub enum There {
     /// Nothing.
     Nothing,
     /// A collection that an earlier run started to restore and did not finish.
-    Started,
+    RestoreRecord,
     /// A collection that was asked to be written over.
     Other,
 }
@@ -89,13 +89,13 @@ pub fn preflight(
         );
     }
     let exists = first.collections()?.iter().any(|one| one == name);
-    let begun: Option<Started> = state.read(&target.server, About::Restore(name))?;
-    let there = match (exists, &begun) {
+    let record: Option<RestoreRecord> = state.read(&target.server, About::Restore(name))?;
+    let there = match (exists, &record) {
         (false, _) => There::Nothing,
-        (true, Some(begun)) if !begun.over => match options.resume {
+        (true, Some(record)) if !record.over => match options.resume {
             true => {
-                require_ours(target, members, expected, begun)?;
-                There::Started
+                require_ours(target, members, expected, record)?;
+                There::RestoreRecord
             }
             false => {
                 return refuse(
@@ -224,7 +224,7 @@ fn require_ours(
     target: &CollectionAddress,
     members: &Members,
     expected: &Expected,
-    begun: &Started,
+    record: &RestoreRecord,
 ) -> Result<()> {
     let info = members.first.collection(&target.collection)?;
     let info = crate::server::require(target, info)?;
@@ -233,14 +233,14 @@ fn require_ours(
     let same = found.vectors() == wanted.vectors()
         && found.sparse_vectors() == wanted.sparse_vectors()
         && found.shard_number() == wanted.shard_number();
-    let is_recent = (Utc::now() - begun.begun).abs() <= TimeDelta::hours(24);
+    let is_recent = (Utc::now() - record.started).abs() <= TimeDelta::hours(24);
     if same && is_recent {
         return Ok(());
     }
     let why = match same {
         true => format!(
             "an earlier run began {} at {}, which is long ago",
-            target.collection, begun.begun
+            target.collection, record.started
         ),
         false => format!(
             "{} has other vectors or shards than the snapshot",

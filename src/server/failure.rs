@@ -106,7 +106,7 @@ impl Failure {
             let next = if why.contains("certificate") || why.contains("tls") {
                 "give the server's CA with --ca-file, and the host name that its certificate has"
             } else {
-                "check the address, that the server runs, and http: against https:"
+                "check the address, whether the server runs, and whether it speaks http or https"
             };
             (Cause::Unreachable, error.next(next))
         } else if err.is_builder() {

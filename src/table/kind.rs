@@ -65,7 +65,7 @@ impl fmt::Display for ColumnKind {
 
 /// What the values of a field are that were seen.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct ValueKinds {
     truths: bool,
     whole: bool,
     negative: bool,
@@ -81,7 +81,7 @@ pub(super) struct Seen {
     items: Option<Box<Self>>,
 }
 
-impl Seen {
+impl ValueKinds {
     /// Takes a value in; null says nothing.
     pub fn add(&mut self, value: &Value) {
         match value {
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn kind(values: &Value, dated: bool) -> String {
-        let mut seen = Seen::default();
+        let mut seen = ValueKinds::default();
         values
             .as_array()
             .unwrap()

@@ -15,7 +15,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field};
 use serde_json::{Map, Value};
 
-use super::kind::{ColumnKind, Scalar, Seen, micros};
+use super::kind::{ColumnKind, Scalar, ValueKinds, micros};
 use crate::base::error::{Error, Kind, Result};
 use crate::engine::PayloadField;
 use crate::format::schema::{PayloadSchema, index_type};
@@ -71,7 +71,7 @@ pub struct Survey {
 struct Surveyed {
     name: String,
     place: Place,
-    seen: Seen,
+    seen: ValueKinds,
     is_there: bool,
 }
 
@@ -97,7 +97,7 @@ impl Survey {
             survey.columns.push(Surveyed {
                 name: name.clone(),
                 place: Place::Field(field),
-                seen: Seen::default(),
+                seen: ValueKinds::default(),
                 is_there: false,
             });
         }
@@ -125,7 +125,7 @@ impl Survey {
                 self.columns.push(Surveyed {
                     name: key.clone(),
                     place: Place::Key(key.clone()),
-                    seen: Seen::default(),
+                    seen: ValueKinds::default(),
                     is_there: true,
                 });
             }

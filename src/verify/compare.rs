@@ -215,7 +215,7 @@ pub fn verify(
     if asks_graphs {
         verified.settings.extend(graph_differences(&found)?);
     }
-    live::look(master, &layout, asked.sample, &mut verified, ledger, site)?;
+    live::check(master, &layout, asked.sample, &mut verified, ledger, site)?;
     done(stages, &verified);
     let told = match asked.asking {
         None => None,

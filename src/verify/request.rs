@@ -34,7 +34,8 @@ pub struct VerifyRequest {
     /// http://HOST:6333/COLLECTION
     #[arg(value_name = "MASTER")]
     pub master: PathBuf,
-    /// The sources that it was made of, each a file, archive:NAME@DATE, or a live collection
+    /// The sources that it was made of, each a file, archive:NAME@DATE, or a live collection;
+    /// archive:PATTERN is the newest entry of each such name
     #[arg(long, required = true, num_args = 1.., value_name = "SOURCE")]
     pub against: Vec<PathBuf>,
     /// The record of what the master was made with [default: MASTER.provenance.json]; a merge's JSON

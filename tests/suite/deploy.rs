@@ -29,13 +29,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::needs(
             "deploy/promtool",
             &program("promtool", "--version", "Debian's prometheus"),
-            |bin| {
-                passes(
-                    Command::new(bin)
-                        .args(["check", "rules"])
-                        .arg(file(env, "alerts.yaml")),
-                )
-            },
+            |bin| alerts(env, &bin),
         ),
         Trial::needs(
             "deploy/systemd_analyze",
@@ -167,6 +161,41 @@ fn metrics(env: &Env) -> Outcome {
         "{} panels show {shown:?}",
         panels.len()
     );
+    Ok(())
+}
+
+/// The rules are ones, and each alert fires when it must, and only then.
+fn alerts(env: &Env, promtool: &Path) -> Outcome {
+    for (verb, name) in [("check", "alerts.yaml"), ("test", "alerts_test.yaml")] {
+        let mut command = Command::new(promtool);
+        passes(command.args([verb, "rules"]).arg(file(env, name)))?;
+    }
+    let tried = read(env, "alerts_test.yaml")?;
+    let rules = read(env, "alerts.yaml")?;
+    let names: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    ensure!(names.len() >= 6, "only {names:?}");
+    for name in names {
+        let fires = format!("alertname: {name}\n        exp_alerts:\n          - ");
+        let silent = format!("alertname: {name}, exp_alerts: []");
+        ensure!(
+            tried.contains(&fires) && tried.contains(&silent),
+            "alerts_test.yaml does not try {name} both ways"
+        );
+    }
+    // The tests can fail: a limit that is off by a day is seen.
+    let dir = temp_dir()?;
+    let wrong = rules.replace("8 * 86400", "9 * 86400");
+    ensure!(wrong != rules, "there is no limit of 8 days");
+    std::fs::write(dir.path().join("alerts.yaml"), wrong)?;
+    std::fs::write(dir.path().join("alerts_test.yaml"), tried)?;
+    let output = Command::new(promtool)
+        .args(["test", "rules"])
+        .arg(dir.path().join("alerts_test.yaml"))
+        .output()?;
+    ensure!(!output.status.success(), "a wrong limit is not seen");
     Ok(())
 }
 

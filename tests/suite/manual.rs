@@ -19,7 +19,18 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
         Trial::new("manual/help", help),
         Trial::needs("manual/completions", &bash, |bash| completions(&bash)),
+        Trial::needs(
+            "manual/completions_zsh",
+            &program("zsh", "--version", "Debian's zsh"),
+            |zsh| completions_zsh(&zsh),
+        ),
+        Trial::needs(
+            "manual/completions_fish",
+            &program("fish", "--version", "Debian's fish"),
+            |fish| completions_fish(&fish),
+        ),
         Trial::needs("manual/man", &man, |man| man_pages(&man)),
+        env.live("manual/getting_started", |bin| getting_started(env, bin)),
         env.live("manual/disaster", |bin| disaster(env, bin)),
     ]
 }
@@ -72,6 +83,45 @@ fn completions(bash: &Path) -> Outcome {
     Ok(())
 }
 
+/// What a shell prints that ran `script` with the completions for `shell` in $FILE.
+fn completed(bin: &Path, shell: &str, args: &[&str]) -> Outcome<String> {
+    let dir = temp_dir()?;
+    let file = dir.path().join("completions");
+    std::fs::write(&file, cli!["completions", shell].run()?.ok()?.stdout)?;
+    let output = Command::new(bin)
+        .args(args)
+        .env("FILE", &file)
+        .env("HOME", dir.path())
+        .output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success() && told.is_empty(),
+        "{shell}: {told}"
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Zsh takes the function, and calls it for the program.
+fn completions_zsh(zsh: &Path) -> Outcome {
+    let script = "autoload -U compinit; compinit -D -u; source $FILE; print -r -- $_comps[snapmerge]; \
+                  functions _snapmerge | grep -c verify-chain";
+    let told = completed(zsh, "zsh", &["-f", "-c", script])?;
+    let lines: Vec<&str> = told.lines().collect();
+    ensure!(
+        lines.first() == Some(&"_snapmerge") && lines.get(1).is_some_and(|count| *count != "0"),
+        "{told}"
+    );
+    Ok(())
+}
+
+/// Fish completes a verb of a verb.
+fn completions_fish(fish: &Path) -> Outcome {
+    let script = "source $FILE; complete -C 'snapmerge archive verify'";
+    let told = completed(fish, "fish", &["--no-config", "-c", script])?;
+    ensure!(told.starts_with("verify-chain\t"), "{told}");
+    Ok(())
+}
+
 /// `man` shows a page of each verb and of each topic.
 fn man_pages(man: &Path) -> Outcome {
     let dir = temp_dir()?;
@@ -100,11 +150,68 @@ fn man_pages(man: &Path) -> Outcome {
     Ok(())
 }
 
+/// The commands of the page, one after the other, as a shell runs them.
+fn getting_started(env: &Env, bin: &Path) -> Outcome {
+    let dir = temp_dir()?;
+    let albums = ["album_2017", "album_2018"];
+    let server = Server::start(bin)?;
+    let points = fill(env, &server, &albums)?;
+    let want = expected(&albums, &points, "last")?;
+    let snapmerge = env!("CARGO_BIN_EXE_snapmerge");
+    let typed = |line: &str, code: i32| -> Outcome {
+        let line = line.replace("http://localhost:6333", &server.url());
+        let here = line.replace("/usr", &dir.path().join("usr").display().to_string());
+        let script = format!("snapmerge() {{ {snapmerge} \"$@\"; }}; {here}");
+        let ended = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(dir.path())
+            .env("XDG_STATE_HOME", dir.path())
+            .output()?;
+        let told = String::from_utf8_lossy(&ended.stderr);
+        ensure_eq!(ended.status.code(), Some(code), "{line}: {told}");
+        Ok(())
+    };
+    std::fs::create_dir_all(dir.path().join("usr/share/bash-completion/completions"))?;
+    let page = Page::of("getting-started").ok_or("there is no such page")?;
+    let mut followed = 0;
+    for line in page.commands() {
+        if line.starts_with("snapmerge rollback") {
+            // There is an earlier master only after another one.
+            typed(line, 12)?;
+            let second = "http://localhost:6333/album_master_second";
+            typed(
+                &format!("snapmerge restore album_master.snapshot --to {second}"),
+                0,
+            )?;
+            typed(
+                "snapmerge publish http://localhost:6333 album_master_second --alias album_master",
+                0,
+            )?;
+        }
+        typed(line, 0)?;
+        followed += 1;
+    }
+    ensure!(followed >= 9, "only {followed} commands");
+    ensure_same(&server.scroll("album_master")?, want.points.values())?;
+    let aliases = server.get("/aliases")?;
+    let points_to = &aliases["aliases"][0]["collection_name"];
+    ensure_eq!(
+        points_to,
+        "album_master_20261122",
+        "the alias after the rollback"
+    );
+    ensure!(
+        dir.path().join("usr/local/share/man/man1").exists(),
+        "the man pages"
+    );
+    Ok(())
+}
+
 /// The commands of the page, one after the other, against a new server: it then has what the lost one
 /// had.
 fn disaster(env: &Env, bin: &Path) -> Outcome {
     let dir = temp_dir()?;
-    let albums = ["album_2017", "album_2018"];
+    let albums = ["album_2017", "album_2018", "album_2019_overlap"];
     let run = |line: &str, url: &str| -> Outcome {
         let line = line.replace("http://dr:6333", url);
         let words = line.split_whitespace().skip(1);
@@ -122,7 +229,7 @@ fn disaster(env: &Env, bin: &Path) -> Outcome {
     for line in [
         "snapmerge archive init --archive backups",
         "snapmerge capture http://dr:6333 album_* --archive backups",
-        "snapmerge merge archive:album_2017@latest archive:album_2018@latest --archive backups -o m.snapshot",
+        "snapmerge merge archive:album_20* --archive backups -o m.snapshot",
         "snapmerge archive add m.snapshot --name album_master --archive backups",
     ] {
         run(line, &url)?;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use snapmerge::base::error::Error;
+use snapmerge::nightly::{How, RunMaster, RunOutcome, RunReport, RunSource, RunStep};
 
 use crate::merge::{ALBUMS, Sources};
 use crate::support::{Env, Outcome, Trial, names_in};
@@ -60,8 +62,9 @@ fn page(sources: &Sources, reports: &[&str]) -> Outcome<String> {
         .args(reports.iter().map(|name| sources.path(name)))
         .run()?
         .ok()?;
-    // Where a name may break is not seen.
-    Ok(std::fs::read_to_string(output)?.replace("<wbr>", ""))
+    // Where it may break, and where not, is not seen.
+    let text = std::fs::read_to_string(output)?;
+    Ok(text.replace("<wbr>", "").replace('\u{a0}', " "))
 }
 
 fn pages(env: &Env) -> Outcome {
@@ -158,6 +161,87 @@ fn layout(browser: &Path, sources: &Sources, verified: &Value) -> Outcome {
     std::fs::write(sources.path("long.json"), verified.to_string())?;
     let text = page(sources, &["long.json", "merge.json"])?;
     ensure!(!text.contains("<script"), "a name is a script");
+    let found = looked(browser, sources)?;
+    ensure!(
+        found[0] > 500 && found[1] > 40,
+        "too little was looked at: {found:?}"
+    );
+    // And a night, with the 29 before it.
+    for day in 1..=30 {
+        let name = format!("night_202611{day:02}_030000.json");
+        std::fs::write(sources.path(&name), night(day, long)?)?;
+    }
+    let text = page(sources, &["night_20261130_030000.json"])?;
+    for part in ["History: the last 30 runs", "28 of 30 runs done"] {
+        ensure!(text.contains(part), "the page of a night lacks {part}");
+    }
+    let found = looked(browser, sources)?;
+    ensure!(
+        found[0] > 300 && found[1] >= 8,
+        "too little was looked at: {found:?}"
+    );
+    Ok(())
+}
+
+/// The report of a night: the 10th failed, the 30th differs.
+fn night(day: u32, long: &str) -> Outcome<String> {
+    let started = format!("2026-11-{day:02}T03:00:00.123456789Z").parse()?;
+    let id = format!("202611{day:02}_030000");
+    let place = "/srv/backups/qdrant-production.eu-central-1/snapmerge";
+    let mut report = RunReport::begin("night", place, &id, started, false);
+    report.archive.entries = 1_234;
+    report.archive.new_bytes = u64::from(day) << 30;
+    for name in ["album_2017", long] {
+        let step = format!("capture prod/{name}");
+        report.steps.push(RunStep {
+            step,
+            seconds: f64::from(day) * 10.0,
+            earlier: false,
+        });
+        report.sources.push(RunSource {
+            name: name.into(),
+            collection: name.into(),
+            server: "prod".into(),
+            how: How::Captured,
+            entry: Some(format!("{name}@2026-11-{day:02}T03:00:00Z")),
+            points: Some(u64::from(day) * 1_000_000),
+            bytes: u64::from(day) << 32,
+            new_bytes: u64::from(day) << 28,
+            moved_bytes: Some(u64::from(day) << 28),
+            note: None,
+        });
+    }
+    if day == 10 {
+        let err = Error::failed("making a snapshot", "10.20.30.40:6333 cannot be reached");
+        report.failed(
+            &format!("capture prod/{long}"),
+            &err.next("look at its disk"),
+        );
+    } else {
+        report.master = Some(RunMaster {
+            name: "album_master".into(),
+            unchanged: false,
+            entry: Some(format!("album_master@2026-11-{day:02}T03:10:00Z")),
+            route: "graft".into(),
+            points: u64::from(day) * 2_000_000,
+            bytes: Some(u64::from(day) << 33),
+            sha256: Some("0123456789abcdef".repeat(4)),
+            proven: started,
+            collection: Some(format!("album_master_{id}")),
+            alias: Some("album_master".into()),
+            before: Some("album_master_20261101_030000".into()),
+        });
+    }
+    if day == 30 {
+        report.run_outcome = RunOutcome::Differs;
+        let moved = format!("somebody else has moved album_master: it points to {long}");
+        report.differs.push(moved);
+    }
+    Ok(serde_json::to_string(&report)?)
+}
+
+/// Words and labels of charts that were looked at on the page; none of them may be at fault.
+fn looked(browser: &Path, sources: &Sources) -> Outcome<[u64; 2]> {
     std::fs::write(sources.path("layout.html"), include_str!("layout.html"))?;
     let args = [
         "--allow-file-access-from-files",
@@ -173,11 +257,7 @@ fn layout(browser: &Path, sources: &Sources, verified: &Value) -> Outcome {
     let result: Value = serde_json::from_str(result).map_err(|err| format!("{result}: {err}"))?;
     ensure_eq!(result["faults"], Value::Array(Vec::new()), "the layout");
     let looked_at = |what: &str| result[what].as_u64().unwrap_or(0);
-    ensure!(
-        looked_at("words") > 500 && looked_at("labels") > 40,
-        "too little was looked at: {result}"
-    );
-    Ok(())
+    Ok([looked_at("words"), looked_at("labels")])
 }
 
 /// In a browser: the verdict can be read, every chart is drawn with the values of the report, and nothing

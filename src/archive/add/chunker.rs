@@ -27,7 +27,7 @@ pub struct Chunker<'a> {
     position: u64,
     cut: Option<u64>,
     /// Offset in the pack at which the current chunk begins, in bytes.
-    begun: usize,
+    chunk_start: usize,
     extents: Vec<Extent>,
     used: &'a Pool<PackBuilder>,
 }
@@ -55,7 +55,7 @@ impl<'a> Chunker<'a> {
             filled: 0,
             position: 0,
             cut: None,
-            begun: 0,
+            chunk_start: 0,
             extents: Vec::new(),
             used,
         }
@@ -79,17 +79,17 @@ impl<'a> Chunker<'a> {
 
     fn end_chunk(&mut self) -> Result<()> {
         self.cut = None;
-        let chunk = self.pack.raw.get(self.begun..).unwrap_or_default();
+        let chunk = self.pack.raw.get(self.chunk_start..).unwrap_or_default();
         let failed = |_| Error::failed("cutting a snapshot", "a chunk is too large");
         let bytes = u32::try_from(chunk.len()).map_err(failed)?;
         let print = fingerprint_of(chunk);
         let new = At {
             object: NEW | self.filled,
-            start: u32::try_from(self.begun).map_err(failed)?,
+            start: u32::try_from(self.chunk_start).map_err(failed)?,
         };
         let at = match self.index.find_or_add(print, new) {
             Some(at) => {
-                self.pack.raw.truncate(self.begun);
+                self.pack.raw.truncate(self.chunk_start);
                 at
             }
             None => {
@@ -101,7 +101,7 @@ impl<'a> Chunker<'a> {
         if self.pack.raw.len() >= RAW_BYTES || self.pack.rows.len() >= ROWS {
             self.send();
         }
-        self.begun = self.pack.raw.len();
+        self.chunk_start = self.pack.raw.len();
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl<'a> Chunker<'a> {
 
     /// Nothing comes any more.
     pub fn end(mut self) -> Result<ChunkedStream> {
-        if self.pack.raw.len() > self.begun {
+        if self.pack.raw.len() > self.chunk_start {
             self.end_chunk()?;
         }
         if !self.pack.raw.is_empty() {

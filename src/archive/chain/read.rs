@@ -70,7 +70,7 @@ struct Reader<'a> {
 
 impl Chain {
     /// The chain as far as it can be read, and everything that is wrong with it.
-    pub fn look(store: &dyn Store) -> Result<(Self, Vec<ChainFinding>)> {
+    pub fn examine(store: &dyn Store) -> Result<(Self, Vec<ChainFinding>)> {
         let head = head_file(store)?;
         let mut reader = Reader {
             store,

@@ -17,7 +17,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
 
 /// What became of a file.
-enum Looked {
+enum CheckedFile {
     /// It has the hash that names it, and so many bytes.
     Whole(u64),
     Repaired(u64),
@@ -43,35 +43,38 @@ impl Archive {
         let subset = checked.subset;
         let is_in_share = |name: &Name| subset.is_none_or(|s| name.share(s.of) == s.which - 1);
         objects.retain(|file| is_in_share(&file.name));
-        let look = |file: &&File| look(store, repair, file);
+        let look = |file: &&File| check_file(store, repair, file);
         let looked = in_parallel(&recipes, store.at_once(), |file| look(&file))?;
         for (file, looked) in recipes.iter().zip(looked) {
             let name = file.name;
-            checked.recipes += u64::from(matches!(looked, Looked::Whole(_) | Looked::Repaired(_)));
+            checked.recipes += u64::from(matches!(
+                looked,
+                CheckedFile::Whole(_) | CheckedFile::Repaired(_)
+            ));
             match looked {
-                Looked::Repaired(_) => checked.repaired.push(format!("recipe {name}")),
-                Looked::Wrong(why) => checked.findings.push(Finding::Recipe { name, why }),
-                Looked::Whole(_) | Looked::Gone => {}
+                CheckedFile::Repaired(_) => checked.repaired.push(format!("recipe {name}")),
+                CheckedFile::Wrong(why) => checked.findings.push(Finding::Recipe { name, why }),
+                CheckedFile::Whole(_) | CheckedFile::Gone => {}
             }
         }
         let looked = in_parallel(&objects, store.at_once(), |file| look(&file))?;
         for (file, looked) in objects.iter().zip(looked) {
             let name = file.name;
-            checked.objects += u64::from(!matches!(looked, Looked::Gone));
+            checked.objects += u64::from(!matches!(looked, CheckedFile::Gone));
             match looked {
-                Looked::Whole(bytes) => checked.bytes += bytes,
-                Looked::Repaired(bytes) => {
+                CheckedFile::Whole(bytes) => checked.bytes += bytes,
+                CheckedFile::Repaired(bytes) => {
                     checked.bytes += bytes;
                     checked.repaired.push(format!("object {name}"));
                 }
-                Looked::Wrong(why) => checked.findings.push(Finding::Object { name, why }),
-                Looked::Gone => {}
+                CheckedFile::Wrong(why) => checked.findings.push(Finding::Object { name, why }),
+                CheckedFile::Gone => {}
             }
         }
         if let Some(other) = repair {
             fetch_missing(store, other, &listed, checked)?;
         }
-        let (now, _) = self.look()?;
+        let (now, _) = self.examine()?;
         checked.records_meanwhile = (now.records.len() as u64).saturating_sub(checked.records);
         checked.findings.extend(extras(&listed, &now, checked));
         Ok(())
@@ -126,11 +129,11 @@ fn named(listed: &[Listed], folder: &str, bytes_max: u64) -> Vec<File> {
 }
 
 /// Compares a file with its name, and fetches it again if it is damaged.
-fn look(store: &dyn Store, repair: Option<&dyn Store>, file: &File) -> Result<Looked> {
+fn check_file(store: &dyn Store, repair: Option<&dyn Store>, file: &File) -> Result<CheckedFile> {
     let wrong = match store.get(&file.path, file.bytes_max) {
-        Ok(None) => return Ok(Looked::Gone),
+        Ok(None) => return Ok(CheckedFile::Gone),
         Ok(Some(bytes)) => match Name::of(&bytes) {
-            is if is == file.name => return Ok(Looked::Whole(bytes.len() as u64)),
+            is if is == file.name => return Ok(CheckedFile::Whole(bytes.len() as u64)),
             is => format!("its SHA-256 is {is}"),
         },
         Err(err) if err.kind() == Kind::Damaged => err.why().to_owned(),
@@ -140,9 +143,9 @@ fn look(store: &dyn Store, repair: Option<&dyn Store>, file: &File) -> Result<Lo
         && fetch_again(store, other, &file.path, file.name)?
     {
         let bytes = store.head(&file.path, 1)?.map_or(0, |(_, bytes)| bytes);
-        return Ok(Looked::Repaired(bytes));
+        return Ok(CheckedFile::Repaired(bytes));
     }
-    Ok(Looked::Wrong(wrong))
+    Ok(CheckedFile::Wrong(wrong))
 }
 
 /// Of what is listed, what is no part of an archive.

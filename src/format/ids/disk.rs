@@ -38,8 +38,8 @@ pub(super) fn read(files: &TrackerFiles) -> Found<SegmentIds> {
     let versions = immutable::versions(need(&files.versions, VERSIONS)?, total)?;
 
     let e2i = need(&files.e2i, E2I)?;
-    let runs = Runs::locate(e2i)?;
-    let mut walk = Walk {
+    let runs = RunRanges::locate(e2i)?;
+    let mut walk = RecordCheck {
         externals,
         deleted,
         taken: vec![false; total],
@@ -97,12 +97,12 @@ fn header(file: &str, rest: &mut &[u8], magic: u64) -> Found<u64> {
 }
 
 /// Ranges of the two runs in `.e2i`, in bytes.
-struct Runs {
+struct RunRanges {
     num: Range<usize>,
     uuid: Range<usize>,
 }
 
-impl Runs {
+impl RunRanges {
     fn locate(bytes: &[u8]) -> Found<Self> {
         let mut rest = bytes;
         let nums = header(E2I, &mut rest, E2I_MAGIC)?;
@@ -160,7 +160,7 @@ fn check_is_uuid(bytes: &[u8], total: usize) -> Found<()> {
 }
 
 /// Takes the records of `.e2i` in order and checks them against everything else.
-struct Walk<'a> {
+struct RecordCheck<'a> {
     externals: &'a [[u8; 16]],
     deleted: Deleted<'a>,
     taken: Vec<bool>,
@@ -168,7 +168,7 @@ struct Walk<'a> {
     live: Vec<(PointId, u32)>,
 }
 
-impl Walk<'_> {
+impl RecordCheck<'_> {
     fn step(&mut self, id: PointId, key: u128, offset: u32) -> Found<()> {
         if self.last >= Some(id) {
             return Err(Fault::new(E2I, format!("point {id} is out of order")));

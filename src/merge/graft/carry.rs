@@ -110,7 +110,7 @@ pub fn carry(
         let shard = format!("shard {} of {name}", shard_plan.number);
         if !shard_plan.reasons.is_empty() {
             let reasons = shard_plan.reasons.join("; ");
-            cart.carried.settled.push(format!("{shard}: {reasons}"));
+            cart.carried.repacked.push(format!("{shard}: {reasons}"));
         }
         if let (true, Some(tail)) = (shard_plan.has_tail(), &shard_plan.tail) {
             cart.carried
@@ -212,8 +212,8 @@ impl MasterWriter<'_> {
         let folder = settled.folder.clone();
         let removing = std::thread::spawn(move || scratch::remove_folder(&folder));
         self.removing.push(removing);
-        self.carried.settled_segments += 1;
-        self.carried.settled_bytes += settled.bytes();
+        self.carried.repacked_segments += 1;
+        self.carried.repacked_bytes += settled.bytes();
         Ok(())
     }
 }

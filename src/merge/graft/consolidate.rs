@@ -76,11 +76,11 @@ pub fn consolidate(
             stage: &stage,
             rounds: 0,
         };
-        let parts = picked.into_iter().map(|one| Part {
+        let parts = picked.into_iter().map(|one| UnpackedSegment {
             points: one.segment.points,
             folder: one.folder,
         });
-        let parts: Vec<Part> = parts.collect();
+        let parts: Vec<UnpackedSegment> = parts.collect();
         let count = parts.len();
         let mut closed = merger.merge(parts).map_err(|err| match err.next_step() {
             Some(_) => err,
@@ -271,14 +271,14 @@ fn leave_out_empty(closed: &mut Closed, takes_points: bool) -> Result<usize> {
 }
 
 /// An unpacked segment.
-struct Part {
+struct UnpackedSegment {
     points: u64,
     folder: PathBuf,
 }
 
 /// `parts`, so many together as are merged at once.
-fn chunks(parts: Vec<Part>) -> Vec<Vec<Part>> {
-    let mut chunks: Vec<Vec<Part>> = Vec::new();
+fn chunks(parts: Vec<UnpackedSegment>) -> Vec<Vec<UnpackedSegment>> {
+    let mut chunks: Vec<Vec<UnpackedSegment>> = Vec::new();
     let mut points = 0;
     for part in parts {
         points += part.points;
@@ -312,7 +312,7 @@ struct Merger<'a> {
 
 impl Merger<'_> {
     /// Merges unpacked segments, the small ones in rounds until no more than [`AT_ONCE`] are left for the last.
-    fn merge(&mut self, mut parts: Vec<Part>) -> Result<Closed> {
+    fn merge(&mut self, mut parts: Vec<UnpackedSegment>) -> Result<Closed> {
         while parts.len() > AT_ONCE {
             let before = parts.len();
             parts.sort_by_key(|part| part.points);
@@ -325,7 +325,7 @@ impl Merger<'_> {
                 let mut closed = self.round(&some, false)?;
                 leave_out_empty(&mut closed, true)?;
                 for segment in closed.segments {
-                    next.push(Part {
+                    next.push(UnpackedSegment {
                         points: points_in(&segment.folder)?,
                         folder: segment.folder,
                     });
@@ -341,7 +341,7 @@ impl Merger<'_> {
     }
 
     /// Merges unpacked segments, and compares the records before and after; indexes are built in the last round.
-    fn round(&mut self, parts: &[Part], is_last: bool) -> Result<Closed> {
+    fn round(&mut self, parts: &[UnpackedSegment], is_last: bool) -> Result<Closed> {
         self.rounds += 1;
         let name = format!("{}-{}", self.target, self.rounds);
         let config = match is_last {

@@ -147,7 +147,7 @@ fn replayed(
     stages: &mut Stages,
 ) -> Result<(Replayed, Ledger)> {
     let target = &onto.target;
-    let there = target.look()?;
+    let there = target.existing()?;
     let (mut journal, earlier) = Journal::open(&onto.journal)?;
     let address = target.address.to_string();
     let fingerprint = fingerprint(plan, settings);

@@ -10,42 +10,42 @@ use crate::base::words::{did_you_mean, nearest};
 
 /// Compares `plan` with `schema`; what is wrong is said with where.
 pub fn faults(plan: &Value, schema: &Value) -> Vec<String> {
-    let walk = Walk {
+    let check = SchemaCheck {
         definitions: schema.get("$defs").and_then(Value::as_object),
     };
     let mut found = Vec::new();
-    walk.value("", plan, schema, &mut found);
+    check.value("", plan, schema, &mut found);
     found
 }
 
-struct Walk<'a> {
+struct SchemaCheck<'a> {
     definitions: Option<&'a Map<String, Value>>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> SchemaCheck<'a> {
     /// The schema that is meant by one that refers to another, or allows nothing besides.
-    fn meant(&self, schema: &'a Value) -> &'a Value {
+    fn resolve(&self, schema: &'a Value) -> &'a Value {
         let name = schema
             .get("$ref")
             .and_then(Value::as_str)
             .and_then(|path| path.rsplit('/').next());
         if let Some(found) = name.and_then(|name| self.definitions?.get(name)) {
-            return self.meant(found);
+            return self.resolve(found);
         }
         match *choices(schema) {
-            [one] => self.meant(one),
+            [one] => self.resolve(one),
             _ => schema,
         }
     }
 
     fn value(&self, at: &str, value: &Value, schema: &'a Value, found: &mut Vec<String>) {
-        let schema = self.meant(schema);
+        let schema = self.resolve(schema);
         let choices: Vec<&Value> = (choices(schema).into_iter())
-            .map(|one| self.meant(one))
+            .map(|one| self.resolve(one))
             .collect();
         if let Some(last) = choices.last() {
             // A word or a number: what is of the value's kind is meant, else the last.
-            let is_of_kind = |one: &&&Value| match words(one) {
+            let is_of_kind = |one: &&&Value| match allowed_words(one) {
                 Some(_) => value.is_string(),
                 None => kinds(one).is_some_and(|kinds| kinds.iter().any(|kind| is(value, kind))),
             };
@@ -53,7 +53,7 @@ impl<'a> Walk<'a> {
             self.value(at, value, meant, found);
             return;
         }
-        if let Some(words) = words(schema) {
+        if let Some(words) = allowed_words(schema) {
             let is_one = value.as_str().is_some_and(|text| words.contains(&text));
             if !is_one {
                 let near = value.as_str().and_then(|text| nearest(text, &words));
@@ -151,7 +151,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The words that a value is one of, if it is.
-fn words(schema: &Value) -> Option<Vec<&str>> {
+fn allowed_words(schema: &Value) -> Option<Vec<&str>> {
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
         return Some(words.iter().filter_map(Value::as_str).collect());
     }

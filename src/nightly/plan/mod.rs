@@ -281,7 +281,7 @@ impl Plan {
         let mut hash = Sha256::new();
         hash.update(text.as_bytes());
         let sha256 = hex::encode(hash.finalize());
-        resolve::settle(file, sha256, read, variable).map_err(refuse)
+        resolve::resolve(file, sha256, read, variable).map_err(refuse)
     }
 }
 

@@ -34,7 +34,7 @@ const HOOK_SECONDS: u64 = 600;
 const REPORTS: u32 = 60;
 
 /// Resolves a parsed plan to validated settings, or returns every fault in it.
-pub fn settle(
+pub fn resolve(
     file: &Path,
     sha256: String,
     read: PlanFile,

@@ -49,11 +49,14 @@ struct Layout {
     labels: Option<i32>,
 }
 
+/// Least and greatest width of the labels on the left, in pixels; between them it is that of the longest.
+const LABELS_WIDTH: (i32, i32) = (120, 330);
+
 const LAYOUTS: [Layout; 2] = [
     Layout {
         class: "chart wide",
         width: 720,
-        labels: Some(220),
+        labels: Some(LABELS_WIDTH.0),
     },
     Layout {
         class: "chart narrow",
@@ -63,6 +66,17 @@ const LAYOUTS: [Layout; 2] = [
 ];
 
 impl Layout {
+    /// With as much room on the left as `labels` need.
+    fn fitted<'a>(self, labels: impl Iterator<Item = &'a str>) -> Self {
+        let longest = labels.map(width_of).max().unwrap_or(0);
+        let (least, most) = LABELS_WIDTH;
+        let fitted = longest.saturating_add(2 * MARGIN).clamp(least, most);
+        Self {
+            labels: self.labels.map(|_| fitted),
+            ..self
+        }
+    }
+
     const fn row_height(self) -> i32 {
         match self.labels {
             Some(_) => 26,
@@ -189,14 +203,16 @@ pub fn sparkline(title: &str, told: &str, values: &[Option<f64>]) -> Result<Stri
 }
 
 /// The same chart for wide and for narrow screens.
-fn draw_twice(
+fn draw_twice<'a>(
     title: &str,
     told: &str,
+    labels: impl Iterator<Item = &'a str> + Clone,
     height: impl Fn(Layout) -> i32,
     paint: impl Fn(Layout, &Area<'_>) -> Painted,
 ) -> Result<String> {
     let mut all = String::new();
     for layout in LAYOUTS {
+        let layout = layout.fitted(labels.clone());
         let size = (layout.width, height(layout));
         all += &draw(title, told, layout.class, size, |area| paint(layout, area))?;
     }
@@ -298,7 +314,8 @@ pub fn bars(title: &str, bars: &[Bar]) -> Result<String> {
         .chain(note.clone())
         .collect();
     let height = |layout: Layout| layout.height(bars.len(), i32::from(note.is_some()));
-    draw_twice(title, &told.join(", "), height, |layout, area| {
+    let labels = bars.iter().map(|bar| bar.label.as_str());
+    draw_twice(title, &told.join(", "), labels, height, |layout, area| {
         let left = layout.left();
         // Room for the words behind the longest bar.
         let room = f64::from((layout.width - left - words - 3 * MARGIN).max(20));
@@ -365,7 +382,7 @@ pub fn boxes(title: &str, rows: &[(String, [f64; 5])]) -> Result<String> {
     let room = ((most - least) * 0.05).max(least.abs() * 1e-3).max(1e-9);
     let (least, most) = (least - room, most + room);
     let told = rows.iter().map(|(label, [from, _, half, _, to])| {
-        format!("{label} {from:.3} to {to:.3}, half {half:.3}")
+        format!("{label} {from:.3} to {to:.3}, p50 {half:.3}")
     });
     let told: Vec<String> = told.chain(note.clone()).collect();
     let scale = match least.is_finite() && most.is_finite() {
@@ -374,7 +391,8 @@ pub fn boxes(title: &str, rows: &[(String, [f64; 5])]) -> Result<String> {
     };
     let scale = note.map_or(scale.clone(), |note| format!("{scale}; {note}"));
     let height = |layout: Layout| layout.height(rows.len(), 1);
-    draw_twice(title, &told.join("; "), height, |layout, area| {
+    let labels = rows.iter().map(|(label, _)| label.as_str());
+    draw_twice(title, &told.join("; "), labels, height, |layout, area| {
         let left = layout.left();
         let room = f64::from(layout.width - left - 2 * MARGIN);
         let place = |value: f64| {
@@ -441,7 +459,7 @@ mod tests {
         let svg = scatter("Plane", "3 points", &points).unwrap();
         assert_eq!(svg.matches("<circle").count(), 3, "{svg}");
         let svg = boxes("Norms", &[("a".into(), [0.0, 0.2, 0.5, 0.7, 1.0])]).unwrap();
-        assert!(svg.contains("half 0.500"), "{svg}");
+        assert!(svg.contains("p50 0.500"), "{svg}");
         assert!(svg.contains("from -0.050 to 1.050"), "{svg}");
         // Nothing to draw is drawn as nothing.
         bars("Empty", &[]).unwrap();

@@ -59,7 +59,7 @@ pub fn section(history: &RunHistory, report: &RunReport) -> Result<Markup> {
         ol.verdicts aria-label="Verdicts, the oldest run first" {
             @for run in &runs {
                 @let (class, sign, words) = verdict(run.outcome, run.cancelled);
-                @let title = format!("{}: {words}", day(run.begun));
+                @let title = format!("{}: {words}", day(run.started));
                 li class=(class) title=(title) {
                     span aria-hidden="true" { (sign) }
                     span.unseen { (title) }
@@ -157,7 +157,7 @@ fn numbers(runs: &[PastRun]) -> Markup {
     let rows = runs.iter().rev().map(|run| {
         let (_, _, words) = verdict(run.outcome, run.cancelled);
         [
-            day(run.begun),
+            day(run.started),
             words.to_owned(),
             or_none(run.points.map(count)),
             or_none(run.bytes.map(size)),
@@ -166,7 +166,7 @@ fn numbers(runs: &[PastRun]) -> Markup {
         ]
     });
     let columns = [
-        ("begun (UTC)", Column::Time),
+        ("started (UTC)", Column::Time),
         ("verdict", Column::Words),
         ("points", Column::Number),
         ("master", Column::Number),

@@ -152,7 +152,7 @@ fn conflicts_of(report: &MergeReport) -> Markup {
     let conflicts = &report.conflicts;
     let rows = conflicts.first.iter().map(|one| {
         [
-            format!("point {}", one.id),
+            one.id.to_string(),
             one.sources.join(", "),
             one.winner.clone(),
         ]

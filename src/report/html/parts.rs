@@ -187,7 +187,7 @@ pub fn differences(
     ledger: Option<&str>,
 ) -> Markup {
     let shown = first.len() as u64;
-    let rows = first.map(|(id, [what, details])| [format!("point {id}"), what, details]);
+    let rows = first.map(|(id, [what, details])| [id, what, details]);
     let columns = [
         ("point", Column::Name),
         ("what", Column::Words),

@@ -36,7 +36,7 @@ pub fn section(
     let page = html! {
         (card.show(place))
         p {
-            "Begun " span.whole { (moment(report.begun)) } ", ended " span.whole { (moment(report.ended)) }
+            "Started " span.whole { (moment(report.started)) } ", ended " span.whole { (moment(report.ended)) }
             @if report.resumed { "; it resumed a run that was interrupted" }
             "."
         }
@@ -93,7 +93,7 @@ fn words_of(how: How) -> &'static str {
     match how {
         How::Captured => "captured",
         How::Unchanged => "unchanged",
-        How::Last => "last used",
+        How::Last => "from the archive",
         How::Broken => "broken",
     }
 }

@@ -193,11 +193,11 @@ fn compared(report: &VerifyReport) -> Markup {
         .map(|(kind, number)| [kind.to_owned(), count(number)]);
     html! {
         p {
-            strong { (count(report.looked_at)) " points" } " were looked at"
+            strong { (count(report.looked_at)) " points" } " were compared"
             @if let Some(sample) = report.sample { ", A SAMPLE OF " (sample) }
             ". " (how)
         }
-        @if let Some(reason) = &verified.not_by_bytes { p { "Not by bytes, because " (prose(reason)) "." } }
+        @if let Some(reason) = &verified.not_by_bytes { p { "Not compared by bytes, because " (prose(reason)) "." } }
         (table("What is wrong", &[("wrong", Column::Words), ("points", Column::Number)], wrong))
     }
 }
@@ -273,11 +273,11 @@ fn answers(answers: &Answers) -> Result<Markup> {
         return Ok(html! {});
     }
     let columns = [
-        ("questions about", Column::Name),
-        ("asked", Column::Number),
+        ("queries for", Column::Name),
+        ("queries", Column::Number),
         ("answers that differ", Column::Number),
-        ("recall", Column::Number),
-        ("least", Column::Number),
+        ("mean recall", Column::Number),
+        ("lowest recall", Column::Number),
         ("exact, ms", Column::Number),
         ("by index, ms", Column::Number),
     ];
@@ -312,8 +312,8 @@ fn structure(structure: &Structure) -> Result<Markup> {
             set.silhouette
                 .map_or_else(|| NONE.into(), |value| format!("{value:.3}")),
         ]);
-        let [least, quarter, half, three, greatest] = set.norms.map(|norm| format!("{norm:.4}"));
-        lengths.push([set.name.clone(), least, quarter, half, three, greatest]);
+        let [min, p25, p50, p75, max] = set.norms.map(|norm| format!("{norm:.4}"));
+        lengths.push([set.name.clone(), min, p25, p50, p75, max]);
         norms.push((set.name.clone(), set.norms));
     }
     let points = &structure.projection;
@@ -329,18 +329,18 @@ fn structure(structure: &Structure) -> Result<Markup> {
     );
     let columns = [
         ("points of", Column::Name),
-        ("looked at", Column::Number),
+        ("sample", Column::Number),
         ("clusters", Column::Number),
-        ("in none", Column::Number),
+        ("in no cluster", Column::Number),
         ("silhouette", Column::Number),
     ];
     let quartiles = [
         ("of", Column::Name),
-        ("least", Column::Number),
-        ("a quarter", Column::Number),
-        ("half", Column::Number),
-        ("three quarters", Column::Number),
-        ("greatest", Column::Number),
+        ("min", Column::Number),
+        ("p25", Column::Number),
+        ("p50", Column::Number),
+        ("p75", Column::Number),
+        ("max", Column::Number),
     ];
     Ok(html! {
         h2 { "Structure" }

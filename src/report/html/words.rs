@@ -7,7 +7,20 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use crate::base::printable::printable;
-pub use crate::report::words::{NONE, count, counted, duration, shell, size};
+pub use crate::report::words::{NONE, count, counted, shell};
+
+/// No-break space: between a number and its unit.
+const NBSP: &str = "\u{a0}";
+
+/// A size; the unit stays with its number.
+pub fn size(bytes: u64) -> String {
+    crate::report::words::size(bytes).replace(' ', NBSP)
+}
+
+/// A time that something took; the unit stays with its number.
+pub fn duration(seconds: f64) -> String {
+    crate::report::words::duration(seconds).replace(' ', NBSP)
+}
 
 /// Letters of a name without a separator before it may break anywhere.
 const NAME_LETTERS: usize = 20;
@@ -16,7 +29,7 @@ const HASH_DIGITS: usize = 16;
 
 /// A point in time, to the second; the zone stays with it.
 pub fn moment(time: DateTime<Utc>) -> String {
-    crate::report::words::moment(time).replace(" UTC", "\u{a0}UTC")
+    crate::report::words::moment(time).replace(" UTC", &format!("{NBSP}UTC"))
 }
 
 /// A name, which may break after its separators.
@@ -39,23 +52,38 @@ pub fn prose(text: &str) -> Markup {
     }
 }
 
+/// Returns true if there is a hyphen between digits, behind which a browser would break.
+fn has_date(part: &str) -> bool {
+    let bytes = part.as_bytes();
+    bytes.windows(3).any(|three| {
+        matches!(three, [before, b'-', after] if before.is_ascii_digit() && after.is_ascii_digit())
+    })
+}
+
 fn with_breaks(text: &str, letters_max: usize) -> Markup {
     let text = printable(text);
     let separates = |char: char| "_-./@,=:?&".contains(char);
     let mut parts = vec![String::new()];
     let mut letters = 0;
+    let mut before = ' ';
     let mut chars = text.chars().peekable();
     while let Some(char) = chars.next() {
         if let Some(part) = parts.last_mut() {
             part.push(char);
         }
         letters += 1;
-        // A time (19:04:24) and the number of a port stay whole.
+        // A date, a time (19:04:24), the number of a port and an IP address stay whole.
+        let joins = |next: char| match char {
+            ':' => next.is_ascii_digit(),
+            '-' | '.' => before.is_ascii_digit() && next.is_ascii_digit(),
+            _ => false,
+        };
         let ends = match chars.peek() {
             None => false,
-            Some(next) if char == ':' => !next.is_ascii_digit() && !separates(*next),
+            Some(next) if joins(*next) => false,
             Some(next) => separates(char) && !separates(*next) || letters >= letters_max,
         };
+        before = char;
         if ends {
             parts.push(String::new());
         }
@@ -63,7 +91,12 @@ fn with_breaks(text: &str, letters_max: usize) -> Markup {
             letters = 0;
         }
     }
-    html! { @for (at, part) in parts.iter().enumerate() { @if at > 0 { wbr; } (part) } }
+    html! {
+        @for (at, part) in parts.iter().enumerate() {
+            @if at > 0 { wbr; }
+            @if has_date(part) { span.whole { (part) } } @else { (part) }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,9 +109,13 @@ mod tests {
         assert_eq!(broken(name("album_2017")), "album_|2017");
         assert_eq!(
             broken(name("a/b-c@2026-11-29T19:04:24Z")),
-            "a/|b-|c@|2026-|11-|29T19:04:24Z"
+            "a/|b-|c@|<span class=\"whole\">2026-11-29T19:04:24Z</span>"
         );
         assert_eq!(broken(name("http://host:6333/x")), "http://|host:6333/|x");
+        assert_eq!(
+            broken(name("http://127.0.0.1:6333/x_1.tar")),
+            "http://|127.0.0.1:6333/|x_|1.|tar"
+        );
         assert_eq!(
             broken(name(&"x".repeat(21))),
             format!("{}|x", "x".repeat(20))

@@ -126,8 +126,10 @@ pub struct ManyRestored {
 
 /// Record of a set that is being restored.
 #[derive(Serialize, Deserialize)]
-struct Begun {
-    begun: DateTime<Utc>,
+struct RunRecord {
+    // Its name on disk, where earlier versions wrote it, too.
+    #[serde(rename = "begun")]
+    started: DateTime<Utc>,
 }
 
 impl Operation for RestoreManyRequest {
@@ -141,8 +143,8 @@ impl Operation for RestoreManyRequest {
         let pieces = Pieces::find(&self.snapshots, &self.options)?;
         let digest = plan::digest(&pieces, &self.rename)?;
         let about = About::RestoreMany(&digest);
-        let begun: Option<Begun> = state.read(&self.to, about)?;
-        let is_resumed = self.options.resume || begun.is_some();
+        let earlier: Option<RunRecord> = state.read(&self.to, about)?;
+        let is_resumed = self.options.resume || earlier.is_some();
         let plan = plan(&self, &pieces, &members, is_resumed)?;
         let mut report = RestoreManyReport {
             envelope: Envelope::new(Self::NAME, 1, Outcome::DONE),
@@ -156,11 +158,11 @@ impl Operation for RestoreManyRequest {
             seconds: 0.0,
             notes: Vec::new(),
         };
-        if let Some(begun) = begun {
-            let begun = begun.begun.format("%Y-%m-%d %H:%M:%S UTC");
+        if let Some(earlier) = earlier {
+            let at = earlier.started.format("%Y-%m-%d %H:%M:%S UTC");
             report
                 .notes
-                .push(format!("a run that began at {begun} is gone on with"));
+                .push(format!("the run that started at {at} is resumed"));
         }
         if self.options.dry_run {
             let planned = plan
@@ -171,7 +173,13 @@ impl Operation for RestoreManyRequest {
             return Ok(report);
         }
         if !is_resumed {
-            state.write(&self.to, about, &Begun { begun: Utc::now() })?;
+            state.write(
+                &self.to,
+                about,
+                &RunRecord {
+                    started: Utc::now(),
+                },
+            )?;
         }
         let all = All {
             request: &self,
@@ -181,7 +189,7 @@ impl Operation for RestoreManyRequest {
             is_resumed,
         };
         report.collections = all.restore(&plan, context.progress)?;
-        self.settle(&mut report, &members)?;
+        self.finish(&mut report, &members)?;
         if report.collections.iter().all(|one| one.error.is_none()) {
             state.remove(&self.to, about)?;
         }
@@ -191,8 +199,8 @@ impl Operation for RestoreManyRequest {
 }
 
 impl RestoreManyRequest {
-    /// Sets the aliases, if every collection is there, and settles the outcome.
-    fn settle(&self, report: &mut RestoreManyReport, members: &Members) -> Result<()> {
+    /// Sets the aliases, if every collection is there, and decides the outcome.
+    fn finish(&self, report: &mut RestoreManyReport, members: &Members) -> Result<()> {
         let errors = || {
             report
                 .collections

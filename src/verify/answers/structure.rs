@@ -104,7 +104,7 @@ pub fn structure(
             .cloned()
             .collect();
         let drawn = drawn(&own, wanted, Some(&vector))?;
-        of_sources.push(look(name, &drawn.rows, asking.clusters)?);
+        of_sources.push(structure_of(name, &drawn.rows, asking.clusters)?);
         // The last source that has a point counts here, whoever won it.
         for point_stream in &own {
             for record in point_stream.get(&of_master.ids, Columns::IDS)? {
@@ -118,7 +118,7 @@ pub fn structure(
         .map(|id| homes.get(id).copied())
         .collect();
     let silhouette_by_source = silhouette(&of_master.rows, &labels);
-    let master = look("the master", &of_master.rows, asking.clusters)?;
+    let master = structure_of("the master", &of_master.rows, asking.clusters)?;
     let (mut sum, mut weight) = (0.0, 0.0);
     for (said, points) in of_sources.iter().filter_map(|set| {
         let said = set.silhouette?;
@@ -183,7 +183,11 @@ fn drawn(point_streams: &[PointStream<'_>], wanted: usize, vector: Option<&str>)
     Ok(drawn)
 }
 
-fn look(name: &str, rows: &[Vec<f32>], service: Option<&Clustering>) -> Result<SetStructure> {
+fn structure_of(
+    name: &str,
+    rows: &[Vec<f32>],
+    service: Option<&Clustering>,
+) -> Result<SetStructure> {
     let labels = clusters(rows, service)?;
     let found: BTreeSet<usize> = labels.iter().copied().flatten().collect();
     let noise = labels.iter().filter(|label| label.is_none()).count();
@@ -371,11 +375,11 @@ mod tests {
         let (left, right) = (of(&labels[..40]), of(&labels[40..]));
         assert!(!left.is_empty() && !right.is_empty(), "{labels:?}");
         assert!(left.is_disjoint(&right), "{labels:?}");
-        let set = look("heaps", &rows, None).unwrap();
+        let set = structure_of("heaps", &rows, None).unwrap();
         assert_eq!(set.clusters, left.len() + right.len());
         assert!(set.silhouette.unwrap() > 0.3, "{set:?} {labels:?}");
-        assert_eq!(look("few", &rows[..10], None).unwrap().clusters, 0);
-        assert_eq!(look("none", &[], None).unwrap().silhouette, None);
+        assert_eq!(structure_of("few", &rows[..10], None).unwrap().clusters, 0);
+        assert_eq!(structure_of("none", &[], None).unwrap().silhouette, None);
     }
 
     #[test]

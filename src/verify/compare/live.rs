@@ -17,7 +17,7 @@ use crate::verify::difference::{Difference, SettingDifference, Wrong};
 
 /// Looks at `master`, if it is live, whose points should lie where `layout` says, and adds to what was
 /// `verified` what it finds.
-pub fn look(
+pub fn check(
     master: &Source,
     layout: &Layout,
     sample: Option<Sample>,
@@ -58,7 +58,7 @@ pub fn look(
     for (number, holder) in &holders {
         let number = *number;
         let key = keys.key_of(number).cloned();
-        let mut seen = Seen {
+        let mut seen = ObservedShard {
             live,
             layout,
             holders: &holders,
@@ -100,7 +100,7 @@ pub fn look(
 }
 
 /// A shard that is looked at.
-struct Seen<'a> {
+struct ObservedShard<'a> {
     live: &'a Live,
     layout: &'a Layout,
     /// Member that is asked for each shard.
@@ -110,7 +110,7 @@ struct Seen<'a> {
     points: u64,
 }
 
-impl Seen<'_> {
+impl ObservedShard<'_> {
     /// Takes in some `ids` of it.
     fn take(
         &mut self,

@@ -1,12 +1,15 @@
-//! `archive find`: in which snapshots a point is, and when it changed.
+//! `archive find`: in which snapshots a point is, and when it changed; and entries found by a pattern.
 
 use serde_json::{Value, json};
 
-use super::{archive, make};
+use super::{archive, make, rows};
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    vec![Trial::new("archive/find", || find(env))]
+    vec![
+        Trial::new("archive/find", || find(env)),
+        Trial::new("archive/found_by_pattern", by_pattern),
+    ]
 }
 
 /// The same album twice, and then another one under its name.
@@ -74,5 +77,87 @@ fn find(env: &Env) -> Outcome {
         .run()?
         .code(10)?;
     archive("find", &root).args(["--id", "x"]).run()?.code(2)?;
+    Ok(())
+}
+
+/// A pattern is the newest entry of each name, or the newest until a day, in the order of the names; where one
+/// snapshot is wanted it is none.
+fn by_pattern() -> Outcome {
+    let dir = temp_dir()?;
+    let root = make(dir.path())?;
+    for (name, day, first) in [
+        ("album_b", 1, 1),
+        ("album_a", 1, 101),
+        ("album_a", 3, 201),
+        ("other", 2, 301),
+    ] {
+        let file = rows(dir.path(), &format!("{name}_{day}"), first, 10)?;
+        archive("add", &root)
+            .arg(&file)
+            .args(["--name", name])
+            .args(["--time", &format!("2026-11-0{day}T03:00:00Z")])
+            .run()?
+            .ok()?;
+    }
+    let master = dir.path().join("m.snapshot");
+    let merge = |source: &str| {
+        cli!["merge", source, "-q", "--json", "--force", "-o", &master]
+            .args(["--archive".as_ref(), root.as_path()])
+    };
+    for (source, want) in [
+        (
+            "archive:album_*",
+            [
+                "album_a@2026-11-03T03:00:00Z",
+                "album_b@2026-11-01T03:00:00Z",
+            ],
+        ),
+        (
+            "archive:album_?@latest",
+            [
+                "album_a@2026-11-03T03:00:00Z",
+                "album_b@2026-11-01T03:00:00Z",
+            ],
+        ),
+        (
+            "archive:album_*@2026-11-02",
+            [
+                "album_a@2026-11-01T03:00:00Z",
+                "album_b@2026-11-01T03:00:00Z",
+            ],
+        ),
+    ] {
+        let told = merge(source).run()?.ok()?.json()?;
+        let sources = told["sources"].as_array().ok_or("no sources")?;
+        let files: Vec<&str> = sources
+            .iter()
+            .filter_map(|one| one["file"].as_str())
+            .collect();
+        ensure_eq!(files, want.map(|id| format!("archive:{id}")), "{source}");
+        ensure_eq!(told["master"]["points"], 20, "{told}");
+        let verify = |against: &str| {
+            cli!["verify", &master, "-q", "--against", against]
+                .args(["--archive".as_ref(), root.as_path()])
+                .run()
+        };
+        verify(source)?.ok()?;
+        verify("archive:*")?
+            .code(2)?
+            .says(&["it was not made of other"])?;
+    }
+    merge("archive:nothing*")
+        .run()?
+        .code(10)?
+        .says(&["nothing of such a name", "archive ls"])?;
+    merge("archive:album_*@soon").run()?.code(10)?;
+    merge("archive:album_*@2026-1")
+        .run()?
+        .code(2)?
+        .says(&["does not begin a time"])?;
+    // A comparison is of two snapshots, and not of as many as there happen to be.
+    cli!["diff", "archive:album_*", "archive:other"]
+        .args(["--archive".as_ref(), root.as_path()])
+        .run()?
+        .code(10)?;
     Ok(())
 }

@@ -2,11 +2,11 @@
 //! Python script that knows nothing of snapmerge; nights of a real server and what they cost; kills;
 //! a folder and an emulated S3.
 
+mod access;
 mod clouds;
 mod drill;
 pub mod encrypted;
 mod find;
-mod hands;
 mod kill;
 mod nights;
 mod s3;
@@ -47,7 +47,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     trials.extend(clouds::trials(env));
     trials.extend(word::trials(env));
     trials.extend(find::trials(env));
-    trials.extend(hands::trials(env));
+    trials.extend(access::trials(env));
     trials.extend(encrypted::trials(env));
     trials.extend(sources::trials(env));
     trials
@@ -241,7 +241,7 @@ fn python_reads_it(env: &Env, is_encrypted: bool) -> Outcome {
     ensure_eq!(listed.lines().collect::<Vec<_>>(), ours, "what it lists");
     let (code, told, err) = python(&["check", place])?;
     ensure_eq!(code, Some(0), "check: {err}");
-    ensure!(told.contains("sound: 3 entries"), "{told}");
+    ensure!(told.contains("OK: 3 entries"), "{told}");
     for (case, line) in stored.iter().zip(&ours) {
         let id = line.split('\t').next().unwrap_or_default();
         let got = dir.path().join(format!("{}.got", case.name));
@@ -256,6 +256,18 @@ fn python_reads_it(env: &Env, is_encrypted: bool) -> Outcome {
         ensure_eq!(code, Some(2), "get over a file: {err}");
         ensure_eq!(std::fs::read_to_string(&got)?, "mine", "the file");
     }
+    // The newest of a name is found by it.
+    let newest = dir.path().join("newest");
+    let target = newest.to_str().ok_or("a path that is no text")?;
+    let (code, _, err) = python(&["get", place, "album_2017@latest", target])?;
+    ensure_eq!(code, Some(0), "get the newest: {err}");
+    let unpacked = std::fs::read(env.case("album_2017").unpack(dir.path())?)?;
+    ensure!(
+        std::fs::read(&newest)? == unpacked,
+        "the newest came out otherwise"
+    );
+    let (code, ..) = python(&["get", place, "three_shards@latest", target])?;
+    ensure_eq!(code, Some(10), "a name without an entry");
     let out = dir.path().join("out");
     std::fs::create_dir(&out)?;
     let target = out.join("x");

@@ -155,7 +155,7 @@ fn log_that_writes(env: &Env) -> Outcome {
     let report = merging([&late.file], &output).run()?.ok()?.json()?;
     ensure_eq!(report["route"], "graft", "the route");
     let carried = &report["carried"];
-    ensure_eq!(carried["settled"], json!([]), "settled shards: {carried}");
+    ensure_eq!(carried["repacked"], json!([]), "settled shards: {carried}");
     ensure_eq!(
         carried["tails"],
         json!(["shard 0 of late: 2"]),
@@ -223,7 +223,7 @@ fn log_that_deletes(env: &Env) -> Outcome {
     let report = merging([&late.file], &output).run()?.ok()?.json()?;
     ensure_eq!(report["carried"]["tails"], json!([]), "logs as segments");
     ensure!(
-        report["carried"]["settled"][0]
+        report["carried"]["repacked"][0]
             .as_str()
             .is_some_and(|text| text.contains("its log is not all in its segments")),
         "{}",

@@ -198,7 +198,7 @@ fn ensure_adds_up(report: &Value, sources: &[&Given], union: &Union) -> Outcome 
             "what became of {told}"
         );
         if *lost > 0 {
-            ensure_settled(
+            ensure_repacked(
                 report,
                 &given.name(),
                 &format!("{lost} of its points lose a conflict"),
@@ -208,7 +208,7 @@ fn ensure_adds_up(report: &Value, sources: &[&Given], union: &Union) -> Outcome 
                 let shards = report["master"]["shards"].as_array().map_or(0, Vec::len);
                 match shards {
                     1 => Err(why),
-                    _ => ensure_settled(report, &given.name(), "of its points lose a conflict"),
+                    _ => ensure_repacked(report, &given.name(), "of its points lose a conflict"),
                 }
             })?;
         }
@@ -233,7 +233,7 @@ fn ensure_adds_up(report: &Value, sources: &[&Given], union: &Union) -> Outcome 
     );
     let carried = &report["carried"];
     ensure_eq!(
-        number(&carried["untouched_segments"])? + number(&carried["settled_segments"])?,
+        number(&carried["untouched_segments"])? + number(&carried["repacked_segments"])?,
         sum("segments")?,
         "segments in {carried}"
     );
@@ -241,8 +241,8 @@ fn ensure_adds_up(report: &Value, sources: &[&Given], union: &Union) -> Outcome 
 }
 
 /// The report says that a shard of the source `name` was settled, for this reason.
-fn ensure_settled(report: &Value, name: &str, reason: &str) -> Outcome {
-    let settled = report["carried"]["settled"].as_array().ok_or("no list")?;
+fn ensure_repacked(report: &Value, name: &str, reason: &str) -> Outcome {
+    let settled = report["carried"]["repacked"].as_array().ok_or("no list")?;
     let found = settled
         .iter()
         .filter_map(Value::as_str)

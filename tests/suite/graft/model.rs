@@ -36,7 +36,7 @@ fn many(block: u64) -> Outcome {
             .map_err(|why| format!("round {round}: {}", why.message().unwrap_or_default()))?;
         let carried = &report["carried"];
         untouched += carried["untouched_segments"].as_u64().unwrap_or(0);
-        for text in carried["settled"].as_array().into_iter().flatten() {
+        for text in carried["repacked"].as_array().into_iter().flatten() {
             for reason in ["its log", "lose a conflict", "payload index"] {
                 if text.as_str().is_some_and(|text| text.contains(reason)) {
                     reasons.insert(reason);

@@ -302,7 +302,7 @@ fn index_alone(env: &Env) -> Outcome {
     ];
     let report = graft(&all, &output, &args)?;
     let carried = &report["carried"];
-    ensure_eq!(carried["settled"], json!([]), "settled");
+    ensure_eq!(carried["repacked"], json!([]), "settled");
     ensure_eq!(
         carried["rebuilt_indexes"],
         json!(["camera", "new"]),

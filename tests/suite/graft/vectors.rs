@@ -285,7 +285,7 @@ fn conflicts(env: &Env) -> Outcome {
         let expected = union(&held.iter().collect::<Vec<_>>(), policy)?;
         ensure!(expected.conflicts > 0, "no conflicts");
         ensure_same(&export(&output)?, expected.points.values())?;
-        let settled = report["carried"]["settled_segments"].as_u64();
+        let settled = report["carried"]["repacked_segments"].as_u64();
         ensure!(
             settled > Some(0),
             "nothing was settled: {}",

@@ -10,7 +10,7 @@ use crate::support::points::ensure_same;
 use crate::support::{Env, Outcome, Trial, names_in, temp_dir};
 
 use super::{
-    Given, ensure_adds_up, ensure_settled, export, graft, graft_and_compare, has_note, members,
+    Given, ensure_adds_up, ensure_repacked, export, graft, graft_and_compare, has_note, members,
     merging, segments, sha256, union,
 };
 
@@ -64,14 +64,14 @@ fn parts(env: &Env) -> Outcome {
     let c = given(env, dir.path(), "album_2019_overlap")?;
     let output = dir.path().join("master.snapshot");
     let report = graft(&[&a, &b, &c], &output, &["--on-conflict", "first"])?;
-    ensure_settled(&report, "album_2019_overlap", "lacks the payload index")?;
-    ensure_settled(
+    ensure_repacked(&report, "album_2019_overlap", "lacks the payload index")?;
+    ensure_repacked(
         &report,
         "album_2019_overlap",
         "200 of its points lose a conflict",
     )?;
     // The first two lack the last one's index.
-    ensure_settled(&report, "album_2017", "lacks the payload index of 'score'")?;
+    ensure_repacked(&report, "album_2017", "lacks the payload index of 'score'")?;
 
     let parts = members(File::open(&output)?)?;
     let packed = segments(&parts);
@@ -142,7 +142,7 @@ fn parts(env: &Env) -> Outcome {
     // Without the third, nothing is in the way: the tars are the sources' own, byte by byte.
     let output = dir.path().join("two.snapshot");
     let report = graft(&[&a, &b], &output, &[])?;
-    ensure_eq!(report["carried"]["settled"], json!([]), "settled");
+    ensure_eq!(report["carried"]["repacked"], json!([]), "settled");
     let mut theirs: Vec<(String, String)> = Vec::new();
     for source in [&a, &b] {
         let parts = members(File::open(&source.file)?)?;

@@ -5,9 +5,9 @@
 mod archive;
 mod kill;
 mod live;
+mod outputs;
 mod plan;
 pub mod scripted;
-mod told;
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     [
         plan::trials(env),
         scripted::trials(env),
-        told::trials(env),
+        outputs::trials(env),
         live::trials(env),
         kill::trials(env),
         archive::trials(env),

@@ -16,7 +16,7 @@ use crate::format::{FullMember, SnapshotFile, TarExtents};
 use crate::source::{Expectation, expected_of, file_name, given_alone};
 
 /// Metadata of a snapshot.
-pub(super) struct Known {
+pub(super) struct Gathered {
     pub name: String,
     pub time: DateTime<Utc>,
     pub expected: Vec<Expectation>,
@@ -25,7 +25,7 @@ pub(super) struct Known {
     pub runs: TarExtents,
 }
 
-impl Known {
+impl Gathered {
     pub fn of(adding: &Adding) -> Result<Self> {
         let name = adding.name.clone();
         let name = name.unwrap_or_else(|| adding.file.source_name());
@@ -86,7 +86,9 @@ pub struct MemberManifest {
     /// The collection.
     pub collection: String,
     /// When its snapshot was taken, as far as its name or the file's age tells.
-    pub begun: DateTime<Utc>,
+    // Its name on disk, where earlier versions wrote it, too.
+    #[serde(rename = "begun")]
+    pub started: DateTime<Utc>,
     /// The size of its snapshot in bytes.
     pub bytes: u64,
     /// The SHA-256 of its snapshot.
@@ -101,14 +103,14 @@ impl MemberManifest {
     /// That of `member`, which was `stored`.
     pub(super) fn of(
         member: &FullMember,
-        begun: DateTime<Utc>,
+        started: DateTime<Utc>,
         stored: Stored<'_>,
     ) -> Result<Value> {
         let manifest = Self {
             full_snapshot: file_name(&member.full.path),
             snapmerge: env!("CARGO_PKG_VERSION").to_owned(),
             collection: member.collection.clone(),
-            begun,
+            started,
             bytes: stored.bytes,
             sha256: stored.sha256.to_owned(),
             blake3: stored.blake3.to_owned(),

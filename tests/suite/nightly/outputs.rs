@@ -1,4 +1,4 @@
-//! What a night tells, and to whom.
+//! The outputs of a run: report files, pages, metrics, hooks, notifications.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::support::{Env, Outcome, Trial, names_in};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
-        Trial::new("nightly/told/everything_and_no_secret", || told(env)),
-        Trial::new("nightly/told/hooks", || hooks(env)),
-        Trial::new("nightly/told/history", || history(env)),
-        Trial::new("nightly/told/pushgateway", || pushgateway(env)),
+        Trial::new("nightly/outputs/everything_and_no_secret", || told(env)),
+        Trial::new("nightly/outputs/hooks", || hooks(env)),
+        Trial::new("nightly/outputs/history", || history(env)),
+        Trial::new("nightly/outputs/pushgateway", || pushgateway(env)),
     ]
 }
 

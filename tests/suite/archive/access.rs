@@ -1,4 +1,4 @@
-//! Nobody else's hands: modes of files, planted links, secrets in errors, keys that nobody gave.
+//! Access by others: modes of files, planted links, secrets in errors, keys that nobody gave.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -9,9 +9,9 @@ use crate::support::{Env, Outcome, Trial, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
     vec![
-        Trial::new("archive/hands/private", || private(env)),
-        Trial::new("archive/hands/no_secrets", || no_secrets(env)),
-        Trial::new("archive/hands/no_keys_no_request", no_keys),
+        Trial::new("archive/access/private", || private(env)),
+        Trial::new("archive/access/no_secrets", || no_secrets(env)),
+        Trial::new("archive/access/no_keys_no_request", no_keys),
     ]
 }
 
