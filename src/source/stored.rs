@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::ordered::{Ordered, Reading, Take};
@@ -31,6 +32,8 @@ const WRITE_BYTES: usize = 256 << 10;
 #[derive(Debug, Default)]
 pub struct RecordFiles {
     idle: Mutex<Vec<RecordFile>>,
+    /// Number of files that were made.
+    made: AtomicU64,
 }
 
 /// A file without a name, and the bytes that it has.
@@ -92,10 +95,14 @@ impl RecordFiles {
         let idle = lock(&self.idle).pop();
         let file = match idle {
             Some(file) => file,
-            None => RecordFile {
-                file: Arc::new(scratch::create_unnamed(&folder.join("records"))?),
-                bytes: 0,
-            },
+            None => {
+                let number = self.made.fetch_add(1, Ordering::Relaxed);
+                let path = folder.join(format!("records-{number}"));
+                RecordFile {
+                    file: Arc::new(scratch::create_unnamed(&path)?),
+                    bytes: 0,
+                }
+            }
         };
         Ok(Writer {
             what: what.to_owned(),
@@ -429,6 +436,30 @@ mod tests {
             ..Reading::default()
         };
         assert!(stored.records(reading, 100).is_err() && stored.count(Some(&filter)).is_err());
+    }
+
+    #[test]
+    fn many_write_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = RecordFiles::default();
+        let store = &|from: u64| -> bool {
+            let mut found = Vec::new();
+            for _ in 0..20 {
+                found.push(
+                    stored(&files, folder.path(), from).get(&[PointId::Num(from)], Columns::ALL),
+                );
+            }
+            found
+                .into_iter()
+                .all(|found| found.unwrap() == [record(from)])
+        };
+        let all = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|from| scope.spawn(move || store(from)))
+                .collect();
+            threads.into_iter().all(|thread| thread.join().unwrap())
+        });
+        assert!(all);
     }
 
     #[test]
