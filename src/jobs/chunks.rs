@@ -18,7 +18,7 @@ use crate::base::error::{Error, Result};
 use crate::base::parallel::{in_parallel, lock};
 
 /// Bytes of a chunk, unless it is the last.
-const CHUNK_BYTES: u64 = 4 << 20;
+pub const CHUNK_BYTES: u64 = 4 << 20;
 /// Chunks that are kept.
 const KEPT: usize = 24;
 
@@ -95,15 +95,20 @@ impl Chunks {
 
     /// Removes it, as far as it is there.
     pub fn remove(&self, store: &dyn Store, prefix: &str) -> Result<()> {
-        let numbers = 0..self.chunks.len() as u64;
-        in_parallel(numbers, store.at_once(), |number| {
-            store.remove(&name(prefix, number)).map(drop)
-        })?;
-        store.sync()
+        remove(store, prefix, self.chunks.len() as u64)
     }
 }
 
-fn name(prefix: &str, number: u64) -> String {
+/// Removes the first `count` chunks whose names begin with `prefix`, as far as they are there.
+pub fn remove(store: &dyn Store, prefix: &str, count: u64) -> Result<()> {
+    in_parallel(0..count, store.at_once(), |number| {
+        store.remove(&name(prefix, number)).map(drop)
+    })?;
+    store.sync()
+}
+
+/// Name of the chunk `number` of those whose names begin with `prefix`.
+pub fn name(prefix: &str, number: u64) -> String {
     format!("{prefix}-{number:08}")
 }
 

@@ -9,14 +9,13 @@ use std::time::Instant;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{JobFolder, JobPlan};
+use super::folder::JobFolder;
 use super::parts::{StoredPart, StoredParts};
 use super::task::divide;
 use crate::archive::SourceArchiveOptions;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::operation::{Context, Operation};
 use crate::base::stage::Stages;
-use crate::base::words::first_few;
 use crate::merge::{MergeReport, MergeRequest};
 
 /// Joins the parts of a job.
@@ -51,7 +50,8 @@ impl Operation for JoinRequest {
         let mut stages = Stages::since(Instant::now());
         let folder = JobFolder::open(&self.job)?;
         let plan = folder.plan_of_this_version()?;
-        let parts = all_parts(&folder, &plan)?;
+        let count = plan.tasks.len();
+        let parts: Vec<StoredPart> = folder.all_outputs(&plan, count, "joining the parts")?;
         stages.end("parts");
         let output = MergeRequest {
             output: Some(self.output),
@@ -71,29 +71,4 @@ impl Operation for JoinRequest {
         let stored = StoredParts::new(&*folder.store, &parts);
         divided.join(&request, made, &stored, context, stages)
     }
-}
-
-/// The parts of all tasks; an error if one is not done.
-fn all_parts(folder: &JobFolder, plan: &JobPlan) -> Result<Vec<StoredPart>> {
-    let mut parts = Vec::new();
-    let mut missing = Vec::new();
-    for (index, _) in (0..).zip(&plan.tasks) {
-        match folder.part(plan, index)? {
-            Some(part) => parts.push(part),
-            None => missing.push(index.to_string()),
-        }
-    }
-    if missing.is_empty() {
-        return Ok(parts);
-    }
-    Err(Error::failed(
-        format!("joining the parts of {}", folder.what()),
-        format!(
-            "{} of {} tasks are not done: {}",
-            missing.len(),
-            plan.tasks.len(),
-            first_few(&missing)
-        ),
-    )
-    .next("do them: snapmerge job task JOB --stage shard --index N"))
 }

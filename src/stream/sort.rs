@@ -7,9 +7,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::io::{BufReader, BufWriter, Seek as _};
 use std::path::{Path, PathBuf};
 
+use super::frames::{Placed, read_frame, write_frame};
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
 use crate::point::{Identity, Record};
@@ -21,9 +22,6 @@ const RUNS_MAX: usize = 64;
 /// Bytes of a run that are read, or written, at once.
 const BUFFER_BYTES: usize = 256 << 10;
 const READING: &str = "reading records back from scratch";
-
-/// A record, and the number of the collection that it goes to.
-pub type Placed = (u32, Record);
 
 /// Place of a record in the order.
 type Key = (u32, Identity);
@@ -101,18 +99,9 @@ impl Sorter {
         let path = self.folder.join(format!("run-{}", self.made));
         let failed = |err: std::io::Error| Error::io("writing", &path, &err);
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, scratch::create_unnamed(&path)?);
-        let mut bytes = Vec::new();
+        let mut buffer = Vec::new();
         for placed in records {
-            let (collection, record) = placed?;
-            bytes.clear();
-            bytes.extend_from_slice(&collection.to_le_bytes());
-            let stored = record.store(&mut bytes);
-            stored.map_err(|why| Error::failed(format!("sorting point {}", record.id), why))?;
-            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            out.write_all(&length.to_le_bytes()).map_err(failed)?;
-            out.write_all(&crc32c::crc32c(&bytes).to_le_bytes())
-                .map_err(failed)?;
-            out.write_all(&bytes).map_err(failed)?;
+            write_frame(&placed?, &mut out, &mut buffer, &failed)?;
         }
         let mut file = out.into_inner().map_err(|err| failed(err.into_error()))?;
         file.rewind().map_err(failed)?;
@@ -218,30 +207,13 @@ impl Iterator for Merge {
 impl Run {
     fn read(&mut self) -> Result<Option<Placed>> {
         let failed = |err: std::io::Error| Error::failed(READING, err);
-        if self.file.fill_buf().map_err(failed)?.is_empty() {
-            return Ok(None);
-        }
-        let (mut length, mut checksum) = ([0; 8], [0; 4]);
-        self.file.read_exact(&mut length).map_err(failed)?;
-        self.file.read_exact(&mut checksum).map_err(failed)?;
-        let mut bytes = Vec::new();
-        let length = u64::from_le_bytes(length);
-        (&mut self.file)
-            .take(length)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-        let wrong = || {
+        let wrong = |why: &str| {
             Error::failed(
                 READING,
-                "they are not what was written: the disk may be failing",
+                format!("they are not what was written ({why}): the disk may be failing"),
             )
         };
-        if bytes.len() as u64 != length || crc32c::crc32c(&bytes) != u32::from_le_bytes(checksum) {
-            return Err(wrong());
-        }
-        let (collection, record) = bytes.split_first_chunk().ok_or_else(wrong)?;
-        let record = Record::restore(record).map_err(|why| Error::failed(READING, why))?;
-        Ok(Some((u32::from_le_bytes(*collection), record)))
+        read_frame(&mut self.file, u64::MAX, &failed, &wrong)
     }
 }
 
