@@ -42,6 +42,13 @@ impl Chunks {
     /// Puts the file at `path` into `store`, each chunk under a name that begins with `prefix` and is free; and
     /// reads all of it back.
     pub fn put(store: &dyn Store, prefix: &str, path: &Path) -> Result<Self> {
+        let put = Self::put_unread(store, prefix, path)?;
+        put.check(store, prefix)?;
+        Ok(put)
+    }
+
+    /// The same, for whoever reads it back.
+    pub fn put_unread(store: &dyn Store, prefix: &str, path: &Path) -> Result<Self> {
         let failed = |err: &io::Error| Error::io("reading scratch file", path, err);
         let file = File::open(path).map_err(|err| failed(&err))?;
         let total = file.metadata().map_err(|err| failed(&err))?.len();
@@ -66,7 +73,6 @@ impl Chunks {
             chunks: in_parallel(0..count, store.at_once(), put)?,
         };
         store.sync()?;
-        put.check(store, prefix)?;
         Ok(put)
     }
 

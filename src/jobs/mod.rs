@@ -20,7 +20,7 @@ mod status;
 mod task;
 
 pub use self::index::Stage;
-pub use self::join::JoinRequest;
+pub use self::join::{JoinReport, JoinRequest};
 pub use self::plan::{JobPlanReport, JobPlanRequest, StagePlan};
 pub use self::remove::{JobRemoveReport, JobRemoveRequest};
 pub use self::status::{JobStatusReport, JobStatusRequest, TaskState};

@@ -188,3 +188,87 @@ impl Read for RangeReader<'_> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::chunks::Chunks;
+    use super::*;
+    use crate::archive::Local;
+    use crate::base::error::Kind;
+    use crate::merge::SourceShard;
+
+    #[test]
+    fn ranges_are_read_across_chunks_and_what_was_changed_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Local::new(&folder.path().join("store"));
+        let path = folder.path().join("run");
+        let sizes = [CHUNK_BYTES - 7, 0, CHUNK_BYTES + 20, 13];
+        let content: Vec<u8> = (0..sizes.iter().sum::<u64>())
+            .map(|at| (at * at % 251) as u8)
+            .collect();
+        std::fs::write(&path, &content).unwrap();
+        let mut start = 0;
+        let mut ranges = Vec::new();
+        for (shard, bytes) in (0..).zip(sizes) {
+            let range = &content[start as usize..(start + bytes) as usize];
+            ranges.push(RunRange {
+                shard,
+                start,
+                bytes,
+                points: 0,
+                longest_bytes: 0,
+                sha256: hex::encode(Sha256::digest(range)),
+            });
+            start += bytes;
+        }
+        let run = StoredRun {
+            job: "job-a".into(),
+            index: 3,
+            attempt: "ab".into(),
+            made: Utc::now(),
+            seconds: 0.0,
+            run: MadeRun {
+                of: SourceShard {
+                    source: 1,
+                    shard: 2,
+                },
+                points: 0,
+                filtered: 0,
+                ranges,
+                refused: BTreeSet::new(),
+                warnings: Vec::new(),
+            },
+        };
+        Chunks::put_unread(&store, &run.prefix(), &path).unwrap();
+        run.check(&store).unwrap();
+        let runs = std::slice::from_ref(&run);
+        let in_store = RunsInStore {
+            store: &store,
+            runs,
+        };
+        for range in &run.run.ranges {
+            let from = range.start as usize;
+            let expected = &content[from..from + range.bytes as usize];
+            for buffer_bytes in [1_000_003, usize::MAX] {
+                let mut found = Vec::new();
+                let mut reader = in_store.range(0, range, buffer_bytes);
+                reader.read_to_end(&mut found).unwrap();
+                assert!(found == expected, "{}", range.shard);
+            }
+        }
+        let second = folder.path().join("store/runs/3/ab/run-00000001");
+        let whole = std::fs::read(&second).unwrap();
+        let mut flipped = whole.clone();
+        flipped[99] ^= 1;
+        for bytes in [flipped.as_slice(), &whole[..whole.len() - 1]] {
+            std::fs::write(&second, bytes).unwrap();
+            assert_eq!(run.check(&store).unwrap_err().kind(), Kind::Damaged);
+        }
+        std::fs::remove_file(&second).unwrap();
+        assert_eq!(run.check(&store).unwrap_err().kind(), Kind::Damaged);
+        run.remove(&store).unwrap();
+        assert!(store.list("").unwrap().is_empty());
+    }
+}

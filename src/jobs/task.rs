@@ -222,7 +222,7 @@ impl Task<'_> {
         let run = divided.make_run(task.of, target, site, stages)?;
         let attempt = Uuid::new_v4().simple().to_string();
         let prefix = prefix(RUNS, self.index, &attempt, RUN);
-        Chunks::put(&*self.folder.store, &prefix, &path)?;
+        Chunks::put_unread(&*self.folder.store, &prefix, &path)?;
         stages.end("store").bytes(run.bytes());
         let run = StoredRun {
             job: self.plan.job.clone(),
@@ -232,7 +232,6 @@ impl Task<'_> {
             seconds: stages.elapsed().as_secs_f64(),
             run,
         };
-        // What was put is what was written; this is that the ranges are those of it.
         run.check(&*self.folder.store)?;
         stages.end("check").bytes(run.bytes());
         Ok(run)
@@ -323,13 +322,7 @@ pub fn divide(
     context: &Context,
     stages: &mut Stages,
 ) -> Result<(DividedMerge, MergeRequest)> {
-    let archive = SourceArchiveOptions {
-        archive: archive
-            .archive
-            .clone()
-            .or_else(|| Some(plan.archive.clone())),
-        ..archive.clone()
-    };
+    let archive = archive_of(plan, archive);
     let ids = plan
         .sources
         .iter()
@@ -366,4 +359,13 @@ pub fn divide(
         ));
     }
     Ok((divided, request))
+}
+
+/// The archive of the sources of `plan`. What is `given` goes before what the plan says.
+pub fn archive_of(plan: &JobPlan, given: &SourceArchiveOptions) -> SourceArchiveOptions {
+    let archive = given.archive.clone();
+    SourceArchiveOptions {
+        archive: archive.or_else(|| Some(plan.archive.clone())),
+        ..given.clone()
+    }
 }

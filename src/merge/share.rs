@@ -88,9 +88,9 @@ impl Load {
         self.points += other.points;
     }
 
-    /// One of `shares` shares of it, at about.
+    /// The largest of `shares` shares of it, at about: the hash ring does not divide points evenly.
     fn share(self, shares: u64) -> Self {
-        let share = |all: u64| all.div_ceil(shares.max(1));
+        let share = |all: u64| all.min(all.div_ceil(shares.max(1)).saturating_mul(5).div_ceil(4));
         Self {
             segments: share(self.segments),
             logs: share(self.logs),

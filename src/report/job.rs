@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::words::{duration, size};
 use crate::jobs::{
-    JobPlanReport, JobRemoveReport, JobStatusReport, Stage, StagePlan, TaskReport, TaskState,
+    JobPlanReport, JobRemoveReport, JobStatusReport, JoinReport, Stage, StagePlan, TaskReport,
+    TaskState,
 };
 use crate::merge::{SourceShard, TaskNeeds};
 
@@ -107,6 +108,38 @@ fn subject(of: Option<SourceShard>, shard: Option<u32>) -> String {
         }
         (None, Some(shard)) => shard.to_string(),
         (None, None) => String::new(),
+    }
+}
+
+impl JoinReport {
+    /// It as text.
+    pub fn text(&self) -> String {
+        let mut text = self.merge.text();
+        if let Some(added) = &self.archived {
+            text += &added.text();
+        }
+        if let Some(restored) = &self.restored {
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "{}: {} points, {}, green\n  server   {}, members: {}",
+                restored.target,
+                restored
+                    .verdict
+                    .as_ref()
+                    .map_or(0, |verdict| verdict.points),
+                size(restored.bytes),
+                restored.server_version,
+                restored.members
+            );
+            for note in &restored.notes {
+                let _ = writeln!(text, "  note     {note}");
+            }
+            for left in &restored.left {
+                let _ = writeln!(text, "  LEFT     {left}");
+            }
+        }
+        text
     }
 }
 

@@ -2,6 +2,7 @@
 //! mixed up on the way makes no master.
 
 mod drivers;
+mod elsewhere;
 mod faults;
 mod map;
 mod same;
@@ -19,6 +20,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         same::trials(env),
         map::trials(env),
         faults::trials(env),
+        elsewhere::trials(env),
         drivers::trials(env),
     ]
     .into_iter()
