@@ -19,7 +19,7 @@ use crate::base::scratch;
 use crate::base::stage::Stages;
 use crate::build::{self, BuiltShard, Packing, Part, Parts, Shape};
 use crate::source::{OpenedShards, Purpose, Source};
-use crate::stream::{Flow, Flowed, Policy, Resolver};
+use crate::stream::{DecidingField, Flow, Flowed, Ledger, Policy, Resolver};
 
 /// Sources that are settled at once.
 const AT_ONCE: usize = 2;
@@ -63,15 +63,7 @@ pub fn rebuild(making: Making<'_>) -> Result<Made> {
     stages.end("clean up");
 
     let shards = complete(&parts, &plan, &folder, writer, site, stages)?;
-    let (tallies, ledger, changes) = resolver.finish(flowed.counts);
-    let built = Built {
-        shards,
-        digest: Some(flowed.digest),
-        carried: None,
-        tallies,
-        changes,
-        deciding_field,
-    };
+    let (built, ledger) = built(shards, flowed, resolver, deciding_field);
     Ok(Made {
         sources,
         plan,
@@ -106,6 +98,23 @@ pub fn rebuild_of_runs(making: Making<'_>, shard: u32, runs: Runs<'_>) -> Result
         .points(flowed.scanned)
         .bytes(flowed.bytes);
     let shards = complete(&parts, &plan, &folder, writer, site, stages)?;
+    let (built, ledger) = built(shards, flowed, resolver, deciding_field);
+    drop(records);
+    Ok(Made {
+        sources,
+        plan,
+        built,
+        ledger,
+    })
+}
+
+/// The statistics of `shards`, and the conflicts.
+fn built(
+    shards: Vec<BuiltShard>,
+    flowed: Flowed,
+    resolver: Resolver<'_>,
+    deciding_field: DecidingField,
+) -> (Built, Ledger) {
     let (tallies, ledger, changes) = resolver.finish(flowed.counts);
     let built = Built {
         shards,
@@ -115,13 +124,7 @@ pub fn rebuild_of_runs(making: Making<'_>, shard: u32, runs: Runs<'_>) -> Result
         changes,
         deciding_field,
     };
-    drop(records);
-    Ok(Made {
-        sources,
-        plan,
-        built,
-        ledger,
-    })
+    (built, ledger)
 }
 
 /// Indexes and packs the `parts`, which are all that is in `folder`.
