@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A merge on many nodes with Ray: plans it, does a task for each of the master's shards, and joins.
+"""A merge on many nodes with Ray: plans it, does the tasks of one stage after the other, and joins.
 
     python3 scripts/ray_job.py MASTER.snapshot s3://backups/jobs --archive s3://backups/qdrant archive:a archive:b
 
@@ -23,12 +23,12 @@ class Retry(Exception):
 
 
 @ray.remote(max_retries=RETRIES, retry_exceptions=[Retry])
-def task(job, index):
-    words = ["snapmerge", "job", "task", job, "--stage", "shard", "--index", str(index), "--quiet"]
+def task(job, stage, index):
+    words = ["snapmerge", "job", "task", job, "--stage", stage, "--index", str(index), "--quiet"]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode == 0 or done.returncode in FINAL:
         return done.returncode, done.stderr
-    raise Retry(f"task {index} ended with {done.returncode}: {done.stderr}")
+    raise Retry(f"task {index} of {stage} ended with {done.returncode}: {done.stderr}")
 
 
 def main(master, plan):
@@ -37,16 +37,18 @@ def main(master, plan):
     if planned.returncode not in (0, 3):
         return planned.returncode
     planned = json.loads(planned.stdout)
-    job, tasks = planned["job"], len(planned["stages"][0]["tasks"])
-    print(f"{job}: {tasks} tasks")
+    job = planned["job"]
     ray.init(log_to_driver=False)
-    waiting = [task.remote(job, index) for index in range(tasks)]
-    while waiting:
-        done, waiting = ray.wait(waiting)
-        code, why = ray.get(done[0])
-        if code != 0:
-            print(why, file=sys.stderr)
-            return code
+    for stage in planned["stages"]:
+        name, tasks = stage["stage"], len(stage["tasks"])
+        print(f"{job}: {tasks} tasks of the stage {name}", flush=True)
+        waiting = [task.remote(job, name, index) for index in range(tasks)]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            code, why = ray.get(done[0])
+            if code != 0:
+                print(why, file=sys.stderr)
+                return code
     return subprocess.run(["snapmerge", "job", "join", job, "-o", master]).returncode
 
 

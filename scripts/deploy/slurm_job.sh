@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A merge on many nodes with Slurm: plans it, and submits an array with a task for each of the master's shards and the
-# join that depends on it. Every node reaches the store and the archive; `snapmerge` and `jq` are on the PATH.
+# A merge on many nodes with Slurm: plans it, and submits an array for each stage, which depends on the one
+# before, and the join. Every node reaches the store and the archive; `snapmerge` and `jq` are on the PATH.
 #
 #   scripts/deploy/slurm_job.sh MASTER.snapshot /shared/jobs --archive /shared/backups archive:a archive:b
 #
@@ -11,7 +11,7 @@ set -euo pipefail
 if [[ ${1:-} == --task ]]; then
     # One element of the array; the index comes from SLURM_ARRAY_TASK_ID.
     code=0
-    snapmerge job task "$2" --stage shard --scratch "${SCRATCH:-/tmp}" || code=$?
+    snapmerge job task "$2" --stage "$3" --scratch "${SCRATCH:-/tmp}" || code=$?
     case $code in
         # These may go away (`snapmerge help exit-codes`).
         1 | 14)
@@ -23,7 +23,7 @@ if [[ ${1:-} == --task ]]; then
     exit "$code"
 fi
 
-(($# >= 3)) || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+(($# >= 3)) || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 master=$1
 shift
 # 3: planned, but a source lacks something, and --allow-incomplete was given.
@@ -31,9 +31,15 @@ code=0
 plan=$(snapmerge job plan "$@" --json) || code=$?
 ((code == 0 || code == 3)) || exit "$code"
 job=$(jq -r .job <<<"$plan")
-tasks=$(jq '.stages[0].tasks | length' <<<"$plan")
 read -ra flags <<<"${SBATCH_FLAGS:-}"
-array=$(sbatch --parsable --requeue "--array=0-$((tasks - 1))" "${flags[@]}" "$0" --task "$job")
-join=$(sbatch --parsable "--dependency=afterok:${array%%;*}" "${flags[@]}" \
+after=()
+stages=$(jq -r '.stages[] | "\(.stage) \(.tasks | length)"' <<<"$plan")
+while read -r stage tasks <&3; do
+    array=$(sbatch --parsable --requeue "--array=0-$((tasks - 1))" "${after[@]}" "${flags[@]}" "$0" --task "$job" "$stage")
+    array=${array%%;*}
+    after=("--dependency=afterok:$array")
+    echo "$job: $tasks tasks of the stage $stage in $array"
+done 3<<<"$stages"
+join=$(sbatch --parsable "${after[@]}" "${flags[@]}" \
     --wrap "$(printf 'snapmerge job join %q -o %q' "$job" "$master")")
-echo "$job: $tasks tasks in $array, joined by $join"
+echo "$job: joined by $join"

@@ -33,14 +33,17 @@ Examples:
   snapmerge job plan jobs --archive backups archive:album_2017 archive:album_2018 --on-conflict first
   snapmerge job plan s3://backups/jobs --archive s3://backups/qdrant archive:a@2026-11-01 archive:b@2026-11-01 --json
 
-Everything that merge refuses is refused here, before a task begins; and a merge that cannot be divided: shards that
-do not line up, --on-conflict remap, --layout by-field. Planning the same again gives the same job.")]
+Everything that merge refuses is refused here, before a task begins; and a merge that cannot be divided:
+--on-conflict remap, --layout by-field. Planning the same again gives the same job.")]
     Plan(Box<VerbArgs<JobPlanRequest>>),
-    /// Do one task: make one of the master's shards
+    /// Do one task: make one of the master's shards, or a run of a source's
     #[command(after_help = "\
 Examples:
   snapmerge job task s3://backups/jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 --stage shard --index 3
   snapmerge job task jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 --stage shard --index 0 --scratch /mnt/scratch
+  snapmerge job task jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 --stage map --index 0
+
+The plan says which stages there are, and how many tasks each has: all of map, then all of shard.
 
 Run again, or twice at once, it changes nothing: the first part counts, and is compared. A task that ends with 2, 10,
 12 or 13 ends so again; one that ends with 1 or 14, or was killed, is to be retried.")]
@@ -49,7 +52,11 @@ Run again, or twice at once, it changes nothing: the first part counts, and is c
     #[command(after_help = "\
 Examples:
   snapmerge job join s3://backups/jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 -o master.snapshot
-  snapmerge job join jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 -o master.snapshot --ledger conflicts.jsonl --force")]
+  snapmerge job join jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 -o master.snapshot --ledger conflicts.jsonl --force
+  snapmerge job join s3://backups/jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 --into-archive album_master
+  snapmerge job join s3://backups/jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 --to http://prod:6333/album_master
+
+Without -o the master is made in scratch, proven, stored or restored from there, and removed.")]
     Join(Box<VerbArgs<JoinRequest>>),
     /// Say which tasks are done
     #[command(after_help = "\
@@ -62,6 +69,7 @@ Examples:
 Examples:
   snapmerge job rm s3://backups/jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826
   snapmerge job rm jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 --part 3
+  snapmerge job rm jobs/job-4f1c9a07d2e86b35a1c4f7e09d3b5826 --run 0
   snapmerge job rm s3://backups/jobs --expire 7
 
 Masters that were joined, and the archive, do not need it any more.")]

@@ -18,7 +18,7 @@ use crate::base::error::{Error, Result};
 use crate::base::parallel::{in_parallel, lock};
 
 /// Bytes of a chunk, unless it is the last.
-const CHUNK_BYTES: u64 = 4 << 20;
+pub const CHUNK_BYTES: u64 = 4 << 20;
 /// Chunks that are kept.
 const KEPT: usize = 24;
 
@@ -42,6 +42,13 @@ impl Chunks {
     /// Puts the file at `path` into `store`, each chunk under a name that begins with `prefix` and is free; and
     /// reads all of it back.
     pub fn put(store: &dyn Store, prefix: &str, path: &Path) -> Result<Self> {
+        let put = Self::put_unread(store, prefix, path)?;
+        put.check(store, prefix)?;
+        Ok(put)
+    }
+
+    /// The same, for whoever reads it back.
+    pub fn put_unread(store: &dyn Store, prefix: &str, path: &Path) -> Result<Self> {
         let failed = |err: &io::Error| Error::io("reading scratch file", path, err);
         let file = File::open(path).map_err(|err| failed(&err))?;
         let total = file.metadata().map_err(|err| failed(&err))?.len();
@@ -66,7 +73,6 @@ impl Chunks {
             chunks: in_parallel(0..count, store.at_once(), put)?,
         };
         store.sync()?;
-        put.check(store, prefix)?;
         Ok(put)
     }
 
@@ -95,15 +101,20 @@ impl Chunks {
 
     /// Removes it, as far as it is there.
     pub fn remove(&self, store: &dyn Store, prefix: &str) -> Result<()> {
-        let numbers = 0..self.chunks.len() as u64;
-        in_parallel(numbers, store.at_once(), |number| {
-            store.remove(&name(prefix, number)).map(drop)
-        })?;
-        store.sync()
+        remove(store, prefix, self.chunks.len() as u64)
     }
 }
 
-fn name(prefix: &str, number: u64) -> String {
+/// Removes the first `count` chunks whose names begin with `prefix`, as far as they are there.
+pub fn remove(store: &dyn Store, prefix: &str, count: u64) -> Result<()> {
+    in_parallel(0..count, store.at_once(), |number| {
+        store.remove(&name(prefix, number)).map(drop)
+    })?;
+    store.sync()
+}
+
+/// Name of the chunk `number` of those whose names begin with `prefix`.
+pub fn name(prefix: &str, number: u64) -> String {
     format!("{prefix}-{number:08}")
 }
 

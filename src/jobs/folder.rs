@@ -7,10 +7,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::parts::{PARTS, StoredPart};
+use super::index::Stage;
 use crate::archive::{JOB_DIGITS, JOB_PREFIX, Listed, Location, Store};
 use crate::base::error::{Error, Kind, Result};
-use crate::merge::{ConfigFile, DividedSource, MergeOptions, PlannedPart};
+use crate::base::parallel::in_parallel;
+use crate::base::words::first_few;
+use crate::merge::{ConfigFile, DividedSource, MergeOptions, PlannedPart, PlannedRun};
 
 use chrono::{DateTime, Utc};
 
@@ -18,6 +20,10 @@ use chrono::{DateTime, Utc};
 pub const FORMAT: &str = "snapmerge-job/1";
 /// The document that says what is merged.
 pub const PLAN: &str = "plan.json";
+/// The folder of the parts.
+pub const PARTS: &str = "parts";
+/// The folder of the runs.
+pub const RUNS: &str = "runs";
 /// Largest document that is read, in bytes.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 
@@ -40,8 +46,33 @@ pub struct JobPlan {
     pub options: MergeOptions,
     /// The file that they name.
     pub config: Option<ConfigFile>,
-    /// Its tasks by their index: each makes one of the master's shards.
+    /// The tasks of the stage map by their index, if it has one: each makes a run of one shard of a source.
+    pub runs: Vec<PlannedRun>,
+    /// The tasks of the stage shard by their index: each makes one of the master's shards.
     pub tasks: Vec<PlannedPart>,
+}
+
+/// What a task makes: bytes in chunks, and a document that speaks of them.
+pub trait TaskOutput: Serialize + DeserializeOwned + Send {
+    /// The folder that it lies in.
+    const FOLDER: &str;
+    /// The stage whose tasks make it.
+    const STAGE: Stage;
+
+    /// Index of its task.
+    fn index(&self) -> u32;
+
+    /// Why it is not that of the task `index` of `plan`.
+    fn refuse_other(&self, plan: &JobPlan, index: u32) -> Result<(), String>;
+
+    /// Reads all of its chunks and compares them.
+    fn check(&self, store: &dyn Store) -> Result<()>;
+
+    /// Removes its chunks.
+    fn remove(&self, store: &dyn Store) -> Result<()>;
+
+    /// Bytes of its chunks.
+    fn bytes(&self) -> u64;
 }
 
 /// What names a job: the same of all of it is the same job.
@@ -141,28 +172,59 @@ impl JobFolder {
         self.put(PLAN, plan)
     }
 
-    /// The part with the index `index` of the job of `plan`, if it is there.
-    pub fn part(&self, plan: &JobPlan, index: u32) -> Result<Option<StoredPart>> {
-        let name = part_name(index);
-        let Some(part) = self.document::<StoredPart>(&name)? else {
+    /// What the task `index` of `plan` made, if it is there.
+    pub fn output<T: TaskOutput>(&self, plan: &JobPlan, index: u32) -> Result<Option<T>> {
+        let name = document_name(T::FOLDER, index);
+        let Some(output) = self.document::<T>(&name)? else {
             return Ok(None);
         };
-        let shard = plan.tasks.get(index as usize).map(|task| task.shard);
-        part.refuse_other(&plan.job, index, shard)
+        output
+            .refuse_other(plan, index)
             .map_err(|why| self.damaged(&name, why))?;
-        Ok(Some(part))
+        Ok(Some(output))
     }
 
-    /// Puts the document of a part whose chunks are there; false if there is one, and nothing was changed.
-    pub fn put_part(&self, part: &StoredPart) -> Result<bool> {
-        self.put(&part_name(part.index), part)
+    /// What all of the first `count` tasks of `plan` made; an error if one is not done, while `doing`.
+    pub fn all_outputs<T: TaskOutput>(
+        &self,
+        plan: &JobPlan,
+        count: usize,
+        doing: &str,
+    ) -> Result<Vec<T>> {
+        let indexes = (0..).zip(0..count).map(|(index, _)| index);
+        let made = in_parallel(indexes, self.store.at_once(), |index| {
+            self.output::<T>(plan, index)
+        })?;
+        let missing = (0..).zip(&made).filter(|(_, made)| made.is_none());
+        let missing: Vec<String> = missing
+            .map(|(index, _): (u32, _)| index.to_string())
+            .collect();
+        if missing.is_empty() {
+            return Ok(made.into_iter().flatten().collect());
+        }
+        Err(Error::failed(
+            format!("{doing} of {}", self.what()),
+            format!(
+                "{} of {count} tasks are not done: {}",
+                missing.len(),
+                first_few(&missing)
+            ),
+        )
+        .next(format!(
+            "do them: snapmerge job task JOB --stage {} --index N",
+            T::STAGE.word()
+        )))
+    }
+
+    /// Puts the document of `output`, whose chunks are there; false if there is one, and nothing was changed.
+    pub fn put_output<T: TaskOutput>(&self, output: &T) -> Result<bool> {
+        self.put(&document_name(T::FOLDER, output.index()), output)
     }
 
     /// All that lies in it.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let mut listed = self.store.list("")?;
-        let parts = format!("{PARTS}/");
-        listed.retain(|one| one.name == PLAN || one.name.starts_with(&parts));
+        listed.retain(|one| is_of_job(&one.name));
         Ok(listed)
     }
 
@@ -202,24 +264,57 @@ impl JobFolder {
     pub fn damaged(&self, name: &str, why: impl std::fmt::Display) -> Error {
         let next = match name {
             PLAN => "remove the job and plan it again: snapmerge job rm JOB".to_owned(),
-            _ => format!(
-                "remove the part and run its task again: snapmerge job rm {} --part INDEX",
-                self.what()
-            ),
+            _ => {
+                let what = if name.starts_with(RUNS) {
+                    "run"
+                } else {
+                    "part"
+                };
+                format!(
+                    "remove the {what} and run its task again: snapmerge job rm {} --{what} INDEX",
+                    self.what()
+                )
+            }
         };
         Error::damaged(format!("reading {name} of the job {}", self.what()), why).next(next)
     }
 }
 
-/// Name of the document of the part with the index `index`.
-pub fn part_name(index: u32) -> String {
-    format!("{PARTS}/{index}.json")
+/// Name of the document in `folder` of what the task `index` made.
+pub fn document_name(folder: &str, index: u32) -> String {
+    format!("{folder}/{index}.json")
 }
 
-/// Index of the part whose document is called `name`; none if it is no such document.
-pub fn part_of(name: &str) -> Option<u32> {
-    let index = name.strip_prefix(PARTS)?.strip_prefix('/')?;
-    index.strip_suffix(".json")?.parse().ok()
+/// The beginning of the names of the chunks in `folder` of what `kind` says, of an attempt at the task `index`.
+pub fn prefix(folder: &str, index: u32, attempt: &str, kind: &str) -> String {
+    format!("{folder}/{index}/{attempt}/{kind}")
+}
+
+/// Returns true if a job writes what is called `name` in its folder.
+pub fn is_of_job(name: &str) -> bool {
+    let in_folder = |folder: &str| {
+        let rest = name.strip_prefix(folder);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    name == PLAN || in_folder(PARTS) || in_folder(RUNS)
+}
+
+/// Returns true if `name`, which a job writes, is that of a document.
+pub fn is_document(name: &str) -> bool {
+    let of_task = || {
+        let (_, rest) = name.split_once('/')?;
+        rest.strip_suffix(".json")?.parse::<u32>().ok()
+    };
+    name == PLAN || of_task().is_some()
+}
+
+/// Why `attempt` is the name of none.
+pub fn refuse_attempt(attempt: &str) -> Result<(), String> {
+    let is_plain = !attempt.is_empty() && attempt.chars().all(|c| c.is_ascii_hexdigit());
+    match is_plain {
+        true => Ok(()),
+        false => Err("its attempt has no name that one is given".into()),
+    }
 }
 
 /// Reads a document: a line of JSON, and one with its SHA-256.
@@ -262,10 +357,20 @@ mod tests {
     }
 
     #[test]
-    fn names_of_parts_are_told_from_others() {
-        assert_eq!(part_of(&part_name(17)), Some(17));
-        for other in ["parts/x.json", "parts/1", "plan.json", "parts/1/a/1.json"] {
-            assert_eq!(part_of(other), None, "{other}");
+    fn names_of_documents_are_told_from_others() {
+        for name in [
+            document_name(PARTS, 17),
+            document_name(RUNS, 0),
+            PLAN.to_owned(),
+        ] {
+            assert!(is_document(&name) && is_of_job(&name), "{name}");
+        }
+        let chunk = prefix(PARTS, 1, "ab", "1.json");
+        for other in ["parts/x.json", "parts/1", "runs/1/a/run-0", &chunk] {
+            assert!(!is_document(other) && is_of_job(other), "{other}");
+        }
+        for other in ["notes.txt", "partsx/1.json", "parts", "other/parts/1.json"] {
+            assert!(!is_of_job(other), "{other}");
         }
     }
 }

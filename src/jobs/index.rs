@@ -13,8 +13,20 @@ use crate::base::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
+    /// A task for each shard of the sources, where the master has other shards
+    Map,
     /// A task for each of the master's shards
     Shard,
+}
+
+impl Stage {
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Map => "map",
+            Self::Shard => "shard",
+        }
+    }
 }
 
 /// The variables in which engines say which of their tasks a process is, from 0 on.

@@ -9,13 +9,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::chunks::{ChunkCache, ChunkReader, Chunks};
+use super::folder::{JobPlan, PARTS, TaskOutput, prefix, refuse_attempt};
+use super::index::Stage;
 use crate::archive::Store;
 use crate::base::error::{Error, Result};
 use crate::merge::{MadePart, Member, Parts};
 use crate::stream::Conflict;
 
-/// The folder of the parts.
-pub const PARTS: &str = "parts";
 /// Longest line of a file of conflicts that is read, in bytes: of a thousand sources it has some hundred kilobytes.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
@@ -40,20 +40,22 @@ pub struct StoredPart {
     pub part: MadePart,
 }
 
-/// The beginning of the names of the chunks of what `kind` says, of an attempt.
-pub fn prefix(index: u32, attempt: &str, kind: &str) -> String {
-    format!("{PARTS}/{index}/{attempt}/{kind}")
-}
-
 /// Kind of the chunks of members.
 pub const MEMBERS: &str = "members";
 /// Kind of the chunks of conflicts.
 pub const CONFLICTS: &str = "conflicts";
 
-impl StoredPart {
-    /// Why it is not the part of `index` of `job`, which makes `shard`.
-    pub fn refuse_other(&self, job: &str, index: u32, shard: Option<u32>) -> Result<(), String> {
-        if self.job != job {
+impl TaskOutput for StoredPart {
+    const FOLDER: &str = PARTS;
+    const STAGE: Stage = Stage::Shard;
+
+    fn index(&self) -> u32 {
+        self.index
+    }
+
+    fn refuse_other(&self, plan: &JobPlan, index: u32) -> Result<(), String> {
+        let shard = plan.tasks.get(index as usize).map(|task| task.shard);
+        if self.job != plan.job {
             return Err(format!("it belongs to the job {}", self.job));
         }
         if self.index != index {
@@ -62,10 +64,7 @@ impl StoredPart {
         if Some(self.part.shard) != shard {
             return Err(format!("it is shard {} of the master", self.part.shard));
         }
-        let is_plain = |c: char| c.is_ascii_hexdigit();
-        if self.attempt.is_empty() || !self.attempt.chars().all(is_plain) {
-            return Err("its attempt has no name that one is given".into());
-        }
+        refuse_attempt(&self.attempt)?;
         if let Some(fault) = self.members.fault().or(self.conflicts.fault()) {
             return Err(fault.into());
         }
@@ -82,25 +81,24 @@ impl StoredPart {
         }
     }
 
-    /// Reads all of it and compares it.
-    pub fn check(&self, store: &dyn Store) -> Result<()> {
+    fn check(&self, store: &dyn Store) -> Result<()> {
         self.members.check(store, &self.prefix(MEMBERS))?;
         self.conflicts.check(store, &self.prefix(CONFLICTS))
     }
 
-    /// Removes its chunks.
-    pub fn remove(&self, store: &dyn Store) -> Result<()> {
+    fn remove(&self, store: &dyn Store) -> Result<()> {
         self.members.remove(store, &self.prefix(MEMBERS))?;
         self.conflicts.remove(store, &self.prefix(CONFLICTS))
     }
 
-    /// Bytes of its chunks.
-    pub fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.members.bytes() + self.conflicts.bytes()
     }
+}
 
+impl StoredPart {
     fn prefix(&self, kind: &str) -> String {
-        prefix(self.index, &self.attempt, kind)
+        prefix(PARTS, self.index, &self.attempt, kind)
     }
 }
 

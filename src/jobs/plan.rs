@@ -12,14 +12,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{FORMAT, JobFolder, JobPlan};
-use super::index::Stage;
 use crate::archive::{EntryRef, Location};
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation};
 use crate::base::stage::Stages;
 use crate::input::InputOptions;
 use crate::merge::{
-    DividedSource, MergeOptions, MergeRequest, PlanReport, PlannedPart, RouteChoice,
+    DividedSource, MergeOptions, MergeRequest, PlanReport, PlannedPart, PlannedRun, RouteChoice,
 };
 
 /// Plans a job: one merge as tasks.
@@ -62,13 +61,20 @@ pub struct JobPlanReport {
     pub merge: PlanReport,
 }
 
-/// A stage of a job.
+/// A stage of a job. Its tasks need those of the stage before.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct StagePlan {
-    /// Name of the stage.
-    pub stage: Stage,
-    /// Its tasks by their index.
-    pub tasks: Vec<PlannedPart>,
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum StagePlan {
+    /// Runs of the sources' shards, where the master has other shards.
+    Map {
+        /// Its tasks by their index.
+        tasks: Vec<PlannedRun>,
+    },
+    /// The master's shards.
+    Shard {
+        /// Its tasks by their index.
+        tasks: Vec<PlannedPart>,
+    },
 }
 
 impl Operation for JobPlanRequest {
@@ -95,7 +101,7 @@ impl Operation for JobPlanRequest {
         let mut stages = Stages::since(Instant::now());
         let divided = merge.divide(config.as_ref(), inside, context, &mut stages)?;
         let sources = divided.sources()?;
-        let tasks = divided.parts()?;
+        let (runs, tasks) = (divided.runs(), divided.parts()?);
         let job = JobPlan::name(&sources, &options, config.as_ref())?;
         let place = place(&self.store, &location, &job)?;
         let folder = JobFolder::open(&place)?;
@@ -108,6 +114,7 @@ impl Operation for JobPlanRequest {
             sources: sources.clone(),
             options,
             config,
+            runs: runs.clone(),
             tasks: tasks.clone(),
         };
         let was_planned = !folder.put_plan(&plan)?;
@@ -120,11 +127,8 @@ impl Operation for JobPlanRequest {
             job: place,
             was_planned,
             sources,
-            join_bytes: tasks.iter().map(|task| task.written_bytes).sum(),
-            stages: vec![StagePlan {
-                stage: Stage::Shard,
-                tasks,
-            }],
+            join_bytes: tasks.iter().map(|task| task.needs.written_bytes).sum(),
+            stages: stages_of(runs, tasks),
             merge,
         })
     }
@@ -168,6 +172,14 @@ impl JobPlanRequest {
     }
 }
 
+/// The stages with those tasks; without runs there is none for them.
+fn stages_of(runs: Vec<PlannedRun>, tasks: Vec<PlannedPart>) -> Vec<StagePlan> {
+    let map = (!runs.is_empty()).then_some(StagePlan::Map { tasks: runs });
+    map.into_iter()
+        .chain([StagePlan::Shard { tasks }])
+        .collect()
+}
+
 /// The place of the `job` in the store at `location`, which was given as `store`.
 fn place(store: &str, location: &Location, job: &str) -> Result<String> {
     let store = match location {
@@ -191,7 +203,8 @@ fn absolute(folder: PathBuf) -> Result<String> {
 /// Refuses a plan that is there under the name of `plan` and is another.
 fn refuse_other(folder: &JobFolder, plan: &JobPlan) -> Result<()> {
     let there = folder.plan()?;
-    match there.job == plan.job && there.sources == plan.sources && there.tasks == plan.tasks {
+    let same = there.job == plan.job && there.sources == plan.sources;
+    match same && there.runs == plan.runs && there.tasks == plan.tasks {
         true => Ok(()),
         false => Err(folder.damaged(super::folder::PLAN, "it is the plan of another job")),
     }

@@ -10,8 +10,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{JobFolder, PLAN, part_name};
-use super::parts::PARTS;
+use super::folder::{JobFolder, PARTS, PLAN, RUNS, document_name, is_document, is_of_job};
 use crate::archive::{Listed, Location};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
@@ -29,6 +28,9 @@ pub struct JobRemoveRequest {
     /// Remove the part of this task alone, so that it can be done again; repeat it for more
     #[arg(long, value_name = "INDEX", conflicts_with = "expire")]
     pub part: Vec<u32>,
+    /// Remove the run of this task of the stage map alone; repeat it for more
+    #[arg(long, value_name = "INDEX", conflicts_with = "expire")]
+    pub run: Vec<u32>,
     /// Remove every job of the store that nothing was written to for so many days
     #[arg(long, value_name = "DAYS")]
     pub expire: Option<u32>,
@@ -59,7 +61,7 @@ impl Operation for JobRemoveRequest {
         };
         let (mut removed, mut removed_bytes) = (0, 0);
         for job in &jobs {
-            let (count, bytes) = remove(job, &self.part)?;
+            let (count, bytes) = remove(job, &self.part, &self.run)?;
             removed += count;
             removed_bytes += bytes;
         }
@@ -72,8 +74,8 @@ impl Operation for JobRemoveRequest {
     }
 }
 
-/// Removes the job at `place`, or `parts` of it, if there are any.
-fn remove(place: &str, parts: &[u32]) -> Result<(u64, u64)> {
+/// Removes the job at `place`, or `parts` and `runs` of it, if there are any.
+fn remove(place: &str, parts: &[u32], runs: &[u32]) -> Result<(u64, u64)> {
     let folder = JobFolder::open(place)?;
     let store = &*folder.store;
     // A damaged plan is no reason to keep the job.
@@ -87,14 +89,18 @@ fn remove(place: &str, parts: &[u32]) -> Result<(u64, u64)> {
     }
     let listed = folder.list()?;
     let is_wanted = |one: &&Listed| {
-        let of_part = |index: &u32| {
-            one.name == part_name(*index) || one.name.starts_with(&format!("{PARTS}/{index}/"))
+        let is_of = |folder: &str, index: u32| {
+            one.name == document_name(folder, index)
+                || one.name.starts_with(&format!("{folder}/{index}/"))
         };
-        parts.is_empty() || parts.iter().any(of_part)
+        let is_all = parts.is_empty() && runs.is_empty();
+        is_all
+            || parts.iter().any(|index| is_of(PARTS, *index))
+            || runs.iter().any(|index| is_of(RUNS, *index))
     };
     let wanted = listed.iter().filter(is_wanted);
     let (documents, chunks): (Vec<&Listed>, Vec<&Listed>) =
-        wanted.partition(|one| one.name.ends_with(".json"));
+        wanted.partition(|one| is_document(&one.name));
     let (plan, documents): (Vec<&Listed>, Vec<&Listed>) =
         documents.into_iter().partition(|one| one.name == PLAN);
     let (mut removed, mut removed_bytes) = (0, 0);
@@ -108,6 +114,9 @@ fn remove(place: &str, parts: &[u32]) -> Result<(u64, u64)> {
             removed_bytes += bytes;
         }
     }
+    if parts.is_empty() && runs.is_empty() {
+        store.prune()?;
+    }
     Ok((removed, removed_bytes))
 }
 
@@ -119,7 +128,7 @@ fn expired(place: &str, days: u32, now: SystemTime) -> Result<Vec<String>> {
         let Some((job, name)) = one.name.split_once('/') else {
             continue;
         };
-        if name != PLAN && !name.starts_with(&format!("{PARTS}/")) {
+        if !is_of_job(name) {
             continue;
         }
         let (time, has_plan) = newest
@@ -156,6 +165,8 @@ mod tests {
             "job-a/parts/0/ab/members-00000000",
             "job-a/parts/1/ab/members-00000000",
             "job-a/parts/10/ab/members-00000000",
+            "job-a/runs/0.json",
+            "job-a/runs/1/ab/run-00000000",
             "job-a/notes.txt",
             "objects/00/parts/1",
             "other/parts/0.json",
@@ -169,13 +180,16 @@ mod tests {
             expired(&place, 7, days(7)).unwrap(),
             std::slice::from_ref(&job)
         );
-        assert_eq!(remove(&job, &[1]).unwrap(), (1, 1));
-        assert_eq!(remove(&job, &[0]).unwrap(), (2, 2));
-        assert_eq!(remove(&job, &[]).unwrap(), (2, 2));
+        assert_eq!(remove(&job, &[1], &[]).unwrap(), (1, 1));
+        assert_eq!(remove(&job, &[0], &[]).unwrap(), (2, 2));
+        assert_eq!(remove(&job, &[], &[1]).unwrap(), (1, 1));
+        assert_eq!(remove(&job, &[], &[]).unwrap(), (3, 3));
+        // What is not the job's stays, and nothing else.
+        assert!(!folder.path().join("job-a/parts").exists());
         assert!(folder.path().join("job-a/notes.txt").exists());
-        let err = remove(&job, &[]).unwrap_err();
+        let err = remove(&job, &[], &[]).unwrap_err();
         assert_eq!(err.kind(), Kind::NotFound);
-        assert!(remove(&format!("{place}/other"), &[]).is_err());
+        assert!(remove(&format!("{place}/other"), &[], &[]).is_err());
         assert!(folder.path().join("other/parts/0.json").exists());
     }
 }

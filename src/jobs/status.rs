@@ -7,12 +7,13 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{JobFolder, JobPlan, part_of};
+use super::folder::{JobFolder, JobPlan, TaskOutput, is_document};
 use super::index::Stage;
 use super::parts::StoredPart;
+use super::runs::StoredRun;
 use crate::base::error::{Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
-use crate::merge::PlannedPart;
+use crate::merge::SourceShard;
 
 /// Says how far a job is.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -38,9 +39,9 @@ pub struct JobStatusReport {
     pub tasks: Vec<TaskStatus>,
     /// Number of tasks that are done.
     pub done: u64,
-    /// Bytes of all parts.
+    /// Bytes of all runs and parts.
     pub bytes: u64,
-    /// Bytes of attempts that made no part: they are under way, or were ended.
+    /// Bytes of attempts that made nothing: they are under way, or were ended.
     pub unnamed_bytes: u64,
 }
 
@@ -51,8 +52,12 @@ pub struct TaskStatus {
     pub stage: Stage,
     /// Index of the task.
     pub index: u32,
-    /// Shard of the master that it makes.
-    pub shard: u32,
+    /// Shard of a source that it makes a run of, in the stage map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<SourceShard>,
+    /// Shard of the master that it makes, in the stage shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
     /// Its shard key, with custom sharding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -64,20 +69,20 @@ pub struct TaskStatus {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TaskState {
-    /// Its part is there.
+    /// Its run or part is there.
     Done {
         /// When it was made.
         made: DateTime<Utc>,
         /// Wall-clock time that it took, in seconds.
         seconds: f64,
-        /// Points of the shard.
+        /// Points of it.
         points: u64,
-        /// Bytes of the part.
+        /// Bytes of it.
         bytes: u64,
     },
     /// It is not done: to be begun, under way, or ended before its end.
     NotDone,
-    /// Its part is not as it was written.
+    /// Its run or part is not as it was written.
     Damaged {
         /// Why.
         why: String,
@@ -93,13 +98,35 @@ impl Operation for JobStatusRequest {
         let plan = folder.plan()?;
         let listed = folder.list()?;
         let stored: u64 = (listed.iter())
-            .filter(|one| part_of(&one.name).is_none() && one.name.contains('/'))
+            .filter(|one| !is_document(&one.name))
             .map(|one| one.bytes)
             .sum();
-        let tasks: Vec<TaskStatus> = (0..)
-            .zip(&plan.tasks)
-            .map(|(index, task)| status(&folder, &plan, index, task))
-            .collect::<Result<_>>()?;
+        let mut tasks = Vec::new();
+        for (index, run) in (0..).zip(&plan.runs) {
+            tasks.push(TaskStatus {
+                stage: Stage::Map,
+                index,
+                of: Some(run.of),
+                shard: None,
+                key: None,
+                state: state(&folder, &plan, index, |run: &StoredRun| TaskState::Done {
+                    made: run.made,
+                    seconds: run.seconds,
+                    points: run.run.points - run.run.filtered,
+                    bytes: run.bytes(),
+                })?,
+            });
+        }
+        for (index, task) in (0..).zip(&plan.tasks) {
+            tasks.push(TaskStatus {
+                stage: Stage::Shard,
+                index,
+                of: None,
+                shard: Some(task.shard),
+                key: task.key.clone(),
+                state: state(&folder, &plan, index, done)?,
+            });
+        }
         let bytes_of = |task: &TaskStatus| match task.state {
             TaskState::Done { bytes, .. } => Some(bytes),
             TaskState::NotDone | TaskState::Damaged { .. } => None,
@@ -124,27 +151,21 @@ impl Operation for JobStatusRequest {
     }
 }
 
-fn status(
+/// How far the task `index` is, whose output `done` tells of.
+fn state<T: TaskOutput>(
     folder: &JobFolder,
     plan: &JobPlan,
     index: u32,
-    task: &PlannedPart,
-) -> Result<TaskStatus> {
-    let state = match folder.part(plan, index) {
-        Ok(Some(part)) => done(&part),
-        Ok(None) => TaskState::NotDone,
-        Err(err) if err.kind() == Kind::Damaged => TaskState::Damaged {
+    done: impl FnOnce(&T) -> TaskState,
+) -> Result<TaskState> {
+    match folder.output(plan, index) {
+        Ok(Some(output)) => Ok(done(&output)),
+        Ok(None) => Ok(TaskState::NotDone),
+        Err(err) if err.kind() == Kind::Damaged => Ok(TaskState::Damaged {
             why: err.why().to_owned(),
-        },
-        Err(err) => return Err(err),
-    };
-    Ok(TaskStatus {
-        stage: Stage::Shard,
-        index,
-        shard: task.shard,
-        key: task.key.clone(),
-        state,
-    })
+        }),
+        Err(err) => Err(err),
+    }
 }
 
 fn done(part: &StoredPart) -> TaskState {

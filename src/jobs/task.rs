@@ -1,8 +1,8 @@
 //! Doing one task of a job.
 //!
-//! Invariants: a part is named when all of it was read back from the store; of two processes that do one task the
-//! first to name its part wins, and the other removes what it wrote; a part that is there is compared, and nothing is
-//! made again.
+//! Invariants: a run or part is named when all of it was read back from the store; of two processes that do one task the
+//! first to name its own wins, and the other removes what it wrote; what is there is compared, and nothing is made
+//! again.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -14,18 +14,19 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::chunks::Chunks;
-use super::folder::{JobFolder, JobPlan, part_name};
+use super::folder::{JobFolder, JobPlan, PARTS, RUNS, TaskOutput, document_name, prefix};
 use super::index::{Stage, index};
-use super::parts::{CONFLICTS, MEMBERS, StoredPart, prefix};
+use super::parts::{CONFLICTS, MEMBERS, StoredPart};
+use super::runs::{RUN, RunsInStore, StoredRun};
 use crate::archive::SourceArchiveOptions;
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
-use crate::base::scratch::{self, Scratch};
+use crate::base::scratch::{self, Scratch, require_free};
 use crate::base::stage::{StageReport, Stages};
-use crate::build::{Needs, Target};
+use crate::build::Target;
 use crate::input::InputOptions;
-use crate::merge::{DividedMerge, MergeRequest};
+use crate::merge::{DividedMerge, MadeRun, MergeRequest, Runs, SourceShard};
 
 /// Does one task of a job.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -61,17 +62,21 @@ pub struct TaskReport {
     pub stage: Stage,
     /// Index of the task.
     pub index: u32,
-    /// Shard of the master that it makes.
-    pub shard: u32,
-    /// True if the part was there already, or another process was faster: it was compared.
+    /// Shard of a source that it makes a run of, in the stage map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<SourceShard>,
+    /// Shard of the master that it makes, in the stage shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+    /// True if the run or part was there already, or another process was faster: it was compared.
     pub was_there: bool,
-    /// Points of the shard.
+    /// Points of it.
     pub points: u64,
-    /// Segments of the shard.
+    /// Segments of the shard; none of a run.
     pub segments: u64,
     /// Conflicts.
     pub conflicts: u64,
-    /// Bytes of the part in the store.
+    /// Bytes of the run or part in the store.
     pub bytes: u64,
     /// Duration and volume of each stage of the work.
     pub stages: Vec<StageReport>,
@@ -84,65 +89,176 @@ impl Operation for TaskRequest {
     type Report = TaskReport;
 
     fn run(self, context: &Context) -> Result<TaskReport> {
-        let mut stages = Stages::since(Instant::now());
+        let stages = Stages::since(Instant::now());
         let index = index(self.index, |variable| std::env::var(variable).ok())?;
         let folder = JobFolder::open(&self.job)?;
         let plan = folder.plan_of_this_version()?;
-        if plan.tasks.get(index as usize).is_none() {
+        let count = match self.stage {
+            Stage::Map => plan.runs.len(),
+            Stage::Shard => plan.tasks.len(),
+        };
+        if index as usize >= count {
             return Err(Error::usage(
                 format!("doing task {index} of {}", folder.what()),
-                format!("it has {} tasks, from 0 on", plan.tasks.len()),
+                match count {
+                    0 => format!(
+                        "it has no stage {}: its shards need no runs",
+                        self.stage.word()
+                    ),
+                    count => format!(
+                        "its stage {} has {count} tasks, from 0 on",
+                        self.stage.word()
+                    ),
+                },
             ));
         }
-        if let Some(part) = folder.part(&plan, index)? {
-            part.check(&*folder.store)?;
-            stages.end("check").bytes(part.bytes());
-            return Ok(self.report(&part, true, stages));
+        let task = Task {
+            request: &self,
+            folder: &folder,
+            plan: &plan,
+            index,
+            context,
+        };
+        match self.stage {
+            Stage::Map => task.run(stages, Task::make_run, TaskReport::of_run),
+            Stage::Shard => task.run(stages, Task::make_part, TaskReport::of_part),
         }
-        let divided = divide(&plan, &self.from_archive, None, context, &mut stages)?.0;
-        let part = self.make(&folder, &plan, index, divided, context, &mut stages)?;
-        if folder.put_part(&part)? {
+    }
+}
+
+/// A task to be done.
+struct Task<'a> {
+    request: &'a TaskRequest,
+    folder: &'a JobFolder,
+    plan: &'a JobPlan,
+    index: u32,
+    context: &'a Context,
+}
+
+impl Task<'_> {
+    /// Does what `make` does, unless its output is there; `report` tells of that.
+    fn run<T: TaskOutput>(
+        &self,
+        mut stages: Stages,
+        make: impl FnOnce(&Self, &mut Stages) -> Result<T>,
+        report: impl FnOnce(TaskReport, &T) -> TaskReport,
+    ) -> Result<TaskReport> {
+        let Self { folder, index, .. } = *self;
+        let store = &*folder.store;
+        if let Some(there) = folder.output::<T>(self.plan, index)? {
+            there.check(store)?;
+            stages.end("check").bytes(there.bytes());
+            return Ok(report(self.report(true, there.bytes(), stages), &there));
+        }
+        let made = make(self, &mut stages)?;
+        if folder.put_output(&made)? {
             stages.end("publish");
-            return Ok(self.report(&part, false, stages));
+            return Ok(report(self.report(false, made.bytes(), stages), &made));
         }
-        part.remove(&*folder.store)?;
-        let Some(first) = folder.part(&plan, index)? else {
+        made.remove(store)?;
+        let Some(first) = folder.output::<T>(self.plan, index)? else {
             return Err(Error::failed(
-                format!("naming {} of {}", part_name(index), folder.what()),
+                format!(
+                    "naming {} of {}",
+                    document_name(T::FOLDER, index),
+                    folder.what()
+                ),
                 "it was there, and is gone",
             )
             .next("run the task again, unless somebody removed the job"));
         };
-        first.check(&*folder.store)?;
+        first.check(store)?;
         stages.end("check").bytes(first.bytes());
-        Ok(self.report(&first, true, stages))
+        Ok(report(self.report(true, first.bytes(), stages), &first))
     }
-}
 
-impl TaskRequest {
-    /// Makes a part, and puts all of it but its name into the store.
-    fn make(
-        &self,
-        folder: &JobFolder,
-        plan: &JobPlan,
-        index: u32,
-        divided: DividedMerge,
-        context: &Context,
-        stages: &mut Stages,
-    ) -> Result<StoredPart> {
-        let Some(task) = plan.tasks.get(index as usize) else {
+    fn report(&self, was_there: bool, bytes: u64, stages: Stages) -> TaskReport {
+        TaskReport {
+            envelope: Envelope::new("job task", 1, Outcome::DONE),
+            job: self.request.job.clone(),
+            stage: self.request.stage,
+            index: self.index,
+            of: None,
+            shard: None,
+            was_there,
+            points: 0,
+            segments: 0,
+            conflicts: 0,
+            bytes,
+            seconds: stages.elapsed().as_secs_f64(),
+            stages: stages.into_reports(),
+        }
+    }
+
+    fn divide(&self, stages: &mut Stages) -> Result<DividedMerge> {
+        let archive = &self.request.from_archive;
+        divide(self.plan, archive, None, self.context, stages).map(|(divided, _)| divided)
+    }
+
+    /// A new scratch folder with room for `bytes` bytes, for `what`.
+    fn scratch(&self, bytes: u64, what: &str) -> Result<Scratch> {
+        let parent = self.request.scratch.clone();
+        let parent = parent.unwrap_or_else(std::env::temp_dir);
+        require_free(&parent, bytes, what)?;
+        Scratch::new(&parent)
+    }
+
+    /// Makes a run, and puts all of it but its document into the store.
+    fn make_run(&self, stages: &mut Stages) -> Result<StoredRun> {
+        let Some(task) = self.plan.runs.get(self.index as usize) else {
             return Err(Error::usage("doing a task", "there is no such task"));
         };
-        let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let needs = Needs {
-            scratch_bytes: task.scratch_bytes,
-            output_bytes: 0,
-        };
-        needs.require(&parent, &parent, "the part")?;
-        let scratch = Scratch::new(&parent)?;
+        let divided = self.divide(stages)?;
+        let scratch = self.scratch(task.needs.scratch_bytes, "the run")?;
         let site = Workspace {
             scratch: &scratch,
-            progress: context.progress,
+            progress: self.context.progress,
+        };
+        let path = scratch.path().join(RUN);
+        let target = Target {
+            file: scratch::create(&path)?,
+            path: path.clone(),
+        };
+        let run = divided.make_run(task.of, target, site, stages)?;
+        let attempt = Uuid::new_v4().simple().to_string();
+        let prefix = prefix(RUNS, self.index, &attempt, RUN);
+        Chunks::put_unread(&*self.folder.store, &prefix, &path)?;
+        stages.end("store").bytes(run.bytes());
+        let run = StoredRun {
+            job: self.plan.job.clone(),
+            index: self.index,
+            attempt,
+            made: Utc::now(),
+            seconds: stages.elapsed().as_secs_f64(),
+            run,
+        };
+        run.check(&*self.folder.store)?;
+        stages.end("check").bytes(run.bytes());
+        Ok(run)
+    }
+
+    /// Makes a part, and puts all of it but its document into the store.
+    fn make_part(&self, stages: &mut Stages) -> Result<StoredPart> {
+        let (folder, plan) = (self.folder, self.plan);
+        let Some(task) = plan.tasks.get(self.index as usize) else {
+            return Err(Error::usage("doing a task", "there is no such task"));
+        };
+        let stored: Vec<StoredRun> =
+            folder.all_outputs(plan, plan.runs.len(), "reading the runs")?;
+        let made: Vec<MadeRun> = stored.iter().map(|one| one.run.clone()).collect();
+        let in_store = RunsInStore {
+            store: &*folder.store,
+            runs: &stored,
+        };
+        let runs = (!made.is_empty()).then_some(Runs {
+            made: &made,
+            stored: &in_store,
+        });
+        let divided = self.divide(stages)?;
+        let scratch = self.scratch(task.needs.scratch_bytes, "the part")?;
+        let site = Workspace {
+            scratch: &scratch,
+            progress: self.context.progress,
         };
         let members = scratch.path().join(MEMBERS);
         let conflicts = scratch.path().join(CONFLICTS);
@@ -150,12 +266,14 @@ impl TaskRequest {
             file: scratch::create(&members)?,
             path: members.clone(),
         };
-        let (part, written) = divided.make(task.shard, target, &conflicts, site, stages)?;
+        let (part, written) = divided.make(task.shard, runs, target, &conflicts, site, stages)?;
         written.read_back()?;
         stages.end("read back");
         let attempt = Uuid::new_v4().simple().to_string();
-        let store = &*folder.store;
-        let put = |kind, path| Chunks::put(store, &prefix(index, &attempt, kind), path);
+        let put = |kind, path| {
+            let prefix = prefix(PARTS, self.index, &attempt, kind);
+            Chunks::put(&*folder.store, &prefix, path)
+        };
         let members = put(MEMBERS, &members)?;
         let conflicts = put(CONFLICTS, &conflicts)?;
         stages
@@ -163,7 +281,7 @@ impl TaskRequest {
             .bytes(members.bytes() + conflicts.bytes());
         Ok(StoredPart {
             job: plan.job.clone(),
-            index,
+            index: self.index,
             attempt,
             made: Utc::now(),
             seconds: stages.elapsed().as_secs_f64(),
@@ -172,22 +290,25 @@ impl TaskRequest {
             part,
         })
     }
+}
 
-    fn report(&self, part: &StoredPart, was_there: bool, stages: Stages) -> TaskReport {
+impl TaskReport {
+    fn of_run(self, run: &StoredRun) -> Self {
+        Self {
+            of: Some(run.run.of),
+            points: run.run.points - run.run.filtered,
+            ..self
+        }
+    }
+
+    fn of_part(self, part: &StoredPart) -> Self {
         let shards = &part.part.built.shards;
-        TaskReport {
-            envelope: Envelope::new("job task", 1, Outcome::DONE),
-            job: self.job.clone(),
-            stage: self.stage,
-            index: part.index,
-            shard: part.part.shard,
-            was_there,
+        Self {
+            shard: Some(part.part.shard),
             points: shards.iter().map(|shard| shard.points).sum(),
             segments: shards.iter().map(|shard| shard.segments).sum(),
             conflicts: part.part.conflicts,
-            bytes: part.bytes(),
-            seconds: stages.elapsed().as_secs_f64(),
-            stages: stages.into_reports(),
+            ..self
         }
     }
 }
@@ -201,13 +322,7 @@ pub fn divide(
     context: &Context,
     stages: &mut Stages,
 ) -> Result<(DividedMerge, MergeRequest)> {
-    let archive = SourceArchiveOptions {
-        archive: archive
-            .archive
-            .clone()
-            .or_else(|| Some(plan.archive.clone())),
-        ..archive.clone()
-    };
+    let archive = archive_of(plan, archive);
     let ids = plan
         .sources
         .iter()
@@ -234,7 +349,7 @@ pub fn divide(
         )
         .next("give the archive that it was planned with"));
     }
-    if !same || divided.parts()? != plan.tasks {
+    if !same || divided.runs() != plan.runs || divided.parts()? != plan.tasks {
         return Err(Error::failed(
             format!("working on the job {}", plan.job),
             "planned again, it has other tasks",
@@ -244,4 +359,13 @@ pub fn divide(
         ));
     }
     Ok((divided, request))
+}
+
+/// The archive of the sources of `plan`. What is `given` goes before what the plan says.
+pub fn archive_of(plan: &JobPlan, given: &SourceArchiveOptions) -> SourceArchiveOptions {
+    let archive = given.archive.clone();
+    SourceArchiveOptions {
+        archive: archive.or_else(|| Some(plan.archive.clone())),
+        ..given.clone()
+    }
 }

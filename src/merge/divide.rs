@@ -1,9 +1,11 @@
 //! A merge divided into parts, one for each of the master's shards, which are made by themselves, on whatever
 //! machines, and joined.
 //!
-//! Invariants: only a merge is divided of whose sources each shard joins one of the master's; every point that is
-//! read belongs into the shard that is made, or the part is refused, so that no two parts have a point in common;
-//! a part depends on the sources and the settings alone.
+//! Where each shard of the sources joins one of the master's, a part is made of those that join its own. Elsewhere a run
+//! is made of each source shard first, and a part of its range of every run.
+//!
+//! Invariants: every point that is read belongs into the shard that is made, or the part is refused, so that no two
+//! parts have a point in common; a run and a part depend on the sources and the settings alone.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,11 +18,13 @@ use super::making::Making;
 use super::members::{Member, MemberWriter};
 use super::offline::{self, Planned, refuse_lost};
 use super::options::{ConfigFile, RouteChoice};
+use super::rebuild::rebuild_of_runs;
 use super::report::PlanReport;
 use super::request::{MergeRequest, Prepared};
 use super::route::shard_targets;
+use super::runs::{self, MadeRun, Runs, SourceShard};
 use super::settings::Route;
-use super::share::Share;
+use super::share::TaskNeeds;
 use crate::archive::EntryRef;
 use crate::base::Workspace;
 use crate::base::error::{Error, Result};
@@ -29,6 +33,7 @@ use crate::base::stage::Stages;
 use crate::build::Target;
 use crate::engine::take_warnings;
 use crate::format::{SnapshotFile, Written};
+use crate::source::Source;
 use crate::stream::{Ledger, Policy};
 
 /// What to do about a merge that is not divided.
@@ -37,6 +42,8 @@ const WHOLE: &str = "merge in one process: snapmerge merge";
 /// A merge that was planned and is divided.
 pub struct DividedMerge {
     planned: Planned,
+    /// True if parts are made of runs.
+    by_runs: bool,
 }
 
 /// A source of a divided merge: an entry of an archive.
@@ -60,25 +67,21 @@ pub struct PlannedPart {
     /// Its shard key, with custom sharding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Shards of the sources that it is made of.
+    /// Shards of the sources that it is made of; none where it is made of runs.
     pub of: Vec<SourceShard>,
-    /// Bytes of these in the archive's snapshots: what is read at the most, but for headers.
-    pub read_bytes: u64,
-    /// Bytes that are written to the store, at about.
-    pub written_bytes: u64,
-    /// Disk space for scratch in bytes, at the most.
-    pub scratch_bytes: u64,
-    /// Memory in bytes, at about.
-    pub memory_bytes: u64,
+    /// What it takes.
+    #[serde(flatten)]
+    pub needs: TaskNeeds,
 }
 
-/// A shard of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SourceShard {
-    /// Index of the source.
-    pub source: usize,
-    /// Number of the shard in it.
-    pub shard: u32,
+/// A run of a divided merge: the records of one shard of a source, by the shards of the master.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedRun {
+    /// The shard that it is made of.
+    pub of: SourceShard,
+    /// What it takes.
+    #[serde(flatten)]
+    pub needs: TaskNeeds,
 }
 
 /// A part that was made.
@@ -117,7 +120,8 @@ impl MergeRequest {
             ..
         } = self.prepare_with(settings, inside, context, stages)?;
         let lined_up = shard_targets(&sources, &settings, &plan.layout);
-        plan.targets = lined_up.map_err(|reasons| refuse(reasons.join("\n  and ")))?;
+        let by_runs = lined_up.is_err();
+        plan.targets = lined_up.unwrap_or_default();
         for source in &mut sources {
             source.read_in_parts();
         }
@@ -127,6 +131,7 @@ impl MergeRequest {
                 sources,
                 plan,
             },
+            by_runs,
         })
     }
 
@@ -192,6 +197,23 @@ impl DividedMerge {
         shards.map(|shard| self.part(*shard)).collect()
     }
 
+    /// The runs, by their sources and the numbers of their shards there; none where parts are made without.
+    pub fn runs(&self) -> Vec<PlannedRun> {
+        let sources = self.planned.sources.iter().enumerate();
+        let sources = sources.filter(|_| self.by_runs);
+        let of_source = |(at, source): (usize, &Source)| {
+            let run = |shard: &u32| PlannedRun {
+                of: SourceShard {
+                    source: at,
+                    shard: *shard,
+                },
+                needs: TaskNeeds::of_run(source, *shard),
+            };
+            source.snapshot.shards.keys().map(run).collect::<Vec<_>>()
+        };
+        sources.flat_map(of_source).collect()
+    }
+
     fn part(&self, shard: u32) -> Result<PlannedPart> {
         let Planned {
             settings,
@@ -205,15 +227,15 @@ impl DividedMerge {
                 shard: *shard,
             })
             .collect();
-        let share = Share::of(shard, plan, sources, settings);
+        let needs = match self.by_runs {
+            true => TaskNeeds::of_runs(shard, plan, sources, settings),
+            false => TaskNeeds::of(shard, plan, sources, settings),
+        };
         Ok(PlannedPart {
             shard,
             key: plan.layout.keys.key_of(shard).map(ToString::to_string),
             of,
-            read_bytes: share.stored_bytes,
-            written_bytes: share.segment_bytes,
-            scratch_bytes: share.scratch_bytes,
-            memory_bytes: share.memory_bytes,
+            needs,
         })
     }
 
@@ -222,11 +244,28 @@ impl DividedMerge {
         self.planned.plan.report()
     }
 
-    /// Makes the shard `shard` of the master, and packs it into `target`, which is being read back; conflicts
-    /// go to the file `conflicts`.
+    /// Makes the run of the shard `of` of a source, and writes it into `target`.
+    pub fn make_run(
+        self,
+        of: SourceShard,
+        target: Target,
+        site: Workspace<'_>,
+        stages: &mut Stages,
+    ) -> Result<MadeRun> {
+        let Planned {
+            settings,
+            mut sources,
+            plan,
+        } = self.planned;
+        runs::make(&mut sources, of, &plan, &settings, target, site, stages)
+    }
+
+    /// Makes the shard `shard` of the master, of `runs` if there are any, and packs it into `target`, which is being
+    /// read back; conflicts go to the file `conflicts`.
     pub fn make(
         self,
         shard: u32,
+        runs: Option<Runs<'_>>,
         target: Target,
         conflicts: &Path,
         site: Workspace<'_>,
@@ -245,13 +284,9 @@ impl DividedMerge {
             }
             stages.end("look inside");
         }
+        let is_first = plan.layout.shards.first() == Some(&shard);
         let mut writer = MemberWriter::new(target)?;
-        let Made {
-            sources,
-            built,
-            ledger,
-            ..
-        } = offline::make(Making {
+        let making = Making {
             sources,
             plan,
             settings: &settings,
@@ -259,15 +294,34 @@ impl DividedMerge {
             writer: &mut writer,
             site,
             stages,
-        })?;
+        };
+        let Made {
+            mut sources,
+            built,
+            ledger,
+            ..
+        } = match runs {
+            None => offline::make(making)?,
+            Some(runs) => rebuild_of_runs(making, shard, runs)?,
+        };
         refuse_lost(&sources, &built)?;
         let (written, members) = writer.end()?;
+        let mut warnings = take_warnings();
+        // What was told when runs were made is told once.
+        for run in runs.iter().filter(|_| is_first).flat_map(|runs| runs.made) {
+            if let Some(source) = sources.get_mut(run.of.source) {
+                source.refused.extend(run.refused.iter().cloned());
+            }
+            let new = |warning: &&String| !warnings.contains(warning);
+            let new: Vec<String> = run.warnings.iter().filter(new).cloned().collect();
+            warnings.extend(new);
+        }
         let made = MadePart {
             shard,
             built,
             members,
             refused: sources.into_iter().map(|source| source.refused).collect(),
-            warnings: take_warnings(),
+            warnings,
             conflicts: ledger.count(),
         };
         ledger.publish()?;

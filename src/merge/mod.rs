@@ -20,6 +20,7 @@ mod replay;
 mod report;
 mod request;
 mod route;
+mod runs;
 mod scratch_collection;
 mod settings;
 mod share;
@@ -30,7 +31,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 pub use self::carried::{CarriedCounts, Consolidated};
-pub use self::divide::{DividedMerge, DividedSource, MadePart, PlannedPart, SourceShard};
+pub use self::divide::{DividedMerge, DividedSource, MadePart, PlannedPart, PlannedRun};
 pub use self::join::Parts;
 pub use self::members::Member;
 pub use self::options::{ConfigFile, MergeOptions, RouteChoice};
@@ -39,8 +40,10 @@ pub use self::report::{
     SourceReport,
 };
 pub use self::request::{LiveOptions, MergeRequest};
+pub use self::runs::{MadeRun, RunRange, Runs, SourceShard, StoredRuns};
 pub use self::scratch_collection::{ScratchCollection, scratch_collection};
 pub use self::settings::Route;
+pub use self::share::TaskNeeds;
 
 use crate::base::error::{Error, Result};
 use crate::base::operation::{Context, Operation};

@@ -9,15 +9,18 @@ use super::built::{Built, Made};
 use super::making::{Making, stranger};
 use super::members::{MemberWriter, Place};
 use super::plan::Plan;
+use super::runs::Runs;
 use super::settings::Settings;
 use crate::base::Workspace;
 use crate::base::error::Result;
 use crate::base::progress::Unit;
 use crate::base::scratch;
 use crate::base::stage::Stages;
-use crate::build::{self, Packing, Part, Parts, Shape};
+use crate::build::{self, BuiltShard, Packing, Part, Parts, Shape};
 use crate::source::{OpenedShards, Purpose, Source};
-use crate::stream::{Flow, Flowed, Opened, Policy, Reads, Resolver, close_all, open_all};
+use crate::stream::{
+    DecidingField, Flow, Flowed, Ledger, Opened, Policy, Reads, Resolver, close_all, open_all,
+};
 
 /// Beginning of the names of the folders that sources are settled in.
 const SOURCES: &str = "source";
@@ -57,16 +60,59 @@ pub fn rebuild(making: Making<'_>) -> Result<Made> {
     close_all(settled, SOURCES, site)?;
     stages.end("clean up");
 
-    let stage = site.progress.stage("index", None, Unit::None);
-    let shards = build::finish(&parts, &plan.united.config)?;
-    drop(stage);
-    let points = flowed.digest.points();
-    stages.end("index").points(points);
+    let shards = complete(&parts, &plan, &folder, writer, site, stages)?;
+    let (built, ledger) = built(shards, flowed, resolver, deciding_field);
+    Ok(Made {
+        sources,
+        plan,
+        built,
+        ledger,
+    })
+}
 
-    pack(&parts, writer, site)?;
-    scratch::remove_folder(&folder)?;
-    stages.end("pack").bytes(writer.bytes());
+/// Builds the shard `shard` of the master of `plan` from `runs` and packs it with `writer`.
+pub fn rebuild_of_runs(making: Making<'_>, shard: u32, runs: Runs<'_>) -> Result<Made> {
+    let Making {
+        sources,
+        plan,
+        settings,
+        ledger,
+        writer,
+        site,
+        stages,
+    } = making;
+    let folder = site.scratch.folder("master")?;
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    let mut resolver = Resolver::new(&settings.union, names, ledger);
+    let keeps_keys = !plan.layout.keys.is_empty();
+    let records = runs.records(shard, &plan.layout, &sources);
+    let streams = (records.iter()).map(|one| one.stream(&sources, &settings.union, keeps_keys));
+    let (flow, deciding_field) =
+        Flow::of_streams(streams.collect(), sources.len(), &settings.union)?;
+    let (parts, flowed) = write(&flow, &plan, settings, &folder, &mut resolver, site)?;
+    drop(flow);
+    stages
+        .end("merge")
+        .points(flowed.scanned)
+        .bytes(flowed.bytes);
+    let shards = complete(&parts, &plan, &folder, writer, site, stages)?;
+    let (built, ledger) = built(shards, flowed, resolver, deciding_field);
+    drop(records);
+    Ok(Made {
+        sources,
+        plan,
+        built,
+        ledger,
+    })
+}
 
+/// The statistics of `shards`, and the conflicts.
+fn built(
+    shards: Vec<BuiltShard>,
+    flowed: Flowed,
+    resolver: Resolver<'_>,
+    deciding_field: DecidingField,
+) -> (Built, Ledger) {
     let (tallies, ledger, changes) = resolver.finish(flowed.counts);
     let built = Built {
         shards,
@@ -76,12 +122,28 @@ pub fn rebuild(making: Making<'_>) -> Result<Made> {
         changes,
         deciding_field,
     };
-    Ok(Made {
-        sources,
-        plan,
-        built,
-        ledger,
-    })
+    (built, ledger)
+}
+
+/// Indexes and packs the `parts`, which are all that is in `folder`.
+fn complete(
+    parts: &[Part],
+    plan: &Plan,
+    folder: &Path,
+    writer: &mut MemberWriter,
+    site: Workspace<'_>,
+    stages: &mut Stages,
+) -> Result<Vec<BuiltShard>> {
+    let stage = site.progress.stage("index", None, Unit::None);
+    let shards = build::finish(parts, &plan.united.config)?;
+    drop(stage);
+    let points = shards.iter().map(|shard| shard.points).sum();
+    stages.end("index").points(points);
+
+    pack(parts, writer, site)?;
+    scratch::remove_folder(folder)?;
+    stages.end("pack").bytes(writer.bytes());
+    Ok(shards)
 }
 
 /// Packs finished parts.

@@ -18,7 +18,7 @@ mod stored;
 pub use canonical::{Hash, RecordHashes, hashes};
 pub use compare::Differing;
 pub use digest::{Digest, StreamDigest, Sum};
-pub use frames::{Frames, put_frame};
+pub use frames::{FrameFault, read_frame, write_frame};
 pub use id::PointId;
 pub use identity::Identity;
 pub use record::{AsScrolled, Record, Vector};

@@ -1,7 +1,8 @@
-//! A record as bytes in a scratch file.
+//! A record as bytes in a scratch file, or in a run of a job.
 //!
 //! Invariants: what is read is what was written, bit by bit; bytes that are no record are an error, never
-//! another record. The form is nobody's business but this version's: scratch does not outlive its process.
+//! another record. The form is nobody's business but this version's: scratch does not outlive its process, and all tasks
+//! of a job are of one version.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

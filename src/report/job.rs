@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 
 use super::words::{duration, size};
-use crate::jobs::{JobPlanReport, JobRemoveReport, JobStatusReport, TaskReport, TaskState};
+use crate::jobs::{
+    JobPlanReport, JobRemoveReport, JobStatusReport, JoinReport, Stage, StagePlan, TaskReport,
+    TaskState,
+};
+use crate::merge::{SourceShard, TaskNeeds};
 
 impl JobPlanReport {
     /// It as text.
@@ -24,13 +28,18 @@ impl JobPlanReport {
             line("source", format!("{}  {}", source.id, size(source.bytes)));
         }
         for stage in &self.stages {
-            let tasks = &stage.tasks;
-            let most = |of: fn(&crate::merge::PlannedPart) -> u64| {
-                size(tasks.iter().map(of).max().unwrap_or(0))
+            let (stage, needs): (_, Vec<TaskNeeds>) = match stage {
+                StagePlan::Map { tasks } => {
+                    (Stage::Map, tasks.iter().map(|task| task.needs).collect())
+                }
+                StagePlan::Shard { tasks } => {
+                    (Stage::Shard, tasks.iter().map(|task| task.needs).collect())
+                }
             };
+            let most = |of: fn(&TaskNeeds) -> u64| size(needs.iter().map(of).max().unwrap_or(0));
             line(
                 "stage",
-                format!("shard, {} tasks, each at the most:", tasks.len()),
+                format!("{}, {} tasks, each at the most:", stage.word(), needs.len()),
             );
             line("", format!("reads {}", most(|task| task.read_bytes)));
             line("", format!("writes {}", most(|task| task.written_bytes)));
@@ -67,17 +76,70 @@ impl TaskReport {
             true => "was there, compared",
             false => "made",
         };
-        format!(
-            "task {} of {}: {done}\n  shard    {}: {} points in {} segments, {} conflicts, {}\n  time     {}\n",
+        let mut text = format!(
+            "task {} of {}: {done}\n  {:<9}{}: {} points",
             self.index,
             self.job,
-            self.shard,
-            self.points,
-            self.segments,
-            self.conflicts,
-            size(self.bytes),
-            duration(self.seconds)
-        )
+            self.stage.word(),
+            subject(self.of, self.shard),
+            self.points
+        );
+        // Writing to a string does not fail.
+        let _ = match self.stage {
+            Stage::Map => write!(text, ", {}", size(self.bytes)),
+            Stage::Shard => write!(
+                text,
+                " in {} segments, {} conflicts, {}",
+                self.segments,
+                self.conflicts,
+                size(self.bytes)
+            ),
+        };
+        let _ = writeln!(text, "\n  time     {}", duration(self.seconds));
+        text
+    }
+}
+
+/// What a task makes.
+fn subject(of: Option<SourceShard>, shard: Option<u32>) -> String {
+    match (of, shard) {
+        (Some(SourceShard { source, shard }), _) => {
+            format!("shard {shard} of source {source}")
+        }
+        (None, Some(shard)) => shard.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+impl JoinReport {
+    /// It as text.
+    pub fn text(&self) -> String {
+        let mut text = self.merge.text();
+        if let Some(added) = &self.archived {
+            text += &added.text();
+        }
+        if let Some(restored) = &self.restored {
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "{}: {} points, {}, green\n  server   {}, members: {}",
+                restored.target,
+                restored
+                    .verdict
+                    .as_ref()
+                    .map_or(0, |verdict| verdict.points),
+                size(restored.bytes),
+                restored.server_version,
+                restored.members
+            );
+            for note in &restored.notes {
+                let _ = writeln!(text, "  note     {note}");
+            }
+            for left in &restored.left {
+                let _ = writeln!(text, "  LEFT     {left}");
+            }
+        }
+        text
     }
 }
 
@@ -107,7 +169,9 @@ impl JobStatusReport {
                 TaskState::Damaged { why } => format!("DAMAGED: {why}"),
             };
             // Writing to a string does not fail.
-            let _ = writeln!(text, "  {:<5} shard {:<5} {state}", task.index, task.shard);
+            let subject = subject(task.of, task.shard);
+            let stage = task.stage.word();
+            let _ = writeln!(text, "  {:<5} {stage} {subject:<5} {state}", task.index);
         }
         if self.unnamed_bytes > 0 {
             let _ = writeln!(

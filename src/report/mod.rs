@@ -28,7 +28,7 @@ use crate::capture::CaptureReport;
 use crate::drill::DrillReport;
 use crate::ingest::IngestReport;
 use crate::inspect::Inspection;
-use crate::jobs::{JobPlanReport, JobRemoveReport, JobStatusReport, TaskReport};
+use crate::jobs::{JobPlanReport, JobRemoveReport, JobStatusReport, JoinReport, TaskReport};
 use crate::merge::{MergeReport, PlanReport};
 use crate::nightly::{DryRun, RunReport};
 use crate::publish::AliasReport;
@@ -43,6 +43,16 @@ pub trait Render {
 
     /// Returns the outcome of the operation.
     fn outcome(&self) -> Outcome;
+}
+
+impl Render for JoinReport {
+    fn render(&self) -> String {
+        self.text()
+    }
+
+    fn outcome(&self) -> Outcome {
+        self.merge.envelope.outcome
+    }
 }
 
 macro_rules! render {

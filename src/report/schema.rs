@@ -15,7 +15,7 @@ use crate::capture::{CaptureReport, Manifest};
 use crate::drill::DrillReport;
 use crate::ingest::IngestReport;
 use crate::inspect::Inspection;
-use crate::jobs::{JobPlanReport, JobRemoveReport, JobStatusReport, TaskReport};
+use crate::jobs::{JobPlanReport, JobRemoveReport, JobStatusReport, JoinReport, TaskReport};
 use crate::merge::{MergeReport, PlanReport};
 use crate::nightly::{self, DryRun, RunReport};
 use crate::publish::AliasReport;
@@ -46,7 +46,7 @@ impl Schema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [Schema; 39] = [
+pub const SCHEMAS: [Schema; 40] = [
     written::<AddReport>("archive-add", "archive add --json"),
     written::<CheckReport>("archive-check", "archive check --json"),
     written::<CopyReport>("archive-copy", "archive copy --json"),
@@ -63,11 +63,12 @@ pub const SCHEMAS: [Schema; 39] = [
     written::<DrillReport>("drill", "drill --json"),
     written::<IngestReport>("ingest", "ingest --json"),
     written::<Inspection>("inspect", "inspect --json"),
+    written::<JoinReport>("job-join", "job join --json"),
     written::<JobPlanReport>("job-plan", "job plan --json"),
     written::<JobRemoveReport>("job-rm", "job rm --json"),
     written::<JobStatusReport>("job-status", "job status --json"),
     written::<TaskReport>("job-task", "job task --json"),
-    written::<MergeReport>("merge", "merge --json, job join --json"),
+    written::<MergeReport>("merge", "merge --json"),
     written::<PlanReport>("merge-plan", "merge --dry-run --json"),
     written::<AliasReport>("publish", "publish --json"),
     written::<RestoreReport>("restore", "restore --json"),

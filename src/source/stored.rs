@@ -19,7 +19,7 @@ use crate::base::error::{Error, Result};
 use crate::base::parallel::lock;
 use crate::base::scratch;
 use crate::engine::{Columns, Filter, Hit, Search};
-use crate::point::{Frames, PointId, Record, put_frame};
+use crate::point::{FrameFault, PointId, Record, read_frame, write_frame};
 
 /// Bytes of records from one whose place is known to the next.
 const BLOCK_BYTES: u64 = 256 << 10;
@@ -159,7 +159,8 @@ impl Writer {
         stored.map_err(|why| {
             Error::failed(format!("copying point {} of {}", record.id, self.what), why)
         })?;
-        put_frame(&bytes, &mut self.waiting);
+        let framed = write_frame(&bytes, &mut self.waiting);
+        framed.map_err(|err| Error::failed(self.doing(), err))?;
         self.count += 1;
         match self.waiting.len() >= WRITE_BYTES {
             true => self.flush(),
@@ -167,12 +168,14 @@ impl Writer {
         }
     }
 
+    fn doing(&self) -> String {
+        format!("copying the records of {} to scratch", self.what)
+    }
+
     fn flush(&mut self) -> Result<()> {
-        let doing = || format!("copying the records of {} to scratch", self.what);
-        let RecordFile { file, bytes } = &mut self.file;
-        file.write_all_at(&self.waiting, *bytes)
-            .map_err(|err| Error::failed(doing(), err))?;
-        *bytes += self.waiting.len() as u64;
+        let written = self.file.file.write_all_at(&self.waiting, self.file.bytes);
+        written.map_err(|err| Error::failed(self.doing(), err))?;
+        self.file.bytes += self.waiting.len() as u64;
         self.waiting.clear();
         Ok(())
     }
@@ -233,12 +236,26 @@ impl StoredRecords {
             at,
             end: self.end,
         };
-        let failed =
-            |why: String| Error::failed(format!("reading {} from scratch", self.what), why);
-        Frames(BufReader::with_capacity(buffer_bytes, part)).map(move |frame| {
-            let bytes = frame.map_err(|err| failed(err.to_string()))?;
-            Record::restore(&bytes).map_err(failed)
+        let mut reader = BufReader::with_capacity(buffer_bytes, part);
+        std::iter::from_fn(move || {
+            let frame = read_frame(&mut reader, u64::MAX).map_err(|fault| match fault {
+                FrameFault::Io(err) => Error::failed(self.reading(), err),
+                FrameFault::Changed(why) => self.changed(why),
+            });
+            let record = |bytes: Vec<u8>| Record::restore(&bytes).map_err(|why| self.changed(&why));
+            frame
+                .and_then(|bytes| bytes.map(record).transpose())
+                .transpose()
         })
+    }
+
+    fn reading(&self) -> String {
+        format!("reading {} from scratch", self.what)
+    }
+
+    fn changed(&self, why: &str) -> Error {
+        let why = format!("it is not what was written ({why}): the disk may be failing");
+        Error::failed(self.reading(), why)
     }
 
     /// Another filter would be a question that they cannot answer.
@@ -246,7 +263,7 @@ impl StoredRecords {
         match filter.is_some() == self.is_filtered {
             true => Ok(()),
             false => Err(Error::failed(
-                format!("reading {} from scratch", self.what),
+                self.reading(),
                 "its records were copied with another filter: please report this",
             )),
         }

@@ -65,13 +65,23 @@ impl<'a> Flow<'a> {
         options: &'a UnionOptions,
         keeps_keys: bool,
     ) -> Result<(Self, DecidingField)> {
-        let filter = options.filter.as_ref();
         let both = sources.iter().zip(settled).enumerate();
         let point_streams: Vec<PointStream<'_>> = both
             .flat_map(|(at, (source, settled))| point_streams(at, source, settled))
             .collect();
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         let point_streams = in_master(point_streams, options, &names, keeps_keys);
+        Self::of_streams(point_streams, sources.len(), options)
+    }
+
+    /// The same of `point_streams` of so many `sources`, which have the identities and the names of vectors that they
+    /// have in the master.
+    pub fn of_streams(
+        point_streams: Vec<PointStream<'a>>,
+        sources: usize,
+        options: &'a UnionOptions,
+    ) -> Result<(Self, DecidingField)> {
+        let filter = options.filter.as_ref();
         let deciding_field = deciding_field(&point_streams, options)?;
         let mut counts = Vec::new();
         for point_stream in &point_streams {
@@ -86,7 +96,7 @@ impl<'a> Flow<'a> {
             point_streams,
             filter,
             counts,
-            sources: sources.len(),
+            sources,
         };
         Ok((flow, deciding_field))
     }

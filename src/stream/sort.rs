@@ -7,12 +7,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek as _, Write as _};
+use std::io::{BufReader, BufWriter, Seek as _};
 use std::path::{Path, PathBuf};
 
+use super::frames::{Placed, read_placed, write_placed};
 use crate::base::error::{Error, Result};
 use crate::base::scratch;
-use crate::point::{Frames, Identity, Record, put_frame};
+use crate::point::{Identity, Record};
 
 /// Bytes of records that are sorted at once, at about.
 const RUN_BYTES: usize = 96 << 20;
@@ -21,9 +22,6 @@ const RUNS_MAX: usize = 64;
 /// Bytes of a run that are read, or written, at once.
 const BUFFER_BYTES: usize = 256 << 10;
 const READING: &str = "reading records back from scratch";
-
-/// A record, and the number of the collection that it goes to.
-pub type Placed = (u32, Record);
 
 /// Place of a record in the order.
 type Key = (u32, Identity);
@@ -101,16 +99,9 @@ impl Sorter {
         let path = self.folder.join(format!("run-{}", self.made));
         let failed = |err: std::io::Error| Error::io("writing", &path, &err);
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, scratch::create_unnamed(&path)?);
-        let (mut bytes, mut framed) = (Vec::new(), Vec::new());
+        let mut buffer = Vec::new();
         for placed in records {
-            let (collection, record) = placed?;
-            bytes.clear();
-            bytes.extend_from_slice(&collection.to_le_bytes());
-            let stored = record.store(&mut bytes);
-            stored.map_err(|why| Error::failed(format!("sorting point {}", record.id), why))?;
-            framed.clear();
-            put_frame(&bytes, &mut framed);
-            out.write_all(&framed).map_err(failed)?;
+            write_placed(&placed?, &mut out, &mut buffer, &failed)?;
         }
         let mut file = out.into_inner().map_err(|err| failed(err.into_error()))?;
         file.rewind().map_err(failed)?;
@@ -172,7 +163,7 @@ pub struct Merge {
 }
 
 struct Run {
-    frames: Frames<BufReader<File>>,
+    file: BufReader<File>,
     head: Option<Record>,
 }
 
@@ -184,7 +175,7 @@ impl Merge {
         };
         for file in files {
             merge.runs.push(Run {
-                frames: Frames(BufReader::with_capacity(BUFFER_BYTES, file)),
+                file: BufReader::with_capacity(BUFFER_BYTES, file),
                 head: None,
             });
             merge.advance(merge.runs.len() - 1)?;
@@ -215,15 +206,14 @@ impl Iterator for Merge {
 
 impl Run {
     fn read(&mut self) -> Result<Option<Placed>> {
-        let failed = |why: String| Error::failed(READING, why);
-        let Some(frame) = self.frames.next() else {
-            return Ok(None);
+        let failed = |err: std::io::Error| Error::failed(READING, err);
+        let wrong = |why: &str| {
+            Error::failed(
+                READING,
+                format!("they are not what was written ({why}): the disk may be failing"),
+            )
         };
-        let bytes = frame.map_err(|err| failed(err.to_string()))?;
-        let split = bytes.split_first_chunk();
-        let (collection, record) = split.ok_or_else(|| failed("a record is too short".into()))?;
-        let record = Record::restore(record).map_err(failed)?;
-        Ok(Some((u32::from_le_bytes(*collection), record)))
+        read_placed(&mut self.file, u64::MAX, &failed, &wrong)
     }
 }
 

@@ -46,6 +46,14 @@ pub fn conforms(store: &dyn Store) -> Result<()> {
     };
     demand(head(one, 2, b"fi", 5)?, "a short head")?;
     demand(head(one, 99, b"first", 5)?, "a long head")?;
+    let range = |name: &str, start: u64, bytes: u64, expected: Option<&[u8]>| -> Result<bool> {
+        Ok(store.get_range(name, start, bytes)?.as_deref() == expected)
+    };
+    demand(range(one, 0, 5, Some(b"first"))?, "a range that is all")?;
+    demand(range(one, 1, 3, Some(b"irs"))?, "a range")?;
+    demand(range(one, 3, 99, Some(b"st"))?, "a range to the end")?;
+    demand(range(one, 5, 2, Some(b""))?, "a range beyond the end")?;
+    demand(range("a/none", 1, 2, None)?, "a range of what is not there")?;
     store.replace(one, b"second")?;
     demand(is(one, b"second")?, "did not replace")?;
     store.replace("top.json", b"x")?;
@@ -56,6 +64,7 @@ pub fn conforms(store: &dyn Store) -> Result<()> {
         "got nothing wrongly",
     )?;
     demand(head("empty", 8, b"", 0)?, "the head of nothing")?;
+    demand(range("empty", 0, 8, Some(b""))?, "a range of nothing")?;
 
     let large: Vec<u8> = (0..LARGE_BYTES).map(|n| (n % 251) as u8).collect();
     demand(store.put_new("a/large", &large)?, "could not put much")?;

@@ -48,12 +48,20 @@ impl Store for Keyed {
         self.store.head(name, bytes)
     }
 
+    fn get_range(&self, name: &str, start: u64, bytes: u64) -> Result<Option<Vec<u8>>> {
+        self.store.get_range(name, start, bytes)
+    }
+
     fn remove(&self, name: &str) -> Result<bool> {
         self.store.remove(name)
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {
         self.store.list(folder)
+    }
+
+    fn prune(&self) -> Result<()> {
+        self.store.prune()
     }
 
     fn sync(&self) -> Result<()> {

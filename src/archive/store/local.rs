@@ -5,7 +5,7 @@
 //! of runs that live are no part of it.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::{Listed, RESERVE, Store};
@@ -95,6 +95,17 @@ impl Store for Local {
         Ok(Some((head, size)))
     }
 
+    fn get_range(&self, name: &str, start: u64, bytes: u64) -> Result<Option<Vec<u8>>> {
+        let Some((mut file, path)) = self.open(name)? else {
+            return Ok(None);
+        };
+        let failed = |err: io::Error| Error::io("reading", &path, &err);
+        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        let mut range = Vec::new();
+        file.take(bytes).read_to_end(&mut range).map_err(failed)?;
+        Ok(Some(range))
+    }
+
     fn remove(&self, name: &str) -> Result<bool> {
         self.writer.remove(name)
     }
@@ -138,6 +149,10 @@ impl Store for Local {
         }
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
+    }
+
+    fn prune(&self) -> Result<()> {
+        self.writer.prune()
     }
 
     fn sync(&self) -> Result<()> {

@@ -66,11 +66,19 @@ pub trait Store: Send + Sync {
     /// are.
     fn head(&self, name: &str, bytes: u64) -> Result<Option<(Vec<u8>, u64)>>;
 
+    /// Up to `bytes` bytes of what is under a name, from `start` on; fewer where it ends before. None if it is not there.
+    fn get_range(&self, name: &str, start: u64, bytes: u64) -> Result<Option<Vec<u8>>>;
+
     /// Removes a name; false if it is not there.
     fn remove(&self, name: &str) -> Result<bool>;
 
     /// The names that begin with `folder` and a slash, or all if it is empty, sorted.
     fn list(&self, folder: &str) -> Result<Vec<Listed>>;
+
+    /// Removes the folders that nothing is in, with that of the store itself. Nothing where there are none.
+    fn prune(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Returns when everything that was put and removed stays so.
     fn sync(&self) -> Result<()>;

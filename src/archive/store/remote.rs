@@ -241,6 +241,18 @@ impl Store for Remote {
         }
     }
 
+    fn get_range(&self, name: &str, start: u64, bytes: u64) -> Result<Option<Vec<u8>>> {
+        let range = GetRange::Bounded(start..start.saturating_add(bytes.max(1)));
+        match self.fetch(name, Some(range)) {
+            // There is nothing to answer beyond the end.
+            Err(_) if self.size(name)?.is_some_and(|size| size <= start) => Ok(Some(Vec::new())),
+            fetched => Ok(fetched?.map(|(_, mut range)| {
+                range.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+                range
+            })),
+        }
+    }
+
     fn remove(&self, name: &str) -> Result<bool> {
         let path = self.path(name);
         // S3 answers the same whether it was there or not.
@@ -296,13 +308,18 @@ impl Store for Remote {
 
 impl Remote {
     fn is_empty(&self, name: &str) -> Result<bool> {
+        Ok(self.size(name)? == Some(0))
+    }
+
+    /// Size of what is under a name, in bytes; none if it is not there.
+    fn size(&self, name: &str) -> Result<Option<u64>> {
         let path = self.path(name);
         let head = self
             .runtime
             .block_on(async { self.store.head(&path).await });
         match head {
-            Ok(meta) => Ok(meta.size == 0),
-            Err(StoreError::NotFound { .. }) => Ok(false),
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
             Err(err) => Err(self.failed("reading", name, &err)),
         }
     }

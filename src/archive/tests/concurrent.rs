@@ -58,6 +58,9 @@ impl Store for Hooked {
     fn head(&self, name: &str, bytes: u64) -> Result<Option<(Vec<u8>, u64)>> {
         self.inner.head(name, bytes)
     }
+    fn get_range(&self, name: &str, start: u64, bytes: u64) -> Result<Option<Vec<u8>>> {
+        self.inner.get_range(name, start, bytes)
+    }
     fn remove(&self, name: &str) -> Result<bool> {
         match self.stuck == Some(name) {
             true => Err(Error::failed(format!("removing {name}"), "it is stuck")),

@@ -17,7 +17,7 @@ use super::{folder_of, place};
 use crate::base::error::{Error, Result};
 use crate::base::own;
 use crate::base::parallel::{in_parallel, lock};
-use crate::base::scratch::Scratch;
+use crate::base::scratch::{self, Scratch};
 
 /// Minimum size in bytes of a write that bypasses the page cache: a smaller one is not worth another call.
 const DIRECT_BYTES_MIN: usize = 256 << 10;
@@ -100,6 +100,16 @@ impl BatchWriter {
         }
     }
 
+    /// Removes what dead runs left staged, and every folder that nothing is in, up to the root.
+    pub fn prune(&self) -> Result<()> {
+        *lock(&self.staging) = None;
+        if self.root.is_dir() {
+            scratch::remove_stale(&self.root);
+        }
+        lock(&self.touched).clear();
+        prune(&self.root).map_err(|err| Error::io("removing empty folders in", &self.root, &err))
+    }
+
     /// Syncs every file that is not yet, and every folder in which a name came or went.
     pub fn sync(&self) -> Result<()> {
         sync_files(&std::mem::take(&mut *lock(&self.unsynced)))?;
@@ -139,6 +149,30 @@ impl BatchWriter {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err),
             _ => Ok(()),
         }
+    }
+}
+
+/// Removes `folder` and those in it as far as nothing is in them.
+fn prune(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        // Another run stages there.
+        let is_staging = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(scratch::PREFIX);
+        if entry.file_type()?.is_dir() && !is_staging {
+            prune(&entry.path())?;
+        }
+    }
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match std::fs::remove_dir(folder) {
+        Err(err) if matches!(err.kind(), DirectoryNotEmpty | NotFound) => Ok(()),
+        removed => removed,
     }
 }
 
@@ -304,5 +338,18 @@ mod tests {
         drop(writer);
         let left: Vec<_> = std::fs::read_dir(&root).unwrap().flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+        // Empty folders go; what is in one stays.
+        let writer = BatchWriter::new(&root);
+        assert!(writer.put("d/e", b"x", false).unwrap());
+        let other = Scratch::new(&root).unwrap();
+        writer.prune().unwrap();
+        assert!(!root.join("a").exists() && root.join("d/e").exists());
+        assert!(writer.remove("d/e").unwrap());
+        writer.prune().unwrap();
+        assert!(!root.join("d").exists() && other.path().exists());
+        drop(other);
+        writer.prune().unwrap();
+        writer.prune().unwrap();
+        assert!(!root.exists());
     }
 }

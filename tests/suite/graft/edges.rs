@@ -2,6 +2,7 @@
 //! after its segments.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use ciborium::cbor;
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     ]
 }
 
-fn given(env: &Env, dir: &std::path::Path, name: &str) -> Outcome<Given> {
+fn given(env: &Env, dir: &Path, name: &str) -> Outcome<Given> {
     let case = env.case(name);
     Ok(Given {
         file: case.unpack(dir)?,
@@ -33,12 +34,9 @@ fn given(env: &Env, dir: &std::path::Path, name: &str) -> Outcome<Given> {
     })
 }
 
-/// Two shards with each other's points: a server would restore them, and have them twice from the
-/// next update on.
-fn misplaced(env: &Env) -> Outcome {
-    let dir = temp_dir()?;
-    let whole = given(env, dir.path(), "three_shards")?;
-    let mut tar = Tar::parse(&std::fs::read(&whole.file)?)?;
+/// Writes the snapshot `from` with the shards 0 and 1 in each other's place to `to`.
+pub fn swap_shards(from: &Path, to: &Path) -> Outcome {
+    let mut tar = Tar::parse(&std::fs::read(from)?)?;
     for member in &mut tar.members {
         let other = match member.path.split_once('/') {
             Some(("0", _)) => b"1",
@@ -47,8 +45,17 @@ fn misplaced(env: &Env) -> Outcome {
         };
         member.put(0, other);
     }
+    std::fs::write(to, tar.bytes())?;
+    Ok(())
+}
+
+/// Two shards with each other's points: a server would restore them, and have them twice from the
+/// next update on.
+fn misplaced(env: &Env) -> Outcome {
+    let dir = temp_dir()?;
+    let whole = given(env, dir.path(), "three_shards")?;
     let swapped = dir.path().join("swapped.snapshot");
-    std::fs::write(&swapped, tar.bytes())?;
+    swap_shards(&whole.file, &swapped)?;
     let before = names_in(dir.path())?;
     let output = dir.path().join("master.snapshot");
     merging([&swapped], &output).run()?.code(13)?.says(&[

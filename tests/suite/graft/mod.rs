@@ -19,6 +19,8 @@ mod vectors;
 mod vectors_live;
 mod whole;
 
+pub use self::edges::swap_shards;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::Read;

@@ -36,16 +36,20 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
             |_| slurm(env),
         ),
         Trial::needs("job/drivers/ray", &ray, |python| by_ray(env, &python)),
+        Trial::needs("job/drivers/ray_loses_a_node", &ray, |python| {
+            ray_loses_a_node(env, &python)
+        }),
     ]
 }
 
-/// A Python that has Ray.
+/// The Python that has Ray: that beside the program `ray`.
 fn python_with_ray() -> Result<PathBuf, String> {
-    let python = program("python3", "--version", "apt install python3")?;
+    let ray = program("ray", "--version", "pip install ray")?;
+    let python = ray.with_file_name("python3");
     let found = Command::new(&python).args(["-c", "import ray"]).output();
     match found {
         Ok(output) if output.status.success() => Ok(python),
-        _ => Err("Ray is not installed (pip install ray)".into()),
+        _ => Err(format!("{} has no Ray (pip install ray)", python.display())),
     }
 }
 
@@ -124,4 +128,44 @@ fn by_ray(env: &Env, python: &Path) -> Outcome {
     driver.arg(env.root.join("scripts/ray_job.py"));
     driver.env("TMPDIR", bench.dir.path());
     run(&bench, driver, &path, &sha256)
+}
+
+/// A `snapmerge` that says that it does a task, and on which node, and begins when it may.
+const WAITING: &str = r#"#!/usr/bin/env bash
+set -euo pipefail
+if [[ "$1 $2" == "job task" ]]; then
+    touch "$TEST_FOLDER/task-$TEST_NODE-$$"
+    while [[ ! -e "$TEST_FOLDER/go" ]]; do sleep 0.05; done
+fi
+exec "$TEST_SNAPMERGE" "$@"
+"#;
+
+/// Two raylets, of which one is ended with a task under way on it.
+fn ray_loses_a_node(env: &Env, python: &Path) -> Outcome {
+    let (bench, sha256) = bench()?;
+    let path = path_with(&bench, &[])?;
+    let own = bench.path("bin/snapmerge");
+    std::fs::remove_file(&own)?;
+    std::fs::write(&own, WAITING)?;
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755))?;
+    let folder = bench.path("marks");
+    std::fs::create_dir(&folder)?;
+    let mut driver = Command::new(python);
+    driver
+        .arg(env.root.join("tests/suite/job/two_raylets.py"))
+        .arg(&folder)
+        .arg(python)
+        .arg(env.root.join("scripts/ray_job.py"))
+        .env("TMPDIR", bench.dir.path())
+        .env("TEST_FOLDER", &folder)
+        .env("TEST_SNAPMERGE", env!("CARGO_BIN_EXE_snapmerge"));
+    run(&bench, driver, &path, &sha256)?;
+    let on = |node: &str| -> Outcome<usize> {
+        let names = crate::support::names_in(&folder)?;
+        let mark = format!("task-{node}-");
+        Ok(names.iter().filter(|name| name.starts_with(&mark)).count())
+    };
+    ensure!(on("second")? > 0, "the second node did nothing");
+    ensure!(on("first")? + on("second")? > 3, "no task was begun again");
+    Ok(())
 }

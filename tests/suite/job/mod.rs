@@ -2,7 +2,9 @@
 //! mixed up on the way makes no master.
 
 mod drivers;
+mod elsewhere;
 mod faults;
+mod map;
 mod same;
 
 use std::path::{Path, PathBuf};
@@ -14,10 +16,16 @@ use crate::support::cli::Cli;
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    [same::trials(env), faults::trials(env), drivers::trials(env)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        same::trials(env),
+        map::trials(env),
+        faults::trials(env),
+        elsewhere::trials(env),
+        drivers::trials(env),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Snapshots in an archive, and a store for jobs.
@@ -79,10 +87,16 @@ impl Bench {
     /// A planned job.
     fn planned(&self, flags: &[&str]) -> Outcome<Job> {
         let plan = self.plan(flags).run()?.ok()?.json()?;
-        let tasks = plan["stages"][0]["tasks"].as_array().ok_or("no tasks")?;
+        let count = |stage: &str| {
+            let stages = plan["stages"].as_array().into_iter().flatten();
+            let mut of_stage = stages.filter(|one| one["stage"] == stage);
+            let tasks = of_stage.next().and_then(|one| one["tasks"].as_array());
+            tasks.map_or(0, Vec::len)
+        };
         Ok(Job {
             place: plan["job"].as_str().ok_or("no job")?.to_owned(),
-            tasks: tasks.len(),
+            runs: count("map"),
+            tasks: count("shard"),
             plan,
         })
     }
@@ -91,17 +105,36 @@ impl Bench {
 /// A planned job.
 struct Job {
     place: String,
+    /// Tasks of the stage map.
+    runs: usize,
+    /// Tasks of the stage shard.
     tasks: usize,
     plan: Value,
 }
 
 impl Job {
-    fn task(&self, index: usize) -> Cli {
-        cli!["job", "task", &self.place, "--json", "--stage", "shard"]
+    fn task_of(&self, stage: &str, index: usize) -> Cli {
+        cli!["job", "task", &self.place, "--json", "--stage", stage]
             .args(["--index", &index.to_string()])
     }
 
+    fn task(&self, index: usize) -> Cli {
+        self.task_of("shard", index)
+    }
+
+    fn map(&self, index: usize) -> Cli {
+        self.task_of("map", index)
+    }
+
+    fn all_runs(&self) -> Outcome {
+        for index in 0..self.runs {
+            self.map(index).run()?.ok()?;
+        }
+        Ok(())
+    }
+
     fn all_tasks(&self) -> Outcome {
+        self.all_runs()?;
         for index in 0..self.tasks {
             self.task(index).run()?.ok()?;
         }
