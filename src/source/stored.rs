@@ -236,7 +236,8 @@ impl StoredRecords {
             at,
             end: self.end,
         };
-        let mut reader = BufReader::with_capacity(buffer_bytes, part);
+        let all = usize::try_from(self.end - at).unwrap_or(usize::MAX);
+        let mut reader = BufReader::with_capacity(buffer_bytes.min(all), part);
         std::iter::from_fn(move || {
             let frame = read_frame(&mut reader, u64::MAX).map_err(|fault| match fault {
                 FrameFault::Io(err) => Error::failed(self.reading(), err),

@@ -113,7 +113,7 @@ fn as_few(env: &Env) -> Outcome {
         let sources = master.report["sources"].as_array().ok_or("no sources")?;
         let points = sources
             .iter()
-            .filter_map(|source| source["points"].as_u64());
+            .filter_map(|source| source["read"].as_u64());
         let wanted = 1000 * (COPIES as u64 + 2);
         ensure_eq!(points.sum::<u64>(), wanted, "{flags:?}");
         let proven = cli!["verify", &master.path, "--json", "--against"]
