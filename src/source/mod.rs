@@ -27,7 +27,7 @@ pub use checksum::{Checksum, Expectation, file_name, given_alone, parse_sha256};
 pub use full::{check_full, compare, expected_of, file_of, files_of, path_of};
 pub use id_set::{IdSet, IdSetBuilder, InSegment, SegmentCount, Span, Spill, Twice, walk};
 pub use live::{Live, LivePoints};
-pub use ordered::{Ordered, Reading, Take};
+pub use ordered::{InPlace, Ordered, Reading, Take};
 pub use settle::{CopiedShard, OpenedShard, OpenedShards, OpeningCost, Purpose};
 pub use shard_ids::{Lacking, SegmentCounts, ShardIds, Survey, lacking_indexes, not_taken_in};
 pub use stored::{RecordFiles, StoredRecords};

@@ -4,7 +4,6 @@
 //! Invariants: every kind yields each of its records once, ascending by id, in pages of about the
 //! size that was asked for.
 
-use super::stored::StoredRecords;
 use crate::base::error::{Error, Result};
 use crate::engine::{Columns, Filter, Hit, Page, Search, Shard};
 use crate::point::{PointId, Record, Sample};
@@ -64,11 +63,19 @@ pub trait Ordered: Sync {
     /// The nearest points, the best first.
     fn nearest(&self, search: Search<'_>) -> Result<Vec<Hit>>;
 
-    /// The same records, if they lie in a scratch file: to read these takes no thread.
-    fn stored(&self) -> Option<&StoredRecords> {
-        None
+    /// What `reading` says, record by record and without a thread, if they lie in a scratch file, of which
+    /// `buffer_bytes` are read at once.
+    fn in_place<'a>(
+        &'a self,
+        _reading: Reading<'a>,
+        _buffer_bytes: usize,
+    ) -> Result<Option<InPlace<'a>>> {
+        Ok(None)
     }
 }
+
+/// Records that are read where they lie.
+pub type InPlace<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
 
 impl Ordered for Shard {
     fn what(&self) -> &str {

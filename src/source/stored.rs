@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::ordered::{Ordered, Reading, Take};
+use super::ordered::{InPlace, Ordered, Reading, Take};
 use crate::base::error::{Error, Result};
 use crate::base::parallel::lock;
 use crate::base::scratch;
@@ -342,8 +342,13 @@ impl Ordered for StoredRecords {
         ))
     }
 
-    fn stored(&self) -> Option<&StoredRecords> {
-        Some(self)
+    fn in_place<'a>(
+        &'a self,
+        reading: Reading<'a>,
+        buffer_bytes: usize,
+    ) -> Result<Option<InPlace<'a>>> {
+        let records = self.records(reading, buffer_bytes)?;
+        Ok(Some(Box::new(records)))
     }
 }
 

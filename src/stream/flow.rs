@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 
 use super::newest::{DecidingField, deciding_field};
 use super::options::UnionOptions;
+use super::point_stream::{PointStream, in_master, point_streams};
 use super::resolve::Resolver;
-use super::scan::{PointStream, Scan, in_master, point_streams};
+use super::scan::Scan;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Stage;
 use crate::engine::{Columns, Filter};

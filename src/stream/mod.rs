@@ -16,6 +16,7 @@ mod opening;
 mod options;
 mod overlap;
 mod placement;
+mod point_stream;
 mod resolve;
 mod ring;
 mod sampled;
@@ -38,12 +39,11 @@ pub use opening::{Opened, Reads, close_all, open_all, opening_bytes};
 pub use options::{LayoutChoice, RecordOptions, Stamp, StampValue, UnionOptions};
 pub use overlap::overlaps_by_key;
 pub use placement::refuse_misplaced;
+pub use point_stream::{PointStream, identity_key, in_master, point_streams};
 pub use resolve::{Resolver, Tally};
 pub use ring::ShardRing;
 pub use sampled::sampled;
-pub use scan::{
-    Groups, Hashed, PointStream, Scan, Scanned, digest, identity_key, in_master, point_streams,
-};
+pub use scan::{Groups, Hashed, Scan, Scanned, digest};
 pub use segments::{Expectations, SegmentPlan, ShardPlan, Tail, gets_index, plan_segments};
 pub use shape::master_shape;
 pub use sides::{Sides, count};

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use super::conflict::Policy;
 use super::options::UnionOptions;
-use super::scan::{PointStream, Scan};
+use super::point_stream::PointStream;
+use super::scan::Scan;
 use crate::base::error::{Error, Result};
 use crate::base::words::{did_you_mean, nearest};
 use crate::engine::{Columns, PayloadField};

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 
 use super::conflict::Policy;
 use super::options::UnionOptions;
+use super::point_stream::PointStream;
 use super::resolve::{Fate, Resolver, remapped_fates};
-use super::scan::{Groups, PointStream, Scan, Scanned};
+use super::scan::{Groups, Scan, Scanned};
 use crate::base::error::{Error, Result};
 use crate::engine::Columns;
 use crate::point::{Identity, PointId, Sample};
