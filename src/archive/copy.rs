@@ -3,7 +3,7 @@
 //! Invariants: a copy has the records of its original, or the first of them; it is written by nothing
 //! else, and one that was is refused. Every byte that is copied has the SHA-256 that its name or the chain
 //! says. What entries need is there before the records that speak of them; a run that is killed leaves
-//! what the next one goes on with.
+//! what the next one resumes from.
 
 use std::collections::BTreeMap;
 

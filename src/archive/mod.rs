@@ -2,7 +2,7 @@
 //!
 //! Invariants: an entry is there with everything that it needs, or not at all; whatever is read is
 //! hashed before it is believed; what is removed is needed by no entry; a run that is killed at any
-//! moment leaves an archive that the next one goes on with.
+//! moment leaves an archive that the next one resumes from.
 //!
 //! ---
 #![doc = include_str!("FORMAT.md")]
@@ -58,7 +58,7 @@ pub use self::read::EntryReader;
 pub use self::recipe::{FileEntry, Recipe};
 pub use self::retention::{Candidate, Decision, Policy, parse_timezone};
 pub use self::sign::{Signer, read_public};
-pub use self::store::{Cloud, Listed, Local, Location, RESERVE, Remote, Store, conforms};
+pub use self::store::{Cloud, Listed, Local, Location, PLACES, RESERVE, Remote, Store, conforms};
 pub use self::trust::{SeenHead, Trust};
 pub use self::verify_chain::Verified;
 

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::trust::HeadMemory;
-use super::{Archive, IdentityOptions, Location, Signer, Trust, read_public};
+use super::{Archive, IdentityOptions, Location, PLACES, Signer, Trust, read_public};
 use crate::base::error::{Error, Result};
 use crate::server::StateFolder;
 
@@ -41,9 +41,8 @@ pub struct SigningOptions {
 /// An archive that is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub struct ArchiveOptions {
-    /// The archive: a folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*),
-    /// gs://BUCKET/PREFIX (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*)
-    #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
+    /// The archive: one of [`PLACES`].
+    #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE", help = format!("The archive: {PLACES}"))]
     pub archive: String,
     #[command(flatten)]
     #[serde(flatten)]
@@ -102,9 +101,13 @@ impl WritableArchiveOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceArchiveOptions {
-    /// Where sources given as archive:NAME@DATE or archive:NAME@latest are: a folder,
-    /// s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
-    #[arg(long, value_name = "PLACE", env = "SNAPMERGE_ARCHIVE")]
+    /// Where sources given as archive:NAME@DATE are: one of [`PLACES`].
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SNAPMERGE_ARCHIVE",
+        help = format!("Where sources given as archive:NAME@DATE or archive:NAME@latest are: {PLACES}")
+    )]
     pub archive: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]

@@ -65,7 +65,7 @@ impl Needed {
 }
 
 /// The recipes and objects that lie in `store`, recipes first: in this order what is left of a removal that
-/// was broken off are objects that nothing names.
+/// was interrupted are objects that nothing names.
 pub(super) fn list(store: &dyn Store) -> Result<Vec<Listed>> {
     let mut listed = store.list(RECIPES)?;
     listed.extend(store.list(OBJECTS)?);

@@ -188,7 +188,7 @@ fn lock(folder: &Path) -> io::Result<Option<File>> {
 }
 
 /// Removes a folder of ours and what is in it, its lock at the end: whatever is left when this is
-/// broken off is known for a leftover.
+/// interrupted is known for a leftover.
 pub fn remove(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

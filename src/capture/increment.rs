@@ -303,7 +303,7 @@ impl Newer {
     ) -> Result<Self, Unfit> {
         let work = open_work(request)?;
         if work.journal.is_some() {
-            return Err("a whole capture that was killed is gone on with".into());
+            return Err("a whole capture that was killed is resumed".into());
         }
         match put_together(request, base, &work, age) {
             Ok(put) => Ok(Self { work, put }),

@@ -130,7 +130,7 @@ fn made(
     let collection = request.collection;
     let address = member.address().to_string();
     let there = member.snapshots(collection)?;
-    // One that is too old to be gone on with was cleared away before; one that has become old since
+    // One that is too old to be resumed was cleared away before; one that has become old since
     // tells what this very run has made.
     let begin = || Journal::begin(request.members, collection);
     let mut journal = work.journal.take().unwrap_or_else(begin);

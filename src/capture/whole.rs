@@ -110,7 +110,7 @@ pub fn streamed_base(
         .as_ref()
         .is_some_and(|started| !started.made.is_empty());
     if is_begun {
-        return Err("a snapshot that an earlier run had made is gone on with".into());
+        return Err("a snapshot that an earlier run had made is taken".into());
     }
     let started = Utc::now();
     let before = observe(request.members, request.collection)?;

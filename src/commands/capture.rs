@@ -20,7 +20,7 @@ Examples:
 
 The key comes from QDRANT_API_KEY or --api-key-file. On a cluster each shard is taken once, from a replica
 that is Active. The server's own snapshot is removed afterwards. Beside each file lie its .checksum and its
-.manifest.json. A run that was killed is gone on with by the next one to the same folder. With --archive
+.manifest.json. A run that was killed is resumed by the next one to the same folder. With --archive
 only what changed since the entry before is moved, where the server can tell (1.16 and later): snapmerge help
 archive.")]
 pub struct CaptureArgs {

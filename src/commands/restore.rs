@@ -49,7 +49,7 @@ Everything back, all at once:
 Looked at before a byte moves: the name, the server's version, shards and shard keys. Compared afterwards:
 exact counts of each shard, config, payload indexes, vectors in an index. If anything differs it exits with 3
 and the new collection is removed again. With a server alone as --to, of each name that fits the newest entry at or
-before the date is restored; the same command again goes on where one that was broken off was, as long as it
+before the date is restored; the same command again resumes one that was interrupted, as long as it
 means the same entries: give a date.")]
 pub struct RestoreArgs {
     /// A collection snapshot, plain or .gz; one in an archive, as archive:NAME@DATE; or many: archive:PATTERN@DATE

@@ -29,7 +29,7 @@ Examples:
   snapmerge run nightly.toml
   snapmerge run nightly.toml --json --log-format json
 
-A run that was killed or failed is gone on with by the next one: what was done is checked and not done again.
+A run that was killed or failed is resumed by the next one: what was done is checked and not done again.
 A source that nothing was written to is not captured again, and a master of the same sources is not made
 again. Two runs of one plan at once: the second exits with 11. `snapmerge init` prints a plan to start from.")]
 pub struct RunArgs {
@@ -39,7 +39,7 @@ pub struct RunArgs {
     /// Check the plan and its servers, print what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Begin a night anew, even if there is one that was broken off
+    /// Begin a night anew, even if there is one that was interrupted
     #[arg(long)]
     pub fresh: bool,
     /// Print the report as JSON on standard output

@@ -14,17 +14,14 @@ use uuid::Uuid;
 use super::config::ShardConfig;
 use crate::base::error::{Error, Result};
 use crate::format::schema::CollectionConfig;
-use crate::format::{SegmentKind, is_fixed, layout};
+use crate::format::{DenseStorage, SegmentKind, layout};
 
 /// The storage of vectors that no point has.
 const EMPTY: &str = "Empty";
-/// Storages that the engine reads into memory when it opens a segment, all 32 MiB of one with a single vector
-/// too, and the same where it does not.
-const IN_MEMORY: [(&str, &str); 3] = [
-    ("InRamChunkedMmap", "ChunkedMmap"),
-    ("InRamMmap", "Mmap"),
-    ("in_ram_mmap", "mmap"),
-];
+/// The storage of payload that the engine reads into memory when it opens a segment, and the same where it does
+/// not.
+const PAYLOAD_IN_MEMORY: (&str, &str) = ("in_ram_mmap", "mmap");
+
 /// A segment of a closed shard, as it lies in its folder.
 #[derive(Debug, Clone)]
 pub struct ClosedSegment {
@@ -207,24 +204,25 @@ fn remove_payload_indexes(segment: &ClosedSegment) -> Result<()> {
     }
 }
 
-/// Returns true if it changed anything.
+/// Has the engine leave on the disk what it would read into memory when it opens the segment, of vectors all
+/// 32 MiB of a storage with a single one too; returns true if it changed anything.
 fn place_on_disk(state: &mut Value) -> bool {
     let mut changed = false;
-    let mut place = |kind: &mut Value| {
-        let other = IN_MEMORY.iter().find(|(in_memory, _)| kind == in_memory);
-        if let Some((_, on_disk)) = other {
-            *kind = Value::from(*on_disk);
-            changed = true;
-        }
-    };
     let vectors = state.pointer_mut("/config/vector_data");
     let vectors = vectors.and_then(Value::as_object_mut);
     for (_, vector) in vectors.into_iter().flatten() {
-        vector.get_mut("storage_type").map(&mut place);
+        let storage = DenseStorage::of_vector(vector);
+        if let Some(on_disk) = storage.and_then(|storage| storage.on_disk_form) {
+            vector["storage_type"] = on_disk.into();
+            changed = true;
+        }
     }
-    state
-        .pointer_mut("/config/payload_storage_type/type")
-        .map(place);
+    let (in_memory, on_disk) = PAYLOAD_IN_MEMORY;
+    let payload = state.pointer_mut("/config/payload_storage_type/type");
+    if let Some(kind) = payload.filter(|kind| **kind == in_memory) {
+        *kind = on_disk.into();
+        changed = true;
+    }
     changed
 }
 
@@ -288,7 +286,7 @@ fn forget_graphs(state: &mut Value) -> bool {
         .pointer_mut("/config/vector_data")
         .and_then(Value::as_object_mut);
     for (_, vector) in vectors.into_iter().flatten() {
-        if !is_fixed(vector) {
+        if !DenseStorage::of_vector(vector).is_some_and(|storage| storage.is_fixed) {
             continue;
         }
         if vector["index"]["type"] == "hnsw" {

@@ -36,7 +36,7 @@ pub use composed::Composition;
 pub use extents::{PackedFile, Record, Run, TarExtents};
 pub use file::{FileIdentity, Parts, RangeReader, SnapshotFile, StoredSnapshot};
 pub use input::{Algorithm, Hashes, Input, Sha256Hex, hash_file};
-pub use kind::{SegmentKind, is_fixed};
+pub use kind::{DenseStorage, SegmentKind};
 pub use member::{FullHashes, FullMember, FullSnapshot};
 pub use name::source_name;
 pub use pack::{PackedShard, ToPack};

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::kind::is_fixed;
+use super::kind::DenseStorage;
 use super::layout;
 use super::payloads::STORAGE;
 use super::schema::CollectionConfig;
@@ -45,6 +45,11 @@ pub fn is_plain(state: &Value, config: &CollectionConfig) -> bool {
         && config.sparse_vectors().is_empty()
         && (state["sparse_vector_data"].as_object()).is_none_or(serde_json::Map::is_empty)
         && payloads.is_some_and(|kind| GRIDSTORE.contains(&kind))
+}
+
+/// Returns true if the `vector` in `segment.json` lies in a storage that nothing is added to.
+fn is_fixed(vector: &Value) -> bool {
+    DenseStorage::of_vector(vector).is_some_and(|storage| storage.is_fixed)
 }
 
 /// Reads records by the offsets of their points.

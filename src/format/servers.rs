@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::ids;
+use super::kind::DenseStorage;
 use super::layout;
 use super::rocks::InRocks;
 use super::snapshot::{Segment, Snapshot};
@@ -29,20 +30,13 @@ const WITHOUT_KEY_MAP: Version = (1, 17, 0);
 /// The first one that reads a list of shard keys; those with a number were in one before.
 const KEY_LIST: Version = (1, 13, 1);
 
-/// The first server that reads a storage of dense vectors.
-const DENSE: [(&str, Version); 6] = [
-    ("InRamChunkedMmap", (1, 11, 0)),
-    ("InRamMmap", (1, 17, 0)),
-    ("Empty", (1, 18, 0)),
-    ("Turbo4", (1, 18, 3)),
-    ("Turbo8", (1, 19, 0)),
-    ("Turbo16", (1, 19, 0)),
-];
-/// The first server that reads a datatype of dense vectors.
-const DATATYPES: [(&str, Version); 3] = [
+/// The first server that reads a datatype of dense vectors. 1.19.0 does not know the last two.
+const DATATYPES: [(&str, Version); 5] = [
     ("uint8", (1, 9, 0)),
     ("float16", (1, 10, 0)),
     ("turbo4", (1, 18, 3)),
+    ("turbo8", (1, 19, 1)),
+    ("turbo16", (1, 19, 1)),
 ];
 const MULTIVECTOR: Version = (1, 10, 0);
 /// The first server that reads a storage of sparse vectors.
@@ -150,7 +144,10 @@ impl Servers {
         let config = &state["config"];
         self.kind(&PAYLOAD, &config["payload_storage_type"]["type"], "payload");
         for vector in values(&config["vector_data"]) {
-            self.kind(&DENSE, &vector["storage_type"], "vectors");
+            let dense = DenseStorage::of_vector(vector);
+            if let Some((storage, since)) = dense.and_then(|one| Some((one.name, one.since?))) {
+                self.need(since, || format!("its vectors are stored as {storage}"));
+            }
             self.kind(&DATATYPES, &vector["datatype"], "vectors");
             if !vector["multivector_config"].is_null() {
                 self.need(MULTIVECTOR, || "it has multivectors".into());
@@ -234,7 +231,16 @@ mod tests {
         let indexes = "payload_index_db_backup/meta/1";
         let (fixed, mutable) = ("id_tracker.mappings", "mutable_id_tracker.mappings");
         let map = Some(r#"{"a":[0]}"#);
-        let cases: [(Value, &[&str], Option<&str>, &str); 10] = [
+        let mut newest = config("Mmap", "mmap");
+        newest["vector_data"][""]["datatype"] = "turbo8".into();
+        let cases: [(Value, &[&str], Option<&str>, &str); 12] = [
+            (newest, &[fixed], None, "1.19.1 or later"),
+            (
+                config("GraphInline", "mmap"),
+                &[fixed],
+                None,
+                "1.19.1 or later",
+            ),
             (config("Memory", "on_disk"), &[sst], None, "1.7 to 1.17"),
             (
                 config("Mmap", "on_disk"),

@@ -2,7 +2,7 @@
 //!
 //! Invariants: what can be told without the points that are there is refused before anything is written; a collection that is there is
 //! not changed but for the points that are given; every point that was written is read back and compared; the same
-//! ingest again writes nothing that is right already, so that a killed one is gone on with by running it again.
+//! ingest again writes nothing that is right already, so that a killed one is resumed by running it again.
 
 use std::collections::BTreeSet;
 

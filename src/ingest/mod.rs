@@ -266,7 +266,7 @@ impl Work<'_> {
             let name = pattern.name(&value);
             ready.push((writing.prepare(&name, value, &self.keys)?, points));
         }
-        stages.end("look");
+        stages.end("prepare");
         let _told = status::remote(&format!(
             "collections of {address}, which do not have all rows yet,"
         ));

@@ -117,7 +117,7 @@ pub struct IngestRequest {
 #[serde(default)]
 pub struct LiveIngestOptions {
     /// Write into collections of this running Qdrant instead: http://HOST:6333. Those that are not there are made;
-    /// every point that is written is read back and compared. A run that was killed is gone on with by the same
+    /// every point that is written is read back and compared. A run that was killed is resumed by the same
     /// command
     #[arg(long, value_name = "URL", requires = "collection")]
     pub to: Option<String>,

@@ -165,7 +165,18 @@ impl<'a> Finder<'a> {
             let stored = reader.open(&entry, &given.display().to_string())?;
             return Ok(Some(vec![stored.into()]));
         };
-        let entries = pattern.find(chain)?.into_iter().map(|entry| {
+        let entries = pattern.find(chain)?;
+        // Among its own sources a master would decide conflicts by what is older.
+        if let Some(master) = entries.iter().find(|entry| entry.provenance.is_some())
+            && entries.len() > 1
+        {
+            return Err(Error::usage(
+                format!("looking for {}", given.display()),
+                format!("{} is a master that was merged of others", master.id),
+            )
+            .next("choose a pattern that leaves it out, or give the entries one by one"));
+        }
+        let entries = entries.into_iter().map(|entry| {
             let stored = reader.open(&entry, &format!("{ENTRY_PREFIX}{}", entry.id))?;
             Ok(stored.into())
         });

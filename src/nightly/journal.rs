@@ -153,7 +153,7 @@ impl Journal {
         durable::write_private_json(&self.holder, &holders)
     }
 
-    /// The night that was broken off, if it can be gone on with: by the same plan and program, and not
+    /// The night that was interrupted, if it can be resumed: by the same plan and program, and not
     /// longer ago than `within`.
     pub fn interrupted(&self, plan: &str, now: DateTime<Utc>, within: TimeDelta) -> Option<Begin> {
         let Some(Line::Begin(begin)) = self.lines.first() else {

@@ -60,7 +60,7 @@ pub fn make(run: &mut Run<'_>, kept: &[ArchivedSource]) -> Result<LastMaster, Fa
         .ok_or_else(|| at_inputs(Error::usage("making the master", "the plan has none")))?;
     let inputs = inputs(run, master, kept).map_err(at_inputs)?;
     if let Some(last) = unchanged(run, &inputs).map_err(at_inputs)? {
-        // One that this very night has made before it was broken off is new.
+        // One that this very night has made before it was interrupted is new.
         let is_old = !run.journal.has("merge");
         tell(run, master, &last, is_old);
         return Ok(last);

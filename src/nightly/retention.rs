@@ -70,7 +70,7 @@ impl From<PruneReport> for Pruned {
     }
 }
 
-/// Removes collections that were made to be published and never were: of nights that were broken off,
+/// Removes collections that were made to be published and never were: of nights that were interrupted,
 /// or whose alias somebody else had moved.
 fn unpublished(run: &mut Run<'_>) -> Result<()> {
     let current = run.state_file.state.master.as_ref();

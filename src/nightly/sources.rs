@@ -181,7 +181,7 @@ impl Run<'_> {
         let (added, manifest, moved_bytes) = match captured_earlier(&folder, &target.collection)? {
             Some((file, manifest)) => {
                 is_sure = false;
-                note = Some("captured by a run that was broken off".into());
+                note = Some("captured by a run that was interrupted".into());
                 // It may have left the server's own snapshot behind.
                 for left in clear_leftovers(members, &folder, &[])? {
                     tracing::warn!(left, "left by an earlier run");

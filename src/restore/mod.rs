@@ -177,7 +177,7 @@ pub fn restore(
 }
 
 /// Looks whether `target` is there and whole, so that nothing is left to do: a restore that came to its
-/// end in a run that did not. None if it is not there, or if a restore of it was broken off.
+/// end in a run that did not. None if it is not there, or if a restore of it was interrupted.
 fn restored_earlier(
     target: &CollectionAddress,
     members: &Members,

@@ -56,7 +56,7 @@ pub enum There {
     /// Nothing.
     Nothing,
     /// A collection that an earlier run started to restore and did not finish.
-    RestoreRecord,
+    Started,
     /// A collection that was asked to be written over.
     Other,
 }
@@ -95,12 +95,12 @@ pub fn preflight(
         (true, Some(record)) if !record.over => match options.resume {
             true => {
                 require_ours(target, members, expected, record)?;
-                There::RestoreRecord
+                There::Started
             }
             false => {
                 return refuse(
                     format!("an earlier run began {name} and did not finish it"),
-                    "go on with --resume, which begins it anew if it is not whole".into(),
+                    "restore with --resume, which starts anew if it is not whole".into(),
                 );
             }
         },

@@ -1,7 +1,7 @@
-//! Downloads: in one pass, gone on with where they were cut, and never more than was announced.
+//! Downloads: in one pass, resumed where they were cut, and never more than was announced.
 //!
 //! Invariants: what is handed on is each byte once and in order; a server that announces one size
-//! and sends another is refused; a download that stands still is cut and gone on with, as long as
+//! and sends another is refused; a download that stands still is cut and resumed, as long as
 //! it gets on at all.
 
 use std::io::{self, Read};

@@ -230,7 +230,7 @@ pub fn verify(
                 asking,
                 site,
             )?;
-            stages.end("ask");
+            stages.end("query");
             Some(told)
         }
     };

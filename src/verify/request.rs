@@ -190,7 +190,7 @@ impl Operation for VerifyRequest {
         let ids =
             2 * master.ids_bytes_max() + sources.iter().map(Source::ids_bytes_max).sum::<u64>();
         require_free(&parent, ids, "sorting ids")?;
-        stages.end("look");
+        stages.end("open");
         let (verified, answers) = verify(
             &mut master,
             &mut sources,

@@ -202,9 +202,7 @@ fn explain(status: ExitStatus, told: &Status, cancelled: bool) -> Error {
         let mut why = "cancelled".to_owned();
         if !told.remote.is_empty() {
             let remote = told.remote.join(" and ");
-            why += &format!(
-                "; {remote} is still there, and the next run removes it or goes on with it"
-            );
+            why += &format!("; {remote} is still there, and the next run removes it or resumes it");
         }
         match published.as_slice() {
             [] => {}

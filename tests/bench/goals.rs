@@ -27,7 +27,7 @@ pub const VERIFY: &str = "verify of a grafted master, against cat";
 pub const VERIFY_DEEP: &str = "verify --deep, against cat";
 
 /// The row of the stage that finds which ids meet.
-const FIND: &str = "– find";
+const FIND: &str = "– find conflicts";
 
 /// What a graft is compared with copying at: the issue sets its goals for this size. With fewer
 /// points starting costs most; with fewer dimensions a point is more graph than vector.

@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use super::{envelope, no_such_name};
 use crate::archive::{
-    ArchiveOptions, Checked, Copied, EntryRef, Forgetting, Holder, IdentityOptions, Name, Policy,
-    PruneReport, Subset, Trust, TrustOptions, Verified, WritableArchiveOptions, parse_recipients,
+    ArchiveOptions, Checked, Copied, EntryRef, Forgetting, Holder, IdentityOptions, Name, PLACES,
+    Policy, PruneReport, Subset, Trust, TrustOptions, Verified, WritableArchiveOptions,
+    parse_recipients,
 };
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
@@ -127,9 +128,8 @@ impl Operation for CheckRequest {
 /// Brings a copy of an archive to the state of the original.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct CopyRequest {
-    /// The archive: a folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*),
-    /// gs://BUCKET/PREFIX (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*)
-    #[arg(long, value_name = "PLACE")]
+    /// The archive: one of [`PLACES`].
+    #[arg(long, value_name = "PLACE", help = format!("The archive: {PLACES}"))]
     pub from: String,
     /// The copy: an empty place, or one that was copied there before
     #[arg(long, value_name = "PLACE")]

@@ -12,6 +12,10 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use super::remote::{self, Remote};
 use crate::base::error::{Error, Result};
 
+/// The places that an archive can be in, for help texts and errors.
+pub const PLACES: &str = "a folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*), \
+     gs://BUCKET/PREFIX (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*)";
+
 /// Who keeps a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cloud {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use self::cloud::Cloud;
+pub use self::cloud::{Cloud, PLACES};
 pub use self::conformance::conforms;
 pub use self::keyed::Keyed;
 pub use self::local::Local;
@@ -144,12 +144,12 @@ pub enum Location {
 }
 
 impl Location {
-    /// Reads `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or a folder.
+    /// Reads one of [`PLACES`].
     pub fn parse(text: &str) -> Result<Self> {
         let refuse = |why: &str| {
             Err(
                 Error::usage(format!("reading the archive's location {text}"), why)
-                    .next("give a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX"),
+                    .next(format!("give {PLACES}")),
             )
         };
         let of_cloud = |cloud: Cloud| Some((cloud, text.strip_prefix(cloud.scheme())?));

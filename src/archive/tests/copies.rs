@@ -1,4 +1,4 @@
-//! Copies: brought up to date, refused, broken off.
+//! Copies: brought up to date, refused, interrupted.
 
 use super::*;
 use crate::archive::lock::LOCK;

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::AGAIN;
-use crate::format::layout;
+use crate::format::{DenseStorage, layout};
 
 /// The reasons in a segment's `state`, each with its way out.
 pub(super) fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
@@ -49,18 +49,15 @@ pub(super) fn of_state(state: &Value, found: &mut Vec<(String, String)>) {
             .collect()
     };
     for (name, vector) in named("vector_data") {
-        match vector.get("storage_type").and_then(Value::as_str) {
-            Some(
-                "Mmap" | "ChunkedMmap" | "InRamChunkedMmap" | "InRamMmap" | "GraphInline"
-                | "Memory" | "Empty",
-            ) => {}
-            kind => found.push((
+        let kind = vector.get("storage_type").and_then(Value::as_str);
+        if kind.and_then(DenseStorage::of).is_none() {
+            found.push((
                 format!(
                     "the storage '{}' of its vector '{name}' is unknown",
                     kind.unwrap_or("none")
                 ),
                 newer(),
-            )),
+            ));
         }
         let index = vector.get("index").and_then(|index| index.get("type"));
         match index.and_then(Value::as_str) {

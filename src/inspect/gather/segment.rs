@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::format::ids::Format;
 use crate::format::rocks::InRocks;
-use crate::format::{Segment, layout};
+use crate::format::{DenseStorage, Segment, layout};
 use crate::inspect::{SegmentPoints, SegmentReport, SegmentVector, Storage};
 use crate::source::SegmentCounts;
 
@@ -66,11 +66,7 @@ fn dense(name: &str, data: &Value, segment: &Segment) -> SegmentVector {
         sparse: false,
         storage: storage.map(|kind| Storage {
             kind: kind.to_owned(),
-            on_disk: match kind {
-                "Mmap" | "ChunkedMmap" => Some(true),
-                "InRamMmap" | "InRamChunkedMmap" | "Memory" => Some(false),
-                _ => None,
-            },
+            on_disk: DenseStorage::of(kind).and_then(|storage| storage.on_disk),
         }),
         slots_count: slots(name, data, segment),
         index: data["index"]["type"].as_str().map(|kind| Storage {

@@ -90,7 +90,7 @@ pub fn graft(making: Making<'_>) -> Result<Made> {
             tally.won += have - lose;
         }
     }
-    stages.end("find").points(ids);
+    stages.end("find conflicts").points(ids);
 
     rewriter.settle(&mut sources, &mut shard_plans)?;
     let settled_bytes = rewriter.finish(&mut shard_plans)?;

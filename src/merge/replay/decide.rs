@@ -46,7 +46,7 @@ pub fn decide(
                               with --sync, which also deletes what they do not have";
     match (points, earlier, asked) {
         (None, _, ExistingTarget::Resume) => refuse(
-            "there is no such collection to go on with",
+            "there is no such collection to resume",
             "leave --resume out to make it",
         ),
         (None, _, ExistingTarget::Usual | ExistingTarget::Sync) => Ok(Action::Make),

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::archive::Policy;
+use crate::archive::{PLACES, Policy};
 use crate::capture::Incremental;
 use crate::merge::MergeOptions;
 
@@ -22,7 +22,7 @@ use crate::merge::MergeOptions;
 pub struct PlanFile {
     /// What reports and metrics call this plan; the file's name otherwise.
     pub name: Option<String>,
-    /// The folder of what is remembered: the journal, the lock, what aliases pointed to. Beside a
+    /// The state folder: the journal, the lock, what aliases pointed to. Beside a
     /// local archive by default, as ARCHIVE.nightly/NAME. Each plan has one of its own.
     pub state: Option<PathBuf>,
     /// Where snapshots are kept.
@@ -58,8 +58,8 @@ pub struct PlanFile {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArchivePart {
-    /// A folder, s3://BUCKET/PREFIX (keys, region and endpoint come from AWS_*), gs://BUCKET/PREFIX
-    /// (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*).
+    /// The archive: one of [`PLACES`].
+    #[schemars(description = format!("The archive: {PLACES}."))]
     pub place: String,
     /// Make the archive if there is none.
     #[serde(default)]
@@ -78,7 +78,7 @@ pub struct ArchivePart {
     pub identity: Option<PathBuf>,
     /// The command that prints that key; the shell runs it.
     pub identity_command: Option<String>,
-    /// Words that every snapshot is kept by.
+    /// Tags of every snapshot.
     #[serde(default)]
     pub tags: Vec<String>,
 }
@@ -98,9 +98,9 @@ pub struct ServerPart {
     /// Take any certificate.
     #[serde(default)]
     pub insecure: bool,
-    /// How long an answer may take, in seconds.
+    /// Timeout of an answer, in seconds.
     pub timeout: Option<u64>,
-    /// How often a call that fails for a passing reason is repeated.
+    /// Number of retries of a call that fails for a passing reason.
     pub retries: Option<u32>,
     /// The port of gRPC, if it is not the one after REST's.
     pub grpc_port: Option<u16>,
@@ -205,9 +205,9 @@ pub struct PublishPart {
     pub server: String,
     /// The alias that points to the newest master.
     pub alias: String,
-    /// How many masters stay on the server; all, if it is not said.
+    /// Number of masters that stay on the server; all by default.
     pub keep: Option<u32>,
-    /// How many percent fewer points the new one may have, as "5%".
+    /// Limit of how many fewer points the new one may have, as "5%".
     pub max_shrink: Option<String>,
     /// Publish although: not-green, empty, missing-indexes.
     #[serde(default)]
@@ -217,7 +217,7 @@ pub struct PublishPart {
     pub if_moved: IfMoved,
     /// Replicas of each shard.
     pub replication_factor: Option<u32>,
-    /// How long the collection may take to become green, in seconds.
+    /// Timeout until the collection is green, in seconds.
     pub wait: Option<u64>,
 }
 
@@ -236,12 +236,12 @@ pub enum IfMoved {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsPart {
-    /// The folder with room for the sources and the master; in the folder of what is remembered by
+    /// The folder with room for the sources and the master; in the state folder by
     /// default.
     pub work: Option<PathBuf>,
     /// Bytes a second from and to servers at the most, as "500k", "20M" or "1G".
     pub rate: Option<String>,
-    /// How many hours a night that was broken off may be gone on with; 12 by default.
+    /// Hours for which an interrupted run may be resumed; 12 by default.
     pub resume_hours: Option<u32>,
 }
 
@@ -251,7 +251,7 @@ pub struct LimitsPart {
 pub struct ReportPart {
     /// A folder for a JSON file and an HTML page of each run.
     pub folder: Option<PathBuf>,
-    /// How many nights' files stay there; 60 by default.
+    /// Number of runs whose files stay there; 60 by default.
     pub keep: Option<u32>,
     /// A file for the textfile collector of Prometheus' node exporter; its name ends in .prom.
     pub prometheus: Option<PathBuf>,
@@ -271,7 +271,7 @@ pub struct HooksPart {
     pub run_after: Vec<String>,
     /// After work that failed, before `run_after`.
     pub run_failed: Vec<String>,
-    /// How many seconds each may run; 600 by default.
+    /// Timeout of each, in seconds; 600 by default.
     pub timeout: Option<u64>,
 }
 

@@ -5,7 +5,7 @@
 //! do; nothing that exists is touched unless that was
 //! asked for; a collection that fails does not keep the others from being restored; aliases move in one
 //! call, and only when every collection came out as its snapshot says; the same request goes on where a
-//! run that was broken off was.
+//! run that was interrupted ended.
 
 mod pieces;
 mod plan;
@@ -212,7 +212,7 @@ impl RestoreManyRequest {
             report.envelope.outcome = err.kind().into();
             report
                 .notes
-                .push("the same command goes on with what is missing".into());
+                .push("the same command restores what is missing".into());
             if !report.aliases.is_empty() {
                 let note = "no alias was set: they move when every collection is there";
                 report.notes.push(note.into());

@@ -78,7 +78,7 @@ fn name_of(piece: &Piece, rename: &[Rename]) -> String {
     renamed.unwrap_or_else(|| piece.name.clone())
 }
 
-/// Digest of what becomes of what, by which a run that was broken off is known again.
+/// Digest of what becomes of what, by which a run that was interrupted is known again.
 pub(super) fn digest(pieces: &Pieces, rename: &[Rename]) -> Result<String> {
     let named = pieces.all.iter();
     let named: Vec<(&str, u64, String)> = named

@@ -160,7 +160,7 @@ pub fn answers(
         queries => questions::draw(master, expected, settings, queries)?,
     };
     let stage = site.progress.stage(
-        "ask",
+        "query",
         Some(questions.iter().map(|(_, some)| some.len() as u64).sum()),
         Unit::Points,
     );

@@ -154,6 +154,18 @@ fn by_pattern() -> Outcome {
         .run()?
         .code(2)?
         .says(&["does not begin a time"])?;
+    // A master is no source of itself.
+    archive("add", &root)
+        .arg(&master)
+        .args(["--name", "album_master"])
+        .run()?
+        .ok()?;
+    merge("archive:album_*").run()?.code(2)?.says(&[
+        "album_master@",
+        "is a master",
+        "one by one",
+    ])?;
+    merge("archive:album_?").run()?.ok()?;
     // A comparison is of two snapshots, and not of as many as there happen to be.
     cli!["diff", "archive:album_*", "archive:other"]
         .args(["--archive".as_ref(), root.as_path()])

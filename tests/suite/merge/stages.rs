@@ -35,7 +35,7 @@ fn add_up(env: &Env, route: &str) -> Outcome {
     let verify = cli!["verify", "--json", "--deep", &master, "--against"].args(&sources.files);
     let started = Instant::now();
     let report = verify.run()?.ok()?.json()?;
-    whole(&report, started, &["look", "compare"])
+    whole(&report, started, &["open", "compare"])
 }
 
 fn whole(report: &Value, started: Instant, named: &[&str]) -> Outcome {

@@ -86,7 +86,7 @@ fn targets(env: &Env, bin: &Path) -> Outcome {
         .arg("--resume")
         .run()?
         .code(12)?
-        .says(&["no such collection to go on with"])?;
+        .says(&["no such collection to resume"])?;
     // By source, a server without a cluster has no place for it.
     place
         .merging(&[&file], "keyed")
