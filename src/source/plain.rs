@@ -24,10 +24,13 @@ use crate::point::PointId;
 /// engine takes to open it counts.
 const BYTES_MAX: u64 = 64 << 20;
 
+/// A segment, and its points.
+type SegmentPoints = (Uuid, Vec<IdEntry>);
+
 /// The points of a shard, by segment.
 struct Points {
     number: u32,
-    segments: Vec<(Uuid, Vec<IdEntry>)>,
+    segments: Vec<SegmentPoints>,
 }
 
 /// A point, the place of its segment among those that are read, and its offset there.
@@ -154,11 +157,7 @@ impl Source {
 
 /// The points of each segment of `shard`, which was opened with its id trackers and log; none if its log may change
 /// any, one lies in two segments, or changes lie beside a segment.
-fn points_of(
-    shard: &mut Shard,
-    what: &str,
-    spill: &Spill,
-) -> Result<Option<Vec<(Uuid, Vec<IdEntry>)>>> {
+fn points_of(shard: &mut Shard, what: &str, spill: &Spill) -> Result<Option<Vec<SegmentPoints>>> {
     let mut held = ShardIds::new(spill);
     let mut segments = Vec::new();
     for (uuid, segment) in &shard.segments {

@@ -123,7 +123,7 @@ enum Coming<'a> {
     /// Out of a scratch file.
     Stored {
         records: InPlace<'a>,
-        checked: Checked<'a>,
+        checked: Box<Checked<'a>>,
     },
 }
 
@@ -189,7 +189,10 @@ impl<'a> Scan<'a> {
         for point_stream in point_streams {
             let checked = Checked::new(point_stream.clone(), reading);
             let records = match point_stream.records.in_place(reading, stored_bytes)? {
-                Some(records) => Coming::Stored { records, checked },
+                Some(records) => Coming::Stored {
+                    records,
+                    checked: Box::new(checked),
+                },
                 None => {
                     let (sender, pages) = sync_channel(1);
                     scope.spawn(move || read_pages(checked, page_bytes, &sender));
