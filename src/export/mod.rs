@@ -162,10 +162,7 @@ impl Operation for ExportRequest {
         require_free(&parent, source.snapshot.unpacked_bytes, "unpacking")?;
         let scratch = Scratch::new(&parent)?;
         let folder = scratch.folder("source")?;
-        let purpose = match &self.filter {
-            Some(_) => Purpose::Filtering,
-            None => Purpose::Reading,
-        };
+        let purpose = Purpose::to_read(self.filter.as_ref());
         let settled = source.settle(&folder, purpose, None)?;
         missing.extend(source.refused.clone());
 

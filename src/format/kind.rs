@@ -17,8 +17,19 @@ pub struct DenseStorage {
     pub is_fixed: bool,
     /// Whether vectors stay on the disk; none if it has none, or if that depends on something else.
     pub on_disk: Option<bool>,
+    /// The form of its files, as far as it is known here.
+    pub files: Option<DenseFiles>,
     /// Of one that is read into memory when a segment is opened, the one with the same files that is not.
     pub on_disk_form: Option<&'static str>,
+}
+
+/// Form of the files of a storage of dense vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenseFiles {
+    /// Chunks, which vectors are added to.
+    Chunks,
+    /// One file of all.
+    Matrix,
 }
 
 const fn dense(name: &'static str, since: Option<(u32, u32, u32)>) -> DenseStorage {
@@ -27,6 +38,7 @@ const fn dense(name: &'static str, since: Option<(u32, u32, u32)>) -> DenseStora
         since,
         is_fixed: false,
         on_disk: None,
+        files: None,
         on_disk_form: None,
     }
 }
@@ -40,20 +52,24 @@ const DENSE_STORAGES: [DenseStorage; 7] = [
     DenseStorage {
         is_fixed: true,
         on_disk: Some(true),
+        files: Some(DenseFiles::Matrix),
         ..dense("Mmap", None)
     },
     DenseStorage {
         on_disk: Some(true),
+        files: Some(DenseFiles::Chunks),
         ..dense("ChunkedMmap", None)
     },
     DenseStorage {
         on_disk: Some(false),
+        files: Some(DenseFiles::Chunks),
         on_disk_form: Some("ChunkedMmap"),
         ..dense("InRamChunkedMmap", Some((1, 11, 0)))
     },
     DenseStorage {
         is_fixed: true,
         on_disk: Some(false),
+        files: Some(DenseFiles::Matrix),
         on_disk_form: Some("Mmap"),
         ..dense("InRamMmap", Some((1, 17, 0)))
     },

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::kind::DenseStorage;
+use super::kind::{DenseFiles, DenseStorage};
 use super::layout;
 use super::payloads::STORAGE;
 use super::schema::CollectionConfig;
@@ -19,8 +19,6 @@ use super::storage::{DenseReader, GridstoreReader};
 use crate::base::error::{Error, Result};
 use crate::point::{PointId, Record, Vector};
 
-/// Storages of vectors that lie in chunks.
-const CHUNKED: [&str; 2] = ["ChunkedMmap", "InRamChunkedMmap"];
 /// Storages of payloads that are gridstores.
 const GRIDSTORE: [&str; 2] = ["mmap", "in_ram_mmap"];
 
@@ -31,10 +29,9 @@ pub fn is_plain(state: &Value, config: &CollectionConfig) -> bool {
     let none = serde_json::Map::new();
     let vectors = state["vector_data"].as_object().unwrap_or(&none);
     let of = |name: &String, vector: &Value| {
-        let storage = vector["storage_type"].as_str().unwrap_or_default();
         let datatype = vector["datatype"].as_str();
         config.vectors().contains_key(name)
-            && (CHUNKED.contains(&storage) || is_fixed(vector))
+            && files(vector).is_some()
             && datatype.is_none_or(|datatype| datatype == "float32")
             && vector["multivector_config"].is_null()
             && vector["size"].is_u64()
@@ -47,9 +44,9 @@ pub fn is_plain(state: &Value, config: &CollectionConfig) -> bool {
         && payloads.is_some_and(|kind| GRIDSTORE.contains(&kind))
 }
 
-/// Returns true if the `vector` in `segment.json` lies in a storage that nothing is added to.
-fn is_fixed(vector: &Value) -> bool {
-    DenseStorage::of_vector(vector).is_some_and(|storage| storage.is_fixed)
+/// Form of the files of the `vector` in `segment.json`, if it is known.
+fn files(vector: &Value) -> Option<DenseFiles> {
+    DenseStorage::of_vector(vector)?.files
 }
 
 /// Reads records by the offsets of their points.
@@ -73,7 +70,10 @@ impl SegmentReader {
         {
             let dim = vector["size"].as_u64().unwrap_or(0);
             let storage = folder.join(layout::vector_storage(name));
-            let reader = DenseReader::open(&storage, dim, is_fixed(vector), what)?;
+            let Some(files) = files(vector) else {
+                return Ok(None);
+            };
+            let reader = DenseReader::open(&storage, dim, files, what)?;
             match reader.filter(|reader| reader.length() > u64::from(last)) {
                 Some(reader) => vectors.push((name.clone(), reader)),
                 None => return Ok(None),

@@ -138,6 +138,11 @@ pub fn is_log_file(name: &str) -> bool {
 }
 
 impl LogFiles {
+    /// Returns true if no file of a log was taken in.
+    pub fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.open.is_empty()
+    }
+
     /// Takes the file `name` (without directories) of `size` bytes in. From `reader` only as much
     /// is read as there are entries, so of a sparse file of 32 MiB its used part.
     /// Returns whether it is a file of the log; nothing is read from one that is not.

@@ -174,19 +174,16 @@ pub(super) fn settle_all(
     site: Workspace<'_>,
     stages: &mut Stages,
 ) -> Result<Vec<OpenedShards>> {
-    let purpose = match &settings.union.filter {
-        Some(_) => Purpose::Filtering,
-        None => Purpose::Reading,
-    };
+    let filter = settings.union.filter.as_ref();
     let total = sources
         .iter()
         .map(|source| source.snapshot.file_bytes)
         .sum();
     let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
     let what_for = |at| Opened {
-        purpose,
+        purpose: Purpose::to_read(filter),
         shards: plan.only.map(|_| plan.needed_of(at)),
-        filter: settings.union.filter.as_ref(),
+        filter,
     };
     let all = sources.iter_mut().collect();
     let settled = open_all(

@@ -24,7 +24,7 @@ use crate::base::stage::Stages;
 use crate::build::Target;
 use crate::engine::{Columns, Filter, Hit, Search, take_warnings};
 use crate::point::{PointId, Record};
-use crate::source::{Ordered, Purpose, Reading, Source, Take};
+use crate::source::{Ordered, Pages, Purpose, Reading, Source, Take, refuse_missing};
 use crate::stream::{
     Layout, PointStream, Scan, Sorted, Sorter, UnionOptions, identity_key, in_master,
     point_streams, read_placed, write_placed,
@@ -36,8 +36,6 @@ const BUFFERS_BYTES: usize = 64 << 20;
 const BUFFER_BYTES: std::ops::RangeInclusive<usize> = (128 << 10)..=(4 << 20);
 /// Bytes of a run that are written at once.
 const WRITE_BYTES: usize = 1 << 20;
-/// Records of a page at the most.
-const PAGE_RECORDS: usize = 8192;
 
 /// A shard of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -143,10 +141,7 @@ pub fn make(
     let Some(source) = sources.get_mut(of.source) else {
         return Err(Error::failed("making a run", "there is no such source"));
     };
-    let purpose = match &settings.union.filter {
-        Some(_) => Purpose::Filtering,
-        None => Purpose::Reading,
-    };
+    let purpose = Purpose::to_read(settings.union.filter.as_ref());
     source.forget();
     let folder = site.scratch.folder("source")?;
     let wanted = BTreeSet::from([of.shard]);
@@ -224,17 +219,10 @@ fn sort(
         }
         Ok(())
     })?;
-    // A scan that ends early would look like a small shard.
-    if scanned != matching {
-        let what = streams
-            .first()
-            .map_or("a source", |stream| stream.records.what());
-        return Err(Error::damaged(
-            format!("scanning {what}"),
-            format!("it says that it has {matching} points, but {scanned} came"),
-        )
-        .next("the snapshot is damaged: fetch or copy it again"));
-    }
+    let what = streams
+        .first()
+        .map_or("a source", |stream| stream.records.what());
+    refuse_missing(what, matching, scanned)?;
     Ok((points, matching))
 }
 
@@ -423,22 +411,12 @@ impl Ordered for RunRecords<'_> {
     }
 
     fn read(&self, reading: Reading<'_>, page_bytes: usize, take: &mut Take<'_>) -> Result<()> {
-        let (mut page, mut bytes) = (Vec::new(), 0);
-        let mut wants_more = true;
+        let mut pages = Pages::new(page_bytes, take);
         self.each(|record| {
-            if reading.sample.is_none_or(|sample| sample.keeps(record.id)) {
-                bytes += record.weight_bytes();
-                page.push(record);
-            }
-            if bytes >= page_bytes || page.len() >= PAGE_RECORDS {
-                bytes = 0;
-                wants_more = take(std::mem::take(&mut page));
-            }
-            Ok(wants_more)
+            let is_read = reading.sample.is_none_or(|sample| sample.keeps(record.id));
+            Ok(!is_read || pages.add(record))
         })?;
-        if wants_more {
-            take(page);
-        }
+        pages.finish();
         Ok(())
     }
 

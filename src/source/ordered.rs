@@ -42,6 +42,59 @@ impl Default for Reading<'_> {
 /// Takes a page in; says whether it wants more.
 pub type Take<'a> = dyn FnMut(Vec<Record>) -> bool + 'a;
 
+/// Refuses records of `what` that were read to their end, of which `came` so many and not as many as it says:
+/// reading that ends early would look like a small source.
+pub fn refuse_missing(what: &str, expected: u64, came: u64) -> Result<()> {
+    if came == expected {
+        return Ok(());
+    }
+    Err(Error::damaged(
+        format!("scanning {what}"),
+        format!("it says that it has {expected} points, but {came} came"),
+    )
+    .next("the snapshot is damaged: fetch or copy it again"))
+}
+
+/// Gathers records into pages of about a size for who takes pages.
+pub struct Pages<'a, 'b> {
+    page: Vec<Record>,
+    bytes: usize,
+    page_bytes: usize,
+    take: &'a mut Take<'b>,
+    wants_more: bool,
+}
+
+impl<'a, 'b> Pages<'a, 'b> {
+    /// Pages of about `page_bytes` bytes for `take`.
+    pub fn new(page_bytes: usize, take: &'a mut Take<'b>) -> Self {
+        Self {
+            page: Vec::new(),
+            bytes: 0,
+            page_bytes,
+            take,
+            wants_more: true,
+        }
+    }
+
+    /// Adds a record; returns false when no more is wanted.
+    pub fn add(&mut self, record: Record) -> bool {
+        self.bytes += record.weight_bytes();
+        self.page.push(record);
+        if self.bytes >= self.page_bytes || self.page.len() >= *PAGE_RECORDS.end() {
+            self.bytes = 0;
+            self.wants_more = (self.take)(std::mem::take(&mut self.page));
+        }
+        self.wants_more
+    }
+
+    /// Gives the last page, if more is wanted.
+    pub fn finish(self) {
+        if self.wants_more {
+            (self.take)(self.page);
+        }
+    }
+}
+
 /// Something that yields records in the order of their ids.
 pub trait Ordered: Sync {
     /// Returns the name for errors.

@@ -20,9 +20,9 @@ use crate::format::rocks::InRocks;
 use crate::format::{Shard, layout, wal};
 use crate::point::PointId;
 
-/// Largest snapshot that is read here, in bytes. Its ids are held in memory; and the larger it is, the less what the
-/// engine takes to open it counts.
-const BYTES_MAX: u64 = 64 << 20;
+/// Largest snapshot that is a small one, in bytes: it is read here, where its ids are held in memory, and does not stay
+/// open if not all can. The larger one is, the less what the engine takes to open it counts.
+pub const SMALL_BYTES: u64 = 64 << 20;
 
 /// A segment, and its points.
 type SegmentPoints = (Uuid, Vec<IdEntry>);
@@ -47,7 +47,7 @@ impl Source {
         (files, into): (&RecordFiles, &Path),
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<Option<OpenedShards>> {
-        if self.live.is_some() || self.snapshot.file_bytes > BYTES_MAX {
+        if self.live.is_some() || self.snapshot.file_bytes > SMALL_BYTES {
             return Ok(None);
         }
         let shards = self.snapshot.shards.keys().copied();
@@ -89,7 +89,13 @@ impl Source {
         if !shards.all(|shard| shard.is_some_and(is_plain)) {
             return Ok(None);
         }
-        self.look_inside(wanted)?;
+        let shards = &self.snapshot.shards;
+        if !wanted
+            .iter()
+            .all(|one| shards.get(one).is_some_and(Shard::is_looked_inside))
+        {
+            self.look_inside(wanted)?;
+        }
         let spill = Spill::within(folder);
         let mut all = Vec::new();
         for number in wanted {

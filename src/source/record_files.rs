@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::ordered::{Ordered, Reading};
+use super::ordered::{Ordered, Reading, refuse_missing};
 use super::stored::{READ_BYTES, StoredRecords};
 use crate::base::error::{Error, Result};
 use crate::base::parallel::lock;
@@ -102,6 +102,7 @@ impl RecordFiles {
             start: file.bytes,
             file,
             waiting: Vec::new(),
+            buffer: Vec::new(),
             blocks: Vec::new(),
             count: 0,
         })
@@ -117,16 +118,7 @@ impl RecordFiles {
     ) -> Result<StoredRecords> {
         let (stored, file) = writer.finish(points, is_filtered)?;
         lock(&self.idle).push(file);
-        if stored.count != expected {
-            return Err(Error::damaged(
-                format!("scanning {}", stored.what),
-                format!(
-                    "it says that it has {expected} points, but {} came",
-                    stored.count
-                ),
-            )
-            .next("the snapshot is damaged: fetch or copy it again"));
-        }
+        refuse_missing(&stored.what, expected, stored.count)?;
         Ok(stored)
     }
 }
@@ -136,6 +128,8 @@ struct Writer {
     start: u64,
     file: RecordFile,
     waiting: Vec<u8>,
+    /// Scratch for one record.
+    buffer: Vec<u8>,
     blocks: Vec<(PointId, u64)>,
     count: u64,
 }
@@ -147,12 +141,12 @@ impl Writer {
         if begins {
             self.blocks.push((record.id, at));
         }
-        let mut bytes = Vec::new();
-        let stored = record.store(&mut bytes);
+        self.buffer.clear();
+        let stored = record.store(&mut self.buffer);
         stored.map_err(|why| {
             Error::failed(format!("copying point {} of {}", record.id, self.what), why)
         })?;
-        let framed = write_frame(&bytes, &mut self.waiting);
+        let framed = write_frame(&self.buffer, &mut self.waiting);
         framed.map_err(|err| Error::failed(self.doing(), err))?;
         self.count += 1;
         match self.waiting.len() >= WRITE_BYTES {

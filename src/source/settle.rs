@@ -19,7 +19,7 @@ use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::scratch;
 use crate::engine::{
-    Shard, ShardConfig, closed_segments, forbid_additions, lighten, store_empty_vectors,
+    Filter, Shard, ShardConfig, closed_segments, forbid_additions, lighten, store_empty_vectors,
 };
 use crate::format::schema::CollectionConfig;
 use crate::format::wal;
@@ -42,6 +42,14 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// The purpose of who reads what matches `filter`, or all.
+    pub fn to_read(filter: Option<&Filter>) -> Self {
+        match filter {
+            Some(_) => Self::Filtering,
+            None => Self::Reading,
+        }
+    }
+
     /// Returns true if the records are all that is needed, so that they may be copied, and the shard closed.
     pub fn takes_records_only(self) -> bool {
         matches!(self, Self::Reading | Self::Filtering)

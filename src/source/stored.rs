@@ -12,7 +12,7 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::ordered::{InPlace, Ordered, Reading, Take};
+use super::ordered::{InPlace, Ordered, Pages, Reading, Take};
 use crate::base::error::{Error, Result};
 use crate::engine::{Columns, Filter, Hit, Search};
 use crate::point::{FrameFault, PointId, Record, read_frame};
@@ -112,19 +112,13 @@ impl Ordered for StoredRecords {
     }
 
     fn read(&self, reading: Reading<'_>, page_bytes: usize, take: &mut Take<'_>) -> Result<()> {
-        let (mut page, mut bytes) = (Vec::new(), 0);
+        let mut pages = Pages::new(page_bytes, take);
         for record in self.records(reading, READ_BYTES)? {
-            let record = record?;
-            bytes += record.weight_bytes();
-            page.push(record);
-            if bytes >= page_bytes {
-                bytes = 0;
-                if !take(std::mem::take(&mut page)) {
-                    return Ok(());
-                }
+            if !pages.add(record?) {
+                break;
             }
         }
-        take(page);
+        pages.finish();
         Ok(())
     }
 

@@ -16,8 +16,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Stage;
 use crate::engine::{Columns, Filter};
 use crate::point::{Digest, Record, ShardKey};
-use crate::source::Reading;
-use crate::source::{OpenedShards, Source};
+use crate::source::{OpenedShards, Reading, Source, refuse_missing};
 
 /// Most shards that the keys of a field may have, all of which are written at once.
 const SHARDS_MAX: usize = 256;
@@ -183,20 +182,14 @@ impl<'a> Flow<'a> {
         Ok(flowed)
     }
 
-    /// A scan that ends early would look like a small source.
+    /// Refuses streams that ended early; of a live collection nobody knows.
     fn all_scanned(&self, by_lane: &[u64]) -> Result<()> {
         for (point_stream, scanned) in self.point_streams.iter().zip(by_lane) {
             if point_stream.records.may_change() {
                 continue;
             }
             let expected = point_stream.records.count(self.filter)?;
-            if expected != *scanned {
-                return Err(Error::damaged(
-                    format!("scanning {}", point_stream.records.what()),
-                    format!("it says that it has {expected} points, but {scanned} came"),
-                )
-                .next("the snapshot is damaged: fetch or copy it again"));
-            }
+            refuse_missing(point_stream.records.what(), expected, *scanned)?;
         }
         Ok(())
     }

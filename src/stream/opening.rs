@@ -13,15 +13,13 @@ use crate::base::error::Result;
 use crate::base::parallel::in_parallel;
 use crate::base::scratch;
 use crate::engine::Filter;
-use crate::source::{OpenedShards, Purpose, Reading, RecordFiles, Source};
+use crate::source::{OpenedShards, Purpose, Reading, RecordFiles, SMALL_BYTES, Source};
 
 /// Shards that stay open. Each takes a thread, some 40 MiB of address space, twenty file descriptors for a
 /// while, and a page of records.
 const OPEN_MAX: usize = 48;
 /// Sources that are opened at once.
 const AT_ONCE: usize = 2;
-/// Largest snapshot, in bytes, that does not stay open if not all can.
-const SMALL_BYTES: u64 = 64 << 20;
 
 /// What a source is opened for.
 #[derive(Debug)]

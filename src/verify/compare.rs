@@ -185,15 +185,14 @@ pub fn verify(
     let questions = asked.asking.is_some_and(|asking| asking.queries > 0);
     // Graphs that are not all there are told already, and would not open.
     let asks_graphs = asked.deep && asked.frame.is_empty() && master.live.is_none();
+    let filter = asked.settings.filter.as_ref();
     let purpose = |at: usize| match at {
         // The master as a server has it, with its graphs.
         0 if questions || asks_graphs => Purpose::Carrying,
         0 => Purpose::Reading,
         _ if questions => Purpose::Searching,
-        _ if asked.settings.filter.is_some() => Purpose::Filtering,
-        _ => Purpose::Reading,
+        _ => Purpose::to_read(filter),
     };
-    let filter = asked.settings.filter.as_ref();
     let sides = Sides::settle(master, sources, purpose, filter, site)?;
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let words: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -91,6 +91,11 @@ pub(super) enum Plain<'a> {
 }
 
 impl Trackers {
+    /// Returns true if there is no file.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// Adds the file `name` of the id tracker; see [`super::is_tracker_file`].
     pub fn add(&mut self, name: &str, content: Content) {
         self.files.insert(name.to_owned(), content);

@@ -103,6 +103,14 @@ pub struct Shard {
     pub strays: Strays,
 }
 
+impl Shard {
+    /// Returns true if its id trackers and its log are at hand; of one that has none of them nobody knows.
+    pub fn is_looked_inside(&self) -> bool {
+        let mut segments = self.segments.values();
+        !self.log.is_empty() && segments.all(|segment| !segment.trackers.is_empty())
+    }
+}
+
 /// Members where a server would take anything for a part of a segment: how many, and the first name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Strays {

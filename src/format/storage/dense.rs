@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::bits::{Bits, read_flags};
 use super::chunks::{CONFIG, STATUS, chunk_path};
 use crate::base::error::{Error, Result};
+use crate::format::kind::DenseFiles;
 
 /// Most elements of a vector (lib/api/src/rest/validate.rs).
 const DIM_MAX: u64 = 65_536;
@@ -49,16 +50,16 @@ enum Place {
 }
 
 impl DenseReader {
-    /// The vectors of `dim` elements in the storage in `folder`, of `what`, which nothing is added to if it
-    /// `is_fixed`; none if they are not of the form that is known.
-    pub fn open(folder: &Path, dim: u64, is_fixed: bool, what: &str) -> Result<Option<Self>> {
+    /// The vectors of `dim` elements in the storage in `folder`, of `what`, whose files are of the form `files`; none if
+    /// they are not.
+    pub fn open(folder: &Path, dim: u64, files: DenseFiles, what: &str) -> Result<Option<Self>> {
         if dim == 0 || dim > DIM_MAX {
             return Ok(None);
         }
         let vector_bytes = usize::try_from(dim).unwrap_or(0) * 4;
-        let found = match is_fixed {
-            true => matrix(folder, vector_bytes as u64)?,
-            false => chunks(folder, dim)?,
+        let found = match files {
+            DenseFiles::Matrix => matrix(folder, vector_bytes as u64)?,
+            DenseFiles::Chunks => chunks(folder, dim)?,
         };
         Ok(found.map(|(place, length, deleted)| Self {
             what: what.to_owned(),
@@ -169,7 +170,7 @@ mod tests {
         let length = writer.finish(0).unwrap();
         let deleted = folder.path().join("deleted");
         super::super::write_flags(&deleted, length, &Bits::of([1])).unwrap();
-        let open = |dim| DenseReader::open(folder.path(), dim, false, "test").unwrap();
+        let open = |dim| DenseReader::open(folder.path(), dim, DenseFiles::Chunks, "test").unwrap();
         let mut reader = open(2).unwrap();
         assert_eq!(reader.length(), u64::from(last) + 1);
         let mut read = |at| reader.read(at).unwrap();
@@ -193,7 +194,7 @@ mod tests {
         let matrix = [&MATRIX_HEAD[..], &numbers].concat();
         write(MATRIX, &matrix).unwrap();
         write(DELETED, b"drop\0\0\0\0\x02\0\0\0\0\0\0\0").unwrap();
-        let open = || DenseReader::open(folder.path(), 2, true, "test").unwrap();
+        let open = || DenseReader::open(folder.path(), 2, DenseFiles::Matrix, "test").unwrap();
         let mut reader = open().unwrap();
         assert_eq!(reader.length(), 3);
         assert_eq!(reader.read(0).unwrap(), Some(vec![1.0, 2.0]));
