@@ -2,14 +2,12 @@
 //! or lost. There is the right master, or none.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Bench, Job};
+use super::{Bench, Job, killed_at_random, two_at_once};
 use crate::archive::{rows, walk};
-use crate::support::cli::Signal;
 use crate::support::{Env, Outcome, Trial, names_in};
 
 /// Tasks that are ended at a random moment.
@@ -86,13 +84,7 @@ fn any_order() -> Outcome {
     for _ in 0..5 {
         let rm = cli!["job", "rm", &job.place, "--part", "1"];
         rm.run()?.ok()?;
-        let running = [job.task(1).start()?, job.task(1).start()?];
-        let mut made = 0;
-        for running in running {
-            let done = running.wait()?.ok()?.json()?;
-            made += u32::from(done["was_there"] == false);
-        }
-        ensure_eq!(made, 1, "parts that were made");
+        two_at_once(|| job.task(1))?;
         ensure_eq!(job.status()?["unnamed_bytes"], 0, "bytes of no part");
     }
     ensure_joins(&bench, &job, &sha256)
@@ -104,28 +96,21 @@ fn killed() -> Outcome {
     let mut random = ChaCha8Rng::seed_from_u64(18);
     let scratch = bench.path("scratch");
     std::fs::create_dir(&scratch)?;
-    // How long one takes, so that every step is hit.
     let task = |index: usize| job.task(index).arg("--scratch").arg(&scratch);
-    let whole = task(0).run()?.ok()?.elapsed;
-    let mut unfinished = 0;
-    for _ in 0..KILLS {
-        cli!["job", "rm", &job.place, "--part", "0"].run()?.ok()?;
-        let moment = random.random_range(Duration::ZERO..whole);
-        let running = task(0).start()?;
-        std::thread::sleep(moment);
-        running.signal_group(Signal::KILL)?;
-        let run = running.wait()?;
-        if run.signal().is_some() {
-            unfinished += 1;
-        }
-        // Whatever is there is whole: it joins, or it is missing.
-        match job.document(0).exists() {
-            true => task(0).run()?.ok().map(drop)?,
-            false => {
-                ensure_no_master(&bench, &job, 1, &["3 of 3 tasks are not done"])?;
+    let again = || cli!["job", "rm", &job.place, "--part", "0"].run()?.ok();
+    let unfinished = killed_at_random(
+        KILLS,
+        &mut random,
+        again,
+        || task(0),
+        || {
+            // Whatever is there is whole: it joins, or it is missing.
+            match job.document(0).exists() {
+                true => task(0).run()?.ok().map(drop),
+                false => ensure_no_master(&bench, &job, 1, &["3 of 3 tasks are not done"]),
             }
-        }
-    }
+        },
+    )?;
     ensure!(unfinished >= KILLS / 2, "{unfinished} were ended");
     for index in 0..job.tasks {
         task(index).run()?.ok()?;

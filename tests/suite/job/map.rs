@@ -2,15 +2,13 @@
 //! gives; runs that were changed, mixed up or lost make no shard.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::same::{ensure_same, sharded};
-use super::{Bench, Job};
-use crate::archive::{rows, walk};
-use crate::support::cli::Signal;
+use super::same::{ensure_same, keyed, sharded};
+use super::{Bench, Job, killed_at_random, two_at_once};
+use crate::archive::walk;
 use crate::support::{Env, Outcome, Trial, names_in};
 
 /// Tasks that are ended at a random moment.
@@ -114,21 +112,7 @@ fn under_keys() -> Outcome {
     ensure_eq!(report["master"]["points"], 1800, "points");
     let two_each = ["--layout", "by-source", "--shards", "2"];
     ensure_same(&sharded_sources, &two_each, false)?;
-    let keyed = Bench::of(|dir| {
-        let mut keyed = Vec::new();
-        for (name, first) in [("x", 0), ("y", 400)] {
-            let folder = dir.join(name);
-            std::fs::create_dir(&folder)?;
-            let a = rows(&folder, "a", first, 900)?;
-            let b = rows(&folder, "b", first + 300, 900)?;
-            let both = folder.join("both.snapshot");
-            cli!["merge", "-q", &a, &b, "--layout", "by-source", "-o", &both]
-                .run()?
-                .ok()?;
-            keyed.push((name.to_owned(), both));
-        }
-        Ok(keyed)
-    })?;
+    let keyed = Bench::of(keyed)?;
     let (report, _) = ensure_same(&keyed, &["--shards", "2"], false)?;
     ensure_eq!(report["conflicts"]["count"], 1000, "conflicts");
     // The keys of the sources are dropped for those of their names: ids meet that were under two keys of one.
@@ -252,13 +236,7 @@ fn twice() -> Outcome {
     ensure_eq!(there, expected, "was there");
     for _ in 0..4 {
         cli!["job", "rm", &job.place, "--run", "1"].run()?.ok()?;
-        let running = [job.map(1).start()?, job.map(1).start()?];
-        let mut made = 0;
-        for running in running {
-            let done = running.wait()?.ok()?.json()?;
-            made += u32::from(done["was_there"] == false);
-        }
-        ensure_eq!(made, 1, "runs that were made");
+        two_at_once(|| job.map(1))?;
         ensure_eq!(job.status()?["unnamed_bytes"], 0, "bytes of no run");
     }
     ensure_joins(&bench, &job, &digest)?;
@@ -278,43 +256,38 @@ fn killed() -> Outcome {
     let scratch = bench.path("scratch");
     std::fs::create_dir(&scratch)?;
     let map = |index: usize| job.map(index).arg("--scratch").arg(&scratch);
-    let whole = map(0).run()?.ok()?.elapsed;
-    let mut unfinished = 0;
-    for _ in 0..KILLS {
-        cli!["job", "rm", &job.place, "--run", "0"].run()?.ok()?;
-        let moment = random.random_range(Duration::ZERO..whole);
-        let running = map(0).start()?;
-        std::thread::sleep(moment);
-        running.signal_group(Signal::KILL)?;
-        unfinished += u32::from(running.wait()?.signal().is_some());
-        // Whatever is there is whole, or no shard is made of it.
-        match job.folder().join("runs/0.json").exists() {
-            true => map(0).run()?.ok().map(drop)?,
-            false => {
-                let task = job.task(0).run()?.code(1)?;
-                task.says(&["are not done"])?;
+    let again = || cli!["job", "rm", &job.place, "--run", "0"].run()?.ok();
+    let unfinished = killed_at_random(
+        KILLS,
+        &mut random,
+        again,
+        || map(0),
+        || {
+            // Whatever is there is whole, or no shard is made of it.
+            match job.folder().join("runs/0.json").exists() {
+                true => map(0).run()?.ok().map(drop),
+                false => {
+                    let task = job.task(0).run()?.code(1)?;
+                    task.says(&["are not done"]).map(drop)
+                }
             }
-        }
-    }
+        },
+    )?;
     ensure!(unfinished >= KILLS / 2, "{unfinished} were ended");
     for index in 0..job.runs {
         map(index).run()?.ok()?;
     }
     // The same of a shard that is made of runs.
     let task = || job.task(0).arg("--scratch").arg(&scratch);
-    let whole = task().run()?.ok()?.elapsed;
-    for _ in 0..KILLS / 2 {
-        cli!["job", "rm", &job.place, "--part", "0"].run()?.ok()?;
-        let running = task().start()?;
-        std::thread::sleep(random.random_range(Duration::ZERO..whole));
-        running.signal_group(Signal::KILL)?;
-        running.wait()?;
-        if job.document(0).exists() {
-            task().run()?.ok()?;
+    let again = || cli!["job", "rm", &job.place, "--part", "0"].run()?.ok();
+    killed_at_random(KILLS / 2, &mut random, again, task, || {
+        match job.document(0).exists() {
+            true => task().run()?.ok().map(drop),
+            false => Ok(()),
         }
-    }
+    })?;
     // What a dead one left is removed by the next that is at work there.
-    cli!["job", "rm", &job.place, "--part", "0"].run()?.ok()?;
+    again()?;
     task().run()?.ok()?;
     ensure_joins(&bench, &job, &digest)?;
     let left = names_in(&scratch)?;

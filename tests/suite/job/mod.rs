@@ -8,11 +8,14 @@ mod map;
 mod same;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use crate::archive::{archive, make};
-use crate::support::cli::Cli;
+use crate::support::cli::{Cli, Run, Signal};
 use crate::support::{Env, Outcome, Trial, temp_dir};
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
@@ -176,4 +179,40 @@ impl Job {
     fn document(&self, index: usize) -> PathBuf {
         self.folder().join(format!("parts/{index}.json"))
     }
+}
+
+/// Starts a task twice at once: both end well, and one of them made what it makes.
+fn two_at_once(task: impl Fn() -> Cli) -> Outcome {
+    let running = [task().start()?, task().start()?];
+    let mut made = 0;
+    for running in running {
+        let done = running.wait()?.ok()?.json()?;
+        made += u32::from(done["was_there"] == false);
+    }
+    ensure_eq!(made, 1, "of two at once made it");
+    Ok(())
+}
+
+/// Starts a task `times` times, each time after `again` has removed what it makes, and kills it at a random moment of
+/// the time that a whole one takes, so that every step is hit; then `look` says whether all is as it should be. Returns
+/// how often the task had not ended by itself.
+fn killed_at_random(
+    times: u32,
+    random: &mut ChaCha8Rng,
+    again: impl Fn() -> Outcome<Run>,
+    task: impl Fn() -> Cli,
+    look: impl Fn() -> Outcome,
+) -> Outcome<u32> {
+    let whole = task().run()?.ok()?.elapsed;
+    let mut unfinished = 0;
+    for _ in 0..times {
+        again()?;
+        let moment = random.random_range(Duration::ZERO..whole);
+        let running = task().start()?;
+        std::thread::sleep(moment);
+        running.signal_group(Signal::KILL)?;
+        unfinished += u32::from(running.wait()?.signal().is_some());
+        look()?;
+    }
+    Ok(unfinished)
 }

@@ -235,6 +235,23 @@ fn rebuilt(shards: u32) -> Outcome {
     Ok(())
 }
 
+/// Two snapshots in `dir` that have the keys a and b, and points in common under each.
+pub(super) fn keyed(dir: &Path) -> Outcome<Vec<(String, PathBuf)>> {
+    let mut keyed = Vec::new();
+    for (name, first) in [("x", 0), ("y", 400)] {
+        let folder = dir.join(name);
+        std::fs::create_dir(&folder)?;
+        let a = rows(&folder, "a", first, 900)?;
+        let b = rows(&folder, "b", first + 300, 900)?;
+        let both = folder.join("both.snapshot");
+        cli!["merge", "-q", &a, &b, "--layout", "by-source", "-o", &both]
+            .run()?
+            .ok()?;
+        keyed.push((name.to_owned(), both));
+    }
+    Ok(keyed)
+}
+
 /// Shard keys: given by the sources' names, and brought by the sources.
 fn keys() -> Outcome {
     let one = Bench::of(|dir| {
@@ -245,22 +262,7 @@ fn keys() -> Outcome {
     })?;
     let by_source = ["--layout", "by-source"];
     ensure_same(&one, &by_source, true)?;
-    let keyed = Bench::of(|dir| {
-        let mut keyed = Vec::new();
-        for (name, first) in [("x", 0), ("y", 400)] {
-            // Both have the keys a and b, and points in common under each.
-            let folder = dir.join(name);
-            std::fs::create_dir(&folder)?;
-            let a = rows(&folder, "a", first, 900)?;
-            let b = rows(&folder, "b", first + 300, 900)?;
-            let both = folder.join("both.snapshot");
-            cli!["merge", "-q", &a, &b, "--layout", "by-source", "-o", &both]
-                .run()?
-                .ok()?;
-            keyed.push((name.to_owned(), both));
-        }
-        Ok(keyed)
-    })?;
+    let keyed = Bench::of(keyed)?;
     let (report, _) = ensure_same(&keyed, &[], false)?;
     ensure_eq!(report["conflicts"]["count"], 1000, "conflicts");
     let key = report["master"]["shards"][1]["key"].as_str();
