@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use super::same::{ensure_same, keyed, sharded};
 use super::{Bench, Job, killed_at_random, two_at_once};
 use crate::archive::walk;
+use crate::merge::ALBUMS;
 use crate::support::{Env, Outcome, Trial, names_in};
 
 /// Tasks that are ended at a random moment.
@@ -143,13 +144,7 @@ fn vectors() -> Outcome {
 
 /// Snapshots of real servers, with logs that their segments do not have all of, and every kind of vector.
 fn as_servers_leave_them(env: &Env) -> Outcome {
-    let albums = Bench::of(|dir| {
-        let mut albums = Vec::new();
-        for name in ["album_2017", "album_2018", "album_2019_overlap"] {
-            albums.push((name.to_owned(), env.case(name).unpack(dir)?));
-        }
-        Ok(albums)
-    })?;
+    let albums = Bench::of_cases(env, &ALBUMS)?;
     let newest = [
         "--shards",
         "3",
@@ -159,10 +154,7 @@ fn as_servers_leave_them(env: &Env) -> Outcome {
         "album",
     ];
     ensure_same(&albums, &newest, false)?;
-    let three = Bench::of(|dir| {
-        let three = env.case("three_shards").unpack(dir)?;
-        Ok(vec![("three".to_owned(), three)])
-    })?;
+    let three = Bench::of_cases(env, &["three_shards"])?;
     ensure_same(&three, &["--shards", "4"], false)?;
     ensure_same(&three, &["--shards", "1"], false)?;
     Ok(())

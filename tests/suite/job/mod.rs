@@ -40,6 +40,14 @@ struct Bench {
 }
 
 impl Bench {
+    /// One with the snapshots of real servers that are called `names` in fixtures/.
+    fn of_cases(env: &Env, names: &[&str]) -> Outcome<Self> {
+        Self::of(|dir| {
+            let case = |name: &&str| Ok(((*name).to_owned(), env.case(name).unpack(dir)?));
+            names.iter().map(case).collect()
+        })
+    }
+
     /// One with what `files` makes in its folder, each file under the name that it is given with.
     fn of(files: impl FnOnce(&Path) -> Outcome<Vec<(String, PathBuf)>>) -> Outcome<Self> {
         let dir = temp_dir()?;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Bench;
 use crate::archive::encrypted::{KEY, PUBLIC, key_file};
 use crate::archive::{archive, rows};
+use crate::merge::ALBUMS;
 use crate::support::{Env, Outcome, Trial};
 
 /// Numbers of shards.
@@ -321,25 +322,14 @@ fn config_of_a_file() -> Outcome {
 
 /// Snapshots of real servers, with logs that their segments do not have all of.
 fn as_servers_leave_them(env: &Env) -> Outcome {
-    let albums = Bench::of(|dir| {
-        let mut albums = Vec::new();
-        for name in ["album_2017", "album_2018", "album_2019_overlap"] {
-            albums.push((name.to_owned(), env.case(name).unpack(dir)?));
-        }
-        Ok(albums)
-    })?;
+    let albums = Bench::of_cases(env, &ALBUMS)?;
     ensure_same(&albums, &["--stamp", "album"], false)?;
     ensure_same(
         &albums,
         &["--route", "rebuild", "--on-conflict", "newest:taken"],
         false,
     )?;
-    let shards = Bench::of(|dir| {
-        Ok(vec![(
-            "three".to_owned(),
-            env.case("three_shards").unpack(dir)?,
-        )])
-    })?;
+    let shards = Bench::of_cases(env, &["three_shards"])?;
     ensure_same(&shards, &[], false)?;
     Ok(())
 }
