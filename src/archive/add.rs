@@ -52,6 +52,8 @@ pub struct Adding {
     pub sha256: Option<String>,
     /// True if a snapshot without a checksum is refused.
     pub require_checksum: bool,
+    /// How it was made, of one that nothing lies beside: with the SHA-256 that it must have.
+    pub provenance: Option<Value>,
     /// True if it is an entry of its own also where its bytes are there: what is said of it is another.
     /// One of the same time is the same.
     pub is_capture: bool,
@@ -69,6 +71,7 @@ impl Adding {
             tags: Vec::new(),
             sha256: None,
             require_checksum: false,
+            provenance: None,
             is_capture: false,
             passed: None,
         }

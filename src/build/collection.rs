@@ -15,7 +15,7 @@ use crate::base::progress::{Progress, Unit};
 use crate::base::scratch::{self, Scratch};
 use crate::base::sidecar::Sidecar;
 use crate::point::{Digest, Record};
-use crate::verify::{Expected, read_back};
+use crate::verify::{Expected, Packed, read_back};
 
 /// Builds collections, one after the other.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +111,12 @@ impl Builder<'_> {
             layout: shape.layout,
             config: shape.config.raw(),
         };
-        let proof = read_back(&packed, &expected, written, &scratch, self.progress)?;
+        let proof = read_back(
+            Packed::File(&packed, written),
+            &expected,
+            &scratch,
+            self.progress,
+        )?;
         syncing.wait()?;
         let sealed = seal(&staged, &packed, &proof.sha256, output, self.progress)?;
         Ok(Snapshot {

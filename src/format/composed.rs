@@ -80,6 +80,8 @@ struct Open {
     file: SnapshotFile,
     /// Where the next byte lies.
     position: u64,
+    /// Where the reader ends.
+    end: u64,
     reader: RangeReader,
 }
 
@@ -103,15 +105,27 @@ impl ComposedReader {
         let known = self.open.iter().position(|open| open.file == one.file);
         let at = match known {
             // What lies between is passed over, which costs less than to begin anew.
-            Some(at) if self.open.get(at).is_some_and(|open| open.position <= start) => at,
+            Some(at)
+                if (self.open.get(at)).is_some_and(|open| {
+                    (open.position..=open.end).contains(&start) && open.end >= one.range.end
+                }) =>
+            {
+                at
+            }
             _ => {
                 if let Some(at) = known {
                     self.open.swap_remove(at);
                 }
-                let reader = one.file.read_range(start..u64::MAX)?;
+                let end = match &one.file {
+                    SnapshotFile::Disk(_) | SnapshotFile::Member(_) => u64::MAX,
+                    // Parts are read ahead, and what lies behind may not be needed.
+                    SnapshotFile::Stored(_) => one.range.end,
+                };
+                let reader = one.file.read_range(start..end)?;
                 self.open.push(Open {
                     file: one.file.clone(),
                     position: start,
+                    end,
                     reader,
                 });
                 self.open.len() - 1

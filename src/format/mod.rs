@@ -47,5 +47,5 @@ pub use snapshot::{FileSize, Form, Segment, Shard, Snapshot, Strays, Want};
 pub use storage::Bits;
 pub use tar::{BLOCK, Member, MemberKind, Piece, Stream, Walker, skip_by_reading};
 pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
-pub use unpack::{Unpacked, Unpacking, unpack, walk_segments};
+pub use unpack::{PackedSegment, Unpacked, Unpacking, unpack, walk_segments};
 pub use writer::SnapshotWriter;

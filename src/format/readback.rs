@@ -13,12 +13,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::file::StoredSnapshot;
 use super::input::{Sha256Hex, xxh3_hex};
 use crate::base::error::{Error, Result};
 
@@ -60,6 +62,33 @@ pub struct Sums {
     pub sha256: Sha256Hex,
     /// XXH3 of the file, with 128 bits.
     pub xxh3: String,
+}
+
+impl Sums {
+    /// Reads all of `file`, whose bytes are compared with hashes of their own as they are read.
+    pub fn of_stored(file: &StoredSnapshot) -> Result<Self> {
+        let mut reader = Arc::clone(&file.parts).read(0..file.bytes);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let (mut hash, mut sha256) = (Xxh3::new(), Sha256::new());
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    hash.update(bytes);
+                    sha256.update(bytes);
+                }
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => {
+                    return Err(Error::reading(format!("hashing {}", file.reference), &err));
+                }
+            }
+        }
+        Ok(Self {
+            sha256: hex::encode(sha256.finalize()),
+            xxh3: xxh3_hex(hash.digest128()),
+        })
+    }
 }
 
 impl ExpectedBytes {

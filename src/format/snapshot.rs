@@ -6,6 +6,7 @@
 //! Invariants: only the small files that are asked for are read; what is unknown is listed; nothing
 //! here opens a segment, so nothing here can be hurt by what is in one.
 
+mod outline;
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,9 @@ use std::sync::atomic::AtomicU64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use uuid::Uuid;
+
+use self::outline::Outline;
 use self::shard::{FILE_OVERHEAD_BYTES, JSON_BYTES_MAX};
 pub use self::shard::{FileSize, Segment, Shard, Strays};
 use super::file::SnapshotFile;
@@ -104,6 +108,8 @@ pub struct Snapshot {
     pub unpacked_bytes: u64,
     /// Memory that is kept for names and small files, in bytes.
     kept_bytes: u64,
+    /// Of one in parts, where its shards and segments lie.
+    outline: Outline,
 }
 
 impl Snapshot {
@@ -126,6 +132,7 @@ impl Snapshot {
             hashes: None,
             unpacked_bytes: 0,
             kept_bytes: 0,
+            outline: Outline::default(),
         }
     }
 
@@ -134,17 +141,36 @@ impl Snapshot {
         Self::walk(file, want, None, passed)
     }
 
+    /// What of the file is not of a shard, or of a segment of one, that is not `wanted`: a snapshot as well. Of a
+    /// file on disk, where nobody reads what he passes over, it is all.
+    pub fn part(&self, wanted: impl Fn(u32, Option<Uuid>) -> bool) -> SnapshotFile {
+        match &self.file {
+            SnapshotFile::Stored(stored) => self.outline.part(stored, wanted),
+            SnapshotFile::Disk(_) | SnapshotFile::Member(_) => self.file.clone(),
+        }
+    }
+
+    /// The number of a segment that is packed as a tar among all such, if it is known before it is read.
+    pub fn number_of(&self, shard: u32, segment: Uuid) -> Option<u64> {
+        self.outline.number(shard, segment)
+    }
+
     /// Reads the id trackers and logs of the shards that are `wanted`, after it was opened without; of the
-    /// others nothing but headers is read.
+    /// others nothing is read.
     pub fn look_inside(&mut self, wanted: &BTreeSet<u32>) -> Result<()> {
         let inside = Want {
             trackers: true,
             log: true,
             hash: None,
         };
-        let found = Self::walk(&self.file, inside, Some(wanted), None)?;
-        for (number, shard) in found.shards {
+        let part = self.part(|shard, _| wanted.contains(&shard));
+        let found = Self::walk(&part, inside, Some(wanted), None)?;
+        for (number, mut shard) in found.shards {
             if let Some(own) = self.shards.get_mut(&number) {
+                for (uuid, segment) in &mut shard.segments {
+                    // It lies elsewhere in what was read now.
+                    segment.tar = own.segments.get(uuid).and_then(|own| own.tar);
+                }
                 *own = shard;
             }
         }
@@ -171,8 +197,15 @@ impl Snapshot {
         };
         let mut roots = Roots::default();
         let mut walker = Walker::new(&mut input, file.to_string());
+        let is_outlined = matches!(file, SnapshotFile::Stored(_));
         while let Some(member) = walker.next_member()? {
+            if is_outlined {
+                snapshot.outline.add(&member);
+            }
             snapshot.take(&mut walker, &member, reading, &mut roots)?;
+        }
+        if is_outlined {
+            snapshot.outline.finish(file_bytes);
         }
         snapshot.form = roots.form(&snapshot)?;
         snapshot.hashes = input.into_hashes();

@@ -100,7 +100,16 @@ pub fn unpack(
     let is_wanted = |shard: &u32| {
         snapshot.shards.contains_key(shard) && wanted.is_none_or(|wanted| wanted.contains(shard))
     };
-    let mut input = Input::open(&snapshot.file, hash, passed)?;
+    let file = match hash {
+        Some(_) => snapshot.file.clone(),
+        None => snapshot.part(|shard, uuid| {
+            let is_of = |wanted: &BTreeSet<(u32, Uuid)>| {
+                uuid.is_some_and(|uuid| wanted.contains(&(shard, uuid)))
+            };
+            is_wanted(&shard) && segments.is_none_or(is_of) && !(logs_only && uuid.is_some())
+        }),
+    };
+    let mut input = Input::open(&file, hash, passed)?;
     let mut sink = Sink::new(folder);
     let mut walker = Walker::new(&mut input, snapshot.what());
     while let Some(member) = walker.next_member()? {
@@ -160,16 +169,36 @@ pub fn unpack(
     })
 }
 
-/// Calls `take` with every segment of the snapshot's shards that is packed as a tar: its shard, its UUID, its length in bytes,
-/// its bytes, and what it is for errors. Returns the hashes, if they were asked for.
+/// A packed segment of a snapshot.
+pub struct PackedSegment<'a> {
+    /// The number of its shard.
+    pub shard: u32,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Its number among all packed segments of the snapshot.
+    pub number: u64,
+    /// Length of its tar in bytes.
+    pub bytes: u64,
+    /// What it is, for errors.
+    pub what: &'a str,
+}
+
+/// Calls `take` with every segment of the snapshot's shards that is packed as a tar and `wanted`, and its bytes; of a
+/// file that is hashed or on disk, the others may come as well. Returns the hashes, if they were asked for.
 pub fn walk_segments(
     snapshot: &Snapshot,
     hash: Option<Algorithm>,
     passed: Option<Arc<AtomicU64>>,
-    mut take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
+    wanted: impl Fn(u32, Uuid) -> bool,
+    mut take: impl FnMut(PackedSegment<'_>, &mut dyn Read) -> Result<()>,
 ) -> Result<Option<Hashes>> {
-    let mut input = Input::open(&snapshot.file, hash, passed)?;
+    let file = match hash {
+        Some(_) => snapshot.file.clone(),
+        None => snapshot.part(|shard, uuid| uuid.is_some_and(|uuid| wanted(shard, uuid))),
+    };
+    let mut input = Input::open(&file, hash, passed)?;
     let mut walker = Walker::new(&mut input, snapshot.what());
+    let mut walked = 0;
     while let Some(member) = walker.next_member()? {
         if let Place::Shard {
             shard,
@@ -179,7 +208,15 @@ pub fn walk_segments(
             let what = format!("{} of {}", member.path, walker.what());
             let shard = shard.unwrap_or(0);
             if snapshot.shards.contains_key(&shard) {
-                take(shard, uuid, member.bytes, &mut walker.data(), &what)?;
+                let packed = PackedSegment {
+                    shard,
+                    uuid,
+                    number: snapshot.number_of(shard, uuid).unwrap_or(walked),
+                    bytes: member.bytes,
+                    what: &what,
+                };
+                walked += 1;
+                take(packed, &mut walker.data())?;
             }
         }
     }

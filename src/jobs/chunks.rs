@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::archive::Store;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::{in_parallel, lock};
+use crate::format::{Parts, SnapshotFile, StoredSnapshot, Stream};
 
 /// Bytes of a chunk, unless it is the last.
 pub const CHUNK_BYTES: u64 = 4 << 20;
@@ -142,26 +144,25 @@ fn get(store: &dyn Store, name: &str, chunk: &Chunk) -> Result<Vec<u8>> {
 }
 
 /// Chunks that were read, for all readers of one operation.
-pub struct ChunkCache<'s> {
-    store: &'s dyn Store,
+pub struct ChunkCache {
+    store: Arc<dyn Store>,
     /// By name; that which was used last is the last.
     kept: Mutex<VecDeque<(String, Arc<Vec<u8>>)>>,
 }
 
-impl<'s> ChunkCache<'s> {
+impl ChunkCache {
     /// An empty one of `store`.
-    pub fn new(store: &'s dyn Store) -> Self {
+    pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
             kept: Mutex::default(),
         }
     }
 
-    /// The chunk `number` of the file in `chunks`; where it is not kept, those after it are read with it, up to
-    /// `last`.
-    fn get(&self, chunks: &Chunks, prefix: &str, number: u64, last: u64) -> Result<Arc<Vec<u8>>> {
+    /// The chunk `number` of `file`; where it is not kept, those after it are read with it, up to `last`.
+    fn get(&self, file: &ChunkedFile, number: u64, last: u64) -> Result<Arc<Vec<u8>>> {
         let mut kept = lock(&self.kept);
-        let wanted = name(prefix, number);
+        let wanted = name(&file.prefix, number);
         if let Some(at) = kept.iter().position(|(name, _)| *name == wanted)
             && let Some(found) = kept.remove(at)
         {
@@ -169,16 +170,17 @@ impl<'s> ChunkCache<'s> {
             kept.push_back(found);
             return Ok(bytes);
         }
-        let at_once = self.store.at_once().clamp(1, KEPT / 2);
+        let store = &*self.store;
+        let at_once = store.at_once().clamp(1, KEPT / 2);
         let first = usize::try_from(number).unwrap_or(usize::MAX);
         let ahead = usize::try_from(last.saturating_sub(number)).unwrap_or(usize::MAX);
-        let some = chunks.chunks.iter().skip(first);
+        let some = file.chunks.chunks.iter().skip(first);
         let some: Vec<(u64, &Chunk)> = (number..)
             .zip(some.take(ahead.saturating_add(1).min(at_once)))
             .collect();
         let read = in_parallel(some, at_once, |(number, chunk)| {
-            let name = name(prefix, number);
-            let bytes = get(self.store, &name, chunk)?;
+            let name = name(&file.prefix, number);
+            let bytes = get(store, &name, chunk)?;
             Ok((name, Arc::new(bytes)))
         })?;
         let found = read.first().map(|(_, bytes)| Arc::clone(bytes));
@@ -192,44 +194,70 @@ impl<'s> ChunkCache<'s> {
     }
 }
 
-/// Reads a range of a file in chunks.
-pub struct ChunkReader<'a> {
-    cache: &'a ChunkCache<'a>,
-    chunks: &'a Chunks,
+/// A file in chunks, read where they lie.
+pub struct ChunkedFile {
+    cache: Arc<ChunkCache>,
+    chunks: Chunks,
     prefix: String,
+}
+
+impl ChunkedFile {
+    /// The file in `chunks`, whose names begin with `prefix`, as a snapshot would be that is called `reference`.
+    pub fn open(
+        cache: &Arc<ChunkCache>,
+        chunks: &Chunks,
+        prefix: String,
+        reference: String,
+    ) -> SnapshotFile {
+        let mut parts = Sha256::new();
+        for chunk in &chunks.chunks {
+            parts.update(&chunk.sha256);
+        }
+        SnapshotFile::from(StoredSnapshot {
+            reference,
+            id: prefix.clone(),
+            name: prefix.clone(),
+            bytes: chunks.bytes(),
+            // Only that of each chunk is known.
+            sha256: String::new(),
+            parts_sha256: hex::encode(parts.finalize()),
+            manifest: None,
+            parts: Arc::new(Self {
+                cache: Arc::clone(cache),
+                chunks: chunks.clone(),
+                prefix,
+            }),
+        })
+    }
+}
+
+impl Parts for ChunkedFile {
+    fn read(self: Arc<Self>, range: Range<u64>) -> Box<dyn Stream + Send> {
+        Box::new(ChunkReader {
+            position: range.start,
+            end: range.end.min(self.chunks.bytes()),
+            file: self,
+        })
+    }
+}
+
+/// Reads a range of a file in chunks.
+struct ChunkReader {
+    file: Arc<ChunkedFile>,
     position: u64,
     end: u64,
 }
 
-impl<'a> ChunkReader<'a> {
-    /// A reader of the `bytes` bytes from `start` on of the file in `chunks`, whose names begin with `prefix`.
-    pub fn new(
-        cache: &'a ChunkCache<'a>,
-        chunks: &'a Chunks,
-        prefix: String,
-        start: u64,
-        bytes: u64,
-    ) -> Self {
-        Self {
-            cache,
-            chunks,
-            prefix,
-            position: start,
-            end: start.saturating_add(bytes).min(chunks.bytes()),
-        }
-    }
-}
-
-impl Read for ChunkReader<'_> {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position >= self.end || buffer.is_empty() {
             return Ok(0);
         }
         let number = self.position / CHUNK_BYTES;
         let last = (self.end - 1) / CHUNK_BYTES;
-        let chunk = self
-            .cache
-            .get(self.chunks, &self.prefix, number, last)
+        let cache = &self.file.cache;
+        let chunk = cache
+            .get(&self.file, number, last)
             .map_err(Error::into_io)?;
         let from = usize::try_from(self.position % CHUNK_BYTES).unwrap_or(usize::MAX);
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
@@ -243,6 +271,16 @@ impl Read for ChunkReader<'_> {
     }
 }
 
+impl Stream for ChunkReader {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let target = self.position.checked_add(bytes);
+        self.position = target
+            .filter(|target| *target <= self.end)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,20 +290,21 @@ mod tests {
     #[test]
     fn what_was_put_is_read_by_ranges_and_what_was_changed_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Local::new(&folder.path().join("store"));
+        let store = Arc::new(Local::new(&folder.path().join("store")));
         let path = folder.path().join("file");
         let length = 3 * CHUNK_BYTES + 12_345;
         let content: Vec<u8> = (0..length).map(|at| (at * at % 251) as u8).collect();
         std::fs::write(&path, &content).unwrap();
-        let chunks = Chunks::put(&store, "a/b", &path).unwrap();
+        let chunks = Chunks::put(&*store, "a/b", &path).unwrap();
         assert_eq!((chunks.chunks.len(), chunks.bytes()), (4, length));
         assert_eq!(chunks.fault(), None);
         // The same names again are refused: they are another attempt's.
-        assert!(Chunks::put(&store, "a/b", &path).is_err());
+        assert!(Chunks::put(&*store, "a/b", &path).is_err());
         let read = |start: u64, bytes: u64| {
-            let cache = ChunkCache::new(&store);
+            let cache = Arc::new(ChunkCache::new(store.clone()));
+            let file = ChunkedFile::open(&cache, &chunks, "a/b".into(), "a part".into());
             let mut found = Vec::new();
-            let mut reader = ChunkReader::new(&cache, &chunks, "a/b".into(), start, bytes);
+            let mut reader = file.read_range(start..start + bytes).unwrap();
             reader.read_to_end(&mut found).map(|_| found)
         };
         for (start, bytes) in [
@@ -283,14 +322,14 @@ mod tests {
         let mut bytes = std::fs::read(&middle).unwrap();
         bytes[77] ^= 1;
         std::fs::write(&middle, &bytes).unwrap();
-        let err = chunks.check(&store, "a/b").unwrap_err();
+        let err = chunks.check(&*store, "a/b").unwrap_err();
         assert_eq!(err.kind(), Kind::Damaged);
         assert!(read(0, length).is_err());
         // What lies in others is not concerned.
         assert!(read(0, CHUNK_BYTES).is_ok());
         std::fs::remove_file(&middle).unwrap();
-        assert!(chunks.check(&store, "a/b").is_err());
-        chunks.remove(&store, "a/b").unwrap();
+        assert!(chunks.check(&*store, "a/b").is_err());
+        chunks.remove(&*store, "a/b").unwrap();
         assert!(store.list("").unwrap().is_empty());
     }
 

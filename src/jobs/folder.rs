@@ -3,6 +3,8 @@
 //! Invariants: a document is there with the SHA-256 of its first line in its second, and one that is not as it was
 //! written is never believed; a part is there when its document is, which is put last.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -110,14 +112,14 @@ impl JobPlan {
 /// The folder of a job.
 pub struct JobFolder {
     /// The store, whose names begin there.
-    pub store: Box<dyn Store>,
+    pub store: Arc<dyn Store>,
 }
 
 impl JobFolder {
     /// The folder `place`, as [`JobPlanReport::job`](super::JobPlanReport) tells it.
     pub fn open(place: &str) -> Result<Self> {
         Ok(Self {
-            store: Location::parse(place)?.open()?,
+            store: Location::parse(place)?.open()?.into(),
         })
     }
 

@@ -1,9 +1,12 @@
 //! Joining the parts of a job into the master: a file, an entry of the archive, a collection of a running server.
 //!
+//! A master that becomes no file is read out of the parts, where they lie: for its proof, into the archive, and onto
+//! the members of a cluster, each shard to those that hold it.
+//!
 //! Invariants: every part is there and belongs to the job, or nothing is made; the master is proven as that of
 //! `merge` is, and its report says the same; what is stored or restored is the proven master.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use chrono::Utc;
@@ -15,16 +18,19 @@ use super::folder::{JobFolder, JobPlan};
 use super::parts::{StoredPart, StoredParts};
 use super::task::{archive_of, divide};
 use crate::archive::{
-    AddRequest, Added, ArchiveOptions, SigningOptions, SourceArchiveOptions, WritableArchiveOptions,
+    Added, Adding, ArchiveOptions, SigningOptions, SourceArchiveOptions, WritableArchiveOptions,
 };
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::scratch::Scratch;
 use crate::base::stage::Stages;
-use crate::input::{InputOptions, connect};
+use crate::format::SnapshotFile;
+use crate::input::{InputOptions, Inputs, connect};
 use crate::merge::{MergeReport, MergeRequest};
-use crate::restore::{RestoreOptions, RestoreRequest, Restored};
+use crate::restore::{RestoreOptions, Restored};
 use crate::server::{CollectionAddress, KnownServers, MembersFrom, PeerAddress, Rate};
+use crate::source::Opening;
+use crate::verify::Provenance;
 
 /// The version of the report.
 const VERSION: u32 = 1;
@@ -44,8 +50,8 @@ pub struct JoinRequest {
     /// Store the master in the archive of the sources, under this name
     #[arg(long, value_name = "NAME")]
     pub into_archive: Option<String>,
-    /// Where to unpack what is proven, and to make a master that no -o names [default: the folder of the output, or the
-    /// system's folder for temporary files]
+    /// Where to unpack what is proven [default: the folder of the output, or without -o the system's folder for temporary
+    /// files]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
     /// Write every conflict to this file, as JSON lines
@@ -125,17 +131,8 @@ impl Operation for JoinRequest {
         let count = plan.tasks.len();
         let parts: Vec<StoredPart> = folder.all_outputs(&plan, count, "joining the parts")?;
         stages.end("parts");
-        let unnamed = match &self.output {
-            Some(_) => None,
-            None => Some(Scratch::new(&self.scratch_parent())?),
-        };
-        let output = match (&self.output, &unnamed) {
-            (Some(output), _) => output.clone(),
-            (None, Some(scratch)) => scratch.path().join("master.snapshot"),
-            (None, None) => return Err(Error::usage("joining a master", "nothing says where to")),
-        };
         let request = MergeRequest {
-            output: Some(output.clone()),
+            output: self.output.clone(),
             force: self.force,
             scratch: self.scratch.clone(),
             ledger: self.ledger.clone(),
@@ -149,27 +146,49 @@ impl Operation for JoinRequest {
             &mut stages,
         )?;
         let made = parts.iter().map(|part| part.part.clone()).collect();
-        let stored = StoredParts::new(&*folder.store, &parts);
-        let merge = divided.join(&request, made, &stored, context, stages)?;
+        let stored = StoredParts::new(&folder.store, &parts);
+        // What of a master that is no file lies in no part; it is there until the master was read for the last time.
+        let scratch = Scratch::new(&self.scratch_parent())?;
+        let (merge, master, opening) = match &self.output {
+            Some(output) => {
+                let merge = divided.join(&request, made, &stored, context, stages)?;
+                let (master, opening) = Inputs::find_one(output, &InputOptions::default())?;
+                (merge, master, opening)
+            }
+            None => {
+                let reference = format!("the master of {}", folder.what());
+                let joined = divided.join_in_place(
+                    &request, &reference, made, &stored, &scratch, context, stages,
+                )?;
+                let master = SnapshotFile::from(joined.snapshot);
+                (joined.report, master, Opening::default())
+            }
+        };
         let mut report = JoinReport {
             merge,
             archived: None,
             restored: None,
         };
+        let mut stages = Stages::since(Instant::now());
         if let Some(name) = &self.into_archive {
-            let added = self.archive(&plan, name, &output, context)?;
-            if unnamed.is_some() {
+            let added = self.archive(&plan, name, master.clone(), &report.merge.provenance)?;
+            stages.end("archive").bytes(added.entry.bytes);
+            if self.output.is_none() {
                 report.merge.master.file = format!("archive:{}", added.entry.id);
             }
             report.archived = Some(added);
         }
         if let Some(to) = &self.live.to {
-            let restored = self.restore(to, &output, context)?;
-            if unnamed.is_some() && report.archived.is_none() {
+            let restored = self.restore(to, &master, &opening, context)?;
+            stages.end("restore").bytes(restored.bytes);
+            if self.output.is_none() && report.archived.is_none() {
                 report.merge.master.file = to.to_string();
             }
             report.restored = Some(restored);
         }
+        drop(scratch);
+        report.merge.seconds += stages.elapsed().as_secs_f64();
+        report.merge.stages.extend(stages.into_reports());
         let restored = report.restored.as_ref();
         let differs = report.merge.envelope.outcome != Outcome::DONE
             || report.archived.as_ref().is_some_and(Added::differs)
@@ -205,70 +224,64 @@ impl JoinRequest {
         }
     }
 
-    /// Stores the `master` of `plan` as an entry called `name` of the sources' archive.
+    /// Stores the `master` of `plan`, which was made as `provenance` says, as an entry called `name` of the sources'
+    /// archive.
     fn archive(
         &self,
         plan: &JobPlan,
         name: &str,
-        master: &Path,
-        context: &Context,
+        master: SnapshotFile,
+        provenance: &Provenance,
     ) -> Result<Added> {
         let SourceArchiveOptions {
             archive,
             trust,
             key,
         } = archive_of(plan, &self.from_archive);
-        let adding = AddRequest {
-            snapshots: vec![master.to_owned()],
+        let options = WritableArchiveOptions {
+            archive: ArchiveOptions {
+                archive: archive.unwrap_or_default(),
+                trust,
+                key,
+            },
+            signing: self.signing.clone(),
+        };
+        let provenance = serde_json::to_value(provenance);
+        let provenance = provenance.map_err(|err| Error::failed("writing the provenance", err))?;
+        options.open()?.add(&Adding {
             name: Some(name.to_owned()),
             time: Some(Utc::now()),
-            tag: Vec::new(),
-            sha256: None,
             require_checksum: true,
-            archive: WritableArchiveOptions {
-                archive: ArchiveOptions {
-                    archive: archive.unwrap_or_default(),
-                    trust,
-                    key,
-                },
-                signing: self.signing.clone(),
-            },
-        };
-        let done = adding.run(context)?;
-        match (done.added.into_iter().next(), done.failed) {
-            (_, Some(failed)) => Err(failed.error),
-            (Some(added), None) => Ok(added),
-            (None, None) => Err(Error::failed("storing the master", "nothing was stored")),
-        }
+            provenance: Some(provenance),
+            ..Adding::of(master)
+        })
     }
 
     /// Restores the `master` to the collection `to`.
     fn restore(
         &self,
         to: &CollectionAddress,
-        master: &Path,
+        master: &SnapshotFile,
+        opening: &Opening,
         context: &Context,
     ) -> Result<Restored> {
         let live = &self.live;
-        let request = RestoreRequest {
-            snapshot: master.to_owned(),
-            to: to.clone(),
-            options: RestoreOptions {
-                overwrite: live.overwrite,
-                resume: live.resume,
-                keep_failed: false,
-                dry_run: false,
-                replication_factor: live.replication_factor,
-                peer: live.peer.clone(),
-                members_from: live.members_from.clone(),
-                limit_rate: live.limit_rate,
-                wait: live.wait,
-                scratch: Some(self.scratch_parent()),
-                allow_incomplete: false,
-                reading: InputOptions::default(),
-                known: live.known.clone(),
-            },
+        let options = RestoreOptions {
+            overwrite: live.overwrite,
+            resume: live.resume,
+            keep_failed: false,
+            dry_run: false,
+            replication_factor: live.replication_factor,
+            peer: live.peer.clone(),
+            members_from: live.members_from.clone(),
+            limit_rate: live.limit_rate,
+            wait: live.wait,
+            scratch: Some(self.scratch_parent()),
+            allow_incomplete: false,
+            reading: InputOptions::default(),
+            known: live.known.clone(),
         };
-        Ok(request.run(context)?.restored)
+        let report = options.restore(master, opening, to, context)?;
+        Ok(report.restored)
     }
 }

@@ -3,17 +3,19 @@
 //! Invariants: it is the part of one job, one index and one shard; its members lie in its file one after the other,
 //! and the file has nothing else.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::chunks::{ChunkCache, ChunkReader, Chunks};
+use super::chunks::{ChunkCache, ChunkedFile, Chunks};
 use super::folder::{JobPlan, PARTS, TaskOutput, prefix, refuse_attempt};
 use super::index::Stage;
 use crate::archive::Store;
 use crate::base::error::{Error, Result};
-use crate::merge::{MadePart, Member, Parts};
+use crate::format::SnapshotFile;
+use crate::merge::{MadePart, Parts};
 use crate::stream::Conflict;
 
 /// Longest line of a file of conflicts that is read, in bytes: of a thousand sources it has some hundred kilobytes.
@@ -103,42 +105,48 @@ impl StoredPart {
 }
 
 /// The parts of a job, to be joined.
-pub struct StoredParts<'a> {
-    parts: &'a [StoredPart],
-    cache: ChunkCache<'a>,
+pub struct StoredParts {
+    parts: Vec<PartFiles>,
 }
 
-impl<'a> StoredParts<'a> {
+/// A part as two files that are read where their chunks lie.
+struct PartFiles {
+    members: SnapshotFile,
+    conflicts: SnapshotFile,
+}
+
+impl StoredParts {
     /// `parts` that lie in `store`.
-    pub fn new(store: &'a dyn Store, parts: &'a [StoredPart]) -> Self {
+    pub fn new(store: &Arc<dyn Store>, parts: &[StoredPart]) -> Self {
+        let cache = Arc::new(ChunkCache::new(Arc::clone(store)));
+        let open = |part: &StoredPart, kind, chunks| {
+            let reference = format!("part {} of {}", part.index, store.what());
+            ChunkedFile::open(&cache, chunks, part.prefix(kind), reference)
+        };
+        let parts = parts.iter().map(|part| PartFiles {
+            members: open(part, MEMBERS, &part.members),
+            conflicts: open(part, CONFLICTS, &part.conflicts),
+        });
         Self {
-            parts,
-            cache: ChunkCache::new(store),
+            parts: parts.collect(),
         }
     }
 
-    fn reader(&self, part: usize, kind: &str, range: Option<&Member>) -> Box<dyn Read + '_> {
-        let Some(part) = self.parts.get(part) else {
-            return Box::new(std::io::empty());
-        };
-        let chunks = match kind {
-            MEMBERS => &part.members,
-            _ => &part.conflicts,
-        };
-        let (start, bytes) = range.map_or((0, chunks.bytes()), |one| (one.start, one.bytes));
-        let prefix = part.prefix(kind);
-        Box::new(ChunkReader::new(&self.cache, chunks, prefix, start, bytes))
+    fn part(&self, part: usize) -> Result<&PartFiles> {
+        let part = self.parts.get(part);
+        part.ok_or_else(|| Error::failed("joining the parts", "there is no such part"))
     }
 }
 
-impl Parts for StoredParts<'_> {
-    fn member(&self, part: usize, member: &Member) -> Box<dyn Read + '_> {
-        self.reader(part, MEMBERS, Some(member))
+impl Parts for StoredParts {
+    fn members(&self, part: usize) -> Result<&SnapshotFile> {
+        Ok(&self.part(part)?.members)
     }
 
-    fn conflicts(&self, part: usize) -> Box<dyn Iterator<Item = Result<Conflict>> + '_> {
-        let mut lines = BufReader::new(self.reader(part, CONFLICTS, None));
+    fn conflicts(&self, part: usize) -> Result<Box<dyn Iterator<Item = Result<Conflict>> + '_>> {
         let doing = "reading the conflicts of a part";
+        let reader = self.part(part)?.conflicts.reader();
+        let mut lines = BufReader::new(reader.map_err(|err| Error::reading(doing, &err))?);
         let mut line = Vec::new();
         let next = move || {
             line.clear();
@@ -155,6 +163,6 @@ impl Parts for StoredParts<'_> {
                 }
             }
         };
-        Box::new(std::iter::from_fn(next))
+        Ok(Box::new(std::iter::from_fn(next)))
     }
 }

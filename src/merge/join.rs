@@ -6,30 +6,49 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
-use std::io::{self, Read};
+use std::io;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
 
 use super::built::{Built, Made};
 use super::divide::{DividedMerge, MadePart};
-use super::making::Making;
-use super::members::Member;
+use super::members::{Member, MemberWriter};
 use super::offline::{self, Planned};
+use super::plan::Plan;
+use super::proven::{MasterFile, Unproven, prove};
 use super::report::MergeReport;
 use super::request::MergeRequest;
 use super::settings::Route;
+use super::tell::conflicts;
+use crate::base::Workspace;
 use crate::base::error::{Error, Result};
 use crate::base::operation::Context;
 use crate::base::progress::Unit;
+use crate::base::scratch::{self, Scratch, require_free};
 use crate::base::stage::Stages;
+use crate::build::Target;
+use crate::format::{Composition, SnapshotFile, StoredSnapshot, Sums};
 use crate::point::{PointId, ShardKey};
-use crate::stream::Conflict;
+use crate::source::Source;
+use crate::stream::{Conflict, Ledger};
+use crate::verify::Packed;
 
 /// Where the parts of a divided merge are, in the order in which they were given.
 pub trait Parts {
-    /// A reader of `member` of the part at the place `part`; errors of ours are carried by its own.
-    fn member(&self, part: usize, member: &Member) -> Box<dyn Read + '_>;
+    /// The file with the members of the part at the place `part`.
+    fn members(&self, part: usize) -> Result<&SnapshotFile>;
 
     /// The conflicts of the part at the place `part`, in the order in which they were found.
-    fn conflicts(&self, part: usize) -> Box<dyn Iterator<Item = Result<Conflict>> + '_>;
+    fn conflicts(&self, part: usize) -> Result<Box<dyn Iterator<Item = Result<Conflict>> + '_>>;
+}
+
+/// A master that was joined and is no file: it is read out of its parts, where they lie.
+pub struct JoinedMaster {
+    /// The same report as that of a file.
+    pub report: MergeReport,
+    /// The master.
+    pub snapshot: StoredSnapshot,
 }
 
 impl DividedMerge {
@@ -46,16 +65,141 @@ impl DividedMerge {
             return Err(Error::usage("joining a master", "nothing says where to")
                 .next("name a file with -o"));
         };
-        let mut planned = self.into_planned();
-        refuse_others(&planned, &made)?;
-        let bytes = made.iter().flat_map(|part| &part.members);
-        let bytes = bytes.map(|member| member.bytes).sum();
-        let Planned { sources, plan, .. } = &mut planned;
-        plan.need_for_joining(bytes, sources);
+        let (planned, bytes) = self.planned_for(&made, true)?;
         offline::write(request, planned, output, context, stages, |making| {
-            join(making, made, bytes, parts)
+            let writer = &mut *making.writer;
+            let stage = making.site.progress.stage("join", Some(bytes), Unit::Bytes);
+            let (joined, members) =
+                add_up(making.sources, making.plan, making.ledger, made, parts)?;
+            making.stages.end("conflicts");
+            for (member, part) in members {
+                let range = member.start..member.start.saturating_add(member.bytes);
+                let reader = parts.members(part)?.read_range(range);
+                let mut reader = reader.map_err(|err| read_failed(&err))?;
+                writer.written(member, &mut reader, &read_failed)?;
+                stage.add(member.bytes);
+            }
+            making.stages.end("join").bytes(bytes);
+            Ok(joined)
         })
     }
+
+    /// Joins the parts that were `made` and lie in `parts` into a master called `reference`, of which nothing is
+    /// written but what ends its file: that lies in `scratch`.
+    pub fn join_in_place(
+        self,
+        request: &MergeRequest,
+        reference: &str,
+        made: Vec<MadePart>,
+        parts: &dyn Parts,
+        scratch: &Scratch,
+        context: &Context,
+        mut stages: Stages,
+    ) -> Result<JoinedMaster> {
+        let (planned, _) = self.planned_for(&made, false)?;
+        let Planned {
+            sources,
+            plan,
+            settings,
+        } = planned;
+        require_free(
+            scratch.path(),
+            plan.needs.scratch_bytes,
+            "proving the master",
+        )?;
+        let ledger = Ledger::new(request.ledger.as_deref(), request.force)?;
+        let count = made.len();
+        let (joined, members) = add_up(sources, plan, ledger, made, parts)?;
+        let Made {
+            sources,
+            mut plan,
+            built,
+            ledger,
+        } = joined;
+        stages.end("conflicts");
+        plan.allow_segments(&built.shards)?;
+
+        let mut composition = Composition::default();
+        for (member, part) in members {
+            let range = member.start..member.start.saturating_add(member.bytes);
+            composition.push(parts.members(part)?, range);
+        }
+        let path = scratch.path().join("end");
+        let writer = MemberWriter::new(Target {
+            file: scratch::create(&path)?,
+            path: path.clone(),
+        })?;
+        let written = writer.finish(plan.shape())?;
+        let end = written.bytes();
+        let Sums {
+            sha256: end_sha256, ..
+        } = written.read_back()?;
+        composition.push(&SnapshotFile::from(path.as_path()), 0..end);
+        let snapshot = StoredSnapshot {
+            reference: reference.to_owned(),
+            id: reference.to_owned(),
+            name: reference.to_owned(),
+            bytes: composition.bytes(),
+            // Nobody has read it yet.
+            sha256: String::new(),
+            parts_sha256: parts_sha256(count, parts, &end_sha256)?,
+            manifest: None,
+            parts: Arc::new(composition),
+        };
+        stages.end("join").bytes(snapshot.bytes);
+
+        let site = Workspace {
+            scratch,
+            progress: context.progress,
+        };
+        let made = Unproven {
+            sources,
+            plan,
+            built,
+            settings: &settings,
+        };
+        let snapshot = Arc::new(snapshot);
+        let proven = prove(made, Packed::Stored(&snapshot), true, site)?;
+        let proof = &proven.proof;
+        stages.end("verify").points(proof.points).bytes(proof.bytes);
+        let snapshot = StoredSnapshot {
+            sha256: proof.sha256.clone(),
+            ..StoredSnapshot::clone(&snapshot)
+        };
+        let provenance = proven.provenance(&snapshot.sha256, false);
+        let conflicts = conflicts(&settings, &ledger);
+        ledger.publish()?;
+        let master = MasterFile {
+            file: reference.to_owned(),
+            bytes: snapshot.bytes,
+            sha256: snapshot.sha256.clone(),
+        };
+        let report = proven.report(master, provenance, conflicts, stages)?;
+        Ok(JoinedMaster { report, snapshot })
+    }
+
+    /// What was planned, with what joining the parts that were `made` takes; and their bytes.
+    fn planned_for(self, made: &[MadePart], into_file: bool) -> Result<(Planned, u64)> {
+        let mut planned = self.into_planned();
+        refuse_others(&planned, made)?;
+        let bytes_of = |part: &MadePart| part.members.iter().map(|member| member.bytes).sum();
+        let bytes: Vec<u64> = made.iter().map(bytes_of).collect();
+        let Planned { sources, plan, .. } = &mut planned;
+        plan.need_for_joining(&bytes, into_file, sources);
+        Ok((planned, bytes.iter().sum()))
+    }
+}
+
+/// The SHA-256 of the list of all that a master is read from: its `count` parts, and its end.
+fn parts_sha256(count: usize, parts: &dyn Parts, end: &str) -> Result<String> {
+    let mut hash = Sha256::new();
+    for part in 0..count {
+        if let SnapshotFile::Stored(stored) = parts.members(part)? {
+            hash.update(&stored.parts_sha256);
+        }
+    }
+    hash.update(end);
+    Ok(hex::encode(hash.finalize()))
 }
 
 /// Refuses parts that are not those of the master.
@@ -90,16 +234,15 @@ fn refuse_others(planned: &Planned, made: &[MadePart]) -> Result<()> {
     }
 }
 
-fn join(making: Making<'_>, made: Vec<MadePart>, bytes: u64, parts: &dyn Parts) -> Result<Made> {
-    let Making {
-        mut sources,
-        mut plan,
-        mut ledger,
-        writer,
-        site,
-        stages,
-        ..
-    } = making;
+/// Adds up what was `made`, and passes the conflicts of all to the `ledger`; with the members in their order,
+/// each with the place of its part.
+fn add_up(
+    mut sources: Vec<Source>,
+    mut plan: Plan,
+    mut ledger: Ledger,
+    made: Vec<MadePart>,
+    parts: &dyn Parts,
+) -> Result<(Made, Vec<(Member, usize)>)> {
     let mut members: Vec<(Member, usize)> = Vec::new();
     let mut built: Option<Built> = None;
     let mut counts = Vec::new();
@@ -129,23 +272,15 @@ fn join(making: Making<'_>, made: Vec<MadePart>, bytes: u64, parts: &dyn Parts) 
     all_conflicts(&counts, parts, plan.route == Route::Graft, |conflict| {
         ledger.conflict(conflict)
     })?;
-    stages.end("conflicts");
 
     members.sort_unstable_by_key(|(member, _)| member.place);
-    let stage = site.progress.stage("join", Some(bytes), Unit::Bytes);
-    for (member, part) in members {
-        let mut reader = parts.member(part, &member);
-        writer.written(member, &mut reader, &read_failed)?;
-        stage.add(member.bytes);
-    }
-    drop(stage);
-    stages.end("join").bytes(bytes);
-    Ok(Made {
+    let made = Made {
         sources,
         plan,
         built,
         ledger,
-    })
+    };
+    Ok((made, members))
 }
 
 fn read_failed(err: &io::Error) -> Error {
@@ -179,7 +314,7 @@ fn all_conflicts(
     let mut next: BinaryHeap<Reverse<(Order, usize)>> = BinaryHeap::new();
     let mut heads: Vec<Option<Conflict>> = Vec::new();
     for (at, (part, expected)) in counts.iter().enumerate() {
-        let mut stream = parts.conflicts(*part);
+        let mut stream = parts.conflicts(*part)?;
         let head = stream.next().transpose()?;
         next.extend(
             head.iter()

@@ -15,6 +15,7 @@ mod online;
 mod options;
 mod parts;
 mod plan;
+mod proven;
 mod rebuild;
 mod replay;
 mod report;
@@ -32,8 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::carried::{CarriedCounts, Consolidated};
 pub use self::divide::{DividedMerge, DividedSource, MadePart, PlannedPart, PlannedRun};
-pub use self::join::Parts;
-pub use self::members::Member;
+pub use self::join::{JoinedMaster, Parts};
 pub use self::options::{ConfigFile, MergeOptions, RouteChoice};
 pub use self::report::{
     ConflictReport, LiveReport, MasterReport, MergeReport, PlanReport, ProofReport, ShardReport,

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use super::offline::provenance;
+use super::proven::provenance;
 use super::replay::{Done, ReplayTarget, Replayed, Target, replay};
 use super::report::{LiveReport, MasterReport, MergeReport, ProofReport};
 use super::request::{MergeRequest, Prepared};

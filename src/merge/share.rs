@@ -191,18 +191,24 @@ fn building(points: u64, plan: &Plan) -> (u64, u64) {
 }
 
 impl Plan {
-    /// Makes its needs those of joining packed shards of `bytes` bytes in all.
-    pub fn need_for_joining(&mut self, bytes: u64, sources: &[Source]) {
+    /// Makes its needs those of joining packed shards of `bytes` bytes each, into a file or where they lie.
+    pub fn need_for_joining(&mut self, bytes: &[u64], into_file: bool, sources: &[Source]) {
         let ids: u64 = sources.iter().map(Source::ids_bytes_max).sum();
         let proof = match self.route {
             Route::Graft => 2 * ids,
-            // It is unpacked again to be read.
-            Route::Rebuild | Route::Replay => bytes + 2 * ids,
+            // Its shards are unpacked again to be read, two at a time.
+            Route::Rebuild | Route::Replay => {
+                let largest = bytes.iter().max().copied().unwrap_or(0);
+                2 * largest + 2 * ids
+            }
         };
         self.needs = Needs {
             scratch_bytes: BASE_BYTES + proof,
-            // Packed, and for a .gz compressed beside it.
-            output_bytes: BASE_BYTES + 2 * bytes,
+            output_bytes: match into_file {
+                // Packed, and for a .gz compressed beside it.
+                true => BASE_BYTES + 2 * bytes.iter().sum::<u64>(),
+                false => 0,
+            },
         };
     }
 }

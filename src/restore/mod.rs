@@ -380,6 +380,7 @@ fn send(
         .progress
         .stage("upload shards", Some(expected.bytes), Unit::Bytes);
     for (shard, member) in places {
+        let file = &expected.source.snapshot.part(|of, _| of == shard);
         let (bytes, sha256) = measure(file, shard)?;
         let upload = Upload {
             collection: target.collection.clone(),

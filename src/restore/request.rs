@@ -14,9 +14,10 @@ use crate::base::error::Result;
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
 use crate::base::progress::{Progress, Unit};
 use crate::capture::Members;
+use crate::format::SnapshotFile;
 use crate::input::{InputOptions, Inputs, connect, members};
 use crate::server::{Address, CollectionAddress, KnownServers, MembersFrom, PeerAddress, Rate};
-use crate::source::Checksum;
+use crate::source::{Checksum, Opening};
 
 /// Options of every restore.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -126,20 +127,45 @@ impl Operation for RestoreRequest {
     type Report = RestoreReport;
 
     fn run(self, context: &Context) -> Result<RestoreReport> {
-        let state = self.options.known.state.folder()?;
+        // A server that is not there is known before recipes are read.
         let members = self.options.connect(&self.to.server)?;
-        let parent = self.options.parent();
         let (file, opening) = Inputs::find_one(&self.snapshot, &self.options.reading)?;
+        (self.options).restore_by(&members, &file, &opening, &self.to, context)
+    }
+}
+
+impl RestoreOptions {
+    /// Restores the snapshot in `file`, to be opened by `opening`, to the collection `to`.
+    pub fn restore(
+        &self,
+        file: &SnapshotFile,
+        opening: &Opening,
+        to: &CollectionAddress,
+        context: &Context,
+    ) -> Result<RestoreReport> {
+        let members = self.connect(&to.server)?;
+        self.restore_by(&members, file, opening, to, context)
+    }
+
+    fn restore_by(
+        &self,
+        members: &Members,
+        file: &SnapshotFile,
+        opening: &Opening,
+        to: &CollectionAddress,
+        context: &Context,
+    ) -> Result<RestoreReport> {
+        let state = self.known.state.folder()?;
         let stage = context
             .progress
             .stage("look into the snapshot", None, Unit::None);
-        let expected = Expected::read(&file, &opening, &parent)?;
+        let expected = Expected::read(file, opening, &self.parent())?;
         drop(stage);
-        let options = self.options.of_one(context.progress);
-        let restored = restore(&self.to, &members, &expected, &options, &state)?;
+        let options = self.of_one(context.progress);
+        let restored = restore(to, members, &expected, &options, &state)?;
         let outcome = Outcome::differs_if(!restored.left.is_empty());
         Ok(RestoreReport {
-            envelope: Envelope::new(Self::NAME, 1, outcome),
+            envelope: Envelope::new(RestoreRequest::NAME, 1, outcome),
             checksum: expected.checksum().clone(),
             restored,
         })

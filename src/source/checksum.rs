@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::base::error::{Error, Result};
 use crate::base::path::is_gz;
@@ -160,6 +161,18 @@ pub fn given_alone(given: Option<&str>) -> Option<Expectation> {
     })
 }
 
+/// The checksum that the record of how a master was made tells.
+pub fn of_provenance(record: &Value) -> Option<Expectation> {
+    let by = "its provenance".to_owned();
+    let (sha256, other) = hashes_of(record, &by)?;
+    Some(Expectation {
+        sha256,
+        other,
+        by,
+        of_full: false,
+    })
+}
+
 /// Every checksum that is to be found for the snapshot at `path`: Qdrant's own `FILE.checksum`
 /// beside it, snapmerge's `FILE.manifest.json` and `FILE.provenance.json`, the first two for the
 /// file without `.gz`, too, and what was `given` on the command line.
@@ -221,7 +234,10 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
 /// The hashes that a manifest or a provenance, the file `by`, tells: a SHA-256, and another if there is
 /// one.
 fn hashes_in(text: &str, by: &str) -> Option<(Sha256Hex, Option<Other>)> {
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    hashes_of(&serde_json::from_str(text).ok()?, by)
+}
+
+fn hashes_of(value: &Value, by: &str) -> Option<(Sha256Hex, Option<Other>)> {
     let hash = |name: &str, digits: usize| parse_hash(value.get(name)?.as_str()?, digits);
     let other = |algorithm: Algorithm, hash: String| Other {
         algorithm,

@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicU64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use checksum::{Checksum, Expectation, file_name, given_alone, parse_sha256};
+pub use checksum::{Checksum, Expectation, file_name, given_alone, of_provenance, parse_sha256};
 pub use full::{check_full, compare, expected_of, file_of, files_of, path_of};
 pub use id_set::{IdSet, IdSetBuilder, InSegment, SegmentCount, Span, Spill, Twice, walk};
 pub use live::{Live, LivePoints};

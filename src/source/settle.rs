@@ -24,7 +24,7 @@ use crate::engine::{
 use crate::format::schema::CollectionConfig;
 use crate::format::wal;
 use crate::format::wal::{LogFiles, Op};
-use crate::format::{Unpacking, ids, layout, rocks, unpack, walk_segments};
+use crate::format::{PackedSegment, Unpacking, ids, layout, rocks, unpack, walk_segments};
 use crate::point::ShardKey;
 
 /// Purpose that shards are settled for.
@@ -307,16 +307,18 @@ impl Source {
         Ok(())
     }
 
-    /// Unpacks the source under `folder`, each segment as a shard of its own, to be read and
-    /// without its log. Returns each segment's shard number and folder.
-    pub fn unpack_apart(&self, folder: &Path) -> Result<Vec<ApartSegment>> {
+    /// Unpacks the shards `wanted` of the source under `folder`, each segment as a shard of its own, to be read
+    /// and without its log. Returns each segment's shard number and folder.
+    pub fn unpack_apart(&self, folder: &Path, wanted: &BTreeSet<u32>) -> Result<Vec<ApartSegment>> {
         let unpacking = Unpacking {
+            wanted: Some(wanted),
             apart: true,
             ..Unpacking::default()
         };
         unpack(&self.snapshot, folder, unpacking, None)?;
         let mut segments = Vec::new();
-        for (number, shard) in &self.snapshot.shards {
+        let shards = &self.snapshot.shards;
+        for (number, shard) in shards.iter().filter(|(number, _)| wanted.contains(number)) {
             for uuid in shard.segments.keys() {
                 let folder = folder.join(number.to_string()).join(uuid.to_string());
                 convert(
@@ -332,15 +334,16 @@ impl Source {
         Ok(segments)
     }
 
-    /// Calls `take` with every packed segment, as [`walk_segments`] does, and compares the checksum
+    /// Calls `take` with the packed segments that are `wanted`, as [`walk_segments`] does, and compares the checksum
     /// if that is still to be done.
     pub fn walk_segments(
         &mut self,
         passed: Option<Arc<AtomicU64>>,
-        take: impl FnMut(u32, Uuid, u64, &mut dyn Read, &str) -> Result<()>,
+        wanted: impl Fn(u32, Uuid) -> bool,
+        take: impl FnMut(PackedSegment<'_>, &mut dyn Read) -> Result<()>,
     ) -> Result<()> {
         let hash = self.to_hash();
-        let hashes = walk_segments(&self.snapshot, hash, passed, take)?;
+        let hashes = walk_segments(&self.snapshot, hash, passed, wanted, take)?;
         if let Some(hashes) = &hashes {
             self.checksum = compare(&self.snapshot.file, &self.expected, hashes)?;
         }

@@ -7,25 +7,22 @@
 //! Invariants: a master passes only if the file is what was written, every shard has as many
 //! different ids as it should, and no id lies in two shards of one key.
 
-use std::path::Path;
-
-use super::readback::{Expected, Proof, master_of};
+use super::readback::{Expected, Packed, Proof, master_of};
 use crate::base::error::{Error, Result};
 use crate::base::scratch::Scratch;
-use crate::format::{Sums, Written};
+use crate::format::Sums;
 use crate::point::ShardKey;
 use crate::source::{IdSet, ShardIds, Spill};
 use crate::stream::overlaps_by_key;
 
-/// Compares the master at `path` with what was `written` and what is `expected`.
+/// Compares the `packed` master with what was written and what is `expected`.
 pub fn read_carried(
-    path: &Path,
+    packed: Packed<'_>,
     expected: &Expected<'_>,
-    written: Written,
     scratch: &Scratch,
 ) -> Result<Proof> {
     let failed = |why: String| Error::failed("proving the master", why);
-    let master = master_of(path, expected, true)?;
+    let master = master_of(&packed.file(), expected, true)?;
     let spill = Spill::into_scratch(scratch);
     let mut held: Vec<(Option<ShardKey>, IdSet)> = Vec::new();
     let mut points = 0;
@@ -48,7 +45,7 @@ pub fn read_carried(
     overlaps_by_key(&keyed, |id, _, _| {
         Err(failed(format!("point {id} is in two shards")))
     })?;
-    let Sums { sha256, xxh3 } = written.read_back()?;
+    let Sums { sha256, xxh3 } = packed.sums()?;
     Ok(Proof {
         points,
         bytes: master.snapshot.file_bytes,

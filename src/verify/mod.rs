@@ -32,7 +32,7 @@ pub use difference::{Difference, SettingDifference, Wrong};
 pub use frame::frame_differences;
 pub use near::{Likeness, Nearness};
 pub use provenance::{Outcome, Provenance, ProvenanceSource, ProvenanceStamp};
-pub use readback::{Expected, Proof, read_back};
+pub use readback::{Expected, Packed, Proof, read_back};
 pub use report::{MadeWith, Verdict, VerifyReport};
 pub use request::VerifyRequest;
 pub use settings::{ExpectedConfig, config_differences, setting_differences};

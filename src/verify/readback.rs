@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +14,9 @@ use super::frame::frame_differences;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::progress::{Progress, Stage, Unit};
-use crate::base::scratch::Scratch;
+use crate::base::scratch::{self, Scratch};
 use crate::engine::{Shard, ShardConfig};
-use crate::format::{Sums, Written, wal};
+use crate::format::{SnapshotFile, StoredSnapshot, Sums, Written, wal};
 use crate::point::{Digest, Identity, PointId};
 use crate::source::{Opening, ShardIds, Source, Spill};
 use crate::stream::{Layout, PointStream, Scan};
@@ -61,14 +62,39 @@ struct Found {
     range: Option<(PointId, PointId)>,
 }
 
-/// Reads the master at `path` back and compares it with what was `written` and what is `expected`.
+/// A packed master that is to be proven.
+pub enum Packed<'a> {
+    /// A file that was written, and is being read back.
+    File(&'a Path, Written),
+    /// Parts of it, which were read back when they were written, and are compared again whenever they are read.
+    Stored(&'a Arc<StoredSnapshot>),
+}
+
+impl Packed<'_> {
+    /// Its bytes.
+    pub(super) fn file(&self) -> SnapshotFile {
+        match self {
+            Self::File(path, _) => SnapshotFile::from(*path),
+            Self::Stored(stored) => SnapshotFile::Stored(Arc::clone(stored)),
+        }
+    }
+
+    /// Its hashes; of a file, once it is read back and as it was written.
+    pub fn sums(self) -> Result<Sums> {
+        match self {
+            Self::File(_, written) => written.read_back(),
+            Self::Stored(stored) => Sums::of_stored(stored),
+        }
+    }
+}
+
+/// Reads the `packed` master back and compares it with what was written and what is `expected`.
 ///
-/// Each segment is opened by itself, so that the engine holds no more than [`AT_ONCE`] of them in
-/// memory.
+/// Shards are unpacked [`AT_ONCE`] at a time, and each segment is opened by itself, so that scratch has no more
+/// than some shards, and memory no more than [`AT_ONCE`] segments.
 pub fn read_back(
-    path: &Path,
+    packed: Packed<'_>,
     expected: &Expected<'_>,
-    written: Written,
     scratch: &Scratch,
     progress: Progress,
 ) -> Result<Proof> {
@@ -76,7 +102,8 @@ pub fn read_back(
     let Some(wanted) = &expected.digest else {
         return Err(failed("nobody said what its points should be".into()));
     };
-    let mut master = master_of(path, expected, false)?;
+    let file = packed.file();
+    let mut master = master_of(&file, expected, false)?;
     for (number, shard) in &mut master.snapshot.shards {
         let log = wal::read(std::mem::take(&mut shard.log), "the master's log")?;
         if !log.entries.is_empty() {
@@ -84,8 +111,6 @@ pub fn read_back(
         }
     }
     let bytes = master.snapshot.file_bytes;
-    let folder = scratch.folder("proof")?;
-    let segments = master.unpack_apart(&folder)?;
     let stage = progress.stage("prove", Some(wanted.points()), Unit::Points);
     let config = ShardConfig::new(&master.config)?.without_log();
     let look = |(number, folder): &(u32, PathBuf)| {
@@ -95,10 +120,17 @@ pub fn read_back(
         shard.discard()?;
         Ok(found)
     };
-    let found = in_parallel(&segments, AT_ONCE, look)?;
+    let numbers: Vec<u32> = master.snapshot.shards.keys().copied().collect();
+    let mut found = Vec::new();
+    for some in numbers.chunks(AT_ONCE) {
+        let folder = scratch.folder("proof")?;
+        let segments = master.unpack_apart(&folder, &some.iter().copied().collect())?;
+        found.extend(in_parallel(&segments, AT_ONCE, look)?);
+        scratch::remove_folder(&folder)?;
+    }
     drop(stage);
     if mingled(&found) {
-        refuse_twice(path, expected, &Spill::into_scratch(scratch))?;
+        refuse_twice(&file, expected, &Spill::into_scratch(scratch))?;
     }
     let mut digest = Digest::default();
     let mut by_shard: BTreeMap<u32, u64> = master
@@ -126,7 +158,7 @@ pub fn read_back(
             "this is a fault of snapmerge or of the disk: please report it; nothing was written",
         ));
     }
-    let Sums { sha256, xxh3 } = written.read_back()?;
+    let Sums { sha256, xxh3 } = packed.sums()?;
     Ok(Proof {
         points: digest.points(),
         bytes,
@@ -193,8 +225,8 @@ fn mingled(found: &[Found]) -> bool {
 }
 
 /// A point that lies in two segments of a shard is one for a server, and was counted twice.
-fn refuse_twice(path: &Path, expected: &Expected<'_>, spill: &Spill) -> Result<()> {
-    let master = master_of(path, expected, true)?;
+fn refuse_twice(file: &SnapshotFile, expected: &Expected<'_>, spill: &Spill) -> Result<()> {
+    let master = master_of(file, expected, true)?;
     for (number, shard) in &master.snapshot.shards {
         let what = format!("shard {number} of the master");
         let (held, _) = ShardIds::of(shard, &what, spill)?;
@@ -215,16 +247,20 @@ fn refuse_twice(path: &Path, expected: &Expected<'_>, spill: &Spill) -> Result<(
     Ok(())
 }
 
-/// Opens the master at `path`, with its id trackers if they are asked for, and looks at everything but
+/// Opens the master in `file`, with its id trackers if they are asked for, and looks at everything but
 /// its points.
-pub(super) fn master_of(path: &Path, expected: &Expected<'_>, trackers: bool) -> Result<Source> {
+pub(super) fn master_of(
+    file: &SnapshotFile,
+    expected: &Expected<'_>,
+    trackers: bool,
+) -> Result<Source> {
     let failed = |why: String| Error::failed("proving the master", why);
     let opening = Opening {
         trackers,
         log: true,
         ..Opening::default()
     };
-    let master = Source::open(&path.into(), &opening, None)?;
+    let master = Source::open(file, &opening, None)?;
     master.refuse_unreadable(false)?;
     if let Some(wrong) = frame_differences(&master, true).first() {
         return Err(failed(wrong.to_string()));

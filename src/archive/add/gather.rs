@@ -13,7 +13,7 @@ use crate::archive::Archive;
 use crate::base::error::{Error, Result};
 use crate::base::sidecar::Sidecar;
 use crate::format::{FullMember, SnapshotFile, TarExtents};
-use crate::source::{Expectation, expected_of, file_name, given_alone};
+use crate::source::{Expectation, expected_of, file_name, given_alone, of_provenance};
 
 /// Metadata of a snapshot.
 pub(super) struct Gathered {
@@ -50,7 +50,10 @@ impl Gathered {
                 };
                 (None, None, time)
             }
-            SnapshotFile::Stored(_) => (None, None, adding.time.unwrap_or_else(Archive::now)),
+            SnapshotFile::Stored(_) => {
+                let time = adding.time.unwrap_or_else(Archive::now);
+                (None, adding.provenance.clone(), time)
+            }
         };
         Ok(Self {
             name,
@@ -71,7 +74,10 @@ pub(super) fn expected(adding: &Adding) -> Result<Vec<Expectation>> {
         // It was given for the file.
         file @ SnapshotFile::Member(_) => expected_of(file, None, given, is_required, "--sha256"),
         file @ SnapshotFile::Disk(_) => expected_of(file, given, None, is_required, "--sha256"),
-        SnapshotFile::Stored(_) => Ok(given_alone(given).into_iter().collect()),
+        SnapshotFile::Stored(_) => {
+            let made = adding.provenance.as_ref().and_then(of_provenance);
+            Ok(given_alone(given).into_iter().chain(made).collect())
+        }
     }
 }
 

@@ -76,7 +76,9 @@ pub fn take_out(
     folder: &Path,
 ) -> Result<BTreeMap<(u32, Uuid), TakenOut>> {
     let mut taken = BTreeMap::new();
-    let mut input = Input::open(&snapshot.file, None, None)?;
+    let file =
+        snapshot.part(|shard, uuid| uuid.is_some_and(|uuid| replaced.contains_key(&(shard, uuid))));
+    let mut input = Input::open(&file, None, None)?;
     let mut sink = Sink::new(folder);
     let mut walker = Walker::new(&mut input, snapshot.what());
     while let Some(member) = walker.next_member()? {

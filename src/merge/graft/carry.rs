@@ -14,7 +14,7 @@ use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
 use crate::base::scratch;
-use crate::format::{PackedShard, layout};
+use crate::format::{PackedSegment, PackedShard, layout};
 use crate::merge::carried::{CarriedCounts, ToIndex};
 use crate::merge::members::{MemberWriter, Place};
 use crate::merge::plan::Plan;
@@ -67,12 +67,19 @@ pub fn carry(
         if carried.is_empty() && !source.is_unchecked() {
             continue;
         }
-        let (mut seen, mut walked) = (0, 0);
+        let mut seen = 0;
         source.walk_segments(
             Some(stage.counter()),
-            |number, uuid, bytes, reader, what| {
-                let place = Place::Carried(at, walked);
-                walked += 1;
+            |number, uuid| carried.contains_key(&(number, uuid)),
+            |packed, reader| {
+                let PackedSegment {
+                    shard: number,
+                    uuid,
+                    bytes,
+                    what,
+                    ..
+                } = packed;
+                let place = Place::Carried(at, packed.number);
                 let Some((shard_plan, segment)) = carried.get(&(number, uuid)) else {
                     return Ok(());
                 };

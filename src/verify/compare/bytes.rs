@@ -16,8 +16,8 @@ use super::pairs::{self, AT_ONCE, Content, Read};
 use crate::base::error::{Error, Result};
 use crate::base::parallel::in_parallel;
 use crate::base::scratch::Scratch;
-use crate::format::Form;
 use crate::format::schema::PayloadSchema;
+use crate::format::{Form, PackedSegment};
 use crate::point::ShardKey;
 use crate::source::{IdSet, ShardIds, Source, Spill, not_taken_in};
 use crate::stream::{
@@ -190,7 +190,15 @@ fn hash_all(master: &mut Source, sources: &mut [Source]) -> Result<Vec<Vec<Read>
     in_parallel(all.collect::<Vec<_>>(), AT_ONCE, |source| {
         let mut found = Vec::new();
         let mut buffer = vec![0; BUFFER_BYTES];
-        source.walk_segments(None, |shard, uuid, bytes, reader, what| {
+        let all = |_, _| true;
+        source.walk_segments(None, all, |packed, reader| {
+            let PackedSegment {
+                shard,
+                uuid,
+                bytes,
+                what,
+                ..
+            } = packed;
             let failed = |err: std::io::Error| match Error::carried(&err) {
                 Some(carried) => carried.clone().within(format!("reading {what}")),
                 None => Error::damaged(format!("reading {what}"), err),

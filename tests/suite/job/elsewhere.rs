@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::Bench;
@@ -18,6 +20,11 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         Trial::new("job/elsewhere/into_the_archive", into_the_archive),
         env.live("job/elsewhere/onto_a_server", onto_a_server),
         env.live("job/elsewhere/onto_a_cluster", onto_a_cluster),
+        Trial::new("job/elsewhere/without_room_for_the_master", without_room),
+        Trial::new(
+            "job/elsewhere/a_task_reads_its_share",
+            a_task_reads_its_share,
+        ),
         Trial::new("job/elsewhere/in_a_bucket", || in_a_bucket(Failing::Before)),
         Trial::new("job/elsewhere/in_a_bucket_whose_answers_are_lost", || {
             in_a_bucket(Failing::After)
@@ -104,6 +111,119 @@ fn into_the_archive() -> Outcome {
     );
     let nowhere = cli!["job", "join", &job.place];
     nowhere.run()?.code(2)?.says(&["--output"])?;
+    Ok(())
+}
+
+/// A master that is stored in the archive is never a file: no file that is written may be as long as it.
+fn without_room() -> Outcome {
+    let bench = bench()?;
+    let job = bench.planned(&[])?;
+    job.all_tasks()?;
+    let most = 1_024_000;
+    // In units of 512 bytes.
+    let limited = |cli: Cli| cli.under(&["sh", "-c", "ulimit -f 2000; exec \"$@\"", "sh"]);
+    let file = bench.path("file.snapshot");
+    let to_file = limited(job.join(&file)).run()?;
+    ensure!(
+        to_file.ok().is_err() && !file.exists(),
+        "a file was made in spite of the limit"
+    );
+    let into = cli!["job", "join", &job.place, "--json", "--into-archive", "all"];
+    let report = limited(into).run()?.ok()?.json()?;
+    ensure_eq!(report["proof"]["proven"], true, "the proof");
+    let bytes = report["archived"]["entry"]["bytes"].as_u64();
+    ensure!(bytes > Some(2 * most), "the master has {bytes:?} bytes");
+    archive("check", &bench.root).run()?.ok()?;
+    Ok(())
+}
+
+/// A task reads the objects behind its own shard, and those that begin or end in it; of the others what tells
+/// where things are.
+fn a_task_reads_its_share() -> Outcome {
+    const ARCHIVE: &str = "s3://test/backups";
+    const SHARDS: usize = 2;
+    // Enough that most objects have no header in them.
+    const ROWS: u64 = 30_000;
+    let dir = temp_dir()?;
+    let s3 = S3::start()?;
+    let run = |cli: Cli| s3.lead(cli).run()?.ok();
+    run(cli!["archive", "init", "--archive", ARCHIVE])?;
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut text = String::new();
+    for id in 0..ROWS {
+        let digits: Vec<String> = (0..400)
+            .map(|_| random.random_range(0..10).to_string())
+            .collect();
+        text += &format!("{{\"id\":{id},\"vector\":[{}]}}\n", digits.join(","));
+    }
+    let (rows, one, two) = (
+        dir.path().join("rows.jsonl"),
+        dir.path().join("one.snapshot"),
+        dir.path().join("two.snapshot"),
+    );
+    std::fs::write(&rows, text)?;
+    let ingest = cli![
+        "ingest",
+        "-q",
+        &rows,
+        "--size",
+        "400",
+        "--distance",
+        "Dot",
+        "-o",
+        &one
+    ];
+    ingest.run()?.ok()?;
+    let divide = cli![
+        "merge",
+        "-q",
+        &one,
+        "--shards",
+        SHARDS.to_string(),
+        "-o",
+        &two
+    ];
+    divide.run()?.ok()?;
+    run(cli![
+        "archive",
+        "add",
+        "--archive",
+        ARCHIVE,
+        "--name",
+        "a",
+        &two
+    ])?;
+    let plan = cli![
+        "job",
+        "plan",
+        "--json",
+        "s3://test/jobs",
+        "--archive",
+        ARCHIVE
+    ];
+    let plan = run(plan.arg("archive:a"))?.json()?;
+    let job = plan["job"].as_str().ok_or("no job")?;
+    let is_object = |name: &str| name.contains("/objects/");
+    let names = s3.names();
+    let objects = names.iter().filter(|name| is_object(name));
+    let all: u64 = objects.filter_map(|name| s3.bytes(name)).sum();
+    let mut sum = 0;
+    for index in 0..SHARDS {
+        s3.take_read();
+        let index = index.to_string();
+        run(cli![
+            "job", "task", job, "--stage", "shard", "--index", &index
+        ])?;
+        let read = s3.take_read();
+        let read = read.iter().filter(|(name, _)| is_object(name));
+        let read: u64 = read.map(|(_, bytes)| bytes).sum();
+        ensure!(
+            read * 10 < all * 8,
+            "task {index} read {read} of the {all} bytes of all objects"
+        );
+        sum += read;
+    }
+    ensure!(sum >= all, "the tasks read {sum} of {all} bytes");
     Ok(())
 }
 

@@ -89,6 +89,8 @@ struct Shared {
     /// Whether a conditional put is taken for a plain one.
     passes_over_conditions: AtomicBool,
     requests: AtomicU64,
+    /// Bytes that were read, by name, since somebody asked.
+    read: Mutex<BTreeMap<String, u64>>,
     failed: AtomicU64,
     ended: AtomicBool,
 }
@@ -151,9 +153,20 @@ impl S3 {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
+    /// Bytes that were read since this was asked before, by name.
+    pub fn take_read(&self) -> BTreeMap<String, u64> {
+        let read = &self.shared.read;
+        std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The names that are there.
     pub fn names(&self) -> Vec<String> {
         self.shared.objects().keys().cloned().collect()
+    }
+
+    /// How many bytes are under a name, if any.
+    pub fn bytes(&self, name: &str) -> Option<u64> {
+        Some(self.shared.objects().get(name)?.len() as u64)
     }
 
     /// Puts what somebody else would.
@@ -283,13 +296,19 @@ fn answer(
                 head += &format!("content-length: {}\r\n", bytes.len());
                 return (200, head, Vec::new());
             }
+            let read = |count: usize| {
+                let mut read = shared.read.lock().unwrap_or_else(PoisonError::into_inner);
+                *read.entry(name.to_owned()).or_default() += count as u64;
+            };
             let Some((start, end)) = headers.get("range").and_then(|range| span(range)) else {
+                read(bytes.len());
                 return (200, head, bytes.clone());
             };
             if start >= bytes.len() {
                 return (416, head, Vec::new());
             }
             let end = end.min(bytes.len() - 1);
+            read(end + 1 - start);
             head += &format!("content-range: bytes {start}-{end}/{}\r\n", bytes.len());
             (206, head, bytes[start..=end].to_vec())
         }
