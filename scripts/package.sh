@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes what people install: a wheel for pip, a Debian package (program, man pages, completions, systemd units), the
-# list of all crates in them (an SBOM in CycloneDX's JSON), and their checksums.
+# Makes what people install: a wheel for pip, a Debian package (program, man pages, completions, systemd units), an
+# archive with the program for cargo-binstall and whoever has neither, the list of all crates in them (an SBOM in
+# CycloneDX's JSON), and their checksums.
 #
 #   scripts/package.sh                  into a new temporary folder
 #   scripts/package.sh FOLDER           into FOLDER
-#   scripts/package.sh --test FOLDER    and then installs both beside the system, and merges with each
+#   scripts/package.sh --test FOLDER    and then installs each beside the system, and merges with it
 #
 # SNAPMERGE_SIGN_KEY_FILE names an ed25519 key (PEM): SHA256SUMS is signed with it, as SHA256SUMS.sig
 # (openssl pkeyutl -verify -pubin -inkey PUBLIC -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig).
@@ -47,15 +48,25 @@ gzip -9 -n -r "$made/man"
 strip -o "$CARGO_TARGET_DIR/release/snapmerge" "$program"
 
 echo "package: the wheel"
-rm -f "$out"/snapmerge-*.whl "$out"/snapmerge_*.deb "$out"/snapmerge.cdx.json
+rm -f "$out"/snapmerge-*.{whl,tar.gz} "$out"/snapmerge_*.deb "$out"/snapmerge.cdx.json
 maturin build --quiet --out "$out"
 echo "package: the Debian package"
 cargo deb --quiet --no-build --no-strip --output "$out"
+echo "package: the archive"
+# As [package.metadata.binstall] in Cargo.toml says.
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+name=snapmerge-$version-$(rustc --version --verbose | sed -n 's/^host: //p')
+tree=$CARGO_TARGET_DIR/release/archive
+rm -rf "$tree"
+mkdir -p "$tree/$name"
+cp -r "$CARGO_TARGET_DIR/release/snapmerge" "$made/man" "$made/completions" README.md CHANGELOG.md LICENSE "$tree/$name"
+tar --create --gzip --file "$out/$name.tar.gz" --directory "$tree" --sort=name --owner=0 --group=0 --numeric-owner "$name"
+rm -rf "$tree"
 echo "package: the SBOM"
 # It is written beside Cargo.toml, wherever one asks for it.
 cargo cyclonedx --quiet --format json --spec-version 1.5 --override-filename snapmerge.cdx
 mv snapmerge.cdx.json "$out"
-(cd "$out" && sha256sum snapmerge-*.whl snapmerge_*.deb snapmerge.cdx.json >SHA256SUMS)
+(cd "$out" && sha256sum snapmerge-*.{whl,tar.gz} snapmerge_*.deb snapmerge.cdx.json >SHA256SUMS)
 if [ -n "${SNAPMERGE_SIGN_KEY_FILE:-}" ]; then
   openssl pkeyutl -sign -inkey "$SNAPMERGE_SIGN_KEY_FILE" -rawin -in "$out/SHA256SUMS" -out "$out/SHA256SUMS.sig"
 fi
@@ -77,6 +88,8 @@ if [ "$try" = 1 ]; then
   echo "package: from pip install to a verified master: $((($(date +%s%N) - start) / 1000000)) ms"
   dpkg-deb --extract "$out"/snapmerge_*.deb "$trial/tree"
   works "$trial/tree/usr/bin/snapmerge"
+  tar --extract --file "$out/$name.tar.gz" --directory "$trial"
+  works "$trial/$name/snapmerge"
   grep -q '"name": "qdrant-edge"' "$out/snapmerge.cdx.json" ||
     { echo "package: the SBOM lacks the storage engine" >&2; exit 1; }
   for file in share/man/man1/snapmerge-merge.1.gz share/man/man7/snapmerge-disaster.7.gz \
