@@ -12,6 +12,7 @@ mod gather;
 mod metadata;
 mod pipeline;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -176,7 +177,7 @@ impl Archive {
                 return self.already(chain, adding, &gathered, entry);
             }
         }
-        let mut index = Index::load(store, chain, &gathered.name, &BTreeSet::new())?;
+        let mut index = Index::load(store, chain, &gathered.name, &BTreeSet::new(), &self.seen)?;
         let lost = std::mem::take(&mut index.lost);
         let mut put = PendingUpload::new(store);
         let mut manifest = gathered.manifest.clone();
@@ -278,7 +279,7 @@ impl Archive {
     ) -> Result<()> {
         let store = &*self.store;
         let expected = expected(adding)?;
-        let index = Index::load(store, chain, name, lost)?;
+        let index = Index::load(store, chain, name, lost, &self.seen)?;
         let mut put = PendingUpload::new(store);
         let stored = store_all(adding, runs, index, &mut put)
             .and_then(|stored| prepare(adding, stored, &expected, &mut put))
@@ -449,10 +450,11 @@ fn stored_as(
     gathered: &Gathered,
     is_wanted: impl Fn(&str) -> bool,
 ) -> Option<Entry> {
-    let mut entries = chain.entries().into_iter().rev();
-    entries.find(|entry| {
+    let mut entries = chain.entries_there().into_iter().rev();
+    let found = entries.find(|entry| {
         entry.name == gathered.name
             && is_wanted(&entry.sha256)
             && (!adding.is_capture || entry.time == gathered.time.trunc_subsecs(0))
-    })
+    });
+    found.map(Cow::into_owned)
 }

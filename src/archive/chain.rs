@@ -12,7 +12,9 @@ mod encrypted;
 mod read;
 mod record;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use schemars::JsonSchema;
@@ -72,8 +74,8 @@ pub struct ChainFinding {
 pub struct Chain {
     /// Location of the archive, for errors.
     what: String,
-    /// Records in order.
-    pub records: Vec<StoredRecord>,
+    /// Records in order; a copy of the chain shares them.
+    pub records: Vec<Arc<StoredRecord>>,
 }
 
 /// Returns the path of the record `seq` in the archive.
@@ -230,19 +232,25 @@ impl Chain {
         }
         store.sync()?;
         write_head(store, Head { hash, seq })?;
-        self.records.push(StoredRecord { record, hash, seal });
-        self.records
-            .last()
+        let stored = StoredRecord { record, hash, seal };
+        self.records.push(Arc::new(stored));
+        (self.records.last().map(|last| &**last))
             .ok_or_else(|| Error::failed("writing a record", "it is gone"))
     }
 
     /// The entries that are there, in the order in which they were stored.
     pub fn entries(&self) -> Vec<Entry> {
-        let mut there: BTreeMap<&str, (u64, Entry)> = BTreeMap::new();
+        let there = self.entries_there().into_iter();
+        there.map(Cow::into_owned).collect()
+    }
+
+    /// The same without a copy of each, for whoever looks for some.
+    pub fn entries_there(&self) -> Vec<Cow<'_, Entry>> {
+        let mut there: BTreeMap<&str, (u64, Cow<'_, Entry>)> = BTreeMap::new();
         for kept in &self.records {
             match &kept.record.event {
                 Event::Add { entry } => {
-                    there.insert(&entry.id, (kept.record.seq, (**entry).clone()));
+                    there.insert(&entry.id, (kept.record.seq, Cow::Borrowed(&**entry)));
                 }
                 Event::Repair {
                     id,
@@ -252,6 +260,7 @@ impl Chain {
                     new_bytes,
                 } => {
                     if let Some((_, entry)) = there.get_mut(id.as_str()) {
+                        let entry = entry.to_mut();
                         entry.recipe = *recipe;
                         entry.recipe_bytes = *recipe_bytes;
                         entry.new_objects = *new_objects;
@@ -269,7 +278,7 @@ impl Chain {
                 | Event::Encrypted { .. } => {}
             }
         }
-        let mut entries: Vec<(u64, Entry)> = there.into_values().collect();
+        let mut entries: Vec<(u64, Cow<'_, Entry>)> = there.into_values().collect();
         entries.sort_by_key(|(seq, _)| *seq);
         entries.into_iter().map(|(_, entry)| entry).collect()
     }

@@ -6,6 +6,7 @@
 //! what the next one resumes from.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -237,7 +238,7 @@ impl Archive {
     }
 
     /// Copies those of `records` after the first `there`.
-    fn copy_records(&self, to: &Self, records: &[StoredRecord], there: usize) -> Result<()> {
+    fn copy_records(&self, to: &Self, records: &[Arc<StoredRecord>], there: usize) -> Result<()> {
         for record in records.iter().skip(there) {
             self.copy_record(to, record)?;
         }

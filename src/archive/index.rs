@@ -13,6 +13,7 @@ use super::encryption::bytes_of_prefix;
 use super::name::Name;
 use super::object::{self, Fingerprint, Row};
 use super::recipe::{PackRef, Recipe};
+use super::seen::SeenArchive;
 use super::store::{Store, key_of};
 use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
@@ -89,21 +90,23 @@ impl Index {
         chain: &Chain,
         name: &str,
         avoid: &BTreeSet<Name>,
+        seen: &SeenArchive,
     ) -> Result<Self> {
-        let mut newest: BTreeMap<String, chain::Entry> = BTreeMap::new();
-        for entry in chain.entries() {
-            newest.insert(entry.name.clone(), entry);
+        let entries = chain.entries_there();
+        let mut newest: BTreeMap<&str, &chain::Entry> = BTreeMap::new();
+        for entry in &entries {
+            newest.insert(&entry.name, entry);
         }
-        let mut bases: Vec<chain::Entry> = newest.into_values().collect();
+        let mut bases: Vec<&chain::Entry> = newest.into_values().collect();
         bases.sort_by_key(|entry| (entry.name != name, std::cmp::Reverse(entry.time)));
         let mut index = Self::default();
-        let mut seen: BTreeMap<Name, ()> = BTreeMap::new();
+        let mut met: BTreeSet<Name> = BTreeSet::new();
         for entry in bases {
             if index.known.len() >= KNOWN_MAX {
                 break;
             }
-            let recipe = match Recipe::of_entry(store, &entry) {
-                Ok(recipe) => recipe,
+            let parts = match seen.parts(entry.recipe, || used_parts(store, entry)) {
+                Ok(parts) => parts,
                 // The snapshot is stored anew then; check tells what is lost.
                 Err(err) if err.kind() == Kind::Damaged => {
                     index.lost.push(entry.recipe);
@@ -111,17 +114,14 @@ impl Index {
                 }
                 Err(err) => return Err(err),
             };
-            let used = recipe.used();
-            let parts: Vec<PackRef> = recipe
-                .objects
+            let parts: Vec<PackRef> = parts
                 .iter()
-                .zip(used)
-                .filter(|(part, used)| used.saturating_mul(USED_SHARE) >= part.raw)
-                .filter(|(part, _)| !avoid.contains(&part.name))
-                .filter(|(part, _)| seen.insert(part.name, ()).is_none())
-                .map(|(part, _)| *part)
+                .filter(|part| !avoid.contains(&part.name) && met.insert(part.name))
+                .copied()
                 .collect();
-            let tables = in_parallel(&parts, store.at_once(), |part| table(store, part))?;
+            let tables = in_parallel(&parts, store.at_once(), |part| {
+                seen.table(part.name, || table(store, part))
+            })?;
             for (part, rows) in parts.into_iter().zip(tables) {
                 match rows {
                     Some(rows) => index.add_base(part, &rows),
@@ -186,6 +186,15 @@ impl Index {
         let found = same.binary_search_by(|(known, _)| known.cmp(print)).ok()?;
         same.get(found).map(|(_, at)| *at)
     }
+}
+
+/// The objects of an entry of which it uses enough.
+fn used_parts(store: &dyn Store, entry: &chain::Entry) -> Result<Vec<PackRef>> {
+    let recipe = Recipe::of_entry(store, entry)?;
+    let used = recipe.used();
+    let parts = recipe.objects.iter().zip(used);
+    let parts = parts.filter(|(part, used)| used.saturating_mul(USED_SHARE) >= part.raw);
+    Ok(parts.map(|(part, _)| *part).collect())
 }
 
 /// The table of an object; none if it is not there as it should be.

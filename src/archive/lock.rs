@@ -61,7 +61,7 @@ impl<'a> Lock<'a> {
         let json =
             serde_json::to_vec(&holder).map_err(|err| Error::failed("writing the lock", err))?;
         // An archive is there before it is locked.
-        let mut chain = archive.closed_chain()?;
+        let mut chain = archive.chain_to_add_to()?;
         if !store.put_new(LOCK, &json)? {
             match held(store)? {
                 // Given back this moment.
@@ -98,7 +98,7 @@ impl<'a> Lock<'a> {
             return Err(locked(store, &other));
         }
         store.sync()?;
-        let chain = archive.closed_chain()?;
+        let chain = archive.chain_to_add_to()?;
         Ok((lock, chain))
     }
 
@@ -153,6 +153,7 @@ impl Archive {
         let (lock, mut chain) = Lock::take(self, doing)?;
         let done = work(&mut chain)?;
         self.remember(&chain);
+        self.seen.see(&chain);
         let left = lock.release().err().map(|err| {
             format!("the lock could not be given back ({err}); a later run may have to wait for it")
         });

@@ -27,6 +27,7 @@ mod pool;
 mod read;
 mod recipe;
 mod retention;
+mod seen;
 mod sign;
 mod store;
 mod sweep;
@@ -70,6 +71,7 @@ use chrono::{DateTime, Utc};
 
 use self::encryption::Keyring;
 use self::get::missing_object;
+use self::seen::SeenArchive;
 use self::store::Keyed;
 use self::trust::HeadMemory;
 use crate::base::error::{Error, Kind, Result};
@@ -89,6 +91,8 @@ pub struct Archive {
     signer: Option<Signer>,
     trust: Trust,
     memory: Option<HeadMemory>,
+    /// What was read of it, for whoever adds many snapshots.
+    seen: Arc<SeenArchive>,
 }
 
 impl std::fmt::Debug for Archive {
@@ -115,6 +119,7 @@ impl Archive {
             signer,
             trust: Trust::default(),
             memory: None,
+            seen: Arc::default(),
         }
     }
 
@@ -137,6 +142,7 @@ impl Archive {
             signer: None,
             trust: self.trust.clone(),
             memory: self.memory.clone(),
+            seen: Arc::clone(&self.seen),
         })
     }
 
@@ -216,7 +222,18 @@ impl Archive {
         let (chain, findings) = self.examine()?;
         let chain = chain.whole(&findings)?;
         self.remember(&chain);
+        self.seen.see(&chain);
         Ok(chain)
+    }
+
+    /// The same for whoever adds to it again and again: records that this process has read are not read again, as
+    /// long as nobody else has written any.
+    pub fn chain_to_add_to(&self) -> Result<Chain> {
+        let Some(chain) = self.seen.chain(&*self.store)? else {
+            return self.closed_chain();
+        };
+        let findings = self.findings_elsewhere(&chain)?;
+        chain.whole(&findings)
     }
 
     /// The recipe of an entry.

@@ -120,8 +120,8 @@ impl HeadMemory {
         let Some(SeenHead { archive, head, .. }) = self.seen()? else {
             return Ok(None);
         };
-        let is_other = |first: &super::chain::StoredRecord| first.record.archive != archive;
-        if chain.records.first().is_some_and(is_other) {
+        let first = chain.records.first();
+        if first.is_some_and(|first| first.record.archive != archive) {
             return Ok(Some(ChainFinding {
                 seq: None,
                 why: format!(
@@ -172,11 +172,17 @@ impl Archive {
     /// The chain, and everything that is wrong with it or with what is known of it from elsewhere.
     pub(super) fn examine(&self) -> Result<(Chain, Vec<ChainFinding>)> {
         let (chain, mut findings) = Chain::examine(&*self.store)?;
-        findings.extend(self.trust.findings(&chain));
-        if let Some(memory) = &self.memory {
-            findings.extend(memory.finding(&chain)?);
-        }
+        findings.extend(self.findings_elsewhere(&chain)?);
         Ok((chain, findings))
+    }
+
+    /// What is wrong with a chain by what is known of it from elsewhere.
+    pub(super) fn findings_elsewhere(&self, chain: &Chain) -> Result<Vec<ChainFinding>> {
+        let mut findings = self.trust.findings(chain);
+        if let Some(memory) = &self.memory {
+            findings.extend(memory.finding(chain)?);
+        }
+        Ok(findings)
     }
 
     /// Remembers the last record of a chain that is whole. A state that cannot be written keeps nobody

@@ -152,12 +152,12 @@ pub(super) struct StoredBase {
 impl StoredBase {
     /// The newest entry of the name that something can be built on.
     pub(super) fn find(storing: &Storing<'_>, collection: &str) -> Result<Self, Unfit> {
-        let chain = storing.archive.closed_chain()?;
+        let chain = storing.archive.chain_to_add_to()?;
         if chain.is_closed() {
             return Err("the archive is encrypted, and its key was not given".into());
         }
-        let entries = chain.entries();
-        let of_it = entries.iter().filter(|entry| {
+        let entries = chain.entries_there();
+        let of_it = entries.iter().map(AsRef::as_ref).filter(|entry| {
             let told = entry.manifest.as_ref();
             let of = told.and_then(|told| told["collection"].as_str());
             entry.name == storing.name && of == Some(collection)

@@ -6,6 +6,8 @@
 //! Invariants: in an encrypted archive every record but the first is encrypted, and in another none is; a
 //! record that does not decrypt is a finding.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{Chain, ChainFinding, Event, Record};
@@ -90,7 +92,7 @@ impl Chain {
         for (kept, event) in self.records.iter_mut().zip(events) {
             match event {
                 None => {}
-                Some(Ok(event)) => kept.record.event = event,
+                Some(Ok(event)) => Arc::make_mut(kept).record.event = event,
                 Some(Err(why)) => findings.push(ChainFinding {
                     seq: Some(kept.record.seq),
                     why: format!("record {} was altered: {why}", kept.record.seq),

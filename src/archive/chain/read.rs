@@ -4,6 +4,7 @@
 //! returned stands where its number says; every fault is a finding.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{
     Chain, ChainFinding, Event, FORMAT_ENCRYPTED, HEAD, Head, LOG, Record, StoredRecord, canonical,
@@ -57,7 +58,7 @@ impl RecordFile {
 struct Reader<'a> {
     store: &'a dyn Store,
     head: Option<Head>,
-    records: Vec<StoredRecord>,
+    records: Vec<Arc<StoredRecord>>,
     findings: Vec<ChainFinding>,
     /// The SHA-256 of the record before the next one, if that was there.
     before: Option<Name>,
@@ -233,7 +234,8 @@ impl Reader<'_> {
                         format!("at record {seq} the chain is broken: {why}"),
                     );
                 }
-                self.records.push(StoredRecord { record, hash, seal });
+                let stored = StoredRecord { record, hash, seal };
+                self.records.push(Arc::new(stored));
             }
         }
         self.before = Some(hash);
