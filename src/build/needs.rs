@@ -26,6 +26,10 @@ pub struct Needs {
     pub scratch_bytes: u64,
     /// In the output's folder.
     pub output_bytes: u64,
+    /// More in the scratch folder where segments are carried, if all of them had to be changed or merged: what that takes
+    /// is compared with what is free once it is known which.
+    #[serde(default)]
+    pub changing_bytes: u64,
 }
 
 impl Needs {

@@ -70,6 +70,7 @@ impl ByCollection {
             // Built, indexed beside, and unpacked again to be proven.
             scratch_bytes: engine + 3 * largest,
             output_bytes: all + if is_gz { largest } else { 0 },
+            changing_bytes: 0,
         }
     }
 }

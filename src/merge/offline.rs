@@ -20,7 +20,7 @@ use crate::base::Workspace;
 use crate::base::durable::{self, Staged};
 use crate::base::error::Result;
 use crate::base::operation::Context;
-use crate::base::path::folder_of;
+use crate::base::path::{folder_of, is_gz};
 use crate::base::scratch::Scratch;
 use crate::base::stage::Stages;
 use crate::build::{Sealed, Target, publish, seal};
@@ -84,8 +84,12 @@ pub fn write(
     } = planned;
     let output_folder = folder_of(output);
     let scratch_folder = request.scratch_parent();
-    plan.needs
-        .require(&scratch_folder, output_folder, "the master")?;
+    let mut needs = plan.needs.clone();
+    if is_gz(output) && plan.route == Route::Graft {
+        // Compressed beside what is packed.
+        needs.output_bytes *= 2;
+    }
+    needs.require(&scratch_folder, output_folder, "the master")?;
 
     let staged = Staged::new(output, request.force)?;
     let scratch = Scratch::new(&scratch_folder)?;

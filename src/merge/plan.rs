@@ -11,6 +11,7 @@ use super::settings::{Route, SegmentRule, Segments, Settings};
 use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::progress::Unit;
+use crate::base::scratch::require_free;
 use crate::build::{BuiltShard, Needs, Shape, engine_bytes, refuse_lossy};
 use crate::engine::{ShardConfig, refuse_index};
 use crate::format::schema::United;
@@ -22,6 +23,8 @@ use crate::stream::{Flow, Layout, LayoutChoice, Stamp, master_shape, opening_byt
 const CARRIES: &str = "use --route graft, which carries what is stored";
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 pub const BASE_BYTES: u64 = 16 << 20;
+/// Times that what is unpacked lies in scratch once more while it is changed, built and indexed.
+const CHANGED: u64 = 3;
 
 /// A planned merge.
 #[derive(Debug)]
@@ -54,6 +57,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Refuses if there is no room in scratch for `bytes` bytes of segments that the engine is to change or merge:
+    /// unpacked, changed, and indexed beside.
+    pub fn require_to_change(&self, bytes: u64, site: Workspace<'_>) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let engine = engine_bytes(&self.united.config, &self.united.payload);
+        let needed = engine + (1 + CHANGED) * bytes;
+        require_free(site.scratch.path(), needed, "changing segments")
+    }
+
     /// The master's config, payload indexes and shards.
     pub fn shape(&self) -> Shape<'_> {
         Shape {
@@ -208,20 +222,9 @@ pub fn plan(sources: &[Source], settings: &Settings) -> Result<Plan> {
             Route::Replay => Needs {
                 scratch_bytes: BASE_BYTES + opened(sources),
                 output_bytes: 0,
+                changing_bytes: 0,
             },
-            Route::Graft | Route::Rebuild => {
-                let builds = route == Route::Rebuild || settings.segments.merges();
-                let unpacked = match route {
-                    Route::Rebuild => opened(sources),
-                    _ => unpacked(sources),
-                };
-                let mut needs = needs(sources, &united, unpacked, builds);
-                // Stamped payloads lie in scratch, then in the master.
-                let stamps = stamped_bytes(sources, settings);
-                needs.scratch_bytes += 2 * stamps;
-                needs.output_bytes += stamps;
-                needs
-            }
+            Route::Graft | Route::Rebuild => needs(sources, &united, settings, route),
         },
         united,
         layout,
@@ -335,27 +338,33 @@ fn live_bytes(sources: &[Source]) -> u64 {
     sources.iter().map(of).sum()
 }
 
-fn needs(sources: &[Source], united: &United, unpacked: u64, builds: bool) -> Needs {
-    let stored: u64 = sources
+fn needs(sources: &[Source], united: &United, settings: &Settings, route: Route) -> Needs {
+    let files = sources
         .iter()
         .filter(|source| source.live.is_none())
         .flat_map(|source| source.snapshot.shards.values())
         .flat_map(|shard| shard.segments.values())
-        .flat_map(|segment| segment.files.values())
-        .map(|file| file.stored_bytes)
-        .sum();
+        .flat_map(|segment| segment.files.values());
+    let stored: u64 = files.map(|file| file.stored_bytes).sum();
     let segments = stored + live_bytes(sources);
-    // Ids of the sources, and then of the master, that are too many for memory.
+    // Ids of the sources, and then of the master, that are too many for memory; stamped payloads lie in scratch, then
+    // in the master.
     let ids: u64 = sources.iter().map(Source::ids_bytes_max).sum();
-    let engine = match builds {
-        true => engine_bytes(&united.config, &united.payload),
-        false => 0,
-    };
-    // Built, and indexed beside; then, when the sources are gone, unpacked again to be proven.
-    Needs {
-        scratch_bytes: BASE_BYTES + engine + unpacked + 3 * segments + 2 * ids,
-        // Packed, and for a .gz compressed beside it.
-        output_bytes: BASE_BYTES + 2 * segments,
+    let stamps = stamped_bytes(sources, settings);
+    let engine = engine_bytes(&united.config, &united.payload);
+    let always = BASE_BYTES + 2 * ids + 2 * stamps;
+    match route {
+        Route::Graft => Needs {
+            scratch_bytes: always,
+            output_bytes: BASE_BYTES + segments + stamps,
+            changing_bytes: engine + unpacked(sources) + CHANGED * segments,
+        },
+        // Built, and indexed beside; then, when the sources are gone, unpacked again to be proven.
+        Route::Rebuild | Route::Replay => Needs {
+            scratch_bytes: always + engine + opened(sources) + CHANGED * segments,
+            output_bytes: BASE_BYTES + 2 * segments + stamps,
+            changing_bytes: 0,
+        },
     }
 }
 

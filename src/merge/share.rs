@@ -55,8 +55,8 @@ impl Load {
         let Some(own) = snapshot.shards.get(&number) else {
             return Self::default();
         };
-        let segments: u64 = own.segments.values().map(|segment| segment.bytes).sum();
-        let bytes = segments + own.log_bytes;
+        let bytes = own.bytes();
+        let segments = bytes - own.log_bytes;
         // What is compressed in it grows when it is unpacked, in all of its shards alike.
         let grown = u128::from(snapshot.unpacked_bytes) * u128::from(bytes)
             / u128::from(snapshot.file_bytes.max(1));
@@ -203,6 +203,7 @@ impl Plan {
             }
         };
         self.needs = Needs {
+            changing_bytes: 0,
             scratch_bytes: BASE_BYTES + proof,
             output_bytes: match into_file {
                 // Packed, and for a .gz compressed beside it.

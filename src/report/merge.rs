@@ -44,10 +44,17 @@ impl PlanReport {
         list("MISSING", strings(&self.missing));
         list("notes", strings(&self.notes));
         text += &format!(
-            "\ndisk: up to {} for scratch and {} for the master\nnothing was done (--dry-run)\n",
+            "\ndisk: up to {} for scratch and {} for the master\n",
             size(self.needs.scratch_bytes),
             size(self.needs.output_bytes)
         );
+        if self.needs.changing_bytes > 0 {
+            text += &format!(
+                "      up to {} more for scratch, if all segments had to be changed or merged: looked at when it is known\n",
+                size(self.needs.changing_bytes)
+            );
+        }
+        text += "nothing was done (--dry-run)\n";
         text
     }
 }

@@ -62,6 +62,14 @@ pub struct Segment {
     pub tar: Option<(u64, u64)>,
 }
 
+impl Shard {
+    /// Bytes of its segments and its log in the snapshot.
+    pub fn bytes(&self) -> u64 {
+        let segments: u64 = self.segments.values().map(|segment| segment.bytes).sum();
+        segments + self.log_bytes
+    }
+}
+
 impl Segment {
     /// `segment.json`; null if it is missing or cannot be read, which is among the obstacles.
     pub fn state_json(&self) -> Value {

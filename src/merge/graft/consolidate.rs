@@ -54,7 +54,7 @@ pub fn consolidate(
     let picked = pick(shard_plans, plan, most, site)?;
     done.carried_segments = count(shard_plans);
     done.empty_segments = done.segments_before - done.carried_segments - picked.len() as u64;
-    unpack(sources, &picked, payloads, site)?;
+    unpack(sources, &picked, plan, payloads, site)?;
     let stage = site.progress.stage("consolidate", None, Unit::Points);
     let mut by_target: BTreeMap<u32, Vec<Picked>> = BTreeMap::new();
     for one in picked {
@@ -212,6 +212,7 @@ fn pick(
 fn unpack(
     sources: &mut [Source],
     picked: &[Picked],
+    plan: &Plan,
     payloads: &SegmentRewriter<'_>,
     site: Workspace<'_>,
 ) -> Result<()> {
@@ -224,6 +225,15 @@ fn unpack(
     let waiting: Vec<_> = (sources.iter_mut().enumerate())
         .filter_map(|(at, source)| Some((at, source, by_source.remove(&at)?)))
         .collect();
+    let bytes = waiting.iter().flat_map(|(_, source, picked)| {
+        let shards = &source.snapshot.shards;
+        let segment = |one: &&Picked| shards.get(&one.number)?.segments.get(&one.segment.uuid);
+        picked
+            .iter()
+            .filter_map(segment)
+            .map(|segment| segment.bytes)
+    });
+    plan.require_to_change(bytes.sum(), site)?;
     in_parallel(waiting, UNPACKED_AT_ONCE, |(at, source, picked)| {
         let wanted = picked.iter().map(|one| (one.number, one.segment.uuid));
         let folder = site.scratch.folder(&unpacked(at))?;

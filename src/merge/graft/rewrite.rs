@@ -83,6 +83,16 @@ impl<'a> ShardRewriter<'a> {
                 waiting.push((at, source, wanted, folder));
             }
         }
+        let bytes_of = |source: &Source, wanted: &BTreeSet<u32>| -> u64 {
+            let shards = wanted
+                .iter()
+                .filter_map(|number| source.snapshot.shards.get(number));
+            shards.map(|shard| shard.bytes()).sum()
+        };
+        let bytes = waiting
+            .iter()
+            .map(|(_, source, wanted, _)| bytes_of(source, wanted));
+        self.plan.require_to_change(bytes.sum(), self.site)?;
         let spill = &self.spill;
         let settled = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
             let settled = source.settle_some(&folder, Some(&wanted), None)?;
