@@ -8,8 +8,10 @@ mod merge;
 mod piece;
 mod spill;
 
-use self::merge::{Cursor, Hit, Merge};
-use self::piece::{GONE, Piece, lay_out};
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::merge::{Cursor, Merge};
+use self::piece::{GONE, OneUuid, Piece, lay_out, lay_out_uuids};
 use self::spill::Run;
 pub use self::spill::Spill;
 use crate::base::error::Result;
@@ -47,6 +49,14 @@ impl InSegment {
 }
 
 impl<'a> Span<'a> {
+    fn of(piece: &Piece, having: &'a [InSegment]) -> Self {
+        Self {
+            first: piece.start,
+            len: piece.len,
+            having,
+        }
+    }
+
     /// Number of ids; at least one.
     pub fn count(&self) -> u64 {
         u64::from(self.len)
@@ -102,10 +112,10 @@ pub struct SegmentCount {
 }
 
 impl SegmentCount {
-    fn of<'p>(pieces: impl IntoIterator<Item = &'p Piece>) -> Self {
+    fn of(pieces: impl Iterator<Item = Piece>) -> Self {
         let mut count = Self::default();
         for piece in pieces {
-            count.add(piece, piece.len);
+            count.add(&piece, piece.len);
         }
         count
     }
@@ -172,6 +182,36 @@ impl IdSet {
         }
     }
 
+    /// The highest version of each of those of the `wanted`, which ascend, that are there.
+    pub fn versions(&self, wanted: &BTreeSet<PointId>) -> Result<BTreeMap<PointId, u64>> {
+        let mut found: BTreeMap<PointId, u64> = BTreeMap::new();
+        for runs in &self.segments {
+            let mut of_segment: BTreeMap<PointId, u64> = BTreeMap::new();
+            for run in runs {
+                let (mut pieces, mut wanted) = (run.pieces(), wanted.iter().peekable());
+                while let Some(next) = wanted.peek()
+                    && let Some(piece) = pieces.next()?
+                {
+                    if piece.last() < **next {
+                        continue;
+                    }
+                    while let Some(id) = wanted.next_if(|id| **id <= piece.last()) {
+                        let place = Span::of(&piece, &[]).place(*id);
+                        // Of the runs of one segment the last one counts.
+                        of_segment.extend(place.map(|place| (*id, piece.version_at(place))));
+                    }
+                }
+            }
+            for (id, version) in of_segment {
+                if version != GONE {
+                    let highest = found.entry(id).or_default();
+                    *highest = version.max(*highest);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Counts the ids of one segment; also returns one that several of its runs have.
     fn count_segment(&self, segment: usize) -> Result<(SegmentCount, Option<PointId>)> {
         let mut count = SegmentCount::default();
@@ -209,23 +249,17 @@ pub fn walk(sets: &[&IdSet], mut take: impl FnMut(Span<'_>) -> Result<()>) -> Re
         }
     }
     let mut merge = Merge::new(cursors)?;
-    let mut hits: Vec<Hit> = Vec::new();
     let mut having: Vec<InSegment> = Vec::new();
-    while let Some((first, len)) = merge.next(&mut hits)? {
-        having.clear();
-        for (at, hit) in hits.iter().enumerate() {
-            // Of the runs of one segment the last one counts.
-            let is_last = hits
-                .get(at + 1)
-                .is_none_or(|next| (next.set, next.segment) != (hit.set, hit.segment));
-            if is_last && !hit.piece.is_gone() {
-                having.push(InSegment {
-                    set: hit.set,
-                    segment: hit.segment,
-                    piece: hit.piece,
-                });
+    while let Some((first, len)) = merge.next(&mut having)? {
+        // Of the runs of one segment the last one counts.
+        having.dedup_by(|next, last| {
+            let is_same = (next.set, next.segment) == (last.set, last.segment);
+            if is_same {
+                *last = *next;
             }
-        }
+            is_same
+        });
+        having.retain(|one| !one.piece.is_gone());
         if !having.is_empty() {
             take(Span {
                 first,
@@ -237,13 +271,21 @@ pub fn walk(sets: &[&IdSet], mut take: impl FnMut(Span<'_>) -> Result<()>) -> Re
     Ok(())
 }
 
+/// Numbers with one version that are sorted at once: as many as a server takes in one operation, or so.
+const GROUP_MAX: usize = 1 << 13;
+
 /// A set that grows.
 #[derive(Debug)]
 pub struct IdSetBuilder {
     spill: Spill,
     set: IdSet,
-    /// Pieces of the segment that grows, as they come.
+    /// The last numbers, which have one version: a server takes those of an operation in any order.
+    group: Vec<u64>,
+    group_version: u64,
+    /// Numbers of the segment that grows, as they come.
     pieces: Vec<Piece>,
+    /// UUIDs of it.
+    uuids: Vec<OneUuid>,
     runs: Vec<Run>,
     /// An id that came more than once in the segment.
     again: Option<PointId>,
@@ -255,7 +297,10 @@ impl IdSetBuilder {
         Self {
             spill: spill.clone(),
             set: IdSet::default(),
+            group: Vec::new(),
+            group_version: 0,
             pieces: Vec::new(),
+            uuids: Vec::new(),
             runs: Vec::new(),
             again: None,
         }
@@ -268,7 +313,9 @@ impl IdSetBuilder {
 
     /// Forgets what was added since the last segment ended.
     pub fn restart(&mut self) {
+        self.group.clear();
         self.pieces.clear();
+        self.uuids.clear();
         self.runs.clear();
         self.again = None;
     }
@@ -276,37 +323,102 @@ impl IdSetBuilder {
     /// Adds an id with its version, or without one if the point is gone. Of one that comes more than
     /// once in a segment, the last time counts.
     pub fn add(&mut self, id: PointId, version: Option<u64>) -> Result<()> {
-        let piece = Piece::one(id, version.unwrap_or(GONE), 0);
+        let version = version.unwrap_or(GONE);
+        match id {
+            PointId::Num(number) => {
+                if version != self.group_version || self.group.len() >= GROUP_MAX {
+                    self.end_group()?;
+                    self.group_version = version;
+                }
+                self.group.push(number);
+            }
+            PointId::Uuid(uuid) => {
+                self.make_room()?;
+                self.uuids.push(OneUuid {
+                    id: uuid.as_u128(),
+                    version,
+                    order: u32::try_from(self.uuids.len()).unwrap_or(u32::MAX),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes pieces of the last numbers.
+    fn end_group(&mut self) -> Result<()> {
+        let mut group = std::mem::take(&mut self.group);
+        if !group.is_sorted() {
+            group.sort_unstable();
+        }
+        let again = group.array_windows().find(|[a, b]| a == b);
+        if let Some([_, number]) = again {
+            self.again.get_or_insert(PointId::Num(*number));
+            group.dedup();
+        }
+        for numbers in group.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+            if let ([first, ..], Ok(len)) = (numbers, u32::try_from(numbers.len())) {
+                let one = Piece::one(PointId::Num(*first), self.group_version, 0);
+                self.add_piece(Piece { len, ..one })?;
+            }
+        }
+        // Its room is used again.
+        group.clear();
+        self.group = group;
+        Ok(())
+    }
+
+    fn add_piece(&mut self, piece: Piece) -> Result<()> {
         if self.pieces.last_mut().is_some_and(|last| last.join(&piece)) {
             return Ok(());
         }
-        if self.pieces.len() >= self.spill.limits().pieces {
-            let mut pieces = self.lay_out();
-            self.runs.push(self.spill.write(&pieces)?);
-            // Its room is used again.
-            pieces.clear();
-            self.pieces = pieces;
-        }
+        self.make_room()?;
         let order = u32::try_from(self.pieces.len()).unwrap_or(u32::MAX);
         self.pieces.push(Piece { order, ..piece });
         Ok(())
     }
 
-    fn lay_out(&mut self) -> Vec<Piece> {
+    /// Writes what was collected if it fills the memory that there is for it.
+    fn make_room(&mut self) -> Result<()> {
+        let bytes = |pieces: usize, uuids: usize| {
+            pieces * size_of::<Piece>() + uuids * size_of::<OneUuid>()
+        };
+        if bytes(self.pieces.len(), self.uuids.len()) < bytes(self.spill.limits().pieces, 0) {
+            return Ok(());
+        }
+        self.lay_out();
+        let uuids = self.uuids.iter().map(OneUuid::piece);
+        let run = self.spill.write(self.pieces.iter().copied().chain(uuids))?;
+        self.runs.push(run);
+        self.pieces.clear();
+        self.uuids.clear();
+        Ok(())
+    }
+
+    fn lay_out(&mut self) {
         let (pieces, again) = lay_out(std::mem::take(&mut self.pieces));
-        self.again = self.again.or(again);
-        pieces
+        self.pieces = pieces;
+        let of_uuids = lay_out_uuids(&mut self.uuids);
+        self.again = self.again.or(again).or(of_uuids);
     }
 
     /// Ends a segment: what is added next is another's. With `once`, an id that came twice is
     /// returned in place of the counts, and the segment is forgotten.
     pub fn end_segment(&mut self, once: bool) -> Result<std::result::Result<SegmentCount, Twice>> {
-        let pieces = self.lay_out();
+        self.end_group()?;
+        self.lay_out();
+        let laid = || {
+            let uuids = self.uuids.iter().map(OneUuid::piece);
+            self.pieces.iter().copied().chain(uuids)
+        };
         // Pieces of one run do not overlap, so that no walk is needed.
-        let of_one = self.runs.is_empty().then(|| SegmentCount::of(&pieces));
-        if !pieces.is_empty() {
-            self.runs.push(self.spill.keep(pieces)?);
+        let of_one = self.runs.is_empty().then(|| SegmentCount::of(laid()));
+        let count = self.pieces.len() + self.uuids.len();
+        if count > 0 {
+            let run = self.spill.keep(count, laid())?;
+            self.runs.push(run);
         }
+        self.pieces.clear();
+        self.uuids.clear();
         let segment = self.set.segments();
         self.set.segments.push(std::mem::take(&mut self.runs));
         let (count, again) = match of_one {

@@ -13,6 +13,25 @@ use crate::point::PointId;
 /// In place of a version: the point is deleted.
 pub(super) const GONE: u64 = u64::MAX;
 
+/// A UUID on its way into a run, in two thirds of the room of a piece.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OneUuid {
+    pub id: u128,
+    pub version: u64,
+    /// As [`Piece::order`].
+    pub order: u32,
+}
+
+impl OneUuid {
+    pub(super) fn piece(&self) -> Piece {
+        Piece::one(
+            PointId::Uuid(Uuid::from_u128(self.id)),
+            self.version,
+            self.order,
+        )
+    }
+}
+
 /// Ids from `start` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -115,49 +134,56 @@ impl Piece {
     }
 }
 
-/// Lays `pieces` out: ascending, without overlaps. Of an id that comes more than once, what was added
-/// last counts; one of those ids is returned too.
+/// Lays out `pieces` of numbers: ascending, without overlaps, and as few as that takes. Of an id that comes
+/// more than once, what was added last counts; one of those ids is returned too.
 pub(super) fn lay_out(mut pieces: Vec<Piece>) -> (Vec<Piece>, Option<PointId>) {
-    let overlaps = |a: &Piece, b: &Piece| match (a.start, b.start) {
-        (PointId::Uuid(a), PointId::Uuid(b)) => a == b,
-        (PointId::Num(_), PointId::Num(b)) => end(a) > u128::from(b),
-        _ => false,
-    };
-    if !pieces.is_sorted_by_key(|piece| piece.start) {
-        pieces.sort_by_key(|piece| piece.start);
+    if !pieces.is_sorted_by_key(|piece| at(piece.start)) {
+        pieces.sort_unstable_by_key(|piece| at(piece.start));
     }
+    let overlaps = |a: &Piece, b: &Piece| end(a) > at(b.start);
     let mut clashes = pieces.array_windows().filter(|[a, b]| overlaps(a, b));
     let clash = clashes.next().map(|[_, later]| later.start);
-    if clash.is_none() {
-        return (pieces, None);
+    if clash.is_some() {
+        pieces = without_overlaps(&pieces);
     }
+    pieces.dedup_by(|next, last| last.join(next));
+    (pieces, clash)
+}
+
+fn without_overlaps(pieces: &[Piece]) -> Vec<Piece> {
     let mut laid: Vec<Piece> = Vec::with_capacity(pieces.len());
-    let mut rest = pieces.as_slice();
+    let mut rest = pieces;
     while let Some(first) = rest.first() {
         // Pieces that hang together.
         let (mut count, mut reach) = (1, end(first));
-        while let Some(next) = rest.get(count) {
-            let is_beyond = match (first.start, next.start) {
-                (PointId::Num(_), PointId::Num(number)) => u128::from(number) >= reach,
-                (a, b) => a != b,
-            };
-            if is_beyond {
-                break;
-            }
+        while let Some(next) = rest.get(count).filter(|next| at(next.start) < reach) {
             reach = reach.max(end(next));
             count += 1;
         }
         let (cluster, others) = rest.split_at(count);
         rest = others;
-        match first.start {
-            PointId::Num(_) => sweep(cluster, &mut laid),
-            PointId::Uuid(_) => {
-                let last = cluster.iter().max_by_key(|piece| piece.order);
-                laid.extend(last.copied());
+        sweep(cluster, &mut laid);
+    }
+    laid
+}
+
+/// Lays out UUIDs as [`lay_out`] does numbers.
+pub(super) fn lay_out_uuids(uuids: &mut Vec<OneUuid>) -> Option<PointId> {
+    if !uuids.is_sorted_by_key(|one| one.id) {
+        uuids.sort_unstable_by_key(|one| one.id);
+    }
+    let mut again = None;
+    uuids.dedup_by(|next, last| {
+        let is_again = next.id == last.id;
+        if is_again {
+            again = Some(next.piece().start);
+            if next.order > last.order {
+                *last = *next;
             }
         }
-    }
-    (laid, clash)
+        is_again
+    });
+    again
 }
 
 /// Lays out pieces of numbers, sorted by their starts, that overlap.
@@ -215,18 +241,28 @@ pub(super) const WRITTEN_BYTES_MAX: usize = 1 + 16 + 8;
 /// Appends a piece as it is written to a file; its order is not.
 pub(super) fn write(piece: &Piece, to: &mut Vec<u8>) {
     let steps = if piece.steps { STEPS } else { 0 };
+    let mut bytes = [0; WRITTEN_BYTES_MAX];
+    let mut rest = bytes.as_mut_slice();
+    let mut put = |part: &[u8]| {
+        if let Some((to, left)) = std::mem::take(&mut rest).split_at_mut_checked(part.len()) {
+            to.copy_from_slice(part);
+            rest = left;
+        }
+    };
     match piece.start {
         PointId::Num(number) => {
-            to.push(steps);
-            to.extend(number.to_le_bytes());
-            to.extend(piece.len.to_le_bytes());
+            put(&[steps]);
+            put(&number.to_le_bytes());
+            put(&piece.len.to_le_bytes());
         }
         PointId::Uuid(uuid) => {
-            to.push(steps | UUID);
-            to.extend(uuid.as_bytes());
+            put(&[steps | UUID]);
+            put(uuid.as_bytes());
         }
     }
-    to.extend(piece.version.to_le_bytes());
+    put(&piece.version.to_le_bytes());
+    let length = WRITTEN_BYTES_MAX - rest.len();
+    to.extend_from_slice(bytes.get(..length).unwrap_or_default());
 }
 
 /// Takes a written piece off `rest`; none if there is no whole one that could have been written.

@@ -15,8 +15,7 @@ use crate::base::scratch::{self, Scratch};
 use crate::format::FileSize;
 use crate::format::ids;
 
-/// Pieces that are held in memory before they are laid out and written: 25 MB, and half of that while
-/// they are sorted.
+/// Pieces that are held in memory before they are laid out and written: 25 MB.
 const PIECES_MAX: usize = 1 << 19;
 /// Pieces that all sets of one scratch file keep in memory together: 13 MB.
 const KEPT_MAX: usize = 1 << 18;
@@ -113,34 +112,35 @@ impl Spill {
         self.inner.limits
     }
 
-    /// Keeps laid out pieces in memory, or writes them.
-    pub(super) fn keep(&self, mut pieces: Vec<Piece>) -> Result<Run> {
+    /// Keeps laid out pieces in memory, or writes them; there are `count` of them.
+    pub(super) fn keep(&self, count: usize, pieces: impl Iterator<Item = Piece>) -> Result<Run> {
         {
             let mut state = self.lock();
-            if state.kept + pieces.len() <= self.inner.limits.kept {
-                state.kept += pieces.len();
-                pieces.shrink_to_fit();
-                return Ok(Run::Kept(pieces));
+            if state.kept + count <= self.inner.limits.kept {
+                state.kept += count;
+                let mut kept = Vec::with_capacity(count);
+                kept.extend(pieces);
+                return Ok(Run::Kept(kept));
             }
         }
-        self.write(&pieces)
+        self.write(pieces)
     }
 
     /// Writes laid out pieces.
-    pub(super) fn write(&self, pieces: &[Piece]) -> Result<Run> {
+    pub(super) fn write(&self, pieces: impl Iterator<Item = Piece>) -> Result<Run> {
         let mut state = self.lock();
         let file = self.file(&mut state)?;
         let from = state.end;
         let failed = |err: std::io::Error| self.error("writing", &err);
         let mut block = Vec::with_capacity(BLOCK_BYTES + WRITTEN_BYTES_MAX);
-        let mut rest = pieces.iter().peekable();
+        let mut rest = pieces.peekable();
         while rest.peek().is_some() {
             block.clear();
             block.resize(BLOCK_HEAD_BYTES, 0);
             while block.len() < BLOCK_BYTES
                 && let Some(piece) = rest.next()
             {
-                piece::write(piece, &mut block);
+                piece::write(&piece, &mut block);
             }
             seal(&mut block);
             file.write_all_at(&block, state.end).map_err(failed)?;
