@@ -9,7 +9,7 @@
 #                                           proof and archive of 300,000 × 512
 #   scripts/bench.sh --points N --dims N --sources N --indexed --cold --runs N --stages LIST
 #
-# LIST is some of settle,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap,graft-ids,
+# LIST is some of open,scan,merge,whole,graft,graft-checked,graft-tail,graft-overlap,graft-ids,
 # graft-uuids,stamp,consolidate,many-sources,archive-add,archive-get,archive-check,archive-add-warm,archive-get-warm,verify,
 # verify-deep,live: merge is by
 # rebuild without graphs, whole with them; an archive is compared with copying on the disk, and, where
@@ -49,7 +49,7 @@ echo "machine: $(nproc) processors, $(sed -n 's/^model name[^:]*: //p' /proc/cpu
   "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo), load $(cut -d ' ' -f 1 /proc/loadavg)"
 if [ "$full" = 1 ]; then
   bench
-  bench --points 1000000 --dims 128 --stages settle,scan,merge
+  bench --points 1000000 --dims 128 --stages open,scan,merge
   graft=(--points 300000 --indexed --runs 5)
   bench "${graft[@]}" --stages graft,graft-checked,graft-tail,graft-overlap
   bench "${graft[@]}" --stages graft,graft-checked,graft-tail,graft-overlap --cold

@@ -190,23 +190,23 @@ fn read(
     mut take: impl FnMut(Record) -> Result<()>,
 ) -> Result<Digest> {
     let folder = scratch.folder("source")?;
-    let stage = context.progress.stage("settle", None, Unit::None);
-    let settled = [source.settle(&folder, Purpose::Reading, None)?];
+    let stage = context.progress.stage("open shards", None, Unit::None);
+    let open_shards = [source.open_all_shards(&folder, Purpose::Reading, None)?];
     drop(stage);
     let sources = std::slice::from_ref(&*source);
     let keeps_keys = !layout.keys.is_empty();
     let ledger = Ledger::new(None::<&Path>, false)?;
     let names = vec![source.name.as_str()];
     let mut resolver = Resolver::new(options, names, ledger);
-    let flow = Flow::new(sources, &settled, options, keeps_keys)?;
+    let flow = Flow::new(sources, &open_shards, options, keeps_keys)?;
     let stage = context
         .progress
         .stage("read", Some(flow.total()), Unit::Points);
     let flowed = flow.run(&mut resolver, &stage, |record, _| take(record))?;
     drop(flow);
-    settled
+    open_shards
         .into_iter()
-        .try_for_each(|settled| settled.discard())?;
+        .try_for_each(|open_shards| open_shards.discard())?;
     Ok(flowed.digest)
 }
 

@@ -26,7 +26,7 @@ use super::part::Hashes;
 use super::proof::{Base, Start, TelemetryAge};
 use super::stream::{StreamScope, StreamedShards, stream};
 use super::unfit::Unfit;
-use super::whole::{Span, can_stream, check_whole, manifest, settled, streamed_name};
+use super::whole::{Span, can_stream, check_whole, manifest, recheck, streamed_name};
 use super::{CaptureOptions, Captured, capture, capture_as, open_work, store};
 use crate::archive::{Added, Adding, Archive, Entry, Stored, newest};
 use crate::base::error::{Error, Kind, Result};
@@ -350,7 +350,7 @@ fn put_together(
     let before = observe(request.members, request.collection)?;
     let (streamed, composed, next) = base.newer(request, &before, work, age)?;
     let mut notes = before.notes(request.collection);
-    let after = settled(request, &before, true, &mut notes)?;
+    let after = recheck(request, &before, true, &mut notes)?;
     let read_until = Instant::now();
     let name = streamed_name(request, &before)?;
     let file = base.whole(composed.composition, &name);

@@ -151,7 +151,7 @@ impl Whole {
         let snapshot = Snapshot::open(&file, Want::default(), None)?;
         let config = check_whole(&snapshot, &before, is_streamed)?;
         let mut notes = before.notes(request.collection);
-        let after = settled(request, &before, is_streamed, &mut notes)?;
+        let after = recheck(request, &before, is_streamed, &mut notes)?;
         Ok(Self {
             started,
             before,
@@ -198,8 +198,8 @@ impl Whole {
     }
 }
 
-/// The collection after it was captured, if that was all the while as it had to be.
-pub fn settled(
+/// Observes the collection again after its capture; an error if it changed in a way that spoils the capture.
+pub fn recheck(
     request: &CaptureOptions<'_>,
     before: &Observation,
     is_streamed: bool,

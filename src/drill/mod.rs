@@ -195,15 +195,15 @@ fn by_engine(
 ) -> Result<(Digest, Vec<(u32, u64)>)> {
     let folder = scratch.folder("shards")?;
     let stage = progress.stage("open", Some(source.snapshot.file_bytes), Unit::Bytes);
-    let settled = source.settle(&folder, Purpose::Carrying, Some(stage.counter()))?;
+    let open_shards = source.open_all_shards(&folder, Purpose::Carrying, Some(stage.counter()))?;
     drop(stage);
     let mut shards = Vec::new();
-    for shard in &settled.shards {
+    for shard in &open_shards.shards {
         shards.push((shard.number, shard.shard.count(None)?));
     }
     let total = shards.iter().map(|(_, points)| points).sum();
     let stage = progress.stage("read", Some(total), Unit::Points);
-    let digest = read(source, &settled, &stage)?;
+    let digest = read(source, &open_shards, &stage)?;
     drop(stage);
     if digest.points() != total {
         return Err(Error::damaged(
@@ -214,13 +214,13 @@ fn by_engine(
             ),
         ));
     }
-    settled.discard()?;
+    open_shards.discard()?;
     Ok((digest, shards))
 }
 
-/// The digest of every point of `source`, be it in shards that are `settled` or in a collection.
-fn read(source: &Source, settled: &OpenedShards, stage: &Stage) -> Result<Digest> {
-    digest(&point_streams(0, source, settled), stage)
+/// The digest of every point of `source`, be it in shards that are `open_shards` or in a collection.
+fn read(source: &Source, open_shards: &OpenedShards, stage: &Stage) -> Result<Digest> {
+    digest(&point_streams(0, source, open_shards), stage)
 }
 
 /// Has a server restore `source` into a collection that is removed again, and compares what is
@@ -250,8 +250,8 @@ fn on_server(
     }
     let stage = progress.stage("read from the server", Some(digest.points()), Unit::Points);
     // It is read where it is, and nothing of it is unpacked.
-    let settled = source.settle(scratch.path(), Purpose::Reading, None)?;
-    let found = read(&source, &settled, &stage)?;
+    let open_shards = source.open_all_shards(scratch.path(), Purpose::Reading, None)?;
+    let found = read(&source, &open_shards, &stage)?;
     drop(stage);
     differences.extend(
         digest

@@ -163,12 +163,12 @@ impl Operation for ExportRequest {
         let scratch = Scratch::new(&parent)?;
         let folder = scratch.folder("source")?;
         let purpose = Purpose::to_read(self.filter.as_ref());
-        let settled = source.settle(&folder, purpose, None)?;
+        let open_shards = source.open_all_shards(&folder, purpose, None)?;
         missing.extend(source.refused.clone());
 
         let selection = Selection {
             source: &source,
-            settled: &settled,
+            open_shards: &open_shards,
             ids,
             filter: self.filter.as_ref(),
             limit: self.limit.unwrap_or(u64::MAX),
@@ -181,7 +181,7 @@ impl Operation for ExportRequest {
             .map(|one| (one.name.clone(), one.kind.to_string()))
             .collect();
         let mut points = Points {
-            out: Out::new(target, place, &source, &settled, columns)?,
+            out: Out::new(target, place, &source, &open_shards, columns)?,
             with_vectors: !self.no_vectors,
             on_nan: self.on_nan,
             written: 0,
@@ -199,7 +199,7 @@ impl Operation for ExportRequest {
             ..
         } = points;
         let held = out.end(self.force)?;
-        drop(settled);
+        drop(open_shards);
         drop(scratch);
         let is_less = !missing.is_empty() || !absent.is_empty() || held.leaves_out;
         let differs = is_less || not_finite.points > 0;
@@ -251,7 +251,7 @@ fn parse_ids(texts: &[String]) -> Result<BTreeSet<PointId>> {
 /// The points that are exported.
 struct Selection<'a> {
     source: &'a Source,
-    settled: &'a OpenedShards,
+    open_shards: &'a OpenedShards,
     ids: Option<BTreeSet<PointId>>,
     filter: Option<&'a Filter>,
     limit: u64,
@@ -316,7 +316,7 @@ impl Selection<'_> {
         let ids: Vec<PointId> = ids.iter().copied().collect();
         for some in ids.chunks(IDS_AT_ONCE) {
             let mut records = Vec::new();
-            for shard in &self.settled.shards {
+            for shard in &self.open_shards.shards {
                 for mut record in shard.shard.retrieve(some, columns)? {
                     record.shard_key.clone_from(&shard.key);
                     records.push(record);
@@ -337,7 +337,7 @@ impl Selection<'_> {
     }
 
     fn all(&self, columns: Columns, take: &mut dyn FnMut(&Record) -> Result<bool>) -> Result<()> {
-        let point_streams = point_streams(0, self.source, self.settled);
+        let point_streams = point_streams(0, self.source, self.open_shards);
         let reading = Reading {
             filter: self.filter,
             columns,

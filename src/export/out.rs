@@ -87,7 +87,7 @@ impl<'a> Out<'a> {
         target: Target<'_>,
         place: Place,
         source: &'a Source,
-        settled: &OpenedShards,
+        open_shards: &OpenedShards,
         columns: Vec<TypedColumn>,
     ) -> Result<Self> {
         let form = target.form();
@@ -99,7 +99,7 @@ impl<'a> Out<'a> {
                 ));
             }
             Place::Folder(staged) => {
-                let numbers_only = numbers_only(settled)?;
+                let numbers_only = numbers_only(open_shards)?;
                 if !target.with_vectors {
                     return Err(Error::usage("writing VDF", "it is made of vectors")
                         .next("leave --no-vectors out, or write a table: -o FILE.parquet"));
@@ -125,7 +125,7 @@ impl<'a> Out<'a> {
             config: &source.config,
             payload: &source.payload,
             shard_keys: &source.shard_keys,
-            numbers_only: numbers_only(settled)?,
+            numbers_only: numbers_only(open_shards)?,
             vectors: &vectors,
             columns: &columns,
             id: "id",
@@ -171,9 +171,9 @@ impl<'a> Out<'a> {
 }
 
 /// Returns true if no id is a UUID: these come after all numbers.
-fn numbers_only(settled: &OpenedShards) -> Result<bool> {
+fn numbers_only(open_shards: &OpenedShards) -> Result<bool> {
     let first = Some(PointId::Uuid(uuid::Uuid::nil()));
-    for shard in &settled.shards {
+    for shard in &open_shards.shards {
         if !shard
             .shard
             .page(first, 1, Columns::IDS, None)?

@@ -99,7 +99,7 @@ impl Plan {
     }
 
     /// Has the config allow for as many segments as the fullest of `shards` has, which are all of the master's:
-    /// settling may have made some that nobody knew of when this was planned.
+    /// opening them may have made some that nobody knew of when this was planned.
     pub fn allow_segments(&mut self, shards: &[BuiltShard]) -> Result<()> {
         let Some(mut kept) = self.kept else {
             return Ok(());
@@ -302,21 +302,21 @@ fn notes(sources: &[Source]) -> Vec<String> {
     notes
 }
 
-/// The sources that may be settled: what is read from a server is not.
-fn settled(sources: &[Source]) -> impl Iterator<Item = &Source> {
-    let is_settled = |source: &&Source| source.by_server.is_none() || source.snapshot.compressed;
-    sources.iter().filter(is_settled)
+/// The sources that may be unpacked: what is read from a server is not.
+fn on_disk(sources: &[Source]) -> impl Iterator<Item = &Source> {
+    let is_unpacked = |source: &&Source| source.by_server.is_none() || source.snapshot.compressed;
+    sources.iter().filter(is_unpacked)
 }
 
-/// Bytes that sources take when all of them are settled.
+/// Bytes that sources take when all of them are unpacked.
 fn unpacked(sources: &[Source]) -> u64 {
-    let bytes = settled(sources).map(|source| source.snapshot.unpacked_bytes);
+    let bytes = on_disk(sources).map(|source| source.snapshot.unpacked_bytes);
     bytes.sum()
 }
 
 /// Bytes that sources take while they are read record by record.
 fn opened(sources: &[Source]) -> u64 {
-    opening_bytes(&settled(sources).collect::<Vec<_>>(), false)
+    opening_bytes(&on_disk(sources).collect::<Vec<_>>(), false)
 }
 
 /// Bytes that the points of live collections take when they are stored, by what their config says of

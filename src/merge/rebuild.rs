@@ -22,7 +22,7 @@ use crate::stream::{
     DecidingField, Flow, Flowed, Ledger, Opened, Policy, Reads, Resolver, close_all, open_all,
 };
 
-/// Beginning of the names of the folders that sources are settled in.
+/// Beginning of the names of the folders that sources are opened in.
 const SOURCES: &str = "source";
 
 /// Builds the shards of the master of `plan` from `sources` and packs them with `writer`.
@@ -36,13 +36,14 @@ pub fn rebuild(making: Making<'_>) -> Result<Made> {
         site,
         stages,
     } = making;
-    let settled = settle_all(&mut sources, &plan, settings, site, stages)?;
+    let open_shards = open_sources(&mut sources, &plan, settings, site, stages)?;
     let folder = site.scratch.folder("master")?;
 
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let keeps_keys = !plan.layout.keys.is_empty();
     let mut resolver = Resolver::new(&settings.union, names, ledger);
-    let (flow, deciding_field) = Flow::of_part(&sources, &settled, &settings.union, keeps_keys)?;
+    let (flow, deciding_field) =
+        Flow::of_part(&sources, &open_shards, &settings.union, keeps_keys)?;
     // Another shard may have it, if not all are made here.
     if plan.only.is_none() {
         deciding_field.clone().refuse_unknown()?;
@@ -57,7 +58,7 @@ pub fn rebuild(making: Making<'_>) -> Result<Made> {
     drop(flow);
 
     // Their disk space is needed from here on.
-    close_all(settled, SOURCES, site)?;
+    close_all(open_shards, SOURCES, site)?;
     stages.end("clean up");
 
     let shards = complete(&parts, &plan, &folder, writer, site, stages)?;
@@ -165,9 +166,9 @@ fn pack(parts: &[Part], writer: &mut MemberWriter, site: Workspace<'_>) -> Resul
     })
 }
 
-/// Settles the sources to be read, as far as the shards of the master that are made need them; of a live one
-/// there is nothing to settle.
-pub(super) fn settle_all(
+/// Opens the sources to be read, as far as the shards of the master that are made need them; of a live one
+/// there is nothing to open.
+pub(super) fn open_sources(
     sources: &mut [Source],
     plan: &Plan,
     settings: &Settings,
@@ -179,14 +180,14 @@ pub(super) fn settle_all(
         .iter()
         .map(|source| source.snapshot.file_bytes)
         .sum();
-    let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
+    let stage = site.progress.stage("open shards", Some(total), Unit::Bytes);
     let what_for = |at| Opened {
         purpose: Purpose::to_read(filter),
         shards: plan.only.map(|_| plan.needed_of(at)),
         filter,
     };
     let all = sources.iter_mut().collect();
-    let settled = open_all(
+    let open_shards = open_all(
         all,
         what_for,
         Reads::Plainly,
@@ -194,8 +195,8 @@ pub(super) fn settle_all(
         site,
         &stage.counter(),
     )?;
-    stages.end("settle").bytes(total);
-    Ok(settled)
+    stages.end("open shards").bytes(total);
+    Ok(open_shards)
 }
 
 fn write(

@@ -1,4 +1,4 @@
-//! A merge as a request, and all that is settled before it begins.
+//! A merge as a request, and all that is resolved before it begins.
 //!
 //! Invariants: what can be refused is refused before a byte is written.
 
@@ -147,7 +147,7 @@ impl MergeRequest {
         self.prepare_with(settings, inside, context, stages)
     }
 
-    /// The same under `settings` that were settled before; with `inside`, ids and logs of files are read unless
+    /// The same under `settings` that were resolved before; with `inside`, ids and logs of files are read unless
     /// there are live sources.
     pub(super) fn prepare_with<'a>(
         &'a self,

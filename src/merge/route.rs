@@ -332,7 +332,7 @@ fn are_many_and_plain(sources: &[Source]) -> bool {
 }
 
 /// Returns the number of segments of the master's fullest shard, as far as the sources tell before
-/// anything is settled.
+/// any shard is opened.
 pub fn most_segments(sources: &[Source], targets: &Targets) -> u64 {
     let mut by_target: BTreeMap<u32, u64> = BTreeMap::new();
     for ((source, number), target) in targets {

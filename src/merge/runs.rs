@@ -146,12 +146,12 @@ pub fn make(
     let folder = site.scratch.folder("source")?;
     let wanted = BTreeSet::from([of.shard]);
     let total = source.snapshot.file_bytes;
-    let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
-    let settled = source.settle_shards(&folder, Some(&wanted), purpose, Some(stage.counter()))?;
+    let stage = site.progress.stage("open shards", Some(total), Unit::Bytes);
+    let open_shards = source.open_shards(&folder, Some(&wanted), purpose, Some(stage.counter()))?;
     drop(stage);
-    stages.end("settle");
+    stages.end("open shards");
 
-    let streams = point_streams(of.source, source, &settled);
+    let streams = point_streams(of.source, source, &open_shards);
     let keeps_keys = !plan.layout.keys.is_empty();
     let streams = in_master(streams, &settings.union, &names, keeps_keys);
     let mut sorter = Sorter::new(site.scratch.path());
@@ -163,7 +163,7 @@ pub fn make(
         site,
     )?;
     drop(streams);
-    settled.discard()?;
+    open_shards.discard()?;
     scratch::remove_folder(&folder)?;
     stages.end("sort").points(counts.0).bytes(sorter.bytes());
 

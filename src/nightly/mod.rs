@@ -259,7 +259,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Settles how the run ended.
+    /// Decides how the run ended.
     fn finish(mut self, started: Instant) -> Finished<'a> {
         if let Ok(chain) = self.archive.chain() {
             self.report.archive.entries = chain.entries().len() as u64;

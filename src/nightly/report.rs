@@ -253,7 +253,7 @@ impl RunReport {
         }
     }
 
-    /// Settles how it ended.
+    /// Decides how it ended.
     pub fn end(&mut self, started: Instant, now: DateTime<Utc>) {
         self.ended = now;
         self.seconds = started.elapsed().as_secs_f64();

@@ -448,15 +448,15 @@ fn create(
         first.create_payload_index(name, field, index)?;
     }
     keys::create(first, name, &preflight.steps)?;
-    let mut settled = false;
+    let mut all_active = false;
     let ready = first.wait_until("waiting for the shards", SPREADING, || {
         let topology = first.topology(name)?;
-        settled = topology.replicas().all(|(_, _, state)| state == ACTIVE);
-        let is_ready = settled && topology.shard_keys()? == *expected.keys();
+        all_active = topology.replicas().all(|(_, _, state)| state == ACTIVE);
+        let is_ready = all_active && topology.shard_keys()? == *expected.keys();
         Ok::<_, Error>(is_ready.then_some(()))
     })?;
     ready.ok_or_else(|| {
-        let why = match settled {
+        let why = match all_active {
             true => "its shards got other numbers than they have in the master",
             false => "its shards do not become Active",
         };

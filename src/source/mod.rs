@@ -1,4 +1,4 @@
-//! Sources: snapshot files, looked into, checked, and settled; live collections, scrolled.
+//! Sources: snapshot files, looked into, checked, and opened; live collections, scrolled.
 //!
 //! Invariants: a source is only read; the engine, and RocksDB, see it only as a scratch copy, and only
 //! after everything that can be checked without them was checked: the tar, the checksum, the segments'
@@ -9,10 +9,10 @@ mod derive;
 mod full;
 mod id_set;
 mod live;
+mod open_shards;
 mod ordered;
 mod plain;
 mod record_files;
-mod settle;
 mod shard_ids;
 mod stored;
 mod together;
@@ -28,10 +28,10 @@ pub use checksum::{Checksum, Expectation, file_name, given_alone, of_provenance,
 pub use full::{check_full, compare, expected_of, file_of, files_of, path_of};
 pub use id_set::{IdSet, IdSetBuilder, InSegment, SegmentCount, Span, Spill, Twice, walk};
 pub use live::{Live, LivePoints};
+pub use open_shards::{CopiedShard, OpenedShard, OpenedShards, OpeningCost, Purpose};
 pub use ordered::{InPlace, Ordered, Pages, Reading, Take, refuse_missing};
 pub use plain::SMALL_BYTES;
 pub use record_files::RecordFiles;
-pub use settle::{CopiedShard, OpenedShard, OpenedShards, OpeningCost, Purpose};
 pub use shard_ids::{Lacking, SegmentCounts, ShardIds, Survey, lacking_indexes, not_taken_in};
 pub use stored::StoredRecords;
 pub use together::{join_nodes, refuse_twice, tell_apart};
@@ -56,7 +56,7 @@ pub struct Opening {
     pub full_sha256: Option<String>,
     /// True to refuse a source without any checksum.
     pub require_checksum: bool,
-    /// True to hash the whole file now, rather than when it is settled.
+    /// True to hash the whole file now, rather than when it is opened.
     pub hash_now: bool,
     /// True to read the id trackers.
     pub trackers: bool,
@@ -85,7 +85,7 @@ pub struct Source {
     pub live: Option<Live>,
     /// The version of the server that is to read the file in place of the engine here, if one is.
     pub by_server: Option<ServerVersion>,
-    /// Descriptions of what was refused of its logs when it was settled.
+    /// Descriptions of what was refused of its logs when it was opened.
     pub refused: BTreeSet<String>,
     /// True if no more of it is read than is needed, each part compared with its own hash.
     in_parts: bool,

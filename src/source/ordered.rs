@@ -1,4 +1,4 @@
-//! Records in the order of ids, by their ids, and by nearness, wherever they come from: a settled shard
+//! Records in the order of ids, by their ids, and by nearness, wherever they come from: an opened shard
 //! or a live collection.
 //!
 //! Invariants: every kind yields each of its records once, ascending by id, in pages of about the

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 
 use uuid::Uuid;
 
-use super::settle::{CopiedShard, OpenedShards};
+use super::open_shards::{CopiedShard, OpenedShards};
 use super::{RecordFiles, ShardIds, Source, Spill, not_taken_in};
 use crate::base::error::Result;
 use crate::format::ids::{self, IdEntry};
@@ -181,6 +181,6 @@ fn points_of(shard: &mut Shard, what: &str, spill: &Spill) -> Result<Option<Vec<
         &format!("the log of {what}"),
     )?;
     let survey = held.survey(Some(&log))?;
-    let is_settled = log.torn.is_empty() && not_taken_in(&log, &survey).is_empty();
-    Ok((is_settled && survey.in_several == 0).then_some(segments))
+    let is_taken_in = log.torn.is_empty() && not_taken_in(&log, &survey).is_empty();
+    Ok((is_taken_in && survey.in_several == 0).then_some(segments))
 }

@@ -44,15 +44,15 @@ pub struct Flowed {
 }
 
 impl<'a> Flow<'a> {
-    /// The flow of `sources`, of which the snapshots are `settled`, into a master that has shard keys
+    /// The flow of `sources`, of which the snapshots are `open_shards`, into a master that has shard keys
     /// if it `keeps_keys`.
     pub fn new(
         sources: &'a [Source],
-        settled: &'a [OpenedShards],
+        open_shards: &'a [OpenedShards],
         options: &'a UnionOptions,
         keeps_keys: bool,
     ) -> Result<Self> {
-        let (flow, deciding_field) = Self::of_part(sources, settled, options, keeps_keys)?;
+        let (flow, deciding_field) = Self::of_part(sources, open_shards, options, keeps_keys)?;
         deciding_field.refuse_unknown()?;
         Ok(flow)
     }
@@ -61,13 +61,13 @@ impl<'a> Flow<'a> {
     /// refused, since another part may have it.
     pub fn of_part(
         sources: &'a [Source],
-        settled: &'a [OpenedShards],
+        open_shards: &'a [OpenedShards],
         options: &'a UnionOptions,
         keeps_keys: bool,
     ) -> Result<(Self, DecidingField)> {
-        let both = sources.iter().zip(settled).enumerate();
+        let both = sources.iter().zip(open_shards).enumerate();
         let point_streams: Vec<PointStream<'_>> = both
-            .flat_map(|(at, (source, settled))| point_streams(at, source, settled))
+            .flat_map(|(at, (source, open_shards))| point_streams(at, source, open_shards))
             .collect();
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         let point_streams = in_master(point_streams, options, &names, keeps_keys);

@@ -78,7 +78,7 @@ pub fn open_all<'a>(
             }
             let folder = site.scratch.folder(&name)?;
             source.forget();
-            let opened = source.settle_shards(&folder, shards.as_ref(), purpose, passed)?;
+            let opened = source.open_shards(&folder, shards.as_ref(), purpose, passed)?;
             if stays {
                 return Ok(opened);
             }

@@ -1,4 +1,4 @@
-//! A stream of points: the records of a settled shard or of a live collection, with what they are called and
+//! A stream of points: the records of an opened shard or of a live collection, with what they are called and
 //! whose they are in the master.
 //!
 //! Invariants: a stream's records are not changed but for the names of vectors; which key is part of a point's
@@ -12,7 +12,7 @@ use crate::format::schema::{CollectionConfig, VectorChanges};
 use crate::point::{PointId, Record, ShardKey};
 use crate::source::{OpenedShards, Ordered, Source};
 
-/// One stream of records in the order of ids, to scan: a settled shard, or a live collection.
+/// One stream of records in the order of ids, to scan: an opened shard, or a live collection.
 #[derive(Clone)]
 pub struct PointStream<'a> {
     /// Which source it belongs to.
@@ -93,18 +93,18 @@ pub(super) fn rename(record: &mut Record, changes: Option<&VectorChanges>) {
     }
 }
 
-/// The point streams of `source`, the one at the place `at`: those of its shards, which are `settled`, or of
+/// The point streams of `source`, the one at the place `at`: those of its shards, which are `open_shards`, or of
 /// its collection.
 pub fn point_streams<'a>(
     at: usize,
     source: &'a Source,
-    settled: &'a OpenedShards,
+    open_shards: &'a OpenedShards,
 ) -> Vec<PointStream<'a>> {
-    let of_shards = settled
+    let of_shards = open_shards
         .shards
         .iter()
         .map(|shard| PointStream::new(at, &shard.shard, shard.key.clone()));
-    let of_copies = (settled.copied.iter())
+    let of_copies = (open_shards.copied.iter())
         .map(|copied| PointStream::new(at, &copied.records, copied.key.clone()));
     let of_collection = source
         .live_lanes()

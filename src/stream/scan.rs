@@ -1,4 +1,4 @@
-//! The k-way merge: every settled shard and every live collection yields its records in the order of
+//! The k-way merge: every opened shard and every live collection yields its records in the order of
 //! ids, equal ids meet.
 //!
 //! Invariants: memory is bounded by the number of streams times a page, whatever the number of

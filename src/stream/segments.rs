@@ -1,7 +1,7 @@
 //! Looking into the sources' shards without opening one.
 //!
 //! Invariants: what a shard holds is known from its id trackers and its log alone; a shard about
-//! which anything is unsure, or that keeps anything in RocksDB, is to be settled, with the reason.
+//! which anything is unsure, or that keeps anything in RocksDB, is to be repacked, with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,11 +36,11 @@ pub struct ShardPlan {
     pub losers: IdSet,
     /// Number of those.
     pub lost: u64,
-    /// Why it must be settled; nothing if it travels untouched.
+    /// Why it must be repacked; nothing if it travels untouched.
     pub reasons: Vec<String>,
     /// Log, if it has something besides the segments and can become a segment of its own.
     pub tail: Option<Tail>,
-    /// Segments; replaced when it is settled.
+    /// Segments; replaced when it is repacked.
     pub segments: Vec<SegmentPlan>,
 }
 
@@ -60,7 +60,7 @@ pub struct SegmentPlan {
     pub uuid: Uuid,
     /// Highest operation number.
     pub version: u64,
-    /// Number of its points; 0 until it is counted, if it was settled.
+    /// Number of its points; 0 until it is counted, if it is packed again.
     pub points: u64,
     /// Kind of the segment.
     pub kind: SegmentKind,
@@ -68,11 +68,11 @@ pub struct SegmentPlan {
     pub indexed_vectors: u64,
     /// Points of it that a server will index, since it has no graph and is large enough for one.
     pub to_index: u64,
-    /// Folder in scratch, if it was settled and is to be packed again.
-    pub settled: Option<ToPack>,
+    /// Folder in scratch, if it is to be packed again.
+    pub repacked: Option<ToPack>,
     /// Offsets of its live points, if they were asked for.
     pub live: Bits,
-    /// What it becomes, if payloads or payload indexes of it change and it is not settled.
+    /// What it becomes, if payloads or payload indexes of it change and it is not repacked.
     pub splice: Option<Splice>,
 }
 
@@ -97,7 +97,7 @@ impl ShardPlan {
         self.tail.is_some() && self.reasons.is_empty()
     }
 
-    /// Has it settled, for this reason.
+    /// Has it repacked, for this reason.
     pub fn because(&mut self, reason: &str) {
         if !self.reasons.iter().any(|known| known == reason) {
             self.reasons.push(reason.to_owned());
@@ -309,7 +309,7 @@ fn carriage(
         kind: SegmentKind::of(&state),
         indexed_vectors: (graphs + sparse) as u64 * points,
         to_index: if large { points } else { 0 },
-        settled: None,
+        repacked: None,
         live: Bits::default(),
         splice: None,
     }

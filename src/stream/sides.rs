@@ -11,7 +11,7 @@ use crate::base::progress::Unit;
 use crate::engine::Filter;
 use crate::source::{OpenedShards, Purpose, Source};
 
-/// Both sides, settled; of live collections there is nothing to settle.
+/// Both sides, their shards open; a live collection has none.
 #[derive(Debug)]
 pub struct Sides {
     /// The first that were given: the master, or what was before.
@@ -21,9 +21,9 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// Settles `first` and `others`; `purpose` tells by the place what each is for, `first` at 0. Of the others
+    /// Opens `first` and `others`; `purpose` tells by the place what each is for, `first` at 0. Of the others
     /// what matches `filter` will be read.
-    pub fn settle(
+    pub fn open(
         first: &mut Source,
         others: &mut [Source],
         purpose: impl Fn(usize) -> Purpose + Sync,
@@ -32,26 +32,26 @@ impl Sides {
     ) -> Result<Self> {
         let all: Vec<&mut Source> = std::iter::once(first).chain(others).collect();
         let total = all.iter().map(|source| source.snapshot.file_bytes).sum();
-        let stage = site.progress.stage("settle", Some(total), Unit::Bytes);
+        let stage = site.progress.stage("open shards", Some(total), Unit::Bytes);
         let what_for = |at| Opened {
             purpose: purpose(at),
             shards: None,
             filter: filter.filter(|_| at > 0),
         };
-        let mut settled = open_all(
+        let mut open_shards = open_all(
             all,
             what_for,
             Reads::ByEngine,
-            "settled",
+            "opened",
             site,
             &stage.counter(),
         )?;
-        if settled.is_empty() {
-            return Err(Error::failed("settling snapshots", "none came back"));
+        if open_shards.is_empty() {
+            return Err(Error::failed("opening snapshots", "none came back"));
         }
         Ok(Self {
-            first: settled.remove(0),
-            others: settled,
+            first: open_shards.remove(0),
+            others: open_shards,
         })
     }
 
@@ -63,7 +63,7 @@ impl Sides {
     /// The point streams of the others, which are `sources`.
     pub fn of_others<'a>(&'a self, sources: &'a [Source]) -> Vec<PointStream<'a>> {
         let both = sources.iter().zip(&self.others).enumerate();
-        both.flat_map(|(at, (source, settled))| point_streams(at, source, settled))
+        both.flat_map(|(at, (source, open_shards))| point_streams(at, source, open_shards))
             .collect()
     }
 

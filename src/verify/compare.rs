@@ -193,7 +193,7 @@ pub fn verify(
         _ if questions => Purpose::Searching,
         _ => Purpose::to_read(filter),
     };
-    let sides = Sides::settle(master, sources, purpose, filter, site)?;
+    let sides = Sides::open(master, sources, purpose, filter, site)?;
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
     let words: Vec<&str> = names.iter().map(String::as_str).collect();
     let keeps_keys = !layout.keys.is_empty();

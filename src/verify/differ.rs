@@ -151,7 +151,7 @@ impl Operation for DiffRequest {
             progress: context.progress,
         };
         let others = std::slice::from_mut(&mut after);
-        let settled = Sides::settle(&mut before, others, |_| Purpose::Reading, None, site)?;
+        let open_shards = Sides::open(&mut before, others, |_| Purpose::Reading, None, site)?;
         let tell = |change: Change| {
             plan.add(SyncStep::from(&change))?;
             if let Some(lines) = &mut lines {
@@ -159,10 +159,10 @@ impl Operation for DiffRequest {
             }
             ledger.add(change)
         };
-        let of_before = settled.of_first(&before);
-        let of_after = settled.of_others(std::slice::from_ref(&after));
+        let of_before = open_shards.of_first(&before);
+        let of_after = open_shards.of_others(std::slice::from_ref(&after));
         let diffed = diff_streams(&of_before, &of_after, self.sample, tell, site)?;
-        settled.discard()?;
+        open_shards.discard()?;
         for source in [&before, &after] {
             let file = source.label().file;
             missing.extend(source.refused.iter().map(|what| format!("{file}: {what}")));

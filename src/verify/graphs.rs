@@ -25,7 +25,7 @@ const OVERSAMPLING: f64 = 10.0;
 /// Bytes of a page that is read for them.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Returns the faults of the graphs of the master with these point streams, which were settled with their graphs.
+/// Returns the faults of the graphs of the master with these point streams, which were opened with their graphs.
 pub fn graph_differences(point_streams: &[PointStream<'_>]) -> Result<Vec<SettingDifference>> {
     let mut found = Vec::new();
     for point_stream in point_streams {

@@ -51,7 +51,7 @@ pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 #[derive(Debug, Parser)]
 #[command(
     name = "bench",
-    about = "Measures settle, scan and merge on sources of its own making"
+    about = "Measures opening, scan and merge on sources of its own making"
 )]
 struct Args {
     /// Points of all sources together
@@ -72,7 +72,7 @@ struct Args {
     /// Where sources are kept and merged; on the disk that is to be measured
     #[arg(long, env = "SNAPMERGE_BENCH_DIR")]
     dir: PathBuf,
-    /// What is measured: settle, scan, merge (rebuild without graphs), whole (with them), graft,
+    /// What is measured: open, scan, merge (rebuild without graphs), whole (with them), graft,
     /// graft-checked (with the sources' SHA-256), graft-tail (their logs hold more than their
     /// segments), graft-overlap (a tenth of the ids is in two sources), graft-ids and graft-uuids (tiny
     /// vectors: finding what meets costs most, with numbers and with UUIDs), stamp (graft with --stamp and
@@ -84,7 +84,7 @@ struct Args {
     /// against reading all these files with cat), live
     /// (capture, graft and restore, and replay on a real Qdrant, beside what people do without
     /// snapmerge)
-    #[arg(long, value_delimiter = ',', default_value = "settle,scan,merge,whole")]
+    #[arg(long, value_delimiter = ',', default_value = "open,scan,merge,whole")]
     stages: Vec<String>,
     /// For live: the guide's script that merges collections (SCRIPT DEST_grpc SOURCE…, over ports 6333
     /// and 6334), to be compared with
@@ -246,7 +246,7 @@ fn measure(
     hashes: &[String],
 ) -> Outcome<Measured> {
     let mut command = match stage {
-        "settle" | "scan" => {
+        "open" | "scan" => {
             let mut command = Command::new(std::env::current_exe()?);
             // As the program sets them for its own child.
             command.envs([

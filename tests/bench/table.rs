@@ -54,7 +54,7 @@ pub fn rows(
             ratios: whole.then_some((seconds / copied.plain, seconds / copied.synced)),
         };
     let of = |stage: &Stage| (stage.seconds, stage.cpu_seconds, stage.anon_bytes);
-    if let ("settle" | "scan", [only]) = (stage, measured.stages.as_slice()) {
+    if let ("open" | "scan", [only]) = (stage, measured.stages.as_slice()) {
         return vec![row(stage.to_owned(), of(only), true)];
     }
     let name = match stage {

@@ -11,11 +11,11 @@ use snapmerge::stream::{PointStream, Scan};
 
 use super::{Outcome, fresh};
 
-/// Settles `files`, and scans them if that is the `stage`.
+/// Opens the shards of `files`, and scans them if that is the `stage`.
 pub fn run(stage: &str, files: &[PathBuf], dir: &Path) -> Outcome {
     let clock = Clock::start()?;
     snapmerge::engine::install();
-    let folder = fresh(&dir.join("settled"))?;
+    let folder = fresh(&dir.join("opened"))?;
     let mut sources = Vec::new();
     for file in files {
         sources.push(Source::open(
@@ -25,24 +25,24 @@ pub fn run(stage: &str, files: &[PathBuf], dir: &Path) -> Outcome {
         )?);
     }
     let from = clock.now();
-    let mut settled = Vec::new();
+    let mut open_shards = Vec::new();
     for (at, source) in sources.iter_mut().enumerate() {
-        settled.push(source.settle(
+        open_shards.push(source.open_all_shards(
             &fresh(&folder.join(at.to_string()))?,
             Purpose::Reading,
             None,
         )?);
     }
-    if stage == "settle" {
-        println!("settle {from} {}", clock.now());
+    if stage == "open" {
+        println!("open {from} {}", clock.now());
     } else {
         let from = clock.now();
-        let (points, bytes) = scan(&settled)?;
+        let (points, bytes) = scan(&open_shards)?;
         println!("scan {from} {}", clock.now());
         eprintln!("bench: scanned {points} points, {bytes} bytes in memory");
     }
-    for settled in settled {
-        for shard in settled.shards {
+    for open_shards in open_shards {
+        for shard in open_shards.shards {
             shard.shard.discard()?;
         }
     }
@@ -51,10 +51,10 @@ pub fn run(stage: &str, files: &[PathBuf], dir: &Path) -> Outcome {
 }
 
 /// Points, and a rough number of bytes, so that nothing is read for nothing.
-fn scan(settled: &[OpenedShards]) -> Outcome<(u64, usize)> {
+fn scan(open_shards: &[OpenedShards]) -> Outcome<(u64, usize)> {
     let mut point_streams = Vec::new();
-    for (source, settled) in settled.iter().enumerate() {
-        for shard in &settled.shards {
+    for (source, open_shards) in open_shards.iter().enumerate() {
+        for shard in &open_shards.shards {
             point_streams.push(PointStream::new(source, &shard.shard, shard.key.clone()));
         }
     }

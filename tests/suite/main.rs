@@ -30,11 +30,11 @@ mod manual;
 mod merge;
 mod nightly;
 mod old;
+mod open_shards;
 mod replay;
 mod report;
 mod schema;
 mod server;
-mod settle;
 mod split;
 mod verify;
 mod versions;
@@ -54,7 +54,7 @@ fn trials(env: &'static Env) -> Vec<Trial> {
         graft::trials(env),
         inspect::trials(env),
         job::trials(env),
-        settle::trials(env),
+        open_shards::trials(env),
         export::trials(env),
         export_tables::trials(env),
         export_vdf::trials(env),

@@ -60,7 +60,7 @@ pub fn carry(
                 shard_plan
                     .segments
                     .iter()
-                    .filter(|segment| segment.settled.is_none())
+                    .filter(|segment| segment.repacked.is_none())
                     .map(move |segment| ((number, segment.uuid), (shard_plan, segment)))
             })
             .collect();
@@ -125,9 +125,9 @@ pub fn carry(
                 .push(format!("{shard}: {}", tail.entries));
         }
         let packed = shard_plan.segments.iter();
-        for (index, segment) in (0..).zip(packed.filter(|one| one.settled.is_some())) {
+        for (index, segment) in (0..).zip(packed.filter(|one| one.repacked.is_some())) {
             let place = Place::Packed(shard_plan.source, shard_plan.number, index);
-            cart.settled(place, shard_plan, segment, &name)?;
+            cart.repacked(place, shard_plan, segment, &name)?;
         }
     }
     drop(stage);
@@ -198,29 +198,29 @@ impl MasterWriter<'_> {
         layout::segment_tar(shard, own)
     }
 
-    fn settled(
+    fn repacked(
         &mut self,
         place: Place,
         shard_plan: &ShardPlan,
         segment: &SegmentPlan,
         source: &str,
     ) -> Result<()> {
-        let Some(settled) = &segment.settled else {
+        let Some(repacked) = &segment.repacked else {
             return Err(Error::failed(
                 format!("packing segment {} of {source}", segment.uuid),
-                "it was not settled",
+                "it was not repacked",
             ));
         };
         let from = format!("{source}/{}", shard_plan.number);
         let name = self.name(shard_plan.target, segment.uuid, &from);
-        self.carrier.segment(place, &name, settled)?;
+        self.carrier.segment(place, &name, repacked)?;
         // A file that is removed before the disk has written it costs the disk nothing; but
         // removing takes a while, and nothing needs to wait for it.
-        let folder = settled.folder.clone();
+        let folder = repacked.folder.clone();
         let removing = std::thread::spawn(move || scratch::remove_folder(&folder));
         self.removing.push(removing);
         self.carried.repacked_segments += 1;
-        self.carried.repacked_bytes += settled.bytes();
+        self.carried.repacked_bytes += repacked.bytes();
         Ok(())
     }
 }

@@ -34,7 +34,7 @@ const FEW: usize = 4;
 /// Sources that are unpacked at once.
 const UNPACKED_AT_ONCE: usize = 2;
 
-/// Merges segments of `shard_plans`, which are settled where they have to be, until no shard of the master has
+/// Merges segments of `shard_plans`, which are repacked where they have to be, until no shard of the master has
 /// more than `most`, or as few as the config's `max_segment_size` allows.
 pub fn consolidate(
     sources: &mut [Source],
@@ -49,7 +49,7 @@ pub fn consolidate(
         ..Consolidated::default()
     };
     for shard_plan in &mut *shard_plans {
-        count_settled(shard_plan)?;
+        count_repacked(shard_plan)?;
     }
     let picked = pick(shard_plans, plan, most, site)?;
     done.carried_segments = count(shard_plans);
@@ -131,24 +131,24 @@ fn points_in(folder: &Path) -> Result<u64> {
     Ok(read.entries.len() as u64)
 }
 
-/// Counts the points of the segments of `shard_plan` that were settled, and tells which of them have the vectors
+/// Counts the points of the segments of `shard_plan` that were repacked, and tells which of them have the vectors
 /// that lie in an index: the engine knows that of the whole shard only.
-fn count_settled(shard_plan: &mut ShardPlan) -> Result<()> {
-    let mut settled: Vec<&mut SegmentPlan> = (shard_plan.segments.iter_mut())
-        .filter(|segment| segment.settled.is_some())
+fn count_repacked(shard_plan: &mut ShardPlan) -> Result<()> {
+    let mut repacked: Vec<&mut SegmentPlan> = (shard_plan.segments.iter_mut())
+        .filter(|segment| segment.repacked.is_some())
         .collect();
     let mut indexed = 0;
-    for segment in &mut settled {
-        if let Some(settled) = &segment.settled {
-            segment.points = points_in(&settled.folder)?;
+    for segment in &mut repacked {
+        if let Some(repacked) = &segment.repacked {
+            segment.points = points_in(&repacked.folder)?;
         }
         indexed += std::mem::take(&mut segment.indexed_vectors);
     }
     // Those of sparse vectors lie in an index in every segment.
-    let has_graph = settled.iter().any(|segment| segment.kind.indexed);
-    settled.retain(|segment| segment.kind.indexed || !has_graph);
-    let points: u64 = settled.iter().map(|segment| segment.points).sum();
-    for segment in settled {
+    let has_graph = repacked.iter().any(|segment| segment.kind.indexed);
+    repacked.retain(|segment| segment.kind.indexed || !has_graph);
+    let points: u64 = repacked.iter().map(|segment| segment.points).sum();
+    for segment in repacked {
         segment.indexed_vectors = indexed * segment.points / points.max(1);
     }
     Ok(())
@@ -189,8 +189,8 @@ fn pick(
                         source: shard_plan.source,
                         number: shard_plan.number,
                         target: *target,
-                        folder: match &segment.settled {
-                            Some(settled) => settled.folder.clone(),
+                        folder: match &segment.repacked {
+                            Some(repacked) => repacked.folder.clone(),
                             None => site
                                 .scratch
                                 .path()
@@ -208,7 +208,7 @@ fn pick(
     Ok(picked)
 }
 
-/// Unpacks what is `picked` and not settled, and changes its payloads.
+/// Unpacks what is `picked` and not repacked, and changes its payloads.
 fn unpack(
     sources: &mut [Source],
     picked: &[Picked],
@@ -219,7 +219,7 @@ fn unpack(
     // On the way to the last round there is no use for payload indexes.
     let goes_rounds = picked.len() > AT_ONCE;
     let mut by_source: BTreeMap<usize, Vec<&Picked>> = BTreeMap::new();
-    for one in picked.iter().filter(|one| one.segment.settled.is_none()) {
+    for one in picked.iter().filter(|one| one.segment.repacked.is_none()) {
         by_source.entry(one.source).or_default().push(one);
     }
     let waiting: Vec<_> = (sources.iter_mut().enumerate())

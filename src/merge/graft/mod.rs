@@ -6,7 +6,7 @@
 //!
 //! Invariants: a segment travels untouched only if its shard's log holds nothing that the segments
 //! do not, none of its points loses a conflict, and it has every payload index of the master; a log
-//! that only writes points becomes a segment beside them; every other shard is settled in scratch,
+//! that only writes points becomes a segment beside them; every other shard is opened in scratch,
 //! changed by the engine, and packed again. Where payloads or payload indexes are to change, they are all
 //! that changes of a segment. An id is in one source's segments only. The log of a
 //! master begins above every segment's version.
@@ -59,10 +59,10 @@ pub fn graft(making: Making<'_>) -> Result<Made> {
     let mut shard_plans = shard_plans(&mut sources, &plan, &payloads, &spill)?;
     let mut rewriter = ShardRewriter::new(site, &plan, &payloads, &spill);
     // Entries still in the log decide which ids exist.
-    rewriter.settle(&mut sources, &mut shard_plans)?;
-    rewriter.settle_tails(&sources, &mut shard_plans)?;
+    rewriter.open_shards(&mut sources, &mut shard_plans)?;
+    rewriter.replay_logs(&sources, &mut shard_plans)?;
     // Logs of which the engine refuses a part do not become segments.
-    rewriter.settle(&mut sources, &mut shard_plans)?;
+    rewriter.open_shards(&mut sources, &mut shard_plans)?;
     refuse_misplaced(&sources, &shard_plans)?;
     if plan.only.is_some() {
         refuse_strangers(&sources, &shard_plans, &plan)?;
@@ -92,10 +92,10 @@ pub fn graft(making: Making<'_>) -> Result<Made> {
     }
     stages.end("find conflicts").points(ids);
 
-    rewriter.settle(&mut sources, &mut shard_plans)?;
-    let settled_bytes = rewriter.finish(&mut shard_plans)?;
+    rewriter.open_shards(&mut sources, &mut shard_plans)?;
+    let repacked_bytes = rewriter.finish(&mut shard_plans)?;
     if rewriter.was_used() {
-        stages.end("settle").bytes(settled_bytes);
+        stages.end("repack").bytes(repacked_bytes);
     }
     drop(rewriter);
     let mut consolidated = None;
@@ -288,7 +288,7 @@ fn resolve_conflicts(
         ledger,
     };
     if policy.reads_payload() {
-        // The field is read for the ids in conflict only, from the settled shards.
+        // The field is read for the ids in conflict only, from the opened shards.
         let mut first = None;
         let mut involved: BTreeSet<usize> = BTreeSet::new();
         conflicts(shard_plans, plan, |id, having| {
@@ -304,7 +304,7 @@ fn resolve_conflicts(
                 shard_plan.because("a conflict is decided by a field of its points");
             }
         }
-        rewriter.settle(sources, shard_plans)?;
+        rewriter.open_shards(sources, shard_plans)?;
         deciding_field = find_deciding_field(sources, shard_plans, settings, &first, rewriter)?;
         // Another shard may have it, if not all are made here.
         if plan.only.is_none() {
@@ -338,7 +338,7 @@ fn resolve_conflicts(
     Ok(deciding_field)
 }
 
-/// Decides conflicts by the payloads of their points, which the settled shards have.
+/// Decides conflicts by the payloads of their points, which the opened shards have.
 fn by_payload(
     some: Vec<(Identity, Vec<usize>)>,
     shard_plans: &[ShardPlan],
@@ -358,7 +358,7 @@ fn by_payload(
         let Some(shard) = rewriter.shard(shard_plan) else {
             return Err(Error::failed(
                 format!("comparing points of shard {}", shard_plan.number),
-                "it was not settled",
+                "its shard was not opened",
             ));
         };
         for record in shard.retrieve(&ids, Columns::PAYLOADS)? {
@@ -377,7 +377,7 @@ fn by_payload(
 }
 
 /// Looks for the field by which conflicts, of which `first` is one, are decided. The shards in conflict are
-/// settled; only if none of them has it, the others are too.
+/// opened; only if none of them has it, the others are too.
 fn find_deciding_field(
     sources: &mut [Source],
     shard_plans: &mut [ShardPlan],
@@ -403,7 +403,7 @@ fn find_deciding_field(
     for shard_plan in &mut *shard_plans {
         shard_plan.because("it was looked for a field that no point in conflict has");
     }
-    rewriter.settle(sources, shard_plans)?;
+    rewriter.open_shards(sources, shard_plans)?;
     Ok(match find(rewriter, shard_plans)? {
         Found::Field => DecidingField::Found,
         Found::Others(names) => DecidingField::Unknown(names.refuse(field, first)),

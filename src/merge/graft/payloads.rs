@@ -112,7 +112,7 @@ impl<'a> SegmentRewriter<'a> {
         Ok(())
     }
 
-    /// Makes what takes the place of payloads and payload indexes in the segments that are not settled;
+    /// Makes what takes the place of payloads and payload indexes in the segments that are not repacked;
     /// returns its bytes.
     pub fn splice(&self, sources: &[Source], shard_plans: &mut [ShardPlan]) -> Result<u64> {
         let stage = self.site.progress.stage("rewrite", None, Unit::None);
@@ -144,7 +144,7 @@ impl<'a> SegmentRewriter<'a> {
             for segment in shard_plan
                 .segments
                 .iter()
-                .filter(|one| one.settled.is_none())
+                .filter(|one| one.repacked.is_none())
             {
                 let held = shard.and_then(|shard| shard.segments.get(&segment.uuid));
                 let config = held.map(|held| held.payload_index_json());

@@ -1,8 +1,8 @@
-//! The shards that cannot travel as they are: settled in scratch, changed, and closed, for their
+//! The shards that cannot travel as they are: opened in scratch, changed, and closed, for their
 //! segments to be packed again.
 //!
 //! Invariants: a shard is unpacked once; its losers are deleted and its missing indexes made by the
-//! engine; what is packed is what the engine flushed. Sources are settled side by side.
+//! engine; what is packed is what the engine flushed. Sources are opened side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,15 +15,15 @@ use crate::base::scratch;
 use crate::engine::{ClosedSegment, Shard, closed_segments};
 use crate::format::{Bits, ToPack};
 use crate::merge::plan::Plan;
-use crate::source::{IdSet, IdSetBuilder, Source, Spill};
+use crate::source::{IdSet, IdSetBuilder, Purpose, Source, Spill};
 use crate::stream::{SegmentPlan, ShardPlan};
 
 /// Ids that are read or deleted at once.
 const IDS_AT_ONCE: usize = 4096;
-/// Shards that are settled at once.
+/// Shards that are opened at once.
 const AT_ONCE: usize = 4;
 
-/// Workspace in which shards are settled.
+/// Workspace in which shards are opened.
 pub struct ShardRewriter<'a> {
     site: Workspace<'a>,
     plan: &'a Plan,
@@ -54,18 +54,22 @@ impl<'a> ShardRewriter<'a> {
         }
     }
 
-    /// Returns true if any shard was settled.
+    /// Returns true if any shard was opened.
     pub fn was_used(&self) -> bool {
         self.rounds > 0
     }
 
-    /// The settled shard of `shard_plan`.
+    /// The opened shard of `shard_plan`.
     pub fn shard(&self, shard_plan: &ShardPlan) -> Option<&Shard> {
         self.open.get(&(shard_plan.source, shard_plan.number))
     }
 
-    /// Settles every shard plan that has a reason and is not settled yet, and reads its ids again.
-    pub fn settle(&mut self, sources: &mut [Source], shard_plans: &mut [ShardPlan]) -> Result<()> {
+    /// Opens the shards of every shard plan that has a reason and is not opened yet, and reads its ids again.
+    pub fn open_shards(
+        &mut self,
+        sources: &mut [Source],
+        shard_plans: &mut [ShardPlan],
+    ) -> Result<()> {
         let mut waiting = Vec::new();
         for (at, source) in sources.iter_mut().enumerate() {
             let wanted: BTreeSet<u32> = shard_plans
@@ -79,7 +83,7 @@ impl<'a> ShardRewriter<'a> {
                 let folder = self
                     .site
                     .scratch
-                    .folder(&format!("settle-{}", self.rounds))?;
+                    .folder(&format!("opened-{}", self.rounds))?;
                 waiting.push((at, source, wanted, folder));
             }
         }
@@ -94,16 +98,16 @@ impl<'a> ShardRewriter<'a> {
             .map(|(_, source, wanted, _)| bytes_of(source, wanted));
         self.plan.require_to_change(bytes.sum(), self.site)?;
         let spill = &self.spill;
-        let settled = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
-            let settled = source.settle_some(&folder, Some(&wanted), None)?;
+        let opened = in_parallel(waiting, AT_ONCE, |(at, source, wanted, folder)| {
+            let opened = source.open_shards(&folder, Some(&wanted), Purpose::Carrying, None)?;
             let mut shards = Vec::new();
-            for shard in settled.shards {
+            for shard in opened.shards {
                 let (ids, points) = ids_of(&shard.shard, spill)?;
                 shards.push((at, shard.number, ids, points, shard.shard));
             }
             Ok(shards)
         })?;
-        for (at, number, ids, points, shard) in settled.into_iter().flatten() {
+        for (at, number, ids, points, shard) in opened.into_iter().flatten() {
             let shard_plan = shard_plans
                 .iter_mut()
                 .find(|shard_plan| shard_plan.source == at && shard_plan.number == number);
@@ -116,13 +120,9 @@ impl<'a> ShardRewriter<'a> {
         Ok(())
     }
 
-    /// Makes the log of every shard plan that is not settled, and has one that says more than its
+    /// Makes the log of every shard plan that is not opened, and has one that says more than its
     /// segments, a shard of its own, and adds its ids.
-    pub fn settle_tails(
-        &mut self,
-        sources: &[Source],
-        shard_plans: &mut [ShardPlan],
-    ) -> Result<()> {
+    pub fn replay_logs(&mut self, sources: &[Source], shard_plans: &mut [ShardPlan]) -> Result<()> {
         let mut by_source: BTreeMap<usize, BTreeMap<u32, &mut ShardPlan>> = BTreeMap::new();
         for shard_plan in shard_plans.iter_mut().filter(|one| one.has_tail()) {
             let of_source = by_source.entry(shard_plan.source).or_default();
@@ -135,30 +135,30 @@ impl<'a> ShardRewriter<'a> {
                 let folder = self
                     .site
                     .scratch
-                    .folder(&format!("settle-{}", self.rounds))?;
+                    .folder(&format!("opened-{}", self.rounds))?;
                 waiting.push((at, source, shard_plans, folder));
             }
         }
         let this = &*self;
         // They are closed at once: thousands of sources would have too many files open.
-        let settled = in_parallel(waiting, AT_ONCE, |(at, source, mut shard_plans, folder)| {
+        let opened = in_parallel(waiting, AT_ONCE, |(at, source, mut shard_plans, folder)| {
             let wanted: BTreeSet<u32> = shard_plans.keys().copied().collect();
             let mut tails = Vec::new();
-            for settled in source.settle_logs(&folder, &wanted)? {
-                if let Some(shard_plan) = shard_plans.get_mut(&settled.number) {
-                    let tail = this.settle_tail(shard_plan, settled.shard)?;
-                    tails.extend(tail.map(|tail| ((at, settled.number), tail)));
+            for opened in source.open_logs(&folder, &wanted)? {
+                if let Some(shard_plan) = shard_plans.get_mut(&opened.number) {
+                    let tail = this.replay_log(shard_plan, opened.shard)?;
+                    tails.extend(tail.map(|tail| ((at, opened.number), tail)));
                 }
             }
             Ok(tails)
         })?;
-        self.tails.extend(settled.into_iter().flatten());
+        self.tails.extend(opened.into_iter().flatten());
         Ok(())
     }
 
     /// The shard that was made of a log, with the indexes of the master, closed; none if the log has an entry that
     /// is refused.
-    fn settle_tail(&self, shard_plan: &mut ShardPlan, shard: Shard) -> Result<Option<Shut>> {
+    fn replay_log(&self, shard_plan: &mut ShardPlan, shard: Shard) -> Result<Option<Shut>> {
         if !shard.passed_over().is_empty() {
             shard_plan.because("an entry of its log is refused");
             shard.discard()?;
@@ -177,7 +177,7 @@ impl<'a> ShardRewriter<'a> {
     }
 
     /// Gives the segments that were made of logs to their shard plans. Those of shard plans that had to be
-    /// settled after all are of no use any more.
+    /// opened after all are of no use any more.
     fn finish_tails(&mut self, shard_plans: &mut [ShardPlan]) -> Result<u64> {
         let mut waiting = Vec::new();
         for shard_plan in shard_plans {
@@ -195,7 +195,7 @@ impl<'a> ShardRewriter<'a> {
         Ok(bytes.into_iter().sum())
     }
 
-    /// Deletes the losers, makes the missing payload indexes, and closes every settled shard;
+    /// Deletes the losers, makes the missing payload indexes, and closes every opened shard;
     /// returns the bytes that are to be packed.
     pub fn finish(&mut self, shard_plans: &mut [ShardPlan]) -> Result<u64> {
         let mut waiting = Vec::new();
@@ -222,7 +222,7 @@ fn ids_of(shard: &Shard, spill: &Spill) -> Result<(IdSet, u64)> {
     Ok((ids.finish(), points))
 }
 
-/// Makes a settled shard what it is to be in the master, and closes it.
+/// Makes a opened shard what it is to be in the master, and closes it.
 fn change(
     plan: &Plan,
     payloads: &SegmentRewriter<'_>,
@@ -290,8 +290,8 @@ pub(super) fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
     let mut bytes = 0;
     let mut indexed_vectors = closed.indexed_vectors;
     for segment in closed.segments {
-        let settled = ToPack::measure(segment.folder)?;
-        bytes += settled.bytes();
+        let repacked = ToPack::measure(segment.folder)?;
+        bytes += repacked.bytes();
         shard_plan.segments.push(SegmentPlan {
             uuid: segment.uuid,
             version: segment.version,
@@ -300,7 +300,7 @@ pub(super) fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
             indexed_vectors: std::mem::take(&mut indexed_vectors),
             // The engine tells of the whole shard only, so this is not known by segment.
             to_index: 0,
-            settled: Some(settled),
+            repacked: Some(repacked),
             live: Bits::default(),
             splice: None,
         });
@@ -308,7 +308,7 @@ pub(super) fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
     Ok(bytes)
 }
 
-/// A settled shard, closed.
+/// A opened shard, closed.
 pub struct Closed {
     /// Its segments.
     pub segments: Vec<ClosedSegment>,

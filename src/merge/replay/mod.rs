@@ -23,7 +23,7 @@ use serde_json::json;
 use self::decide::{Action, decide};
 use self::journal::{Journal, Line, Mark};
 use super::plan::Plan;
-use super::rebuild::settle_all;
+use super::rebuild::open_sources;
 use super::settings::Settings;
 use crate::base::Workspace;
 use crate::base::error::{Error, Kind, Result};
@@ -160,10 +160,10 @@ fn replayed(
     if let (Action::Sync, Some(info)) = (&action, &there) {
         sync::refuse(target, plan, settings, info)?;
     }
-    let settled = settle_all(sources, plan, settings, site, stages)?;
+    let open_shards = open_sources(sources, plan, settings, site, stages)?;
     // All that can fail on this side is tried before the server is asked for anything.
     let keeps_keys = has_keys(plan);
-    let flow = Flow::new(sources, &settled, &settings.union, keeps_keys)?;
+    let flow = Flow::new(sources, &open_shards, &settings.union, keeps_keys)?;
     plan.lay_out_by_field(&flow, sources, settings, site)?;
     let plan = &*plan;
     let work = Work {
@@ -249,8 +249,8 @@ fn replayed(
         (Action::Make | Action::Sync, None) => Done::Made,
     };
     drop(flow);
-    for settled in settled {
-        settled.discard()?;
+    for open_shards in open_shards {
+        open_shards.discard()?;
     }
     Ok((
         Replayed {

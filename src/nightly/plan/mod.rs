@@ -1,4 +1,4 @@
-//! The plan of a night, as it is meant: read, compared with its schema, and every value of it settled.
+//! The plan of a night, as it is meant: read, compared with its schema, and every value resolved.
 //!
 //! Invariants: whatever can be known to be wrong without asking a server is found here, all of it at
 //! once; paths are those beside the plan's file, so that it means the same wherever it is run from.

@@ -22,7 +22,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
         trial("refuses_misplaced_points", misplaced),
         trial("a_log_that_writes_becomes_a_segment", log_that_writes),
         trial("a_log_that_repeats_is_cut", log_that_repeats),
-        trial("a_log_that_deletes_is_settled", log_that_deletes),
+        trial("a_log_that_deletes_is_repacked", log_that_deletes),
     ]
 }
 
@@ -162,7 +162,7 @@ fn log_that_writes(env: &Env) -> Outcome {
     let report = merging([&late.file], &output).run()?.ok()?.json()?;
     ensure_eq!(report["route"], "graft", "the route");
     let carried = &report["carried"];
-    ensure_eq!(carried["repacked"], json!([]), "settled shards: {carried}");
+    ensure_eq!(carried["repacked"], json!([]), "repacked shards: {carried}");
     ensure_eq!(
         carried["tails"],
         json!(["shard 0 of late: 2"]),
@@ -172,7 +172,7 @@ fn log_that_writes(env: &Env) -> Outcome {
     let after = segments(&members(std::fs::read(&output)?.as_slice())?).len();
     ensure!(after > before, "{after} segments, {before} before");
     ensure_points(&late.points, &output)?;
-    // Where it loses a conflict it is settled after all, with its log.
+    // Where it loses a conflict it is repacked after all, with its log.
     let other = with_log(&whole, "other", &[])?;
     let both = dir.path().join("both.snapshot");
     let report = merging([&late.file, &other.file], &both)

@@ -62,7 +62,7 @@ fn by_source(env: &Env) -> Outcome {
     // Not in the order of their names.
     let report = graft(&[&b, &a], &output, &["--layout", "by-source"])?;
     ensure_keys(&output, &report, &["album_2018", "album_2017"])?;
-    ensure_eq!(report["carried"]["repacked_segments"], 0, "settled");
+    ensure_eq!(report["carried"]["repacked_segments"], 0, "repacked");
     ensure!(
         !has_note(&report, &["default_segment_number"]),
         "a shard has as many segments as before, but {}",

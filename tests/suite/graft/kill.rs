@@ -52,7 +52,7 @@ pub fn trials(env: &'static Env) -> Vec<Trial> {
     ]
 }
 
-/// Kills a merge of two sources, both of which are settled, at `times` moments of its life; `stamp` is the
+/// Kills a merge of two sources, both of which are repacked, at `times` moments of its life; `stamp` is the
 /// field that `args` have each point's source written to.
 fn killed(env: &Env, args: &[&str], stamp: Option<&str>, times: u32) -> Outcome {
     let dir = temp_dir()?;

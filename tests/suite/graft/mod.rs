@@ -242,14 +242,14 @@ fn ensure_adds_up(report: &Value, sources: &[&Given], union: &Union) -> Outcome 
     Ok(())
 }
 
-/// The report says that a shard of the source `name` was settled, for this reason.
+/// The report says that a shard of the source `name` was repacked, for this reason.
 fn ensure_repacked(report: &Value, name: &str, reason: &str) -> Outcome {
-    let settled = report["carried"]["repacked"].as_array().ok_or("no list")?;
-    let found = settled
+    let open_shards = report["carried"]["repacked"].as_array().ok_or("no list")?;
+    let found = open_shards
         .iter()
         .filter_map(Value::as_str)
         .any(|text| text.contains(&format!("{name}: ")) && text.contains(reason));
-    ensure!(found, "no '{reason}' for {name} in {settled:?}");
+    ensure!(found, "no '{reason}' for {name} in {open_shards:?}");
     Ok(())
 }
 

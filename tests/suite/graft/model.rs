@@ -46,7 +46,7 @@ fn many(block: u64) -> Outcome {
     }
     // The rounds are not all of one kind.
     ensure!(untouched > 0, "nothing travelled untouched");
-    ensure_eq!(reasons.len(), 3, "reasons to settle: {reasons:?}");
+    ensure_eq!(reasons.len(), 3, "reasons to repack: {reasons:?}");
     Ok(())
 }
 

@@ -97,7 +97,7 @@ fn alone(case: Case) -> Outcome {
         ensure_repacked(&report, "log_pending", "its log is not all in its segments")?;
         ensure_eq!(carried["untouched_segments"], 0, "untouched of {carried}");
     } else {
-        ensure_eq!(carried["repacked"], json!([]), "what was settled");
+        ensure_eq!(carried["repacked"], json!([]), "what was repacked");
         let segments = segments(&members(File::open(&given.file)?)?).len();
         ensure_eq!(
             carried["untouched_segments"],

@@ -288,7 +288,7 @@ fn filters(env: &Env) -> Outcome {
     Ok(())
 }
 
-/// A payload index alone leaves payloads as they are, and needs no settling.
+/// A payload index alone leaves payloads as they are, and needs no repacking.
 fn index_alone(env: &Env) -> Outcome {
     let dir = temp_dir()?;
     let sources = given(env, dir.path(), &["album_2017", "album_2018"])?;
@@ -302,7 +302,7 @@ fn index_alone(env: &Env) -> Outcome {
     ];
     let report = graft(&all, &output, &args)?;
     let carried = &report["carried"];
-    ensure_eq!(carried["repacked"], json!([]), "settled");
+    ensure_eq!(carried["repacked"], json!([]), "repacked");
     ensure_eq!(
         carried["rebuilt_indexes"],
         json!(["camera", "new"]),

@@ -258,7 +258,7 @@ fn carries_the_rest(env: &Env) -> Outcome {
     Ok(())
 }
 
-/// Shards that are settled since points of them lose, and logs that become segments, are renamed as well.
+/// Shards that are repacked since points of them lose, and logs that become segments, are renamed as well.
 fn conflicts(env: &Env) -> Outcome {
     let dir = temp_dir()?;
     let sources = given(
@@ -285,10 +285,10 @@ fn conflicts(env: &Env) -> Outcome {
         let expected = union(&held.iter().collect::<Vec<_>>(), policy)?;
         ensure!(expected.conflicts > 0, "no conflicts");
         ensure_same(&export(&output)?, expected.points.values())?;
-        let settled = report["carried"]["repacked_segments"].as_u64();
+        let open_shards = report["carried"]["repacked_segments"].as_u64();
         ensure!(
-            settled > Some(0),
-            "nothing was settled: {}",
+            open_shards > Some(0),
+            "nothing was repacked: {}",
             report["carried"]
         );
         proven(&output, &files)?;

@@ -142,7 +142,7 @@ fn parts(env: &Env) -> Outcome {
     // Without the third, nothing is in the way: the tars are the sources' own, byte by byte.
     let output = dir.path().join("two.snapshot");
     let report = graft(&[&a, &b], &output, &[])?;
-    ensure_eq!(report["carried"]["repacked"], json!([]), "settled");
+    ensure_eq!(report["carried"]["repacked"], json!([]), "repacked");
     let mut theirs: Vec<(String, String)> = Vec::new();
     for source in [&a, &b] {
         let parts = members(File::open(&source.file)?)?;
@@ -208,7 +208,7 @@ fn server_consolidates(env: &Env) -> Outcome {
 
 fn gz(env: &Env) -> Outcome {
     let dir = temp_dir()?;
-    // One that travels untouched, one to be settled; both read more than once.
+    // One that travels untouched, one to be repacked; both read more than once.
     let (a, b) = (env.case("album_2017"), env.case("log_pending"));
     let zipped = |case: &crate::support::cases::Case| -> Outcome<Given> {
         let file = dir.path().join(format!("{}.snapshot.gz", case.name));
@@ -242,7 +242,7 @@ fn gz(env: &Env) -> Outcome {
 
 fn checksum(env: &Env) -> Outcome {
     let dir = temp_dir()?;
-    // The first travels untouched and is hashed on the way, the second is settled.
+    // The first travels untouched and is hashed on the way, the second is repacked.
     let a = given(env, dir.path(), "album_2017")?;
     let b = given(env, dir.path(), "log_pending")?;
     let beside = |given: &Given| {

@@ -168,7 +168,7 @@ fn untouched(shards: u32) -> Outcome {
     })?;
     let (report, _) = ensure_same(&bench, &[], true)?;
     ensure_eq!(report["route"], "graft", "the route");
-    ensure_eq!(report["carried"]["repacked_segments"], 0, "settled");
+    ensure_eq!(report["carried"]["repacked_segments"], 0, "repacked");
     ensure_eq!(report["master"]["points"], 2800, "points");
     // Payloads written anew make the same file, too: all else of a segment is carried.
     let stamped = ["--stamp", "from", "--payload-index", "from=keyword"];

@@ -58,7 +58,7 @@ fn records(file: &Path, folder: &Path, plainly: bool) -> Outcome<Option<Vec<Valu
             None => return Ok(None),
         },
         false => {
-            let opened = source.settle(folder, Purpose::Reading, None)?;
+            let opened = source.open_all_shards(folder, Purpose::Reading, None)?;
             opened.copied(&files, folder, Reading::default())?
         }
     };

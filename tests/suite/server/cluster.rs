@@ -96,11 +96,11 @@ fn peer_id(server: &Server) -> Outcome<u64> {
 pub fn agree(members: &[&Server], name: Option<&str>) -> Outcome {
     let start = Instant::now();
     loop {
-        let mut settled = true;
+        let mut all_agree = true;
         for member in members {
             let cluster = member.get("/cluster")?;
             let known = cluster["peers"].as_object().map_or(0, |peers| peers.len());
-            settled &= known == members.len() && cluster["raft_info"]["leader"].is_u64();
+            all_agree &= known == members.len() && cluster["raft_info"]["leader"].is_u64();
             if let Some(name) = name {
                 let (status, answer) =
                     member.call("GET", &format!("/collections/{name}/cluster"), None)?;
@@ -112,11 +112,11 @@ pub fn agree(members: &[&Server], name: Option<&str>) -> Outcome {
                     all.into_iter().map(|one| one["state"].clone()).collect()
                 };
                 let all = [states("local_shards"), states("remote_shards")].concat();
-                settled &=
+                all_agree &=
                     status == 200 && !all.is_empty() && all.iter().all(|one| one == "Active");
             }
         }
-        if settled {
+        if all_agree {
             return Ok(());
         }
         ensure!(start.elapsed() < AGREE, "the members do not agree");

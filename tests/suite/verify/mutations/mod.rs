@@ -133,23 +133,23 @@ pub struct Open {
 
 fn open(sources: &Sources, master: &Path, folder: &Path) -> Outcome<Open> {
     let scratch = Scratch::new(folder)?;
-    let settle = |path: &Path, name: &str, purpose| -> Outcome<(Source, OpenedShards)> {
+    let open = |path: &Path, name: &str, purpose| -> Outcome<(Source, OpenedShards)> {
         let mut source = Source::open(&path.into(), &Opening::default(), None)?;
-        let settled = source.settle(&scratch.folder(name)?, purpose, None)?;
-        Ok((source, settled))
+        let open_shards = source.open_all_shards(&scratch.folder(name)?, purpose, None)?;
+        Ok((source, open_shards))
     };
     let mut names = Vec::new();
     let mut opened = Vec::new();
     for (at, file) in sources.files.iter().enumerate() {
-        let (source, settled) = settle(file, &format!("source-{at}"), Purpose::Reading)?;
+        let (source, open_shards) = open(file, &format!("source-{at}"), Purpose::Reading)?;
         names.push(source.name.clone());
-        opened.push((source, settled));
+        opened.push((source, open_shards));
     }
-    let (source, mut settled) = settle(master, "master", Purpose::Carrying)?;
+    let (source, mut open_shards) = open(master, "master", Purpose::Carrying)?;
     // Cosine vectors would be normalised when they are written: a changed bit would become many.
     let config = ShardConfig::new(&source.config)?.for_writing();
     let mut shards = Vec::new();
-    for shard in settled.shards {
+    for shard in open_shards.shards {
         let folder = shard.shard.folder().to_owned();
         shard.shard.close()?;
         as_dot(&folder)?;
@@ -159,14 +159,14 @@ fn open(sources: &Sources, master: &Path, folder: &Path) -> Outcome<Open> {
             key: shard.key,
         });
     }
-    settled.shards = shards;
+    open_shards.shards = shards;
     let provenance = Provenance::read(&snapmerge::base::sidecar::Sidecar::Provenance.of(master))?
         .ok_or("no provenance")?;
     let (config, payload, keys) = provenance.expected()?;
     Ok(Open {
         layout: Layout::of(source.shard_keys.clone(), source.config.shard_number()),
         source,
-        master: settled,
+        master: open_shards,
         sources: opened,
         names,
         provenance,
@@ -220,7 +220,7 @@ impl Open {
         };
         let sources = self.sources.iter().enumerate();
         let expected: Vec<PointStream<'_>> = sources
-            .flat_map(|(at, (source, settled))| point_streams(at, source, settled))
+            .flat_map(|(at, (source, open_shards))| point_streams(at, source, open_shards))
             .collect();
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let keeps_keys = !self.layout.keys.is_empty();
@@ -273,8 +273,8 @@ impl Open {
         // By what the sources hold: the last that has it is the winner in all of these masters, and a
         // remapped point is nobody's under its new id.
         let mut found = None;
-        for (at, (_, settled)) in self.sources.iter().enumerate() {
-            for shard in &settled.shards {
+        for (at, (_, open_shards)) in self.sources.iter().enumerate() {
+            for shard in &open_shards.shards {
                 if !shard.shard.retrieve(&[record.id], Columns::IDS)?.is_empty() {
                     let first = self.provenance.on_conflict == "remap";
                     if !(first && found.is_some()) {

@@ -1,4 +1,4 @@
-//! Settling: from a snapshot to shards that the engine has open, their logs replayed.
+//! Opening: from a snapshot to shards that the engine has open, their logs replayed.
 //!
 //! Invariants: the SHA-256 is compared before the engine, or RocksDB, opens anything; what lies in
 //! RocksDB is converted before the engine opens its segment, and its log is replayed after that; a source
@@ -27,7 +27,7 @@ use crate::format::wal::{LogFiles, Op};
 use crate::format::{PackedSegment, Unpacking, ids, layout, rocks, unpack, walk_segments};
 use crate::point::ShardKey;
 
-/// Purpose that shards are settled for.
+/// Purpose that shards are opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To be changed and packed again: with everything that their segments have.
@@ -56,7 +56,7 @@ impl Purpose {
     }
 }
 
-/// A settled shard.
+/// An opened shard.
 #[derive(Debug)]
 pub struct OpenedShard {
     /// Number in its source.
@@ -67,7 +67,7 @@ pub struct OpenedShard {
     pub shard: Shard,
 }
 
-/// The records of a settled shard that is closed again.
+/// The records of an opened shard that is closed again.
 #[derive(Debug)]
 pub struct CopiedShard {
     /// The key that it belongs to, with custom sharding.
@@ -76,7 +76,7 @@ pub struct CopiedShard {
     pub records: StoredRecords,
 }
 
-/// A settled source: its shards are open, or copied.
+/// An opened source: its shards are open, or copied.
 #[derive(Debug, Default)]
 pub struct OpenedShards {
     /// Shards by number.
@@ -118,7 +118,7 @@ impl OpenedShards {
 /// A segment unpacked as a shard of its own: its shard's number, and its folder.
 pub type ApartSegment = (u32, PathBuf);
 
-/// Amount that settling wrote to scratch.
+/// Amount that opening wrote to scratch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpeningCost {
     /// Bytes unpacked, holes not included.
@@ -156,27 +156,17 @@ impl Source {
     /// Unpacks the source under `folder`, compares its checksum, and opens its shards for
     /// `purpose`. `passed` counts the file's bytes for a progress bar. The caller has asked
     /// [`Self::refuse_unreadable`].
-    pub fn settle(
+    pub fn open_all_shards(
         &mut self,
         folder: &Path,
         purpose: Purpose,
         passed: Option<Arc<AtomicU64>>,
     ) -> Result<OpenedShards> {
-        self.settle_shards(folder, None, purpose, passed)
-    }
-
-    /// The same for those shards only that are `wanted`, to be changed.
-    pub fn settle_some(
-        &mut self,
-        folder: &Path,
-        wanted: Option<&BTreeSet<u32>>,
-        passed: Option<Arc<AtomicU64>>,
-    ) -> Result<OpenedShards> {
-        self.settle_shards(folder, wanted, Purpose::Carrying, passed)
+        self.open_shards(folder, None, purpose, passed)
     }
 
     /// The same for those shards only that are `wanted`, or for all.
-    pub fn settle_shards(
+    pub fn open_shards(
         &mut self,
         folder: &Path,
         wanted: Option<&BTreeSet<u32>>,
@@ -257,7 +247,7 @@ impl Source {
 
     /// Makes shards under `folder` out of nothing but the logs of those that are `wanted`: they have
     /// the points that the logs write, numbered as in the logs.
-    pub fn settle_logs(&self, folder: &Path, wanted: &BTreeSet<u32>) -> Result<Vec<OpenedShard>> {
+    pub fn open_logs(&self, folder: &Path, wanted: &BTreeSet<u32>) -> Result<Vec<OpenedShard>> {
         let file = &self.snapshot.file;
         let unpacking = Unpacking {
             wanted: Some(wanted),

@@ -1,7 +1,7 @@
-//! Settling: a source that is settled to be read, for which the engine leaves the ids on the disk, has
+//! Opening shards: a source that is opened to be read, for which the engine leaves the ids on the disk, has
 //! the same records as one that is opened as it is.
 //!
-//! Keeps true: every case of every version is settled both ways, and every record compared whole.
+//! Keeps true: every case of every version is opened both ways, and every record compared whole.
 
 use std::path::{Path, PathBuf};
 
@@ -22,22 +22,22 @@ const PAGE_BYTES: usize = 64 << 10;
 const LOGS_FILTER: [&str; 2] = ["edited", "log_pending"];
 
 pub fn trials(env: &'static Env) -> Vec<Trial> {
-    env.per_case("settle/both_ways", |case| both_ways(&case))
+    env.per_case("open_shards/both_ways", |case| both_ways(&case))
 }
 
 fn both_ways(case: &Case) -> Outcome {
     let dir = temp_dir()?;
     let snapshot = case.unpack(dir.path())?;
     let scratch = Scratch::new(dir.path())?;
-    let settle = |name: &str, purpose: Purpose| -> Outcome<(PathBuf, OpenedShards)> {
+    let open = |name: &str, purpose: Purpose| -> Outcome<(PathBuf, OpenedShards)> {
         let folder = scratch.folder(name)?;
         let mut source = Source::open(&snapshot.as_path().into(), &Opening::default(), None)?;
-        let settled = source.settle(&folder, purpose, None)?;
-        Ok((folder, settled))
+        let open_shards = source.open_all_shards(&folder, purpose, None)?;
+        Ok((folder, open_shards))
     };
     // To be filtered: nothing but the graphs is taken away.
-    let (as_it_is, plain) = settle("plain", Purpose::Filtering)?;
-    let (on_disk, read) = settle("read", Purpose::Reading)?;
+    let (as_it_is, plain) = open("plain", Purpose::Filtering)?;
+    let (on_disk, read) = open("read", Purpose::Reading)?;
     ensure_eq!(forms(&as_it_is)?.1, 0, "segments as they are, on the disk");
     let (in_memory, converted) = forms(&on_disk)?;
     if LOGS_FILTER.contains(&case.name.as_str()) {
