@@ -36,7 +36,7 @@ pub struct SplitRequest {
     #[arg(long, value_name = "FIELD", value_parser = PayloadField::of_keys)]
     pub by: PayloadField,
     /// The parts to write, with the field in braces: 'album_{year}.snapshot'; compressed if it ends in .gz.
-    /// What cannot be in a file's name is written as %XX
+    /// Bytes that a file's name cannot have are written as %XX
     #[arg(short, long, value_name = "PATTERN")]
     pub output: Pattern,
     /// The value under which points go that have none, or a list or an object; without this they are refused
@@ -82,7 +82,7 @@ pub struct SplitReport {
     pub rest: u64,
     /// The parts, by their values.
     pub parts: Vec<PartReport>,
-    /// What the source lacks, if that was allowed.
+    /// Parts that the source lacks, if that was allowed.
     pub missing: Vec<String>,
     /// Duration and volume of each stage.
     pub stages: Vec<StageReport>,

@@ -120,7 +120,7 @@ impl Chain {
         chain.whole(&findings)
     }
 
-    /// How the archive is encrypted; none if it is not.
+    /// Encryption of the archive; none if it is not.
     pub fn encryption(&self) -> Option<&Encryption> {
         match &self.records.first()?.record.event {
             Event::Begin { encryption, .. } => encryption.as_ref(),

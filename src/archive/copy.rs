@@ -61,7 +61,7 @@ struct StoredFile {
     bytes_max: u64,
 }
 
-/// What is `needed`, recipes last.
+/// Files of `needed`, recipes last.
 fn stored_files(needed: &Needed) -> Vec<StoredFile> {
     let of = |all: &BTreeMap<Name, u64>, folder, bytes_max| -> Vec<StoredFile> {
         let part = |(name, bytes): (&Name, &u64)| StoredFile {

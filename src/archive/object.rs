@@ -97,7 +97,7 @@ pub struct Sealer {
     run: [u8; 16],
     block: Block,
     key: Option<Arc<ArchiveKey>>,
-    /// What was encrypted.
+    /// Ciphertext.
     encrypted: Vec<u8>,
 }
 
@@ -237,7 +237,7 @@ impl Object {
         })
     }
 
-    /// Its size in bytes.
+    /// Size in bytes.
     pub fn len(&self) -> u64 {
         self.raw.len() as u64
     }
@@ -262,7 +262,7 @@ pub struct Opener {
     decompressor: zstd::bulk::Decompressor<'static>,
     raw: Vec<u8>,
     key: Option<Arc<ArchiveKey>>,
-    /// What was decrypted.
+    /// Plaintext.
     decrypted: Vec<u8>,
 }
 

@@ -28,7 +28,7 @@ pub struct TrustOptions {
     pub state: Option<PathBuf>,
 }
 
-/// How records are signed.
+/// Key that signs records of the chain.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SigningOptions {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::is_in_future;
 use crate::base::error::{Error, Result};
 
-/// How many of what are kept, for each name.
+/// Retention: number of entries that each rule keeps, for each name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize, JsonSchema)]
 #[command(next_help_heading = "What is kept, for each name")]
 #[serde(default, deny_unknown_fields)]

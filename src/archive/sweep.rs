@@ -1,4 +1,4 @@
-//! What entries need of an archive, and the removal of the rest.
+//! Objects that entries need, and the removal of the rest.
 //!
 //! Invariants: if one recipe cannot be read, nobody knows what it needs, and nothing is called unneeded; a
 //! file that has no name of ours is not ours to remove.

@@ -1,6 +1,6 @@
 //! Files and folders that are this user's alone.
 //!
-//! What is found under a name that can be guessed may have been put there by somebody else: a link to
+//! A file under a name that can be guessed may have been put there by somebody else: a link to
 //! a folder that is then emptied, a journal that has a snapshot removed from a server with this user's
 //! key.
 //!

@@ -1,7 +1,7 @@
 //! Doing independent pieces of work side by side.
 //!
 //! Invariants: results come in the order of the pieces, whoever was done first; after a failure no
-//! further piece is begun, and the failure of the first piece that failed is the one that is told.
+//! further piece is started, and the failure of the first piece that failed is the one that is told.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -106,16 +106,16 @@ mod tests {
                     .enumerate()
                     .all(|(n, d)| *d as usize == n * 2)
             );
-            let begun = AtomicUsize::new(0);
+            let started = AtomicUsize::new(0);
             let err = in_parallel(&items, at_once, |n| {
-                begun.fetch_add(1, Ordering::Relaxed);
+                started.fetch_add(1, Ordering::Relaxed);
                 match n {
                     0..500 => Ok(()),
                     n => Err(Error::failed("counting", n)),
                 }
             });
             assert!(err.is_err());
-            assert!(begun.load(Ordering::Relaxed) < 600);
+            assert!(started.load(Ordering::Relaxed) < 600);
         }
         assert!(in_parallel([1_u8; 0], 4, Ok).unwrap().is_empty());
     }

@@ -1,4 +1,4 @@
-//! What a path tells of its file.
+//! Names and forms of files, read off their paths.
 //!
 //! Invariants: nothing here looks at the disk.
 

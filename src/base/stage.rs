@@ -87,7 +87,7 @@ impl Stages {
 }
 
 impl StageReport {
-    /// How much of `amount` passed in a second.
+    /// Rate: `amount` divided by the seconds taken.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     pub fn per_second(&self, amount: Option<u64>) -> Option<f64> {
         amount.map(|amount| amount as f64 / self.seconds.max(1e-6))

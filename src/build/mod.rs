@@ -145,19 +145,19 @@ fn finish_part(part: &Part, config: &CollectionConfig) -> Result<u64> {
     Ok(indexed_vectors)
 }
 
-/// What a finished shard is packed as.
+/// Form that a finished shard is packed in.
 #[derive(Debug)]
 pub enum Packing {
     /// A segment.
     Segment {
         /// Number of its shard.
         shard: u32,
-        /// Its name in the snapshot.
+        /// Path in the snapshot.
         path: String,
         /// It.
         segment: ToPack,
     },
-    /// What a shard needs besides its segments, which come before.
+    /// Files of a shard besides its segments, which come before.
     Shard(PackedShard),
 }
 

@@ -1,4 +1,4 @@
-//! What building a collection needs, and what cannot be built.
+//! Memory and disk to build a collection, and the configs that cannot be built.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

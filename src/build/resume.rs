@@ -144,7 +144,7 @@ impl ResumeState {
         there.map(|(_, part)| part.finished.file_bytes).sum()
     }
 
-    /// What to do when a run ends before all snapshots have their names; none if nothing is kept.
+    /// Hint for a run that ends before all snapshots have their names; none if nothing is kept.
     pub fn next_step(&self) -> Option<String> {
         let count = self.parts.len();
         let folder = self.folder.as_ref().filter(|_| count > 0)?;

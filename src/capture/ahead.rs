@@ -1,6 +1,6 @@
 //! Small collections of one server streamed ahead, a few at once and between two looks at its telemetry.
 //!
-//! What proves that a capture is of one history is a look at the telemetry before its first byte and one after
+//! The proof that a capture is of one history is a look at the telemetry before its first byte and one after
 //! its last ([`super::looks`]). A look tells of every collection of the server, so that looking for each of
 //! thousands of them costs the square of their number. Here they share: all of a set are streamed, one after
 //! the other at the ends of a few connections, and only then the first of them is stored, with a look that was

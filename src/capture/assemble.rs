@@ -65,7 +65,7 @@ impl Streamed {
 pub struct Placed {
     /// Path within the shard.
     pub path: String,
-    /// Its place in the tar, in bytes, header and padding included.
+    /// Range in the tar, in bytes, header and padding included.
     pub range: Range<u64>,
 }
 

@@ -1,6 +1,6 @@
 //! Whether captures of what changed can be relied on.
 //!
-//! What an increment takes from the entry before are the files that the server says are as they were. Where
+//! An increment reuses, from the entry before, the files that the server says are as they were. Where
 //! all of a collection was captured, these can be compared, without asking the server again.
 //!
 //! Invariants: only files are compared whose versions are of one lineage; a file counts as another only if

@@ -22,7 +22,7 @@ pub struct Older<'a> {
     pub shards: &'a BTreeMap<u32, ShardManifest>,
 }
 
-/// What came of an older snapshot and of what is newer.
+/// Snapshot composed of an older one and of what is newer.
 pub struct Composed {
     /// The whole.
     pub composition: Arc<Composition>,

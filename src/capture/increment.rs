@@ -41,7 +41,7 @@ pub struct Storing<'a> {
     pub name: &'a str,
     /// Words that it is kept by.
     pub tags: &'a [String],
-    /// What it is built on.
+    /// Options of the increment.
     pub options: IncrementalOptions,
 }
 
@@ -191,7 +191,7 @@ impl StoredBase {
         is_due.then(|| format!("one of {every} is"))
     }
 
-    /// What was put together, as a snapshot that a file called `name` would be.
+    /// The composed snapshot, as if it were a file called `name`.
     fn whole(&self, composition: Arc<Composition>, name: &str) -> SnapshotFile {
         SnapshotFile::from(StoredSnapshot {
             reference: format!("what changed since {}, put together with it", self.entry.id),
@@ -275,7 +275,7 @@ fn increment(
     Newer::stream(request, base, TelemetryAge::New)?.store(request, storing, base)
 }
 
-/// What changed since an entry, streamed and put together with it, and not stored yet.
+/// Changes since an entry, streamed and composed with it, and not stored yet.
 pub(super) struct Newer {
     work: Work,
     put: PutTogether,

@@ -41,7 +41,7 @@ pub fn clear_leftovers(
         match &work.journal {
             Some(journal) if journal.server != server => {
                 left.push(format!(
-                    "{}: begun with {}, which is not asked now",
+                    "{}: started with {}, which is not asked now",
                     work.path().display(),
                     journal.server
                 ));

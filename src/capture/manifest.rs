@@ -69,7 +69,7 @@ pub struct Manifest {
     pub config: Map<String, Value>,
     /// The payload indexes by field.
     pub payload_schema: Value,
-    /// What the next capture can build on, to take only what is newer.
+    /// State that the next capture can build on, to take only what is newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<PartialState>,
 }
@@ -105,7 +105,7 @@ pub enum Form {
     Assembled,
     /// Streamed shards.
     Streamed,
-    /// What was newer than an entry of the archive, streamed, and the rest out of that entry.
+    /// Data newer than an entry of the archive, streamed, and the rest out of that entry.
     Incremental,
 }
 

@@ -90,7 +90,7 @@ pub struct Captured {
     pub left: Vec<String>,
     /// True if an earlier run had already published the file.
     pub finished_earlier: bool,
-    /// What of it was moved, if it was captured into an archive.
+    /// Part of it that was moved, if it was captured into an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub increment: Option<Increment>,
     /// When all of it had been read, if that was in this process.
@@ -194,7 +194,7 @@ fn capture_as(request: &CaptureOptions<'_>, incremental: Incremental) -> Result<
     ended(request, work, captured)
 }
 
-/// What came of a capture, after what it made on servers was cleared away.
+/// Result of a capture, after what it made on servers was removed.
 fn ended(request: &CaptureOptions<'_>, work: Work, captured: Result<Captured>) -> Result<Captured> {
     let left = clear(request.members, &work);
     match captured {

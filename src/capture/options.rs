@@ -1,4 +1,4 @@
-//! How captures into an archive build on each other, and what is told of that.
+//! Options and report of captures into an archive that build on earlier ones.
 //!
 //! Invariants: what was not moved has a base, and what was moved whole has a reason.
 
@@ -23,7 +23,7 @@ pub enum Incremental {
     Require,
 }
 
-/// How captures into an archive build on each other.
+/// Choice of incremental or whole captures into an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IncrementalOptions {
@@ -51,7 +51,7 @@ impl Default for IncrementalOptions {
     }
 }
 
-/// How much of a capture was moved, and why.
+/// Part of a capture that was moved, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Increment {
     /// The archive's entry that it was built on; none if all of it was moved.

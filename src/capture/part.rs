@@ -87,7 +87,7 @@ impl PartialFile {
     /// Opens the file at `path`, which may have been begun. What is in it counts if it is not longer
     /// than `bytes`; otherwise it is begun anew.
     pub fn open(path: &Path, bytes: u64) -> Result<Self> {
-        let failed = |err: &std::io::Error| Error::io("reading what was begun,", path, err);
+        let failed = |err: &std::io::Error| Error::io("reading what was started,", path, err);
         let mut file = durable::open_private(path)?;
         let there = file.metadata().map_err(|err| failed(&err))?.len();
         let mut length = 0;

@@ -1,4 +1,4 @@
-//! What the next capture of a collection can build on: its segments' versions, and the proof that they are of
+//! State that the next capture of a collection can build on: its segments' versions, and the proof that they are of
 //! one history.
 //!
 //! Invariants: the state before the first byte was asked for before it, and the state after the last byte
@@ -49,7 +49,7 @@ impl Start {
     }
 }
 
-/// What the next capture can build on, as long as nothing spoils it.
+/// State that the next capture can build on, as long as nothing spoils it.
 pub struct Base {
     /// State of the server before the first byte.
     pub start: Start,
@@ -60,7 +60,7 @@ pub struct Base {
 }
 
 impl Base {
-    /// What is kept of it, now that all bytes are there since `read_until`.
+    /// Partial state to keep, now that all bytes are there since `read_until`.
     pub fn end(
         self,
         request: &CaptureOptions<'_>,

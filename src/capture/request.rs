@@ -253,7 +253,7 @@ struct CaptureTarget {
 }
 
 impl CaptureTarget {
-    /// How `collection` is stored.
+    /// Archive, entry name, tags and options with which `collection` is stored.
     fn storing<'a>(&'a self, collection: &'a str, request: &'a CaptureRequest) -> Storing<'a> {
         Storing {
             archive: &self.archive,

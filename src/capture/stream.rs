@@ -23,23 +23,23 @@ use crate::server::{BodyReader, Cause, Connection, Failure, Retry, RetryOn};
 /// Number of times that streaming the shards is retried.
 const RETRIES: u32 = 2;
 
-/// What servers are asked for.
+/// Extent of a request to stream shards.
 #[derive(Debug, Clone, Copy)]
 pub enum StreamScope<'a> {
     /// The shards as they are.
     Whole,
-    /// What is newer than this, by shard, and the manifests of all segments. Of a shard that is not in
+    /// Data newer than this, by shard, and the manifests of all segments. Of a shard that is not in
     /// it, everything.
     Newer(&'a BTreeMap<u32, ShardManifest>),
 }
 
-/// What servers gave.
+/// Shards that servers streamed.
 pub struct StreamedShards {
     /// A tar of all that came, and of the collection's own files.
     pub path: PathBuf,
     /// The members that it came from.
     pub peers: Vec<PeerPart>,
-    /// What came of each shard; none where nothing is newer.
+    /// Result of each shard; none where nothing is newer.
     pub shards: BTreeMap<u32, Option<Streamed>>,
     /// Place of the collection's own files in the tar, to its end, in bytes.
     pub collection: Range<u64>,
@@ -143,7 +143,7 @@ fn shard_of(
     Ok(Some((streamed, reader.read_bytes())))
 }
 
-/// What was streamed, if it was streamed to its end.
+/// The streamed shard, if its body was read to its end.
 fn whole(streamed: Result<Streamed>, reader: &mut BodyReader) -> Result<Streamed, Failure> {
     match (streamed, reader.failure()) {
         (_, Some(failure)) => Err(failure),

@@ -34,7 +34,7 @@ const NEXT_SECOND: Duration = Duration::from_millis(1100);
 pub struct Taken {
     /// Where it lies.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
     /// Its hashes.
     pub hashes: Hashes,

@@ -139,7 +139,7 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// What was taken, if nothing came in between.
+    /// The capture, if the collection did not change under it.
     fn check(
         request: &CaptureOptions<'_>,
         (started, before): (DateTime<Utc>, Observation),
@@ -164,7 +164,7 @@ impl Whole {
         })
     }
 
-    /// Its size in bytes.
+    /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         self.taken.bytes
     }
@@ -259,7 +259,7 @@ fn manifests(streamed: &StreamedShards) -> Result<BTreeMap<u32, ShardManifest>, 
     Ok(manifests)
 }
 
-/// What was streamed, as a file that is whole.
+/// The streamed shards, as one complete snapshot.
 fn taken(
     request: &CaptureOptions<'_>,
     observation: &Observation,

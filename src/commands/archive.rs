@@ -30,7 +30,7 @@ pub struct ArchiveArgs {
     pub verb: ArchiveVerb,
 }
 
-/// What can be done with an archive.
+/// Verbs of `archive`.
 #[derive(Debug, Subcommand)]
 pub enum ArchiveVerb {
     /// Make an empty archive

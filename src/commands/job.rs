@@ -24,7 +24,7 @@ pub struct JobArgs {
     pub verb: JobVerb,
 }
 
-/// What can be done with a job.
+/// Verbs of `job`.
 #[derive(Debug, Subcommand)]
 pub enum JobVerb {
     /// Plan a merge as tasks, and say what each of them needs

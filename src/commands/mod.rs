@@ -37,7 +37,7 @@ use crate::worker;
 /// say.
 pub type Ended = Option<Kind>;
 
-/// How a command talks.
+/// Output options that all commands share.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputArgs {
     /// Print the report as JSON on standard output

@@ -15,7 +15,7 @@ Examples:
   snapmerge publish http://prod:6333 album_master_20261122 --alias album_master --dry-run
   snapmerge publish http://prod:6333 small_master --alias album_master --max-shrink 20% --allow missing-indexes
 
-The alias moves in one call. What it pointed to is remembered, for rollback.")]
+The alias moves in one call. What it pointed to is recorded, for rollback.")]
 pub struct PublishArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]

@@ -12,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::nightly::{self, Finished, Plan, dry_run};
 use crate::report::html::{self, Section};
 
-/// How what goes on is told.
+/// Format of log lines on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Lines for people.
@@ -45,7 +45,7 @@ pub struct RunArgs {
     /// Print the report as JSON on standard output
     #[arg(long)]
     pub json: bool,
-    /// How what goes on is told on standard error
+    /// Format of log lines on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
     /// Print and log only what is wrong

@@ -20,7 +20,7 @@ use crate::server::{Address, KnownServers};
 /// Restores archived snapshots and compares them.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct DrillRequest {
-    /// What to restore: NAME, NAME@DATE or NAME@latest [default: the newest master and a source]
+    /// Entry to restore: NAME, NAME@DATE or NAME@latest [default: the newest master and a source]
     #[arg(value_name = "ENTRY")]
     pub entries: Vec<EntryRef>,
     /// Restore it on this server, too: in a collection of its own, which is removed again

@@ -67,7 +67,7 @@ pub struct ExportRequest {
     /// At most this many points
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// What is done with a point whose vectors have NaN or an infinite number, which JSON cannot
+    /// Treatment of a point whose vectors have NaN or an infinite number, which JSON cannot
     /// write: null in place of the number, and exit with 3; fail; or skip the point, and exit with 3.
     /// Parquet and Arrow write them as they are
     #[arg(long, value_name = "HOW", default_value = "null")]
@@ -84,7 +84,7 @@ pub struct ExportRequest {
     pub input: InputOptions,
 }
 
-/// What is done with numbers that JSON cannot write.
+/// Treatment of numbers that JSON cannot write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNan {
@@ -119,7 +119,7 @@ pub struct ExportReport {
     /// Columns of payload fields that were written, with their types.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
-    /// What is not as in the snapshot, in words.
+    /// Differences from the snapshot, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -218,7 +218,7 @@ impl Operation for ExportRequest {
 }
 
 impl ExportRequest {
-    /// What has to be looked at in the payloads before a table is written; nothing without typed columns.
+    /// Survey of the payloads before a table is written; none without typed columns.
     fn survey(&self, target: Target<'_>) -> Result<Option<Survey>> {
         if self.vdf && self.columns.is_empty() {
             return Survey::new(&["*".into()]).map(Some);
@@ -361,7 +361,7 @@ impl Selection<'_> {
     }
 }
 
-/// What became of a point.
+/// Result of writing a point.
 enum Taken {
     Yes,
     /// It does not count.

@@ -28,7 +28,7 @@ pub(super) enum Out<'a> {
     Vdf(Box<Vdf<'a>>),
 }
 
-/// What waits for its name.
+/// An unfinished output, not under its final name yet.
 pub(super) enum Place {
     /// Standard output.
     Stdout,
@@ -38,7 +38,7 @@ pub(super) enum Place {
     Folder(StagedFolder),
 }
 
-/// What is to be written where.
+/// Output of an export: path, form and options.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target<'a> {
     pub output: Option<&'a Path>,

@@ -41,10 +41,10 @@ pub(super) struct Vdf<'a> {
     held: Held,
 }
 
-/// What became of points in a data set.
+/// Counts of points and notes of a data set.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// What is not as in the collection, in words.
+    /// Differences from the collection, a sentence each.
     pub notes: Vec<String>,
     /// True if a part of the collection is not in it.
     pub leaves_out: bool,
@@ -273,7 +273,7 @@ fn namespaces(source: &Source, held: &mut Held) -> Vec<Namespace> {
 }
 
 impl Namespace {
-    /// How many of its vectors a point has.
+    /// Number of the exported vectors that a point has.
     fn has_of(&self, record: &Record) -> usize {
         let has = |one: &&VectorColumn| record.vectors.iter().any(|(name, _)| *name == one.name);
         self.vectors.iter().filter(has).count()

@@ -31,7 +31,7 @@ pub trait Parts: Send + Sync {
 pub struct StoredSnapshot {
     /// As it was asked for, for reports and errors: `archive:album_2017@latest`.
     pub reference: String,
-    /// What nothing else is called where it is stored: `album_2017@2026-11-01T03:00:00Z`.
+    /// Name that is unique where it is stored: `album_2017@2026-11-01T03:00:00Z`.
     pub id: String,
     /// Name of the collection.
     pub name: String,
@@ -41,9 +41,9 @@ pub struct StoredSnapshot {
     pub sha256: String,
     /// The SHA-256 of the list of its parts, which has that of each.
     pub parts_sha256: String,
-    /// What was recorded when it was captured, as its manifest has it.
+    /// Manifest of its capture.
     pub manifest: Option<Value>,
-    /// Its parts.
+    /// Parts that hold the bytes.
     pub parts: Arc<dyn Parts>,
 }
 

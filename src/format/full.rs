@@ -21,7 +21,7 @@ use crate::base::error::{Error, Result};
 /// Largest config.json, in bytes.
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
 
-/// Its config.json.
+/// The storage's config.json.
 #[derive(Deserialize)]
 struct Config {
     collections_mapping: BTreeMap<String, String>,

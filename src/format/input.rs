@@ -59,7 +59,7 @@ enum Hasher {
     Sha256(Sha256),
     Blake3(Box<blake3::Hasher>),
     Xxh3(Box<Xxh3>),
-    /// What the parts hash to, once none of these bytes is left to be read.
+    /// Hash of the parts, once none of these bytes is left to be read.
     Parts {
         hash: String,
         left: u64,

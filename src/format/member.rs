@@ -1,4 +1,4 @@
-//! What lies in a snapshot of a whole storage: the snapshots of collections, and where each of them is.
+//! Members of a snapshot of a whole storage: the snapshots of collections, and where each of them is.
 //!
 //! Invariants: all hashes are of one read of the whole.
 

@@ -84,7 +84,7 @@ impl Form {
 /// A snapshot file and what lies in it.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Its bytes.
+    /// File with the snapshot's bytes.
     pub file: SnapshotFile,
     /// True if the file is a .gz.
     pub compressed: bool,
@@ -231,7 +231,7 @@ impl Snapshot {
             .map(|_| ())
     }
 
-    /// What it is called in errors and reports: the path of the file, or its name in an archive.
+    /// Name in errors and reports: the path of the file, or its name in an archive.
     pub fn what(&self) -> String {
         self.file.to_string()
     }

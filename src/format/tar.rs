@@ -222,8 +222,8 @@ impl<S: Stream> Walker<S> {
     fn header(&mut self) -> Result<Option<Header>> {
         let mut header = Header::new_gnu();
         let (first, rest) = header.as_mut_bytes().split_at_mut(1);
-        let begun = self.stream.read(first);
-        let count = begun.map_err(|err| self.read_error(&err))?;
+        let first_read = self.stream.read(first);
+        let count = first_read.map_err(|err| self.read_error(&err))?;
         if count == 0 && self.may_just_end {
             self.ended = true;
             return Ok(None);

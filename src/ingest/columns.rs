@@ -1,4 +1,4 @@
-//! What the columns of tables are, and the keys of JSON lines.
+//! Mapping of columns of tables and keys of JSON lines to parts of points.
 //!
 //! Invariants: a column that is given is in some file, or told; what is in none of them is no typing error that
 //! passes silently.
@@ -20,7 +20,7 @@ const VECTOR: &str = "vector";
 /// The column of whole payloads.
 const PAYLOAD: &str = "payload";
 
-/// What the columns of a table are, or the keys of JSON lines.
+/// Mapping of the columns of a table, or of the keys of JSON lines, to parts of a point.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 pub struct ColumnOptions {
     /// The column of the ids: numbers, or UUIDs as text
@@ -47,7 +47,7 @@ impl ColumnOptions {
         (vectors.map(|one| (one, "--vector"))).chain(fields.map(|one| (one, "--payload")))
     }
 
-    /// What the columns of `input` are, which are `columns` if it is a table, for collections with `config`. A column
+    /// Mapping of the columns of `input`, which are `columns` if it is a table, for collections with `config`. A column
     /// that is given and that another of the `inputs` has, or may have, need not be in it.
     pub(super) fn mapping(
         &self,

@@ -36,7 +36,7 @@ impl AsStored {
     }
 }
 
-/// How points are fitted.
+/// Rules by which points are fitted to a config.
 #[derive(Debug, Clone, Copy)]
 pub struct Fitting<'a> {
     /// Config of the collection.

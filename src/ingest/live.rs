@@ -20,14 +20,14 @@ use crate::server::points::Points;
 use crate::server::{Connection, Rate, Selection, check_name, create_body, index_for};
 use crate::verify::Likeness;
 
-/// What is written where and how.
+/// Target of points and the rules for writing them.
 #[derive(Debug, Clone, Copy)]
 pub struct Writing<'a> {
     /// Connection to the server.
     pub connection: &'a Connection,
     /// Config, payload indexes and shards of the collections.
     pub shape: Shape<'a>,
-    /// What is done with points that are there.
+    /// Rule for points that exist.
     pub rule: OnExisting,
     /// Bytes a second, at the most.
     pub limit: Option<Rate>,
@@ -134,17 +134,19 @@ impl Writing<'_> {
         let there = by_key(&target, !self.shape.layout.keys.is_empty())?;
         let stage = self.progress.stage("write", Some(points), Unit::Points);
         let mut sending = Sending::begin(&target, &there, self.shape.config, self.limit, &stage)?;
-        let mut beside = LookupBatcher::new(&there);
+        let mut lookups = LookupBatcher::new(&there);
         while let Some(record) = next()? {
             match report.made {
                 true => {
                     report.added += 1;
                     sending.send(record, &mut report)?;
                 }
-                false => beside.add(record, |pair| self.decide(pair, &mut sending, &mut report))?,
+                false => {
+                    lookups.add(record, |pair| self.decide(pair, &mut sending, &mut report))?
+                }
             }
         }
-        beside.flush(|pair| self.decide(pair, &mut sending, &mut report))?;
+        lookups.flush(|pair| self.decide(pair, &mut sending, &mut report))?;
         self.look_again(&mut sending, &mut report)?;
         sending.finish(&mut report)?;
         drop(stage);

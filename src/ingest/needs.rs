@@ -61,7 +61,7 @@ impl ByCollection {
         POINT_BYTES + payload.0 + vectors.sum::<u64>()
     }
 
-    /// What building the collections needs, of which the engine takes `engine` in any case; `is_gz` if the snapshots
+    /// Memory and disk to build the collections, of which the engine takes `engine` in any case; `is_gz` if the snapshots
     /// are compressed. They are built one after the other, and all are there before the first has its name.
     pub fn needs(&self, engine: u64, is_gz: bool) -> Needs {
         let largest = self.bytes.iter().copied().max().unwrap_or(0);

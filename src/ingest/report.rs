@@ -90,7 +90,7 @@ pub struct LiveCollectionReport {
     pub points: u64,
     /// Status as the server reports it: yellow, while it indexes.
     pub status: String,
-    /// What is not as the config says, in words.
+    /// Differences from the config, a sentence each.
     pub notes: Vec<String>,
 }
 

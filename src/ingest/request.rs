@@ -23,7 +23,7 @@ use crate::server::{ConnectionOptions, Rate};
 use crate::source::path_of;
 use crate::table::{FileForm, TableMeta, TableReader};
 
-/// What is done with a row whose id came before.
+/// Treatment of a row whose id came before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExisting {
@@ -70,7 +70,7 @@ pub struct IngestRequest {
     /// Form of the files [default: by their names, else jsonl]
     #[arg(long, value_name = "FORM")]
     pub format: Option<FileForm>,
-    /// What is done with a row whose id came before in the same collection, or is there with --to: replace the
+    /// Treatment of a row whose id came before in the same collection, or exists with --to: replace the
     /// earlier one, skip this one, or fail (of a running server, what was written before stays)
     #[arg(
         long,
@@ -144,7 +144,7 @@ pub struct OriginOptions {
     /// Dimensions of the unnamed vector
     #[arg(long, value_name = "N", requires = "distance")]
     pub size: Option<u64>,
-    /// Its distance: Cosine, Dot, Euclid or Manhattan
+    /// Distance of the vector: Cosine, Dot, Euclid or Manhattan
     #[arg(long, value_name = "DISTANCE", requires = "size")]
     pub distance: Option<String>,
 }

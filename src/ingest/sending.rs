@@ -21,7 +21,7 @@ use crate::verify::{Likeness, Nearness};
 const WINDOW_BYTES: usize = 16 << 20;
 /// Windows that wait to be read back.
 const WINDOWS: usize = 2;
-/// How often points that seemed to differ are read again.
+/// Interval and number of reads of points that seemed to differ.
 pub(super) const POLLING: Polling = Polling::every(Duration::from_millis(200));
 /// Times in a row that the server has nothing left to do before a point that still differs does.
 const RESTS: u32 = 5;

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 4;
 /// Sources that were found.
 pub struct Inputs {
     given: GivenChecksums,
-    /// What was given, in its order; of a live collection its address.
+    /// Files in the order given; of a live collection its address.
     files: Vec<SnapshotFile>,
 }
 

@@ -28,7 +28,7 @@ pub struct InputOptions {
     pub from_archive: SourceArchiveOptions,
 }
 
-/// How live collections are reached, for every operation that reads some.
+/// Connection to live collections, for every operation that reads some.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LiveInputOptions {

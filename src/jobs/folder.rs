@@ -29,7 +29,7 @@ pub const RUNS: &str = "runs";
 /// Largest document that is read, in bytes.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 
-/// What is merged, and how: all that a task needs to know.
+/// Sources and options of a merge: all that a task needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobPlan {
     /// The name and version of this structure.
@@ -54,7 +54,7 @@ pub struct JobPlan {
     pub tasks: Vec<PlannedPart>,
 }
 
-/// What a task makes: bytes in chunks, and a document that speaks of them.
+/// Output of a task: bytes in chunks, and a document that describes them.
 pub trait TaskOutput: Serialize + DeserializeOwned + Send {
     /// The folder that it lies in.
     const FOLDER: &str;
@@ -77,7 +77,7 @@ pub trait TaskOutput: Serialize + DeserializeOwned + Send {
     fn bytes(&self) -> u64;
 }
 
-/// What names a job: the same of all of it is the same job.
+/// Identity of a job: plans with equal fields are the same job.
 #[derive(Serialize)]
 struct Identity<'a> {
     format: &'a str,
@@ -174,7 +174,7 @@ impl JobFolder {
         self.put(PLAN, plan)
     }
 
-    /// What the task `index` of `plan` made, if it is there.
+    /// Output of the task `index` of `plan`, if it is there.
     pub fn output<T: TaskOutput>(&self, plan: &JobPlan, index: u32) -> Result<Option<T>> {
         let name = document_name(T::FOLDER, index);
         let Some(output) = self.document::<T>(&name)? else {
@@ -186,7 +186,7 @@ impl JobFolder {
         Ok(Some(output))
     }
 
-    /// What all of the first `count` tasks of `plan` made; an error if one is not done, while `doing`.
+    /// Outputs of the first `count` tasks of `plan`; an error if one is not done, while `doing`.
     pub fn all_outputs<T: TaskOutput>(
         &self,
         plan: &JobPlan,

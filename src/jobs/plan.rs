@@ -28,7 +28,7 @@ pub struct JobPlanRequest {
     /// from AWS_*), gs://BUCKET/PREFIX (GOOGLE_*) or az://CONTAINER/PREFIX (AZURE_*)
     #[arg(value_name = "STORE")]
     pub store: String,
-    /// What to merge: entries of the archive, as archive:NAME@DATE; their order decides conflicts
+    /// Sources to merge: entries of the archive, as archive:NAME@DATE; their order decides conflicts
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<PathBuf>,
     #[command(flatten)]

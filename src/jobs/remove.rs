@@ -36,7 +36,7 @@ pub struct JobRemoveRequest {
     pub expire: Option<u32>,
 }
 
-/// What was removed.
+/// Report of a removal.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JobRemoveReport {
     /// Header of the report.

@@ -1,4 +1,4 @@
-//! How far a job is: which of its tasks are done, and what attempts left that made no part.
+//! Progress of a job: which of its tasks are done, and what attempts left that made no part.
 //!
 //! Invariants: only documents are read; what was damaged is told as that.
 
@@ -23,7 +23,7 @@ pub struct JobStatusRequest {
     pub job: String,
 }
 
-/// How far a job is.
+/// Progress of a job.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JobStatusReport {
     /// Header of the report.
@@ -58,18 +58,18 @@ pub struct TaskStatus {
     /// Shard of the master that it makes, in the stage shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<u32>,
-    /// Its shard key, with custom sharding.
+    /// Shard key, with custom sharding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// How far it is.
+    /// State of the task.
     pub state: TaskState,
 }
 
-/// How far a task is.
+/// State of a task.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TaskState {
-    /// Its run or part is there.
+    /// The run or part is complete.
     Done {
         /// When it was made.
         made: DateTime<Utc>,
@@ -82,7 +82,7 @@ pub enum TaskState {
     },
     /// It is not done: to be begun, under way, or ended before its end.
     NotDone,
-    /// Its run or part is not as it was written.
+    /// The run or part is not as it was written.
     Damaged {
         /// Why.
         why: String,
@@ -151,7 +151,7 @@ impl Operation for JobStatusRequest {
     }
 }
 
-/// How far the task `index` is, whose output `done` tells of.
+/// State of the task `index`, whose output is `done`.
 fn state<T: TaskOutput>(
     folder: &JobFolder,
     plan: &JobPlan,

@@ -5,7 +5,7 @@
 /// A page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// What `snapmerge help` takes.
+    /// Argument of `snapmerge help`.
     pub topic: &'static str,
     /// Markdown; commands are fenced as `sh`.
     pub text: &'static str,
@@ -55,7 +55,7 @@ impl Page {
         PAGES.iter().find(|page| page.topic == topic).copied()
     }
 
-    /// Its heading.
+    /// First heading of the page.
     pub fn title(&self) -> &'static str {
         let first = self.text.lines().next().unwrap_or_default();
         first.trim_start_matches("# ")

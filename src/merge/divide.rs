@@ -37,7 +37,7 @@ use crate::format::{SnapshotFile, Written};
 use crate::source::Source;
 use crate::stream::{Ledger, Policy};
 
-/// What to do about a merge that is not divided.
+/// Hint for a merge that is not divided.
 const WHOLE: &str = "merge in one process: snapmerge merge";
 
 /// A merge that was planned and is divided.
@@ -65,12 +65,12 @@ pub struct DividedSource {
 pub struct PlannedPart {
     /// Number of the shard in the master.
     pub shard: u32,
-    /// Its shard key, with custom sharding.
+    /// Shard key, with custom sharding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Shards of the sources that it is made of; none where it is made of runs.
     pub of: Vec<SourceShard>,
-    /// What it takes.
+    /// Memory and disk of the task.
     #[serde(flatten)]
     pub needs: TaskNeeds,
 }
@@ -80,7 +80,7 @@ pub struct PlannedPart {
 pub struct PlannedRun {
     /// The shard that it is made of.
     pub of: SourceShard,
-    /// What it takes.
+    /// Memory and disk of the task.
     #[serde(flatten)]
     pub needs: TaskNeeds,
 }
@@ -94,7 +94,7 @@ pub struct MadePart {
     pub built: Built,
     /// Members of its file.
     pub members: Vec<Member>,
-    /// What was refused of the logs, by source.
+    /// Refused log entries, by source.
     pub refused: Vec<BTreeSet<String>>,
     /// Warnings of the storage engine.
     pub warnings: Vec<String>,

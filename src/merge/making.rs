@@ -1,4 +1,4 @@
-//! What the shards of a master are made with, by whichever route.
+//! Inputs of the shards of a master, the same for all routes.
 //!
 //! Invariants: where one shard is made by itself, no point of it belongs into another.
 
@@ -12,7 +12,7 @@ use crate::point::PointId;
 use crate::source::Source;
 use crate::stream::Ledger;
 
-/// What the shards of a master are made with.
+/// Inputs of the shards of a master.
 pub struct Making<'a> {
     /// The sources.
     pub sources: Vec<Source>,

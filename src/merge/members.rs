@@ -23,9 +23,9 @@ pub enum Place {
     Carried(usize, u64),
     /// A segment that is packed again: index of its source, number of its shard there, and its index in that.
     Packed(usize, u32, u64),
-    /// What is made of records: number of its shard in the master, and its index in that.
+    /// Segment built from records: number of its shard in the master, and its index in that.
     Built(u32, u64),
-    /// What a shard has besides carried segments: its number in the master.
+    /// Other files of a shard: its number in the master.
     Shard(u32),
 }
 
@@ -36,7 +36,7 @@ pub struct Member {
     pub place: Place,
     /// Offset of its header in the file, in bytes.
     pub start: u64,
-    /// Its bytes, header and padding included.
+    /// Size in bytes, header and padding included.
     pub bytes: u64,
 }
 

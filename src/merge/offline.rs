@@ -50,7 +50,7 @@ pub fn run(
     write(request, planned, output, context, stages, make)
 }
 
-/// What was resolved before a master is written.
+/// Settings, sources and plan, resolved before a master is written.
 pub struct Planned {
     /// The settings.
     pub settings: Settings,

@@ -11,7 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::format::schema::{Overrides, UserConfig};
 use crate::stream::{RecordOptions, UnionOptions};
 
-/// How the master is made.
+/// Route by which a master is made.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
 )]
@@ -34,7 +34,7 @@ pub enum RouteChoice {
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MergeOptions {
-    /// How the master is made: auto, graft (segments are carried over whole, with their graphs),
+    /// Route by which the master is made: auto, graft (segments are carried over whole, with their graphs),
     /// rebuild (records are written into new shards and indexed anew), replay (records are upserted
     /// into the collection of --into) or scratch (snapshots that only a server can read are restored
     /// on --scratch-server, read there, and removed)
@@ -76,9 +76,9 @@ pub struct MergeOptions {
 /// A file with the master's config.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigFile {
-    /// Its name, for errors.
+    /// Name for errors.
     pub name: String,
-    /// What is in it.
+    /// Text of the file.
     pub text: String,
 }
 

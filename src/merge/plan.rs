@@ -19,7 +19,7 @@ use crate::point::ShardKey;
 use crate::source::{Source, SourceLabel};
 use crate::stream::{Flow, Layout, LayoutChoice, Stamp, master_shape, opening_bytes};
 
-/// What to do about vectors that cannot be written again.
+/// Hint for vectors that cannot be written again.
 const CARRIES: &str = "use --route graft, which carries what is stored";
 /// Disk space that any merge needs, in bytes: sparse files, folders, small files.
 pub const BASE_BYTES: u64 = 16 << 20;
@@ -389,7 +389,7 @@ fn stamped_bytes(sources: &[Source], settings: &Settings) -> u64 {
     sources.iter().map(of).sum()
 }
 
-/// What a server in strict mode makes of a stamp whose field has no index.
+/// Note on a stamp whose field has no index: a server in strict mode may refuse filters on it.
 fn unindexed(settings: &Settings, united: &United) -> Option<String> {
     let field = &settings.union.stamp.as_ref()?.field;
     let is_indexed = united.payload.fields().contains_key(&field.to_string());

@@ -28,7 +28,7 @@ use crate::source::{Source, join_nodes, path_of, refuse_twice, tell_apart};
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MergeRequest {
-    /// What to merge: snapshot files, plain or .gz, archive:NAME@DATE, and collections of a running
+    /// Sources to merge: snapshot files, plain or .gz, archive:NAME@DATE, and collections of a running
     /// Qdrant, as http://HOST:6333/COLLECTION; their order decides conflicts. archive:PATTERN is the
     /// newest entry of each such name, in the order of the names; the snapshot of a whole storage is
     /// every collection in it, or those of FILE#PATTERN

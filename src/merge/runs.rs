@@ -57,7 +57,7 @@ pub struct MadeRun {
     pub filtered: u64,
     /// One range for each of the master's shards, in their order; they lie one after the other.
     pub ranges: Vec<RunRange>,
-    /// What was refused of its log.
+    /// Refused log entries.
     pub refused: BTreeSet<String>,
     /// Warnings of the storage engine.
     pub warnings: Vec<String>,
@@ -70,9 +70,9 @@ pub struct RunRange {
     pub shard: u32,
     /// Where it begins, in bytes.
     pub start: u64,
-    /// Its bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Its records.
+    /// Number of records.
     pub points: u64,
     /// Bytes that the longest of them takes.
     pub longest_bytes: u64,
@@ -298,7 +298,7 @@ pub struct RunRecords<'a> {
 }
 
 impl<'a> Runs<'a> {
-    /// What all runs have for the shard `shard` of the master, in the order of their sources. What belongs into no
+    /// Records of all runs for the shard `shard` of the master, in the order of their sources. What belongs into no
     /// shard, since the filter left it out, is told with the first of the master's.
     pub fn records(&self, shard: u32, layout: &Layout, sources: &[Source]) -> Vec<RunRecords<'a>> {
         let is_first = layout.shards.first() == Some(&shard);

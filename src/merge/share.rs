@@ -24,7 +24,7 @@ const VERSION_BYTES: u64 = 8;
 /// Room of a stamp in a payload, in bytes, at the most that is usual: each may begin another block.
 const STAMP_BYTES: u64 = 256;
 
-/// What making one shard of a master, or a run, takes.
+/// Memory and disk that one shard of a master, or a run, takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskNeeds {
     /// Bytes of the sources' shards in the archive's snapshots: what is read at the most, but for headers. Of runs, at
@@ -38,7 +38,7 @@ pub struct TaskNeeds {
     pub memory_bytes: u64,
 }
 
-/// What some shards of the sources amount to.
+/// Sums over some shards of the sources.
 #[derive(Debug, Clone, Copy, Default)]
 struct Load {
     segments: u64,

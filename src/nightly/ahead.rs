@@ -1,6 +1,6 @@
 //! Sources prepared before their turn: change tokens asked for and small collections streamed, a few at once.
 //!
-//! What proves a capture is a look at the server's telemetry before and one after it, which the sources of one
+//! The proof of a capture is a look at the server's telemetry before and one after it, which the sources of one
 //! server share (`capture::stream_ahead`).
 //!
 //! Invariants: nothing is prepared that an earlier run of this night has done, or that is as it was.
@@ -20,7 +20,7 @@ use crate::capture::{
 const AT_ONCE: usize = 4;
 
 impl Run<'_> {
-    /// What is known of `target`, which is prepared with those behind it if that was not done yet.
+    /// State of `target`, which is prepared with those behind it if that was not done yet.
     pub(super) fn prepared(&mut self, target: &Target) -> Result<Prepared> {
         let key = target.key();
         if let Some(prepared) = self.ahead.prepared.remove(&key) {

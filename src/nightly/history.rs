@@ -38,7 +38,7 @@ pub struct PastRun {
     pub id: String,
     /// When it began.
     pub started: DateTime<Utc>,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
     /// Outcome of the run.
     pub outcome: RunOutcome,
@@ -119,7 +119,7 @@ impl RunHistory {
         history
     }
 
-    /// What could not be read, in one sentence.
+    /// Note on files that could not be read, in one sentence.
     pub fn note(&self) -> Option<String> {
         let first = self.skipped.first()?;
         let others = match self.skipped.len() - 1 {

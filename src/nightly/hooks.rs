@@ -41,7 +41,7 @@ fn run(
     let Some((program, args)) = command.split_first() else {
         return Ok(());
     };
-    tracing::info!(hook = name, program, "begun");
+    tracing::info!(hook = name, program, "started");
     let command = Command {
         doing: format!("running {program} ({name})"),
         from: "hooks",

@@ -67,7 +67,7 @@ pub(super) fn source_archive(plan: &Plan) -> SourceArchiveOptions {
     }
 }
 
-/// What opens the plan's archive, if it is encrypted.
+/// Identity for the plan's archive, if it is encrypted.
 fn key(plan: &Plan) -> IdentityOptions {
     IdentityOptions {
         identity: plan.archive.identity.clone(),
@@ -111,7 +111,7 @@ impl Run<'_> {
     ) -> Result<T, (String, Error)> {
         let span = tracing::info_span!("step", step);
         let _entered = span.enter();
-        tracing::info!("begun");
+        tracing::info!("started");
         let started = Instant::now();
         let done = self.stopped().and_then(|()| {
             let earlier: Option<T> = self.journal.done(step, inputs);

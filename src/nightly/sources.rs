@@ -130,7 +130,7 @@ impl Run<'_> {
         Ok((format!("capture {}", target.key()), inputs))
     }
 
-    /// How `target` is captured into the folder.
+    /// Options to capture `target` into the folder.
     pub(super) fn capture_options<'a>(
         &'a self,
         target: &'a Target,

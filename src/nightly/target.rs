@@ -54,11 +54,11 @@ pub struct ArchivedSource {
     pub note: Option<String>,
 }
 
-/// What is known of a source before its turn.
+/// State of a source, observed before its turn.
 pub(super) struct Prepared {
-    /// Its change token before it was streamed; or why there is none.
+    /// Change token before it was streamed, or the reason that there is none.
     pub before: Result<ChangeToken, String>,
-    /// What was streamed ahead; none if it is to be captured by itself.
+    /// Shards streamed ahead; none if it is to be captured by itself.
     pub ahead: Result<Option<Ahead>>,
 }
 

@@ -19,7 +19,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::format::schema::show_index;
 use crate::server::{About, CollectionInfo, Connection, Selection, StateFolder};
 
-/// What is allowed although it is usually refused.
+/// Refusals that are overridden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Allow {
@@ -229,7 +229,7 @@ pub fn rollback(
         Some(last) if !request.allow.contains(&Allow::Moved) => {
             return refuse(
                 format!(
-                    "{alias} points to {now}, but what is remembered last is {}: somebody else moved it",
+                    "{alias} points to {now}, but the state recorded last is {}: somebody else moved it",
                     last.collection
                 ),
                 format!(
@@ -241,7 +241,7 @@ pub fn rollback(
         Some(_) => {}
         None => {
             return refuse(
-                format!("nothing is remembered of {alias} in {}", file.display()),
+                format!("nothing is recorded of {alias} in {}", file.display()),
                 "publish the collection that it is to point to".into(),
             );
         }

@@ -28,7 +28,7 @@ pub struct PublishRequest {
     /// nothing points to [default: keep all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep: Option<u32>,
-    /// How many fewer points than the old master the new one may have
+    /// Share of the old master's points that the new one may lack
     #[arg(long, value_name = "PERCENT%", default_value = "5%", value_parser = percent)]
     pub max_shrink: f64,
     /// Publish although: not-green, empty, missing-indexes; repeat it for more

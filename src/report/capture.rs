@@ -41,7 +41,7 @@ fn text(done: &Captured) -> String {
     };
     let increment = done.increment.as_ref().map(increment).unwrap_or_default();
     let earlier = match done.finished_earlier {
-        true => "\n  note     begun by an earlier run, finished now",
+        true => "\n  note     started by an earlier run, finished now",
         false => "",
     };
     format!(
@@ -52,7 +52,7 @@ fn text(done: &Captured) -> String {
     )
 }
 
-/// What was moved, a line each.
+/// Bytes moved and reused, a line each.
 fn increment(done: &Increment) -> String {
     let mut told = match (&done.base, &done.why_whole) {
         (Some(base), _) => format!("  moved    {}, with {base}\n", size(done.moved_bytes)),

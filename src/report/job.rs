@@ -100,7 +100,7 @@ impl TaskReport {
     }
 }
 
-/// What a task makes.
+/// Name of a task's output.
 fn subject(of: Option<SourceShard>, shard: Option<u32>) -> String {
     match (of, shard) {
         (Some(SourceShard { source, shard }), _) => {

@@ -34,7 +34,7 @@ pub fn size(bytes: u64) -> String {
     format_size(bytes, BINARY)
 }
 
-/// How long something took: `4 ms`, `0.28 s`, `12.3 s`, `3 min 20 s`, `1 h 5 min`.
+/// Duration with its unit: `4 ms`, `0.28 s`, `12.3 s`, `3 min 20 s`, `1 h 5 min`.
 pub fn duration(seconds: f64) -> String {
     let Ok(time) = Duration::try_from_secs_f64(seconds) else {
         return NONE.into();

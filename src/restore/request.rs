@@ -47,7 +47,7 @@ pub struct RestoreOptions {
     /// Bytes a second at the most, as 500k, 20M or 1G
     #[arg(long, value_name = "RATE")]
     pub limit_rate: Option<Rate>,
-    /// How long a collection may take to become green, in seconds
+    /// Seconds that a collection may take to become green
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub wait: u64,
     /// Where ids that are too many for memory are sorted [default: the folder for temporary files]

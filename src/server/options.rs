@@ -16,7 +16,7 @@ use crate::base::error::{Error, Result};
 /// The environment's place for the key.
 pub const KEY_VARIABLE: &str = "QDRANT_API_KEY";
 
-/// How servers are reached.
+/// Connection to servers: keys, certificates, timeouts and retries.
 #[derive(Debug, Clone, Args, Serialize, Deserialize, JsonSchema)]
 #[command(next_help_heading = "Connection")]
 #[serde(default)]
@@ -31,10 +31,10 @@ pub struct ConnectionOptions {
     /// Take any certificate; everything can then be read and changed on the way
     #[arg(long)]
     pub insecure: bool,
-    /// How long an answer may take, and how long a download may stand still
+    /// Seconds that an answer may take, and that a download may stand still
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
-    /// How often a call that fails for a passing reason is repeated
+    /// Number of retries of a call that fails for a passing reason
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub retries: u32,
     /// The port of gRPC, if it is not the one after REST's
@@ -111,7 +111,7 @@ impl StateOptions {
     }
 }
 
-/// How servers are reached, and where state about them is kept.
+/// Connection to servers, and the folder of the state about them.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "flattened")]
 pub struct KnownServers {

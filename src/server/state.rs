@@ -57,7 +57,7 @@ impl StateFolder {
             (None, None, Some(home)) => home.join(".local/state/snapmerge"),
             (None, None, None) => {
                 return Err(Error::usage(
-                    "looking for the folder of what is remembered",
+                    "looking for the folder of recorded state",
                     "there is neither XDG_STATE_HOME nor HOME",
                 )
                 .next("give it with --state DIR"));

@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// What one answer tells of a server since its start.
+/// Counters of a server since its start, from one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Telemetry {
     /// When it was asked for: nothing in it is older.
@@ -29,7 +29,7 @@ pub struct Telemetry {
     collections: BTreeMap<String, BTreeMap<u32, ShardTelemetry>>,
 }
 
-/// What is told of a shard.
+/// Counters of a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ShardTelemetry {
     /// The number of the last operation in its log, if nothing waits to be applied.
@@ -39,7 +39,7 @@ pub struct ShardTelemetry {
 }
 
 impl Telemetry {
-    /// What `answer` tells, which was asked for at `asked`.
+    /// Counters in `answer`, whose request was sent at `asked`.
     pub(super) fn new(answer: Answer, asked: Instant) -> Self {
         let app = answer.app.known().and_then(|app| app.startup.known());
         let process = match (answer.id.known(), app) {
@@ -208,7 +208,7 @@ struct Calls {
     responses: Lenient<Responses>,
 }
 
-/// How often each call was answered, by status.
+/// Number of answers of each call, by status.
 type Responses = BTreeMap<String, Lenient<BTreeMap<String, Lenient<Count>>>>;
 
 #[derive(Debug, Deserialize)]
@@ -216,7 +216,7 @@ struct Count {
     count: u64,
 }
 
-/// How often calls that are wanted were answered, however.
+/// Number of answers of the wanted calls, whatever their status.
 fn calls(responses: Option<&Responses>, is_wanted: impl Fn(&str) -> bool) -> Option<u64> {
     let wanted = responses?.iter().filter(|(call, _)| is_wanted(call));
     let mut sum = 0_u64;

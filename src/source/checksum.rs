@@ -151,7 +151,7 @@ pub fn recorded(stored: &StoredSnapshot, given: Option<&str>) -> Vec<Expectation
     given_alone(given).into_iter().chain([recorded]).collect()
 }
 
-/// What was `given` on the command line, of a snapshot that nothing lies beside.
+/// Checksum `given` on the command line, of a snapshot without sidecar files.
 pub fn given_alone(given: Option<&str>) -> Option<Expectation> {
     given.map(|sha256| Expectation {
         sha256: sha256.to_owned(),

@@ -108,7 +108,7 @@ impl RecordFiles {
         })
     }
 
-    /// What was written, which must be `expected` of the `points` of a shard; others may go on in the file.
+    /// The records written, which must be `expected` of the `points` of a shard; others may go on in the file.
     fn finish(
         &self,
         writer: Writer,

@@ -45,7 +45,7 @@ impl Changed {
     }
 }
 
-/// What becomes of the payloads of one source.
+/// Changes to the payloads of one source.
 #[derive(Debug, Clone)]
 pub struct PayloadChange<'a> {
     dropped: &'a [PayloadField],

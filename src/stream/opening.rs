@@ -21,18 +21,18 @@ const OPEN_MAX: usize = 48;
 /// Sources that are opened at once.
 const AT_ONCE: usize = 2;
 
-/// What a source is opened for.
+/// A source to be opened, and the purpose.
 #[derive(Debug)]
 pub struct Opened<'a> {
-    /// What its shards are to do.
+    /// Purpose of its shards.
     pub purpose: Purpose,
     /// The shards that are wanted, if not all are.
     pub shards: Option<BTreeSet<u32>>,
-    /// What is read of those that are not to be searched.
+    /// Filter of the points read from those that are not to be searched.
     pub filter: Option<&'a Filter>,
 }
 
-/// How the records of sources that do not stay open are read.
+/// Reader of sources that do not stay open: the engine, or the files themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// Without the engine where that is possible.
@@ -128,7 +128,7 @@ pub fn opening_bytes(sources: &[&Source], stay: bool) -> u64 {
     open + GROWTH * records + AT_ONCE as u64 * largest.unwrap_or(0)
 }
 
-/// How much there is of a source.
+/// Size of a source, by which those that stay open are chosen.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     shards: usize,

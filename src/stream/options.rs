@@ -29,7 +29,7 @@ pub struct UnionOptions {
     pub drop_payload: Vec<PayloadField>,
     /// Vectors that have another name in the master, or are left out.
     pub vectors: VectorChanges,
-    /// How the master is laid out.
+    /// Layout of the master's shards and keys.
     pub layout: LayoutChoice,
 }
 
@@ -59,7 +59,7 @@ impl Stamp {
     }
 }
 
-/// How the master's shards are laid out.
+/// Layout of the master's shards and keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum LayoutChoice {
     /// As the sources.
@@ -117,7 +117,7 @@ serde_as_text!(
     "same, by-source (a shard key for each source) or by-field:FIELD (one for each value of a payload field)"
 );
 
-/// What is assigned to a name, as typed: `NAME=VALUE`.
+/// Value assigned to a name, as typed: `NAME=VALUE`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment<V> {
     name: String,
@@ -193,7 +193,7 @@ pub struct RecordOptions {
     /// meta.year
     #[arg(long, value_name = "FIELD", value_parser = PayloadField::of_keys)]
     pub stamp: Option<PayloadField>,
-    /// What --stamp writes for a source instead of its name: JSON, else text; repeat it for more
+    /// Value that --stamp writes for a source instead of its name: JSON, else text; repeat it for more
     #[arg(long = "stamp-value", value_name = "SOURCE=VALUE", requires = "stamp")]
     #[serde(with = "table")]
     #[schemars(with = "BTreeMap<String, Value>")]
@@ -213,7 +213,7 @@ pub struct RecordOptions {
     /// Leave this vector out; repeat it for more
     #[arg(long, value_name = "NAME")]
     pub drop_vector: Vec<String>,
-    /// How the master is laid out [default: same]: same (as the sources), by-source (a shard key
+    /// Layout of the master [default: same]: same (as the sources), by-source (a shard key
     /// for each source) or by-field:FIELD (a shard key for each value of a payload field, as
     /// by-field:tenant)
     #[arg(long, value_name = "LAYOUT")]

@@ -72,11 +72,11 @@ pub struct SegmentPlan {
     pub repacked: Option<ToPack>,
     /// Offsets of its live points, if they were asked for.
     pub live: Bits,
-    /// What it becomes, if payloads or payload indexes of it change and it is not repacked.
+    /// Replacement files, if payloads or payload indexes of it change and it is not repacked.
     pub splice: Option<Splice>,
 }
 
-/// What is asked of segments.
+/// Requirements that segments have to meet.
 #[derive(Debug, Clone, Copy)]
 pub struct Expectations<'a> {
     /// Payload indexes that they should have.

@@ -26,7 +26,7 @@ pub enum Fields {
     Only(Vec<String>),
 }
 
-/// What the columns of a file are. In a file of JSON lines, they are the keys of its objects.
+/// Mapping of the columns of a file to parts of a point. In a file of JSON lines, they are the keys of its objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     /// Column of the ids.

@@ -63,7 +63,7 @@ impl fmt::Display for ColumnKind {
     }
 }
 
-/// What the values of a field are that were seen.
+/// Kinds of the values seen of a field.
 #[derive(Debug, Default)]
 pub(super) struct ValueKinds {
     truths: bool,

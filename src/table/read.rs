@@ -21,7 +21,7 @@ use crate::base::error::{Error, Result};
 use crate::engine::panic_message;
 use crate::point::{Record, ShardKey};
 
-/// What an Arrow IPC file begins with; a stream does not.
+/// Magic bytes of an Arrow IPC file; a stream has none.
 const ARROW_FILE: &[u8; 6] = b"ARROW1";
 /// Bytes of rows that are read at once, at about.
 const BATCH_BYTES: u64 = 8 << 20;

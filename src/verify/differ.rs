@@ -28,11 +28,11 @@ use crate::stream::{Ledger, Sides};
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiffRequest {
-    /// What was before: a snapshot file, plain or .gz, archive:NAME@DATE, or a live collection as
+    /// State before: a snapshot file, plain or .gz, archive:NAME@DATE, or a live collection as
     /// http://HOST:6333/COLLECTION
     #[arg(value_name = "BEFORE")]
     pub before: PathBuf,
-    /// What is there afterwards
+    /// State after
     #[arg(value_name = "AFTER")]
     pub after: PathBuf,
     /// Print every change on standard output as a JSON line, and no summary

@@ -56,7 +56,7 @@ pub struct VerifyRequest {
     /// the sources and in the master, and by the master's indexes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub queries: Option<u32>,
-    /// How many nearest points --queries asks for
+    /// Number of nearest points that --queries asks for
     #[arg(long, value_name = "K", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub top: u32,
     /// Look for clusters among so many points of each source and of the master, and say how well

@@ -81,7 +81,7 @@ pub(super) fn expected(adding: &Adding) -> Result<Vec<Expectation>> {
     }
 }
 
-/// What an archive has of a collection that was stored out of the snapshot of a whole storage, in place of the
+/// Manifest of a collection that was stored out of the snapshot of a whole storage, in place of the
 /// manifest of a capture.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct MemberManifest {

@@ -1,6 +1,6 @@
 //! Records of an encrypted archive: encrypted as they are written, decrypted as they are read.
 //!
-//! What the chain consists of stays readable: the archive's id, the program, the number, the time, and the
+//! The frame of the chain stays readable: the archive's id, the program, the number, the time, and the
 //! hash of the record before. What happened, and to which entry, is encrypted.
 //!
 //! Invariants: in an encrypted archive every record but the first is encrypted, and in another none is; a

@@ -38,7 +38,7 @@ pub enum Event {
     Begin {
         /// The format of all that follows.
         format: u32,
-        /// How what follows is encrypted; none if it is not.
+        /// Encryption of the records that follow; none if it is not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         encryption: Option<Encryption>,
     },

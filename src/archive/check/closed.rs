@@ -16,7 +16,7 @@ use super::{Checked, Finding, chain_files};
 use crate::base::error::{Kind, Result};
 use crate::base::parallel::in_parallel;
 
-/// What became of a file.
+/// Result of checking a file.
 enum CheckedFile {
     /// It has the hash that names it, and so many bytes.
     Whole(u64),

@@ -1,4 +1,4 @@
-//! What entries have lost by what is damaged, down to the files of their snapshots.
+//! Losses of entries by damaged objects, down to the files of their snapshots.
 //!
 //! Invariants: an entry whose recipe cannot be read has lost all of it.
 

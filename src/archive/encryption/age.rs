@@ -24,9 +24,9 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 /// The first line of a file.
 const VERSION: &str = "age-encryption.org/v1\n";
-/// What a recipient of a file begins with in its header.
+/// Prefix of a recipient's line in the header.
 const STANZA: &str = "-> ";
-/// What the last line of a header begins with.
+/// Prefix of the last line of a header.
 const MAC: &str = "---";
 /// Characters of a full line of a stanza's body.
 const LINE_CHARS: usize = 64;
@@ -39,7 +39,7 @@ const NONCE_BYTES: usize = 16;
 /// Bytes of one chunk, and of what authenticates it.
 const CHUNK_BYTES: usize = 64 << 10;
 const TAG_BYTES: usize = 16;
-/// What a public and a secret key begin with.
+/// Bech32 prefixes of public and secret keys.
 const PUBLIC: &str = "age";
 const SECRET: &str = "age-secret-key-";
 
@@ -178,7 +178,7 @@ fn derive(key: &[u8], salt: &[u8], info: &str) -> Result<[u8; 32], Fault> {
     Ok(derived)
 }
 
-/// What `ring` does not do with lengths as they are here.
+/// Fault for `ring`'s errors, which it does not return for the lengths used here.
 const CRYPTO: Fault = Fault::Damaged("a key cannot be derived");
 
 fn cipher(key: &[u8; 32]) -> Result<LessSafeKey, Fault> {
@@ -353,7 +353,7 @@ fn payload<'b>(
 /// The header of a file.
 struct Header<'b> {
     stanzas: Vec<Stanza<'b>>,
-    /// What the MAC covers.
+    /// Bytes of the header that the MAC covers.
     covered: &'b [u8],
     mac: Vec<u8>,
     rest: &'b [u8],

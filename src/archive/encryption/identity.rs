@@ -18,7 +18,7 @@ use crate::server::KEY_VARIABLE;
 /// Largest file of keys, and largest output of a command, in bytes.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// How an encrypted archive is opened.
+/// Sources of the key of an encrypted archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IdentityOptions {
@@ -56,7 +56,7 @@ impl IdentityOptions {
     }
 }
 
-/// What a command prints. It may ask for a passphrase, so it has the terminal if there is one, and never what
+/// Standard output of a command. It may ask for a passphrase, so it has the terminal if there is one, and never what
 /// this process reads: of a worker that is the request. Keys of servers are not its business.
 fn output(command: &str, doing: &str) -> Result<SecretString> {
     let failed = |why: &dyn std::fmt::Display| {

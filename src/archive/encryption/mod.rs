@@ -22,7 +22,7 @@ pub use self::age::{Recipient, bytes_of_prefix};
 pub use self::identity::IdentityOptions;
 use crate::base::error::{Error, Kind, Result};
 
-/// What the first record of an encrypted archive says.
+/// Encryption of an archive, as its first record states it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Encryption {
     /// The public half of the archive's key, for which everything is encrypted.
@@ -148,7 +148,7 @@ fn undecrypted(what: &str, fault: Fault) -> Error {
     .next("see what is lost: snapmerge archive check; --repair OTHER fetches it again")
 }
 
-/// What still works without the key.
+/// Hint: verbs that need no key.
 const WITHOUT_KEY: &str = "without it, these still work: archive check, archive copy, archive \
      verify-chain, and archive add, which then stores snapshots whole";
 

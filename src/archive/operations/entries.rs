@@ -25,7 +25,7 @@ pub struct AddRequest {
     /// FILE#PATTERN
     #[arg(required = true, value_name = "SNAPSHOT")]
     pub snapshots: Vec<PathBuf>,
-    /// What it is a snapshot of [default: told from the file's name]
+    /// Collection that it is a snapshot of [default: told from the file's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// When it was taken [default: told from its manifest, the file's name, or the file's age]

@@ -53,7 +53,7 @@ pub struct FoundIn {
     pub time: DateTime<Utc>,
     /// Where the point is; nothing if it is not there.
     pub places: Vec<PointPlace>,
-    /// What the log beside the segments may still do to it, in words of the log; a restore applies that.
+    /// Changes in the log beside the segments that may concern it, in words of the log; a restore applies that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<String>,
     /// Why it is not known whether the point is there.

@@ -31,7 +31,7 @@ impl Cloud {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::S3, Self::Google, Self::Azure];
 
-    /// What a location begins with.
+    /// Scheme of a location's URL.
     pub fn scheme(self) -> &'static str {
         match self {
             Self::S3 => "s3://",

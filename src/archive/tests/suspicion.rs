@@ -20,8 +20,8 @@ fn other_bytes_under_a_stale_checksum_are_not_stored_already() {
     let before = files(&bed.root());
     let old = bed.entry("a@2026-01-03").sha256;
     let path = snapshot(bed.dir.path(), "new.snapshot", &vectors(50, 7), b"new");
-    let beside = bed.dir.path().join("new.snapshot.checksum");
-    std::fs::write(&beside, &old).unwrap();
+    let sidecar = bed.dir.path().join("new.snapshot.checksum");
+    std::fs::write(&sidecar, &old).unwrap();
     let err = bed.archive.add(&adding(&path, 9)).unwrap_err();
     assert_eq!(err.kind(), Kind::Damaged);
     assert!(err.why().contains("new.snapshot.checksum says"), "{err}");
@@ -33,7 +33,7 @@ fn other_bytes_under_a_stale_checksum_are_not_stored_already() {
         assert_eq!(bed.archive.add(&both).unwrap_err().kind(), Kind::Damaged);
     }
     assert_eq!(files(&bed.root()), before);
-    std::fs::write(&beside, &new).unwrap();
+    std::fs::write(&sidecar, &new).unwrap();
     let added = bed.archive.add(&adding(&path, 9)).unwrap();
     assert!(!added.already);
     // The old bytes under the new checksum, where both are stored.
@@ -42,7 +42,7 @@ fn other_bytes_under_a_stale_checksum_are_not_stored_already() {
         bed.archive.add(&adding(&path, 9)).unwrap_err().kind(),
         Kind::Damaged
     );
-    std::fs::remove_file(&beside).unwrap();
+    std::fs::remove_file(&sidecar).unwrap();
     assert!(bed.archive.add(&adding(&path, 9)).unwrap().already);
 }
 
@@ -53,8 +53,8 @@ fn what_is_damaged_is_stored_again_by_the_same_snapshot() {
         let path = bed.dir.path().join("1.snapshot");
         let first = bed.entry("a@2026-01-01");
         if with_checksum {
-            let beside = bed.dir.path().join("1.snapshot.checksum");
-            std::fs::write(beside, &first.sha256).unwrap();
+            let sidecar = bed.dir.path().join("1.snapshot.checksum");
+            std::fs::write(sidecar, &first.sha256).unwrap();
         }
         // The same bytes under another name need the same objects.
         let mut other = adding(&path, 4);

@@ -34,7 +34,7 @@ pub struct Streamed {
 /// if it takes all files together to tell; what was taken until then is to be forgotten.
 ///
 /// # Errors
-/// What `take` returns, and if a file cannot be read.
+/// Those of `take`, and if a file cannot be read.
 pub fn stream(
     trackers: &Trackers,
     what: &str,
@@ -166,7 +166,7 @@ impl<'a> Records<'a> {
         })
     }
 
-    /// What `parse` takes off the front; none at the end.
+    /// Next value that `parse` takes off the front; none at the end.
     fn next<T>(
         &mut self,
         parse: impl FnOnce(&mut &[u8]) -> Option<T>,

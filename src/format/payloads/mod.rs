@@ -40,10 +40,10 @@ pub(super) const INDEXES_CONFIG: &str = "config.json";
 /// The folder that a storage is written in until it is whole.
 const NEW_STORAGE: &str = "payload_storage.new";
 
-/// What becomes of a payload: it gets the members with the keys of [`SegmentRewrite::keys`] alone.
+/// Changes a payload in place: it gets the members with the keys of [`SegmentRewrite::keys`] alone.
 pub type Change<'a> = dyn FnMut(&mut Map<String, Value>) + 'a;
 
-/// What is to be changed in segments.
+/// Changes to payloads and vectors of segments.
 #[derive(Debug, Clone)]
 pub struct SegmentRewrite<'a> {
     /// Keys of the payload members that may change; none if payloads stay as they are.

@@ -54,7 +54,7 @@ pub fn unrenamable<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<St
     ))
 }
 
-/// What becomes of the file called `name` of a segment: its new name; none if it is left out.
+/// New name of the file called `name` of a segment; none if it is left out.
 pub(super) fn renamed_file(changes: &VectorChanges, name: &str) -> Option<String> {
     let Some((folder, rest)) = name.split_once('/') else {
         return Some(name.to_owned());

@@ -30,7 +30,7 @@ pub struct Overrides {
     #[arg(long = "shards", value_name = "N")]
     #[serde(rename = "shards")]
     pub shard_number: Option<u32>,
-    /// How points are spread over shards; custom needs sources that all have shard keys.
+    /// Distribution of points over shards; custom needs sources that all have shard keys.
     #[arg(skip)]
     #[serde(skip)]
     pub sharding_method: Option<ShardingMethod>,

@@ -58,7 +58,7 @@ pub struct PayloadSchema {
     fields: BTreeMap<String, Value>,
     /// Keys of the file beside `schema`: a newer server's, kept.
     #[serde(skip)]
-    beside: Map<String, Value>,
+    other_keys: Map<String, Value>,
 }
 
 impl PayloadSchema {
@@ -73,12 +73,12 @@ impl PayloadSchema {
 
     fn read(bytes: &[u8]) -> Result<Self, String> {
         let value: Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        let Value::Object(mut beside) = value else {
+        let Value::Object(mut other_keys) = value else {
             return Err(format!("wants an object, has {value}"));
         };
         let mut fields = BTreeMap::new();
         let mut problems = Vec::new();
-        match beside.remove("schema") {
+        match other_keys.remove("schema") {
             None | Some(Value::Null) => {}
             Some(Value::Object(schema)) => {
                 for (field, index) in schema {
@@ -91,7 +91,7 @@ impl PayloadSchema {
             Some(other) => problems.push(format!("schema: wants an object, has {other}")),
         }
         if problems.is_empty() {
-            Ok(Self { fields, beside })
+            Ok(Self { fields, other_keys })
         } else {
             Err(problems.join("; "))
         }
@@ -124,7 +124,7 @@ impl PayloadSchema {
 
     /// A `payload_index.json` that holds these indexes.
     pub fn to_json(&self) -> Value {
-        let mut file = self.beside.clone();
+        let mut file = self.other_keys.clone();
         let schema: Map<String, Value> = self.fields.clone().into_iter().collect();
         file.insert("schema".to_owned(), schema.into());
         file.into()

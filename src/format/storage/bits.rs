@@ -14,7 +14,7 @@ use crate::base::scratch;
 
 /// The smallest file of flags, in bytes.
 const FILE_BYTES_MIN: u64 = 1 << 20;
-/// How many flags there are, and which file has them: 0, since there is one only.
+/// Number of flags, and the file that has them: 0, since there is one only.
 const STATUS: &str = "status.dat";
 const FLAGS: &str = "flags_a.dat";
 

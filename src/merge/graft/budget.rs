@@ -17,7 +17,7 @@ pub struct Candidate {
     pub kind: SegmentKind,
 }
 
-/// What becomes of a segment.
+/// Treatment of a segment when a shard has more than the master may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It travels whole.

@@ -28,7 +28,7 @@ use crate::stream::{Changed, PayloadChange, ShardPlan};
 /// Sources whose segments are rewritten at once.
 const AT_ONCE: usize = 4;
 
-/// What is to be changed, and what was.
+/// Changes to make in segments, and the files made for them.
 pub struct SegmentRewriter<'a> {
     site: Workspace<'a>,
     settings: &'a Settings,

@@ -222,7 +222,7 @@ fn ids_of(shard: &Shard, spill: &Spill) -> Result<(IdSet, u64)> {
     Ok((ids.finish(), points))
 }
 
-/// Makes a opened shard what it is to be in the master, and closes it.
+/// Makes an opened shard what it is to be in the master, and closes it.
 fn change(
     plan: &Plan,
     payloads: &SegmentRewriter<'_>,
@@ -308,7 +308,7 @@ pub(super) fn take(shard_plan: &mut ShardPlan, closed: Closed) -> Result<u64> {
     Ok(bytes)
 }
 
-/// A opened shard, closed.
+/// An opened shard, closed.
 pub struct Closed {
     /// Its segments.
     pub segments: Vec<ClosedSegment>,

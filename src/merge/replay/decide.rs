@@ -86,7 +86,7 @@ mod tests {
             sent: proven,
             proven: proven.then(|| "v1:7:11".into()),
         };
-        let begun = run(false, &Mark::default(), false);
+        let unfinished = run(false, &Mark::default(), false);
         let half = run(true, &mark, false);
         let whole = run(true, &mark, true);
         use ExistingTarget::{Resume, Sync, Usual};
@@ -104,11 +104,11 @@ mod tests {
             (Some(9), Some(&whole), Sync, Some(Action::Sync)),
             (
                 Some(0),
-                Some(&begun),
+                Some(&unfinished),
                 Usual,
                 Some(Action::GoOn(Mark::default())),
             ),
-            (Some(1), Some(&begun), Usual, None),
+            (Some(1), Some(&unfinished), Usual, None),
             (
                 Some(9),
                 Some(&half),

@@ -387,7 +387,7 @@ fn sources_changed(target: &Target) -> Error {
     Error::new(
         Kind::Differs,
         format!("going on with {}", target.address),
-        "the sources are not what they were when it was begun: their points have another digest",
+        "the sources are not what they were when it started: their points have another digest",
     )
     .next("bring the target to what they are now with --sync, or begin a new collection")
 }

@@ -117,7 +117,7 @@ fn compare(work: &Work<'_>, flow: &Flow<'_>, there: &ByKey, checked: &mut Checke
         .progress
         .stage("compare", Some(flow.total()), Unit::Points);
     let mut resolver = work.resolver(Ledger::new(None, false)?);
-    let mut beside = LookupBatcher::new(there);
+    let mut lookups = LookupBatcher::new(there);
     let mut on = |(given, own): Pair| {
         let like = own.as_ref().map(|own| nearness.compare(&given, own));
         match like {
@@ -136,7 +136,7 @@ fn compare(work: &Work<'_>, flow: &Flow<'_>, there: &ByKey, checked: &mut Checke
         Ok(())
     };
     flow.run(&mut resolver, &stage, |record, _| {
-        beside.add(record, &mut on)
+        lookups.add(record, &mut on)
     })?;
-    beside.flush(&mut on)
+    lookups.flush(&mut on)
 }

@@ -79,7 +79,7 @@ pub(super) fn sync(
     let mut synced = Synced::default();
     let (flowed, not_given) = std::thread::scope(|scope| {
         let mut walk = OrphanScan::start(scope, &there, work.site.scratch.path())?;
-        let mut beside = LookupBatcher::new(&there);
+        let mut lookups = LookupBatcher::new(&there);
         let mut on = |(given, own): Pair| {
             match own.as_ref().map(|own| nearness.compare(&given, own)) {
                 Some(Likeness::Equal | Likeness::Near(_)) => {
@@ -93,9 +93,9 @@ pub(super) fn sync(
         };
         let flowed = flow.run(resolver, &stage, |record, _| {
             walk.given(&record.shard_key, record.id)?;
-            beside.add(record, &mut on)
+            lookups.add(record, &mut on)
         })?;
-        beside.flush(&mut on)?;
+        lookups.flush(&mut on)?;
         Ok::<_, Error>((flowed, walk.end()?))
     })?;
     // A mark waits until all before it is applied.

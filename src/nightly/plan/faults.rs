@@ -162,7 +162,7 @@ fn allowed_words(schema: &Value) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// What a schema allows one of, nothing not counted: in TOML nothing is null.
+/// Alternatives of a schema, without null, which TOML does not have.
 fn choices(schema: &Value) -> Vec<&Value> {
     let choices = schema.get("anyOf").and_then(Value::as_array);
     let choices = choices.into_iter().flatten();

@@ -15,12 +15,12 @@ use crate::archive::{PLACES, Policy};
 use crate::capture::Incremental;
 use crate::merge::MergeOptions;
 
-/// What one night does.
+/// Plan of one night.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "nightly.toml of snapmerge")]
 pub struct PlanFile {
-    /// What reports and metrics call this plan; the file's name otherwise.
+    /// Name of this plan in reports and metrics; the file's name otherwise.
     pub name: Option<String>,
     /// The state folder: the journal, the lock, what aliases pointed to. Beside a
     /// local archive by default, as ARCHIVE.nightly/NAME. Each plan has one of its own.
@@ -29,18 +29,18 @@ pub struct PlanFile {
     pub archive: ArchivePart,
     /// The servers, by the names that the rest of the plan calls them by.
     pub servers: BTreeMap<String, ServerPart>,
-    /// What is captured. The order decides conflicts: by `last` the later source wins.
+    /// Collections to capture. The order decides conflicts: by `last` the later source wins.
     pub sources: Vec<SourcePart>,
     /// The master that is made of them; without it they are only captured and kept.
     pub master: Option<MasterPart>,
-    /// What the master has to pass besides the proof that every merge ends with.
+    /// Checks of the master besides the proof that every merge ends with.
     #[serde(default)]
     pub checks: ChecksPart,
     /// Where the master is restored and which alias is moved to it; without it, it is only archived.
     pub publish: Option<PublishPart>,
-    /// What the archive keeps, for each name; without it, everything.
+    /// Retention of the archive, for each name; without it, everything is kept.
     pub keep: Option<Policy>,
-    /// How much of the machine and of the network is used.
+    /// Limits on the machine and the network.
     #[serde(default)]
     pub limits: LimitsPart,
     /// Where it is written how the night went.
@@ -87,7 +87,7 @@ pub struct ArchivePart {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerPart {
-    /// Its address, as http://HOST:6333.
+    /// Address, as http://HOST:6333.
     pub url: String,
     /// The environment variable that holds the API key.
     pub api_key_env: Option<String>,
@@ -120,7 +120,7 @@ pub struct ServerPart {
 pub struct SourcePart {
     /// The server's name in this plan.
     pub server: String,
-    /// What their names in the archive and in the master begin with, where collections of several
+    /// Prefix of their names in the archive and in the master, where collections of several
     /// servers have the same name.
     pub prefix: Option<String>,
     /// Collections; * and ? stand for any letters.
@@ -140,12 +140,12 @@ pub struct SourcePart {
     pub incremental: Incremental,
     /// Every how many captures all of a collection is taken, and what did not change compared [default: 7].
     pub full_every: Option<NonZeroU32>,
-    /// What becomes of the master when one of these cannot be captured.
+    /// Effect on the master when one of these cannot be captured.
     #[serde(default)]
     pub if_broken: IfBroken,
 }
 
-/// What becomes of the master when a source cannot be captured.
+/// Effect on the master when a source cannot be captured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IfBroken {
@@ -160,7 +160,7 @@ pub enum IfBroken {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct MasterPart {
-    /// Its name in the archive, and the beginning of the names of its collections.
+    /// Name in the archive, and the beginning of the names of its collections.
     pub name: String,
     /// The server that reads snapshots with the route scratch, by its name in this plan.
     pub scratch_server: Option<String>,
@@ -169,7 +169,7 @@ pub struct MasterPart {
     pub options: MergeOptions,
 }
 
-/// What the master has to pass.
+/// Checks of the master.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChecksPart {
@@ -182,7 +182,7 @@ pub struct ChecksPart {
     pub points_min: Option<u64>,
 }
 
-/// How a master is compared with its sources after its merge.
+/// Depth of the comparison of a master with its sources after its merge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
@@ -212,7 +212,7 @@ pub struct PublishPart {
     /// Publish although: not-green, empty, missing-indexes.
     #[serde(default)]
     pub allow: Vec<String>,
-    /// What is done when somebody else has moved the alias.
+    /// Treatment of an alias that somebody else has moved.
     #[serde(default)]
     pub if_moved: IfMoved,
     /// Replicas of each shard.
@@ -221,7 +221,7 @@ pub struct PublishPart {
     pub wait: Option<u64>,
 }
 
-/// What is done when somebody else has moved the alias.
+/// Treatment of an alias that somebody else has moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IfMoved {
@@ -232,7 +232,7 @@ pub enum IfMoved {
     Take,
 }
 
-/// How much is used.
+/// Limits on the machine and the network.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsPart {

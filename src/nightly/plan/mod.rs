@@ -137,7 +137,7 @@ pub struct SourcePlan {
     pub stream: bool,
     /// True if a server without checksums is refused.
     pub require_checksum: bool,
-    /// How captures build on each other.
+    /// Choice of incremental or whole captures.
     pub incremental: IncrementalOptions,
     /// Effect on the master if one of them cannot be captured.
     pub if_broken: IfBroken,

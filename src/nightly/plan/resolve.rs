@@ -167,9 +167,9 @@ impl PlanResolver<'_> {
         let state = match (&read.state, archive.as_ref().map(|one| &one.location)) {
             (Some(state), _) => self.path(state),
             (None, Some(Location::Folder(folder))) => {
-                let mut beside = folder.clone().into_os_string();
-                beside.push(".nightly");
-                PathBuf::from(beside).join(&name)
+                let mut state_folder = folder.clone().into_os_string();
+                state_folder.push(".nightly");
+                PathBuf::from(state_folder).join(&name)
             }
             (None, Some(Location::Bucket { .. })) => {
                 self.find(

@@ -122,7 +122,7 @@ fn next(report: &MergeReport) -> Vec<Markup> {
     next
 }
 
-/// What became of the points of each source.
+/// Counts of points read, lost and kept, by source.
 fn counts_of_sources(report: &MergeReport) -> Markup {
     let rows = report.sources.iter().map(|source| {
         [
@@ -179,7 +179,7 @@ fn conflicts_of(report: &MergeReport) -> Markup {
     }
 }
 
-/// What the sources' configs differ in, and what the master has.
+/// Differences between the sources' configs, and the master's values.
 fn config(report: &MergeReport) -> Markup {
     let findings = report.findings.iter().map(|finding| {
         let values = finding.values.iter();

@@ -24,16 +24,16 @@ pub struct Place {
     pub is_step: bool,
 }
 
-/// What a reader wants first: the verdict, the counts, and what to do next.
+/// Head of a page: the verdict, the counts, and what to do next.
 pub struct Card<'a> {
-    /// What was done, in a word or two.
+    /// Operation, in a word or two.
     pub kind: &'a str,
-    /// What it was done to.
+    /// Object of the operation.
     pub name: &'a str,
     /// The colour: `proven`, `nothing` or `differs`.
     pub class: &'a str,
     pub verdict: &'a str,
-    /// What is counted, and the count in words.
+    /// Labels and values.
     pub facts: Vec<(&'a str, String)>,
     pub next: Vec<Markup>,
 }
@@ -61,7 +61,7 @@ impl Card<'_> {
     }
 }
 
-/// What to do, and the command that does it.
+/// A next step and the command that does it.
 pub fn command(what: &str, command: &str) -> Markup {
     html! {
         (prose(what)) ": "

@@ -41,7 +41,7 @@ enum Place {
     Full(SnapshotFile),
 }
 
-/// What is read of the manifest of an entry, whoever wrote it.
+/// Fields read of the manifest of an entry, whoever wrote it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ManifestSummary {

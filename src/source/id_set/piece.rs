@@ -95,7 +95,7 @@ impl Piece {
         }
     }
 
-    /// What is left without its first `count` ids, of which it has more.
+    /// The rest after its first `count` ids, of which it has more.
     pub(super) fn without_first(&self, count: u32) -> Self {
         Self {
             start: self.id_at(count),

@@ -24,7 +24,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// Length and checksum of a block.
 const BLOCK_HEAD_BYTES: usize = 8;
 
-/// How much is held in memory.
+/// Bounds of memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Pieces that are collected at once.

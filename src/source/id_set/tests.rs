@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::spill::Run;
 use super::*;
 
-/// What is added: an id, and a version or none.
+/// An addition: an id, and a version or none.
 type Added = (PointId, Option<u64>);
 
 /// Ids that often follow each other, come again, and lie at the ends of their kinds.
@@ -46,7 +46,7 @@ fn shard() -> impl Strategy<Value = Vec<Vec<Added>>> {
     prop::collection::vec(added(), 0..4)
 }
 
-/// What a set should be: by id, the segments that have it with their versions.
+/// Expected contents of a set: by id, the segments that have it with their versions.
 type Model = BTreeMap<PointId, Vec<(usize, u64)>>;
 
 fn model(segments: &[Vec<Added>]) -> Model {
@@ -88,7 +88,7 @@ fn build(segments: &[Vec<Added>], spill: &Spill) -> (IdSet, usize) {
 /// A set, a segment of it, and a version.
 type Place = (usize, usize, u64);
 
-/// What a walk finds, by id: the sets, segments and versions; each id must come once, ascending.
+/// Result of a walk, by id: the sets, segments and versions; each id must come once, ascending.
 fn walked(sets: &[&IdSet]) -> Vec<(PointId, Vec<Place>)> {
     let mut found = Vec::new();
     walk(sets, |span| {
