@@ -212,6 +212,22 @@ impl Snapshot {
         Ok(snapshot)
     }
 
+    /// Gives back what tells where segments lie and what is in them, once all of it was read: of thousands of
+    /// snapshots that is most of the memory that they take.
+    pub fn forget_segments(&mut self) {
+        self.outline = Outline::default();
+        for shard in self.shards.values_mut() {
+            *shard = Shard::default();
+        }
+        for kept in [
+            &mut self.config,
+            &mut self.payload_index,
+            &mut self.shard_keys,
+        ] {
+            *kept = None;
+        }
+    }
+
     /// The name of the collection it was taken of, as far as the file's name tells: what Qdrant
     /// appends (peer and time) and the endings are taken away.
     pub fn source_name(&self) -> String {

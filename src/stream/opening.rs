@@ -73,6 +73,7 @@ pub fn open_all<'a>(
                     source.copy_plain(&folder, shards.as_ref(), copying, passed.clone())?;
                 scratch::remove_folder(&folder)?;
                 if let Some(copied) = copied {
+                    source.snapshot.forget_segments();
                     return Ok(copied);
                 }
             }
@@ -88,6 +89,9 @@ pub fn open_all<'a>(
             };
             let copied = opened.copied(&files, into, reading)?;
             scratch::remove_folder(&folder)?;
+            if reads == Reads::Plainly {
+                source.snapshot.forget_segments();
+            }
             Ok(copied)
         },
     )
