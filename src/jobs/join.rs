@@ -157,9 +157,9 @@ impl Operation for JoinRequest {
             }
             None => {
                 let reference = format!("the master of {}", folder.what());
-                let joined = divided.join_in_place(
-                    &request, &reference, made, &stored, &scratch, context, stages,
-                )?;
+                let named = (reference.as_str(), &scratch);
+                let joined =
+                    divided.join_in_place(&request, named, made, &stored, context, stages)?;
                 let master = SnapshotFile::from(joined.snapshot);
                 (joined.report, master, Opening::default())
             }

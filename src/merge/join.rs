@@ -89,10 +89,9 @@ impl DividedMerge {
     pub fn join_in_place(
         self,
         request: &MergeRequest,
-        reference: &str,
+        (reference, scratch): (&str, &Scratch),
         made: Vec<MadePart>,
         parts: &dyn Parts,
-        scratch: &Scratch,
         context: &Context,
         mut stages: Stages,
     ) -> Result<JoinedMaster> {
