@@ -53,7 +53,7 @@ pub struct Adding {
     pub sha256: Option<String>,
     /// True if a snapshot without a checksum is refused.
     pub require_checksum: bool,
-    /// How it was made, of one that nothing lies beside: with the SHA-256 that it must have.
+    /// Record of how a snapshot without sidecars was made, with the SHA-256 that it must have.
     pub provenance: Option<Value>,
     /// True if it is an entry of its own also where its bytes are there: what is said of it is another.
     /// One of the same time is the same.

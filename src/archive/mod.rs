@@ -91,7 +91,7 @@ pub struct Archive {
     signer: Option<Signer>,
     trust: Trust,
     memory: Option<HeadMemory>,
-    /// What was read of it, for whoever adds many snapshots.
+    /// Records, recipes and tables that were read, for whoever adds many snapshots.
     seen: Arc<SeenArchive>,
 }
 

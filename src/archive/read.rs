@@ -33,7 +33,7 @@ pub struct EntryReader {
     shared: Arc<Shared>,
 }
 
-/// What all readers have in common.
+/// State that all readers have in common.
 struct Shared {
     archive: Archive,
     objects: ObjectCache,

@@ -1,5 +1,5 @@
-//! What a process has read of an archive, for whoever adds thousands of snapshots: without, each would read again
-//! every record, and every recipe and table of what may have something in common with it.
+//! Records, recipes and tables of an archive that a process has read. Whoever adds thousands of snapshots would read
+//! them all again for each.
 //!
 //! Invariants: a chain is believed unread only as long as `head.json` says the same and no record lies beyond it;
 //! recipes and tables have names that are the hashes of what is in them, and memory for them is bounded.
@@ -19,7 +19,7 @@ use crate::base::parallel::lock;
 const ROWS_MAX: usize = 256 << 10;
 const PARTS_MAX: usize = 64 << 10;
 
-/// What was read of an archive.
+/// Parts of an archive that were read.
 #[derive(Default)]
 pub struct SeenArchive {
     chain: Mutex<Option<Chain>>,

@@ -176,7 +176,7 @@ impl Archive {
         Ok((chain, findings))
     }
 
-    /// What is wrong with a chain by what is known of it from elsewhere.
+    /// Faults of a chain by what is known of it from elsewhere.
     pub(super) fn findings_elsewhere(&self, chain: &Chain) -> Result<Vec<ChainFinding>> {
         let mut findings = self.trust.findings(chain);
         if let Some(memory) = &self.memory {

@@ -141,8 +141,8 @@ impl Snapshot {
         Self::walk(file, want, None, passed)
     }
 
-    /// What of the file is not of a shard, or of a segment of one, that is not `wanted`: a snapshot as well. Of a
-    /// file on disk, where nobody reads what he passes over, it is all.
+    /// The file without the shards, and the segments of shards, that are not `wanted`: a snapshot as well. A file on
+    /// disk comes back whole, since passing over some of it costs nothing.
     pub fn part(&self, wanted: impl Fn(u32, Option<Uuid>) -> bool) -> SnapshotFile {
         match &self.file {
             SnapshotFile::Stored(stored) => self.outline.part(stored, wanted),

@@ -173,13 +173,13 @@ pub fn unpack(
 pub struct PackedSegment<'a> {
     /// The number of its shard.
     pub shard: u32,
-    /// Its UUID.
+    /// UUID of the segment.
     pub uuid: Uuid,
-    /// Its number among all packed segments of the snapshot.
+    /// Number of the segment among all packed segments of the snapshot.
     pub number: u64,
     /// Length of its tar in bytes.
     pub bytes: u64,
-    /// What it is, for errors.
+    /// Name for errors.
     pub what: &'a str,
 }
 

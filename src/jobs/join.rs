@@ -108,7 +108,7 @@ pub struct JoinLiveOptions {
 /// A master that was joined.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JoinReport {
-    /// What `merge` reports of it.
+    /// The report of `merge`.
     #[serde(flatten)]
     pub merge: MergeReport,
     /// The entry of the archive that it is.

@@ -34,11 +34,11 @@ pub struct StoredPart {
     pub made: DateTime<Utc>,
     /// Wall-clock time that it took, in seconds.
     pub seconds: f64,
-    /// Its members.
+    /// Members of the tar, as chunks.
     pub members: Chunks,
-    /// Its conflicts, as JSON lines.
+    /// Conflicts as JSON lines, as chunks.
     pub conflicts: Chunks,
-    /// What was made.
+    /// Counts and digests.
     pub part: MadePart,
 }
 

@@ -35,7 +35,7 @@ pub struct StoredRun {
     pub made: DateTime<Utc>,
     /// Wall-clock time that it took, in seconds.
     pub seconds: f64,
-    /// What was made.
+    /// Ranges and counts.
     pub run: MadeRun,
 }
 

@@ -90,7 +90,7 @@ pub struct PlannedRun {
 pub struct MadePart {
     /// Number of the shard in the master.
     pub shard: u32,
-    /// What was made.
+    /// Shards, counts and digest.
     pub built: Built,
     /// Members of its file.
     pub members: Vec<Member>,

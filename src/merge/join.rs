@@ -177,7 +177,7 @@ impl DividedMerge {
         Ok(JoinedMaster { report, snapshot })
     }
 
-    /// What was planned, with what joining the parts that were `made` takes; and their bytes.
+    /// The plan, with the disk space that joining the parts that were `made` takes; and their bytes.
     fn planned_for(self, made: &[MadePart], into_file: bool) -> Result<(Planned, u64)> {
         let mut planned = self.into_planned();
         refuse_others(&planned, made)?;

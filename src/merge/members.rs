@@ -32,7 +32,7 @@ pub enum Place {
 /// A member that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its place.
+    /// Place among all.
     pub place: Place,
     /// Offset of its header in the file, in bytes.
     pub start: u64,

@@ -36,7 +36,7 @@ pub(super) struct Proven<'a> {
 pub(super) struct MasterFile {
     /// As reports call it.
     pub file: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
     /// The SHA-256 of the same bytes.
     pub sha256: String,
@@ -96,7 +96,7 @@ impl Proven<'_> {
         provenance(&made.sources, &made.plan, made.settings, outcome)
     }
 
-    /// What is reported of it, which lies in `master`.
+    /// The report of the master, which lies in `master`.
     pub fn report(
         self,
         master: MasterFile,
@@ -159,7 +159,7 @@ impl Proven<'_> {
     }
 }
 
-/// What was compared when the master was read back, in words.
+/// Description of the comparison when the master was read back.
 fn compared(built: &Built, settings: &Settings, proven: bool) -> String {
     if !proven {
         return "NOTHING: --no-verify was given".into();

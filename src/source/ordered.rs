@@ -116,7 +116,7 @@ pub trait Ordered: Sync {
     /// The nearest points, the best first.
     fn nearest(&self, search: Search<'_>) -> Result<Vec<Hit>>;
 
-    /// What `reading` says, record by record and without a thread, if they lie in a scratch file, of which
+    /// Records as `reading` says, one by one and without a thread, if they lie in a scratch file, of which
     /// `buffer_bytes` are read at once.
     fn in_place<'a>(
         &'a self,

@@ -38,7 +38,7 @@ pub struct StoredRecords {
 }
 
 impl StoredRecords {
-    /// What `reading` says of them, in order; `buffer_bytes` are read at once.
+    /// Records as `reading` says, in order; `buffer_bytes` are read at once.
     pub fn records<'a>(
         &'a self,
         reading: Reading<'a>,

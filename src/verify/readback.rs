@@ -71,7 +71,7 @@ pub enum Packed<'a> {
 }
 
 impl Packed<'_> {
-    /// Its bytes.
+    /// The bytes as a file.
     pub(super) fn file(&self) -> SnapshotFile {
         match self {
             Self::File(path, _) => SnapshotFile::from(*path),
@@ -79,7 +79,7 @@ impl Packed<'_> {
         }
     }
 
-    /// Its hashes; of a file, once it is read back and as it was written.
+    /// Hashes; of a file, once it is read back and as it was written.
     pub fn sums(self) -> Result<Sums> {
         match self {
             Self::File(_, written) => written.read_back(),

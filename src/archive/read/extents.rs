@@ -34,7 +34,7 @@ impl Extents {
         }
     }
 
-    /// What comes from byte `position` on; of the extent that it is in, the rest.
+    /// Extents from byte `position` on; of the extent that it is in, the rest.
     pub fn from(&self, position: u64) -> impl Iterator<Item = Extent> + '_ {
         let step = self.positions.partition_point(|start| *start <= position);
         let step = step.saturating_sub(1);

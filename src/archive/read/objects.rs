@@ -48,7 +48,7 @@ enum Slot {
     },
 }
 
-/// What it takes to read an object.
+/// Buffers and decoder that reading an object takes.
 struct Tools {
     opener: Opener,
     stored: Vec<u8>,

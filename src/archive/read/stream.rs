@@ -117,7 +117,7 @@ struct Ahead {
     thread: JoinHandle<Result<Block>>,
 }
 
-/// What a block is made of.
+/// Parts that a block is made of.
 struct Plan {
     start: u64,
     bytes: u64,
@@ -224,7 +224,7 @@ impl EntryStream {
         Ok(())
     }
 
-    /// What the block is made of that begins at `start` and has `most` bytes at the most.
+    /// Parts of the block that begins at `start` and has `most` bytes at the most.
     fn plan(&self, start: u64, most: u64) -> Plan {
         let calls = self.parts.shared.archive.store.at_once();
         let lanes = (calls / CALLS).clamp(1, CALLS) as u64;

@@ -32,7 +32,7 @@ struct Outlined {
     range: Range<u64>,
 }
 
-/// What members belong to.
+/// Owner of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     Collection,
@@ -81,7 +81,7 @@ impl Outline {
         self.packed.get(&(shard, segment)).copied()
     }
 
-    /// What of `file` is neither a member of a shard nor of a segment that is not `wanted`.
+    /// The members of `file` that belong to the collection, and to the shards and segments that are `wanted`.
     pub fn part(
         &self,
         file: &Arc<StoredSnapshot>,

@@ -248,7 +248,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
-        /// What a server writes is skimmed, with what the general decoder finds.
+        /// Entries as a server writes them are skimmed, with the same result as the general decoder's.
         #[test]
         fn entries_are_what_the_decoder_finds(entry in entry()) {
             let bytes = bytes(&entry);

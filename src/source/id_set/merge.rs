@@ -61,7 +61,7 @@ impl PartialOrd for Head {
 /// Walks along runs; see [`Merge::next`].
 pub(super) struct Merge<'a> {
     cursors: Vec<Cursor<'a>>,
-    /// What is left of the piece that each run is at.
+    /// The rest of the piece that each run is at.
     pieces: Vec<Option<Piece>>,
     heap: BinaryHeap<Head>,
     /// Room for the runs that have the ids at hand.

@@ -8,8 +8,6 @@ mod merge;
 mod piece;
 mod spill;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use self::merge::{Cursor, Merge};
 use self::piece::{GONE, OneUuid, Piece, lay_out, lay_out_uuids};
 use self::spill::Run;
@@ -49,14 +47,6 @@ impl InSegment {
 }
 
 impl<'a> Span<'a> {
-    fn of(piece: &Piece, having: &'a [InSegment]) -> Self {
-        Self {
-            first: piece.start,
-            len: piece.len,
-            having,
-        }
-    }
-
     /// Number of ids; at least one.
     pub fn count(&self) -> u64 {
         u64::from(self.len)
@@ -180,36 +170,6 @@ impl IdSet {
             [] => Ok(()),
             rest => take(rest),
         }
-    }
-
-    /// The highest version of each of those of the `wanted`, which ascend, that are there.
-    pub fn versions(&self, wanted: &BTreeSet<PointId>) -> Result<BTreeMap<PointId, u64>> {
-        let mut found: BTreeMap<PointId, u64> = BTreeMap::new();
-        for runs in &self.segments {
-            let mut of_segment: BTreeMap<PointId, u64> = BTreeMap::new();
-            for run in runs {
-                let (mut pieces, mut wanted) = (run.pieces(), wanted.iter().peekable());
-                while let Some(next) = wanted.peek()
-                    && let Some(piece) = pieces.next()?
-                {
-                    if piece.last() < **next {
-                        continue;
-                    }
-                    while let Some(id) = wanted.next_if(|id| **id <= piece.last()) {
-                        let place = Span::of(&piece, &[]).place(*id);
-                        // Of the runs of one segment the last one counts.
-                        of_segment.extend(place.map(|place| (*id, piece.version_at(place))));
-                    }
-                }
-            }
-            for (id, version) in of_segment {
-                if version != GONE {
-                    let highest = found.entry(id).or_default();
-                    *highest = version.max(*highest);
-                }
-            }
-        }
-        Ok(found)
     }
 
     /// Counts the ids of one segment; also returns one that several of its runs have.

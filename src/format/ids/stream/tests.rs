@@ -76,7 +76,7 @@ fn held(files: &[(&'static str, Vec<u8>)]) -> Trackers {
 /// Versions by id, as often as each comes.
 type Versions = BTreeMap<PointId, Vec<Option<u64>>>;
 
-/// What is there by a stream, if there is one.
+/// Ids that a stream yields, if there is one.
 fn streamed(trackers: &Trackers) -> Option<(Streamed, Versions)> {
     let mut found = Versions::new();
     let streamed = stream(trackers, "a test", &mut |id, version| {
