@@ -218,7 +218,7 @@ fn by_engine(
     Ok((digest, shards))
 }
 
-/// The digest of every point of `source`, be it in shards that are `open_shards` or in a collection.
+/// The digest of every point of `source`, be it in `open_shards` or in a collection.
 fn read(source: &Source, open_shards: &OpenedShards, stage: &Stage) -> Result<Digest> {
     digest(&point_streams(0, source, open_shards), stage)
 }

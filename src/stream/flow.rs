@@ -44,7 +44,7 @@ pub struct Flowed {
 }
 
 impl<'a> Flow<'a> {
-    /// The flow of `sources`, of which the snapshots are `open_shards`, into a master that has shard keys
+    /// The flow of `sources`, of which the snapshots were opened, into a master that has shard keys
     /// if it `keeps_keys`.
     pub fn new(
         sources: &'a [Source],

@@ -93,7 +93,7 @@ pub(super) fn rename(record: &mut Record, changes: Option<&VectorChanges>) {
     }
 }
 
-/// The point streams of `source`, the one at the place `at`: those of its shards, which are `open_shards`, or of
+/// The point streams of `source`, the one at the place `at`: those of its open shards, or of
 /// its collection.
 pub fn point_streams<'a>(
     at: usize,
