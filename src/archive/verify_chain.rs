@@ -57,7 +57,7 @@ impl Archive {
                 keys.push(seal.key.clone());
             }
         }
-        let remembered = match findings.is_empty() {
+        let recorded = match findings.is_empty() {
             true => self.try_remember(&chain, anew),
             false => Ok(()),
         };
@@ -69,7 +69,7 @@ impl Archive {
             keys,
             head: chain.head(),
             seen,
-            not_remembered: remembered.err().map(|err| err.to_string()),
+            not_remembered: recorded.err().map(|err| err.to_string()),
             findings,
         })
     }

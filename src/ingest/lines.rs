@@ -126,8 +126,8 @@ fn vectors(
         _ => None,
     };
     if let Some(vectors) = by_name {
-        let beside = columns().find(|(one, value)| one.column != VECTOR && !value.is_null());
-        return match beside {
+        let other = columns().find(|(one, value)| one.column != VECTOR && !value.is_null());
+        return match other {
             None => Ok((vectors, true)),
             Some((one, _)) => Err(format!(
                 "it has {} beside {VECTOR}, and both name vectors",

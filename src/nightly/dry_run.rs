@@ -50,14 +50,8 @@ impl DryRun {
     }
 
     /// Looks what would become of the source `target`.
-    fn source(
-        &mut self,
-        target: &Target,
-        members: &Members,
-        remembered: &RunState,
-        entries: &[Entry],
-    ) {
-        let known = remembered.sources.get(&target.key());
+    fn source(&mut self, target: &Target, members: &Members, state: &RunState, entries: &[Entry]) {
+        let known = state.sources.get(&target.key());
         let kept = known.filter(|seen| one_of(entries, &seen.entry, &seen.sha256).is_some());
         match (change_token(members, &target.collection), kept) {
             (Err(err), _) => self.fault(&err),

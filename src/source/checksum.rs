@@ -207,9 +207,9 @@ pub fn expectations(path: &Path, given: Option<&str>) -> Result<Vec<Expectation>
     }
     // Of a master, the record of how it was made. One that cannot be read, or that is of a collection,
     // says nothing.
-    let beside = with_suffix(path, ".provenance.json");
-    let by = file_name(&beside);
-    let of_master = read(&beside).unwrap_or(None);
+    let provenance = with_suffix(path, ".provenance.json");
+    let by = file_name(&provenance);
+    let of_master = read(&provenance).unwrap_or(None);
     if let Some((sha256, other)) = of_master.and_then(|text| hashes_in(&text, &by)) {
         found.push(Expectation {
             sha256,
@@ -398,13 +398,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.snapshot");
         let file = SnapshotFile::from(path.as_path());
-        let beside = |ending: &str, text: &str| {
+        let sidecar = |ending: &str, text: &str| {
             std::fs::write(with_suffix(&path, ending), text).unwrap();
         };
         let tells = |ending: &str, sha256: &str, other: (&str, &str)| {
             let (name, hash) = other;
             let told = serde_json::json!({"sha256": sha256, name: hash});
-            beside(ending, &told.to_string());
+            sidecar(ending, &told.to_string());
         };
         let by = |given: Option<&str>| algorithm(&expectations(&path, given).unwrap());
         let hashes = |blake3: &str| Hashes {
@@ -413,7 +413,7 @@ mod tests {
             content: blake3.into(),
             content_bytes: 0,
         };
-        beside(".checksum", A);
+        sidecar(".checksum", A);
         assert_eq!(by(None), Algorithm::Sha256);
         tells(".provenance.json", B, ("blake3", B));
         // That is of other bytes, and both are compared.

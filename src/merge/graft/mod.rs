@@ -220,11 +220,11 @@ impl Judge<'_> {
     }
 }
 
-/// Calls `meet` with the ids that more than one shard plan has.
+/// Calls `take` with the ids that more than one shard plan has.
 fn conflicts(
     shard_plans: &[ShardPlan],
     plan: &Plan,
-    mut meet: impl FnMut(Identity, &[usize]) -> Result<()>,
+    mut take: impl FnMut(Identity, &[usize]) -> Result<()>,
 ) -> Result<()> {
     let keyed: Vec<(Option<ShardKey>, &IdSet)> = shard_plans
         .iter()
@@ -232,7 +232,7 @@ fn conflicts(
         .collect();
     overlaps_by_key(&keyed, |id, key, having| {
         let shard_key = key.cloned();
-        meet(Identity { id, shard_key }, having)
+        take(Identity { id, shard_key }, having)
     })
 }
 
