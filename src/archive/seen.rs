@@ -23,17 +23,17 @@ const PARTS_MAX: usize = 64 << 10;
 #[derive(Default)]
 pub struct SeenArchive {
     chain: Mutex<Option<Chain>>,
-    parts: Mutex<Kept<PackRef>>,
-    tables: Mutex<Kept<Row>>,
+    parts: Mutex<BoundedCache<PackRef>>,
+    tables: Mutex<BoundedCache<Row>>,
 }
 
 /// Lists by name.
-struct Kept<T> {
+struct BoundedCache<T> {
     lists: HashMap<Name, Arc<[T]>>,
     length: usize,
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for BoundedCache<T> {
     fn default() -> Self {
         Self {
             lists: HashMap::new(),
@@ -42,7 +42,7 @@ impl<T> Default for Kept<T> {
     }
 }
 
-impl<T> Kept<T> {
+impl<T> BoundedCache<T> {
     fn keep(&mut self, name: Name, list: &Arc<[T]>, most: usize) {
         if self.length.saturating_add(list.len()) <= most
             && self.lists.insert(name, Arc::clone(list)).is_none()
