@@ -43,12 +43,28 @@ impl<T> Default for BoundedCache<T> {
 }
 
 impl<T> BoundedCache<T> {
-    fn keep(&mut self, name: Name, list: &Arc<[T]>, most: usize) {
-        if self.length.saturating_add(list.len()) <= most
-            && self.lists.insert(name, Arc::clone(list)).is_none()
-        {
-            self.length += list.len();
+    /// The list called `name`, as `read` gives it if it is not here, and is kept if there are no more than `most` in
+    /// all lists; none if there is none.
+    fn get(
+        this: &Mutex<Self>,
+        name: Name,
+        most: usize,
+        read: impl FnOnce() -> Result<Option<Vec<T>>>,
+    ) -> Result<Option<Arc<[T]>>> {
+        if let Some(list) = lock(this).lists.get(&name) {
+            return Ok(Some(Arc::clone(list)));
         }
+        let Some(list) = read()? else {
+            return Ok(None);
+        };
+        let list: Arc<[T]> = list.into();
+        let mut cache = lock(this);
+        if cache.length.saturating_add(list.len()) <= most
+            && cache.lists.insert(name, Arc::clone(&list)).is_none()
+        {
+            cache.length += list.len();
+        }
+        Ok(Some(list))
     }
 }
 
@@ -78,12 +94,8 @@ impl SeenArchive {
         name: Name,
         read: impl FnOnce() -> Result<Vec<PackRef>>,
     ) -> Result<Arc<[PackRef]>> {
-        if let Some(parts) = lock(&self.parts).lists.get(&name) {
-            return Ok(Arc::clone(parts));
-        }
-        let parts: Arc<[PackRef]> = read()?.into();
-        lock(&self.parts).keep(name, &parts, PARTS_MAX);
-        Ok(parts)
+        let parts = BoundedCache::get(&self.parts, name, PARTS_MAX, || read().map(Some))?;
+        Ok(parts.unwrap_or_default())
     }
 
     /// The table of the object `name`, as `read` gives it if it is not here.
@@ -92,15 +104,7 @@ impl SeenArchive {
         name: Name,
         read: impl FnOnce() -> Result<Option<Vec<Row>>>,
     ) -> Result<Option<Arc<[Row]>>> {
-        if let Some(rows) = lock(&self.tables).lists.get(&name) {
-            return Ok(Some(Arc::clone(rows)));
-        }
-        let Some(rows) = read()? else {
-            return Ok(None);
-        };
-        let rows: Arc<[Row]> = rows.into();
-        lock(&self.tables).keep(name, &rows, ROWS_MAX);
-        Ok(Some(rows))
+        BoundedCache::get(&self.tables, name, ROWS_MAX, read)
     }
 }
 

@@ -12,7 +12,7 @@ use super::assemble::{Placed, Streamed};
 use super::stream::StreamedShards;
 use super::unfit::Unfit;
 use crate::base::error::Result;
-use crate::format::{BLOCK, Composition, Input, ShardManifest, SnapshotFile, Walker, layout};
+use crate::format::{Composition, Input, ShardManifest, SnapshotFile, Walker, layout};
 
 /// An older snapshot, of which it is known how far each of its files is.
 pub struct Older<'a> {
@@ -107,7 +107,7 @@ fn members(file: &SnapshotFile) -> Result<BTreeMap<u32, Vec<Placed>>> {
     let mut shards: BTreeMap<u32, Vec<Placed>> = BTreeMap::new();
     let mut start = 0;
     while let Some(member) = walker.next_member()? {
-        let end = member.position + member.stored_bytes.next_multiple_of(BLOCK);
+        let end = member.end();
         if let Some((shard, path)) = member.path.split_once('/')
             && let Ok(shard) = shard.parse()
         {

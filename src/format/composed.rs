@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::file::{Parts, RangeReader, SnapshotFile};
-use super::tar::Stream;
+use super::tar::{Stream, skip_within};
 
 /// Ranges of files, one after the other.
 #[derive(Debug, Default)]
@@ -163,10 +163,7 @@ impl Read for ComposedReader {
 
 impl Stream for ComposedReader {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        let target = self.position.checked_add(bytes);
-        self.position = target
-            .filter(|target| *target <= self.end)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.position = skip_within(self.position, bytes, self.end)?;
         Ok(())
     }
 }

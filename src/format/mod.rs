@@ -45,7 +45,7 @@ pub use readback::{Sums, Written};
 pub use servers::{Servers, Version};
 pub use snapshot::{FileSize, Form, Segment, Shard, Snapshot, Strays, Want};
 pub use storage::Bits;
-pub use tar::{BLOCK, Member, MemberKind, Piece, Stream, Walker, skip_by_reading};
+pub use tar::{Member, MemberKind, Piece, Stream, Walker, skip_by_reading, skip_within};
 pub use transplant::{TRAILER_BYTES, Transplant, size_in_tar};
 pub use unpack::{PackedSegment, Unpacked, Unpacking, unpack, walk_segments};
 pub use writer::SnapshotWriter;

@@ -64,29 +64,42 @@ pub struct Sums {
     pub xxh3: String,
 }
 
+/// The hashes of [`Sums`] as they grow.
+#[derive(Default)]
+struct Both {
+    sha256: Sha256,
+    xxh3: Xxh3,
+}
+
+impl Both {
+    fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.xxh3.update(bytes);
+    }
+}
+
+impl io::Write for Both {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Sums {
     /// Reads all of `file`, whose bytes are compared with hashes of their own as they are read.
     pub fn of_stored(file: &StoredSnapshot) -> Result<Self> {
-        let mut reader = Arc::clone(&file.parts).read(0..file.bytes);
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let (mut hash, mut sha256) = (Xxh3::new(), Sha256::new());
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => {
-                    let bytes = buffer.get(..count).unwrap_or_default();
-                    hash.update(bytes);
-                    sha256.update(bytes);
-                }
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                Err(err) => {
-                    return Err(Error::reading(format!("hashing {}", file.reference), &err));
-                }
-            }
-        }
+        let reader = Arc::clone(&file.parts).read(0..file.bytes);
+        let mut reader = io::BufReader::with_capacity(BUFFER_BYTES, reader);
+        let mut both = Both::default();
+        io::copy(&mut reader, &mut both)
+            .map_err(|err| Error::reading(format!("hashing {}", file.reference), &err))?;
         Ok(Self {
-            sha256: hex::encode(sha256.finalize()),
-            xxh3: xxh3_hex(hash.digest128()),
+            sha256: hex::encode(both.sha256.finalize()),
+            xxh3: xxh3_hex(both.xxh3.digest128()),
         })
     }
 }
@@ -166,7 +179,7 @@ impl Written {
 
 fn read(file: &File, written: &Receiver<u64>) -> io::Result<Found> {
     let mut buffer = vec![0; BUFFER_BYTES];
-    let (mut hash, mut sha256) = (Xxh3::new(), Sha256::new());
+    let mut both = Both::default();
     let (mut here, mut reached) = (0, 0);
     for more in written {
         reached += more;
@@ -178,9 +191,7 @@ fn read(file: &File, written: &Receiver<u64>) -> io::Result<Found> {
                 // The file is shorter than it should be, which its length will show.
                 Ok(0) => reached = here,
                 Ok(count) => {
-                    let bytes = room.get(..count).unwrap_or_default();
-                    hash.update(bytes);
-                    sha256.update(bytes);
+                    both.update(room.get(..count).unwrap_or_default());
                     here += count as u64;
                 }
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
@@ -190,8 +201,8 @@ fn read(file: &File, written: &Receiver<u64>) -> io::Result<Found> {
     }
     Ok(Found {
         bytes: here,
-        hash: hash.digest128(),
-        sha256: hex::encode(sha256.finalize()),
+        hash: both.xxh3.digest128(),
+        sha256: hex::encode(both.sha256.finalize()),
     })
 }
 

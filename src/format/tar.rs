@@ -47,6 +47,14 @@ impl<S: Stream + ?Sized> Stream for &mut S {
     }
 }
 
+/// Where a reader stands that has passed over `bytes` bytes from `position` on, of which the last is before `end`.
+pub fn skip_within(position: u64, bytes: u64, end: u64) -> io::Result<u64> {
+    let target = position.checked_add(bytes);
+    target
+        .filter(|target| *target <= end)
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
 /// Pass over `bytes` bytes of a reader that cannot seek.
 pub fn skip_by_reading<R: Read + ?Sized>(reader: &mut R, bytes: u64) -> io::Result<()> {
     let passed = io::copy(&mut reader.take(bytes), &mut io::sink())?;
@@ -81,6 +89,13 @@ pub struct Member {
     pub pieces: Option<Vec<Piece>>,
     /// Offset of the member's stored bytes in the tar, in bytes.
     pub position: u64,
+}
+
+impl Member {
+    /// Offset of the next header in the tar, in bytes.
+    pub fn end(&self) -> u64 {
+        self.position + self.stored_bytes.next_multiple_of(BLOCK)
+    }
 }
 
 /// Walks the members of one tar. See the module's invariants.

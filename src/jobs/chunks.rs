@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::archive::Store;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::{in_parallel, lock};
-use crate::format::{Parts, SnapshotFile, StoredSnapshot, Stream};
+use crate::format::{Parts, SnapshotFile, StoredSnapshot, Stream, skip_within};
 
 /// Bytes of a chunk, unless it is the last.
 pub const CHUNK_BYTES: u64 = 4 << 20;
@@ -273,10 +273,7 @@ impl Read for ChunkReader {
 
 impl Stream for ChunkReader {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        let target = self.position.checked_add(bytes);
-        self.position = target
-            .filter(|target| *target <= self.end)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.position = skip_within(self.position, bytes, self.end)?;
         Ok(())
     }
 }

@@ -22,7 +22,6 @@ use crate::archive::{
 };
 use crate::base::error::{Error, Kind, Result};
 use crate::base::operation::{Context, Envelope, Operation, Outcome};
-use crate::base::scratch::Scratch;
 use crate::base::stage::Stages;
 use crate::format::SnapshotFile;
 use crate::input::{InputOptions, Inputs, connect};
@@ -147,8 +146,8 @@ impl Operation for JoinRequest {
         )?;
         let made = parts.iter().map(|part| part.part.clone()).collect();
         let stored = StoredParts::new(&folder.store, &parts);
-        // What of a master that is no file lies in no part; it is there until the master was read for the last time.
-        let scratch = Scratch::new(&self.scratch_parent())?;
+        // Of a master that is no file a part lies in scratch, until it was read for the last time.
+        let joined;
         let (merge, master, opening) = match &self.output {
             Some(output) => {
                 let merge = divided.join(&request, made, &stored, context, stages)?;
@@ -157,9 +156,8 @@ impl Operation for JoinRequest {
             }
             None => {
                 let reference = format!("the master of {}", folder.what());
-                let named = (reference.as_str(), &scratch);
-                let joined =
-                    divided.join_in_place(&request, named, made, &stored, context, stages)?;
+                joined =
+                    divided.join_in_place(&request, &reference, made, &stored, context, stages)?;
                 let master = SnapshotFile::from(joined.snapshot);
                 (joined.report, master, Opening::default())
             }
@@ -186,7 +184,6 @@ impl Operation for JoinRequest {
             }
             report.restored = Some(restored);
         }
-        drop(scratch);
         report.merge.seconds += stages.elapsed().as_secs_f64();
         report.merge.stages.extend(stages.into_reports());
         let restored = report.restored.as_ref();

@@ -49,6 +49,8 @@ pub struct JoinedMaster {
     pub report: MergeReport,
     /// The master.
     pub snapshot: StoredSnapshot,
+    /// Where its end lies, which is in no part: removed with this.
+    _scratch: Scratch,
 }
 
 impl DividedMerge {
@@ -85,11 +87,11 @@ impl DividedMerge {
     }
 
     /// Joins the parts that were `made` and lie in `parts` into a master called `reference`, of which nothing is
-    /// written but what ends its file: that lies in `scratch`.
+    /// written but what ends its file: that lies in scratch.
     pub fn join_in_place(
         self,
         request: &MergeRequest,
-        (reference, scratch): (&str, &Scratch),
+        reference: &str,
         made: Vec<MadePart>,
         parts: &dyn Parts,
         context: &Context,
@@ -101,11 +103,9 @@ impl DividedMerge {
             plan,
             settings,
         } = planned;
-        require_free(
-            scratch.path(),
-            plan.needs.scratch_bytes,
-            "proving the master",
-        )?;
+        let parent = request.scratch_parent();
+        require_free(&parent, plan.needs.scratch_bytes, "proving the master")?;
+        let scratch = Scratch::new(&parent)?;
         let ledger = Ledger::new(request.ledger.as_deref(), request.force)?;
         let count = made.len();
         let (joined, members) = add_up(sources, plan, ledger, made, parts)?;
@@ -148,7 +148,7 @@ impl DividedMerge {
         stages.end("join").bytes(snapshot.bytes);
 
         let site = Workspace {
-            scratch,
+            scratch: &scratch,
             progress: context.progress,
         };
         let made = Unproven {
@@ -174,7 +174,11 @@ impl DividedMerge {
             sha256: snapshot.sha256.clone(),
         };
         let report = proven.report(master, provenance, conflicts, stages)?;
-        Ok(JoinedMaster { report, snapshot })
+        Ok(JoinedMaster {
+            report,
+            snapshot,
+            _scratch: scratch,
+        })
     }
 
     /// The plan, with the disk space that joining the parts that were `made` takes; and their bytes.

@@ -39,9 +39,13 @@ pub fn run(
     let Prepared {
         settings,
         sources,
-        plan,
+        mut plan,
         ..
     } = prepared;
+    if is_gz(output) && plan.route == Route::Graft {
+        // Compressed beside what is packed.
+        plan.needs.output_bytes *= 2;
+    }
     let planned = Planned {
         settings,
         sources,
@@ -84,12 +88,8 @@ pub fn write(
     } = planned;
     let output_folder = folder_of(output);
     let scratch_folder = request.scratch_parent();
-    let mut needs = plan.needs.clone();
-    if is_gz(output) && plan.route == Route::Graft {
-        // Compressed beside what is packed.
-        needs.output_bytes *= 2;
-    }
-    needs.require(&scratch_folder, output_folder, "the master")?;
+    plan.needs
+        .require(&scratch_folder, output_folder, "the master")?;
 
     let staged = Staged::new(output, request.force)?;
     let scratch = Scratch::new(&scratch_folder)?;

@@ -22,7 +22,7 @@ use crate::format::input::Input;
 use crate::format::layout::{self, InSegment, Place, ShardMember};
 use crate::format::pack::{Out, pack_segment};
 use crate::format::snapshot::Snapshot;
-use crate::format::tar::{BLOCK, MemberKind, Walker};
+use crate::format::tar::{MemberKind, Walker};
 use crate::format::unpack::Sink;
 
 /// The tar with what takes the place of what was taken out, in the segment's folder in scratch.
@@ -99,10 +99,7 @@ pub fn take_out(
         let mut kept: Vec<Piece> = Vec::new();
         let mut end = 0;
         while let Some(file) = inner.next_member()? {
-            let start = std::mem::replace(
-                &mut end,
-                file.position + file.stored_bytes.div_ceil(BLOCK) * BLOCK,
-            );
+            let start = std::mem::replace(&mut end, file.end());
             let is_directory = file.kind == MemberKind::Directory;
             let name = match layout::in_segment_tar(&file.path, is_directory) {
                 InSegment::File(name) => Some(name),

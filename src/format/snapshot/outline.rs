@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::format::composed::Composition;
 use crate::format::file::{SnapshotFile, StoredSnapshot};
 use crate::format::layout::{self, Place, ShardMember};
-use crate::format::tar::{BLOCK, Member, MemberKind};
+use crate::format::tar::{Member, MemberKind};
 
 /// The members of a snapshot's tar in their order, those of one segment or one shard in a row taken together.
 #[derive(Debug, Clone, Default)]
@@ -59,8 +59,7 @@ impl Outline {
             }
             _ => Of::Collection,
         };
-        let end = member.position + member.stored_bytes.next_multiple_of(BLOCK);
-        self.push(of, end);
+        self.push(of, member.end());
     }
 
     /// Nothing comes any more of the `bytes` bytes.
